@@ -1,0 +1,8 @@
+"""Pointwise nonlinearities: ``relu``, ``tanh``, ``sigmoid``, and their gradients from the output y.
+
+    relu: y = x where not x <= 0, else 0;   dx = e where not y <= 0, else 0
+    tanh: y = tanh x;                       dx = e * (1 - y*y)
+    sigmoid: y = 1 / (1 + exp(-x));         dx = e * y * (1 - y)
+
+NaN passes through all of them, and ``relu`` passes the error where y is NaN.
+"""

@@ -1,0 +1,7 @@
+"""Average pooling with a stride s and a dilation d, NCHW, no padding.
+
+    y[n, c, oy, ox] = sum over i, j of x[n, c, oy*s + i*d, ox*s + j*d], divided by kh * kw
+
+Summed in row-major window order. The backward pass gathers: each input adds the errors of the
+windows that it lies in, divided by kh * kw.
+"""

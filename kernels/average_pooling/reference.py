@@ -1,0 +1,24 @@
+"""Average pooling in NumPy, float64: the definition, one cell of the window at a time."""
+
+import numpy as np
+
+from kernels import geometry
+from kernels.max_pooling.reference import cells
+
+
+def forward(x, kernel, *, stride=1, dilation=1):
+    """y: the mean of each window."""
+    shape = geometry.pooling_forward(x, kernel, stride, dilation)
+    y = np.zeros(shape.y)
+    for rows, columns in cells(shape):
+        y += x[:, :, rows, columns]
+    return y / shape.window.cells
+
+
+def backward(error, size, kernel, *, stride=1, dilation=1):
+    """dx: each window's error, shared equally by its cells."""
+    shape = geometry.pooling_backward(error, size, kernel, stride, dilation)
+    gradient = np.zeros(shape.x)
+    for rows, columns in cells(shape):
+        gradient[:, :, rows, columns] += error.astype(np.float64) / shape.window.cells
+    return gradient

@@ -1,0 +1,85 @@
+"""Choosing where the operators run: ``auto``, ``cuda``, ``simulator``, ``cpu`` or ``reference``."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from functools import cache
+
+from kernels.geometry import choice
+
+BACKENDS = ("auto", "cuda", "simulator", "cpu", "reference")
+
+OPERATORS = (
+    "activation",
+    "average_pooling",
+    "batch_normalization",
+    "convolution",
+    "masking",
+    "max_pooling",
+    "memory",
+    "merging",
+    "padding",
+    "patches",
+    "softmax",
+)
+
+
+class BackendUnavailable(RuntimeError):
+    """The backend asked for cannot run here; the message says what is missing."""
+
+
+class Backend:
+    """The operators bound to one place: ``backend.convolution.forward(...)`` and so on.
+
+    Attributes:
+        name: ``cuda``, ``simulator``, ``cpu`` or ``reference``.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        implementation = "cuda" if name == "simulator" else name
+        for operator in OPERATORS:
+            setattr(self, operator, importlib.import_module(f"kernels.{operator}.{implementation}"))
+
+    def __repr__(self) -> str:
+        return f"Backend({self.name!r})"
+
+
+def get_backend(name: str = "auto") -> Backend:
+    """The backend ``name``; ``auto`` is ``cuda`` where a device is found, else ``cpu``.
+
+    Raises:
+        ValueError: ``name`` is not one of ``BACKENDS``.
+        BackendUnavailable: the backend cannot run here.
+    """
+    choice("backend", name, BACKENDS)
+    if name == "auto":
+        name = "cpu" if _why_no_cuda() else "cuda"
+    missing = {"cuda": _why_no_cuda, "simulator": _why_no_simulator}.get(name, lambda: None)()
+    if missing:
+        raise BackendUnavailable(f"backend {name!r} cannot run here: {missing}")
+    return _load(name)
+
+
+@cache
+def _load(name: str) -> Backend:
+    return Backend(name)
+
+
+def _simulating() -> bool:
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "1"
+
+
+def _why_no_simulator() -> str | None:
+    if not _simulating():
+        return "NUMBA_ENABLE_CUDASIM=1 must be set before Python starts"
+    return None
+
+
+def _why_no_cuda() -> str | None:
+    if _simulating():
+        return "NUMBA_ENABLE_CUDASIM=1 is set, so only the backend 'simulator' runs CUDA kernels"
+    from kernels import cuda_api
+
+    return cuda_api.why_unavailable()

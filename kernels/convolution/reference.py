@@ -1,0 +1,55 @@
+"""Convolution in NumPy, float64: the definition, one tap at a time."""
+
+import numpy as np
+
+from kernels import geometry
+from kernels.activation import reference as activations
+
+
+def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
+    """y[n, k, o] = f(b[k] + sum_c,i w[k, c, i] * x[n, c, o*s + i*d])."""
+    shape = geometry.convolution_forward(x, weights, bias, stride, dilation, activation)
+    y = np.zeros(shape.y)
+    for rows, columns, i, j in _taps(shape):
+        window = x[:, :, rows, columns].astype(np.float64)
+        y += np.einsum("nchw,kc->nkhw", window, weights[:, :, i, j].astype(np.float64))
+    if bias is not None:
+        y += bias.astype(np.float64)[:, None, None]
+    return y if activation is None else activations.forward(y, activation)
+
+
+def gradient_input(error, weights, size, *, stride=1, dilation=1):
+    """dx[n, c, y] = sum over k and all (o, i) with o*s + i*d = y of w[k, c, i] * e[n, k, o]."""
+    shape = geometry.convolution_gradient_input(error, weights, size, stride, dilation)
+    gradient = np.zeros(shape.x)
+    for rows, columns, i, j in _taps(shape):
+        gradient[:, :, rows, columns] += np.einsum(
+            "nkhw,kc->nchw", error.astype(np.float64), weights[:, :, i, j].astype(np.float64)
+        )
+    return gradient
+
+
+def gradient_weights(x, error, kernel, *, stride=1, dilation=1):
+    """dw[k, c, i] = sum_n,o e[n, k, o] * x[n, c, o*s + i*d]."""
+    shape = geometry.convolution_gradient_weights(x, error, kernel, stride, dilation)
+    gradient = np.zeros(shape.weights)
+    for rows, columns, i, j in _taps(shape):
+        window = x[:, :, rows, columns].astype(np.float64)
+        gradient[:, :, i, j] = np.einsum("nkhw,nchw->kc", error.astype(np.float64), window)
+    return gradient
+
+
+def gradient_bias(error):
+    """db[k] = sum_n,o e[n, k, o]."""
+    geometry.check_array("error", error, (None,) * 4)
+    return error.astype(np.float64).sum(axis=(0, 2, 3))
+
+
+def _taps(shape):
+    """For each tap (i, j): the slices of input rows and columns that it reads over all outputs."""
+    (sy, sx), (dy, dx), (ho, wo) = shape.window.stride, shape.window.dilation, shape.output
+    for i in range(shape.window.kernel[0]):
+        for j in range(shape.window.kernel[1]):
+            rows = slice(i * dy, i * dy + (ho - 1) * sy + 1, sy)
+            columns = slice(j * dx, j * dx + (wo - 1) * sx + 1, sx)
+            yield rows, columns, i, j

@@ -1,0 +1,38 @@
+"""Max pooling in NumPy, float64: the definition, one cell of the window at a time."""
+
+import numpy as np
+
+from kernels import geometry
+
+
+def forward(x, kernel, *, stride=1, dilation=1):
+    """(y, argmax): the first maximum of each window, or its first NaN, and its cell number."""
+    shape = geometry.pooling_forward(x, kernel, stride, dilation)
+    y = np.full(shape.y, -np.inf)
+    argmax = np.zeros(shape.y, geometry.argmax_dtype(shape.window))
+    for cell, (rows, columns) in enumerate(cells(shape)):
+        value = x[:, :, rows, columns].astype(np.float64)
+        wins = (value > y) | (np.isnan(value) & ~np.isnan(y))
+        y = np.where(wins, value, y)
+        argmax = np.where(wins, argmax.dtype.type(cell), argmax)
+    return y, argmax
+
+
+def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
+    """dx: each window's error, added to the cell that won it."""
+    shape = geometry.pooling_backward(error, size, kernel, stride, dilation, argmax)
+    gradient = np.zeros(shape.x)
+    for cell, (rows, columns) in enumerate(cells(shape)):
+        gradient[:, :, rows, columns] += np.where(argmax == cell, error.astype(np.float64), 0.0)
+    return gradient
+
+
+def cells(shape):
+    """For each cell of the window, row by row: the input rows and columns that it reads."""
+    (sy, sx), (dy, dx), (ho, wo) = shape.window.stride, shape.window.dilation, shape.output
+    for i in range(shape.window.kernel[0]):
+        for j in range(shape.window.kernel[1]):
+            yield (
+                slice(i * dy, i * dy + (ho - 1) * sy + 1, sy),
+                slice(j * dx, j * dx + (wo - 1) * sx + 1, sx),
+            )

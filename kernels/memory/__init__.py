@@ -1,0 +1,5 @@
+"""Arrays of a backend: allocation and the only copies between host and device.
+
+``empty(shape, dtype)``, ``zeros(shape, dtype)``, ``to_device(array)``, ``to_host(array)`` and
+``synchronize()``. The operators allocate through ``empty`` and ``zeros`` and never copy.
+"""

@@ -1,0 +1,32 @@
+"""NumPy arrays, float64 whatever was asked for."""
+
+import numpy as np
+
+
+def empty(shape, dtype):
+    """An uninitialised array; float dtypes become float64."""
+    return np.empty(shape, _widened(dtype))
+
+
+def zeros(shape, dtype):
+    """An array of zeros; float dtypes become float64."""
+    return np.zeros(shape, _widened(dtype))
+
+
+def to_device(array):
+    """``array`` as a contiguous NumPy array; float dtypes become float64."""
+    return np.ascontiguousarray(array, _widened(array.dtype))
+
+
+def to_host(array):
+    """``array`` itself."""
+    return array
+
+
+def synchronize():
+    """Nothing to wait for."""
+
+
+def _widened(dtype):
+    dtype = np.dtype(dtype)
+    return np.dtype(np.float64) if dtype.kind == "f" else dtype

@@ -1,0 +1,27 @@
+"""Merging branches in NumPy, float64."""
+
+import numpy as np
+
+from kernels import geometry
+
+
+def add(maps):
+    """The sum of maps of one shape, left to right."""
+    geometry.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
+    y = maps[0].astype(np.float64)
+    for x in maps[1:]:
+        y = y + x
+    return y
+
+
+def concatenate(maps):
+    """The maps, joined along their channels."""
+    geometry.concatenated(maps)
+    return np.concatenate([x.astype(np.float64) for x in maps], axis=1)
+
+
+def concatenate_backward(error, channels):
+    """The errors of maps of ``channels`` channels each, in order."""
+    geometry.split(error, channels)
+    ends = np.cumsum(channels)
+    return [error[:, e - c : e].astype(np.float64) for c, e in zip(channels, ends)]

@@ -1,0 +1,40 @@
+"""Padding and cropping in NumPy, float64."""
+
+import numpy as np
+
+from kernels import geometry
+
+_NUMPY_MODE = {"zero": "constant", "reflect": "reflect"}
+
+
+def pad(x, margins, mode):
+    """x with its margins filled by zeros or by reflection."""
+    geometry.padded(x, margins, mode)
+    top, left, bottom, right = margins
+    widths = ((0, 0), (0, 0), (top, bottom), (left, right))
+    return np.pad(x.astype(np.float64), widths, mode=_NUMPY_MODE[mode])
+
+
+def pad_backward(error, margins, mode):
+    """dx: each cell's error and, for ``reflect``, that of all its images."""
+    n, c, h, w = geometry.unpadded(error, margins, mode)
+    if mode == "zero":
+        return crop(error, margins)
+    top, left, bottom, right = margins
+    gradient = np.zeros((n, c, h, w))
+    for y, source_y in enumerate(np.pad(np.arange(h), (top, bottom), mode="reflect")):
+        for x, source_x in enumerate(np.pad(np.arange(w), (left, right), mode="reflect")):
+            gradient[:, :, source_y, source_x] += error[:, :, y, x]
+    return gradient
+
+
+def crop(x, margins):
+    """x without its margins."""
+    _, _, h, w = geometry.cropped(x, margins)
+    top, left, _, _ = margins
+    return x[:, :, top : top + h, left : left + w].astype(np.float64)
+
+
+def crop_backward(error, margins):
+    """dx: the error inside the margins, zero in them."""
+    return pad(error, margins, "zero")
