@@ -5,6 +5,9 @@ One folder for each operator; in it ``reference.py`` (NumPy, float64, the defini
 simulator) hold functions of the same names and arguments. ``get_backend`` binds one of the three.
 """
 
-from kernels.backends import BACKENDS, Backend, get_backend
+from kernels.backends import BACKENDS, Backend, BackendUnavailable, get_backend
+from kernels.compilation import drop_stale_cache
 
-__all__ = ["BACKENDS", "Backend", "get_backend"]
+drop_stale_cache()
+
+__all__ = ["BACKENDS", "Backend", "BackendUnavailable", "get_backend"]

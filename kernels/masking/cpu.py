@@ -1,0 +1,35 @@
+"""Masking an error map on the host."""
+
+from numba import prange
+
+from kernels import geometry
+from kernels.compilation import compiled_parallel
+from kernels.memory import cpu as memory
+
+
+def apply(error, mask):
+    """The error map at the chosen pixels, zero elsewhere, whatever stood there.
+
+    Args:
+        error: N x K x H x W, float32 or float64.
+        mask: N x H x W, bool.
+
+    Returns:
+        an array like error. Workspace: none.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    geometry.masked(error, mask)
+    chosen = memory.empty(error.shape, error.dtype)
+    _apply(chosen, error, mask)
+    return chosen
+
+
+@compiled_parallel
+def _apply(chosen, error, mask):
+    batch, channels, height, width = error.shape
+    for row in prange(batch * channels * height):
+        n, k, y = row // (channels * height), row // height % channels, row % height
+        for x in range(width):
+            chosen[n, k, y, x] = error[n, k, y, x] if mask[n, y, x] else error.dtype.type(0)

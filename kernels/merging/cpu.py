@@ -1,0 +1,89 @@
+"""Merging branches on the host."""
+
+from numba import prange
+
+from kernels import geometry
+from kernels.compilation import compiled_parallel
+from kernels.memory import cpu as memory
+
+
+def add(maps):
+    """The sum of maps, left to right.
+
+    Args:
+        maps: a sequence of N x C x H x W arrays of one shape and dtype (float32 or float64).
+
+    Returns:
+        an array like each of them. Workspace: none.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    geometry.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
+    y = memory.empty(maps[0].shape, maps[0].dtype)
+    _copy(y.reshape(-1), maps[0].reshape(-1))
+    for x in maps[1:]:
+        _accumulate(y.reshape(-1), x.reshape(-1))
+    return y
+
+
+def concatenate(maps):
+    """The maps, joined along their channels.
+
+    Args:
+        maps: a sequence of N x C_i x H x W arrays of one dtype (float32 or float64).
+
+    Returns:
+        N x sum of C_i x H x W. Workspace: none.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    y = memory.empty(geometry.concatenated(maps), maps[0].dtype)
+    start = 0
+    for x in maps:
+        _copy_channels(y, start, x, 0, x.shape[1])
+        start += x.shape[1]
+    return y
+
+
+def concatenate_backward(error, channels):
+    """The errors of maps of ``channels`` channels each, in order.
+
+    Args:
+        error: N x C x H x W, float32 or float64.
+        channels: ints that add up to C.
+
+    Returns:
+        a list of N x C_i x H x W arrays. Workspace: none.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    geometry.split(error, channels)
+    n, _, h, w = error.shape
+    errors, start = [], 0
+    for count in channels:
+        errors.append(memory.empty((n, count, h, w), error.dtype))
+        _copy_channels(errors[-1], 0, error, start, count)
+        start += count
+    return errors
+
+
+@compiled_parallel
+def _copy(y, x):
+    for i in prange(len(y)):
+        y[i] = x[i]
+
+
+@compiled_parallel
+def _accumulate(y, x):
+    for i in prange(len(y)):
+        y[i] += x[i]
+
+
+@compiled_parallel
+def _copy_channels(y, y_start, x, x_start, count):
+    for plane in prange(y.shape[0] * count):
+        n, c = plane // count, plane % count
+        y[n, y_start + c] = x[n, x_start + c]

@@ -1,0 +1,120 @@
+"""Padding and cropping on the host, one row at a time."""
+
+from numba import prange
+
+from kernels import geometry
+from kernels.compilation import compiled, compiled_parallel
+from kernels.memory import cpu as memory
+
+
+def pad(x, margins, mode):
+    """x with its margins filled by zeros or by reflection.
+
+    Args:
+        x: N x C x H x W, float32 or float64.
+        margins: (top, left, bottom, right) in cells.
+        mode: ``"zero"`` or ``"reflect"``, as ``numpy.pad``.
+
+    Returns:
+        N x C x (top + H + bottom) x (left + W + right). Workspace: none.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    y = memory.empty(geometry.padded(x, margins, mode), x.dtype)
+    _pad(y, x, margins[0], margins[1], mode == "reflect")
+    return y
+
+
+def pad_backward(error, margins, mode):
+    """dx: each cell's error and, for ``reflect``, that of all its images.
+
+    Args:
+        error: N x C x (top + H + bottom) x (left + W + right), float32 or float64.
+        margins: (top, left, bottom, right) in cells.
+        mode: ``"zero"`` or ``"reflect"``.
+
+    Returns:
+        N x C x H x W. Workspace: none.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    shape = geometry.unpadded(error, margins, mode)
+    if mode == "zero":
+        return crop(error, margins)
+    gradient = memory.empty(shape, error.dtype)
+    _reflect_backward(gradient, error, margins[0], margins[1])
+    return gradient
+
+
+def crop(x, margins):
+    """x without its margins.
+
+    Args:
+        x: N x C x H x W, float32 or float64.
+        margins: (top, left, bottom, right) in cells.
+
+    Returns:
+        N x C x (H - top - bottom) x (W - left - right). Workspace: none.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    y = memory.empty(geometry.cropped(x, margins), x.dtype)
+    _crop(y, x, margins[0], margins[1])
+    return y
+
+
+def crop_backward(error, margins):
+    """dx: the error inside the margins, zero in them; arguments as ``pad``."""
+    return pad(error, margins, "zero")
+
+
+@compiled
+def _reflected(position, size):
+    """The cell of 0 ... size - 1 that a reflecting border shows at ``position``."""
+    if size == 1:
+        return 0
+    position = abs(position) % (2 * size - 2)
+    return min(position, 2 * size - 2 - position)
+
+
+@compiled_parallel
+def _pad(y, x, top, left, reflect):
+    batch, channels, height, width = y.shape
+    h, w = x.shape[2:]
+    for row in prange(batch * channels * height):
+        n, c, oy = row // (channels * height), row // height % channels, row % height
+        if not reflect and not top <= oy < top + h:
+            y[n, c, oy] = 0
+            continue
+        source = x[n, c, _reflected(oy - top, h)]
+        for ox in range(width):
+            if left <= ox < left + w:
+                y[n, c, oy, ox] = source[ox - left]
+            elif reflect:
+                y[n, c, oy, ox] = source[_reflected(ox - left, w)]
+            else:
+                y[n, c, oy, ox] = 0
+
+
+@compiled_parallel
+def _reflect_backward(gradient, error, top, left):
+    batch, channels, height, width = gradient.shape
+    padded_height, padded_width = error.shape[2:]
+    for row in prange(batch * channels * height):
+        n, c, y = row // (channels * height), row // height % channels, row % height
+        gradient[n, c, y] = 0
+        for oy in range(padded_height):
+            if _reflected(oy - top, height) == y:
+                for ox in range(padded_width):
+                    gradient[n, c, y, _reflected(ox - left, width)] += error[n, c, oy, ox]
+
+
+@compiled_parallel
+def _crop(y, x, top, left):
+    batch, channels, height, width = y.shape
+    for row in prange(batch * channels * height):
+        n, c, oy = row // (channels * height), row // height % channels, row % height
+        y[n, c, oy] = x[n, c, oy + top, left : left + width]

@@ -1,0 +1,69 @@
+"""Patches on the host."""
+
+from numba import prange
+
+from kernels import geometry
+from kernels.compilation import compiled_parallel
+from kernels.memory import cpu as memory
+
+
+def extract(image, rows, columns, size):
+    """The patches whose top left pixels are (rows, columns), see ``kernels.patches``.
+
+    Args:
+        image: 1 x C x H x W, float32 or float64.
+        rows, columns: n, int32; every patch must lie in the image.
+        size: (ph, pw).
+
+    Returns:
+        n x C x ph x pw like the image. Workspace: none.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    patches = memory.empty(geometry.patches(image, rows, columns, size), image.dtype)
+    _extract(patches, image, rows, columns)
+    return patches
+
+
+def extract_backward(error, rows, columns, image_size):
+    """The image gradient: the sum of the patches' errors, each at its place.
+
+    Args:
+        error: n x C x ph x pw, float32 or float64.
+        rows, columns: n, int32.
+        image_size: (H, W).
+
+    Returns:
+        1 x C x H x W like the error. Workspace: none.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    shape = geometry.patches_backward(error, rows, columns, image_size)
+    gradient = memory.empty(shape, error.dtype)
+    _extract_backward(gradient, error, rows, columns)
+    return gradient
+
+
+@compiled_parallel
+def _extract(patches, image, rows, columns):
+    number, channels, height, width = patches.shape
+    for plane in prange(number * channels):
+        n, c = plane // channels, plane % channels
+        for i in range(height):
+            patches[n, c, i] = image[0, c, rows[n] + i, columns[n] : columns[n] + width]
+
+
+@compiled_parallel
+def _extract_backward(gradient, error, rows, columns):
+    number, _, height, width = error.shape
+    _, channels, image_height, _ = gradient.shape
+    for row in prange(channels * image_height):
+        c, y = row // image_height, row % image_height
+        gradient[0, c, y] = 0
+        for n in range(number):
+            if rows[n] <= y < rows[n] + height:
+                source = error[n, c, y - rows[n]]
+                for j in range(width):
+                    gradient[0, c, y, columns[n] + j] += source[j]

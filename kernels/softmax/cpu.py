@@ -1,0 +1,81 @@
+"""Softmax on the host, one row of pixels at a time."""
+
+import math
+
+import numpy as np
+from numba import prange
+
+from kernels import geometry
+from kernels.compilation import compiled_parallel
+from kernels.memory import cpu as memory
+
+
+def forward(x):
+    """Class probabilities of each pixel, see ``kernels.softmax``.
+
+    Args:
+        x: scores, N x K x H x W, float32 or float64.
+
+    Returns:
+        an array like x. Workspace: two rows for each thread.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    geometry.check_array("x", x, (None,) * 4)
+    y = memory.empty(x.shape, x.dtype)
+    _forward(y, x)
+    return y
+
+
+def backward(error, y):
+    """dx = y * (e - sum over the channels of e * y).
+
+    Args:
+        error: N x K x H x W, float32 or float64.
+        y: what ``forward`` returned, same shape and dtype.
+
+    Returns:
+        an array like y. Workspace: one row for each thread.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    geometry.same_map(error=error, y=y)
+    gradient = memory.empty(y.shape, y.dtype)
+    _backward(gradient, error, y)
+    return gradient
+
+
+@compiled_parallel
+def _forward(y, x):
+    batch, channels, height, width = x.shape
+    for row in prange(batch * height):
+        n, r = row // height, row % height
+        largest = x[n, 0, r].copy()
+        for k in range(1, channels):
+            for i in range(width):
+                value = x[n, k, r, i]
+                largest[i] = value if value > largest[i] else largest[i]
+        total = np.zeros(width, x.dtype)
+        for k in range(channels):
+            for i in range(width):
+                y[n, k, r, i] = math.exp(x[n, k, r, i] - largest[i])
+                total[i] += y[n, k, r, i]
+        for k in range(channels):
+            for i in range(width):
+                y[n, k, r, i] /= total[i]
+
+
+@compiled_parallel
+def _backward(gradient, error, y):
+    batch, channels, height, width = y.shape
+    for row in prange(batch * height):
+        n, r = row // height, row % height
+        total = np.zeros(width, y.dtype)
+        for k in range(channels):
+            for i in range(width):
+                total[i] += error[n, k, r, i] * y[n, k, r, i]
+        for k in range(channels):
+            for i in range(width):
+                gradient[n, k, r, i] = y[n, k, r, i] * (error[n, k, r, i] - total[i])
