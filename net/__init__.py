@@ -1,0 +1,14 @@
+"""Nets that look at patches, and their dense form: every pixel of an image in one pass.
+
+``Net`` links and checks a description; ``Scan`` runs it patch by patch; ``Dense`` runs it on whole
+images, with the same parameters and the same results. ``calibrate`` sets the statistics of batch
+normalisations. ``net.zoo`` holds the networks of the tables.
+"""
+
+from net.calibration import calibrate
+from net.dense import Dense, Gradients
+from net.graph import Net
+from net.layers import NotConvertible
+from net.scanning import Scan
+
+__all__ = ["Dense", "Gradients", "Net", "NotConvertible", "Scan", "calibrate"]

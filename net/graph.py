@@ -1,0 +1,206 @@
+"""A patch net: its layers linked, checked and measured, and its parameters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from kernels import geometry, get_backend
+from kernels.geometry import Pair, Window, pair
+from net import initialization, summary
+from net.layers import BatchNorm, Convolution, FullyConnected, Layer, Map, NotConvertible
+
+IMAGE = "image"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer in its place.
+
+    Attributes:
+        name: unique in the net.
+        layer: its description.
+        inputs: names of the nodes that it reads.
+        sources: their maps.
+        output: its own map.
+        window: the window that the patch net moves over its input, None without one.
+    """
+
+    name: str
+    layer: Layer
+    inputs: tuple[str, ...]
+    sources: tuple[Map, ...]
+    output: Map
+    window: Window | None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it is a convolution, or fully connected."""
+        return isinstance(self.layer, Convolution | FullyConnected)
+
+    @property
+    def weights_shape(self) -> tuple[int, int, int, int]:
+        """K x C x kh x kw."""
+        return (self.output.channels, self.sources[0].channels, *self.window.kernel)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds for one output pixel; 0 for layers without weights."""
+        return int(np.prod(self.weights_shape)) if self.has_weights else 0
+
+
+class Net:
+    """A net that looks at a patch and gives one vector, and everything needed to run it.
+
+    Args:
+        layers: the description, in order; the last layer's output is the net's.
+        channels: channels of the image.
+        patch: size p of the patch, an int or a pair (y, x).
+        dtype: ``"float32"`` or ``"float64"``.
+        seed: of the initialisation.
+        initializer: ``"he"`` or ``"glorot"``.
+        backend: where it runs: ``"auto"``, ``"cuda"``, ``"simulator"``, ``"cpu"``, ``"reference"``.
+
+    Attributes:
+        nodes: the layers in their places, by name, in order.
+        parameters: arrays on the backend that learning changes, by ``"layer.weights"``, ``.bias``,
+            ``.gamma`` and ``.beta``. Every way of running the net reads these very arrays.
+        statistics: ``"layer.mean"`` and ``".variance"`` of the batch normalisations.
+
+    Raises:
+        NotConvertible: the net has no exact dense form (the layer is named).
+        ValueError, TypeError: an argument is wrong.
+        BackendUnavailable: the backend cannot run here.
+    """
+
+    def __init__(
+        self,
+        layers: list[Layer],
+        *,
+        channels: int,
+        patch: int | Pair,
+        dtype: str = "float32",
+        seed: int = 0,
+        initializer: str = "he",
+        backend: str = "auto",
+    ):
+        geometry.choice("dtype", dtype, geometry.FLOAT_DTYPES)
+        geometry.choice("initializer", initializer, tuple(initialization.INITIALIZERS))
+        if type(channels) is not int or channels < 1:
+            raise ValueError(f"channels is {channels!r}; expected an int of at least 1")
+        self.layers = tuple(layers)
+        self.channels = channels
+        self.patch = pair("patch", patch)
+        self.dtype = dtype
+        self.nodes = _linked(self.layers, channels, self.patch)
+        self.output = next(reversed(self.nodes.values())).output
+        self.backend = get_backend(backend)
+        on_device = self.backend.memory.to_device
+        host = initialization.parameters(self.nodes.values(), dtype, seed, initializer)
+        self.parameters = {name: on_device(array) for name, array in host.items()}
+        self.statistics = {}
+        for node in self.nodes.values():
+            if isinstance(node.layer, BatchNorm):
+                c = node.output.channels
+                self.statistics[f"{node.name}.mean"] = on_device(np.zeros(c, dtype))
+                self.statistics[f"{node.name}.variance"] = on_device(np.ones(c, dtype))
+
+    @property
+    def receptive_field(self) -> Pair:
+        """R (y, x): the part of the patch that is read, at the top left; at most the patch."""
+        return self.output.extent
+
+    def summary(self, labelled: int | Pair = 256) -> str:
+        """A table of the layers, with multiply-adds for ``labelled`` pixels (see net.summary)."""
+        return summary.table(self.nodes.values(), self.patch, pair("labelled", labelled))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Parameters and statistics as host arrays (copies), by name."""
+        to_host = self.backend.memory.to_host
+        arrays = {**self.parameters, **self.statistics}
+        return {name: np.array(to_host(array)) for name, array in arrays.items()}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take over parameters and statistics, converted to the net's dtype.
+
+        Raises:
+            ValueError: a name is missing or unknown, or a shape differs; nothing is changed then.
+        """
+        own = {**self.parameters, **self.statistics}
+        if own.keys() != state.keys():
+            raise ValueError(
+                f"state has {sorted(state.keys() - own.keys())} too many and lacks "
+                f"{sorted(own.keys() - state.keys())}; expected the names of this net's state"
+            )
+        for name, array in own.items():
+            if array.shape != state[name].shape:
+                raise ValueError(
+                    f"state[{name!r}] has shape {state[name].shape}; expected {array.shape}"
+                )
+        for arrays in (self.parameters, self.statistics):
+            for name in arrays:
+                values = np.ascontiguousarray(state[name], self.dtype)
+                arrays[name] = self.backend.memory.to_device(values.copy())
+
+    def to(self, *, dtype: str | None = None, backend: str | None = None) -> Net:
+        """The same net with a copy of its state in another dtype or on another backend."""
+        other = Net(
+            self.layers,
+            channels=self.channels,
+            patch=self.patch,
+            dtype=dtype or self.dtype,
+            backend=backend or self.backend.name,
+        )
+        other.load_state(self.state())
+        return other
+
+
+def _linked(layers, channels, patch) -> dict[str, Node]:
+    maps = {IMAGE: Map(channels, patch, (1, 1), (1, 1))}
+    nodes: dict[str, Node] = {}
+    counts: Counter[str] = Counter()
+    previous = IMAGE
+    if not layers:
+        raise ValueError("layers is empty; expected at least one layer")
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layers holds a {type(layer).__name__}; expected layers of net.layers")
+        counts[layer.kind] += 1
+        name = layer.name or f"{layer.kind}{counts[layer.kind]}"
+        inputs = tuple(layer.inputs or (previous,))
+        if name in maps:
+            raise ValueError(f"layer {name!r}: the name is taken; expected a new one")
+        for source in inputs:
+            if source not in maps:
+                raise ValueError(
+                    f"layer {name!r} reads {source!r}; expected one of the layers before it: "
+                    f"{', '.join(maps)}"
+                )
+        if (len(inputs) > 1) != layer.joins:
+            expected = "at least two" if layer.joins else "one"
+            raise ValueError(f"layer {name!r} has {len(inputs)} inputs; expected {expected}")
+        sources = tuple(maps[source] for source in inputs)
+        try:
+            output = layer.output(list(sources))
+            window = None if layer.joins else layer.window(sources[0])
+        except NotConvertible as refusal:
+            raise NotConvertible(f"layer {name!r}: {refusal}") from None
+        except ValueError as error:
+            raise ValueError(f"layer {name!r}: {error}") from None
+        maps[name] = output
+        nodes[name] = Node(name, layer, inputs, sources, output, window)
+        previous = name
+    unread = maps.keys() - {s for node in nodes.values() for s in node.inputs} - {previous}
+    if unread:
+        raise ValueError(
+            f"nothing reads {', '.join(map(repr, sorted(unread)))}; expected every layer but the "
+            "last to be read"
+        )
+    if output.size != (1, 1):
+        raise NotConvertible(
+            f"layer {previous!r}: a map of {output.size[0]} x {output.size[1]} vectors is left at "
+            "the end; expected 1 x 1, one vector for each patch"
+        )
+    return nodes

@@ -1,0 +1,74 @@
+"""Images at the door: checks, borders, and which patch belongs to which pixel.
+
+The patch of pixel y covers rows y - (p-1)//2 ... y - (p-1)//2 + p - 1, columns alike. With the
+border ``valid`` only pixels whose whole patch lies in the image are labelled; ``zero`` and
+``reflect`` pad the image by the patch's margins first, so that every pixel is. Either way output
+pixel (y, x) belongs to the patch whose top left corner is (y, x) of the bordered image.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels import geometry
+from kernels.geometry import Margins, Pair
+from net.graph import Net
+
+BORDERS = ("valid", "zero", "reflect")
+
+
+def patch_margins(patch: Pair) -> Margins:
+    """Rows and columns of the patch (top, left, bottom, right) of its pixel."""
+    before = [(p - 1) // 2 for p in patch]
+    return (*before, *(p - 1 - b for p, b in zip(patch, before)))
+
+
+def output_size(net: Net, size: Pair, border: str) -> Pair:
+    """Rows and columns of labelled pixels for an image of ``size``.
+
+    Raises:
+        ValueError: the image is smaller than the patch and the border is ``valid``.
+    """
+    if border != "valid":
+        return tuple(size)
+    if any(n < p for n, p in zip(size, net.patch)):
+        raise ValueError(
+            f"image is {size[0]} x {size[1]}; with border 'valid' expected at least the patch, "
+            f"{net.patch[0]} x {net.patch[1]} (or border 'zero' or 'reflect')"
+        )
+    return tuple(n - p + 1 for n, p in zip(size, net.patch))
+
+
+def checked(name: str, array, dtype: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """``array`` in native byte order and C-contiguous, without a leading batch axis of its own.
+
+    Raises:
+        TypeError, ValueError: not an array of that shape and dtype.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} is a {type(array).__name__}; expected a NumPy array")
+    native = array.dtype.newbyteorder("=")
+    array = np.ascontiguousarray(array, native) if array.ndim else array
+    geometry.check_array(name, array, shape, (dtype,))
+    return array
+
+
+def entered(net: Net, image: np.ndarray, border: str):
+    """A checked image C x H x W on the backend, with its borders: 1 x C x H' x W'.
+
+    Raises:
+        TypeError, ValueError: the image does not suit the net, or is too small.
+    """
+    image = checked("image", image, net.dtype, (net.channels, None, None))
+    output_size(net, image.shape[1:], border)
+    x = net.backend.memory.to_device(image[None])
+    if border == "valid":
+        return x
+    return net.backend.padding.pad(x, patch_margins(net.patch), border)
+
+
+def left(net: Net, gradient, border: str) -> np.ndarray:
+    """The gradient of the image, C x H x W on the host, from that of the bordered image."""
+    if border != "valid":
+        gradient = net.backend.padding.pad_backward(gradient, patch_margins(net.patch), border)
+    return net.backend.memory.to_host(gradient)[0]

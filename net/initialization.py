@@ -1,0 +1,39 @@
+"""Seeded initial parameters.
+
+``he``: He et al., ICCV 2015. ``glorot``: Glorot & Bengio, AISTATS 2010.
+"""
+
+import numpy as np
+
+from net.layers import BatchNorm
+
+
+def _he(rng, shape):
+    """Normal, variance 2 / fan-in: keeps the variance of ReLU nets."""
+    return rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+
+
+def _glorot(rng, shape):
+    """Uniform, variance 2 / (fan-in + fan-out): for tanh and sigmoid."""
+    area = np.prod(shape[2:])
+    limit = np.sqrt(6 / ((shape[0] + shape[1]) * area))
+    return rng.uniform(-limit, limit, shape)
+
+
+INITIALIZERS = {"he": _he, "glorot": _glorot}
+
+
+def parameters(nodes, dtype, seed, initializer):
+    """Host arrays by name: weights drawn in the order of the nodes, biases zero, gamma one."""
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for node in nodes:
+        if node.has_weights:
+            weights = INITIALIZERS[initializer](rng, node.weights_shape)
+            arrays[f"{node.name}.weights"] = weights.astype(dtype)
+            if node.layer.bias:
+                arrays[f"{node.name}.bias"] = np.zeros(node.output.channels, dtype)
+        elif isinstance(node.layer, BatchNorm):
+            arrays[f"{node.name}.gamma"] = np.ones(node.output.channels, dtype)
+            arrays[f"{node.name}.beta"] = np.zeros(node.output.channels, dtype)
+    return arrays

@@ -1,0 +1,111 @@
+"""Running a net's steps on arrays of its backend, forward and backward."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from net.graph import IMAGE, Net
+from net.steps import Step, steps_of
+
+Clock = Callable[[Step, float], None]
+
+
+@dataclass
+class Tape:
+    """What one forward pass keeps for one backward pass."""
+
+    kept: list
+
+
+class Program:
+    """The steps of a net in one form.
+
+    Args:
+        net: its parameters are read at every call, never copied.
+        form: ``"patch"`` (maps of the compact strided sizes) or ``"dense"`` (stride 1, dilated).
+
+    Attributes:
+        steps: what runs, in order.
+    """
+
+    def __init__(self, net: Net, form: str):
+        self.net = net
+        self.steps = steps_of(net, form)
+        self._last_reader = {name: step for step in self.steps for name in step.inputs}
+        self._learns = {IMAGE: False}
+        for step in self.steps:
+            own = any(name.startswith(f"{step.node.name}.") for name in net.parameters)
+            self._learns[step.output] = own or any(self._learns[name] for name in step.inputs)
+
+    def forward(self, x, *, keep: bool = False, clock: Clock | None = None):
+        """The net's output for ``x``, N x C x H x W on the backend.
+
+        Args:
+            keep: also return the ``Tape`` for ``backward``; without it, maps are dropped as soon as
+                no step needs them.
+            clock: called after each step with the step and its seconds.
+
+        Returns:
+            N x K x Ho x Wo, or (that, tape).
+        """
+        maps, kept = {IMAGE: x}, []
+        for step in self.steps:
+            started = time.perf_counter()
+            for_backward = self.advance(step, maps)
+            kept.append(for_backward if keep else None)
+            self._tell(clock, step, started)
+        output = maps[self.steps[-1].output]
+        return (output, Tape(kept)) if keep else output
+
+    def advance(self, step: Step, maps: dict):
+        """Run one step on ``maps`` (by layer), drop what no later step reads.
+
+        Returns:
+            what the step's backward pass needs.
+        """
+        inputs = [maps[name] for name in step.inputs]
+        maps[step.output], for_backward = step.forward(self.net.backend, self._arrays(), *inputs)
+        for name in set(step.inputs):
+            if self._last_reader[name] is step:
+                del maps[name]
+        return for_backward
+
+    def backward(self, tape: Tape, error, *, image: bool = False, clock: Clock | None = None):
+        """Gradients of sum(error * output) by all parameters.
+
+        Args:
+            tape: of the forward pass; used up by this call.
+            error: the error map, shaped like the output.
+            image: also the gradient by the input.
+            clock: called after each step with the step and its seconds.
+
+        Returns:
+            (gradients by parameter name, gradient by the input or None).
+        """
+        errors, gradients = {self.steps[-1].output: error}, {}
+        for step in reversed(self.steps):
+            started = time.perf_counter()
+            wanted = [self._learns[name] or image for name in step.inputs]
+            kept = tape.kept.pop()
+            arrived = errors.pop(step.output, None)
+            if arrived is None:
+                continue
+            for_inputs, own = step.backward(self.net.backend, self._arrays(), kept, arrived, wanted)
+            gradients |= own
+            for name, want, e in zip(step.inputs, wanted, for_inputs):
+                if want and name in errors:
+                    errors[name] = self.net.backend.merging.add([errors[name], e])
+                elif want:
+                    errors[name] = e
+            self._tell(clock, step, started)
+        return gradients, errors.get(IMAGE)
+
+    def _arrays(self):
+        return self.net.parameters | self.net.statistics
+
+    def _tell(self, clock, step, started):
+        if clock is not None:
+            self.net.backend.memory.synchronize()
+            clock(step, time.perf_counter() - started)

@@ -1,0 +1,136 @@
+"""Patch-by-patch scanning: the patch net, run on batches of patches cut at chosen pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels import geometry
+from net import images
+from net.dense import Gradients
+from net.graph import Net
+from net.program import Program
+
+
+class Scan:
+    """Runs ``net`` on the patches of an image, as the dense form's opponent and oracle.
+
+    Args:
+        net: its parameters are shared, not copied.
+        border: ``"valid"``, ``"zero"`` or ``"reflect"`` (see ``net.images``).
+        batch: number of patches that run together.
+
+    Raises:
+        ValueError: an unknown border, or a batch that is not a positive int.
+    """
+
+    def __init__(self, net: Net, border: str = "valid", batch: int = 64):
+        if type(batch) is not int or batch < 1:
+            raise ValueError(f"batch is {batch!r}; expected an int of at least 1")
+        self.net = net
+        self.border = geometry.choice("border", border, images.BORDERS)
+        self.batch = batch
+        self.program = Program(net, "patch")
+
+    def forward(self, image: np.ndarray, pixels: np.ndarray | None = None) -> np.ndarray:
+        """Scores of the patches of chosen pixels.
+
+        Args:
+            image: C x H x W, the net's dtype.
+            pixels: n x 2 ints, (y, x) in the map of scores; None is all of them, row by row.
+
+        Returns:
+            n x K, the net's dtype.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what it was and what was expected.
+        """
+        x, pixels = self._entered(image, pixels)
+        to_host = self.net.backend.memory.to_host
+        scores = np.empty((len(pixels), self.net.output.channels), self.net.dtype)
+        for part in self._batches(pixels):
+            output = self.program.forward(self.patches(x, pixels[part]))
+            scores[part] = to_host(output)[:, :, 0, 0]
+        return scores
+
+    def gradients(
+        self,
+        image: np.ndarray,
+        error: np.ndarray,
+        pixels: np.ndarray | None = None,
+        *,
+        image_gradient: bool = False,
+    ) -> Gradients:
+        """Gradients of sum(error * scores), summed patch by patch.
+
+        Args:
+            image: C x H x W, the net's dtype.
+            error: n x K, same dtype: an error vector for each chosen pixel.
+            pixels: n x 2 ints, (y, x) in the map of scores; None is all of them, row by row.
+            image_gradient: also the gradient by the image.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what it was and what was expected.
+        """
+        x, pixels = self._entered(image, pixels)
+        channels = self.net.output.channels
+        error = images.checked("error", error, self.net.dtype, (len(pixels), channels))
+        ops, total, by_image = self.net.backend, {}, None
+        for part in self._batches(pixels):
+            vectors = ops.memory.to_device(error[part, :, None, None])
+            _, tape = self.program.forward(self.patches(x, pixels[part]), keep=True)
+            gradients, by_patch = self.program.backward(tape, vectors, image=image_gradient)
+            total = _sum(ops, total, gradients)
+            if image_gradient:
+                rows, columns = self._corners(pixels[part])
+                spread = ops.patches.extract_backward(by_patch, rows, columns, x.shape[2:])
+                by_image = spread if by_image is None else ops.merging.add([by_image, spread])
+        if image_gradient:
+            by_image = images.left(self.net, by_image, self.border)
+        return Gradients({n: ops.memory.to_host(g) for n, g in total.items()}, by_image)
+
+    def patches(self, x, pixels: np.ndarray):
+        """n x C x p x p on the backend: the patches of ``pixels`` in the bordered image ``x``."""
+        return self.net.backend.patches.extract(x, *self._corners(pixels), self.net.patch)
+
+    def _corners(self, pixels):
+        to_device = self.net.backend.memory.to_device
+        return (to_device(np.ascontiguousarray(pixels[:, axis], np.int32)) for axis in (0, 1))
+
+    def _batches(self, pixels):
+        return [slice(i, i + self.batch) for i in range(0, len(pixels), self.batch)]
+
+    def _entered(self, image, pixels):
+        x = images.entered(self.net, image, self.border)
+        size = images.output_size(self.net, image.shape[1:], self.border)
+        if pixels is None:
+            pixels = np.indices(size).reshape(2, -1).T
+        return x, _checked_pixels(pixels, size)
+
+
+def _checked_pixels(pixels, size):
+    pixels = np.asarray(pixels)
+    if pixels.ndim != 2 or pixels.shape[1] != 2 or pixels.dtype.kind not in "iu":
+        raise ValueError(
+            f"pixels has shape {pixels.shape} and dtype {pixels.dtype}; expected n x 2 ints (y, x)"
+        )
+    if len(pixels) == 0:
+        raise ValueError("pixels chooses no pixel; expected at least one")
+    if (pixels < 0).any() or (pixels >= size).any():
+        raise ValueError(
+            f"pixels reach from {tuple(pixels.min(axis=0).tolist())} to "
+            f"{tuple(pixels.max(axis=0).tolist())}; expected pixels of a {size[0]} x {size[1]} map"
+        )
+    return pixels
+
+
+def _sum(ops, total, gradients):
+    """``total`` + ``gradients``, array by array, on the backend."""
+    if not total:
+        return gradients
+    as_map = {name: (1, 1, 1, g.size) for name, g in gradients.items()}
+    return {
+        name: ops.merging.add([total[name].reshape(as_map[name]), g.reshape(as_map[name])]).reshape(
+            g.shape
+        )
+        for name, g in gradients.items()
+    }

@@ -1,0 +1,259 @@
+"""What a backend executes: one step for each layer, the same for the patch net and its dense form.
+
+The two forms differ only in numbers (``steps_of``): a window's stride and dilation, and a crop's
+margins. ``forward`` returns the output and what ``backward`` will need; ``backward`` returns an
+error for each input (None where nobody wants one) and the gradients by parameter name. ``ops`` is
+a ``kernels.Backend``, ``arrays`` the parameters and statistics by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kernels.geometry import Margins, Window
+from net.graph import Net, Node
+from net.layers import (
+    AdaptiveAveragePool,
+    AdaptiveMaxPool,
+    Add,
+    AveragePool,
+    BatchNorm,
+    Concatenate,
+    Convolution,
+    Crop,
+    FullyConnected,
+    MaxPool,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    dense_window,
+)
+
+FORMS = ("patch", "dense")
+
+ACTIVATION = {ReLU: "relu", Tanh: "tanh", Sigmoid: "sigmoid"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer, or a convolution with the activation that follows it.
+
+    Attributes:
+        layers: names of the layers that it computes.
+        inputs: names of the layers whose outputs it reads.
+        node: the first of its layers in the net.
+    """
+
+    layers: tuple[str, ...]
+    inputs: tuple[str, ...]
+    node: Node
+
+    @property
+    def output(self) -> str:
+        """Name of the layer whose output this is."""
+        return self.layers[-1]
+
+
+@dataclass(frozen=True)
+class ConvolutionStep(Step):
+    window: Window
+    activation: str | None = None
+
+    def forward(self, ops, arrays, x):
+        weights, bias = self._parameters(arrays)
+        moves = {"stride": self.window.stride, "dilation": self.window.dilation}
+        y = ops.convolution.forward(x, weights, bias, activation=self.activation, **moves)
+        return y, (x, y if self.activation else None)
+
+    def backward(self, ops, arrays, kept, error, wanted):
+        x, y = kept
+        weights, bias = self._parameters(arrays)
+        moves = {"stride": self.window.stride, "dilation": self.window.dilation}
+        if self.activation:
+            error = ops.activation.backward(error, y, self.activation)
+        gradient = ops.convolution.gradient_weights(x, error, self.window.kernel, **moves)
+        gradients = {f"{self.node.name}.weights": gradient}
+        if bias is not None:
+            gradients[f"{self.node.name}.bias"] = ops.convolution.gradient_bias(error)
+        if not wanted[0]:
+            return [None], gradients
+        return [ops.convolution.gradient_input(error, weights, x.shape[2:], **moves)], gradients
+
+    def _parameters(self, arrays):
+        return arrays[f"{self.node.name}.weights"], arrays.get(f"{self.node.name}.bias")
+
+
+@dataclass(frozen=True)
+class MaxPoolStep(Step):
+    window: Window
+
+    def forward(self, ops, arrays, x):
+        w = self.window
+        y, argmax = ops.max_pooling.forward(x, w.kernel, stride=w.stride, dilation=w.dilation)
+        return y, (argmax, x.shape[2:])
+
+    def backward(self, ops, arrays, kept, error, wanted):
+        argmax, size = kept
+        w = self.window
+        moves = {"stride": w.stride, "dilation": w.dilation}
+        return [ops.max_pooling.backward(error, argmax, size, w.kernel, **moves)], {}
+
+
+@dataclass(frozen=True)
+class AveragePoolStep(Step):
+    window: Window
+
+    def forward(self, ops, arrays, x):
+        w = self.window
+        y = ops.average_pooling.forward(x, w.kernel, stride=w.stride, dilation=w.dilation)
+        return y, x.shape[2:]
+
+    def backward(self, ops, arrays, kept, error, wanted):
+        w = self.window
+        moves = {"stride": w.stride, "dilation": w.dilation}
+        return [ops.average_pooling.backward(error, kept, w.kernel, **moves)], {}
+
+
+@dataclass(frozen=True)
+class ActivationStep(Step):
+    activation: str
+
+    def forward(self, ops, arrays, x):
+        y = ops.activation.forward(x, self.activation)
+        return y, y
+
+    def backward(self, ops, arrays, kept, error, wanted):
+        return [ops.activation.backward(error, kept, self.activation)], {}
+
+
+@dataclass(frozen=True)
+class BatchNormStep(Step):
+    epsilon: float
+
+    def forward(self, ops, arrays, x):
+        mean, variance, gamma, beta = (
+            arrays[f"{self.node.name}.{part}"] for part in ("mean", "variance", "gamma", "beta")
+        )
+        return ops.batch_normalization.forward(x, mean, variance, gamma, beta, self.epsilon), x
+
+    def backward(self, ops, arrays, kept, error, wanted):
+        name, norm = self.node.name, ops.batch_normalization
+        mean, variance = arrays[f"{name}.mean"], arrays[f"{name}.variance"]
+        gamma, beta = norm.backward_parameters(error, kept, mean, variance, self.epsilon)
+        gradients = {f"{name}.gamma": gamma, f"{name}.beta": beta}
+        if not wanted[0]:
+            return [None], gradients
+        return [
+            norm.backward_input(error, variance, arrays[f"{name}.gamma"], self.epsilon)
+        ], gradients
+
+
+@dataclass(frozen=True)
+class SoftmaxStep(Step):
+    def forward(self, ops, arrays, x):
+        y = ops.softmax.forward(x)
+        return y, y
+
+    def backward(self, ops, arrays, kept, error, wanted):
+        return [ops.softmax.backward(error, kept)], {}
+
+
+@dataclass(frozen=True)
+class CropStep(Step):
+    margins: Margins
+
+    def forward(self, ops, arrays, x):
+        return ops.padding.crop(x, self.margins), None
+
+    def backward(self, ops, arrays, kept, error, wanted):
+        return [ops.padding.crop_backward(error, self.margins)], {}
+
+
+@dataclass(frozen=True)
+class _MergeStep(Step):
+    """Merges maps after trimming them, at the bottom and right, to their common size."""
+
+    def forward(self, ops, arrays, *maps):
+        height, width = (min(x.shape[axis] for x in maps) for axis in (2, 3))
+        margins = [(0, 0, x.shape[2] - height, x.shape[3] - width) for x in maps]
+        trimmed = [ops.padding.crop(x, m) if any(m) else x for x, m in zip(maps, margins)]
+        return self._merge(ops, trimmed), (margins, [x.shape[1] for x in maps])
+
+    def backward(self, ops, arrays, kept, error, wanted):
+        margins, channels = kept
+        errors = self._split(ops, error, channels)
+        return [
+            ops.padding.crop_backward(e, m) if any(m) else e for e, m in zip(errors, margins)
+        ], {}
+
+
+@dataclass(frozen=True)
+class AddStep(_MergeStep):
+    def _merge(self, ops, maps):
+        return ops.merging.add(maps)
+
+    def _split(self, ops, error, channels):
+        return [error] * len(channels)
+
+
+@dataclass(frozen=True)
+class ConcatenateStep(_MergeStep):
+    def _merge(self, ops, maps):
+        return ops.merging.concatenate(maps)
+
+    def _split(self, ops, error, channels):
+        return ops.merging.concatenate_backward(error, channels)
+
+
+def steps_of(net: Net, form: str) -> list[Step]:
+    """The steps of ``net`` in the form ``"patch"`` or ``"dense"``, in order.
+
+    The dense form is the conversion of Li, Zhao & Wang 2014, section 3: every layer keeps its
+    parameters, its stride becomes 1 and its entries move the accumulated stride d apart.
+    """
+    steps: list[Step] = []
+    readers = [name for node in net.nodes.values() for name in node.inputs]
+    for node in net.nodes.values():
+        step = _step(node, form)
+        before = steps[-1] if steps else None
+        if (
+            isinstance(step, ActivationStep)
+            and isinstance(before, ConvolutionStep)
+            and before.activation is None
+            and node.inputs == (before.output,)
+            and readers.count(before.output) == 1
+        ):
+            layers = (*before.layers, node.name)
+            steps[-1] = replace(before, layers=layers, activation=step.activation)
+        else:
+            steps.append(step)
+    return steps
+
+
+def _step(node: Node, form: str) -> Step:
+    layer, place = node.layer, ((node.name,), node.inputs, node)
+    window, spacing = node.window, node.sources[0].spacing
+    if window is not None and form == "dense":
+        window = dense_window(window, spacing)
+    match layer:
+        case Convolution() | FullyConnected():
+            return ConvolutionStep(*place, window)
+        case MaxPool() | AdaptiveMaxPool():
+            return MaxPoolStep(*place, window)
+        case AveragePool() | AdaptiveAveragePool():
+            return AveragePoolStep(*place, window)
+        case ReLU() | Tanh() | Sigmoid():
+            return ActivationStep(*place, ACTIVATION[type(layer)])
+        case BatchNorm():
+            return BatchNormStep(*place, layer.epsilon)
+        case Softmax():
+            return SoftmaxStep(*place)
+        case Crop():
+            apart = spacing * 2 if form == "dense" else (1, 1, 1, 1)
+            return CropStep(*place, tuple(m * d for m, d in zip(layer.margins, apart)))
+        case Add():
+            return AddStep(*place)
+        case Concatenate():
+            return ConcatenateStep(*place)
+    raise TypeError(f"layer {node.name!r} is a {type(layer).__name__}, which no step computes")

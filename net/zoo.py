@@ -1,0 +1,96 @@
+"""The networks of the tables. Each maps its patch to 1 x 1 and reads all of it (R = p)."""
+
+from functools import partial
+
+from net.graph import Net
+from net.layers import BatchNorm, Convolution, FullyConnected, MaxPool, ReLU, Tanh
+
+
+def lenet28(classes=10, **options):
+    """LeNet-like, 28 x 28, grey."""
+    layers = [
+        *(Convolution(20, 5), ReLU(), MaxPool(2)),
+        *(Convolution(50, 5), ReLU(), MaxPool(2)),
+        *(FullyConnected(500), ReLU(), FullyConnected(classes)),
+    ]
+    return Net(layers, channels=1, patch=28, **options)
+
+
+def n4(classes=2, **options):
+    """N4 of Ciresan et al., NIPS 2012 (neuronal membranes), 95 x 95, grey."""
+    layers = [
+        *(Convolution(48, 4), Tanh(), MaxPool(2)),
+        *(Convolution(48, 5), Tanh(), MaxPool(2)),
+        *(Convolution(48, 4), Tanh(), MaxPool(2)),
+        *(Convolution(48, 4), Tanh(), MaxPool(2)),
+        *(FullyConnected(200), Tanh(), FullyConnected(classes)),
+    ]
+    return Net(layers, channels=1, patch=95, **{"initializer": "glorot"} | options)
+
+
+def plain133(classes=8, **options):
+    """Kernel sizes of Pinheiro & Collobert, ICML 2014 (map counts are ours), 133 x 133, colour."""
+    layers = [
+        *(Convolution(25, 6), Tanh(), MaxPool(8)),
+        *(Convolution(50, 3), Tanh(), MaxPool(2)),
+        *(Convolution(32, 7), Tanh(), FullyConnected(classes)),
+    ]
+    return Net(layers, channels=3, patch=133, **{"initializer": "glorot"} | options)
+
+
+def rcnn25(classes=8, **options):
+    """Kernel sizes of one instance of Pinheiro & Collobert's recurrent net, 25 x 25, colour."""
+    layers = [
+        *(Convolution(25, 8), Tanh(), MaxPool(2)),
+        *(Convolution(50, 8), Tanh(), MaxPool(2)),
+        FullyConnected(classes),
+    ]
+    return Net(layers, channels=3, patch=25, **{"initializer": "glorot"} | options)
+
+
+def featurenet(patch, classes=3, **options):
+    """DeepCell's feature net (Van Valen et al., PLoS Comput Biol 2016) of one patch size, grey."""
+    layers, rest, convolutions = [], patch, 0
+    while rest > 4:
+        kernel = 3 if rest % 2 == 0 else 4
+        layers += [Convolution(64, kernel), BatchNorm(), ReLU()]
+        rest -= kernel - 1
+        convolutions += 1
+        if convolutions % 2 == 0:
+            layers += [MaxPool(2)]
+            rest //= 2
+    layers += [Convolution(200, rest), BatchNorm(), ReLU()]
+    layers += [Convolution(200, 1), BatchNorm(), ReLU(), Convolution(classes, 1)]
+    return Net(layers, channels=1, patch=patch, **options)
+
+
+def strided67(classes=8, **options):
+    """A strided convolution and overlapping pools (ours), 67 x 67, colour."""
+    layers = [
+        *(Convolution(32, 7, stride=2), ReLU(), MaxPool(3, stride=2)),
+        *(Convolution(48, 3), ReLU(), MaxPool(3, stride=2)),
+        *(FullyConnected(200), ReLU(), FullyConnected(classes)),
+    ]
+    return Net(layers, channels=3, patch=67, **options)
+
+
+ZOO = {
+    "lenet28": lenet28,
+    "n4": n4,
+    "plain133": plain133,
+    "rcnn25": rcnn25,
+    "featurenet31": partial(featurenet, 31),
+    "featurenet61": partial(featurenet, 61),
+    "strided67": strided67,
+}
+
+
+def build(name: str, **options) -> Net:
+    """The net ``name`` of the zoo; ``options`` are ``classes`` and those of ``net.Net``.
+
+    Raises:
+        ValueError: the zoo has no such net.
+    """
+    if name not in ZOO:
+        raise ValueError(f"net is {name!r}; expected one of {', '.join(ZOO)}")
+    return ZOO[name](**options)
