@@ -1,0 +1,37 @@
+# Both commands make .venv from pyproject.toml on first use and reuse it afterwards.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help reproduce test lint clean
+
+help:
+	@echo "make reproduce   run the experiments, write results/ (under 10 minutes on 2 cores)"
+	@echo "make test        run every test tier that this machine can run"
+	@echo "make lint        ruff: lint and format"
+	@echo "make clean       remove .venv, caches and compiled code"
+
+reproduce: .venv/installed
+	$(BIN)/python -m experiments all
+
+test: .venv/installed-test
+	$(BIN)/python -m pytest -m "not simulator and not gpu"
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -m simulator
+	$(BIN)/python -m pytest -m gpu
+
+lint: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/installed-test: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@ .venv/installed
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis results-quick *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +

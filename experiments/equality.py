@@ -1,0 +1,108 @@
+"""Equality: dense against patch-by-patch, on a photograph, at sampled pixels and all corners.
+
+For every net, in float64 and float32: the scores of the sampled pixels, and the parameter gradients
+of an error map that is masked to them (table 7 of the method).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tqdm import tqdm
+
+from experiments.nets import prepared, relative_difference
+from experiments.photographs import astronaut
+from net import Dense, Scan
+
+TIMED = False
+PIXELS = 200
+SIZE = (512, 512)
+QUICK_PIXELS, QUICK_SIZE = 12, (48, 56)
+BORDER = "reflect"
+LIMITS = {"float64": 1e-12, "float32": 1e-5}
+
+
+class NotEqual(AssertionError):
+    """The two forms differ by more than rounding explains: nothing is stored."""
+
+
+def run(options) -> list[dict]:
+    """One row for each net and dtype.
+
+    Raises:
+        NotEqual: a difference is above its limit, or float32 scores are not bitwise equal.
+    """
+    size, sampled = (QUICK_SIZE, QUICK_PIXELS) if options.quick else (SIZE, PIXELS)
+    jobs = [(name, dtype) for name in options.nets for dtype in LIMITS]
+    rows = []
+    for name, dtype in tqdm(jobs, desc="equality", unit="net"):
+        net = prepared(name, seed=options.seed, backend=options.backend, dtype=dtype)
+        image = astronaut(net.channels, size, dtype)
+        pixels = _pixels(size, sampled, np.random.default_rng(options.seed))
+        row = {"net": name, "dtype": dtype, "border": BORDER, "rows": size[0], "columns": size[1]}
+        rows.append(row | {"pixels": len(pixels)} | _compare(net, image, pixels, options.seed))
+        _check(rows[-1])
+    return rows
+
+
+def _pixels(size, number, rng) -> np.ndarray:
+    """``number`` random pixels and the four corners, each once."""
+    corners = np.array([(y, x) for y in (0, size[0] - 1) for x in (0, size[1] - 1)])
+    chosen = np.stack(np.unravel_index(rng.permutation(size[0] * size[1])[:number], size), axis=1)
+    return np.unique(np.concatenate([corners, chosen]), axis=0)
+
+
+def _compare(net, image, pixels, seed) -> dict:
+    dense, scan = Dense(net, BORDER), Scan(net, BORDER)
+    at = (slice(None), pixels[:, 0], pixels[:, 1])
+    scores, by_patch = dense.forward(image), scan.forward(image, pixels)
+    error = np.random.default_rng(seed + 1).standard_normal(scores.shape).astype(net.dtype)
+    mask = np.zeros(scores.shape[1:], bool)
+    mask[at[1:]] = True
+    ours = dense.gradients(image, error, mask).parameters
+    theirs = scan.gradients(image, np.ascontiguousarray(error[at].T), pixels).parameters
+    differences = {name: relative_difference(ours[name], theirs[name]) for name in theirs}
+    worst = max(differences, key=differences.get)
+    return {
+        "scores_difference": relative_difference(scores[at].T, by_patch),
+        "scores_equal_bits": float((by_patch == scores[at].T).mean()),
+        "gradients_difference": differences[worst],
+        "gradients_worst": worst,
+    }
+
+
+def _check(row):
+    limit = LIMITS[row["dtype"]]
+    large = max(row["scores_difference"], row["gradients_difference"]) > limit
+    if large or (row["dtype"] == "float32" and row["scores_equal_bits"] < 1):
+        raise NotEqual(f"dense and patch-by-patch results differ: {row}")
+
+
+def table(rows: list[dict]) -> str:
+    """The Markdown table."""
+    lines = [
+        "| net | dtype | pixels | scores: largest relative difference | scores bitwise equal "
+        "| gradients: largest relative difference | in |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['net']} | {row['dtype']} | {row['pixels']} of {row['rows'] * row['columns']} "
+            f"| {row['scores_difference']:.1e} | {100 * row['scores_equal_bits']:g}% "
+            f"| {row['gradients_difference']:.1e} | {row['gradients_worst']} |"
+        )
+    return "\n".join(lines)
+
+
+def caption(record: dict) -> str:
+    """What the table shows."""
+    return (
+        "Dense form against patch-by-patch scanning on the photograph `astronaut`, border "
+        f"`{BORDER}`, at seeded random pixels and all four corners. Scores, and the gradients of "
+        "all parameters for a random error map masked to these pixels. Relative difference: "
+        "max|a - b| / max|b| of a tensor; the worst parameter is named."
+    )
+
+
+def figure(rows: list[dict], record: dict):
+    """No figure: the table says it all."""
+    return None
