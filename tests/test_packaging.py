@@ -1,0 +1,50 @@
+"""What a stranger installs: pyproject.toml and environment.yml agree, and the promises hold."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
+
+
+def _requirements(lines):
+    """{name: bounds}, extras of a package dropped."""
+    found = {}
+    for line in lines:
+        name, bounds = re.fullmatch(r"([a-z0-9-]+)(?:\[\w+\])?(.*)", line).groups()
+        found[name] = max(bounds, found.get(name, ""), key=len)
+    return found
+
+
+def test_environment_and_pyproject_hold_the_same_packages_and_bounds():
+    pip = _requirements(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"])
+    conda = _requirements(ENVIRONMENT["dependencies"])
+    assert conda.pop("python") == PROJECT["requires-python"]
+    conda.pop("cuda-version")
+    assert conda == pip
+
+
+def test_a_plain_install_brings_no_compiler_wheels():
+    assert not [line for line in PROJECT["dependencies"] if "[" in line or "nvidia" in line]
+
+
+def test_the_extras_are_those_of_the_readme():
+    assert set(PROJECT["optional-dependencies"]) == {"cuda12", "cuda13", "test", "bench"}
+
+
+def test_the_readme_shows_a_figure_that_the_program_made():
+    shown = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert shown, "README.md shows no figure"
+    for path in shown:
+        folder = (ROOT / path).parent
+        assert (ROOT / path).is_file()
+        assert (folder / "record.json").is_file()
+
+
+def test_the_citation_prefers_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["preferred-citation"]["identifiers"][0]["value"] == "arXiv:1412.4526"
