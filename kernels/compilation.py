@@ -4,9 +4,9 @@ Numba keys its on-disk cache by one function's own file: a change of a helper in
 go unnoticed. So the digest of all sources of this package is kept beside the cache, and the cache
 is dropped when it differs.
 
-Threads wait asleep, not spinning, unless OMP_WAIT_POLICY says otherwise: on a machine that is shared
-a spinning thread burns the time slice that the other needs to reach the barrier, and a call of
-20 microseconds takes 10 milliseconds.
+Threads wait asleep, not spinning, unless OMP_WAIT_POLICY says otherwise: on a shared machine a
+spinning thread burns the time slice that the other needs to reach the barrier, and a call of 20
+microseconds takes 10 milliseconds.
 """
 
 import functools
