@@ -77,7 +77,7 @@ def _measured(name, net, size, options):
         per_pixel = {key: s / len(pixels) for key, s in scan(pixels, batch).items()}
         seconds["scanning"].append({key: s * len(order) for key, s in per_pixel.items()})
     common = {"net": name, "labelled": size, "timed_pixels": number, "batch": batch}
-    counts = _multiply_adds(Dense(net).program.steps, net.patch, size)
+    counts = _multiply_adds(net, size)
     return [
         common
         | {"form": form, "direction": direction, "layer": layer}
@@ -156,7 +156,7 @@ def _fastest_batch(scan, order, batches):
     return max(rates.items(), key=lambda item: item[1])
 
 
-def _multiply_adds(steps, patch, size):
+def _multiply_adds(net, size):
     """Multiply-adds of both forms by (direction, layer).
 
     Backward, a layer takes its forward count for the gradient by its weights, and once more for the
@@ -164,8 +164,8 @@ def _multiply_adds(steps, patch, size):
     """
     counts = {("forward", "cutting patches"): {"scanning": 0, "dense": 0}}
     totals = {(d, TOTAL): Counter() for d in DIRECTIONS}
-    for step in steps:
-        scanning, dense = multiply_adds(step.node, patch, (size, size))
+    for step in Dense(net).program.steps:
+        scanning, dense = multiply_adds(net, step.node, (size, size))
         for direction in DIRECTIONS:
             times = 1 if direction == "forward" or step.inputs == (IMAGE,) else 2
             both = {"scanning": times * scanning, "dense": times * dense}

@@ -33,6 +33,17 @@ def pair(name: str, value: int | Pair, minimum: int = 1) -> Pair:
     return tuple(values)
 
 
+def count(name: str, value: int) -> int:
+    """``value`` if it is an int of at least 1.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected an int of at least 1")
+    return value
+
+
 def margins(name: str, value: Margins) -> Margins:
     """``value`` as (top, left, bottom, right) in cells.
 
@@ -322,6 +333,8 @@ def same_map(**maps) -> None:
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
+    if not maps:
+        raise TypeError("maps is empty; expected at least one array")
     first = next(iter(maps.values()))
     shape = (None,) * 4
     for name, array in maps.items():
@@ -408,7 +421,8 @@ def split(error, channels) -> None:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_array("error", error, (None,) * 4)
-    if sum(channels) != error.shape[1] or min(channels) < 1:
+    ok = all(type(count) is int and count >= 1 for count in channels)
+    if not ok or sum(channels) != error.shape[1]:
         raise ValueError(
             f"channels is {tuple(channels)}; expected positive ints that add up to {error.shape[1]}"
         )

@@ -88,8 +88,7 @@ class Net:
     ):
         geometry.choice("dtype", dtype, geometry.FLOAT_DTYPES)
         geometry.choice("initializer", initializer, tuple(initialization.INITIALIZERS))
-        if type(channels) is not int or channels < 1:
-            raise ValueError(f"channels is {channels!r}; expected an int of at least 1")
+        geometry.count("channels", channels)
         self.layers = tuple(layers)
         self.channels = channels
         self.patch = pair("patch", patch)
@@ -114,7 +113,7 @@ class Net:
 
     def summary(self, labelled: int | Pair = 256) -> str:
         """A table of the layers, with multiply-adds for ``labelled`` pixels (see net.summary)."""
-        return summary.table(self.nodes.values(), self.patch, pair("labelled", labelled))
+        return summary.table(self, pair("labelled", labelled))
 
     def state(self) -> dict[str, np.ndarray]:
         """Parameters and statistics as host arrays (copies), by name."""
@@ -139,10 +138,10 @@ class Net:
                 raise ValueError(
                     f"state[{name!r}] has shape {state[name].shape}; expected {array.shape}"
                 )
+        values = {name: np.array(state[name], self.dtype, order="C") for name in own}
         for arrays in (self.parameters, self.statistics):
             for name in arrays:
-                values = np.ascontiguousarray(state[name], self.dtype)
-                arrays[name] = self.backend.memory.to_device(values.copy())
+                arrays[name] = self.backend.memory.to_device(values[name])
 
     def to(self, *, dtype: str | None = None, backend: str | None = None) -> Net:
         """The same net with a copy of its state in another dtype or on another backend."""

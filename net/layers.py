@@ -91,6 +91,7 @@ class Convolution(Layer):
     kind: ClassVar[str] = "conv"
 
     def window(self, source):
+        geometry.count("filters", self.filters)
         _refuse_padding(self.padding)
         return _fitting(Window.of(self.kernel, self.stride, self.dilation), source)
 
@@ -108,6 +109,7 @@ class FullyConnected(Layer):
     kind: ClassVar[str] = "fc"
 
     def window(self, source):
+        geometry.count("features", self.features)
         return Window.of(source.size)
 
     def channels(self, source):

@@ -24,8 +24,7 @@ class Scan:
     """
 
     def __init__(self, net: Net, border: str = "valid", batch: int = 64):
-        if type(batch) is not int or batch < 1:
-            raise ValueError(f"batch is {batch!r}; expected an int of at least 1")
+        geometry.count("batch", batch)
         self.net = net
         self.border = geometry.choice("border", border, images.BORDERS)
         self.batch = batch

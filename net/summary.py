@@ -19,15 +19,15 @@ HEADINGS = (
 )
 
 
-def multiply_adds(node, patch: Pair, labelled: Pair) -> tuple[int, int]:
+def multiply_adds(net, node, labelled: Pair) -> tuple[int, int]:
     """Multiply-adds of one layer for ``labelled`` pixels: (scanning patch by patch, dense)."""
     height, width = node.output.size
-    dense = [n + p - r for n, p, r in zip(labelled, patch, node.output.extent)]
+    dense = [n + r - own for n, r, own in zip(labelled, net.receptive_field, node.output.extent)]
     scanning = height * width * labelled[0] * labelled[1]
     return node.multiply_adds * scanning, node.multiply_adds * dense[0] * dense[1]
 
 
-def table(nodes, patch: Pair, labelled: Pair) -> str:
+def table(net, labelled: Pair) -> str:
     """One line for each layer and one for the total.
 
     ``d`` is the spacing of the dense form's entries (the accumulated stride in front of the layer),
@@ -35,18 +35,18 @@ def table(nodes, patch: Pair, labelled: Pair) -> str:
     behind it. MAC are multiply-adds for ``labelled`` pixels.
     """
     rows, totals = [], [0, 0, 0]
-    for node in nodes:
-        counts = (_parameters(node), *multiply_adds(node, patch, labelled))
+    for node in net.nodes.values():
+        counts = (_parameters(node), *multiply_adds(net, node, labelled))
         totals = [total + count for total, count in zip(totals, counts)]
         rows.append((*_geometry(node), *(f"{count:,}" for count in counts)))
     rows.append(("total", *[""] * 6, *(f"{total:,}" for total in totals)))
     lines = [HEADINGS, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
     title = (
-        f"patch {_pair(patch)}, {labelled[0]} x {labelled[1]} labelled pixels: scanning takes "
+        f"patch {_pair(net.patch)}, {labelled[0]} x {labelled[1]} labelled pixels: scanning takes "
         f"{totals[1] / totals[2]:.1f} times the multiply-adds of the dense form"
         if totals[2]
-        else f"patch {_pair(patch)}"
+        else f"patch {_pair(net.patch)}"
     )
     return "\n".join(
         [title, *("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines)]

@@ -42,6 +42,7 @@ def backward_input(error, variance, gamma, epsilon):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
+    geometry.check_array("error", error, (None,) * 4)
     geometry.per_channel(error, variance=variance, gamma=gamma)
     gradient = memory.empty(error.shape, error.dtype)
     _scale(gradient, error, _inverse_deviation(variance, epsilon) * gamma)

@@ -13,6 +13,7 @@ def forward(x, mean, variance, gamma, beta, epsilon):
 
 def backward_input(error, variance, gamma, epsilon):
     """dx = e * gamma / sqrt(variance + epsilon)."""
+    geometry.check_array("error", error, (None,) * 4)
     geometry.per_channel(error, variance=variance, gamma=gamma)
     return error * (_maps(gamma) / np.sqrt(_maps(variance) + epsilon))
 

@@ -68,6 +68,7 @@ def crop(x, margins):
 
 def crop_backward(error, margins):
     """dx: the error inside the margins, zero in them; arguments as ``pad``."""
+    geometry.check_array("error", error, (None,) * 4)
     return pad(error, margins, "zero")
 
 

@@ -1,0 +1,173 @@
+"""Convolution on the device: the public functions, and which tile serves which shape.
+
+One kernel for each direction, with a stride and a dilation, serves the patch net and its dense
+form; a window that covers the whole map is a matrix product. See the modules named ``cuda_*``
+beside this one. Results do not depend on the tile, except for the order in which the gradients by
+weights and bias are summed.
+"""
+
+from functools import cache
+
+from kernels import geometry
+from kernels.convolution import (
+    cuda_forward,
+    cuda_gradient_input,
+    cuda_gradient_weights,
+    cuda_matrix,
+)
+from kernels.convolution.cuda_channel_sums import channel_sums
+from kernels.convolution.cuda_tile import Tile
+from kernels.cuda_api import SIMULATING, ceil_division
+
+# Each table gives the share of a device's multiply-adds that a tile should reach when all of it is
+# used: the share of multiply-adds in its main loop as compiled for compute capability 9.0, or less
+# where loads take longer.
+MAP_TILES = {
+    Tile(4, 4, (1, 32), (1, 2), blocks=8): 0.30,
+    Tile(8, 4, (1, 32), (1, 2), blocks=8): 0.55,
+    Tile(20, 4, (1, 32), (1, 2), blocks=4): 0.77,
+    Tile(28, 4, (1, 32), (1, 2), blocks=4): 0.81,
+    Tile(8, 4, (4, 8), (1, 2), blocks=8): 0.72,
+    Tile(8, 8, (4, 8), (1, 4), blocks=3): 0.82,
+    Tile(20, 4, (2, 16), (1, 4), blocks=3): 0.83,
+    Tile(12, 8, (4, 8), (1, 4), blocks=2): 0.85,
+    Tile(28, 4, (2, 16), (1, 4), blocks=2): 0.85,
+    Tile(8, 8, (4, 8), (2, 2), blocks=3): 0.85,
+    Tile(8, 8, (4, 8), (4, 2), blocks=2): 0.87,
+}
+WEIGHT_TILES = {
+    Tile(8, 4, (4, 8), (1, 1), depth=32, blocks=8): 0.68,
+    Tile(12, 4, (4, 8), (1, 1), depth=32, blocks=8): 0.72,
+    Tile(8, 8, (8, 4), (1, 1), depth=32, blocks=8): 0.76,
+    Tile(4, 4, (4, 8), (2, 2), depth=16, blocks=4): 0.60,
+    Tile(8, 4, (4, 8), (1, 2), depth=32, blocks=8): 0.72,
+    Tile(12, 4, (4, 8), (1, 2), depth=32, blocks=6): 0.77,
+    Tile(8, 8, (4, 8), (2, 1), depth=32, blocks=5): 0.80,
+}
+MATRIX_TILES = {
+    Tile(4, 4, (4, 8), (2, 1), depth=16, blocks=8): 0.55,
+    Tile(8, 4, (4, 8), (2, 2), depth=16, blocks=4): 0.70,
+}
+TILES = {"map": MAP_TILES, "weights": WEIGHT_TILES, "matrix": MATRIX_TILES}
+# For the simulator, to which a thread is dear
+SIMULATED_TILE = Tile(4, 4, (1, 4), (1, 1), depth=4)
+
+# A device is taken to be busy with this many warps: 4 on each of 132 multiprocessors
+BUSY_WARPS = 528
+# Sums of a thread that leave room for the rest in the registers: float64 takes two for each
+MOST_DOUBLE_SUMS = 32
+
+
+@cache
+def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
+    """The tile that wastes least of a device on a matrix of rows x columns sums.
+
+    Args:
+        table: ``map``, ``weights`` (whose tiles are shared out over many blocks) or ``matrix``.
+        rows, columns: extents of the matrix.
+        itemsize: bytes of an element.
+    """
+    if SIMULATING:
+        return SIMULATED_TILE
+
+    def speed(tile):
+        blocks = ceil_division(rows, tile.height) * ceil_division(columns, tile.width)
+        used = rows * columns / (blocks * tile.height * tile.width)
+        busy = 1 if table == "weights" else min(1, blocks * tile.warp_count / BUSY_WARPS)
+        return TILES[table][tile] * used * busy
+
+    fitting = (t for t in TILES[table] if itemsize == 4 or t.rows * t.columns <= MOST_DOUBLE_SUMS)
+    return max(fitting, key=speed)
+
+
+def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None, tile=None):
+    """y[n, k, o] = f(b[k] + sum_c,i w[k, c, i] * x[n, c, o*s + i*d]).
+
+    Workspace: a copy of the weights, padded to whole tiles, and an offset for each tap.
+
+    Args:
+        x: N x C x H x W, float32 or float64, like the other arrays.
+        weights: K x C x kh x kw.
+        bias: K, or None.
+        stride, dilation: an int or (y, x).
+        activation: None, relu, tanh or sigmoid, applied to the sums.
+        tile: the ``Tile`` to use; None chooses one.
+
+    Returns:
+        N x K x Ho x Wo.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    shape = geometry.convolution_forward(x, weights, bias, stride, dilation, activation)
+    if shape.covers_map:
+        tile = tile or choose_tile("matrix", shape.batch, shape.filters, x.dtype.itemsize)
+        return cuda_matrix.forward(x, weights, bias, shape, activation, tile)
+    pixels = shape.batch * shape.output[0] * shape.output[1]
+    tile = tile or choose_tile("map", shape.filters, pixels, x.dtype.itemsize)
+    return cuda_forward.forward(x, weights, bias, shape, activation, tile)
+
+
+def gradient_input(error, weights, size, *, stride=1, dilation=1, tile=None):
+    """dx[n, c, y] = sum over k and all (o, i) with o*s + i*d = y of w[k, c, i] * e[n, k, o].
+
+    Workspace: a copy of the weights, padded to whole tiles.
+
+    Args:
+        error: N x K x Ho x Wo, float32 or float64, like the weights.
+        weights: K x C x kh x kw.
+        size: (H, W) of the input.
+        stride, dilation: an int or (y, x).
+        tile: the ``Tile`` to use; None chooses one.
+
+    Returns:
+        N x C x H x W.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    shape = geometry.convolution_gradient_input(error, weights, size, stride, dilation)
+    if shape.covers_map:
+        tile = tile or choose_tile("matrix", shape.batch, shape.taps, error.dtype.itemsize)
+        return cuda_matrix.gradient_input(error, weights, shape, tile)
+    pixels = shape.batch * shape.size[0] * shape.size[1]
+    tile = tile or choose_tile("map", shape.channels, pixels, error.dtype.itemsize)
+    return cuda_gradient_input.gradient_input(error, weights, shape, tile)
+
+
+def gradient_weights(x, error, kernel, *, stride=1, dilation=1, tile=None):
+    """dw[k, c, i] = sum_n,o e[n, k, o] * x[n, c, o*s + i*d].
+
+    Workspace: partial sums, at most 64 MB.
+
+    Args:
+        x: N x C x H x W, float32 or float64, like the error.
+        error: N x K x Ho x Wo.
+        kernel: (kh, kw) of the weights.
+        stride, dilation: an int or (y, x).
+        tile: the ``Tile`` to use; None chooses one.
+
+    Returns:
+        K x C x kh x kw.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    shape = geometry.convolution_gradient_weights(x, error, kernel, stride, dilation)
+    if shape.covers_map:
+        tile = tile or choose_tile("matrix", shape.filters, shape.taps, x.dtype.itemsize)
+        return cuda_matrix.gradient_weights(x, error, shape, tile)
+    tile = tile or choose_tile("weights", shape.filters, shape.taps, x.dtype.itemsize)
+    return cuda_gradient_weights.gradient_weights(x, error, shape, tile)
+
+
+def gradient_bias(error):
+    """db[k] = sum_n,o e[n, k, o]: K sums of N x K x Ho x Wo, float32 or float64.
+
+    Workspace: partial sums, one of each channel for some thousand pixels.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    geometry.check_array("error", error, (None,) * 4)
+    return channel_sums(error)

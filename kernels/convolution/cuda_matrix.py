@@ -1,0 +1,220 @@
+"""Fully connected layers: a convolution whose window covers the map is a matrix product.
+
+    out[a, b] = f(bias[b] + sum over t of first(a, t) * second(b, t))
+
+    forward:           y[n, k]  = f(b[k] + sum_t x[n, t] * w[k, t]),  t = (c, i, j)
+    gradient_input:    dx[n, t] = sum_k e[n, k] * w[k, t]
+    gradient_weights:  dw[k, t] = sum_n e[n, k] * x[n, t]
+
+Here a patch's channels and taps lie side by side, not its pixels, so neighbouring threads walk
+along whichever index is contiguous in each factor. Forward, each sum runs through t in order in one
+accumulator, as in ``cuda_forward``, and gives the same bits.
+
+Multiply-adds: N*K*C*kh*kw each. Workspace: partial sums of ``gradient_weights`` over large batches.
+"""
+
+from functools import cache
+
+from kernels import geometry
+from kernels.activation.cuda import function as activation_function
+from kernels.convolution.cuda_gradient_weights import add_partial_sums, pitch
+from kernels.convolution.cuda_tile import Tile, multiplier
+from kernels.cuda_api import ceil_division, cuda, device, flat, kernel, launch, u32
+from kernels.memory import cuda as memory
+
+# Steps that one accumulator adds up when nothing demands that it be all of them
+MOST_STEPS = 8192
+
+
+@cache
+def _factor(extent: int, tile: Tile, along_steps: bool):
+    """Device functions (locate, fetch, store) that stage slices of a factor with ``extent`` rows.
+
+    Slot 4*a + b of a step holds row b * extent/4 + a, so that later a warp writes neighbours.
+    """
+    fetched, extent_pitch = extent * tile.depth // tile.threads, u32(pitch(extent))
+    threads, depth, quads, extent = (
+        u32(tile.threads),
+        u32(tile.depth),
+        u32(extent // 4),
+        u32(extent),
+    )
+
+    @device
+    def place(thread, m):
+        """(row, step, slot) of the element of a slice that ``thread`` fetches as its m-th."""
+        e = u32(thread + u32(m) * threads)
+        if along_steps:
+            slot = u32(e // depth)
+            return u32(slot % u32(4) * quads + slot // u32(4)), u32(e % depth), slot
+        row = u32(e % extent)
+        return row, u32(e // extent), u32(row % quads * u32(4) + row // quads)
+
+    @device
+    def locate(thread, first_row, row_count, first_step, step_count, indices):
+        """Where a thread's elements of the first slice are; a row beyond the last is the last."""
+        for m in range(fetched):
+            row, step, _ = place(thread, m)
+            row = u32(min(u32(first_row + row), u32(row_count - u32(1))))
+            step = u32(first_step + step)
+            indices[m] = row * step_count + step if along_steps else step * row_count + row
+
+    @device
+    def fetch(factor, indices, row_count, values):
+        """Take a slice, and move on to the next. Beyond the last step, any element will do."""
+        for m in range(fetched):
+            values[m] = factor[u32(min(indices[m], u32(factor.size - 1)))]
+            indices[m] = u32(indices[m] + (depth if along_steps else u32(depth * row_count)))
+
+    @device
+    def store(values, thread, shared, at):
+        for m in range(fetched):
+            _, step, slot = place(thread, m)
+            shared[u32(at + step * extent_pitch + slot)] = values[m]
+
+    return locate, fetch, store
+
+
+@cache
+def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_along_steps):
+    lanes, warps_x, depth = u32(tile.warp_threads), u32(tile.warps[1]), u32(tile.depth)
+    lanes_y, lanes_x = u32(tile.lanes[0]), u32(tile.lanes[1])
+    height, width = u32(tile.height), u32(tile.width)
+    rows, columns = tile.rows, tile.columns
+    count = rows * columns
+    first_fetched = tile.height * tile.depth // tile.threads
+    second_fetched = tile.width * tile.depth // tile.threads
+    first_pitch, second_pitch = pitch(tile.height), pitch(tile.width)
+    first_buffers, second_buffers = 2 * tile.depth * first_pitch, 2 * tile.depth * second_pitch
+    first_buffer, second_buffer = u32(first_buffers // 2), u32(second_buffers // 2)
+    first_step_pitch, second_step_pitch = u32(first_pitch), u32(second_pitch)
+    row_quads, column_quads = u32(tile.height // 4), u32(tile.width // 4)
+    step, multiply = multiplier(tile, dtype, first_pitch, second_pitch, tile.depth)
+    locate_first, fetch_first, store_first = _factor(tile.height, tile, first_along_steps)
+    locate_second, fetch_second, store_second = _factor(tile.width, tile, second_along_steps)
+    f = activation_function(activation, dtype)
+    no_bias = dtype(-0.0)
+
+    @kernel(tile.threads, tile.blocks)
+    def matrix_product(
+        first,  # rows x steps, or steps x rows
+        second,  # columns x steps, or steps x columns
+        bias,  # columns
+        out,  # splits x rows x columns
+        row_count,
+        column_count,
+        step_count,
+        share,  # steps of a split
+        biased,
+    ):
+        first_tile = cuda.shared.array(first_buffers, dtype)
+        second_tile = cuda.shared.array(second_buffers, dtype)
+        sums = cuda.local.array(count, dtype)
+        first_values = cuda.local.array(first_fetched, dtype)
+        second_values = cuda.local.array(second_fetched, dtype)
+        first_indices = cuda.local.array(first_fetched, u32)
+        second_indices = cuda.local.array(second_fetched, u32)
+
+        thread = u32(cuda.threadIdx.x)
+        row_count, column_count, step_count = u32(row_count), u32(column_count), u32(step_count)
+        first_row = u32(u32(cuda.blockIdx.y) * height)
+        first_column = u32(u32(cuda.blockIdx.x) * width)
+        start = u32(u32(cuda.blockIdx.z) * u32(share))
+        for m in range(count):
+            sums[m] = dtype(0)
+        locate_first(thread, first_row, row_count, start, step_count, first_indices)
+        locate_second(thread, first_column, column_count, start, step_count, second_indices)
+        warp, lane = u32(thread // lanes), u32(thread % lanes)
+        own_row = u32((warp // warps_x) * u32(rows) * lanes_y + lane // lanes_x * u32(4))
+        own_column = u32((warp % warps_x) * u32(columns) * lanes_x + (lane % lanes_x) * u32(4))
+
+        buffer = u32(0)
+        fetch_first(first, first_indices, row_count, first_values)
+        fetch_second(second, second_indices, column_count, second_values)
+        store_first(first_values, thread, first_tile, buffer)
+        store_second(second_values, thread, second_tile, buffer)
+        cuda.syncthreads()
+        left = u32(min(u32(step_count - start), u32(share)))
+        while left >= depth:
+            fetch_first(first, first_indices, row_count, first_values)
+            fetch_second(second, second_indices, column_count, second_values)
+            row = u32(buffer * first_buffer + own_row)
+            column = u32(buffer * second_buffer + own_column)
+            multiply(row, column, first_tile, second_tile, sums)
+            buffer = u32(buffer ^ u32(1))
+            store_first(first_values, thread, first_tile, u32(buffer * first_buffer))
+            store_second(second_values, thread, second_tile, u32(buffer * second_buffer))
+            cuda.syncthreads()
+            left = u32(left - depth)
+        row = u32(buffer * first_buffer + own_row)
+        column = u32(buffer * second_buffer + own_column)
+        while left > u32(0):
+            step(row, column, first_tile, second_tile, sums)
+            row = u32(row + first_step_pitch)
+            column = u32(column + second_step_pitch)
+            left = u32(left - u32(1))
+
+        for i in range(rows):
+            slot = u32(own_row + u32(i // 4) * u32(4) * lanes_y + u32(i % 4))
+            a = u32(first_row + slot % u32(4) * row_quads + slot // u32(4))
+            for j in range(columns):
+                slot = u32(own_column + u32(j // 4) * u32(4) * lanes_x + u32(j % 4))
+                b = u32(first_column + slot % u32(4) * column_quads + slot // u32(4))
+                if a < row_count and b < column_count:
+                    offset = bias[b] if biased else no_bias
+                    at = u32((u32(cuda.blockIdx.z) * row_count + a) * column_count + b)
+                    out[at] = f(sums[i * columns + j] + offset)
+
+    return matrix_product
+
+
+def _multiply(first, second, bias, activation, out, shape, along_steps, share, tile: Tile):
+    """Launch the product of shape (rows, columns, steps) into ``out``."""
+    rows, columns, steps = shape
+    blocks = ceil_division(columns, tile.width), ceil_division(rows, tile.height)
+    launch(
+        _matrix_kernel(tile, out.dtype.type, activation, *along_steps),
+        (*blocks, ceil_division(steps, share)),
+        tile.threads,
+        first,
+        second,
+        second if bias is None else bias,
+        flat("out", out),
+        rows,
+        columns,
+        steps,
+        share,
+        bias is not None,
+    )
+
+
+def forward(x, weights, bias, shape: geometry.ConvolutionShape, activation, tile: Tile):
+    """y for checked arguments and a window that covers the map."""
+    y = memory.empty(shape.y, x.dtype)
+    product = shape.batch, shape.filters, shape.taps
+    factors = flat("x", x), flat("weights", weights)
+    _multiply(*factors, bias, activation, y, product, (True, True), shape.taps, tile)
+    return y
+
+
+def gradient_input(error, weights, shape: geometry.ConvolutionShape, tile: Tile):
+    """dx for checked arguments and a window that covers the map."""
+    gradient = memory.empty(shape.x, error.dtype)
+    product = shape.batch, shape.taps, shape.filters
+    factors = flat("error", error), flat("weights", weights)
+    _multiply(*factors, None, None, gradient, product, (True, False), shape.filters, tile)
+    return gradient
+
+
+def gradient_weights(x, error, shape: geometry.ConvolutionShape, tile: Tile):
+    """dw for checked arguments and a window that covers the map."""
+    gradient = memory.empty(shape.weights, x.dtype)
+    product = shape.filters, shape.taps, shape.batch
+    factors = flat("error", error), flat("x", x)
+    splits = ceil_division(shape.batch, MOST_STEPS)
+    partial = gradient if splits == 1 else memory.empty((splits, *shape.weights), x.dtype)
+    share = ceil_division(shape.batch, splits)
+    _multiply(*factors, None, None, partial, product, (False, False), share, tile)
+    if splits > 1:
+        add_partial_sums(partial, gradient, splits)
+    return gradient

@@ -1,0 +1,51 @@
+"""Masking an error map on the device.
+
+    y[n, k, p] = e[n, k, p] where mask[n, p], else 0
+
+A thread for each element; errors outside the mask are not read.
+"""
+
+from functools import cache
+
+from kernels import geometry
+from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, u32
+from kernels.memory import cuda as memory
+
+
+@cache
+def _mask_kernel(dtype):
+    @kernel(ELEMENTWISE_THREADS)
+    def apply_mask(
+        error,  # N*K*P
+        mask,  # N*P
+        y,  # N*K*P
+        channels,  # K
+        plane,  # P
+    ):
+        i = u32(cuda.grid(1))
+        if i < y.size:
+            map_ = u32(i // u32(plane))
+            p = u32(i - map_ * u32(plane))
+            chosen = mask[u32(map_ // u32(channels) * u32(plane) + p)]
+            y[i] = error[i] if chosen else dtype(0)
+
+    return apply_mask
+
+
+def apply(error, mask):
+    """The error map, N x K x H x W, at the chosen pixels, zero elsewhere.
+
+    Args:
+        error: float32 or float64.
+        mask: N x H x W, bool.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    geometry.masked(error, mask)
+    y = memory.empty(error.shape, error.dtype)
+    _, channels, h, w = error.shape
+    f = _mask_kernel(error.dtype.type)
+    maps = flat("error", error), flat("mask", mask), flat("y", y)
+    launch_over(f, y.size, *maps, channels, h * w)
+    return y

@@ -1,0 +1,116 @@
+"""Merging branches on the device: a thread for each element, each map moved once.
+
+add: y = x_0 + x_1, then y + x_2, ...       concatenate: one copy of each map into its channels
+"""
+
+from functools import cache
+
+from kernels import geometry
+from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, u32
+from kernels.memory import cuda as memory
+
+
+@cache
+def _add_kernel(dtype):
+    @kernel(ELEMENTWISE_THREADS)
+    def add_maps(
+        a,  # N*C*P
+        b,  # N*C*P
+        y,  # N*C*P, possibly a itself
+    ):
+        i = u32(cuda.grid(1))
+        if i < y.size:
+            y[i] = a[i] + b[i]
+
+    return add_maps
+
+
+@cache
+def _copy_kernel(dtype):
+    @kernel(ELEMENTWISE_THREADS)
+    def copy_channels(
+        source,  # N*source_image
+        target,  # N*target_image
+        source_image,
+        target_image,
+        source_first,
+        target_first,
+        batch,
+        run,  # elements of an image to copy
+    ):
+        i = u32(cuda.grid(1))
+        n = u32(i // u32(run))
+        if n < u32(batch):
+            r = u32(i - n * u32(run))
+            value = source[u32(n * u32(source_image) + u32(source_first) + r)]
+            target[u32(n * u32(target_image) + u32(target_first) + r)] = value
+
+    return copy_channels
+
+
+def _copy(source, source_channel, target, target_channel, channels):
+    """Copy ``channels`` channels of N x C x H x W maps."""
+    n, source_channels, h, w = source.shape
+    plane = h * w
+    launch_over(
+        _copy_kernel(source.dtype.type),
+        n * channels * plane,
+        flat("source", source),
+        flat("target", target),
+        source_channels * plane,
+        target.shape[1] * plane,
+        source_channel * plane,
+        target_channel * plane,
+        n,
+        channels * plane,
+    )
+
+
+def add(maps):
+    """The sum of maps of one shape, N x C x H x W, left to right.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    geometry.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
+    first = maps[0]
+    y = memory.empty(first.shape, first.dtype)
+    if len(maps) == 1:
+        _copy(first, 0, y, 0, first.shape[1])
+    total = flat("maps[0]", first)
+    for i, x in enumerate(maps[1:], 1):
+        sum_ = flat("y", y)
+        launch_over(_add_kernel(y.dtype.type), y.size, total, flat(f"maps[{i}]", x), sum_)
+        total = sum_
+    return y
+
+
+def concatenate(maps):
+    """The maps, N x C_i x H x W, joined along their channels.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    y = memory.empty(geometry.concatenated(maps), maps[0].dtype)
+    first = 0
+    for x in maps:
+        _copy(x, 0, y, first, x.shape[1])
+        first += x.shape[1]
+    return y
+
+
+def concatenate_backward(error, channels):
+    """The errors, N x C_i x H x W, of maps of ``channels`` channels each, in order.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    geometry.split(error, channels)
+    n, _, h, w = error.shape
+    gradients, first = [], 0
+    for count in channels:
+        gradient = memory.empty((n, count, h, w), error.dtype)
+        _copy(error, first, gradient, 0, count)
+        gradients.append(gradient)
+        first += count
+    return gradients

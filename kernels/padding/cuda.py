@@ -1,0 +1,183 @@
+"""Padding and cropping on the device.
+
+    zero:     y[t] = x[t - before] inside, else 0
+    reflect:  y[t] = x[m] or x[period - m], m = |t - before| mod period, period = 2 * (n - 1)
+
+along y and x. A thread for each element of the result. The gradient of a reflection gathers: a cell
+i adds the errors at all t with t = before + i or t = before - i (mod period). No atomics.
+"""
+
+from functools import cache
+
+from kernels import geometry
+from kernels.cuda_api import (
+    ELEMENTWISE_THREADS,
+    MAX_ELEMENTS,
+    cuda,
+    device,
+    flat,
+    kernel,
+    launch_over,
+    u32,
+)
+from kernels.memory import cuda as memory
+
+
+@device
+def reflected(t, before, n):
+    """The cell of n that lies at the position ``t`` of a padded line."""
+    if n == 1:
+        return u32(0)
+    period = u32(u32(2) * (n - u32(1)))
+    m = u32((t - before if t >= before else before - t) % period)
+    return m if m < n else u32(period - m)
+
+
+@cache
+def _pad_kernel(dtype, reflect: bool):
+    @kernel(ELEMENTWISE_THREADS)
+    def pad_map(
+        x,  # N*C x size
+        y,  # N*C x padded_size
+        size,
+        padded_size,
+        corner,  # (top, left)
+    ):
+        at = u32(cuda.grid(1))
+        height, width = u32(size[0]), u32(size[1])
+        top, left = u32(corner[0]), u32(corner[1])
+        if at < y.size:
+            row = u32(at // u32(padded_size[1]))
+            j = u32(at - row * u32(padded_size[1]))
+            plane = u32(row // u32(padded_size[0]))
+            i = u32(row - plane * u32(padded_size[0]))
+            if reflect:
+                i, j = reflected(i, top, height), reflected(j, left, width)
+            else:
+                i, j = u32(i - top), u32(j - left)
+            inside = i < height and j < width
+            y[at] = x[u32((plane * height + i) * width + j)] if inside else dtype(0)
+
+    return pad_map
+
+
+@cache
+def _crop_kernel(dtype):
+    @kernel(ELEMENTWISE_THREADS)
+    def crop_map(
+        x,  # N*C x size
+        y,  # N*C x cropped_size
+        size,
+        cropped_size,
+        corner,  # (top, left)
+    ):
+        at = u32(cuda.grid(1))
+        if at < y.size:
+            row = u32(at // u32(cropped_size[1]))
+            j = u32(at - row * u32(cropped_size[1]))
+            plane = u32(row // u32(cropped_size[0]))
+            i = u32(row - plane * u32(cropped_size[0]))
+            i = u32(plane * u32(size[0]) + i + u32(corner[0]))
+            y[at] = x[u32(i * u32(size[1]) + j + u32(corner[1]))]
+
+    return crop_map
+
+
+@cache
+def _unreflect_kernel(dtype):
+    nowhere = u32(MAX_ELEMENTS)
+
+    @device
+    def images(i, before, n):
+        """(first, first, period) of the two sequences of positions at which the cell i lies."""
+        if n == 1:
+            return u32(0), nowhere, u32(1)
+        period = u32(u32(2) * (n - u32(1)))
+        turning = i == 0 or i == u32(n - u32(1))
+        other = nowhere if turning else u32((before + period - i) % period)
+        return u32((before + i) % period), other, period
+
+    @kernel(ELEMENTWISE_THREADS)
+    def reflect_pad_backward(
+        error,  # N*C x padded_size
+        gradient,  # N*C x size
+        padded_size,
+        size,
+        corner,  # (top, left)
+    ):
+        at = u32(cuda.grid(1))
+        height, width = u32(padded_size[0]), u32(padded_size[1])
+        if at < gradient.size:
+            row = u32(at // u32(size[1]))
+            j = u32(at - row * u32(size[1]))
+            plane = u32(row // u32(size[0]))
+            i = u32(row - plane * u32(size[0]))
+            y, other_y, period_y = images(i, u32(corner[0]), u32(size[0]))
+            first_x, other_x, period_x = images(j, u32(corner[1]), u32(size[1]))
+            total = dtype(0)
+            while y < height:
+                x, other = first_x, other_x
+                while x < width:
+                    total += error[u32((plane * height + y) * width + x)]
+                    x = u32(x + period_x)
+                    if x >= width:
+                        x, other = other, nowhere
+                y = u32(y + period_y)
+                if y >= height:
+                    y, other_y = other_y, nowhere
+            gradient[at] = total
+
+    return reflect_pad_backward
+
+
+def _resize(f, x, shape, corner):
+    """The map of ``shape`` that the kernel ``f`` makes of ``x``."""
+    y = memory.empty(shape, x.dtype)
+    sizes = tuple(x.shape[2:]), tuple(shape[2:])
+    launch_over(f, y.size, flat("x", x), flat("y", y), *sizes, corner)
+    return y
+
+
+def pad(x, margins, mode):
+    """x, N x C x H x W, with its margins filled by zeros or by reflection.
+
+    Args:
+        margins: (top, left, bottom, right).
+        mode: zero or reflect.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    shape = geometry.padded(x, margins, mode)
+    return _resize(_pad_kernel(x.dtype.type, mode == "reflect"), x, shape, tuple(margins[:2]))
+
+
+def pad_backward(error, margins, mode):
+    """dx: each cell's error and, for ``reflect``, that of all its images.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    shape = geometry.unpadded(error, margins, mode)
+    make = _unreflect_kernel if mode == "reflect" else _crop_kernel
+    return _resize(make(error.dtype.type), error, shape, tuple(margins[:2]))
+
+
+def crop(x, margins):
+    """x, N x C x H x W, without its margins.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    shape = geometry.cropped(x, margins)
+    return _resize(_crop_kernel(x.dtype.type), x, shape, tuple(margins[:2]))
+
+
+def crop_backward(error, margins):
+    """dx: the error inside the margins, zero in them.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    geometry.check_array("error", error, (None,) * 4)
+    return pad(error, margins, "zero")

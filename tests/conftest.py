@@ -1,0 +1,130 @@
+"""Backends as fixtures, poisoned allocations, and a summary that names the tiers that did not run.
+
+Every test belongs to one tier: the marker ``cpu``, ``simulator``, ``compile`` or ``gpu`` that it
+carries, else pure Python. Numba's CUDA simulator is switched on before Python starts, so its tests
+have a process of their own: ``NUMBA_ENABLE_CUDASIM=1 pytest -m simulator``.
+"""
+
+import functools
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from kernels import BackendUnavailable, get_backend
+from kernels.memory import cpu as cpu_memory
+from kernels.memory import cuda as cuda_memory
+
+pytest.register_assert_rewrite("tests.comparison", "tests.finite_differences")
+
+TIERS = ("pure Python", "cpu", "simulator", "compile", "gpu")
+SIMULATING = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "1"
+
+CPU = pytest.param("cpu", marks=pytest.mark.cpu)
+SIMULATOR = pytest.param("simulator", marks=pytest.mark.simulator)
+CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
+
+_tier_of = pytest.StashKey[dict[str, str]]()
+_deselected = pytest.StashKey[Counter]()
+
+
+@pytest.fixture(params=[CPU, SIMULATOR, CUDA])
+def backend(request):
+    """Each backend that has kernels, for cases small enough for the simulator."""
+    return get_backend(request.param)
+
+
+@pytest.fixture(params=[CPU, CUDA])
+def fast_backend(request):
+    """Each backend that has kernels and can run cases of real size."""
+    return get_backend(request.param)
+
+
+@pytest.fixture(params=["reference", CPU, SIMULATOR, CUDA])
+def any_backend(request):
+    """Each backend and the reference."""
+    return get_backend(request.param)
+
+
+@pytest.fixture
+def rng():
+    """Random numbers, the same in every run."""
+    return np.random.default_rng(20141215)
+
+
+@pytest.fixture(autouse=True)
+def poisoned_allocations(monkeypatch):
+    """Fill what ``memory.empty`` allocates with NaN, -1 or 255: an unwritten output cannot pass."""
+    for memory in (cpu_memory, cuda_memory):
+        monkeypatch.setattr(memory, "empty", _poisoned(memory))
+
+
+def _poisoned(memory):
+    allocate = memory.empty
+
+    @functools.wraps(allocate)
+    def empty(shape, dtype):
+        array = allocate(shape, dtype)
+        dtype = np.dtype(dtype)
+        poison = np.full(shape, np.nan if dtype.kind == "f" else np.array(-1).astype(dtype), dtype)
+        if isinstance(array, np.ndarray):
+            array[...] = poison
+        else:
+            array.copy_to_device(poison)
+        return array
+
+    return empty
+
+
+def pytest_runtest_setup(item):
+    """Skip, with the reason, what this process or this machine cannot run."""
+    if SIMULATING and item.get_closest_marker("simulator") is None:
+        pytest.skip("NUMBA_ENABLE_CUDASIM=1 is set: this process runs the simulator's tests only")
+    for marker, name in (("simulator", "simulator"), ("gpu", "cuda")):
+        if item.get_closest_marker(marker):
+            try:
+                get_backend(name)
+            except BackendUnavailable as error:
+                pytest.skip(str(error))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Note every test's tier before any is deselected."""
+    config.stash[_tier_of] = {item.nodeid: _tier(item) for item in items}
+
+
+def pytest_deselected(items):
+    """Count what ``-m`` and ``-k`` leave out."""
+    for item in items:
+        item.config.stash.setdefault(_deselected, Counter())[_tier(item)] += 1
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """One line for each tier; a tier that did not run says so."""
+    outcomes = {tier: Counter() for tier in TIERS}
+    reasons = {tier: set() for tier in TIERS}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.getreports(outcome):
+            tier = config.stash.get(_tier_of, {}).get(report.nodeid)
+            if tier is None:
+                continue
+            outcomes[tier]["failed" if outcome == "error" else outcome] += 1
+            if outcome == "skipped":
+                reasons[tier].add(report.longrepr[2].removeprefix("Skipped: "))
+    terminalreporter.section("tiers")
+    for tier, counts in outcomes.items():
+        counts["deselected"] = config.stash.get(_deselected, Counter())[tier]
+        parts = [
+            f"{counts[outcome]} {outcome}"
+            for outcome in ("passed", "failed", "skipped", "deselected")
+            if counts[outcome] or outcome == "passed"
+        ]
+        why = f" ({'; '.join(sorted(reasons[tier]))})" if reasons[tier] else ""
+        silent = "" if counts["passed"] + counts["failed"] else "DID NOT RUN: "
+        terminalreporter.write_line(f"tier {tier}: {silent}{', '.join(parts)}{why}")
+
+
+def _tier(item):
+    return next((t for t in TIERS[1:] if item.get_closest_marker(t)), TIERS[0])

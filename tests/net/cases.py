@@ -1,0 +1,115 @@
+"""Small nets, picked by hand for what is easily got wrong."""
+
+from dataclasses import dataclass
+
+from kernels.geometry import Pair
+from net import Net
+from net.layers import (
+    AdaptiveAveragePool,
+    AdaptiveMaxPool,
+    Add,
+    AveragePool,
+    BatchNorm,
+    Concatenate,
+    Convolution,
+    Crop,
+    FullyConnected,
+    Layer,
+    MaxPool,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from tests.net.nets import corners_and_more, random_image, randomized
+
+
+@dataclass(frozen=True)
+class Case:
+    """A net, and an image of which ``more`` + 1 rows and columns of pixels are labelled."""
+
+    layers: list[Layer]
+    channels: int
+    patch: Pair
+    border: str = "valid"
+    more: Pair = (2, 3)
+
+    def build(self, backend, dtype):
+        net = Net(
+            self.layers, channels=self.channels, patch=self.patch, dtype=dtype, backend=backend
+        )
+        return randomized(net)
+
+    def image(self, net, seed=2):
+        extra = self.patch if self.border == "valid" else (1, 1)
+        return random_image(net, tuple(m + e for m, e in zip(self.more, extra)), seed)
+
+    def pixels(self):
+        """The corners and up to five others."""
+        return corners_and_more(tuple(m + 1 for m in self.more), 5)
+
+
+NAMED = {
+    "strides that leave remainders: R < p": Case(
+        [MaxPool(2), Convolution(2, (2, 1)), AveragePool(2), FullyConnected(2)], 1, (12, 7)
+    ),
+    "only the top left pixel is read": Case([Convolution(2, 1, stride=9)], 2, (8, 9)),
+    "spacings d_y != d_x": Case(
+        [
+            *(Convolution(2, 2, stride=(1, 3)), ReLU(), MaxPool((2, 1), (2, 1), dilation=(2, 1))),
+            *(Convolution(2, (2, 3), dilation=(1, 2)), FullyConnected(2)),
+        ],
+        *(2, (9, 17)),
+    ),
+    "a crop with four different margins": Case(
+        [MaxPool(2, (2, 3)), Crop((0, 1, 2, 3)), FullyConnected(2)], 2, (11, 20)
+    ),
+    "a crop at the end": Case([Convolution(2, 2, stride=2), Crop((2, 0, 1, 3))], 1, (8, 9)),
+    "branches with different R": Case(
+        [
+            *(Tanh(name="start"), Convolution(2, (4, 2), name="a"), Sigmoid(name="b")),
+            Convolution(2, (2, 3), inputs=("start",)),
+            Crop((0, 0, 2, 0), name="c"),
+            Crop((0, 1, 0, 0), inputs=("b",), name="d"),
+            *(Add(inputs=("c", "d")), MaxPool(2), FullyConnected(2)),
+        ],
+        *(1, (7, 6)),
+    ),
+    "three branches and an uncropped skip": Case(
+        [
+            *(AveragePool(2, name="start"), Convolution(2, 1, name="a"), BatchNorm(name="b")),
+            Convolution(1, 3, inputs=("start",), name="c"),
+            Crop((1, 0, 1, 2), inputs=("b",), name="d"),
+            Crop((2, 1, 0, 1), inputs=("start",), name="e"),
+            *(Concatenate(inputs=("d", "c", "e")), ReLU(), FullyConnected(3)),
+        ],
+        *(2, (8, 9)),
+    ),
+    "vectors of different strides": Case(
+        [
+            *(MaxPool(2), Convolution(2, 3, name="a")),
+            Convolution(2, (5, 7), inputs=("image",), name="b"),
+            MaxPool((2, 1), name="c"),
+            Add(inputs=("a", "c"), name="sum"),
+            Concatenate(inputs=("a", "sum")),
+            FullyConnected(2),
+        ],
+        *(1, (6, 7)),
+    ),
+    "one map twice": Case(
+        [Convolution(2, 2, name="a"), Add(inputs=("a", "a")), FullyConnected(2)], 1, (4, 3)
+    ),
+    "a convolution read before and after its activation": Case(
+        [
+            *(Convolution(2, 2, name="a"), ReLU(name="b")),
+            *(Add(inputs=("a", "b")), FullyConnected(2)),
+        ],
+        *(1, (4, 3)),
+    ),
+    "global maximum": Case([Convolution(3, 2), AdaptiveMaxPool(1), FullyConnected(2)], 1, (5, 4)),
+    "global mean": Case([MaxPool(2), ReLU(), AdaptiveAveragePool(1)], 2, (6, 9)),
+    "equal bins": Case([AdaptiveMaxPool((2, 3)), FullyConnected(2)], 2, (6, 9)),
+    "softmax at the end": Case([MaxPool(2), FullyConnected(3), Softmax()], 2, (4, 5)),
+    "softmax in the middle": Case([Convolution(3, 2), Softmax(), FullyConnected(2)], 1, (3, 4)),
+    "one pixel patches": Case([Convolution(3, 1), Tanh(), FullyConnected(2)], 2, (1, 1)),
+}

@@ -1,0 +1,120 @@
+"""Same call, same bits; and no pixel touches what is not its own.
+
+Gradients are sums over pixels without atomics, in an order that does not depend on the number of
+threads.
+"""
+
+import numba
+import numpy as np
+import pytest
+
+from net import Dense, Net, Scan
+from net.layers import AveragePool, Convolution, FullyConnected, MaxPool, ReLU
+from net.zoo import ZOO, build
+from tests.net import forms
+from tests.net.nets import corners_and_more, random_image, randomized
+
+nets = pytest.mark.parametrize("name", ZOO)
+both_forms = pytest.mark.parametrize("form", [forms.dense, forms.scan])
+
+
+@both_forms
+@nets
+class TestSameBits:
+    def arguments(self, name, backend):
+        net = randomized(build(name, backend=backend))
+        image = random_image(net, tuple(p + m for p, m in zip(net.patch, (1, 2))))
+        pixels = corners_and_more((2, 3), 0)
+        return net, image, pixels, forms.random_error(net, pixels)
+
+    def bits(self, result):
+        arrays = result.gradients | {"scores": result.scores}
+        return {name: array.tobytes() for name, array in arrays.items()}
+
+    def test_twice(self, fast_backend, name, form):
+        arguments = self.arguments(name, fast_backend.name)
+        assert self.bits(form(*arguments)) == self.bits(form(*arguments))
+
+    @pytest.mark.cpu
+    def test_with_any_number_of_threads(self, name, form):
+        most = numba.config.NUMBA_NUM_THREADS
+        if most < 2:
+            pytest.skip("Numba has one thread here")
+        arguments = self.arguments(name, "cpu")
+        results = {}
+        for threads in (1, most):
+            numba.set_num_threads(threads)
+            try:
+                results[threads] = self.bits(form(*arguments))
+            finally:
+                numba.set_num_threads(most)
+        assert results[1] == results[most]
+
+
+def small_net(backend, dtype="float32"):
+    """A net with R = 8 x 5: it does not read its patch's last row and last two columns."""
+    layers = [
+        *(Convolution(3, 2), ReLU(), MaxPool((3, 2), 2)),
+        *(Convolution(4, (2, 1)), AveragePool((1, 2)), FullyConnected(2)),
+    ]
+    return randomized(Net(layers, channels=2, patch=(9, 7), dtype=dtype, backend=backend))
+
+
+class TestMask:
+    SIZE = (13, 14)
+    LABELLED = (5, 8)
+
+    def test_values_outside_it_do_not_matter(self, backend):
+        net = small_net(backend.name)
+        rng = np.random.default_rng(0)
+        mask = rng.random(self.LABELLED) < 0.3
+        error = rng.standard_normal((2, *self.LABELLED), np.float32)
+        image = random_image(net, self.SIZE)
+        zeros = np.where(mask, error, np.float32(0))
+        expected = Dense(net).gradients(image, zeros, image_gradient=True)
+        for outside in (1e30, np.inf, np.nan):
+            other = np.where(mask, error, np.float32(outside))
+            found = Dense(net).gradients(image, other, mask, image_gradient=True)
+            assert found.image.tobytes() == expected.image.tobytes()
+            for name, gradient in expected.parameters.items():
+                assert gradient.any()
+                assert found.parameters[name].tobytes() == gradient.tobytes()
+
+    def test_of_one_pixel_gives_the_gradient_of_its_patch(self, backend):
+        net = small_net(backend.name, "float64")
+        image = random_image(net, self.SIZE)
+        for y, x in corners_and_more(self.LABELLED, 2):
+            chosen = np.s_[:, y : y + 9, x : x + 7]
+            pixel = np.array([[y, x]])
+            error = forms.random_error(net, pixel)
+            whole = forms.dense(net, image, pixel, error).gradients
+            alone = forms.dense(net, image[chosen], np.array([[0, 0]]), error).gradients
+            padded = np.zeros_like(image)
+            padded[chosen] = alone["image"]
+            assert alone["image"].any()
+            assert forms.differences(whole, alone | {"image": padded}, above=1e-12) == {}
+
+
+class TestNaNInTheImage:
+    """It spoils the scores of the pixels whose patches read it, and no others."""
+
+    @nets
+    def test_zoo(self, fast_backend, name):
+        net = randomized(build(name, backend=fast_backend.name))
+        self.check(net, (4, 3), net.patch)
+
+    def test_unread_rows_and_columns(self, backend):
+        self.check(small_net(backend.name), (4, 6), (8, 5))
+
+    def check(self, net, labelled, read):
+        height, width = (p + n - 1 for p, n in zip(net.patch, labelled))
+        rows, columns = np.indices(labelled)
+        for y, x in ((1, 0), (height - 3, width - 3), (height - 1, 1)):
+            image = random_image(net, (height, width))
+            image[-1, y, x] = np.nan
+            spoilt = (rows <= y) & (y < rows + read[0]) & (columns <= x) & (x < columns + read[1])
+            assert not spoilt.all()
+            dense, scan = Dense(net).forward(image), Scan(net).forward(image)
+            np.testing.assert_array_equal(np.isnan(dense).all(axis=0), spoilt)
+            np.testing.assert_array_equal(np.isnan(dense).any(axis=0), spoilt)
+            np.testing.assert_array_equal(scan.T.reshape(dense.shape), dense)

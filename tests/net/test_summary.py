@@ -1,0 +1,113 @@
+"""The table of a net's layers, against numbers worked out by hand."""
+
+import re
+
+import pytest
+
+from net import Net
+from net.layers import Add, AveragePool, Convolution, Crop, FullyConnected, MaxPool, ReLU
+from net.zoo import ZOO, build
+
+
+def cells(summary):
+    """{layer: the cells of its line}; a cell's own words are one space apart."""
+    lines = [re.split(r"\s{2,}", line) for line in summary.splitlines()[1:]]
+    return {line[0]: line[1:] for line in lines}
+
+
+def assert_rows(summary, rows):
+    """``rows`` are lines "layer: cell | cell ...", of the cells that are not empty."""
+    table = cells(summary)
+    for line in rows.strip().splitlines():
+        name, row = line.strip().split(": ")
+        assert table[name] == row.split(" | ")
+
+
+LENET28 = """
+layer: reads | window | patch map | d | dense footprint | R | parameters | scanning MAC | dense MAC
+conv1: image | 5x5 / 1x1 | 20 x 24x24 | 1x1 | 5x5 | 5x5 | 520 | 18,874,368,000 | 38,920,500
+relu1: conv1 | 20 x 24x24 | 1x1 | 5x5 | 0 | 0 | 0
+max1: relu1 | 2x2 / 2x2 | 20 x 12x12 | 1x1 | 2x2 | 6x6 | 0 | 0 | 0
+conv2: max1 | 5x5 / 1x1 | 50 x 8x8 | 2x2 | 9x9 | 14x14 | 25,050 | 104,857,600,000 | 1,822,500,000
+relu2: conv2 | 50 x 8x8 | 2x2 | 14x14 | 0 | 0 | 0
+max2: relu2 | 2x2 / 2x2 | 50 x 4x4 | 2x2 | 3x3 | 16x16 | 0 | 0 | 0
+fc1: max2 | 4x4 / 1x1 | 500 x 1x1 | 4x4 | 13x13 | 28x28 | 400,500 | 26,214,400,000 | 26,214,400,000
+relu3: fc1 | 500 x 1x1 | 4x4 | 28x28 | 0 | 0 | 0
+fc2: relu3 | 1x1 / 1x1 | 10 x 1x1 | 4x4 | 1x1 | 28x28 | 5,010 | 327,680,000 | 327,680,000
+total: 431,080 | 150,274,048,000 | 28,403,500,500
+"""
+
+
+def test_lenet28():
+    summary = build("lenet28", backend="reference").summary(256)
+    assert summary.splitlines()[0] == (
+        "patch 28x28, 256 x 256 labelled pixels: scanning takes 5.3 times the multiply-adds of "
+        "the dense form"
+    )
+    assert len(cells(summary)) == 11
+    assert_rows(summary, LENET28)
+
+
+def test_parameters_of_batch_normalisations_are_counted():
+    table = cells(build("featurenet31", backend="reference").summary())
+    assert table["norm1"][4] == "128"
+    assert table["total"][0] == "387,659"
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_parameters_are_those_of_the_net(name):
+    net = build(name, backend="reference")
+    assert cells(net.summary())["total"][0] == f"{sum(a.size for a in net.parameters.values()):,}"
+
+
+def test_rows_and_columns_differ():
+    layers = [
+        Convolution(4, (3, 2), stride=(2, 1), dilation=(1, 3), bias=False, name="first"),
+        AveragePool((1, 2), (2, 3)),
+        FullyConnected(5),
+    ]
+    summary = Net(layers, channels=2, patch=(7, 11), backend="reference").summary((10, 20))
+    assert summary.startswith("patch 7x11, 10 x 20 labelled pixels: scanning takes 6.0 times ")
+    assert_rows(
+        summary,
+        """
+        first: image | 3x2 / 2x1 | 4 x 3x8 | 1x1 | 3x4 | 3x4 | 48 | 230,400 | 18,144
+        average1: first | 1x2 / 2x3 | 4 x 2x3 | 2x1 | 1x2 | 3x5 | 0 | 0 | 0
+        fc1: average1 | 2x3 / 1x1 | 5 x 1x1 | 4x3 | 5x7 | 7x11 | 125 | 24,000 | 24,000
+        """,
+    )
+
+
+def test_branches():
+    layers = [
+        Convolution(1, 3, name="sum of 9"),
+        Crop((1, 1, 1, 1), name="middle", inputs=("image",)),
+        Add(inputs=("sum of 9", "middle")),
+        FullyConnected(1),
+    ]
+    summary = Net(layers, channels=1, patch=5, backend="reference").summary()
+    assert_rows(
+        summary,
+        """
+        middle: image | 1 x 3x3 | 1x1 | 3x3 | 0 | 0 | 0
+        add1: sum of 9, middle | 1 x 3x3 | 1x1 | 3x3 | 0 | 0 | 0
+        """,
+    )
+
+
+def test_unread_rows_are_not_computed():
+    """The patch's last row and column are dropped by the pool: the dense maps end there too."""
+    layers = [MaxPool(2), Convolution(1, 2), ReLU(), Convolution(3, 1)]
+    summary = Net(layers, channels=1, patch=5, backend="reference").summary((10, 8))
+    assert_rows(
+        summary,
+        """
+        conv1: max1 | 2x2 / 1x1 | 1 x 1x1 | 2x2 | 3x3 | 4x4 | 5 | 320 | 320
+        conv2: relu1 | 1x1 / 1x1 | 3 x 1x1 | 2x2 | 1x1 | 4x4 | 6 | 240 | 240
+        """,
+    )
+
+
+def test_without_weights_there_is_no_ratio():
+    summary = Net([MaxPool(5)], channels=1, patch=5, backend="reference").summary()
+    assert summary.splitlines()[0] == "patch 5x5"
