@@ -99,6 +99,16 @@ class TestPair:
             geometry.pair("offset", (2, 1), minimum=2)
 
 
+class TestCount:
+    def test_accepted(self):
+        assert geometry.count("batch", 1) == 1
+
+    @pytest.mark.parametrize("value", [0, -1, 1.0, True, "1", None, (1,)])
+    def test_refused(self, value):
+        with refuses(ValueError, f"batch is {value!r}; expected an int of at least 1"):
+            geometry.count("batch", value)
+
+
 class TestMargins:
     def test_accepted(self):
         assert geometry.margins("crop", [0, 1, 2, 3]) == (0, 1, 2, 3)

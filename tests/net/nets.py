@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from net import Net
-from net.layers import Convolution, FullyConnected
+from net.layers import Convolution, FullyConnected, MaxPool
 from net.zoo import build
 
 # Mostly positive inputs for the ReLUs: few are zero everywhere.
@@ -19,11 +19,28 @@ RANGES = {
 
 
 def reduced(name, filters=2, **options):
-    """The geometry of a net of the zoo with at most ``filters`` channels anywhere."""
+    """A net of the zoo with at most ``filters`` channels anywhere."""
     full = build(name, backend="reference")
-    channels = min(full.channels, filters)
     layers = [_narrowed(layer, filters) for layer in full.layers]
+    channels = min(full.channels, filters)
     return Net(layers, channels=channels, patch=full.patch, initializer="glorot", **options)
+
+
+def miniature(name, **options):
+    """A reduced net of the zoo with its strides, so with its spacings, but with kernels of 2 x 2.
+
+    Pools keep their window. For the simulator, which runs some thousand multiply-adds a second.
+    """
+    layers = [
+        replace(layer, kernel=2) if isinstance(layer, Convolution) and layer.kernel > 1 else layer
+        for layer in reduced(name, backend="reference").layers
+    ]
+    patch = 1
+    for layer in reversed(layers):
+        if isinstance(layer, Convolution | MaxPool):
+            stride = layer.kernel if isinstance(layer, MaxPool) and layer.stride is None else layer.stride
+            patch = (patch - 1) * stride + layer.kernel
+    return Net(layers, channels=1, patch=patch, initializer="glorot", **options)
 
 
 def _narrowed(layer, filters):
