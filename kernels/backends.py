@@ -12,15 +12,19 @@ BACKENDS = ("auto", "cuda", "simulator", "cpu", "reference")
 
 OPERATORS = (
     "activation",
+    "adam",
     "average_pooling",
     "batch_normalization",
     "convolution",
+    "cross_entropy",
+    "dropout",
     "masking",
     "max_pooling",
     "memory",
     "merging",
     "padding",
     "patches",
+    "sgd",
     "softmax",
 )
 

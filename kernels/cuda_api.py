@@ -27,7 +27,8 @@ config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 u32 = np.uint32
 # NumPy's functions keep float32 in the simulator, where math's would widen it.
-exp, sqrt, tanh = (np.exp, np.sqrt, np.tanh) if SIMULATING else (math.exp, math.sqrt, math.tanh)
+_LIBRARY = np if SIMULATING else math
+exp, log, sqrt, tanh = _LIBRARY.exp, _LIBRARY.log, _LIBRARY.sqrt, _LIBRARY.tanh
 
 
 def why_unavailable() -> str | None:

@@ -475,3 +475,57 @@ def patches_backward(error, rows, columns, image_size) -> tuple[int, int, int, i
             f"{error.shape[2]} x {error.shape[3]}"
         )
     return (1, error.shape[1], h, w)
+
+
+def alike(**arrays) -> None:
+    """Refuse arrays of unlike shape or dtype, of any rank.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    shape = next(iter(arrays.values())).shape
+    for name, array in arrays.items():
+        check_array(name, array, shape)
+    same_dtype(**arrays)
+
+
+def labelled(labels, mask, class_weights) -> None:
+    """Check labels N x H x W (int32), their mask (bool) and the weights of K classes.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    check_array("labels", labels, (None,) * 3, ("int32",))
+    check_array("mask", mask, labels.shape, ("bool",))
+    check_array("class_weights", class_weights, (None,))
+
+
+def cross_entropy(scores, labels, mask, class_weights, total) -> None:
+    """Check the arguments of a cross-entropy of scores N x K x H x W.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    check_array("scores", scores, (None,) * 4)
+    n, k, h, w = scores.shape
+    check_array("labels", labels, (n, h, w), ("int32",))
+    check_array("mask", mask, (n, h, w), ("bool",))
+    check_array("class_weights", class_weights, (k,))
+    check_array("total", total, (1,))
+    same_dtype(scores=scores, class_weights=class_weights, total=total)
+
+
+def dropout(x, rows, columns, spacing, rate, key) -> None:
+    """Check the arguments of a dropout of maps N x C x H x W.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    check_array("x", x, (None,) * 4)
+    check_array("rows", rows, (x.shape[0],), ("int32",))
+    check_array("columns", columns, (x.shape[0],), ("int32",))
+    pair("spacing", spacing)
+    if not 0 <= rate < 1:
+        raise ValueError(f"rate is {rate!r}; expected a number of at least 0 and less than 1")
+    if len(key) != 3 or not all(type(word) is int and word >= 0 for word in key):
+        raise ValueError(f"key is {key!r}; expected (seed, step, layer), ints of at least 0")

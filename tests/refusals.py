@@ -55,6 +55,8 @@ def _unreadable(name, array):
         if dtype != array.dtype:
             message = f"{name} has dtype {dtype}; expected "
             yield array.astype(dtype), TypeError, message
+    if array.size == 1:
+        return
     contiguous = f"{name} is not C-contiguous; pass a contiguous copy"
     yield np.repeat(array, 2, axis=-1)[..., ::2], ValueError, contiguous
     if array.ndim > 1:

@@ -102,7 +102,7 @@ def _partial(error, x, mean, variance, epsilon, scaled, batch, channels, plane):
     return splits, shift, scale
 
 
-def _total(sums, channels, splits):
+def total_of(sums, channels, splits):
     """C sums of C x splits."""
     while splits > 1:
         splits, sums, _ = _partial(sums, sums, sums, sums, 0, False, 1, channels, splits)
@@ -114,7 +114,7 @@ def channel_sums(error):
     n, c, h, w = error.shape
     error = flat("error", error)
     splits, sums, _ = _partial(error, error, error, error, 0, False, n, c, h * w)
-    return _total(sums, c, splits)
+    return total_of(sums, c, splits)
 
 
 def normalized_channel_sums(error, x, mean, variance, epsilon):
@@ -122,4 +122,4 @@ def normalized_channel_sums(error, x, mean, variance, epsilon):
     n, c, h, w = error.shape
     maps = flat("error", error), flat("x", x)
     splits, shift, scale = _partial(*maps, mean, variance, epsilon, True, n, c, h * w)
-    return _total(scale, c, splits), _total(shift, c, splits)
+    return total_of(scale, c, splits), total_of(shift, c, splits)

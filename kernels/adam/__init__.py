@@ -1,0 +1,5 @@
+"""Adam (Kingma & Ba, ICLR 2015, algorithm 1) with L2 weight decay, in place.
+
+g <- g + decay * p;   m <- beta1 * m + (1 - beta1) * g;   s <- beta2 * s + (1 - beta2) * g*g
+p <- p - rate * (m / (1 - beta1^t)) / (sqrt(s / (1 - beta2^t)) + epsilon)
+"""

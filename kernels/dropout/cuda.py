@@ -1,0 +1,90 @@
+"""Dropout on the device: a thread for each cell computes its own random number.
+
+y[n, c, i, j] = x[n, c, i, j] / (1 - rate) where kept, else 0
+"""
+
+from functools import cache
+
+import numpy as np
+
+from kernels import geometry
+from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, device, flat, kernel, launch_over, u32
+from kernels.dropout import BITS
+from kernels.memory import cuda as memory
+
+
+@device
+def _mixed(word, value):
+    """``word`` with ``value`` mixed in, modulo 2^32."""
+    word = u32(u32(word ^ value) * u32(0x9E3779B1))
+    word = u32(u32(word ^ u32(word >> u32(16))) * u32(0x85EBCA6B))
+    word = u32(u32(word ^ u32(word >> u32(13))) * u32(0xC2B2AE35))
+    return u32(word ^ u32(word >> u32(16)))
+
+
+@cache
+def _kernel(dtype):
+    mixed = _mixed
+
+    @kernel(ELEMENTWISE_THREADS)
+    def apply_dropout(
+        x,  # N*C*H*W
+        rows,  # N
+        columns,  # N
+        y,  # N*C*H*W
+        channels,  # C
+        size,  # (H, W)
+        spacing,  # (y, x)
+        threshold,
+        scale,
+        key,  # (seed, step, layer)
+    ):
+        at = u32(cuda.grid(1))
+        if at < y.size:
+            line = u32(at // u32(size[1]))
+            j = u32(at - line * u32(size[1]))
+            plane = u32(line // u32(size[0]))
+            i = u32(line - plane * u32(size[0]))
+            n = u32(plane // u32(channels))
+            c = u32(plane - n * u32(channels))
+            word = mixed(mixed(mixed(u32(0), key[0]), key[1]), key[2])
+            word = mixed(word, c)
+            word = mixed(word, u32(u32(rows[n]) + i * u32(spacing[0])))
+            word = mixed(word, u32(u32(columns[n]) + j * u32(spacing[1])))
+            kept = u32(word >> u32(32 - BITS)) >= threshold
+            y[at] = x[at] * scale if kept else dtype(0)
+
+    return apply_dropout
+
+
+def apply(x, rows, columns, *, spacing, rate, key):
+    """x where it is kept, scaled by 1 / (1 - rate); also the gradient, applied to the error.
+
+    Args:
+        x: N x C x H x W, float32 or float64.
+        rows, columns: N, int32: the dense position of cell (0, 0) of each map.
+        spacing: (y, x) dense pixels between neighbouring cells.
+        rate: share of cells to drop, 0 <= rate < 1.
+        key: (seed, step, layer), ints of at least 0.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    geometry.dropout(x, rows, columns, spacing, rate, key)
+    y = memory.empty(x.shape, x.dtype)
+    number = x.dtype.type
+    launch_over(
+        _kernel(number),
+        y.size,
+        flat("x", x),
+        rows,
+        columns,
+        flat("y", y),
+        x.shape[1],
+        tuple(x.shape[2:]),
+        tuple(spacing),
+        np.uint32(int(rate * 2**BITS)),
+        number(1 / (1 - rate)),
+        tuple(np.uint32(word % 2**32) for word in key),
+    )
+    return y

@@ -1,0 +1,36 @@
+"""SGD on the host."""
+
+from numba import prange
+
+from kernels import geometry
+from kernels.compilation import compiled_parallel
+
+
+def step(parameter, gradient, velocity, *, rate, momentum, decay):
+    """One step: changes ``parameter`` and ``velocity``.
+
+    Args:
+        parameter, gradient, velocity: of one shape and dtype, float32 or float64.
+        rate: learning rate.
+        momentum, decay: of the velocity, and L2 decay of the weights; 0 is none.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    geometry.alike(parameter=parameter, gradient=gradient, velocity=velocity)
+    number = parameter.dtype.type
+    _step(
+        parameter.reshape(-1),
+        gradient.reshape(-1),
+        velocity.reshape(-1),
+        number(rate),
+        number(momentum),
+        number(decay),
+    )
+
+
+@compiled_parallel
+def _step(parameter, gradient, velocity, rate, momentum, decay):
+    for i in prange(len(parameter)):
+        velocity[i] = momentum * velocity[i] + (gradient[i] + decay * parameter[i])
+        parameter[i] -= rate * velocity[i]

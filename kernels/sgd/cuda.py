@@ -1,0 +1,54 @@
+"""SGD on the device: a thread for each parameter, three words read and two written.
+
+v <- momentum * v + (g + decay * p);   p <- p - rate * v
+"""
+
+from functools import cache
+
+from kernels import geometry
+from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, u32
+
+
+@cache
+def _step_kernel(dtype):
+    @kernel(ELEMENTWISE_THREADS)
+    def sgd_step(
+        parameter,  # P
+        gradient,  # P
+        velocity,  # P
+        rate,
+        momentum,
+        decay,
+    ):
+        i = u32(cuda.grid(1))
+        if i < parameter.size:
+            v = momentum * velocity[i] + (gradient[i] + decay * parameter[i])
+            velocity[i] = v
+            parameter[i] -= rate * v
+
+    return sgd_step
+
+
+def step(parameter, gradient, velocity, *, rate, momentum, decay):
+    """One step: changes ``parameter`` and ``velocity``.
+
+    Args:
+        parameter, gradient, velocity: of one shape and dtype, float32 or float64.
+        rate: learning rate.
+        momentum, decay: of the velocity, and L2 decay of the weights; 0 is none.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    geometry.alike(parameter=parameter, gradient=gradient, velocity=velocity)
+    number = parameter.dtype.type
+    arrays = (
+        flat(name, array)
+        for name, array in (
+            ("parameter", parameter),
+            ("gradient", gradient),
+            ("velocity", velocity),
+        )
+    )
+    f = _step_kernel(number)
+    launch_over(f, parameter.size, *arrays, number(rate), number(momentum), number(decay))
