@@ -40,4 +40,4 @@ def calibrate(net: Net, images: list[np.ndarray], border: str = "valid") -> None
                 (squares / count).astype(net.dtype)
             )
         for maps in runs:
-            dense.program.advance(step, maps)
+            dense.program.advance(dense.program.run(), step, maps)

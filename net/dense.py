@@ -10,6 +10,7 @@ from kernels import geometry
 from kernels.geometry import Pair
 from net import images
 from net.graph import Net
+from net.layers import Softmax
 from net.program import Program
 
 
@@ -63,6 +64,25 @@ class Dense:
             TypeError, ValueError: the image does not suit the net, or is too small.
         """
         return self.net.backend.memory.to_host(self.program.forward(self.enter(image)))[0]
+
+    def predict(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(class map, probabilities) of a whole image in one pass.
+
+        Args:
+            image: C x H x W, the net's dtype.
+
+        Returns:
+            Ho x Wo int64, the most probable class of each pixel (the first of equals), and
+            K x Ho x Wo, the softmax of the scores; a net that ends in Softmax gives its output.
+
+        Raises:
+            TypeError, ValueError: the image does not suit the net, or is too small.
+        """
+        output = self.program.forward(self.enter(image))
+        if not isinstance(self.net.layers[-1], Softmax):
+            output = self.net.backend.softmax.forward(output)
+        probabilities = self.net.backend.memory.to_host(output)[0]
+        return probabilities.argmax(axis=0), probabilities
 
     def gradients(
         self,

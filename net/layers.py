@@ -241,6 +241,19 @@ class Softmax(Layer):
 
 
 @dataclass(frozen=True)
+class Dropout(Layer):
+    """Drops a share ``rate`` of the cells while learning; does nothing otherwise."""
+
+    rate: float
+
+    kind: ClassVar[str] = "dropout"
+
+    def window(self, source):
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"rate is {self.rate!r}; expected at least 0 and less than 1")
+
+
+@dataclass(frozen=True)
 class Crop(Layer):
     """Removes ``margins`` (top, left, bottom, right), in cells of the patch net's map."""
 

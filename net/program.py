@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from net.graph import IMAGE, Net
-from net.steps import Step, steps_of
+from net.steps import Learning, Run, Step, steps_of
 
 Clock = Callable[[Step, float], None]
 
@@ -16,6 +16,7 @@ Clock = Callable[[Step, float], None]
 class Tape:
     """What one forward pass keeps for one backward pass."""
 
+    run: Run
     kept: list
 
 
@@ -39,34 +40,47 @@ class Program:
             own = any(name.startswith(f"{step.node.name}.") for name in net.parameters)
             self._learns[step.output] = own or any(self._learns[name] for name in step.inputs)
 
-    def forward(self, x, *, keep: bool = False, clock: Clock | None = None):
+    def forward(
+        self,
+        x,
+        *,
+        keep: bool = False,
+        learning: Learning | None = None,
+        clock: Clock | None = None,
+    ):
         """The net's output for ``x``, N x C x H x W on the backend.
 
         Args:
             keep: also return the ``Tape`` for ``backward``; without it, maps are dropped as soon as
                 no step needs them.
+            learning: what dropout draws from; None switches it off.
             clock: called after each step with the step and its seconds.
 
         Returns:
             N x K x Ho x Wo, or (that, tape).
         """
+        run = self.run(learning)
         maps, kept = {IMAGE: x}, []
         for step in self.steps:
             started = time.perf_counter()
-            for_backward = self.advance(step, maps)
+            for_backward = self.advance(run, step, maps)
             kept.append(for_backward if keep else None)
             self._tell(clock, step, started)
         output = maps[self.steps[-1].output]
-        return (output, Tape(kept)) if keep else output
+        return (output, Tape(run, kept)) if keep else output
 
-    def advance(self, step: Step, maps: dict):
+    def run(self, learning: Learning | None = None) -> Run:
+        """What the steps of one pass share."""
+        return Run(self.net.backend, self.net.parameters | self.net.statistics, learning)
+
+    def advance(self, run: Run, step: Step, maps: dict):
         """Run one step on ``maps`` (by layer), drop what no later step reads.
 
         Returns:
             what the step's backward pass needs.
         """
         inputs = [maps[name] for name in step.inputs]
-        maps[step.output], for_backward = step.forward(self.net.backend, self._arrays(), *inputs)
+        maps[step.output], for_backward = step.forward(run, *inputs)
         for name in set(step.inputs):
             if self._last_reader[name] is step:
                 del maps[name]
@@ -92,7 +106,7 @@ class Program:
             arrived = errors.pop(step.output, None)
             if arrived is None:
                 continue
-            for_inputs, own = step.backward(self.net.backend, self._arrays(), kept, arrived, wanted)
+            for_inputs, own = step.backward(tape.run, kept, arrived, wanted)
             gradients |= own
             for name, want, e in zip(step.inputs, wanted, for_inputs):
                 if want and name in errors:
@@ -102,10 +116,18 @@ class Program:
             self._tell(clock, step, started)
         return gradients, errors.get(IMAGE)
 
-    def _arrays(self):
-        return self.net.parameters | self.net.statistics
-
     def _tell(self, clock, step, started):
         if clock is not None:
             self.net.backend.memory.synchronize()
             clock(step, time.perf_counter() - started)
+
+
+def added(ops, total: dict, gradients: dict) -> dict:
+    """``total`` + ``gradients``, array by array on the backend; an empty total is 0."""
+    if not total:
+        return gradients
+    sums = {}
+    for name, gradient in gradients.items():
+        maps = [array.reshape(1, 1, 1, gradient.size) for array in (total[name], gradient)]
+        sums[name] = ops.merging.add(maps).reshape(gradient.shape)
+    return sums

@@ -8,7 +8,7 @@ from kernels import geometry
 from net import images
 from net.dense import Gradients
 from net.graph import Net
-from net.program import Program
+from net.program import Program, added
 
 
 class Scan:
@@ -46,7 +46,7 @@ class Scan:
         x, pixels = self._entered(image, pixels)
         to_host = self.net.backend.memory.to_host
         scores = np.empty((len(pixels), self.net.output.channels), self.net.dtype)
-        for part in self._batches(pixels):
+        for part in self.batches(pixels):
             output = self.program.forward(self.patches(x, pixels[part]))
             scores[part] = to_host(output)[:, :, 0, 0]
         return scores
@@ -74,11 +74,11 @@ class Scan:
         channels = self.net.output.channels
         error = images.checked("error", error, self.net.dtype, (len(pixels), channels))
         ops, total, by_image = self.net.backend, {}, None
-        for part in self._batches(pixels):
+        for part in self.batches(pixels):
             vectors = ops.memory.to_device(error[part, :, None, None])
             _, tape = self.program.forward(self.patches(x, pixels[part]), keep=True)
             gradients, by_patch = self.program.backward(tape, vectors, image=image_gradient)
-            total = _sum(ops, total, gradients)
+            total = added(ops, total, gradients)
             if image_gradient:
                 rows, columns = self._corners(pixels[part])
                 spread = ops.patches.extract_backward(by_patch, rows, columns, x.shape[2:])
@@ -95,7 +95,8 @@ class Scan:
         to_device = self.net.backend.memory.to_device
         return (to_device(np.ascontiguousarray(pixels[:, axis], np.int32)) for axis in (0, 1))
 
-    def _batches(self, pixels):
+    def batches(self, pixels: np.ndarray) -> list[slice]:
+        """The parts of ``pixels`` that run together."""
         return [slice(i, i + self.batch) for i in range(0, len(pixels), self.batch)]
 
     def _entered(self, image, pixels):
@@ -120,16 +121,3 @@ def _checked_pixels(pixels, size):
             f"{tuple(pixels.max(axis=0).tolist())}; expected pixels of a {size[0]} x {size[1]} map"
         )
     return pixels
-
-
-def _sum(ops, total, gradients):
-    """``total`` + ``gradients``, array by array, on the backend."""
-    if not total:
-        return gradients
-    as_map = {name: (1, 1, 1, g.size) for name, g in gradients.items()}
-    return {
-        name: ops.merging.add([total[name].reshape(as_map[name]), g.reshape(as_map[name])]).reshape(
-            g.shape
-        )
-        for name, g in gradients.items()
-    }

@@ -2,15 +2,15 @@
 
 The two forms differ only in numbers (``steps_of``): a window's stride and dilation, and a crop's
 margins. ``forward`` returns the output and what ``backward`` will need; ``backward`` returns an
-error for each input (None where nobody wants one) and the gradients by parameter name. ``ops`` is
-a ``kernels.Backend``, ``arrays`` the parameters and statistics by name.
+error for each input (None where nobody wants one) and the gradients by parameter name.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kernels.geometry import Margins, Window
+from kernels import Backend
+from kernels.geometry import Margins, Pair, Window
 from net.graph import Net, Node
 from net.layers import (
     AdaptiveAveragePool,
@@ -21,6 +21,7 @@ from net.layers import (
     Concatenate,
     Convolution,
     Crop,
+    Dropout,
     FullyConnected,
     MaxPool,
     ReLU,
@@ -56,29 +57,59 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Learning:
+    """What dropout draws its mask from (see ``kernels.dropout``).
+
+    Attributes:
+        seed, step: of the training run.
+        rows, columns: int32 arrays on the backend, the place of each map in the dense map.
+    """
+
+    seed: int
+    step: int
+    rows: object
+    columns: object
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the steps of one pass share.
+
+    Attributes:
+        ops: the backend.
+        arrays: parameters and statistics by name.
+        learning: None outside of training, where dropout does nothing.
+    """
+
+    ops: Backend
+    arrays: dict
+    learning: Learning | None = None
+
+
+@dataclass(frozen=True)
 class ConvolutionStep(Step):
     window: Window
     activation: str | None = None
 
-    def forward(self, ops, arrays, x):
-        weights, bias = self._parameters(arrays)
+    def forward(self, run, x):
+        weights, bias = self._parameters(run.arrays)
         moves = {"stride": self.window.stride, "dilation": self.window.dilation}
-        y = ops.convolution.forward(x, weights, bias, activation=self.activation, **moves)
+        y = run.ops.convolution.forward(x, weights, bias, activation=self.activation, **moves)
         return y, (x, y if self.activation else None)
 
-    def backward(self, ops, arrays, kept, error, wanted):
+    def backward(self, run, kept, error, wanted):
         x, y = kept
-        weights, bias = self._parameters(arrays)
+        weights, bias = self._parameters(run.arrays)
         moves = {"stride": self.window.stride, "dilation": self.window.dilation}
         if self.activation:
-            error = ops.activation.backward(error, y, self.activation)
-        gradient = ops.convolution.gradient_weights(x, error, self.window.kernel, **moves)
+            error = run.ops.activation.backward(error, y, self.activation)
+        gradient = run.ops.convolution.gradient_weights(x, error, self.window.kernel, **moves)
         gradients = {f"{self.node.name}.weights": gradient}
         if bias is not None:
-            gradients[f"{self.node.name}.bias"] = ops.convolution.gradient_bias(error)
+            gradients[f"{self.node.name}.bias"] = run.ops.convolution.gradient_bias(error)
         if not wanted[0]:
             return [None], gradients
-        return [ops.convolution.gradient_input(error, weights, x.shape[2:], **moves)], gradients
+        return [run.ops.convolution.gradient_input(error, weights, x.shape[2:], **moves)], gradients
 
     def _parameters(self, arrays):
         return arrays[f"{self.node.name}.weights"], arrays.get(f"{self.node.name}.bias")
@@ -88,103 +119,124 @@ class ConvolutionStep(Step):
 class MaxPoolStep(Step):
     window: Window
 
-    def forward(self, ops, arrays, x):
+    def forward(self, run, x):
         w = self.window
-        y, argmax = ops.max_pooling.forward(x, w.kernel, stride=w.stride, dilation=w.dilation)
+        y, argmax = run.ops.max_pooling.forward(x, w.kernel, stride=w.stride, dilation=w.dilation)
         return y, (argmax, x.shape[2:])
 
-    def backward(self, ops, arrays, kept, error, wanted):
+    def backward(self, run, kept, error, wanted):
         argmax, size = kept
         w = self.window
         moves = {"stride": w.stride, "dilation": w.dilation}
-        return [ops.max_pooling.backward(error, argmax, size, w.kernel, **moves)], {}
+        return [run.ops.max_pooling.backward(error, argmax, size, w.kernel, **moves)], {}
 
 
 @dataclass(frozen=True)
 class AveragePoolStep(Step):
     window: Window
 
-    def forward(self, ops, arrays, x):
+    def forward(self, run, x):
         w = self.window
-        y = ops.average_pooling.forward(x, w.kernel, stride=w.stride, dilation=w.dilation)
+        y = run.ops.average_pooling.forward(x, w.kernel, stride=w.stride, dilation=w.dilation)
         return y, x.shape[2:]
 
-    def backward(self, ops, arrays, kept, error, wanted):
+    def backward(self, run, kept, error, wanted):
         w = self.window
         moves = {"stride": w.stride, "dilation": w.dilation}
-        return [ops.average_pooling.backward(error, kept, w.kernel, **moves)], {}
+        return [run.ops.average_pooling.backward(error, kept, w.kernel, **moves)], {}
 
 
 @dataclass(frozen=True)
 class ActivationStep(Step):
     activation: str
 
-    def forward(self, ops, arrays, x):
-        y = ops.activation.forward(x, self.activation)
+    def forward(self, run, x):
+        y = run.ops.activation.forward(x, self.activation)
         return y, y
 
-    def backward(self, ops, arrays, kept, error, wanted):
-        return [ops.activation.backward(error, kept, self.activation)], {}
+    def backward(self, run, kept, error, wanted):
+        return [run.ops.activation.backward(error, kept, self.activation)], {}
 
 
 @dataclass(frozen=True)
 class BatchNormStep(Step):
     epsilon: float
 
-    def forward(self, ops, arrays, x):
+    def forward(self, run, x):
         mean, variance, gamma, beta = (
-            arrays[f"{self.node.name}.{part}"] for part in ("mean", "variance", "gamma", "beta")
+            run.arrays[f"{self.node.name}.{part}"] for part in ("mean", "variance", "gamma", "beta")
         )
-        return ops.batch_normalization.forward(x, mean, variance, gamma, beta, self.epsilon), x
+        return run.ops.batch_normalization.forward(x, mean, variance, gamma, beta, self.epsilon), x
 
-    def backward(self, ops, arrays, kept, error, wanted):
-        name, norm = self.node.name, ops.batch_normalization
-        mean, variance = arrays[f"{name}.mean"], arrays[f"{name}.variance"]
+    def backward(self, run, kept, error, wanted):
+        name, norm = self.node.name, run.ops.batch_normalization
+        mean, variance = run.arrays[f"{name}.mean"], run.arrays[f"{name}.variance"]
         gamma, beta = norm.backward_parameters(error, kept, mean, variance, self.epsilon)
         gradients = {f"{name}.gamma": gamma, f"{name}.beta": beta}
         if not wanted[0]:
             return [None], gradients
         return [
-            norm.backward_input(error, variance, arrays[f"{name}.gamma"], self.epsilon)
+            norm.backward_input(error, variance, run.arrays[f"{name}.gamma"], self.epsilon)
         ], gradients
 
 
 @dataclass(frozen=True)
 class SoftmaxStep(Step):
-    def forward(self, ops, arrays, x):
-        y = ops.softmax.forward(x)
+    def forward(self, run, x):
+        y = run.ops.softmax.forward(x)
         return y, y
 
-    def backward(self, ops, arrays, kept, error, wanted):
-        return [ops.softmax.backward(error, kept)], {}
+    def backward(self, run, kept, error, wanted):
+        return [run.ops.softmax.backward(error, kept)], {}
+
+
+@dataclass(frozen=True)
+class DropoutStep(Step):
+    rate: float
+    number: int
+    spacing: Pair
+
+    def forward(self, run, x):
+        return self._dropped(run, x), None
+
+    def backward(self, run, kept, error, wanted):
+        return [self._dropped(run, error)], {}
+
+    def _dropped(self, run, x):
+        learning = run.learning
+        if learning is None:
+            return x
+        key = (learning.seed, learning.step, self.number)
+        place = {"spacing": self.spacing, "rate": self.rate, "key": key}
+        return run.ops.dropout.apply(x, learning.rows, learning.columns, **place)
 
 
 @dataclass(frozen=True)
 class CropStep(Step):
     margins: Margins
 
-    def forward(self, ops, arrays, x):
-        return ops.padding.crop(x, self.margins), None
+    def forward(self, run, x):
+        return run.ops.padding.crop(x, self.margins), None
 
-    def backward(self, ops, arrays, kept, error, wanted):
-        return [ops.padding.crop_backward(error, self.margins)], {}
+    def backward(self, run, kept, error, wanted):
+        return [run.ops.padding.crop_backward(error, self.margins)], {}
 
 
 @dataclass(frozen=True)
 class _MergeStep(Step):
     """Merges maps after trimming them, at the bottom and right, to their common size."""
 
-    def forward(self, ops, arrays, *maps):
+    def forward(self, run, *maps):
         height, width = (min(x.shape[axis] for x in maps) for axis in (2, 3))
         margins = [(0, 0, x.shape[2] - height, x.shape[3] - width) for x in maps]
-        trimmed = [ops.padding.crop(x, m) if any(m) else x for x, m in zip(maps, margins)]
-        return self._merge(ops, trimmed), (margins, [x.shape[1] for x in maps])
+        trimmed = [run.ops.padding.crop(x, m) if any(m) else x for x, m in zip(maps, margins)]
+        return self._merge(run.ops, trimmed), (margins, [x.shape[1] for x in maps])
 
-    def backward(self, ops, arrays, kept, error, wanted):
+    def backward(self, run, kept, error, wanted):
         margins, channels = kept
-        errors = self._split(ops, error, channels)
+        errors = self._split(run.ops, error, channels)
         return [
-            ops.padding.crop_backward(e, m) if any(m) else e for e, m in zip(errors, margins)
+            run.ops.padding.crop_backward(e, m) if any(m) else e for e, m in zip(errors, margins)
         ], {}
 
 
@@ -214,8 +266,8 @@ def steps_of(net: Net, form: str) -> list[Step]:
     """
     steps: list[Step] = []
     readers = [name for node in net.nodes.values() for name in node.inputs]
-    for node in net.nodes.values():
-        step = _step(node, form)
+    for number, node in enumerate(net.nodes.values()):
+        step = _step(node, form, number)
         before = steps[-1] if steps else None
         if (
             isinstance(step, ActivationStep)
@@ -231,7 +283,7 @@ def steps_of(net: Net, form: str) -> list[Step]:
     return steps
 
 
-def _step(node: Node, form: str) -> Step:
+def _step(node: Node, form: str, number: int) -> Step:
     layer, place = node.layer, ((node.name,), node.inputs, node)
     window, spacing = node.window, node.sources[0].spacing
     if window is not None and form == "dense":
@@ -249,6 +301,8 @@ def _step(node: Node, form: str) -> Step:
             return BatchNormStep(*place, layer.epsilon)
         case Softmax():
             return SoftmaxStep(*place)
+        case Dropout():
+            return DropoutStep(*place, layer.rate, number, (1, 1) if form == "dense" else spacing)
         case Crop():
             apart = spacing * 2 if form == "dense" else (1, 1, 1, 1)
             return CropStep(*place, tuple(m * d for m, d in zip(layer.margins, apart)))

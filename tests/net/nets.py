@@ -38,7 +38,11 @@ def miniature(name, **options):
     patch = 1
     for layer in reversed(layers):
         if isinstance(layer, Convolution | MaxPool):
-            stride = layer.kernel if isinstance(layer, MaxPool) and layer.stride is None else layer.stride
+            stride = (
+                layer.kernel
+                if isinstance(layer, MaxPool) and layer.stride is None
+                else layer.stride
+            )
             patch = (patch - 1) * stride + layer.kernel
     return Net(layers, channels=1, patch=patch, initializer="glorot", **options)
 

@@ -1,0 +1,141 @@
+"""The training loop: epochs over images, validation, a log and checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from kernels import geometry
+from kernels.cross_entropy import UNLABELLED
+from net import images as doors
+from net.checkpoint import save
+from net.files import write_atomically
+from net.sampling import balanced_mask
+from net.training import Trainer, checked_labels
+
+Examples = tuple[list[np.ndarray], list[np.ndarray]]
+"""Images C x H x W of the net's dtype, and for each a map of int labels of the output's shape."""
+
+
+def fit(
+    trainer: Trainer,
+    examples: Examples,
+    *,
+    epochs: int,
+    pixels: int,
+    validation: Examples | None = None,
+    log: Path | None = None,
+    checkpoint: Path | None = None,
+    save_every: int | None = None,
+    progress: bool = True,
+) -> None:
+    """Train until ``epochs`` epochs are done, counting those of a resumed run.
+
+    An epoch takes one step on each image, in a random order, on ``pixels`` pixels of each, balanced
+    over its classes.
+
+    Args:
+        trainer: a new one, or a resumed one (``net.checkpoint.load``).
+        examples: what to learn from.
+        validation: what to measure loss and accuracy on after each epoch.
+        log: CSV file of ``trainer.history``, written whole after each epoch.
+        checkpoint: file to save the run to: after each epoch, and after ``save_every`` steps.
+        progress: show a bar with the loss and the labelled pixels a second.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected, before any
+            step: nothing to learn from, NaN in an image, labels outside of the classes, a class
+            without a pixel.
+    """
+    geometry.count("epochs", epochs)
+    geometry.count("pixels", pixels)
+    if save_every is not None:
+        geometry.count("save_every", save_every)
+    occurring = _checked(trainer, "examples", examples)
+    if validation is not None:
+        _checked(trainer, "validation", validation)
+    missing = sorted(set(range(trainer.net.output.channels)) - occurring)
+    if missing:
+        raise ValueError(
+            f"examples hold no pixel of class {', '.join(map(str, missing))}; expected every class "
+            "of the net"
+        )
+    number = len(examples[0])
+    end = epochs * number
+    with tqdm(total=end, initial=trainer.steps, unit="step", disable=not progress) as bar:
+        while trainer.steps < end:
+            started = time.perf_counter()
+            chosen = _learn(trainer, examples, pixels)
+            rate = chosen / (time.perf_counter() - started)
+            bar.set_postfix_str(f"loss {trainer.losses[-1]:.3f}, {rate:.0f} labelled pixels/s")
+            bar.update()
+            epoch_ends = trainer.steps % number == 0
+            if epoch_ends:
+                row = {"epoch": trainer.steps // number, "step": trainer.steps}
+                row["loss"] = float(np.mean(trainer.losses))
+                if validation is not None:
+                    row |= measure(trainer, validation)
+                trainer.history.append(row)
+                trainer.losses.clear()
+                if log is not None:
+                    write_atomically(log, _as_csv(trainer.history))
+            due = epoch_ends or (save_every and trainer.steps % save_every == 0)
+            if checkpoint is not None and due:
+                save(checkpoint, trainer)
+
+
+def measure(trainer: Trainer, examples: Examples) -> dict[str, float]:
+    """Loss and accuracy over all labelled pixels, as a row of the history holds them."""
+    loss, right, known = 0.0, 0, 0
+    for image, labels in zip(*examples):
+        scores = trainer.dense.forward(image)
+        mask = labels != UNLABELLED
+        loss += trainer.loss(scores, labels, mask) * mask.sum()
+        right += int((scores.argmax(axis=0) == labels)[mask].sum())
+        known += int(mask.sum())
+    return {"validation_loss": loss / known, "validation_accuracy": right / known}
+
+
+def _learn(trainer, examples, pixels) -> int:
+    """One step; returns the number of pixels that it learned from."""
+    images, labels = examples
+    epoch, place = divmod(trainer.steps, len(images))
+    i = np.random.default_rng((trainer.seed, 0, epoch)).permutation(len(images))[place]
+    rng = np.random.default_rng((trainer.seed, 1, trainer.steps))
+    mask = balanced_mask(labels[i], pixels, rng)
+    trainer.losses.append(trainer.step(images[i], labels[i], mask))
+    return int(mask.sum())
+
+
+def _checked(trainer, name, examples) -> set[int]:
+    """The classes that occur in ``examples``."""
+    images, labels = examples
+    if len(images) == 0 or len(images) != len(labels):
+        raise ValueError(
+            f"{name} holds {len(images)} images and {len(labels)} label maps; expected at least "
+            "one image, and a map for each"
+        )
+    net, occurring = trainer.net, set()
+    for i, (image, own) in enumerate(zip(images, labels)):
+        image = doors.checked(f"{name} image {i}", image, net.dtype, (net.channels, None, None))
+        if not np.isfinite(image).all():
+            raise ValueError(f"{name} image {i} holds NaN or infinities; expected finite values")
+        size = trainer.dense.output_size(image.shape[1:])
+        own = checked_labels(f"{name} labels {i}", own, net.output.channels, size)
+        if (own == UNLABELLED).all():
+            raise ValueError(f"{name} labels {i} hold no labelled pixel; expected at least one")
+        occurring |= set(np.unique(own).tolist())
+    return occurring
+
+
+def _as_csv(history):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue().encode()

@@ -1,0 +1,100 @@
+"""Learning rules and learning-rate schedules. Weight decay acts on weights only, not on biases."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from net.graph import Net
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """From ``rate`` down to 0 along half a cosine over ``steps`` steps."""
+
+    rate: float
+    steps: int
+
+    def __call__(self, step: int) -> float:
+        """The rate of step number ``step`` = 0, 1, ..."""
+        return self.rate * (1 + math.cos(math.pi * min(step / self.steps, 1))) / 2
+
+
+@dataclass(frozen=True)
+class Stepwise:
+    """``rate``, multiplied by ``factor`` after every ``every`` steps."""
+
+    rate: float
+    every: int
+    factor: float = 0.1
+
+    def __call__(self, step: int) -> float:
+        """The rate of step number ``step`` = 0, 1, ..."""
+        return self.rate * self.factor ** (step // self.every)
+
+
+Rate = float | Cosine | Stepwise
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent with momentum (``kernels.sgd``)."""
+
+    rate: Rate
+    momentum: float = 0.9
+    decay: float = 0.0
+
+    slots: ClassVar[tuple[str, ...]] = ("velocity",)
+
+    def update(self, net: Net, slots: dict, gradients: dict, step: int) -> None:
+        """Change the net's parameters and ``slots`` (by ``"slot.parameter"``) in place."""
+        for name, gradient in gradients.items():
+            net.backend.sgd.step(
+                net.parameters[name],
+                gradient,
+                slots[f"velocity.{name}"],
+                rate=_rate(self.rate, step),
+                momentum=self.momentum,
+                decay=_decay(self.decay, name),
+            )
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (``kernels.adam``)."""
+
+    rate: Rate
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    decay: float = 0.0
+
+    slots: ClassVar[tuple[str, ...]] = ("mean", "square")
+
+    def update(self, net: Net, slots: dict, gradients: dict, step: int) -> None:
+        """Change the net's parameters and ``slots`` (by ``"slot.parameter"``) in place."""
+        for name, gradient in gradients.items():
+            net.backend.adam.step(
+                net.parameters[name],
+                gradient,
+                slots[f"mean.{name}"],
+                slots[f"square.{name}"],
+                rate=_rate(self.rate, step),
+                beta1=self.beta1,
+                beta2=self.beta2,
+                epsilon=self.epsilon,
+                decay=_decay(self.decay, name),
+                count=step + 1,
+            )
+
+
+Optimizer = SGD | Adam
+
+
+def _rate(rate: Rate, step: int) -> float:
+    return rate(step) if callable(rate) else rate
+
+
+def _decay(decay: float, name: str) -> float:
+    return decay if name.endswith(".weights") else 0.0

@@ -1,0 +1,39 @@
+"""Choosing the pixels to learn from: the mask on the error map."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels import geometry
+from kernels.cross_entropy import UNLABELLED
+
+
+def balanced_mask(labels: np.ndarray, pixels: int, rng: np.random.Generator) -> np.ndarray:
+    """A mask of about ``pixels`` random labelled pixels, equally many of each class that occurs.
+
+    A class with too few pixels gives all it has; the others share what it leaves.
+
+    Args:
+        labels: H x W ints, ``UNLABELLED`` (-1) where unknown.
+        pixels: how many to choose; exactly as many are chosen, or all labelled ones if fewer.
+        rng: decides.
+
+    Returns:
+        H x W, bool.
+
+    Raises:
+        ValueError: ``pixels`` is not a positive int, or no pixel has a label.
+    """
+    geometry.count("pixels", pixels)
+    flat = labels.ravel()
+    classes = np.unique(flat[flat != UNLABELLED])
+    if len(classes) == 0:
+        raise ValueError("labels hold no labelled pixel; expected at least one")
+    places = [rng.permutation(np.flatnonzero(flat == k)) for k in classes]
+    mask = np.zeros(flat.size, bool)
+    left = pixels
+    for waiting, own in zip(range(len(places), 0, -1), sorted(places, key=len)):
+        share = min(len(own), left // waiting)
+        mask[own[:share]] = True
+        left -= share
+    return mask.reshape(labels.shape)
