@@ -12,6 +12,8 @@ from pathlib import Path
 EXPERIMENTS = {
     "equality": "largest difference between dense and patch-by-patch results of every net",
     "networks": "milliseconds and speedup of every layer, dense against patch-by-patch",
+    "sampled": "time of learning from n sampled pixels, dense against patch-by-patch",
+    "segmentation": "a net trained on sampled pixels tells three textures apart",
 }
 BACKENDS = ("auto", "cuda", "simulator", "cpu")
 FULL_OUT, QUICK_OUT = Path("results"), Path("results-quick")
@@ -50,14 +52,14 @@ def _run(name, options):
     experiment = importlib.import_module(f"experiments.{name}")
     record = results.machine(get_backend(options.backend))
     started = time.perf_counter()
-    rows = experiment.run(options)
+    rows, arrays = experiment.run(options)
     record |= {
         "experiment": name,
         "seed": options.seed,
         "quick": options.quick,
         "seconds": round(time.perf_counter() - started, 1),
     }
-    results.save(options.out / name, rows, record)
+    results.save(options.out / name, rows, record, arrays)
     table = report.write(name, experiment, options.out / name)
     print(table.read_text())
 
@@ -86,8 +88,7 @@ def _problem(options, chosen) -> str | None:
     from kernels import BackendUnavailable, get_backend
     from net.zoo import ZOO
 
-    options.nets = options.nets or list(ZOO)
-    unknown = [name for name in options.nets if name not in ZOO]
+    unknown = [name for name in options.nets or () if name not in ZOO]
     if unknown:
         return f"--nets names {', '.join(unknown)}; expected some of {', '.join(ZOO)}"
     timed = [name for name in chosen if importlib.import_module(f"experiments.{name}").TIMED]
@@ -124,7 +125,12 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="where the operators run (default: auto, which is cuda where a device is found)",
     )
-    measuring.add_argument("--nets", nargs="+", metavar="NET", help="nets of the zoo (default all)")
+    measuring.add_argument(
+        "--nets",
+        nargs="+",
+        metavar="NET",
+        help="nets of the zoo (default: the experiment's own choice)",
+    )
     measuring.add_argument(
         "--seed", type=int, default=0, help="of weights, pixels and error maps (default 0)"
     )

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from experiments.nets import prepared, relative_difference
 from experiments.photographs import astronaut
 from net import Dense, Scan
+from net.zoo import ZOO
 
 TIMED = False
 PIXELS = 200
@@ -25,14 +26,14 @@ class NotEqual(AssertionError):
     """The two forms differ by more than rounding explains: nothing is stored."""
 
 
-def run(options) -> list[dict]:
-    """One row for each net and dtype.
+def run(options) -> tuple[list[dict], dict]:
+    """One row for each net and dtype; no arrays.
 
     Raises:
         NotEqual: a difference is above its limit, or float32 scores are not bitwise equal.
     """
     size, sampled = (QUICK_SIZE, QUICK_PIXELS) if options.quick else (SIZE, PIXELS)
-    jobs = [(name, dtype) for name in options.nets for dtype in LIMITS]
+    jobs = [(name, dtype) for name in options.nets or ZOO for dtype in LIMITS]
     rows = []
     for name, dtype in tqdm(jobs, desc="equality", unit="net"):
         net = prepared(name, seed=options.seed, backend=options.backend, dtype=dtype)
@@ -41,7 +42,7 @@ def run(options) -> list[dict]:
         row = {"net": name, "dtype": dtype, "border": BORDER, "rows": size[0], "columns": size[1]}
         rows.append(row | {"pixels": len(pixels)} | _compare(net, image, pixels, options.seed))
         _check(rows[-1])
-    return rows
+    return rows, {}
 
 
 def _pixels(size, number, rng) -> np.ndarray:
@@ -103,6 +104,6 @@ def caption(record: dict) -> str:
     )
 
 
-def figure(rows: list[dict], record: dict):
+def figure(rows: list[dict], record: dict, arrays: dict):
     """No figure: the table says it all."""
     return None

@@ -21,6 +21,7 @@ from net.graph import IMAGE
 from net.summary import multiply_adds
 
 TIMED = True
+NETS = ("lenet28", "featurenet31", "n4", "plain133")
 SIZES, QUICK_SIZES = (128, 256), (16,)
 BATCHES, QUICK_BATCHES = (16, 64, 256), (16,)
 SAMPLE, QUICK_SAMPLE = 2000, 16
@@ -36,21 +37,21 @@ class NotEqual(AssertionError):
     """The forms disagree on the very arrays that are timed: nothing is stored."""
 
 
-def run(options) -> list[dict]:
-    """One row for each net, size, form, direction and layer.
+def run(options) -> tuple[list[dict], dict]:
+    """One row for each net, size, form, direction and layer; no arrays.
 
     Raises:
         NotEqual: the forms disagree on the arrays that are timed.
     """
     sizes = QUICK_SIZES if options.quick else SIZES
-    jobs = [(name, size) for name in options.nets for size in sizes]
+    jobs = [(name, size) for name in options.nets or NETS for size in sizes]
     rows = []
     with tqdm(jobs, desc="networks", unit="net") as progress:
         for name, size in progress:
             progress.set_postfix_str(f"{name} at {size} x {size}")
             net = prepared(name, seed=options.seed, backend=options.backend)
             rows += _measured(name, net, size, options)
-    return rows
+    return rows, {}
 
 
 def _measured(name, net, size, options):
@@ -61,10 +62,10 @@ def _measured(name, net, size, options):
     _check_equal(net, image, order[:64])
 
     def dense():
-        return _dense_round(Dense(net), image, error)
+        return dense_round(Dense(net), image, error)
 
     def scan(pixels, batch):
-        return _scan_round(Scan(net, batch=batch), image, error, pixels)
+        return scan_round(Scan(net, batch=batch), image, error, pixels)
 
     dense()
     batch, rate = _fastest_batch(scan, order, QUICK_BATCHES if options.quick else BATCHES)
@@ -96,17 +97,19 @@ def _check_equal(net, image, pixels):
         raise NotEqual(f"dense and patch-by-patch scores differ by {difference:.1e}")
 
 
-def _dense_round(dense, image, error):
-    """Seconds by (direction, layer) of one pass over the whole image."""
-    memory = dense.net.backend.memory
-    x, error = dense.enter(image), memory.to_device(error[None])
+def dense_round(dense, image, error, mask=None):
+    """Seconds by (direction, layer) of one pass over the whole image, masked if asked for."""
+    ops = dense.net.backend
+    x, error = dense.enter(image), ops.memory.to_device(error[None])
+    if mask is not None:
+        error = ops.masking.apply(error, ops.memory.to_device(mask[None]))
     seconds = _Seconds()
     _, tape = dense.program.forward(x, keep=True, clock=seconds.clock("forward"))
     dense.program.backward(tape, error, clock=seconds.clock("backward"))
     return seconds.with_totals()
 
 
-def _scan_round(scan, image, error, pixels):
+def scan_round(scan, image, error, pixels):
     """Seconds by (direction, layer) of scanning ``pixels``, batch by batch."""
     memory = scan.net.backend.memory
     x = memory.to_device(image[None])
@@ -241,7 +244,7 @@ def caption(record: dict) -> str:
     )
 
 
-def figure(rows: list[dict], record: dict) -> Figure:
+def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     """Speedup of every net, forward and backward, beside the ratio of multiply-adds."""
     totals = {
         (r["net"], r["labelled"], r["direction"], r["form"]): r for r in rows if r["layer"] == TOTAL

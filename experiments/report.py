@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 
 from experiments import results
+from net.files import write_atomically
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "every pixel in one pass"
@@ -19,17 +20,17 @@ def write(name: str, experiment, folder: Path) -> Path:
     Raises:
         results.BadResults: the stored files are missing or do not belong together.
     """
-    rows, record = results.load(folder)
-    figure = experiment.figure(rows, record)
+    rows, record, arrays = results.load(folder)
+    figure = experiment.figure(rows, record, arrays)
     text = [f"# {name.capitalize()}", "", experiment.caption(record), "", _provenance(record), ""]
     if figure is not None:
         for suffix in ("png", "svg"):
             content = io.BytesIO()
             figure.savefig(content, format=suffix, dpi=150, metadata=_UNDATED[suffix])
-            results.write_atomically(folder / f"figure.{suffix}", content.getvalue())
+            write_atomically(folder / f"figure.{suffix}", content.getvalue())
         text += ["![figure](figure.png)", ""]
     text += [experiment.table(rows), ""]
-    results.write_atomically(folder / "table.md", "\n".join(text).encode())
+    write_atomically(folder / "table.md", "\n".join(text).encode())
     return folder / "table.md"
 
 

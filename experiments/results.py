@@ -15,27 +15,16 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+
+from net.files import write_atomically
+
+TABLE, ARRAYS, RECORD = "measurements.csv", "arrays.npz", "record.json"
 PACKAGES = ("numba", "numba-cuda", "llvmlite", "numpy", "scikit-image", "matplotlib")
 
 
 class BadResults(ValueError):
     """Result files that cannot be used; the message says which and why."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``path`` so that a reader finds the old file or the whole new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def check_writable(folder: Path) -> None:
@@ -52,37 +41,54 @@ def check_writable(folder: Path) -> None:
         raise OSError(f"--out is {folder}; expected a writable folder: {error}") from None
 
 
-def save(folder: Path, rows: list[dict], record: dict) -> None:
-    """Write ``rows`` (one measurement each) and their record to ``folder``.
+def save(folder: Path, rows: list[dict], record: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Write ``rows`` (one measurement each), ``arrays`` if any, and their record to ``folder``.
 
-    The record carries the digest of the table, so that a table and a record that do not belong
+    The record comes last and carries the digests of the others, so that files that do not belong
     together are found out.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    table = text.getvalue().encode()
-    record = record | {"sha256": hashlib.sha256(table).hexdigest()}
-    write_atomically(folder / "measurements.csv", table)
-    write_atomically(folder / "record.json", (json.dumps(record, indent=2) + "\n").encode())
+    contents = {TABLE: text.getvalue().encode()}
+    if arrays:
+        packed = io.BytesIO()
+        np.savez_compressed(packed, **arrays)
+        contents[ARRAYS] = packed.getvalue()
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    record = record | {"sha256": {name: _digest(content) for name, content in contents.items()}}
+    write_atomically(folder / RECORD, (json.dumps(record, indent=2) + "\n").encode())
 
 
-def load(folder: Path) -> tuple[list[dict], dict]:
-    """The rows, numbers as numbers, and the record of an experiment's ``folder``.
+def load(folder: Path) -> tuple[list[dict], dict, dict[str, np.ndarray]]:
+    """The rows (numbers as numbers), the record and the arrays of an experiment's ``folder``.
 
     Raises:
-        BadResults: a file is missing, or the two do not belong together.
+        BadResults: a file is missing, or they do not belong together.
     """
-    table, record = folder / "measurements.csv", folder / "record.json"
-    for path in (table, record):
-        if not path.is_file():
-            raise BadResults(f"{path} is missing; run the experiment first")
-    content, record = table.read_bytes(), json.loads(record.read_text())
-    if record.get("sha256") != hashlib.sha256(content).hexdigest():
-        raise BadResults(f"{table} is not the table that {folder / 'record.json'} describes")
-    rows = csv.DictReader(io.StringIO(content.decode()))
-    return [{key: _number(value) for key, value in row.items()} for row in rows], record
+    record = json.loads(_present(folder / RECORD).read_bytes())
+    contents = {name: _present(folder / name).read_bytes() for name in record["sha256"]}
+    for name, content in contents.items():
+        if record["sha256"][name] != _digest(content):
+            raise BadResults(f"{folder / name} is not the file that {folder / RECORD} describes")
+    rows = csv.DictReader(io.StringIO(contents[TABLE].decode()))
+    rows = [{key: _number(value) for key, value in row.items()} for row in rows]
+    if ARRAYS not in contents:
+        return rows, record, {}
+    with np.load(io.BytesIO(contents[ARRAYS]), allow_pickle=False) as file:
+        return rows, record, dict(file)
+
+
+def _present(path):
+    if not path.is_file():
+        raise BadResults(f"{path} is missing; run the experiment first")
+    return path
+
+
+def _digest(content):
+    return hashlib.sha256(content).hexdigest()
 
 
 def machine(backend) -> dict:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ["equality", "networks", "sampled", "segmentation"]
+DRAWN = EXPERIMENTS[1:]
 
 
 def experiments(*arguments, **environment):
@@ -29,7 +31,7 @@ def quick(tmp_path_factory):
     return out, done.stdout
 
 
-@pytest.mark.parametrize("name", ["equality", "networks"])
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_quick_run_stores_table_and_record(quick, name):
     out, printed = quick
     folder = out / name
@@ -38,17 +40,18 @@ def test_quick_run_stores_table_and_record(quick, name):
     assert not [file for file in os.listdir(folder) if file.startswith(".")]
 
 
-def test_networks_draws_its_figure(quick):
+@pytest.mark.parametrize("name", DRAWN)
+def test_figures_are_drawn(quick, name):
     out, _ = quick
-    assert (out / "networks" / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (out / "networks" / "figure.svg").read_text()
+    assert (out / name / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (out / name / "figure.svg").read_text()
 
 
 def test_report_rebuilds_tables_and_figures_from_the_stored_files(quick):
     out, _ = quick
-    made = [out / "equality" / "table.md", *(out / "networks").glob("*.[mps][dnv]*")]
+    made = [*out.glob("*/table.md"), *out.glob("*/figure.*")]
     before = {path: path.read_bytes() for path in made}
-    assert len(before) == 4
+    assert len(before) == len(EXPERIMENTS) + 2 * len(DRAWN)
     for path in made:
         path.unlink()
     assert experiments("report", "--out", out).returncode == 0
@@ -57,10 +60,10 @@ def test_report_rebuilds_tables_and_figures_from_the_stored_files(quick):
 
 def test_list_names_every_experiment():
     printed = experiments("list").stdout
-    assert [line.split()[0] for line in printed.splitlines()] == ["equality", "networks"]
+    assert [line.split()[0] for line in printed.splitlines()] == EXPERIMENTS
 
 
-@pytest.mark.parametrize("name", ["equality", "networks", "all", "report", "list"])
+@pytest.mark.parametrize("name", [*EXPERIMENTS, "all", "report", "list"])
 def test_help_explains_each_subcommand(name):
     assert name in experiments("--help").stdout
     assert "usage: python -m experiments" in experiments(name, "--help").stdout

@@ -1,0 +1,179 @@
+"""Segmentation: a zoo net learns three textures from a few hundred sampled pixels an image.
+
+Training and validation images come from the left half of each photograph, test images from the
+right half. The baseline sees the mean and the standard deviation of the same window: one Gaussian
+for each class, fitted to the very pixels of the training images that have a label.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import ndimage
+
+from experiments.textures import CLASSES, border_distance, composed
+from net import Dense, zoo
+from net.fitting import fit
+from net.optimizers import Adam, Cosine
+from net.training import Trainer
+
+TIMED = False
+NET = "lenet28"
+REGIONS, RATE = 4, 1e-3
+FULL = {"training": 12, "validation": 2, "test": 6, "epochs": 15, "pixels": 300, "size": 160}
+QUICK = {"training": 3, "validation": 1, "test": 1, "epochs": 1, "pixels": 60, "size": 64}
+"""Images of each kind, epochs, sampled pixels an image, rows and columns of an image."""
+COLORS = ("#d55e00", "#009e73", "#56b4e9")
+
+
+def run(options) -> tuple[list[dict], dict]:
+    """Rows ``subject, measure, value``; the first test image with its maps as arrays."""
+    plan = QUICK if options.quick else FULL
+    rng = np.random.default_rng(options.seed)
+
+    def images(number, half):
+        made = [composed(half, plan["size"], REGIONS, rng) for _ in range(number)]
+        return [image[None] for image, _ in made], [labels for _, labels in made]
+
+    training, validation = (images(plan[part], "left") for part in ("training", "validation"))
+    test = images(plan["test"], "right")
+    net = zoo.build(NET, classes=len(CLASSES), seed=options.seed, backend=options.backend)
+    rate = Cosine(RATE, plan["epochs"] * plan["training"])
+    trainer = Trainer(net, Adam(rate), seed=options.seed)
+    fit(
+        trainer,
+        training,
+        epochs=plan["epochs"],
+        pixels=plan["pixels"],
+        validation=validation,
+    )
+    dense = Dense(net, "reflect")
+    by_net = [dense.predict(image)[0] for image in test[0]]
+    baseline = _GaussianBaseline(net.patch[0], training)
+    by_baseline = [baseline.predict(image) for image in test[0]]
+    interior = [border_distance(labels) > net.patch[0] / 2 for labels in test[1]]
+    rows = _rows("test", {"interior share": np.mean(interior), "pixels": np.size(interior)})
+    rows += _rows("training", {"images": plan["training"], "pixels an image": plan["pixels"]})
+    for subject, predicted in (("net", by_net), ("baseline", by_baseline)):
+        rows += _rows(subject, _scores(test[1], predicted, interior))
+    for row in trainer.history:
+        rows += _rows(f"epoch {row['epoch']}", {k: v for k, v in row.items() if k != "epoch"})
+    return rows, {"image": test[0][0][0], "truth": test[1][0], "predicted": by_net[0]}
+
+
+class _GaussianBaseline:
+    """Quadratic discriminant analysis of the mean and standard deviation of a window."""
+
+    def __init__(self, patch, examples):
+        self.patch = patch
+        features = np.concatenate(
+            [self._features(image).reshape(2, -1) for image in examples[0]], 1
+        )
+        labels = np.concatenate([own.ravel() for own in examples[1]])
+        self.means, self.inverses, self.offsets = [], [], []
+        for k in range(len(CLASSES)):
+            own = features[:, labels == k]
+            covariance = np.cov(own)
+            self.means.append(own.mean(axis=1))
+            self.inverses.append(np.linalg.inv(covariance))
+            self.offsets.append(np.log(own.shape[1]) - np.linalg.slogdet(covariance)[1] / 2)
+
+    def predict(self, image):
+        """The most probable class of each pixel."""
+        features = self._features(image)
+        likelihoods = []
+        for mean, inverse, offset in zip(self.means, self.inverses, self.offsets):
+            centred = features - mean[:, None, None]
+            distance = np.einsum("iyx,ij,jyx->yx", centred, inverse, centred)
+            likelihoods.append(offset - distance / 2)
+        return np.argmax(likelihoods, axis=0)
+
+    def _features(self, image):
+        window = {"size": self.patch, "mode": "mirror"}
+        mean = ndimage.uniform_filter(image[0].astype(float), **window)
+        square = ndimage.uniform_filter(image[0].astype(float) ** 2, **window)
+        return np.stack([mean, np.sqrt(np.maximum(square - mean**2, 0))])
+
+
+def _scores(truth, predicted, interior):
+    """Accuracies, the confusion matrix as shares of each true class, and IoU of each class."""
+    truth, predicted, interior = (np.stack(maps) for maps in (truth, predicted, interior))
+    right = truth == predicted
+    scores = {"accuracy": right.mean(), "interior accuracy": right[interior].mean()}
+    for i, name in enumerate(CLASSES):
+        union = ((truth == i) | (predicted == i)).sum()
+        scores[f"IoU {name}"] = ((truth == i) & (predicted == i)).sum() / union
+        for j, other in enumerate(CLASSES):
+            share = (predicted[truth == i] == j).mean()
+            scores[f"{name} taken for {other}"] = share
+    return scores
+
+
+def _rows(subject, measures):
+    return [{"subject": subject, "measure": m, "value": float(v)} for m, v in measures.items()]
+
+
+def _by_subject(rows):
+    subjects = {}
+    for row in rows:
+        subjects.setdefault(row["subject"], {})[row["measure"]] = row["value"]
+    return subjects
+
+
+def table(rows: list[dict]) -> str:
+    """The Markdown tables."""
+    subjects = _by_subject(rows)
+    names = [f"IoU {name}" for name in CLASSES]
+    measures = ["accuracy", "interior accuracy", *names]
+    lines = [f"| | {' | '.join(measures)} |", f"|---|{'---|' * len(measures)}"]
+    for subject in ("net", "baseline"):
+        values = [f"{100 * subjects[subject][m]:.1f}%" for m in measures]
+        lines.append(f"| {subject} | {' | '.join(values)} |")
+    lines += ["", "Confusion of the net, shares of the true class:", ""]
+    lines += [f"| true \\ predicted | {' | '.join(CLASSES)} |", f"|---|{'---|' * len(CLASSES)}"]
+    for name in CLASSES:
+        shares = [f"{100 * subjects['net'][f'{name} taken for {o}']:.1f}%" for o in CLASSES]
+        lines.append(f"| {name} | {' | '.join(shares)} |")
+    return "\n".join(lines)
+
+
+def caption(record: dict) -> str:
+    """What the tables show."""
+    return (
+        f"`{NET}` trained by the masked dense pass on a few hundred sampled pixels of each image; "
+        "images composed of scikit-image's `brick`, `grass` and `gravel`, tested on the halves of "
+        "the photographs that training never saw. Interior: test pixels further than half a patch "
+        "from a border between textures. The baseline knows the mean and the standard deviation "
+        "of the same window."
+    )
+
+
+def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
+    """Image, truth, prediction and errors of a test image, and the learning curve."""
+    subjects = _by_subject(rows)
+    epochs = [values for subject, values in subjects.items() if subject.startswith("epoch ")]
+    drawing = Figure(figsize=(13, 3.1), layout="constrained")
+    panels = drawing.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.5))
+    panels[0].imshow(arrays["image"], cmap="gray")
+    palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLORS]) / 255
+    panels[1].imshow(palette[arrays["truth"]])
+    panels[2].imshow(palette[arrays["predicted"]])
+    panels[3].imshow(arrays["truth"] != arrays["predicted"], cmap="gray_r", vmin=0, vmax=1)
+    for panel, title in zip(panels, ("test image", "truth", "prediction", "errors")):
+        panel.set_title(title)
+        panel.set_axis_off()
+    for color, name in zip(COLORS, CLASSES):
+        panels[1].plot([], [], "s", color=color, label=name)
+    panels[1].legend(fontsize=7, loc="lower right")
+    curve = panels[4]
+    steps = [values["step"] for values in epochs]
+    curve.plot(steps, [values["loss"] for values in epochs], color="#0072b2", label="training loss")
+    losses = [values["validation_loss"] for values in epochs]
+    curve.plot(steps, losses, color="#e69f00", label="validation loss")
+    accuracy = [values["validation_accuracy"] for values in epochs]
+    curve.plot(steps, accuracy, color="black", ls="--", label="validation accuracy")
+    curve.set_xlabel("steps (one image each)")
+    curve.set_ylabel("loss, accuracy")
+    curve.set_ylim(bottom=0)
+    curve.legend(fontsize=7)
+    return drawing
