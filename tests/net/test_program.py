@@ -126,7 +126,7 @@ class TestRunning:
         net = self.net()
         program, maps, held = Program(net, "dense"), {IMAGE: random_image(net, (4, 5))[None]}, []
         for step in program.steps:
-            program.advance(step, maps)
+            program.advance(program.run(), step, maps)
             held.append(" ".join(maps))
         assert held == ["max1", "max1 b", "b c", "add1", "relu1", "fc1"]
 

@@ -147,7 +147,7 @@ def shapes_in_memory(name, form, more):
     maps, shapes = {IMAGE: image[None]}, []
     program = Program(net, form)
     for step in program.steps:
-        program.advance(step, maps)
+        program.advance(program.run(), step, maps)
         if step.node.window:
             shapes.append(maps[step.output].shape)
     return shapes
