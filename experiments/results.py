@@ -103,7 +103,7 @@ def machine(backend) -> dict:
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": numba.get_num_threads(),
-        "gpu": backend.memory.device_name() if backend.name == "cuda" else None,
+        "gpu": _gpu(backend),
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
@@ -118,6 +118,14 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or "unknown"
+
+
+def _gpu(backend) -> str | None:
+    if backend.name != "cuda":
+        return None
+    from kernels.cuda_api import device_name
+
+    return device_name()
 
 
 def _git(*arguments) -> str | None:

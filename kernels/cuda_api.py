@@ -52,6 +52,12 @@ def why_uncompilable() -> str | None:
     return "no CUDA compiler is installed; pip install 'numba-cuda[cu13]' (or [cu12]) brings one"
 
 
+def device_name() -> str:
+    """What the current device calls itself."""
+    name = cuda.get_current_device().name
+    return name.decode() if isinstance(name, bytes) else name
+
+
 def kernel(threads: int, blocks: int = 1):
     """Declare a kernel, launched as ``function[grid, threads](...)``.
 
