@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,6 +177,14 @@ def launch(function, blocks, threads: int, *arguments) -> None:
     """Start a kernel on a grid of ``blocks`` (an int or a tuple) of ``threads`` threads."""
     if _recording is not None:
         _recording.append((function, arguments))
+    elif SIMULATING:
+        # Its scheduler spins, and would keep the threads that work waiting for 5 ms at each barrier
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        try:
+            function[blocks, threads](*arguments)
+        finally:
+            sys.setswitchinterval(interval)
     else:
         function[blocks, threads](*arguments)
 

@@ -3,7 +3,7 @@
     y[n, c] = (x[n, c] - mean[c]) * gamma[c] / sqrt(variance[c] + epsilon) + beta[c]
 
 Pointwise: a thread for each element, neighbours in memory on neighbouring threads; each map moves
-once. The parameters' gradients are sums over a channel, in ``cuda_channel_sums`` of the convolution.
+once. The parameters' gradients are sums over a channel, in the convolution's ``cuda_channel_sums``.
 """
 
 from functools import cache

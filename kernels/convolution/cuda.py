@@ -49,8 +49,12 @@ MATRIX_TILES = {
     Tile(8, 4, (4, 8), (2, 2), depth=16, blocks=4): 0.70,
 }
 TILES = {"map": MAP_TILES, "weights": WEIGHT_TILES, "matrix": MATRIX_TILES}
-# For the simulator, to which a thread is dear
-SIMULATED_TILE = Tile(4, 4, (1, 4), (1, 1), depth=4)
+# For the simulator, to which threads and barriers are dear
+SIMULATED_TILES = {
+    "map": Tile(4, 32, (1, 2), (1, 1), depth=4),
+    "weights": Tile(4, 4, (1, 4), (1, 1), depth=4),
+    "matrix": Tile(4, 4, (1, 4), (1, 1), depth=4),
+}
 
 # A device is taken to be busy with this many warps: 4 on each of 132 multiprocessors
 BUSY_WARPS = 528
@@ -68,7 +72,7 @@ def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
         itemsize: bytes of an element.
     """
     if SIMULATING:
-        return SIMULATED_TILE
+        return SIMULATED_TILES[table]
 
     def speed(tile):
         blocks = ceil_division(rows, tile.height) * ceil_division(columns, tile.width)

@@ -7,9 +7,9 @@ A block owns a tile of ``height`` x ``width`` sums and walks through the steps i
 memory into registers and writes it to a second buffer: one barrier for each slice. A thread holds
 rows x columns sums in registers and reads 4 adjacent words at a time.
 
-Where columns are pixels, a warp reads and writes chunks of 32 neighbouring pixels of a map, and lane
-l puts those of 4 chunks, l, 32 + l, 64 + l and 96 + l, side by side in shared memory. So global
-accesses are coalesced, and shared ones take 128 bits without bank conflicts.
+Where columns are pixels, a warp reads and writes chunks of 32 neighbouring pixels of a map, and
+lane l puts those of 4 chunks, l, 32 + l, 64 + l and 96 + l, side by side in shared memory. So
+global accesses are coalesced, and shared ones take 128 bits without bank conflicts.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,8 @@ class Tile:
         rows, columns: sums of one thread, multiples of 4.
         lanes: threads of a warp.
         warps: warps of a block.
-        depth: steps in a slice, a power of two.
+        depth: steps in a slice, a power of two: where columns are pixels, a multiple of the number
+            of warps; where steps are pixels, at most the number of threads.
         blocks: blocks that a multiprocessor must be able to hold.
     """
 
@@ -83,7 +84,7 @@ class Tile:
         return ceil_division(self.height * self.depth, self.threads)
 
     def packed_steps(self, steps: int) -> int:
-        """Steps that packed weights hold: whole slices, and one more, because blocks fetch ahead."""
+        """Steps that packed weights hold: whole slices, and one that blocks fetch ahead."""
         return (ceil_division(steps, self.depth) + 1) * self.depth
 
     def packed_size(self, rows: int, steps: int) -> int:
@@ -142,12 +143,15 @@ def writer(tile: Tile, dtype, activation):
     warps_x, warps, lanes = u32(tile.warps[1]), u32(tile.warp_count), u32(tile.warp_threads)
     width, chunks, together = u32(tile.width), tile.chunks, tile.side_by_side
     # Rows of each thread that pass at a time: as many as two slices of pixels make room for
-    passing = min(4, 2 * tile.depth // (tile.lanes[0] * tile.warps[0]))
-    per_pass, staged = u32(passing), u32(passing * tile.lanes[0] * tile.warps[0])
+    owners = tile.lanes[0] * tile.warps[0]
+    passing = min(rows, 2 * tile.depth // owners)
     no_bias = dtype(-0.0)
     f = activation_function(activation, dtype)
 
     def pass_from(i):
+        count = min(passing, rows - i)
+        per_pass, staged = u32(count), u32(count * owners)
+
         @device
         def write_rows(sums, stage, bias, biased, y, places, first_row, row_count, plane):
             values = cuda.local.array(together, dtype)
@@ -155,7 +159,7 @@ def writer(tile: Tile, dtype, activation):
             own_row = u32((warp // warps_x) * lanes_y + lane // lanes_x)
             own_column = u32((warp % warps_x) * u32(columns) * lanes_x + (lane % lanes_x) * u32(4))
             cuda.syncthreads()
-            for k in range(passing):
+            for k in range(count):
                 at = u32((own_row * per_pass + u32(k)) * width + own_column)
                 for j in range(columns):
                     slot = at + u32(j // 4) * u32(4) * lanes_x + u32(j % 4)
@@ -165,8 +169,9 @@ def writer(tile: Tile, dtype, activation):
             while s < staged:
                 owner = u32(s // per_pass)
                 row = u32(first_row + (owner // lanes_y) * u32(rows) * lanes_y)
-                row = u32(row + u32(i // 4) * u32(4) * lanes_y + (owner % lanes_y) * u32(4))
-                row = u32(row + u32(i % 4) + s % per_pass)
+                own = u32(u32(i) + s % per_pass)
+                row = u32(row + ((own // u32(4)) * lanes_y + owner % lanes_y) * u32(4))
+                row = u32(row + own % u32(4))
                 if row < row_count:
                     b = bias[row] if biased else no_bias
                     for m in range(0, chunks, together):

@@ -7,8 +7,9 @@ thread takes the maximum of each row once and updates ``STRIP`` outputs with it,
 (STRIP + kh - 1) * kw values for them in place of STRIP * kh * kw. Other strides share nothing, or
 little: there a thread has one output.
 
-Backward, a thread for each input visits the windows that cover it and adds the errors of those whose
-argmax it is: no atomics. Comparisons select and never call max(), whose instruction drops NaN.
+Backward, a thread for each input visits the windows that cover it and adds the errors of those
+whose argmax it is: no atomics. Comparisons select and never call max(), whose instruction drops
+NaN.
 
 Bytes: the input once and 5 for each output forward (float32); backward the same the other way.
 """

@@ -27,23 +27,18 @@ def reduced(name, filters=2, **options):
 
 
 def miniature(name, **options):
-    """A reduced net of the zoo with its strides, so with its spacings, but with kernels of 2 x 2.
+    """A net of the zoo with two channels and kernels of 2 x 2: its strides, so its spacings.
 
-    Pools keep their window. For the simulator, which runs some thousand multiply-adds a second.
+    For the simulator, which runs some thousand multiply-adds a second. Pools keep their windows.
     """
-    layers = [
-        replace(layer, kernel=2) if isinstance(layer, Convolution) and layer.kernel > 1 else layer
-        for layer in reduced(name, backend="reference").layers
-    ]
-    patch = 1
-    for layer in reversed(layers):
-        if isinstance(layer, Convolution | MaxPool):
-            stride = (
-                layer.kernel
-                if isinstance(layer, MaxPool) and layer.stride is None
-                else layer.stride
-            )
-            patch = (patch - 1) * stride + layer.kernel
+    layers, patch = [], 1
+    for layer in reversed(reduced(name, backend="reference").layers):
+        if isinstance(layer, Convolution):
+            layer = replace(layer, kernel=min(layer.kernel, 2))
+            patch = (patch - 1) * layer.stride + layer.kernel
+        elif isinstance(layer, MaxPool):
+            patch = (patch - 1) * (layer.stride or layer.kernel) + layer.kernel
+        layers.insert(0, layer)
     return Net(layers, channels=1, patch=patch, initializer="glorot", **options)
 
 

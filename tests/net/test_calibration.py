@@ -32,9 +32,9 @@ def statistics_of_input(net, name, images):
 
 
 @pytest.mark.parametrize("border", ["valid", "zero", "reflect"])
-def test_statistics_are_those_of_all_pixels_of_all_images(backend, border):
+def test_statistics_are_those_of_all_pixels_of_all_images(fast_backend, border):
     """Of the second normalisation too, behind the first one's new statistics."""
-    net, images = net_and_images(backend.name)
+    net, images = net_and_images(fast_backend.name)
     before = net.state()
     calibrate(net, images, border)
     if border != "valid":

@@ -80,8 +80,8 @@ class TestMask:
                 assert gradient.any()
                 assert found.parameters[name].tobytes() == gradient.tobytes()
 
-    def test_of_one_pixel_gives_the_gradient_of_its_patch(self, backend):
-        net = small_net(backend.name, "float64")
+    def test_of_one_pixel_gives_the_gradient_of_its_patch(self, fast_backend):
+        net = small_net(fast_backend.name, "float64")
         image = random_image(net, self.SIZE)
         for y, x in corners_and_more(self.LABELLED, 2):
             chosen = np.s_[:, y : y + 9, x : x + 7]
@@ -103,8 +103,8 @@ class TestNaNInTheImage:
         net = randomized(build(name, backend=fast_backend.name))
         self.check(net, (4, 3), net.patch)
 
-    def test_unread_rows_and_columns(self, backend):
-        self.check(small_net(backend.name), (4, 6), (8, 5))
+    def test_unread_rows_and_columns(self, fast_backend):
+        self.check(small_net(fast_backend.name), (4, 6), (8, 5))
 
     def check(self, net, labelled, read):
         height, width = (p + n - 1 for p, n in zip(net.patch, labelled))

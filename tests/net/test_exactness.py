@@ -12,7 +12,7 @@ from net import Dense, Scan
 from net.zoo import ZOO, build
 from tests.comparison import DTYPES, GRADIENT, relative_difference
 from tests.net import forms, oracle
-from tests.net.nets import corners_and_more, random_image, randomized, reduced
+from tests.net.nets import corners_and_more, miniature, random_image, randomized, reduced
 
 BORDERS = ["valid", "zero", "reflect"]
 nets = pytest.mark.parametrize("name", ZOO)
@@ -20,8 +20,11 @@ dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def case(net, border, margin, more):
-    """An image, and pixels of it: with the border ``valid`` it is larger than the patch by
-    ``margin``; else it is that small, so that ``reflect`` reflects again and again."""
+    """An image, and the corners and ``more`` other pixels of its scores.
+
+    With the border ``valid`` the image is larger than the patch by ``margin``; else it is that
+    small, so that ``reflect`` reflects again and again.
+    """
     height, width = margin
     size = (net.patch[0] + height, net.patch[1] + width) if border == "valid" else margin
     labelled = (height + 1, width + 1) if border == "valid" else margin
@@ -111,17 +114,27 @@ class TestReducedNets:
 
 
 @pytest.mark.simulator
-class TestSimulator:
-    """One or two channels and a few pixels of every net, on the CUDA kernels."""
+class TestMiniatures:
+    """The CUDA kernels on the simulator: every stride and spacing, few channels and pixels."""
+
+    def case(self, name, dtype):
+        net = randomized(miniature(name, dtype=dtype, backend="simulator"))
+        assert net.receptive_field == net.patch
+        return net, *case(net, "valid", (0, 1), 0)
 
     @nets
-    @dtypes
-    def test_both_forms_agree(self, name, dtype):
-        net = randomized(reduced(name, dtype=dtype, backend="simulator"))
-        image, pixels = case(net, "valid", (1, 1), 0)
+    def test_scores(self, name):
+        net, image, pixels = self.case(name, "float32")
+        scores = Dense(net).forward(image)[:, 0].T
+        assert np.ptp(scores, axis=0).all()
+        assert scores.tobytes() == Scan(net).forward(image, np.array([[0, 0], [0, 1]])).tobytes()
+        expected = oracle.scores(net, image, [[0, 0], [0, 1]])
+        assert relative_difference(scores, expected) <= GRADIENT["float32"]
+
+    @pytest.mark.parametrize("name", ["lenet28", "rcnn25", "strided67", "featurenet31"])
+    def test_gradients(self, name):
+        net, image, pixels = self.case(name, "float64")
         dense, scan = run_both(net, image, pixels, "valid")
-        assert dense.scores.tobytes() == scan.scores.tobytes()
-        above = GRADIENT[dtype]
-        assert forms.differences(dense.gradients, scan.gradients, above=above) == {}
-        expected = oracle.scores(net, image, pixels)
-        assert relative_difference(dense.scores, expected) <= above
+        reference = run_both(net.to(backend="reference"), image, pixels, "valid")[1]
+        for form in (dense, scan):
+            assert forms.differences(form.gradients, reference.gradients, above=1e-12) == {}

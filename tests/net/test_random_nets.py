@@ -144,19 +144,21 @@ def test_random_net(fast_backend, case):
     check(case, fast_backend)
 
 
-@pytest.mark.parametrize("more", [(0, 0), (1, 0), (2, 3)], ids=str)
 @pytest.mark.parametrize("name", NAMED)
-def test_named_net(backend, name, more):
-    check(replace(NAMED[name], more=more), backend)
+class TestNamedNet:
+    def test_two_pixels(self, backend, name):
+        check(replace(NAMED[name], more=(1, 0)), backend)
 
+    @pytest.mark.parametrize("more", [(0, 0), (2, 3)], ids=["one pixel", "many pixels"])
+    def test_other_images(self, fast_backend, name, more):
+        check(replace(NAMED[name], more=more), fast_backend)
 
-@pytest.mark.parametrize("name", NAMED)
-def test_named_net_against_the_reference(fast_backend, name):
-    case = NAMED[name]
-    net = case.build(fast_backend.name, "float64")
-    image, pixels = case.image(net), case.pixels()
-    error = forms.random_error(net, pixels)
-    expected = forms.scan(net.to(backend="reference"), image, pixels, error).gradients
-    for form in (forms.dense, forms.scan):
-        gradients = form(net, image, pixels, error).gradients
-        assert forms.differences(gradients, expected, above=1e-12) == {}
+    def test_against_the_reference(self, fast_backend, name):
+        case = NAMED[name]
+        net = case.build(fast_backend.name, "float64")
+        image, pixels = case.image(net), case.pixels()
+        error = forms.random_error(net, pixels)
+        expected = forms.scan(net.to(backend="reference"), image, pixels, error).gradients
+        for form in (forms.dense, forms.scan):
+            gradients = form(net, image, pixels, error).gradients
+            assert forms.differences(gradients, expected, above=1e-12) == {}

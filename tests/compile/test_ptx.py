@@ -1,0 +1,209 @@
+"""The PTX of every kernel that the public functions launch, compiled without a device.
+
+The simulator does not show what the compiler makes of a kernel: double precision that slips into
+float32, comparisons that drop NaN, products and sums that are rounded apart, arrays that were meant
+for registers and end up in memory.
+"""
+
+import re
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from kernels import cuda_api, geometry
+from kernels.activation import cuda as activation
+from kernels.adam import cuda as adam
+from kernels.average_pooling import cuda as average_pooling
+from kernels.batch_normalization import cuda as batch_normalization
+from kernels.convolution import cuda as convolution
+from kernels.cross_entropy import cuda as cross_entropy
+from kernels.dropout import cuda as dropout
+from kernels.masking import cuda as masking
+from kernels.max_pooling import cuda as max_pooling
+from kernels.memory import cuda as memory
+from kernels.merging import cuda as merging
+from kernels.padding import cuda as padding
+from kernels.patches import cuda as patches
+from kernels.sgd import cuda as sgd
+from kernels.softmax import cuda as softmax
+
+MISSING = cuda_api.why_uncompilable()
+pytestmark = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISSING or "")]
+
+CAPABILITIES = [(8, 0), (9, 0)]
+MATRIX_PRODUCTS = {
+    "convolution_forward",
+    "convolution_gradient_input",
+    "convolution_gradient_weights",
+    "matrix_product",
+}
+
+
+def elementwise(dtype):
+    """Call every operator but the convolution."""
+    x, vector = np.empty((2, 3, 6, 7), dtype), np.empty(3, dtype)
+    place = np.zeros(2, np.int32)
+    memory.zeros(3, dtype)
+    for name in geometry.ACTIVATIONS:
+        activation.backward(x, activation.forward(x, name), name)
+    batch_normalization.forward(x, vector, vector, vector, vector, 1e-5)
+    batch_normalization.backward_input(x, vector, vector, 1e-5)
+    batch_normalization.backward_parameters(x, x, vector, vector, 1e-5)
+    masking.apply(x, np.zeros((2, 6, 7), bool))
+    merging.add([x, x])
+    merging.concatenate_backward(merging.concatenate([x, x]), (3, 3))
+    for mode in geometry.PADDING_MODES:
+        padding.pad(x, (1, 1, 1, 1), mode)
+        padding.pad_backward(x, (1, 1, 1, 1), mode)
+    padding.crop_backward(padding.crop(x, (1, 1, 1, 1)), (1, 1, 1, 1))
+    cut = patches.extract(x[:1], place, place, (2, 2))
+    patches.extract_backward(cut, place, place, (6, 7))
+    softmax.backward(softmax.forward(x), x)
+    # Strips and single outputs; one byte and four for a cell
+    for size, stride in ((2, 1), (2, 2), (17, 1), (17, 2)):
+        image = np.empty((1, 1, 17, 17), dtype)
+        y, argmax = max_pooling.forward(image, size, stride=stride)
+        max_pooling.backward(y, argmax, (17, 17), size, stride=stride)
+    average_pooling.backward(average_pooling.forward(x, 2), (6, 7), 2)
+    dropout.apply(x, place, place, spacing=(1, 2), rate=0.5, key=(1, 2, 3))
+    chosen = np.empty((2, 6, 7), np.int32), np.zeros((2, 6, 7), bool), vector
+    total = cross_entropy.total_weight(*chosen)
+    cross_entropy.forward(x, *chosen, total)
+    cross_entropy.backward(x, *chosen, total)
+    sgd.step(x, x, x, rate=0.1, momentum=0.9, decay=0.0)
+    adam.step(x, x, x, x, rate=0.1, beta1=0.9, beta2=0.99, epsilon=1e-8, decay=0.0, count=1)
+
+
+def convolutions(dtype, stride=1, activation=None, tiles=None):
+    """Call every function of the convolution, on maps and as a fully connected layer."""
+    tiles = tiles or {}
+    x, weights, bias = (np.empty(s, dtype) for s in ((2, 3, 9, 8), (5, 3, 2, 3), 5))
+    y = convolution.forward(
+        x, weights, bias, stride=stride, activation=activation, tile=tiles.get("map")
+    )
+    convolution.gradient_input(y, weights, (9, 8), stride=stride, tile=tiles.get("map"))
+    convolution.gradient_weights(x, y, (2, 3), stride=stride, tile=tiles.get("weights"))
+    # Enough pixels for partial sums
+    x, y = np.empty((2, 3, 40, 40), dtype), np.empty((2, 5, 39, 38), dtype)
+    convolution.gradient_weights(x, y, (2, 3), tile=tiles.get("weights"))
+    convolution.gradient_bias(y)
+    x, tile = np.empty((2, 3, 2, 3), dtype), tiles.get("matrix")
+    y = convolution.forward(x, weights, bias, activation=activation, tile=tile)
+    convolution.gradient_input(y, weights, (2, 3), tile=tile)
+    convolution.gradient_weights(x, y, (2, 3), tile=tile)
+
+
+@dataclass(frozen=True, eq=False)
+class Launch:
+    """A kernel and the arguments that it was launched with."""
+
+    kernel: object
+    arguments: tuple
+    dtype: str
+    variant: str
+
+    @property
+    def name(self):
+        return self.kernel.py_func.__name__
+
+    def __str__(self):
+        return "-".join(filter(None, (self.name, self.dtype, self.variant)))
+
+
+def launches():
+    """Every kernel for each dtype, those of the convolution for each tile and activation too."""
+    found = {}
+
+    def add(function, dtype, variant="", **options):
+        with (
+            mock.patch.object(memory, "empty", np.empty),
+            cuda_api.recorded() as calls,
+        ):
+            function(dtype, **options)
+        for kernel, arguments in calls:
+            types = tuple(getattr(a, "dtype", type(a)) for a in arguments)
+            found.setdefault((kernel, types), Launch(kernel, arguments, dtype, variant))
+
+    for table, tiles in convolution.TILES.items():
+        for tile in tiles:
+            variant = f"{tile.height}x{tile.width}x{tile.depth}"
+            add(convolutions, "float32", variant, tiles={table: tile})
+    for name in geometry.ACTIVATIONS:
+        add(convolutions, "float32", name, activation=name)
+    for dtype in geometry.FLOAT_DTYPES:
+        add(convolutions, dtype)
+        add(convolutions, dtype, "strided", stride=2)
+        add(elementwise, dtype)
+    return list(found.values())
+
+
+LAUNCHES = [] if MISSING else launches()
+
+
+@pytest.fixture(scope="session")
+def compiled():
+    """For each launch and capability, the PTX to come: processes compile side by side."""
+    with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
+        yield {n: pool.submit(compile_launch, n) for n in range(len(LAUNCHES))}
+
+
+def compile_launch(number):
+    launch = LAUNCHES[number]
+    return {c: cuda_api.ptx(launch.kernel, launch.arguments, c) for c in CAPABILITIES}
+
+
+@pytest.fixture(params=CAPABILITIES, ids=lambda c: f"sm_{c[0]}{c[1]}")
+def ptx(request, launch, compiled):
+    """The PTX of a ``launch``."""
+    return compiled[LAUNCHES.index(launch)].result()[request.param]
+
+
+def kernels(condition=lambda launch: True):
+    return pytest.mark.parametrize("launch", list(filter(condition, LAUNCHES)), ids=str)
+
+
+def instructions(ptx, *names):
+    """The lines with one of the instructions, such as ``max`` or ``fma``, on floats."""
+    pattern = rf"^\s*(@!?%p\d+\s+)?({'|'.join(names)})(\.\w+)*\.f(32|64)\s"
+    return [line for line in ptx.splitlines() if re.match(pattern, line)]
+
+
+@kernels(lambda launch: launch.dtype == "float32")
+def test_float32_stays_float32(launch, ptx):
+    assert not re.findall(r".*(?:\.f64|%fd).*", ptx)
+
+
+@kernels(lambda launch: launch.variant not in ("tanh", "sigmoid"))
+def test_no_comparison_drops_nan(launch, ptx):
+    assert not instructions(ptx, "min", "max")
+
+
+@kernels()
+def test_nothing_but_registers_and_shared_memory(launch, ptx):
+    """No local memory: neither arrays with an index that the compiler cannot tell, nor spills."""
+    assert ".local" not in ptx
+
+
+@kernels(lambda launch: launch.name in MATRIX_PRODUCTS and launch.variant not in ("tanh", "sigmoid"))
+def test_products_and_sums_are_fused(launch, ptx):
+    assert len(instructions(ptx, "fma")) >= 128
+    assert not instructions(ptx, "mul")
+
+
+@kernels()
+def test_launch_bounds_reach_the_compiler(launch, ptx):
+    threads, blocks = launch.kernel.targetoptions["launch_bounds"]
+    assert f".maxntid {threads}" in ptx
+    assert f".minnctapersm {blocks}" in ptx
+
+
+def test_every_kernel_is_launched_here():
+    declared = set()
+    for path in Path(cuda_api.__file__).parent.glob("*/cuda*.py"):
+        declared |= set(re.findall(r"@kernel\(.*\n    def (\w+)\(", path.read_text()))
+    assert {launch.name for launch in LAUNCHES} == declared
