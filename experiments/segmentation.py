@@ -129,6 +129,8 @@ def table(rows: list[dict]) -> str:
     for subject in ("net", "baseline"):
         values = [f"{100 * subjects[subject][m]:.1f}%" for m in measures]
         lines.append(f"| {subject} | {' | '.join(values)} |")
+    interior = subjects["test"]["interior share"]
+    lines += ["", f"Interior pixels: {100 * interior:.1f}% of the test pixels."]
     lines += ["", "Confusion of the net, shares of the true class:", ""]
     lines += [f"| true \\ predicted | {' | '.join(CLASSES)} |", f"|---|{'---|' * len(CLASSES)}"]
     for name in CLASSES:

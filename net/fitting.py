@@ -27,7 +27,7 @@ def fit(
     examples: Examples,
     *,
     epochs: int,
-    pixels: int,
+    pixels: int | list[np.ndarray],
     validation: Examples | None = None,
     log: Path | None = None,
     checkpoint: Path | None = None,
@@ -36,12 +36,13 @@ def fit(
 ) -> None:
     """Train until ``epochs`` epochs are done, counting those of a resumed run.
 
-    An epoch takes one step on each image, in a random order, on ``pixels`` pixels of each, balanced
-    over its classes.
+    An epoch takes one step on each image, in a random order.
 
     Args:
         trainer: a new one, or a resumed one (``net.checkpoint.load``).
         examples: what to learn from.
+        pixels: how many random pixels of an image a step learns from, balanced over its classes; or
+            a mask for each image (bool, the shape of its labels).
         validation: what to measure loss and accuracy on after each epoch.
         log: CSV file of ``trainer.history``, written whole after each epoch.
         checkpoint: file to save the run to: after each epoch, and after ``save_every`` steps.
@@ -53,10 +54,13 @@ def fit(
             without a pixel.
     """
     geometry.count("epochs", epochs)
-    geometry.count("pixels", pixels)
+    if not isinstance(pixels, list):
+        geometry.count("pixels", pixels)
     if save_every is not None:
         geometry.count("save_every", save_every)
     occurring = _checked(trainer, "examples", examples)
+    if isinstance(pixels, list):
+        _check_masks(pixels, examples[1])
     if validation is not None:
         _checked(trainer, "validation", validation)
     missing = sorted(set(range(trainer.net.output.channels)) - occurring)
@@ -106,8 +110,11 @@ def _learn(trainer, examples, pixels) -> int:
     images, labels = examples
     epoch, place = divmod(trainer.steps, len(images))
     i = np.random.default_rng((trainer.seed, 0, epoch)).permutation(len(images))[place]
-    rng = np.random.default_rng((trainer.seed, 1, trainer.steps))
-    mask = balanced_mask(labels[i], pixels, rng)
+    if isinstance(pixels, list):
+        mask = pixels[i]
+    else:
+        rng = np.random.default_rng((trainer.seed, 1, trainer.steps))
+        mask = balanced_mask(labels[i], pixels, rng)
     trainer.losses.append(trainer.step(images[i], labels[i], mask))
     return int(mask.sum())
 
@@ -131,6 +138,15 @@ def _checked(trainer, name, examples) -> set[int]:
             raise ValueError(f"{name} labels {i} hold no labelled pixel; expected at least one")
         occurring |= set(np.unique(own).tolist())
     return occurring
+
+
+def _check_masks(masks, labels):
+    if len(masks) != len(labels):
+        raise ValueError(f"pixels holds {len(masks)} masks; expected {len(labels)}, one an image")
+    for i, (mask, own) in enumerate(zip(masks, labels)):
+        mask = doors.checked(f"pixels mask {i}", mask, "bool", own.shape)
+        if not (mask & (own != UNLABELLED)).any():
+            raise ValueError(f"pixels mask {i} chooses no labelled pixel; expected at least one")
 
 
 def _as_csv(history):

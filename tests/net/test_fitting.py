@@ -63,3 +63,33 @@ def test_bad_numbers(name):
     options = {"epochs": 1, "pixels": 9} | {name: -1}
     with pytest.raises(ValueError, match=f"{name} is -1; expected an int of at least 1"):
         fit(Trainer(small_net(), SGD(0.1)), examples(), **options)
+
+
+class TestMasks:
+    """Pixels that the caller chooses."""
+
+    def test_each_image_learns_from_its_own_mask(self):
+        images, labels = examples()
+        masks = [(own >= 0) & (np.arange(own.size).reshape(own.shape) % 7 == 0) for own in labels]
+        trainer = Trainer(small_net(), SGD(0.1), seed=3)
+        fit(trainer, (images, labels), epochs=1, pixels=masks, progress=False)
+        by_hand = Trainer(small_net(), SGD(0.1), seed=3)
+        for i in np.random.default_rng((3, 0, 0)).permutation(4):
+            by_hand.step(images[i], labels[i], masks[i])
+        for name, array in trainer.net.state().items():
+            assert array.tobytes() == by_hand.net.state()[name].tobytes()
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda masks: masks[:-1], "pixels holds 3 masks; expected 4"),
+            (lambda masks: [m[1:] for m in masks], "pixels mask 0 has shape 23 x 21; expected 24"),
+            (lambda masks: [~m for m in masks], "pixels mask 0 chooses no labelled pixel"),
+        ],
+    )
+    def test_bad_masks(self, change, message):
+        trainer, (images, labels) = Trainer(small_net(), SGD(0.1)), examples()
+        masks = [own >= 0 for own in labels]
+        with pytest.raises(ValueError, match=message):
+            fit(trainer, (images, labels), epochs=1, pixels=change(masks))
+        assert trainer.steps == 0
