@@ -25,11 +25,33 @@ MAX_ELEMENTS = 2**32 - 1
 ELEMENTWISE_THREADS = 256
 
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+# To free memory is to wait for the device: do it seldom, or where memory runs out
+config.CUDA_DEALLOCS_COUNT = 1000
 
 u32 = np.uint32
 # NumPy's functions keep float32 in the simulator, where math's would widen it.
 _LIBRARY = np if SIMULATING else math
 exp, log, sqrt, tanh = _LIBRARY.exp, _LIBRARY.log, _LIBRARY.sqrt, _LIBRARY.tanh
+
+if SIMULATING:
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+    _allocating = threading.Lock()
+
+    def _shared_array(self, shape, dtype):
+        """The block's array of one source line.
+
+        The simulator's own looks and allocates in two steps, so that two threads which come at the
+        same time get an array each, and one loses what it writes.
+        """
+        caller = sys._getframe(1)
+        line = caller.f_code.co_filename, caller.f_lineno
+        with _allocating:
+            if line not in self._allocations:
+                self._allocations[line] = np.empty(shape, dtype)
+            return self._allocations[line]
+
+    FakeCUDAShared.array = _shared_array
 
 
 def why_unavailable() -> str | None:
@@ -130,10 +152,9 @@ def _keep_on_disk(compiled) -> None:
 
 
 def _sources() -> str:
-    folder = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in (__file__, *sorted(folder.glob("*/cuda*.py"))):
-        digest.update(Path(path).read_bytes())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
