@@ -252,13 +252,14 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     cases = list(dict.fromkeys((net, size) for net, size, _, _ in totals))
     drawing = Figure(figsize=(1.5 + 1.0 * len(cases), 4.2), layout="constrained")
     axes = drawing.subplots()
-    x = np.arange(len(cases))
+    x, highest = np.arange(len(cases)), 1
     for offset, direction, color in ((-0.2, "forward", "#0072b2"), (0.2, "backward", "#e69f00")):
         speedup = [
             totals[*case, direction, "scanning"]["seconds"]
             / totals[*case, direction, "dense"]["seconds"]
             for case in cases
         ]
+        highest = max(highest, *speedup)
         bars = axes.bar(x + offset, speedup, 0.4, label=direction, color=color)
         axes.bar_label(bars, [f"{s:.0f}" for s in speedup], fontsize=8)
     ratio = [
@@ -268,7 +269,7 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     ]
     axes.hlines(ratio, x - 0.42, x + 0.42, color="black", label="multiply-adds saved (forward)")
     axes.set_yscale("log")
-    axes.set_ylim(1, 3 * max(ratio))
+    axes.set_ylim(1, 3 * max(highest, *ratio))
     axes.set_xticks(x, [f"{net}\n{size} x {size}" for net, size in cases], fontsize=8)
     axes.set_ylabel("times faster than patch-by-patch")
     axes.set_title(f"Every pixel in one pass: {record['cpu']}, backend {record['backend']}")
