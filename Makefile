@@ -14,9 +14,8 @@ reproduce: .venv/installed
 	$(BIN)/python -m experiments all
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest -m "not simulator and not gpu"
+	$(BIN)/python -m pytest -m "not simulator"
 	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -m simulator
-	$(BIN)/python -m pytest -m gpu
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
