@@ -317,14 +317,24 @@ def _pooling(x, kernel, stride, dilation) -> PoolingShape:
     return PoolingShape(x[0], x[1], size, window, window.output_size(size))
 
 
-def activation_backward(error, y, activation) -> None:
+def activation_backward(error, y, activation, out=None) -> None:
     """Check the arguments of an activation's gradient.
 
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     choice("activation", activation, ACTIVATIONS)
-    same_map(error=error, y=y)
+    same_map(error=error, y=y, **({} if out is None else {"out": out}))
+
+
+def normalization_backward(error, variance, gamma, out=None) -> None:
+    """Check the arguments of batch normalisation's gradient by its input.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    same_map(error=error, **({} if out is None else {"out": out}))
+    per_channel(error, variance=variance, gamma=gamma)
 
 
 def same_map(**maps) -> None:

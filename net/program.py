@@ -71,7 +71,8 @@ class Program:
 
     def run(self, learning: Learning | None = None) -> Run:
         """What the steps of one pass share."""
-        return Run(self.net.backend, self.net.parameters | self.net.statistics, learning)
+        arrays = self.net.parameters | self.net.statistics
+        return Run(self.net.backend, arrays, self.steps[-1], learning)
 
     def advance(self, run: Run, step: Step, maps: dict):
         """Run one step on ``maps`` (by layer), drop what no later step reads.

@@ -78,31 +78,46 @@ class Run:
     Attributes:
         ops: the backend.
         arrays: parameters and statistics by name.
+        last: the last step, whose output the caller holds.
         learning: None outside of training, where dropout does nothing.
     """
 
     ops: Backend
     arrays: dict
+    last: Step
     learning: Learning | None = None
+
+    def differentiate(self, step: Step, activation: str, error, y):
+        """e * f'(x) in the place of y = f(x), which nothing reads any more, unless it is the last
+        step's output."""
+        out = None if step is self.last else y
+        return self.ops.activation.backward(error, y, activation, out=out)
 
 
 @dataclass(frozen=True)
 class ConvolutionStep(Step):
+    """A convolution and, where one follows, its activation.
+
+    Where max pooling follows that, ``pooled``, the pooling step takes care of the activation's
+    derivative, so that the map between them is not kept.
+    """
+
     window: Window
     activation: str | None = None
+    pooled: bool = False
 
     def forward(self, run, x):
         weights, bias = self._parameters(run.arrays)
         moves = {"stride": self.window.stride, "dilation": self.window.dilation}
         y = run.ops.convolution.forward(x, weights, bias, activation=self.activation, **moves)
-        return y, (x, y if self.activation else None)
+        return y, (x, y if self.activation and not self.pooled else None)
 
     def backward(self, run, kept, error, wanted):
         x, y = kept
         weights, bias = self._parameters(run.arrays)
         moves = {"stride": self.window.stride, "dilation": self.window.dilation}
-        if self.activation:
-            error = run.ops.activation.backward(error, y, self.activation)
+        if y is not None:
+            error = run.differentiate(self, self.activation, error, y)
         gradient = run.ops.convolution.gradient_weights(x, error, self.window.kernel, **moves)
         gradients = {f"{self.node.name}.weights": gradient}
         if bias is not None:
@@ -117,17 +132,25 @@ class ConvolutionStep(Step):
 
 @dataclass(frozen=True)
 class MaxPoolStep(Step):
+    """Max pooling; with ``activation``, also the derivative of the one in front of it.
+
+    Only a window's largest cell gets an error, and its value is the pooled one: f' needs no other.
+    """
+
     window: Window
+    activation: str | None = None
 
     def forward(self, run, x):
         w = self.window
         y, argmax = run.ops.max_pooling.forward(x, w.kernel, stride=w.stride, dilation=w.dilation)
-        return y, (argmax, x.shape[2:])
+        return y, (argmax, x.shape[2:], y if self.activation else None)
 
     def backward(self, run, kept, error, wanted):
-        argmax, size = kept
+        argmax, size, y = kept
         w = self.window
         moves = {"stride": w.stride, "dilation": w.dilation}
+        if y is not None:
+            error = run.differentiate(self, self.activation, error, y)
         return [run.ops.max_pooling.backward(error, argmax, size, w.kernel, **moves)], {}
 
 
@@ -148,19 +171,27 @@ class AveragePoolStep(Step):
 
 @dataclass(frozen=True)
 class ActivationStep(Step):
+    """An activation; ``pooled`` as in ``ConvolutionStep``."""
+
     activation: str
+    pooled: bool = False
 
     def forward(self, run, x):
         y = run.ops.activation.forward(x, self.activation)
-        return y, y
+        return y, None if self.pooled else y
 
     def backward(self, run, kept, error, wanted):
-        return [run.ops.activation.backward(error, kept, self.activation)], {}
+        if self.pooled:
+            return [error], {}
+        return [run.differentiate(self, self.activation, error, kept)], {}
 
 
 @dataclass(frozen=True)
 class BatchNormStep(Step):
+    """Frozen batch normalisation; ``overwrites`` its input, once nothing reads it any more."""
+
     epsilon: float
+    overwrites: bool = False
 
     def forward(self, run, x):
         mean, variance, gamma, beta = (
@@ -175,8 +206,9 @@ class BatchNormStep(Step):
         gradients = {f"{name}.gamma": gamma, f"{name}.beta": beta}
         if not wanted[0]:
             return [None], gradients
+        scale = (variance, run.arrays[f"{name}.gamma"], self.epsilon)
         return [
-            norm.backward_input(error, variance, run.arrays[f"{name}.gamma"], self.epsilon)
+            norm.backward_input(error, *scale, out=kept if self.overwrites else None)
         ], gradients
 
 
@@ -269,18 +301,28 @@ def steps_of(net: Net, form: str) -> list[Step]:
     for number, node in enumerate(net.nodes.values()):
         step = _step(node, form, number)
         before = steps[-1] if steps else None
-        if (
-            isinstance(step, ActivationStep)
-            and isinstance(before, ConvolutionStep)
-            and before.activation is None
-            and node.inputs == (before.output,)
-            and readers.count(before.output) == 1
-        ):
-            layers = (*before.layers, node.name)
-            steps[-1] = replace(before, layers=layers, activation=step.activation)
-        else:
-            steps.append(step)
+        follows = before and node.inputs == (before.output,) and readers.count(before.output) == 1
+        match step:
+            case ActivationStep() if follows and _can_activate(before):
+                layers = (*before.layers, node.name)
+                steps[-1] = replace(before, layers=layers, activation=step.activation)
+                continue
+            case MaxPoolStep() if follows and _activation_of(before):
+                steps[-1] = replace(before, pooled=True)
+                step = replace(step, activation=before.activation)
+            case BatchNormStep() if follows and _can_activate(before):
+                step = replace(step, overwrites=True)
+        steps.append(step)
     return steps
+
+
+def _can_activate(step: Step) -> bool:
+    """Whether it is a convolution that keeps nothing of its output."""
+    return isinstance(step, ConvolutionStep) and step.activation is None
+
+
+def _activation_of(step: Step) -> str | None:
+    return step.activation if isinstance(step, ConvolutionStep | ActivationStep) else None
 
 
 def _step(node: Node, form: str, number: int) -> Step:

@@ -37,13 +37,14 @@ def activate(y, activation):
     _forward(y.reshape(-1), y.reshape(-1), geometry.ACTIVATIONS.index(activation))
 
 
-def backward(error, y, activation):
+def backward(error, y, activation, out=None):
     """dx = e * f'(x), with f' written in terms of y = f(x).
 
     Args:
         error: N x C x H x W, float32 or float64.
         y: the activation's output, same shape and dtype.
         activation: ``"relu"``, ``"tanh"`` or ``"sigmoid"``.
+        out: an array like y to fill, y or error themselves too; None makes one.
 
     Returns:
         an array like y. Workspace: none.
@@ -51,8 +52,8 @@ def backward(error, y, activation):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.activation_backward(error, y, activation)
-    gradient = memory.empty(y.shape, y.dtype)
+    geometry.activation_backward(error, y, activation, out)
+    gradient = memory.empty(y.shape, y.dtype) if out is None else out
     index = geometry.ACTIVATIONS.index(activation)
     _backward(gradient.reshape(-1), error.reshape(-1), y.reshape(-1), index)
     return gradient

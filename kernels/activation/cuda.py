@@ -106,14 +106,16 @@ def forward(x, activation):
     return y
 
 
-def backward(error, y, activation):
+def backward(error, y, activation, out=None):
     """dx = e * f'(x), with f' written in terms of y = f(x); all NCHW.
+
+    ``out`` is an array like y to fill, y or error themselves too; None makes one.
 
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.activation_backward(error, y, activation)
-    gradient = memory.empty(y.shape, y.dtype)
+    geometry.activation_backward(error, y, activation, out)
+    gradient = memory.empty(y.shape, y.dtype) if out is None else out
     f = _backward_kernel(activation, y.dtype.type)
     launch_over(f, y.size, flat("error", error), flat("y", y), flat("gradient", gradient))
     return gradient

@@ -18,10 +18,17 @@ def forward(x, activation):
         return 1 / (1 + np.exp(-x))
 
 
-def backward(error, y, activation):
-    """dx = e * f'(x), with f' written in terms of y = f(x)."""
-    geometry.activation_backward(error, y, activation)
-    error, y = error.astype(np.float64), y.astype(np.float64)
+def backward(error, y, activation, out=None):
+    """dx = e * f'(x), with f' written in terms of y = f(x); into ``out`` where given."""
+    geometry.activation_backward(error, y, activation, out)
+    gradient = _backward(error.astype(np.float64), y.astype(np.float64), activation)
+    if out is None:
+        return gradient
+    out[...] = gradient
+    return out
+
+
+def _backward(error, y, activation):
     if activation == "relu":
         return np.where(y <= 0, 0.0, error)
     if activation == "tanh":

@@ -28,13 +28,14 @@ def forward(x, mean, variance, gamma, beta, epsilon):
     return y
 
 
-def backward_input(error, variance, gamma, epsilon):
+def backward_input(error, variance, gamma, epsilon, out=None):
     """dx = e * gamma / sqrt(variance + epsilon).
 
     Args:
         error: N x C x H x W, float32 or float64.
         variance, gamma: C, same dtype.
         epsilon: added to the variance.
+        out: an array like error to fill, error itself too; None makes one.
 
     Returns:
         an array like error. Workspace: one vector of C.
@@ -42,9 +43,8 @@ def backward_input(error, variance, gamma, epsilon):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.check_array("error", error, (None,) * 4)
-    geometry.per_channel(error, variance=variance, gamma=gamma)
-    gradient = memory.empty(error.shape, error.dtype)
+    geometry.normalization_backward(error, variance, gamma, out)
+    gradient = memory.empty(error.shape, error.dtype) if out is None else out
     _scale(gradient, error, _inverse_deviation(variance, epsilon) * gamma)
     return gradient
 

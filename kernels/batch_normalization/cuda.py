@@ -74,16 +74,17 @@ def forward(x, mean, variance, gamma, beta, epsilon):
     return y
 
 
-def backward_input(error, variance, gamma, epsilon):
+def backward_input(error, variance, gamma, epsilon, out=None):
     """dx = e * gamma / sqrt(variance + epsilon), N x C x H x W.
+
+    ``out`` is an array like error to fill, error itself too; None makes one.
 
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.check_array("error", error, (None,) * 4)
-    geometry.per_channel(error, variance=variance, gamma=gamma)
+    geometry.normalization_backward(error, variance, gamma, out)
     dtype = error.dtype.type
-    gradient = memory.empty(error.shape, error.dtype)
+    gradient = memory.empty(error.shape, error.dtype) if out is None else out
     maps = flat("error", error), variance, gamma, dtype(epsilon), flat("gradient", gradient)
     plane = error.shape[2] * error.shape[3]
     launch_over(_backward_kernel(dtype), error.size, *maps, plane)

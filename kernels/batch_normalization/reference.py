@@ -11,11 +11,14 @@ def forward(x, mean, variance, gamma, beta, epsilon):
     return _normalized(x, mean, variance, epsilon) * _maps(gamma) + _maps(beta)
 
 
-def backward_input(error, variance, gamma, epsilon):
-    """dx = e * gamma / sqrt(variance + epsilon)."""
-    geometry.check_array("error", error, (None,) * 4)
-    geometry.per_channel(error, variance=variance, gamma=gamma)
-    return error * (_maps(gamma) / np.sqrt(_maps(variance) + epsilon))
+def backward_input(error, variance, gamma, epsilon, out=None):
+    """dx = e * gamma / sqrt(variance + epsilon); into ``out`` where given."""
+    geometry.normalization_backward(error, variance, gamma, out)
+    gradient = error * (_maps(gamma) / np.sqrt(_maps(variance) + epsilon))
+    if out is None:
+        return gradient
+    out[...] = gradient
+    return out
 
 
 def backward_parameters(error, x, mean, variance, epsilon):
