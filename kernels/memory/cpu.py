@@ -1,57 +1,70 @@
 """NumPy arrays in the host's memory.
 
-The pages of a large array that dies are kept for the next one: fresh pages cost the system more
-time than many an operator takes. Free blocks are given back before new memory is asked for, so a
-pass never holds more than without them.
+The memory of a large array that dies is kept for a later one: fresh pages cost the system more time
+than many an operator takes. Kept and living memory together never exceed the most that lived at one
+time, so a pass holds no more than without.
 """
 
 import threading
 
 import numpy as np
 
-# Smaller arrays come from NumPy, whose allocator keeps them itself
+# Smaller arrays come straight from NumPy, whose allocator keeps them itself
 SMALLEST = 2**20
 
 
-class _Block:
-    """Memory that goes back to the free blocks when the last array on it dies."""
+class _Store:
+    """Blocks of memory of arrays that died, the longest dead first."""
 
-    def __init__(self, memory):
-        self.memory = memory
-        self.__array_interface__ = memory.__array_interface__
+    def __init__(self):
+        self.free = []
+        self.living = self.most = 0
+        self.lock = threading.RLock()
+
+    def take(self, nbytes):
+        """A block of at least ``nbytes``, at most half of it unused."""
+        with self.lock:
+            fitting = [block for block in self.free if nbytes <= block.nbytes <= 2 * nbytes]
+            if fitting:
+                block = min(fitting, key=lambda block: block.nbytes)
+                self.free = [other for other in self.free if other is not block]
+            else:
+                room = self.most - self.living - nbytes
+                while self.free and sum(block.nbytes for block in self.free) > room:
+                    del self.free[0]
+                block = np.empty(nbytes, np.uint8)
+            self.living += block.nbytes
+            self.most = max(self.most, self.living)
+            return block
+
+    def give_back(self, block):
+        with self.lock:
+            self.living -= block.nbytes
+            self.free.append(block)
+
+
+class _Lent:
+    """A block for as long as an array lies on it."""
+
+    def __init__(self, block):
+        self.block = block
+        self.__array_interface__ = block.__array_interface__
 
     def __del__(self):
-        _free.append(self.memory)
+        _store.give_back(self.block)
 
 
-_free: list[np.ndarray] = []
-_lock = threading.Lock()
-
-
-def _taken(nbytes):
-    """The smallest free block that holds ``nbytes`` and at most a quarter more, or None."""
-    with _lock:
-        fitting = [b for b in _free if nbytes <= b.nbytes <= nbytes + nbytes // 4]
-        if not fitting:
-            _free.clear()
-            return None
-        block = min(fitting, key=lambda b: b.nbytes)
-        for i, free in enumerate(_free):
-            if free is block:
-                return _free.pop(i)
+_store = _Store()
 
 
 def empty(shape, dtype):
     """An uninitialised array of ``shape`` and ``dtype``."""
     dtype = np.dtype(dtype)
-    count = int(np.prod(shape, dtype=np.int64))
-    nbytes = count * dtype.itemsize
+    nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if nbytes < SMALLEST:
         return np.empty(shape, dtype)
-    memory = _taken(nbytes)
-    if memory is None:
-        memory = np.empty(nbytes, np.uint8)
-    return np.asarray(_Block(memory))[:nbytes].view(dtype).reshape(shape)
+    block = np.asarray(_Lent(_store.take(nbytes)))
+    return block[:nbytes].view(dtype).reshape(shape)
 
 
 def zeros(shape, dtype):
