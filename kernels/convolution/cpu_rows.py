@@ -1,10 +1,10 @@
 """The gather of ``cpu_correlation.py`` for wide rows: tiles with pixels along the lanes.
 
 An item of work is a piece of a few rows, as far apart as the taps are, so that they share most of
-what they read. Their source rows are first copied side by side into a panel that fits the
-second-level cache: a long run of each row, read once, and no two in the same cache sets, as rows of
-maps a power of two apart are. Where a panel cannot hold all input channels, it holds some of them
-after the other, and the sums wait in between.
+what they read. Input channels are taken in parts, whose source rows are first copied side by side
+into a panel: a long run of each row, read once, and no two in the same cache sets, as rows of maps
+a power of two apart are. What a tile reads of a panel fits the first-level cache and serves all
+output channels; the tiles' sums wait for the next part in between.
 """
 
 import numba
@@ -18,7 +18,7 @@ from kernels.work_sharing import queue, take
 
 ROWS = 4
 WIDTH = 288
-PANEL_BYTES = 256 * 2**10
+TILE_BYTES = 24 * 2**10
 # Items that the work is split into, at least, where there are enough rows
 ITEMS = 32
 
@@ -41,10 +41,10 @@ def correlate(out, source, weights, start, rows, columns, regions):
         places = (rows.start[r], columns.start[s], top, left, height, spacing, right - left)
         table.append((*places, first, len(taps)))
     items, table = np.concatenate(items), np.array(table)
-    widest = int(items[:, 5].max())
-    panel_row = ((widest + int(table[:, 6].max()) + 15) // 16 | 1) * 16
-    panel_plane = (int(table[:, 4].max()) + at_once) * panel_row
-    parts = -(-depth // max(1, PANEL_BYTES // (max(1, panel_plane) * out.itemsize)))
+    widest, span = int(items[:, 5].max()), int(table[:, 6].max())
+    tile_bytes = int(rows.taps.max()) * (simd.MAX_VECTORS * lanes + span) * out.itemsize
+    parts = -(-depth // max(1, TILE_BYTES // max(1, tile_bytes)))
+    panel_plane = (int(table[:, 4].max()) + at_once) * _panel_pitch(widest + span)
     _correlate(
         out.reshape(-1),
         out.shape,
@@ -58,7 +58,7 @@ def correlate(out, source, weights, start, rows, columns, regions):
         np.array(taps),
         -(-depth // parts),
         panel_plane,
-        (at_once, widest),
+        at_once * (widest // (simd.MAX_VECTORS * lanes) + 2) if parts > 1 else 0,
         (lanes, together),
         queue(),
         numba.get_num_threads(),
@@ -87,6 +87,20 @@ def _taps(rows, columns, r, s, kw):
     ]
 
 
+@compiled
+def _next_vectors(columns, done, lanes):
+    """Vectors of the next tile: 3, but 2 + 2 for 4, and rather 2 that overlap than 1."""
+    left = -(-(columns - done) // lanes)
+    v = 3 if left == 3 or left > 4 else 2
+    return min(v, columns // lanes)
+
+
+@compiled
+def _panel_pitch(width):
+    """Elements from one row of the panel to the next: an odd number of cache lines."""
+    return ((width + 15) // 16 | 1) * 16
+
+
 def _loops(vectors):
     """The innermost loops: all output channels of ``vectors`` vectors of pixels.
 
@@ -98,16 +112,15 @@ def _loops(vectors):
         out, to, pitch, filters, sums, panel, at, plane, weights, channels, start, taps, tile_shape
     ):
         entries, places = taps
-        before, sums_at, sums_pitch = sums
+        waiting, sums_at = sums
         first_channel, count, depth, area = channels
         lanes, together = tile_shape
+        wide = vectors * lanes
         for first in range(0, filters, together):
             if first_channel == 0:
                 tile = simd.tile_of_numbers(start, first, vectors)
             else:
-                tile = simd.tile_of_columns(
-                    before, sums_at + first * sums_pitch, sums_pitch, vectors
-                )
+                tile = simd.tile_of_columns(waiting, sums_at + first * wide, wide, vectors)
             x, w = at, (first * depth + first_channel * together) * area
             for _ in range(count):
                 for t in range(len(places)):
@@ -116,7 +129,10 @@ def _loops(vectors):
                     )
                 x += plane
                 w += area * together
-            simd.store_vectors(tile, out, to + first * pitch, pitch, filters - first)
+            if first_channel + count == depth:
+                simd.store_vectors(tile, out, to + first * pitch, pitch, filters - first)
+            else:
+                simd.store_vectors(tile, waiting, sums_at + first * wide, wide, together)
 
     return fill
 
@@ -159,7 +175,7 @@ def _correlate(
     taps,
     at_once,
     panel_plane,
-    piece,
+    most_tiles,
     tile_shape,
     work,
     threads,
@@ -168,18 +184,18 @@ def _correlate(
     _, depth, source_height, source_width = source_shape
     plane, source_plane = height * width, source_height * source_width
     lanes, together = tile_shape
-    sums_pitch = piece[0] * piece[1] if at_once < depth else 0
-    channel_groups = -(-filters // together) * together
+    tile_sums = -(-filters // together) * together * simd.MAX_VECTORS * lanes
     for _ in prange(threads):
-        panel = np.empty(at_once * panel_plane, out.dtype)
-        before, after = np.empty((2, channel_groups * sums_pitch), out.dtype)
+        panel = np.empty(at_once * panel_plane + 16, out.dtype)
+        panel = panel[-(panel.ctypes.data // panel.itemsize) % 16 :]
+        sums = np.empty(most_tiles * tile_sums, out.dtype)
         entries, places = np.empty((2, area), np.int64)
         item = take(work)
         while item < len(items):
             region, n, y, rows, x, columns = items[item]
             item = take(work)
             top, left, source_top, source_left, reach, spacing, span, first, end = regions[region]
-            wide = ((columns + span + 15) // 16 | 1) * 16
+            wide = _panel_pitch(columns + span)
             for t in range(end - first):
                 entries[t] = taps[first + t, 0] * together
                 places[t] = taps[first + t, 1] * wide + taps[first + t, 2]
@@ -200,20 +216,19 @@ def _correlate(
                     wide,
                     columns + span,
                 )
-                last = c + count == depth
+                tile = 0
                 for row in range(rows):
                     done = 0
                     while done < columns:
-                        v = min(simd.MAX_VECTORS, -(-(columns - done) // lanes), columns // lanes)
+                        v = _next_vectors(columns, done, lanes)
                         done = min(done, columns - v * lanes)
-                        sums_at = row * piece[1] + done
                         _fill(
                             v,
-                            out if last else after,
-                            to + row * spacing * width + done if last else sums_at,
-                            plane if last else sums_pitch,
+                            out,
+                            to + row * spacing * width + done,
+                            plane,
                             filters,
-                            (before, sums_at, sums_pitch),
+                            (sums, tile * tile_sums),
                             panel,
                             row * wide + done,
                             panel_rows * wide,
@@ -224,4 +239,4 @@ def _correlate(
                             tile_shape,
                         )
                         done += v * lanes
-                before, after = after, before
+                        tile += 1
