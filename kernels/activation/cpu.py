@@ -1,4 +1,7 @@
-"""Activations on the host, over flat blocks that fit the cache."""
+"""Activations on the host, over flat blocks that fit the cache.
+
+Blocks that may be filled in place are copied first: the compiler's vector loops want arrays apart.
+"""
 
 import math
 
@@ -63,7 +66,7 @@ def backward(error, y, activation, out=None):
 def _forward(y, x, activation):
     for block in prange(-(-len(y) // BLOCK)):
         part = slice(block * BLOCK, min((block + 1) * BLOCK, len(y)))
-        _forward_block(y[part], x[part], activation)
+        _forward_block(y[part], x[part].copy(), activation)
 
 
 @compiled
@@ -72,22 +75,22 @@ def _forward_block(y, x, activation):
     if activation == 0:
         for i in range(len(y)):
             y[i] = 0 if x[i] <= 0 else x[i]
-        return
-    power = np.empty_like(y)
-    for i in range(len(y)):
-        power[i] = -abs(x[i]) * (3 - activation)
-    if y.itemsize == 4:
-        _exponentiate(power)
-    else:
+    elif activation == 1 and y.itemsize == 4:
+        power = np.empty_like(y)
         for i in range(len(y)):
-            power[i] = math.exp(power[i])
-    if activation == 1 and y.itemsize == 4:
+            power[i] = -abs(x[i] + x[i])
+        _exponentiate(power)
         for i in range(len(y)):
             y[i] = _tanh(x[i], power[i])
     elif activation == 1:
         for i in range(len(y)):
             y[i] = math.tanh(x[i])
     else:
+        power = -np.abs(x)
+        if y.itemsize == 4:
+            _exponentiate(power)
+        else:
+            power = np.exp(power)
         for i in range(len(y)):
             y[i] = (power[i] if x[i] < 0 else one) / (one + power[i])
 
@@ -136,7 +139,7 @@ def _tanh(x, power):
 def _backward(gradient, error, y, activation):
     for block in prange(-(-len(y) // BLOCK)):
         part = slice(block * BLOCK, min((block + 1) * BLOCK, len(y)))
-        _backward_block(gradient[part], error[part], y[part], activation)
+        _backward_block(gradient[part], error[part].copy(), y[part].copy(), activation)
 
 
 @compiled

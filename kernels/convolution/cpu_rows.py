@@ -88,7 +88,7 @@ def _taps(rows, columns, r, s, kw):
 
 
 @compiled
-def _next_vectors(columns, done, lanes):
+def next_vectors(columns, done, lanes):
     """Vectors of the next tile: 3, but 2 + 2 for 4, and rather 2 that overlap than 1."""
     left = -(-(columns - done) // lanes)
     v = 3 if left == 3 or left > 4 else 2
@@ -220,7 +220,7 @@ def _correlate(
                 for row in range(rows):
                     done = 0
                     while done < columns:
-                        v = _next_vectors(columns, done, lanes)
+                        v = next_vectors(columns, done, lanes)
                         done = min(done, columns - v * lanes)
                         _fill(
                             v,
