@@ -1,18 +1,21 @@
 """Convolution on the host, in register tiles of output channels x pixels (``kernels/simd.py``).
 
-The forward pass and the input gradient are one gather over tables of taps
-(``cpu_correlation.py``); the weight gradient runs over pixels (``cpu_gradient_weights.py``).
+Layers of stride 1 (``cpu_rows.py``), those of any stride (``cpu_scattered.py``) and the weight
+gradient (``cpu_gradient_weights.py``) have loops of their own. Every output of the forward pass
+sums its taps in the order (channel, i, j) with fused multiply-adds in either, so both forms of a
+net give the same bits.
 """
 
 import numpy as np
 from numba import prange
 
-from kernels import geometry
+from kernels import geometry, simd
 from kernels.activation.cpu import activate
 from kernels.compilation import compiled_parallel
-from kernels.convolution.cpu_correlation import correlate
+from kernels.convolution import cpu_rows, cpu_scattered
 from kernels.convolution.cpu_gradient_weights import accumulate
 from kernels.convolution.cpu_taps import Taps
+from kernels.convolution.cpu_weights import packed
 from kernels.memory import cpu as memory
 
 
@@ -36,12 +39,17 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
     y = memory.empty(shape.y, x.dtype)
     if shape.covers_map:
         shape = shape.flattened()
-    (sy, sx), (dy, dx), (kh, kw) = shape.window.stride, shape.window.dilation, shape.window.kernel
-    rows = Taps.reading(shape.output[0], kh, sy, dy)
-    columns = Taps.reading(shape.output[1], kw, sx, dx)
-    start = np.zeros(shape.filters, x.dtype) if bias is None else bias
+    window, out, source = shape.window, y.reshape(shape.y), x.reshape(shape.x)
     weights = weights.reshape(shape.weights)
-    correlate(y.reshape(shape.y), x.reshape(shape.x), weights, start, rows, columns)
+    start = np.zeros(shape.filters, x.dtype) if bias is None else bias
+    if _in_rows(shape.batch, shape.filters, shape.output, window, 1, simd.lanes(x.itemsize)):
+        weights = packed(weights, simd.columns())
+        cpu_rows.correlate(out, source, weights, window.kernel, start, window.dilation, (0, 0))
+    else:
+        weights = packed(weights, simd.lanes(x.itemsize))
+        axes = zip(shape.output, window.kernel, window.stride, window.dilation)
+        taps = [Taps.reading(*axis) for axis in axes]
+        cpu_scattered.correlate(out, source, weights, window.kernel, start, *taps)
     if activation is not None:
         activate(y, activation)
     return y
@@ -66,13 +74,32 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
     gradient = memory.empty(shape.x, error.dtype)
     if shape.covers_map:
         shape = shape.flattened()
-    (sy, sx), (dy, dx), (kh, kw) = shape.window.stride, shape.window.dilation, shape.window.kernel
-    rows = Taps.read_by(shape.size[0], shape.output[0], kh, sy, dy)
-    columns = Taps.read_by(shape.size[1], shape.output[1], kw, sx, dx)
+    window, out, source = shape.window, gradient.reshape(shape.x), error.reshape(shape.y)
+    weights = weights.reshape(shape.weights)
     start = np.zeros(shape.channels, error.dtype)
-    weights = weights.reshape(shape.weights).swapaxes(0, 1)
-    correlate(gradient.reshape(shape.x), error.reshape(shape.y), weights, start, rows, columns)
+    real = np.prod(shape.output) / np.prod(shape.size)
+    lanes = simd.lanes(error.itemsize)
+    in_rows = _in_rows(shape.batch, shape.channels, shape.size, window, real, lanes)
+    if in_rows and np.isfinite(weights).all():
+        weights = packed(weights, simd.columns(), transposed=True, flipped=True)
+        origin = tuple((1 - k) * d for k, d in zip(window.kernel, window.dilation))
+        cpu_rows.correlate(out, source, weights, window.kernel, start, window.dilation, origin)
+    else:
+        weights = packed(weights, lanes, transposed=True)
+        axes = zip(shape.size, shape.output, window.kernel, window.stride, window.dilation)
+        taps = [Taps.read_by(*axis) for axis in axes]
+        cpu_scattered.correlate(out, source, weights, window.kernel, start, *taps)
     return gradient
+
+
+def _in_rows(batch, filters, size, window, real, lanes):
+    """Whether pixels along the lanes cost less than channels; ``real`` is the taps' share that
+    lies inside the source, all of which the former pays for."""
+    if window.stride != (1, 1):
+        return False
+    pixels = batch * size[0] * size[1]
+    rows = batch * cpu_rows.cost(filters, size, window.kernel, window.dilation, lanes)
+    return rows <= real * cpu_scattered.cost(filters, pixels, lanes)
 
 
 def gradient_weights(x, error, kernel, *, stride=1, dilation=1):

@@ -1,10 +1,16 @@
-"""The gather of ``cpu_correlation.py`` for wide rows: tiles with pixels along the lanes.
+"""Stride 1 on the host: tiles with pixels along the lanes.
+
+    out[n, k, y, x] = start[k] + sum over c, i, j of
+                      weights[k, c, i, j] source[n, c, top + y + i*dy, left + x + j*dx]
+
+with zeros around the source: the forward pass, and the input gradient with flipped weights.
 
 An item of work is a piece of a few rows, as far apart as the taps are, so that they share most of
 what they read. Input channels are taken in parts, whose source rows are first copied side by side
 into a panel: a long run of each row, read once, and no two in the same cache sets, as rows of maps
 a power of two apart are. What a tile reads of a panel fits the first-level cache and serves all
-output channels; the tiles' sums wait for the next part in between.
+output channels; the tiles' sums wait for the next part in between. The rows of a narrow map make
+one run, in which the columns between them are computed in vain.
 """
 
 import numba
@@ -13,92 +19,118 @@ from numba import prange
 
 from kernels import simd
 from kernels.compilation import compiled, compiled_parallel
-from kernels.convolution.cpu_taps import packed
 from kernels.work_sharing import queue, take
 
 ROWS = 4
 WIDTH = 288
+NARROW = 96
 TILE_BYTES = 24 * 2**10
 # Items that the work is split into, at least, where there are enough rows
 ITEMS = 32
 
 
-def correlate(out, source, weights, start, rows, columns, regions):
-    """Fill the ``regions`` of ``out``; arguments as in ``cpu_correlation.correlate``."""
-    batch = out.shape[0]
-    depth, kh, kw = weights.shape[1:]
+def correlate(out, source, weights, kernel, start, dilation, origin):
+    """Fill ``out``, N x K x H x W, from ``source``, N x C x h x w.
+
+    Args:
+        weights: packed in groups of ``simd.columns()``.
+        kernel: (kh, kw).
+        start: K, what each channel's sums start from.
+        dilation: (dy, dx).
+        origin: (top, left) in the source of the first tap of the first output.
+    """
+    batch, _, height, width = out.shape
+    depth, (kh, kw) = source.shape[1], kernel
     lanes, together = simd.lanes(out.itemsize), simd.columns()
-    at_once = min(ROWS, max(1, batch * int(rows.count.sum()) // ITEMS)) if kh > 1 else 1
-    items, table, taps = [], [], [(0, 0, 0)]
-    for number, (r, s) in enumerate(regions):
-        first, spacing = len(taps), rows.spacing(r)
-        items.append(
-            _items(number, batch, rows.count[r], columns.count[s], spacing, at_once, lanes)
-        )
-        taps += _taps(rows, columns, r, s, kw)
-        (top, bottom), (left, right) = rows.reach(r), columns.reach(s)
-        height = (bottom - top) // spacing if len(taps) > first else -1
-        places = (rows.start[r], columns.start[s], top, left, height, spacing, right - left)
-        table.append((*places, first, len(taps)))
-    items, table = np.concatenate(items), np.array(table)
-    widest, span = int(items[:, 5].max()), int(table[:, 6].max())
-    tile_bytes = int(rows.taps.max()) * (simd.MAX_VECTORS * lanes + span) * out.itemsize
-    parts = -(-depth // max(1, TILE_BYTES // max(1, tile_bytes)))
-    panel_plane = (int(table[:, 4].max()) + at_once) * _panel_pitch(widest + span)
+    widest, span = simd.MAX_VECTORS * lanes, (kw - 1) * dilation[1]
+    spacing = dilation[0] if kh > 1 else 1
+    one_run = _is_run(height, width, spacing)
+    rows = max(1, min(_rows_at_once(height, width, span, kh, one_run), batch * height // ITEMS))
+    items = _items(batch, height, width, spacing, rows, lanes)
+    piece = int(items[:, 4].max())
+    pitch = _pitch(piece, span, one_run)
+    length = (rows - 1) * pitch + width if one_run else piece
+    tiles = (length // widest + 2) * (1 if one_run else rows)
+    parts = -(-depth // max(1, TILE_BYTES // (kh * (widest + span) * out.itemsize)))
     _correlate(
         out.reshape(-1),
         out.shape,
         source.reshape(-1),
         source.shape,
-        packed(weights, together),
-        kh * kw,
+        weights,
+        kernel,
         np.append(start, np.zeros(together, out.dtype)),
         items,
-        table,
-        np.array(taps),
+        (spacing, dilation[1]),
+        origin,
+        one_run,
         -(-depth // parts),
-        panel_plane,
-        at_once * (widest // (simd.MAX_VECTORS * lanes) + 2) if parts > 1 else 0,
+        (rows - 1 + kh) * pitch,
+        tiles if parts > 1 else 0,
+        length + widest if one_run else 0,
         (lanes, together),
         queue(),
         numba.get_num_threads(),
     )
 
 
-def _items(number, batch, height, width, spacing, at_once, lanes):
-    """Rows (region, image, first row, rows, first column, columns) of one region."""
+def cost(filters, size, kernel, dilation, lanes):
+    """Steps' time for one tap of one map of ``size``, in multiply-adds of vectors.
+
+    A step of v vectors takes as long as its multiply-adds or its loads, of which those of
+    neighbouring pixels mostly straddle two cache lines.
+    """
+    (height, width), together, span = size, simd.columns(), (kernel[1] - 1) * dilation[1]
+    one_run = _is_run(height, width, dilation[0] if kernel[0] > 1 else 1)
+    rows = _rows_at_once(height, width, span, kernel[0], True) if one_run else 1
+    length = (rows - 1) * (width + span) + width
+    if length < lanes and not one_run:
+        return float("inf")
+    total, done = 0, 0
+    while done < length:
+        v = _next_vectors(length, done, lanes, one_run)
+        total += max(v * together, 2 * v + together + 2)
+        done += v * lanes
+    return total * height / rows * -(-filters // together)
+
+
+def _is_run(height, width, spacing):
+    return spacing == 1 and width < NARROW and height > 1
+
+
+def _rows_at_once(height, width, span, kh, one_run):
+    if one_run:
+        return max(1, min(height, WIDTH // (width + span)))
+    return ROWS if kh > 1 else 1
+
+
+def _items(batch, height, width, spacing, rows, lanes):
+    """Rows (image, first row, rows, first column, columns)."""
     y = np.arange(height)
-    y = y[y // spacing % at_once == 0]
-    heights = np.minimum(at_once, -(-(height - y) // spacing))
+    y = y[y // spacing % rows == 0]
+    heights = np.minimum(rows, -(-(height - y) // spacing))
     pieces = -(-width // WIDTH)
     x = np.arange(pieces) * width // pieces // lanes * lanes
     widths = np.diff(np.append(x, width))
     n, a, b = (index.ravel() for index in np.indices((batch, len(y), pieces)))
-    return np.stack([np.full_like(n, number), n, y[a], heights[a], x[b], widths[b]], axis=1)
-
-
-def _taps(rows, columns, r, s, kw):
-    """The taps (entry of the kernel, row and column of the panel) of a region, in order."""
-    (top, _), (left, _), spacing = rows.reach(r), columns.reach(s), rows.spacing(r)
-    return [
-        (i * kw + j, (y - top) // spacing, x - left)
-        for i, y in zip(rows.entry[r, : rows.taps[r]], rows.source[r])
-        for j, x in zip(columns.entry[s, : columns.taps[s]], columns.source[s])
-    ]
+    return np.stack([n, y[a], heights[a], x[b], widths[b]], axis=1)
 
 
 @compiled
-def next_vectors(columns, done, lanes):
-    """Vectors of the next tile: 3, but 2 + 2 for 4, and rather 2 that overlap than 1."""
-    left = -(-(columns - done) // lanes)
+def _next_vectors(length, done, lanes, beyond):
+    """Vectors of the next tile: 3, but 2 + 2 for 4, and rather 2 that overlap than 1.
+
+    Tiles reach ``beyond`` the length only where there is room.
+    """
+    left = -(-(length - done) // lanes)
     v = 3 if left == 3 or left > 4 else 2
-    return min(v, columns // lanes)
+    return min(v, left) if beyond else min(v, length // lanes)
 
 
 @compiled
-def _panel_pitch(width):
-    """Elements from one row of the panel to the next: an odd number of cache lines."""
-    return ((width + 15) // 16 | 1) * 16
+def _pitch(width, span, one_run):
+    """Elements from one row of the panel to the next: in no run, an odd number of cache lines."""
+    return width + span if one_run else ((width + span + 15) // 16 | 1) * 16
 
 
 def _loops(vectors):
@@ -151,13 +183,22 @@ def _fill(vectors, *place):
 
 
 @compiled
-def _copy_rows(panel, source, at, channels, plane, rows, row_pitch, wide, width):
+def _fill_panel(panel, source, at, size, channels, rows, top, spacing, left, wide):
+    """Copy rows top, top + spacing, ... of some channels, columns from ``left`` on; 0 outside."""
+    height, width = size
+    first = min(max(0, -left), wide)
+    end = max(first, min(wide, width - left))
     to = 0
     for c in range(channels):
         for row in range(rows):
-            begin = at + c * plane + row * row_pitch
-            for x in range(width):
-                panel[to + x] = source[begin + x]
+            y = top + row * spacing
+            inside = 0 <= y < height
+            begin = at + (c * height + y) * width + left
+            panel[to : to + (first if inside else wide)] = 0
+            if inside:
+                for x in range(first, end):
+                    panel[to + x] = source[begin + x]
+                panel[to + end : to + wide] = 0
             to += wide
 
 
@@ -168,14 +209,16 @@ def _correlate(
     source,
     source_shape,
     weights,
-    area,
+    kernel,
     start,
     items,
-    regions,
-    taps,
+    dilation,
+    origin,
+    one_run,
     at_once,
     panel_plane,
     most_tiles,
+    run_pitch,
     tile_shape,
     work,
     threads,
@@ -184,49 +227,52 @@ def _correlate(
     _, depth, source_height, source_width = source_shape
     plane, source_plane = height * width, source_height * source_width
     lanes, together = tile_shape
-    tile_sums = -(-filters // together) * together * simd.MAX_VECTORS * lanes
+    area = kernel[0] * kernel[1]
+    span = (kernel[1] - 1) * dilation[1]
+    padded = -(-filters // together) * together
+    tile_sums = padded * simd.MAX_VECTORS * lanes
     for _ in prange(threads):
-        panel = np.empty(at_once * panel_plane + 16, out.dtype)
+        panel = np.empty(at_once * panel_plane + 16 + simd.MAX_VECTORS * lanes, out.dtype)
         panel = panel[-(panel.ctypes.data // panel.itemsize) % 16 :]
         sums = np.empty(most_tiles * tile_sums, out.dtype)
-        entries, places = np.empty((2, area), np.int64)
+        run = np.empty(padded * run_pitch, out.dtype)
+        entries, places = np.arange(area) * together, np.empty(area, np.int64)
         item = take(work)
         while item < len(items):
-            region, n, y, rows, x, columns = items[item]
+            n, y, rows, x, columns = items[item]
             item = take(work)
-            top, left, source_top, source_left, reach, spacing, span, first, end = regions[region]
-            wide = _panel_pitch(columns + span)
-            for t in range(end - first):
-                entries[t] = taps[first + t, 0] * together
-                places[t] = taps[first + t, 1] * wide + taps[first + t, 2]
-            region_taps = (entries[: end - first], places[: end - first])
-            to = n * filters * plane + (top + y) * width + left + x
-            at = n * depth * source_plane + (source_top + y) * source_width + source_left + x
-            panel_rows = reach + rows if end > first else 0
+            wide = _pitch(columns, span, one_run)
+            for t in range(area):
+                places[t] = t // kernel[1] * wide + t % kernel[1] * dilation[1]
+            panel_rows = rows - 1 + kernel[0]
+            to = n * filters * plane + y * width + x
+            length = (rows - 1) * wide + columns if one_run else columns
             for c in range(0, depth, at_once):
                 count = min(at_once, depth - c)
-                _copy_rows(
+                _fill_panel(
                     panel,
                     source,
-                    at + c * source_plane,
+                    (n * depth + c) * source_plane,
+                    (source_height, source_width),
                     count,
-                    source_plane,
                     panel_rows,
-                    spacing * source_width,
+                    origin[0] + y,
+                    dilation[0],
+                    origin[1] + x,
                     wide,
-                    columns + span,
                 )
                 tile = 0
-                for row in range(rows):
+                for row in range(1 if one_run else rows):
                     done = 0
-                    while done < columns:
-                        v = next_vectors(columns, done, lanes)
-                        done = min(done, columns - v * lanes)
+                    while done < length:
+                        v = _next_vectors(length, done, lanes, one_run)
+                        if not one_run:
+                            done = min(done, length - v * lanes)
                         _fill(
                             v,
-                            out,
-                            to + row * spacing * width + done,
-                            plane,
+                            run if one_run else out,
+                            done if one_run else to + row * dilation[0] * width + done,
+                            run_pitch if one_run else plane,
                             filters,
                             (sums, tile * tile_sums),
                             panel,
@@ -235,8 +281,14 @@ def _correlate(
                             weights,
                             (c, count, depth, area),
                             start,
-                            region_taps,
+                            (entries, places),
                             tile_shape,
                         )
                         done += v * lanes
                         tile += 1
+            if one_run:
+                for k in range(filters):
+                    for row in range(rows):
+                        for column in range(columns):
+                            value = run[k * run_pitch + row * wide + column]
+                            out[to + k * plane + row * width + column] = value

@@ -1,4 +1,4 @@
-"""The gather of ``cpu_correlation.py`` for pixels anywhere: tiles with channels along the lanes.
+"""Any stride on the host: tiles with channels along the lanes, one gather over tables of taps.
 
 A tile takes the next pixels of a region in the order (image, row, column), wherever they lie: far
 apart in a strided layer, in neighbouring images of a batch where a patch net's maps are 1 x 1.
@@ -10,7 +10,6 @@ from numba import prange
 
 from kernels import simd
 from kernels.compilation import compiled, compiled_parallel
-from kernels.convolution.cpu_taps import packed
 from kernels.work_sharing import queue, take
 
 # Items that a region is split into, at least, where it has enough tiles; and tiles of one item
@@ -18,13 +17,20 @@ ITEMS = 64
 TILES = 8
 
 
-def correlate(out, source, weights, start, rows, columns, regions):
-    """Fill the ``regions`` of ``out``; arguments as in ``cpu_correlation.correlate``."""
+def correlate(out, source, weights, kernel, start, rows, columns):
+    """Fill ``out``, N x K x H x W, from ``source``, N x C x h x w.
+
+    Args:
+        weights: packed in groups of ``simd.lanes()``.
+        kernel: (kh, kw).
+        start: K, what each channel's sums start from.
+        rows, columns: ``Taps`` of both axes.
+    """
     batch, filters = out.shape[:2]
     lanes, together = simd.lanes(out.itemsize), simd.columns()
     channels = np.array(blocks(-(-filters // lanes)))
     table, items = [], []
-    for r, s in regions:
+    for r, s in np.ndindex(len(rows.count), len(columns.count)):
         tiles = -(-batch * int(rows.count[r]) * int(columns.count[s]) // together)
         at_once = min(max(1, tiles // ITEMS), TILES)
         table.append((r, s, at_once))
@@ -34,8 +40,8 @@ def correlate(out, source, weights, start, rows, columns, regions):
         out.shape,
         source.reshape(-1),
         source.shape,
-        packed(weights, lanes),
-        weights.shape[2:],
+        weights,
+        kernel,
         np.append(start, np.zeros(simd.MAX_VECTORS * lanes, out.dtype)),
         channels,
         np.array(table),
@@ -49,6 +55,17 @@ def correlate(out, source, weights, start, rows, columns, regions):
         queue(),
         numba.get_num_threads(),
     )
+
+
+def cost(filters, pixels, lanes):
+    """Steps' time for one tap of ``pixels``, comparable with ``cpu_rows.cost``.
+
+    It was measured to be a third longer than the multiply-adds or loads of the steps take.
+    """
+    together = simd.columns()
+    vectors = [v for _, v in blocks(-(-filters // lanes))]
+    step = sum(max(v * together, v + 2 * together + 2) for v in vectors)
+    return step * -(-pixels // together) * 4 / 3
 
 
 def blocks(vectors):

@@ -69,24 +69,3 @@ class Taps:
             entry,
             source,
         )
-
-    def spacing(self, s):
-        """Distance of neighbouring taps of segment s in the source; 1 for a single one."""
-        return abs(int(self.source[s, 1] - self.source[s, 0])) if self.taps[s] > 1 else 1
-
-    def reach(self, s):
-        """(lowest, highest) source of segment s's taps, for its first output; (0, 0) for none."""
-        if self.taps[s] == 0:
-            return 0, 0
-        source = self.source[s, : self.taps[s]]
-        return int(source.min()), int(source.max())
-
-
-def packed(weights, group):
-    """K x C x kh x kw as groups x C x kh*kw x ``group``, K padded with zeros; flat."""
-    k, c, kh, kw = weights.shape
-    groups = -(-k // group)
-    padded = np.zeros((groups * group, c, kh * kw), weights.dtype)
-    padded[:k] = weights.reshape(k, c, kh * kw)
-    packed = padded.reshape(groups, group, c, kh * kw).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(packed).reshape(-1)

@@ -1,0 +1,38 @@
+"""Weights packed for the host's register tiles."""
+
+import numpy as np
+from numba import prange
+
+from kernels.compilation import compiled_parallel
+
+
+def packed(weights, group, *, transposed=False, flipped=False):
+    """K x C x kh x kw as K/group x C x kh*kw x ``group``, K padded with zeros; flat.
+
+    Args:
+        transposed: take input channels for output channels, as the input gradient does.
+        flipped: the last tap first.
+    """
+    k, c, kh, kw = weights.shape
+    filters, depth = (c, k) if transposed else (k, c)
+    out = np.empty((-(-filters // group), depth, kh * kw, group), weights.dtype)
+    _pack(out, np.ascontiguousarray(weights).reshape(k, c, kh * kw), transposed, flipped)
+    return out.reshape(-1)
+
+
+@compiled_parallel
+def _pack(out, weights, transposed, flipped):
+    groups, depth, taps, group = out.shape
+    filters = weights.shape[1] if transposed else weights.shape[0]
+    for g in prange(groups):
+        for c in range(depth):
+            for t in range(taps):
+                tap = taps - 1 - t if flipped else t
+                for i in range(group):
+                    k = g * group + i
+                    if k >= filters:
+                        out[g, c, t, i] = 0
+                    elif transposed:
+                        out[g, c, t, i] = weights[c, k, tap]
+                    else:
+                        out[g, c, t, i] = weights[k, c, tap]
