@@ -317,6 +317,16 @@ def _pooling(x, kernel, stride, dilation) -> PoolingShape:
     return PoolingShape(x[0], x[1], size, window, window.output_size(size))
 
 
+def activation_forward(x, activation, out=None) -> None:
+    """Check the arguments of an activation.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    choice("activation", activation, ACTIVATIONS)
+    same_map(x=x, **({} if out is None else {"out": out}))
+
+
 def activation_backward(error, y, activation, out=None) -> None:
     """Check the arguments of an activation's gradient.
 

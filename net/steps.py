@@ -171,13 +171,15 @@ class AveragePoolStep(Step):
 
 @dataclass(frozen=True)
 class ActivationStep(Step):
-    """An activation; ``pooled`` as in ``ConvolutionStep``."""
+    """An activation; ``pooled`` as in ``ConvolutionStep``, ``overwrites`` its input or not."""
 
     activation: str
     pooled: bool = False
+    overwrites: bool = False
 
     def forward(self, run, x):
-        y = run.ops.activation.forward(x, self.activation)
+        out = x if self.overwrites else None
+        y = run.ops.activation.forward(x, self.activation, out=out)
         return y, None if self.pooled else y
 
     def backward(self, run, kept, error, wanted):
@@ -307,6 +309,8 @@ def steps_of(net: Net, form: str) -> list[Step]:
                 layers = (*before.layers, node.name)
                 steps[-1] = replace(before, layers=layers, activation=step.activation)
                 continue
+            case ActivationStep() if follows and isinstance(before, BatchNormStep):
+                step = replace(step, overwrites=True)
             case MaxPoolStep() if follows and _activation_of(before):
                 steps[-1] = replace(before, pooled=True)
                 step = replace(step, activation=before.activation)

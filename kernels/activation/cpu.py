@@ -15,12 +15,13 @@ from kernels.memory import cpu as memory
 BLOCK = 4096
 
 
-def forward(x, activation):
+def forward(x, activation, out=None):
     """y = f(x).
 
     Args:
         x: N x C x H x W, float32 or float64.
         activation: ``"relu"``, ``"tanh"`` or ``"sigmoid"``.
+        out: an array like x to fill, x itself too; None makes one.
 
     Returns:
         an array like x. Workspace: none.
@@ -28,9 +29,8 @@ def forward(x, activation):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.choice("activation", activation, geometry.ACTIVATIONS)
-    geometry.check_array("x", x, (None,) * 4)
-    y = memory.empty(x.shape, x.dtype)
+    geometry.activation_forward(x, activation, out)
+    y = memory.empty(x.shape, x.dtype) if out is None else out
     _forward(y.reshape(-1), x.reshape(-1), geometry.ACTIVATIONS.index(activation))
     return y
 

@@ -92,15 +92,16 @@ def _backward_kernel(activation, dtype):
     return activation_backward
 
 
-def forward(x, activation):
+def forward(x, activation, out=None):
     """y = f(x), NCHW, for ``activation`` in relu, tanh, sigmoid.
+
+    ``out`` is an array like x to fill, x itself too; None makes one.
 
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.choice("activation", activation, geometry.ACTIVATIONS)
-    geometry.check_array("x", x, (None,) * 4)
-    y = memory.empty(x.shape, x.dtype)
+    geometry.activation_forward(x, activation, out)
+    y = memory.empty(x.shape, x.dtype) if out is None else out
     f = _forward_kernel(activation, x.dtype.type)
     launch_over(f, x.size, flat("x", x), flat("y", y))
     return y

@@ -5,11 +5,20 @@ import numpy as np
 from kernels import geometry
 
 
-def forward(x, activation):
-    """y = f(x), NCHW."""
-    geometry.choice("activation", activation, geometry.ACTIVATIONS)
-    geometry.check_array("x", x, (None,) * 4)
-    x = x.astype(np.float64)
+def forward(x, activation, out=None):
+    """y = f(x), NCHW; into ``out`` where given."""
+    geometry.activation_forward(x, activation, out)
+    return _left(_forward(x.astype(np.float64), activation), out)
+
+
+def _left(result, out):
+    if out is None:
+        return result
+    out[...] = result
+    return out
+
+
+def _forward(x, activation):
     if activation == "relu":
         return np.where(x <= 0, 0.0, x)
     if activation == "tanh":
@@ -21,11 +30,7 @@ def forward(x, activation):
 def backward(error, y, activation, out=None):
     """dx = e * f'(x), with f' written in terms of y = f(x); into ``out`` where given."""
     geometry.activation_backward(error, y, activation, out)
-    gradient = _backward(error.astype(np.float64), y.astype(np.float64), activation)
-    if out is None:
-        return gradient
-    out[...] = gradient
-    return out
+    return _left(_backward(error.astype(np.float64), y.astype(np.float64), activation), out)
 
 
 def _backward(error, y, activation):
