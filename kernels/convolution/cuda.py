@@ -17,6 +17,7 @@ from kernels.convolution import (
 )
 from kernels.convolution.cuda_channel_sums import channel_sums
 from kernels.convolution.cuda_tile import Tile
+from kernels.convolution.cuda_tiles_measured import measured_tile
 from kernels.cuda_api import SIMULATING, ceil_division
 from kernels.cuda_arrays import operator
 
@@ -63,9 +64,8 @@ BUSY_WARPS = 528
 MOST_DOUBLE_SUMS = 32
 
 
-@cache
 def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
-    """The tile that wastes least of a device on a matrix of rows x columns sums.
+    """The tile for a matrix of rows x columns sums: as measured on this device, or as modelled.
 
     Args:
         table: ``map``, ``weights`` (whose tiles are shared out over many blocks) or ``matrix``.
@@ -74,6 +74,13 @@ def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
     """
     if SIMULATING:
         return SIMULATED_TILES[table]
+    measured = measured_tile(table, rows, columns, itemsize)
+    return measured or modelled_tile(table, rows, columns, itemsize)
+
+
+@cache
+def modelled_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
+    """The tile that should waste least of a device; arguments as ``choose_tile``."""
 
     def speed(tile):
         blocks = ceil_division(rows, tile.height) * ceil_division(columns, tile.width)
