@@ -7,19 +7,19 @@ Numba lets it be negative. So every array that a kernel sees passes through ``fl
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sys
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from unittest import mock
 
 import numpy as np
 from numba import cuda
 from numba.cuda.core import config
 from numba.cuda.typing.typeof import typeof
+
+from kernels.compilation import sources_digest
 
 SIMULATING = bool(config.ENABLE_CUDASIM)
 # Threads of the last blocks may count beyond the last element, and must not wrap
@@ -197,18 +197,9 @@ def _keep_on_disk(compiled) -> None:
         compiled.enable_caching()
     except RuntimeError:  # no folder to write to
         return
-    # Numba's own stamp is that of the kernel's file: it misses the device functions of other files
-    compiled._cache._cache_file._source_stamp = _SOURCES
-
-
-def _sources() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-_SOURCES = _sources()
+    # Numba's own stamp is that of the kernel's file: it misses the device functions of other files.
+    # ``drop_stale_cache`` does not, but only sees this package's folder, where it can write there
+    compiled._cache._cache_file._source_stamp = sources_digest()
 
 
 def ptx(function, arguments, capability: tuple[int, int]) -> str:
