@@ -6,7 +6,6 @@ pass never holds more than without them.
 """
 
 import threading
-
 from contextlib import contextmanager
 
 import numpy as np
