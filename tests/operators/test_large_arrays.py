@@ -139,8 +139,8 @@ OPERATORS = list(calls((1, 1, 1, 1)))
 @pytest.mark.parametrize("shape", TOO_LARGE, ids=str)
 @pytest.mark.parametrize("name", OPERATORS)
 def test_more_elements_than_fit_are_refused_before_any_work(launches, name, shape):
-    if name == "total weight" and shape[1] > 1:
-        pytest.skip("its arrays have no channels")
+    if name == "total weight":  # its arrays have no channels
+        shape = (shape[0] * shape[1], 1, *shape[2:])
     with pytest.raises(
         ValueError, match=r" has \d+ elements; expected at most 4294901760| rows and columns"
     ):
