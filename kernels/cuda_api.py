@@ -122,7 +122,7 @@ def wrapped(array):
 
 def is_on_another_device(array) -> bool:
     """Whether an array of Numba lies on another device than the current one."""
-    if SIMULATING or len(cuda.gpus) == 1:
+    if SIMULATING or len(cuda.gpus) == 1 or array.size == 0:
         return False
     from numba.cuda.cudadrv import driver
 

@@ -45,7 +45,7 @@ class Sizes(NamedTuple):
 
 
 class Strips(NamedTuple):
-    """How maps of ``size`` are shared out: strips of cells that lie ``apart`` rows apart."""
+    """How maps are shared out among threads: strips of cells that lie d rows apart."""
 
     planes: int
     rows: int  # of a group: in each begins a strip
