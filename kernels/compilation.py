@@ -25,11 +25,16 @@ compiled_parallel = functools.partial(compiled, parallel=True)
 """``@compiled_parallel``: the same, with ``prange`` over Numba's threads."""
 
 
+@functools.cache
+def sources_digest() -> str:
+    """What tells the sources of this package from those of another day."""
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
 def drop_stale_cache() -> None:
     """Remove compiled code that was made from other sources than today's."""
-    package = Path(__file__).parent
-    sources = sorted(package.rglob("*.py"))
-    digest = hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()
+    package, digest = Path(__file__).parent, sources_digest()
     stamp = package / "__pycache__" / "sources.sha256"
     try:
         if stamp.exists() and stamp.read_text() == digest:

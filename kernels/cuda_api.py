@@ -7,12 +7,11 @@ Numba lets it be negative. So every array that a kernel sees passes through ``fl
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sys
 import threading
 from contextlib import contextmanager
-from pathlib import Path
+from contextvars import ContextVar
 from unittest import mock
 
 import numpy as np
@@ -20,9 +19,16 @@ from numba import cuda
 from numba.cuda.core import config
 from numba.cuda.typing.typeof import typeof
 
+from kernels.compilation import sources_digest
+
 SIMULATING = bool(config.ENABLE_CUDASIM)
-MAX_ELEMENTS = 2**32 - 1
+# Threads of the last blocks may count beyond the last element, and must not wrap
+MAX_ELEMENTS = 2**32 - 2**16
+# Positions beside a map, a window or a few dilations away, must not wrap into it
+MOST_ROWS = 2**29
+MAX_GRID = (2**31 - 1, 65535, 65535)
 ELEMENTWISE_THREADS = 256
+WARP = 32
 
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 # To free memory is to wait for the device: do it seldom, or where memory runs out
@@ -34,6 +40,7 @@ _LIBRARY = np if SIMULATING else math
 exp, log, sqrt, tanh = _LIBRARY.exp, _LIBRARY.log, _LIBRARY.sqrt, _LIBRARY.tanh
 
 if SIMULATING:
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
     from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
     _allocating = threading.Lock()
@@ -79,6 +86,49 @@ def device_name() -> str:
     """What the current device calls itself."""
     name = cuda.get_current_device().name
     return name.decode() if isinstance(name, bytes) else name
+
+
+# A stream of Numba, of this thread or task
+chosen_stream: ContextVar = ContextVar("chosen_stream", default=None)
+
+
+def stream():
+    """The stream that work goes to: the legacy default stream, or ``chosen_stream``."""
+    return chosen_stream.get() or cuda.legacy_default_stream()
+
+
+def wait_for(producer) -> None:
+    """Let ``stream()``, and not the host, wait for what the stream ``producer`` has to do so far.
+
+    Args:
+        producer: a stream of Numba, or 0 where nothing is known of any.
+    """
+    here = stream()
+    if not SIMULATING and producer and int(producer) != int(here):
+        event = cuda.event(timing=False)
+        event.record(producer)
+        event.wait(here)
+
+
+def wrapped(array):
+    """The memory of ``array``, anything with ``__cuda_array_interface__``, as an array of Numba."""
+    if not SIMULATING:
+        return cuda.as_cuda_array(array, sync=False)
+    # The simulator's device memory is the host's, and both interfaces have one format
+    interface = array.__cuda_array_interface__
+    there = type("Host", (), {"__array_interface__": interface, "owner": array})()
+    return FakeCUDAArray(np.asarray(there))
+
+
+def is_on_another_device(array) -> bool:
+    """Whether an array of Numba lies on another device than the current one."""
+    if SIMULATING or len(cuda.gpus) == 1 or array.size == 0:
+        return False
+    from numba.cuda.cudadrv import driver
+
+    ordinal = driver.binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    pointer = driver.device_pointer(array)
+    return driver.driver.cuPointerGetAttribute(ordinal, pointer) != cuda.get_current_device().id
 
 
 def kernel(threads: int, blocks: int = 1):
@@ -147,18 +197,9 @@ def _keep_on_disk(compiled) -> None:
         compiled.enable_caching()
     except RuntimeError:  # no folder to write to
         return
-    # Numba's own stamp is that of the kernel's file: it misses the device functions of other files
-    compiled._cache._cache_file._source_stamp = _SOURCES
-
-
-def _sources() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-_SOURCES = _sources()
+    # Numba's own stamp is that of the kernel's file: it misses the device functions of other files.
+    # ``drop_stale_cache`` does not, but only sees this package's folder, where it can write there
+    compiled._cache._cache_file._source_stamp = sources_digest()
 
 
 def ptx(function, arguments, capability: tuple[int, int]) -> str:
@@ -194,8 +235,20 @@ def recorded():
         _recording = None
 
 
+def is_recording() -> bool:
+    """Whether launches are only recorded, so that host arrays will do."""
+    return _recording is not None
+
+
 def launch(function, blocks, threads: int, *arguments) -> None:
-    """Start a kernel on a grid of ``blocks`` (an int or a tuple) of ``threads`` threads."""
+    """Start a kernel on a grid of ``blocks`` (an int or a tuple) of ``threads`` threads.
+
+    Raises:
+        ValueError: a grid larger than devices have.
+    """
+    blocks = blocks if isinstance(blocks, tuple) else (blocks,)
+    if any(n > most for n, most in zip(blocks, MAX_GRID)):
+        raise ValueError(f"the work takes {blocks} blocks; expected at most {MAX_GRID}")
     if _recording is not None:
         _recording.append((function, arguments))
     elif SIMULATING:
@@ -207,16 +260,38 @@ def launch(function, blocks, threads: int, *arguments) -> None:
         finally:
             sys.setswitchinterval(interval)
     else:
-        function[blocks, threads](*arguments)
+        function[blocks, threads, stream()](*arguments)
 
 
 def launch_over(function, count: int, *arguments) -> None:
-    """Start a kernel without barriers with a thread ``cuda.grid(1)`` for each of ``count``."""
+    """Start a kernel without barriers with a thread ``cuda.grid(1)`` for each of ``count``.
+
+    Ints among the arguments arrive as uint32: a cast of 64-bit ones leaves arithmetic on 64 bits.
+
+    Raises:
+        ValueError: more threads than a 32-bit index can count.
+        OverflowError: an int that does not fit.
+    """
+    check_count("the work", count)
+    arguments = _narrowed(arguments)
     if SIMULATING:
         with function.fn.repeated(count):
             launch(function, 1, 1, *arguments)
     else:
         launch(function, ceil_division(count, ELEMENTWISE_THREADS), ELEMENTWISE_THREADS, *arguments)
+
+
+def _narrowed(value):
+    if type(value) is int:
+        return u32(value)
+    if isinstance(value, tuple):
+        return getattr(value, "_make", tuple)(map(_narrowed, value))
+    return value
+
+
+def threads_of_row(width: int) -> int:
+    """Threads for a row of a map: where it is long, whole warps, so that none crosses its end."""
+    return ceil_division(width, WARP) * WARP if width >= 4 * WARP else width
 
 
 def flat(name: str, array):
@@ -225,12 +300,35 @@ def flat(name: str, array):
     Raises:
         ValueError: it has more elements than a 32-bit index can count.
     """
-    if array.size > MAX_ELEMENTS:
+    check_count(name, array.size)
+    return array.reshape(array.size)
+
+
+def check_shape(name: str, shape) -> None:
+    """Refuse arrays and maps too large for 32-bit indices.
+
+    Raises:
+        ValueError: naming the array.
+    """
+    check_count(name, math.prod(shape))
+    if len(shape) == 4 and max(shape[2:]) > MOST_ROWS:
         raise ValueError(
-            f"{name} has {array.size} elements; expected at most {MAX_ELEMENTS}, "
+            f"{name} is {shape[2]} x {shape[3]}; expected at most {MOST_ROWS} rows and columns, "
             "because kernels index with 32 bits"
         )
-    return array.reshape(array.size)
+
+
+def check_count(name: str, elements: int) -> None:
+    """Refuse more ``elements`` than a 32-bit index can count.
+
+    Raises:
+        ValueError: naming the array.
+    """
+    if elements > MAX_ELEMENTS:
+        raise ValueError(
+            f"{name} has {elements} elements; expected at most {MAX_ELEMENTS}, "
+            "because kernels index with 32 bits"
+        )
 
 
 def ceil_division(a: int, b: int) -> int:

@@ -10,7 +10,11 @@ import kernels
 from kernels import BackendUnavailable, backends, cuda_api, get_backend
 
 # What one operator offers to another, and no backend has to have
-HELPERS = {"kernels.activation.cpu.activate", "kernels.max_pooling.reference.cells"}
+HELPERS = {
+    "kernels.activation.cpu.activate",
+    "kernels.convolution.cuda.choose_tile",
+    "kernels.max_pooling.reference.cells",
+}
 IMPLEMENTATIONS = ("reference", "cpu", "cuda")
 
 

@@ -17,7 +17,9 @@ from kernels.convolution import (
 )
 from kernels.convolution.cuda_channel_sums import channel_sums
 from kernels.convolution.cuda_tile import Tile
+from kernels.convolution.cuda_tiles_measured import measured_tile
 from kernels.cuda_api import SIMULATING, ceil_division
+from kernels.cuda_arrays import operator
 
 # Each table gives the share of a device's multiply-adds that a tile should reach when all of it is
 # used: the share of multiply-adds in its main loop as compiled for compute capability 9.0, or less
@@ -62,9 +64,8 @@ BUSY_WARPS = 528
 MOST_DOUBLE_SUMS = 32
 
 
-@cache
 def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
-    """The tile that wastes least of a device on a matrix of rows x columns sums.
+    """The tile for a matrix of rows x columns sums: as measured on this device, or as modelled.
 
     Args:
         table: ``map``, ``weights`` (whose tiles are shared out over many blocks) or ``matrix``.
@@ -73,6 +74,13 @@ def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
     """
     if SIMULATING:
         return SIMULATED_TILES[table]
+    measured = measured_tile(table, rows, columns, itemsize)
+    return measured or modelled_tile(table, rows, columns, itemsize)
+
+
+@cache
+def modelled_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
+    """The tile that should waste least of a device; arguments as ``choose_tile``."""
 
     def speed(tile):
         blocks = ceil_division(rows, tile.height) * ceil_division(columns, tile.width)
@@ -84,6 +92,7 @@ def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
     return max(fitting, key=speed)
 
 
+@operator
 def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None, tile=None):
     """y[n, k, o] = f(b[k] + sum_c,i w[k, c, i] * x[n, c, o*s + i*d]).
 
@@ -112,6 +121,7 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None, til
     return cuda_forward.forward(x, weights, bias, shape, activation, tile)
 
 
+@operator
 def gradient_input(error, weights, size, *, stride=1, dilation=1, tile=None):
     """dx[n, c, y] = sum over k and all (o, i) with o*s + i*d = y of w[k, c, i] * e[n, k, o].
 
@@ -139,6 +149,7 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1, tile=None):
     return cuda_gradient_input.gradient_input(error, weights, shape, tile)
 
 
+@operator
 def gradient_weights(x, error, kernel, *, stride=1, dilation=1, tile=None):
     """dw[k, c, i] = sum_n,o e[n, k, o] * x[n, c, o*s + i*d].
 
@@ -165,6 +176,7 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1, tile=None):
     return cuda_gradient_weights.gradient_weights(x, error, shape, tile)
 
 
+@operator
 def gradient_bias(error):
     """db[k] = sum_n,o e[n, k, o]: K sums of N x K x Ho x Wo, float32 or float64.
 

@@ -1,0 +1,210 @@
+"""Tiles as measured: what is timed, what is kept, and who finds it. The timer is a stand-in."""
+
+import json
+from argparse import Namespace
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from experiments import __main__ as command_line
+from experiments import tune
+from kernels import cuda_api, get_backend
+from kernels.convolution import cuda as convolution
+from kernels.convolution import cuda_tiles_measured as measured
+from kernels.memory import cuda as memory
+
+DEVICE = "Stand-in 9000 (TM)"
+MAP_TILES = list(convolution.MAP_TILES)
+
+
+def options(**changed):
+    return Namespace(**{"nets": ["lenet28"], "pixels": 3, "batch": 2, "backend": "cuda"} | changed)
+
+
+def measurement(tile, seconds, rows=20, columns=1000, call="forward", table="map"):
+    matrix = {"table": table, "rows": rows, "columns": columns}
+    return {**matrix, "call": call, "tile": asdict(tile), "seconds": seconds}
+
+
+@pytest.fixture(autouse=True)
+def device(monkeypatch, tmp_path):
+    """A device by name, and a cache folder of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(measured, "device_name", lambda: DEVICE)
+    monkeypatch.setattr(measured, "SHIPPED", tmp_path / "shipped")
+    for cached in (measured._nearest, measured._read):
+        cached.cache_clear()
+    yield tmp_path
+    for cached in (measured._nearest, measured._read):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def without_a_device(monkeypatch):
+    """The backend ``cuda`` on host arrays, launching nothing."""
+    monkeypatch.setattr(cuda_api, "why_unavailable", lambda: None)
+    monkeypatch.setattr(memory, "empty", np.empty)
+    monkeypatch.setattr(memory, "to_device", np.asarray)
+
+
+def keep(folder, *measurements):
+    folder.mkdir(exist_ok=True)
+    content = json.dumps({"measurements": measurements})
+    (folder / measured.file_name(DEVICE)).write_text(content)
+
+
+class TestLookingUp:
+    def tile(self, rows=20, columns=1000, table="map", itemsize=4):
+        return measured.measured_tile(table, rows, columns, itemsize)
+
+    def test_the_fastest_is_found(self, device):
+        keep(measured.user_folder(), measurement(MAP_TILES[0], 2), measurement(MAP_TILES[1], 1))
+        assert measured.user_folder() == device / "regularly-sparse"
+        assert self.tile() == MAP_TILES[1]
+        assert convolution.choose_tile("map", 20, 1000, 4) == MAP_TILES[1]
+
+    def test_times_of_calls_with_one_matrix_add_up(self):
+        keep(
+            measured.user_folder(),
+            *(measurement(MAP_TILES[0], s, call=c) for s, c in ((1, "forward"), (9, "gradient"))),
+            *(measurement(MAP_TILES[1], s, call=c) for s, c in ((4, "forward"), (4, "gradient"))),
+            measurement(MAP_TILES[2], 0.1, call="forward"),
+        )
+        assert self.tile() == MAP_TILES[1]
+
+    def test_the_nearest_number_of_columns_counts(self):
+        one, other = (measurement(MAP_TILES[i], 1, columns=c) for i, c in ((0, 1000), (1, 4000)))
+        keep(measured.user_folder(), one, other)
+        columns = 400, 500, 1900, 2100, 8000, 8100
+        expected = None, MAP_TILES[0], MAP_TILES[0], MAP_TILES[1], MAP_TILES[1], None
+        assert tuple(self.tile(columns=c) for c in columns) == expected
+
+    def test_other_matrices_are_left_to_the_model(self):
+        keep(measured.user_folder(), measurement(MAP_TILES[0], 1))
+        assert self.tile(rows=21) is None
+        assert self.tile(table="weights") is None
+        assert self.tile(itemsize=8) is None
+        modelled = convolution.modelled_tile("map", 21, 1000, 4)
+        assert convolution.choose_tile("map", 21, 1000, 4) == modelled
+
+    def test_a_shipped_file_is_found_after_the_users(self, device):
+        keep(device / "shipped", measurement(MAP_TILES[0], 1))
+        assert self.tile() == MAP_TILES[0]
+        keep(measured.user_folder(), measurement(MAP_TILES[1], 1))
+        measured._nearest.cache_clear()
+        measured._read.cache_clear()
+        assert self.tile() == MAP_TILES[1]
+
+    def test_another_devices_file_and_other_kernels_do_not_count(self, monkeypatch):
+        keep(measured.user_folder(), measurement(MAP_TILES[0], 1))
+        monkeypatch.setattr(measured, "device_name", lambda: "another")
+        assert self.tile() is None
+        monkeypatch.setattr(measured, "device_name", lambda: DEVICE)
+        monkeypatch.setattr(measured, "_sources", lambda: "changed")
+        assert self.tile() is None
+
+    @pytest.mark.parametrize("content", ["", "{}", '{"measurements": [{"table": 1}]}', "[1]"])
+    def test_a_broken_file_is_named_and_passed_over(self, content):
+        path = measured.user_folder() / measured.file_name(DEVICE)
+        path.parent.mkdir()
+        path.write_text(content)
+        with pytest.warns(UserWarning, match=r"tiles-Stand-in-9000-TM-\w+\.json cannot be read"):
+            assert self.tile() is None
+
+    def test_nothing_is_looked_up_while_launches_are_recorded(self):
+        keep(measured.user_folder(), measurement(MAP_TILES[0], 1))
+        with cuda_api.recorded():
+            assert self.tile() is None
+
+
+@pytest.mark.usefixtures("without_a_device")
+class TestMeasuring:
+    def test_the_calls_of_a_net(self):
+        """lenet28 has two convolutions and two 1 x 1 ones, in the patch net matrix products."""
+        calls = tune.calls_of("lenet28", 3, 2)
+        assert len(calls) == 2 * (4 + 3 + 4)
+        first = calls[0]
+        assert str(first).startswith("forward, 1 x 1 x 30 x 30, 20 x 1 x 5 x 5, 20, ")
+        assert first.choice == ("map", 20, 26 * 26, 4)
+        patch = [c for c in calls if c.arguments[0][0] == 2]
+        assert len(patch) == len(calls) // 2
+        assert {c.choice[0] for c in calls} == {"map", "weights", "matrix"}
+
+    def test_every_tile_of_the_table_is_measured(self):
+        call = tune.calls_of("lenet28", 3, 2)[0]
+        with cuda_api.recorded() as launches:
+
+            def seconds(run):
+                run()
+                return float(len(launches))
+
+            found = tune.measure(call, seconds)
+        assert [m["tile"] for m in found] == [asdict(tile) for tile in MAP_TILES]
+        # A tile's weights are packed, then multiplied
+        assert len(launches) == 2 * (tune.WARM_UPS + tune.REPEATS) * len(MAP_TILES)
+        times = [m["seconds"] for m in found]
+        assert times == sorted(times)
+        assert measured.fastest_tiles(found) == {("map", 20, 676): MAP_TILES[0]}
+
+    def test_a_run_keeps_what_the_convolutions_find(self, monkeypatch, capsys):
+        """The model's choice is the slowest here, by decree."""
+        choices = [call.choice for call in tune.calls_of("lenet28", 3, 2)]
+
+        def measure(call, seconds):
+            modelled = convolution.modelled_tile(*call.choice)
+            table, rows, columns, _ = call.choice
+            return [
+                measurement(t, 2 if t == modelled else 1, rows, columns, str(call), table)
+                for t in convolution.TILES[table]
+            ]
+
+        monkeypatch.setattr(tune, "measure", measure)
+        monkeypatch.setattr(cuda_api, "device_name", lambda: DEVICE)
+        assert tune.main(options()) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 22 + 1
+        assert all("fastest" in line and "model" in line for line in lines[:-1])
+        record = json.loads((measured.user_folder() / measured.file_name(DEVICE)).read_text())
+        assert record["gpu"] == DEVICE
+        assert {"commit", "command", "utc", "versions"} < record.keys()
+        for choice in choices:
+            assert convolution.choose_tile(*choice) != convolution.modelled_tile(*choice)
+        assert [path.name for path in measured.user_folder().iterdir()] == [
+            measured.file_name(DEVICE)
+        ]
+
+
+class TestRefusals:
+    def test_without_a_gpu(self, monkeypatch, capsys):
+        monkeypatch.setattr(cuda_api, "why_unavailable", lambda: "no CUDA device was found")
+        assert command_line.main(["tune"]) == 2
+        message = "experiments: error: backend 'cuda' cannot run here: no CUDA device was found\n"
+        assert capsys.readouterr().err == message
+        assert not measured.user_folder().exists()
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            ({"backend": "simulator"}, "the simulator's times say nothing of speed"),
+            ({"nets": ["resnet"]}, "--nets names resnet; expected some of lenet28"),
+            ({"pixels": 0}, "--pixels is 0; expected an int of at least 1"),
+            ({"batch": -1}, "--batch is -1; expected an int of at least 1"),
+        ],
+    )
+    def test_bad_options(self, capsys, changed, message):
+        assert tune.main(options(**changed)) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+def test_a_layer_on_a_device(monkeypatch):
+    tiles = dict.fromkeys(MAP_TILES[:2], 0.5)
+    monkeypatch.setitem(convolution.TILES, "map", tiles)
+    monkeypatch.setattr(tune, "REPEATS", 2)
+    get_backend("cuda")
+    shapes = tuple(map(tune.Shaped, ((1, 2, 6, 40), (3, 2, 2, 2), (3,))))
+    call = tune.Call("forward", shapes, (("dilation", 2),), ("map", 3, 4 * 38, 4))
+    found = tune.measure(call, tune.device_seconds)
+    assert [m["tile"] for m in found] == [asdict(tile) for tile in tiles]
+    assert all(m["seconds"] > 0 for m in found)
