@@ -8,6 +8,7 @@ import io
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import numpy as np
 from net.files import write_atomically
 
 TABLE, ARRAYS, RECORD = "measurements.csv", "arrays.npz", "record.json"
+GENERATED = (":!results", ":!docs/reproduction.md")
 PACKAGES = ("numba", "numba-cuda", "llvmlite", "numpy", "scikit-image", "matplotlib")
 
 
@@ -98,7 +100,7 @@ def machine(backend) -> dict:
     return {
         "utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD") or "unknown",
-        "dirty": bool(_git("status", "--porcelain", "--", ".", ":!results")),
+        "dirty": bool(_git("status", "--porcelain", "--", ".", *GENERATED)),
         "backend": backend.name,
         "cpu": _cpu(),
         "cores": os.cpu_count(),
@@ -109,6 +111,13 @@ def machine(backend) -> dict:
         "system": f"{platform.system()} {platform.machine()}",
         "command": " ".join(["python -m experiments", *sys.argv[1:]]),
     }
+
+
+def slug(record: dict) -> str:
+    """The folder name of a machine and its backend: ``"intel-xeon-processor-2-cores-cpu"``."""
+    name = record["gpu"] or f"{record['cpu']} {record['cores']} cores"
+    words = re.sub(r"\((r|tm)\)", " ", f"{name} {record['backend']}".lower())
+    return re.sub(r"[^a-z0-9]+", "-", words).strip("-")
 
 
 def _cpu() -> str:
