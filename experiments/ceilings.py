@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -21,11 +22,12 @@ SIDE, WORDS = 3072, 2**26
 TIMES = 7
 
 
-def ceilings(backend: str, threads: int) -> dict:
+def ceilings(backend: str, threads: int, quick: bool) -> dict:
     """``gflops`` and ``gbytes`` a second, and how they were measured.
 
     A flop is one multiplication or one addition; bytes are those read and those written. The best
-    of ``TIMES``. On ``cuda`` the product is PyTorch's, None without it.
+    of ``TIMES``. On ``cuda`` the product is PyTorch's, None without it. ``quick`` takes a sixteenth
+    of the memory.
 
     Raises:
         RuntimeError: the process failed.
@@ -33,60 +35,61 @@ def ceilings(backend: str, threads: int) -> dict:
     environment = {k: v for k, v in os.environ.items() if k not in FORCING}
     environment |= {"OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "experiments.ceilings", backend, str(threads)]
+    command += ["quick"] if quick else []
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"measuring the ceilings failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _on_host(threads) -> dict:
+def _on_host(threads, side, words) -> dict:
     import numpy as np
 
-    a, b = (np.random.default_rng(i).random((SIDE, SIDE), np.float32) for i in (0, 1))
+    a, b = (np.random.default_rng(i).random((side, side), np.float32) for i in (0, 1))
     c = np.empty_like(a)
-    source, target = np.ones(WORDS, np.float32), np.zeros(WORDS, np.float32)
-    parts = np.array_split(np.arange(WORDS), threads)
-    slices = [slice(part[0], part[-1] + 1) for part in parts]
+    source, target = np.ones(words, np.float32), np.zeros(words, np.float32)
+    ends = [words * i // threads for i in range(threads + 1)]
+    slices = [slice(*between) for between in pairwise(ends)]
     with ThreadPoolExecutor(threads) as pool:
 
         def copy():
             list(pool.map(lambda s: np.copyto(target[s], source[s]), slices))
 
         return {
-            "gflops": 2e-9 * SIDE**3 / _best(lambda: np.matmul(a, b, out=c)),
+            "gflops": 2e-9 * side**3 / _best(lambda: np.matmul(a, b, out=c)),
             "gbytes": 2e-9 * source.nbytes / _best(copy),
-            "method": f"{SIDE} x {SIDE} float32 product by NumPy's BLAS, copy of "
+            "method": f"{side} x {side} float32 product by NumPy's BLAS, copy of "
             f"{source.nbytes / 1e6:.0f} MB, {threads} threads, best of {TIMES}",
         }
 
 
-def _on_gpu() -> dict:
+def _on_gpu(side, words) -> dict:
     from experiments.torch_layers import why_unavailable
     from kernels import get_backend
 
     memory = get_backend("cuda").memory
-    source, target = memory.zeros(4 * WORDS, "float32"), memory.zeros(4 * WORDS, "float32")
+    source, target = memory.zeros(4 * words, "float32"), memory.zeros(4 * words, "float32")
 
     def copy():
         target.copy_to_device(source)
         memory.synchronize()
 
-    gbytes = 2e-9 * 16 * WORDS / _best(copy)
-    method = f"copy of {16 * WORDS / 1e6:.0f} MB on the device, best of {TIMES}"
+    gbytes = 2e-9 * 16 * words / _best(copy)
+    method = f"copy of {16 * words / 1e6:.0f} MB on the device, best of {TIMES}"
     reason = why_unavailable("cuda")
     if reason:
         return {"gflops": None, "gbytes": gbytes, "method": f"no product: {reason}; {method}"}
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = False
-    a, b = (torch.rand(4 * SIDE, 4 * SIDE, device="cuda") for _ in range(2))
+    a, b = (torch.rand(4 * side, 4 * side, device="cuda") for _ in range(2))
 
     def product():
         a @ b
         torch.cuda.synchronize()
 
-    gflops = 2e-9 * (4 * SIDE) ** 3 / _best(product)
-    method = f"{4 * SIDE} x {4 * SIDE} float32 product by PyTorch without TF32, {method}"
+    gflops = 2e-9 * (4 * side) ** 3 / _best(product)
+    method = f"{4 * side} x {4 * side} float32 product by PyTorch without TF32, {method}"
     return {"gflops": gflops, "gbytes": gbytes, "method": method}
 
 
@@ -101,5 +104,6 @@ def _best(call):
 
 
 if __name__ == "__main__":
-    place, count = sys.argv[1], int(sys.argv[2])
-    print(json.dumps(_on_gpu() if place == "cuda" else _on_host(count)))
+    place, count, *quick = sys.argv[1:]
+    sizes = (SIDE // 4, WORDS // 16) if quick else (SIDE, WORDS)
+    print(json.dumps(_on_gpu(*sizes) if place == "cuda" else _on_host(int(count), *sizes)))

@@ -245,12 +245,13 @@ def _sample(case, batch, rate, quick):
 
 def _peaks(name, sizes, batch, options):
     """Peak memory of a pass by (form, size); that of a batch of patches is the same for all."""
-    job = {"net": name, "backend": options.backend, "seed": options.seed, "gradients": True}
+    job = {"net": name, "backend": options.backend, "seed": options.seed}
     at = {"way": "patch by patch", "labelled": max(sizes), "batch": batch}
-    scanning = peak_memory(job | at)
+    scanning = peak_memory(job | at)["forward + backward"]
     peaks = {("scanning", size): scanning for size in sizes}
     for size in sizes:
-        peaks["dense", size] = peak_memory(job | {"way": "dense", "labelled": size})
+        dense = peak_memory(job | {"way": "dense", "labelled": size})
+        peaks["dense", size] = dense["forward + backward"]
     return peaks
 
 

@@ -130,6 +130,7 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
         axes.set_yscale("log")
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
     drawing.suptitle(f"Growth of the speedup: {record['gpu'] or record['cpu']}")
     handles = [*left.get_lines(), *right.get_lines()]
     drawing.legend(handles=handles, loc="outside right upper", fontsize=7)

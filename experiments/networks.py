@@ -113,7 +113,7 @@ def _layers(rows):
 
 
 def _megabytes(size):
-    return "" if size is None else f"{size / 1e6:.0f}"
+    return "" if size is None else f"{size / 1e6:.3g}"
 
 
 def caption(record: dict) -> str:

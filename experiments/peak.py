@@ -1,4 +1,4 @@
-"""Peak memory of one pass forward and backward, taken in a process of its own.
+"""Peak memory of a forward pass, and of one forward and backward, in a process of their own.
 
 On the host the operating system tells (VmHWM of /proc, reset before the pass, less what the process
 held before it); on a GPU the allocators do: the largest sum of live arrays, or PyTorch's own count.
@@ -6,6 +6,8 @@ held before it); on a GPU the allocators do: the largest sum of live arrays, or 
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import json
 import subprocess
@@ -16,17 +18,19 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
+PASSES = ("forward", "forward + backward")
 
 
 def peak_memory(job: dict) -> dict:
-    """``peak_bytes`` and ``peak_method`` of one pass, without what net and image take at rest.
+    """``peak_bytes`` and ``peak_method`` by pass, without what net and image take at rest.
 
     Args:
         job: ``net`` (see ``nets.prepared``), ``way`` (of ``ways``), ``labelled`` rows and columns,
-            ``backend``, ``seed``, ``batch`` (patches at once, for scanning), ``gradients`` (bool).
+            ``backend``, ``seed``, ``batch`` (patches at once, for scanning).
 
     Returns:
-        ``peak_bytes`` is None where the system does not tell; ``peak_method`` then says why.
+        for each of ``PASSES`` a dict; ``peak_bytes`` is None where the system does not tell, and
+        ``peak_method`` then says why.
 
     Raises:
         RuntimeError: the process failed.
@@ -54,24 +58,38 @@ def _measured(job) -> dict:
             return image, error, ways.Sample(net, pixels, job["batch"])
         return image, error, ways.way(job["way"], net)
 
-    def once(image, error, way):
-        way.gradients(image, error) if job["gradients"] else way.forward(image)
-
     whole = case(size)
-    once(*(whole if job["way"] == ways.SCANNING else case(2)))  # code and workspaces come first
+    image, error, way = whole if job["way"] == ways.SCANNING else case(2)
+    way.gradients(image, error)  # code and workspaces come first
+    image, error, way = whole
+    calls = {"forward": lambda: way.forward(image)}
+    calls["forward + backward"] = lambda: way.gradients(image, error)
     meter = _meter(job["backend"], job["way"] in ways.TORCH)
-    if meter is None:
-        return {"peak_bytes": None, "peak_method": "not measured: /proc has no VmHWM to reset"}
-    gc.collect()
-    meter.start()
-    once(*whole)
-    return {"peak_bytes": meter.peak(), "peak_method": meter.method}
+    peaks = {}
+    for name in PASSES:
+        gc.collect()
+        meter.start()
+        calls[name]()
+        peaks[name] = {"peak_bytes": meter.peak(), "peak_method": meter.method}
+    return peaks
 
 
 def _meter(backend, torch):
     if backend == "cuda":
         return _TorchAllocator() if torch else _Allocator()
-    return _HighWater() if _HighWater.works() else None
+    return _HighWater() if _HighWater.works() else _Unknown()
+
+
+class _Unknown:
+    """No Linux: nobody tells."""
+
+    method = "not measured: /proc has no VmHWM to reset"
+
+    def start(self):
+        pass
+
+    def peak(self):
+        return None
 
 
 class _HighWater:
@@ -89,6 +107,8 @@ class _HighWater:
             return False
 
     def start(self):
+        with contextlib.suppress(AttributeError):  # a C library that keeps nothing back
+            ctypes.CDLL(None).malloc_trim(0)
         self.reset.write_text("5")
         self.before = self._read("VmRSS")
 
@@ -105,15 +125,18 @@ class _Allocator:
 
     method = "largest sum of live arrays that the pass allocated on the GPU"
 
-    def start(self):
+    def __init__(self):
         from kernels.memory import cuda as memory
 
-        self.now = self.most = 0
+        self.now = 0
         for name in ("empty", "to_device"):
             setattr(memory, name, self._counted(getattr(memory, name)))
 
+    def start(self):
+        self.before = self.most = self.now
+
     def peak(self):
-        return self.most
+        return self.most - self.before
 
     def _counted(self, allocate):
         def counted(*arguments):

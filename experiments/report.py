@@ -35,7 +35,7 @@ class Machine:
     def name(self) -> str:
         """As a heading shows it."""
         record = next(iter(self.records.values()))
-        device = record["gpu"] or f"{record['cpu']}, {record['threads']} threads"
+        device = record["gpu"] or f"{record['cpu']}, {_threads(record)}"
         return f"{device}, backend {record['backend']}"
 
 
@@ -165,13 +165,17 @@ def pack(out: Path) -> Path:
 _UNDATED = {"png": {"Software": None}, "svg": {"Date": None}}
 
 
+def _threads(record):
+    return f"{record['threads']} thread{'s' if record['threads'] > 1 else ''}"
+
+
 def _provenance(record):
     gpu = f", GPU {record['gpu']}" if record["gpu"] else ""
     state = " with uncommitted changes" if record["dirty"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     commits = ", ".join(commit[:12] for commit in record["commit"].split(", "))
     return (
-        f"Backend **{record['backend']}**; {record['cpu']}, {record['threads']} threads{gpu}; "
+        f"Backend **{record['backend']}**; {record['cpu']}, {_threads(record)}{gpu}; "
         f"{record['utc']}; commit {commits}{state}; Python {record['python']}, "
         f"{versions}; `{record['command']}`."
     )

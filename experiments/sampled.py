@@ -59,8 +59,8 @@ def _measured(name, size, numbers, options):
     if most > timed[-1] and len(timed) < len(numbers):
         timed.append(most)
     order = case.pixels(numbers[-1])
-    job = {"net": name, "backend": options.backend, "seed": options.seed, "gradients": True}
-    whole = peak_memory(job | {"way": ways.DENSE, "labelled": size})
+    job = {"net": name, "backend": options.backend, "seed": options.seed}
+    whole = peak_memory(job | {"way": ways.DENSE, "labelled": size})[KINDS[1]]
     rows, peaks = [], {}
     for number in timed:
         batch, pixels = min(best, number), order[:number]
@@ -74,7 +74,7 @@ def _measured(name, size, numbers, options):
         rounds = interleaved(jobs, 2.0 if options.quick else 60.0)
         if batch not in peaks:
             at = {"way": ways.SCANNING, "labelled": size, "batch": batch}
-            peaks[batch] = peak_memory(job | at)
+            peaks[batch] = peak_memory(job | at)[KINDS[1]]
         common = {"net": name, "labelled": size, "sample": number, "batch": batch}
         stands_for = [number] if number in numbers else []
         if number == timed[-1]:
@@ -140,7 +140,7 @@ def table(rows: list[dict]) -> str:
         forms = [[times[net, pixels, f, kind] for f in ("scanning", "dense")] for kind in KINDS]
         cells = [f"{1e3 * r['seconds']:.4g}{mark(r)}" for pair in forms for r in pair]
         peaks = [r["peak_bytes"] for r in forms[0]]
-        cells += ["" if peak is None else f"{peak / 1e6:.0f}" for peak in peaks]
+        cells += ["" if peak is None else f"{peak / 1e6:.3g}" for peak in peaks]
         scanning = forms[0][0]
         cells += [str(scanning["sample"] if scanning["extrapolated"] else ""), scanning["batch"]]
         lines.append(f"| {net} | {pixels} | {' | '.join(map(str, cells))} |")

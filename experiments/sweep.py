@@ -64,7 +64,9 @@ def swept(name: str, measure, options) -> list[dict]:
 
     ops = get_backend(options.backend)
     threads = numba.get_num_threads()
-    highest = options.kept.measured({"ceilings": threads}, lambda: ceilings(ops.name, threads))
+    highest = options.kept.measured(
+        {"ceilings": threads}, lambda: ceilings(ops.name, threads, options.quick)
+    )
     longest, rows = (2.0 if options.quick else LONGEST), []
     with tqdm(points(options.quick), desc=name, unit="point") as progress:
         for axis, point in progress:
