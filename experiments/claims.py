@@ -17,7 +17,7 @@ SUPPORTED, PARTLY, NOT, MISSING = "supported", "partly", "not", "not measured"
 STEADY = 1.25
 """Largest ratio of a time to the fastest that still counts as constant on a shared machine."""
 EFFICIENT = 0.5
-"""Least share of the fastest that still counts as as fast."""
+"""Least share, of bytes moved or of a speed, that counts as continuous or efficient."""
 
 
 @dataclass(frozen=True)
@@ -153,22 +153,48 @@ def _constant(rows) -> Judged:
     return Judged(result, _verdict(len(steady), len(nets)))
 
 
-def _everywhere(rows) -> Judged:
-    """The cost of d > 1, as speed relative to d = 1: what continuous memory access is for."""
-    speeds = {}
+def _continuous(rows) -> Judged:
+    """Bytes asked for over bytes moved, kernel by kernel, for feature maps in the dense form."""
+    sums = {}
+    for row in rows:
+        if row["is_map"]:
+            own = sums.setdefault((row["form"], row["layer"], row["kernel"], row["access"]), [0, 0])
+            for i, count in enumerate(("asked", "moved")):
+                own[i] += row[count] / row["share"]  # as if all blocks had been counted
+    used = {
+        form: [asked / moved for (own, *_), (asked, moved) in sums.items() if own == form]
+        for form in ("dense", "patch")
+    }
+    good = sum(share >= EFFICIENT for share in used["dense"])
+    result = (
+        f"counted: {good} of {len(used['dense'])} accesses of the dense form use at least "
+        f"{100 * EFFICIENT:.0f}% of the bytes that they move; they use "
+        f"{100 * min(used['dense']):.0f}% to {100 * max(used['dense']):.0f}%, those of the strided "
+        f"patch net {100 * min(used['patch']):.0f}% to {100 * max(used['patch']):.0f}%"
+    )
+    return Judged(result, _verdict(good, len(used["dense"])))
+
+
+def _efficient(rows) -> Judged:
+    """Share of the ceiling at the base point, and speed at the worst d over that at d = 1."""
+    shares, speeds = {}, {}
     for row in rows:
         if row["axis"] == "d":
-            seconds = row["device_seconds"] or row["seconds"]
-            speeds.setdefault(row["operation"], {})[row["d"]] = row["work"] / seconds
-    shares = {
-        operation: min(own[d] / own[min(own)] for d in own) for operation, own in speeds.items()
-    }
-    good = [share for share in shares.values() if share >= EFFICIENT]
-    parts = [f"{operation} {100 * share:.0f}%" for operation, share in shares.items()]
-    return Judged(
-        f"speed at the worst d over that at d = 1: {', '.join(parts)}",
-        _verdict(len(good), len(shares)),
-    )
+            rate = row["work"] / (row["device_seconds"] or row["seconds"])
+            speeds.setdefault(row["operation"], {})[row["d"]] = rate
+            if row["gflops"]:
+                shares.setdefault(row["operation"], []).append(1e-9 * rate / row["gflops"])
+    flat = {name: min(own.values()) / own[min(own)] for name, own in speeds.items()}
+    parts = [
+        f"{name}: {100 * flat[name]:.0f}% of its speed at d = 1"
+        + (f", {100 * min(shares[name]):.0f}% of the ceiling" if name in shares else "")
+        for name in flat
+    ]
+    result = f"at the worst d, {'; '.join(parts)}"
+    if rows[0]["device_seconds"] is None:
+        return Judged(f"no GPU here; on the host, {result}", MISSING)
+    worst = [min(flat[name], *shares.get(name, [1])) for name in flat]
+    return Judged(result, _verdict(sum(share >= EFFICIENT for share in worst), len(worst)))
 
 
 CLAIMS = (
@@ -227,11 +253,19 @@ CLAIMS = (
     Claim(
         "Convolution and pooling operations with such kernels are able to continuously access "
         "memory",
-        "Speed of the sparse convolution over the distance d of its entries, which would fall if "
-        "memory were accessed in strides. Supported: no operation falls below half of its speed "
-        "at d = 1. An indirect test; the counted accesses are a table of their own.",
+        "Sectors of memory that each request of the CUDA kernels touches, counted without a "
+        "device, in the dense form and in the strided patch net. Supported: every kernel uses at "
+        f"least {100 * EFFICIENT:.0f}% of the bytes of the feature maps that it moves.",
+        "memory",
+        _continuous,
+    ),
+    Claim(
+        "and can run efficiently on GPUs",
+        "Speed of the sparse convolution and its gradients on a GPU over the distance d of their "
+        "entries, and as a share of the GPU's own matrix product. Supported: none falls below "
+        f"{100 * EFFICIENT:.0f}% of either at any d.",
         "convolution",
-        _everywhere,
+        _efficient,
     ),
 )
 

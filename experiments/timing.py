@@ -13,7 +13,7 @@ from kernels import Backend
 ROUNDS = 5
 """Rounds at least, unless they take longer than ``LONGEST``."""
 LONGEST = 60.0
-"""Seconds after which no further round begins."""
+"""Seconds for all rounds of one job; no round begins that would not end within them."""
 ENOUGH, MOST = 0.5, 30
 """Rounds go on until this many seconds are over, but not beyond this many rounds."""
 
@@ -89,5 +89,5 @@ def mark(row: dict) -> str:
 
 MARKS = (
     "`*`: extrapolated from a timed sample of pixels to all of them. `†`: fewer than 5 repeats "
-    "fitted into 60 s."
+    "fitted into a minute."
 )

@@ -87,6 +87,35 @@ def test_constant_cost(slowest, verdict):
     assert claim("constant with respect").judged({"sampled": rows}).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("asked", "verdict"), [((90, 60), SUPPORTED), ((90, 40), PARTLY), ((40, 30), NOT)]
+)
+def test_continuous_access(asked, verdict):
+    rows = [
+        {"form": form, "layer": "conv1", "kernel": kernel, "access": "read", "is_map": True}
+        | {"asked": bytes_asked if form == "dense" else 20, "moved": 100, "share": 0.5}
+        for kernel, bytes_asked in zip("ab", asked)
+        for form in ("dense", "patch")
+    ]
+    rows.append(rows[0] | {"is_map": False, "kernel": "weights", "asked": 1})
+    judged = claim("continuously access memory").judged({"memory": rows})
+    assert judged.verdict == verdict
+    assert "patch net 20% to 20%" in judged.result
+
+
+@pytest.mark.parametrize(
+    ("speed", "device", "verdict"),
+    [(0.9, True, SUPPORTED), (0.4, True, NOT), (0.9, False, MISSING)],
+)
+def test_efficiency_needs_a_gpu(speed, device, verdict):
+    rows = [
+        {"axis": "d", "d": d, "operation": "forward", "work": 1e9 * s, "gflops": 1.0}
+        | {"seconds": 1.0, "device_seconds": 1.0 if device else None}
+        for d, s in ((1, 1.0), (16, speed))
+    ]
+    assert claim("efficiently on GPUs").judged({"convolution": rows}).verdict == verdict
+
+
 def test_what_was_not_run_has_no_verdict():
     for each in CLAIMS:
         assert each.judged({}).verdict == MISSING
