@@ -21,6 +21,7 @@ from net.zoo import ZOO
 TIMED = True
 SIZE, QUICK_SIZE, SMALL = 128, 16, 32
 """Labelled rows and columns; ``SMALL`` for zero-filled kernels, where a pass takes minutes."""
+QUICK_NETS = ("lenet28", "strided67")
 OTHERS = (ways.FRAGMENTS, *ways.TORCH, ways.ZERO_FILLED)
 CHECKED = 48
 LIMITS = {"scores": 1e-5, "gradients": 1e-2}
@@ -39,7 +40,8 @@ def run(options) -> tuple[list[dict], dict]:
         NotEqual: a way gives other results on the arrays that are timed.
     """
     whole = QUICK_SIZE if options.quick else SIZE
-    jobs = [(name, other) for name in options.nets or ZOO for other in OTHERS]
+    nets = options.nets or (QUICK_NETS if options.quick else ZOO)
+    jobs = [(name, other) for name in nets for other in OTHERS]
     rows = []
     with tqdm(jobs, desc="methods", unit="way") as progress:
         for name, other in progress:

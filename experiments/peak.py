@@ -50,25 +50,24 @@ def _measured(job) -> dict:
     net = prepared(job["net"], seed=job["seed"], backend=job["backend"])
     size = job["labelled"]
 
-    def case(labelled):
+    def case(labelled, batch):
         image = astronaut(net.channels, tuple(labelled + p - 1 for p in net.patch), net.dtype)
         error = np.zeros((net.output.channels, labelled, labelled), net.dtype)
-        if job["way"] == ways.SCANNING:
-            pixels = np.stack(np.unravel_index(np.arange(job["batch"]), (labelled, labelled)), 1)
-            return image, error, ways.Sample(net, pixels, job["batch"])
-        return image, error, ways.way(job["way"], net)
+        if job["way"] != ways.SCANNING:
+            return image, error, ways.way(job["way"], net)
+        pixels = np.stack(np.unravel_index(np.arange(batch), (labelled, labelled)), axis=1)
+        return image, error, ways.Sample(net, pixels, batch)
 
-    whole = case(size)
-    image, error, way = whole if job["way"] == ways.SCANNING else case(2)
-    way.gradients(image, error)  # code and workspaces come first
-    image, error, way = whole
+    image, error, way = case(2, 2)
+    way.gradients(image, error)  # code and small workspaces come first
+    image, error, way = case(size, job.get("batch"))
     calls = {"forward": lambda: way.forward(image)}
     calls["forward + backward"] = lambda: way.gradients(image, error)
-    meter = _meter(job["backend"], job["way"] in ways.TORCH)
-    peaks = {}
+    meter, peaks = _meter(job["backend"], job["way"] in ways.TORCH), {}
+    gc.collect()
+    meter.start()
     for name in PASSES:
-        gc.collect()
-        meter.start()
+        meter.reset()
         calls[name]()
         peaks[name] = {"peak_bytes": meter.peak(), "peak_method": meter.method}
     return peaks
@@ -88,20 +87,26 @@ class _Unknown:
     def start(self):
         pass
 
+    def reset(self):
+        pass
+
     def peak(self):
         return None
 
 
 class _HighWater:
-    """Linux: the largest resident set since the start, less the resident set at the start."""
+    """Linux: the largest resident set since ``reset``, less the resident set at ``start``.
 
-    method = "VmHWM of a process of its own, less VmRSS before the pass"
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    What an allocator keeps of an earlier pass is part of the next one, which takes it first.
+    """
+
+    method = "VmHWM of a process of its own, less its VmRSS before the first pass"
+    status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
     @classmethod
     def works(cls):
         try:
-            cls.reset.write_text("5")
+            cls.clear.write_text("5")
             return "VmHWM" in cls.status.read_text()
         except OSError:
             return False
@@ -109,8 +114,10 @@ class _HighWater:
     def start(self):
         with contextlib.suppress(AttributeError):  # a C library that keeps nothing back
             ctypes.CDLL(None).malloc_trim(0)
-        self.reset.write_text("5")
         self.before = self._read("VmRSS")
+
+    def reset(self):
+        self.clear.write_text("5")
 
     def peak(self):
         return self._read("VmHWM") - self.before
@@ -128,12 +135,15 @@ class _Allocator:
     def __init__(self):
         from kernels.memory import cuda as memory
 
-        self.now = 0
+        self.now = self.most = 0
         for name in ("empty", "to_device"):
             setattr(memory, name, self._counted(getattr(memory, name)))
 
     def start(self):
-        self.before = self.most = self.now
+        self.before = self.now
+
+    def reset(self):
+        self.most = self.now
 
     def peak(self):
         return self.most - self.before
@@ -142,6 +152,7 @@ class _Allocator:
         def counted(*arguments):
             array = allocate(*arguments)
             self._add(array.nbytes)
+            # Views share the memory, and keep it when the array that was handed out is gone
             weakref.finalize(array.gpu_data, self._add, -array.nbytes)
             return array
 
@@ -160,8 +171,10 @@ class _TorchAllocator:
     def start(self):
         import torch
 
-        torch.cuda.reset_peak_memory_stats()
         self.torch, self.before = torch, torch.cuda.memory_allocated()
+
+    def reset(self):
+        self.torch.cuda.reset_peak_memory_stats()
 
     def peak(self):
         return self.torch.cuda.max_memory_allocated() - self.before
