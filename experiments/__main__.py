@@ -41,9 +41,18 @@ def main(arguments: list[str] | None = None) -> int:
     if problem:
         print(f"experiments: error: {problem}", file=sys.stderr)
         return 2
+    from experiments.kept import code_digest
+    from experiments.timing import NotEqual
+
+    options.code = {name: code_digest(name) for name in chosen}  # as it is loaded now
+    wrong = False
     try:
         for name in chosen:
-            _run(name, options)
+            try:
+                _run(name, options)
+            except NotEqual as error:
+                print(f"experiments: error: {name} is not stored: {error}", file=sys.stderr)
+                wrong = True
     except KeyboardInterrupt:
         print(
             "experiments: interrupted; finished measurements are kept, and the same command goes "
@@ -51,7 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
-    return _report(options)
+    status = _report(options)
+    return 1 if wrong else status
 
 
 def _run(name, options):
@@ -64,7 +74,7 @@ def _run(name, options):
     folder = options.out / results.slug(record) / name
     same = ("backend", "cpu", "gpu", "threads", "python", "versions")
     shared = {key: record[key] for key in same}
-    shared |= {"experiment": name, "code": kept.code_digest(name)}
+    shared |= {"experiment": name, "code": options.code[name]}
     shared |= {"seed": options.seed, "quick": options.quick}
     made = {key: record[key] for key in ("utc", "commit", "dirty")}
     options.kept = kept.Kept(folder / KEPT, shared, made, fresh=options.fresh)

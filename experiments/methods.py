@@ -24,10 +24,10 @@ SIZE, QUICK_SIZE, SMALL = 128, 16, 32
 QUICK_NETS = ("lenet28", "strided67")
 OTHERS = (ways.FRAGMENTS, *ways.TORCH, ways.ZERO_FILLED)
 CHECKED = 48
-LIMITS = {"scores": 1e-5, "gradients": 1e-2}
-"""float32: largest relative differences. Where two cells of a window, or 0 and a ReLU's input,
-tie within rounding, two ways may send an error elsewhere: so the gradients' limit is wide, and
-``EXACT`` bounds them in float64."""
+LIMITS = {"scores": 1e-4, "gradients": 5e-2}
+"""float32: largest relative differences of PyTorch's results. Where two cells of a window, or a
+ReLU's input and 0, tie within rounding, two ways may send an error elsewhere: so the gradients'
+limit is wide, and ``EXACT`` bounds them in float64. Our own operators give the same bits."""
 EXACT, EXACT_SIZE = 1e-9, 6
 """Largest relative difference in float64, on an image of so many labelled rows and columns."""
 COLORS = ("#0072b2", "#009e73", "#e69f00", "#d55e00", "#cc79a7")
@@ -124,6 +124,8 @@ def _check_equal(case, runs, other):
     for what, limit in (limits | {"float64_difference": EXACT}).items():
         if not found[what] <= limit:
             raise NotEqual(f"{other}: {what} is {found[what]:.1e}; expected at most {limit:.0e}")
+    if other not in ways.TORCH and found["scores_equal_bits"] < 1:
+        raise NotEqual(f"{other}: scores are not the same bits as patch by patch")
     return found
 
 

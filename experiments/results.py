@@ -22,7 +22,7 @@ from net.files import write_atomically
 
 TABLE, ARRAYS, RECORD = "measurements.csv", "arrays.npz", "record.json"
 GENERATED = (":!results", ":!docs/reproduction.md")
-PACKAGES = ("numba", "numba-cuda", "llvmlite", "numpy", "scikit-image", "matplotlib")
+PACKAGES = ("numba", "numba-cuda", "llvmlite", "numpy", "scikit-image", "matplotlib", "torch")
 
 
 class BadResults(ValueError):
@@ -107,7 +107,7 @@ def machine(backend) -> dict:
         "threads": numba.get_num_threads(),
         "gpu": _gpu(backend),
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": {name: metadata.version(name) for name in PACKAGES if _installed(name)},
         "system": f"{platform.system()} {platform.machine()}",
         "command": " ".join(["python -m experiments", *sys.argv[1:]]),
     }
@@ -135,6 +135,13 @@ def _gpu(backend) -> str | None:
     from kernels.cuda_api import device_name
 
     return device_name()
+
+
+def _installed(name):
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def _git(*arguments) -> str | None:

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments import convolution, methods, peak, pooling, sampled, timing, ways
+from experiments import convolution, equality, methods, peak, pooling, sampled, timing, ways
+from experiments.__main__ import main
 from experiments.ceilings import ceilings
 from experiments.compare import Case, compared
 from experiments.kept import Kept
@@ -129,6 +130,18 @@ def test_a_net_whose_forms_disagree_is_not_timed(gradients, monkeypatch):
     monkeypatch.setattr(pool, name, wrong)
     with pytest.raises(NotEqual):
         compared("lenet28", (16,), OPTIONS, memory=False)
+
+
+@pytest.mark.cpu
+def test_an_experiment_that_finds_wrong_results_stores_nothing(tmp_path, monkeypatch, capsys):
+    def run(options):
+        options.kept.measured({"net": "right"}, lambda: [])
+        raise NotEqual("scores differ")
+
+    monkeypatch.setattr(equality, "run", run)
+    assert main(["equality", "--quick", "--backend", "cpu", "--out", str(tmp_path)]) == 1
+    assert "equality is not stored: scores differ" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("record.json"))
 
 
 @pytest.mark.cpu
