@@ -33,7 +33,7 @@ class Claim:
     """A claim.
 
     Attributes:
-        text: as the abstract (arXiv:1412.4526) has it.
+        text: as the abstract (arXiv:1412.4526) has it; in brackets, the part that is tested.
         tested: how it is tested here.
         experiment: whose rows decide.
         judge: (rows) -> Judged.
@@ -64,7 +64,7 @@ def _same(rows) -> Judged:
     good = [row for row in rows if _is_same(row)]
     nets = len({row["net"] for row in rows})
     result = (
-        f"{nets} nets. float64: scores differ by at most {scores:.0e}, "
+        f"{nets} nets. float64: scores differ by at most {scores:.1g}, "
         f"gradients by {gradients:.0e}; float32: {100 * bits:g}% of the scores are the same bits, "
         f"gradients differ by at most {rounding:.0e} (relative)"
     )
@@ -215,7 +215,8 @@ CLAIMS = (
         _redundancy,
     ),
     Claim(
-        "speed up commonly used patch-by-patch scanning over 1500 times in forward propagation",
+        "speed up commonly used patch-by-patch scanning over 1500 times in both forward and "
+        "backward propagation (forward)",
         "Every net of the zoo, both forms through the same operators, scanning with the batch size "
         "that suits it best; each net's best figure, with the ratio that arithmetic alone gives. "
         "Supported: over 1500 on every net; partly: on some.",
@@ -223,20 +224,21 @@ CLAIMS = (
         _faster("forward"),
     ),
     Claim(
-        "speed up commonly used patch-by-patch scanning over 1500 times in backward propagation",
+        "speed up commonly used patch-by-patch scanning over 1500 times in both forward and "
+        "backward propagation (backward)",
         "As for forward propagation.",
         "networks",
         _faster("backward"),
     ),
     Claim(
-        "The speedup increases with the sizes of images",
+        "The speedup increases with the sizes of images and patches (images)",
         "Nets of one family on images of 64 to 1024 pixels square. Supported: the speedup rises "
         "with every step; partly: with some.",
         "growth",
         _grows(growth.by_image, "image"),
     ),
     Claim(
-        "The speedup increases with the sizes of patches",
+        "The speedup increases with the sizes of images and patches (patches)",
         "Nets for patches of 16 to 160 pixels made by one rule, on one image size. Supported: the "
         "speedup rises with every step; partly: with some.",
         "growth",

@@ -145,7 +145,10 @@ def reproduction_text(stored: list[Machine]) -> str:
             links = ""
             if claim.experiment in machine.records:
                 path = f"../results/{machine.folder.name}/{claim.experiment}/table.md"
-                links = f"[{claim.experiment}]({path})"
+                quick = machine.records[claim.experiment]["quick"]
+                links = f"[{claim.experiment}]({path})" + (
+                    " (--quick: tiny sizes)" if quick else ""
+                )
             lines.append(f"| {machine.name} | {judged.result} | {judged.verdict} | {links} |")
     return "\n".join([*lines, "", claims.HOW_TO_RUN, ""])
 

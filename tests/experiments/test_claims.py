@@ -53,7 +53,7 @@ def compared(net, patch, labelled, speedup):
 def test_over_1500_names_every_net(speedups, verdict):
     rows = [row for net, s in zip("ab", speedups) for row in compared(net, 9, 128, s)]
     for direction in ("forward", "backward"):
-        judged = claim(f"1500 times in {direction}").judged({"networks": rows})
+        judged = claim(f"propagation ({direction})").judged({"networks": rows})
         assert judged.verdict == verdict
         assert all(f"{net} {s:.3g} at 128" in judged.result for net, s in zip("ab", speedups))
 
@@ -64,9 +64,9 @@ def test_over_1500_names_every_net(speedups, verdict):
 )
 def test_growth(speedups, verdict):
     images = [row for n, s in zip((64, 128, 256), speedups) for row in compared("a", 16, n, s)]
-    assert claim("sizes of images").judged({"growth": images}).verdict == verdict
+    assert claim("(images)").judged({"growth": images}).verdict == verdict
     patches = [row for p, s in zip((16, 32, 64), speedups) for row in compared(f"f{p}", p, 256, s)]
-    assert claim("sizes of patches").judged({"growth": patches}).verdict == verdict
+    assert claim("(patches)").judged({"growth": patches}).verdict == verdict
 
 
 def test_growth_finds_both_series_in_one_set_of_rows():
