@@ -33,6 +33,8 @@ COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#00
 def run(options) -> tuple[list[dict], dict]:
     """One row for each net, number of pixels, form and kind; no arrays.
 
+    ``of_round``: a dense pass's time over the mean of all numbers of pixels in the same round.
+
     Raises:
         NotEqual: the forms disagree on the arrays that are timed.
     """
@@ -59,34 +61,40 @@ def _measured(name, size, numbers, options):
     if most > timed[-1] and len(timed) < len(numbers):
         timed.append(most)
     order = case.pixels(numbers[-1])
-    job = {"net": name, "backend": options.backend, "seed": options.seed}
-    whole = peak_memory(job | {"way": ways.DENSE, "labelled": size})[KINDS[1]]
-    rows, peaks = [], {}
-    for number in timed:
-        batch, pixels = min(best, number), order[:number]
-        mask, scan = case.mask(pixels), Scan(net, batch=batch)
-        jobs = {
-            "dense": lambda mask=mask: dense_pass(Dense(net), case.image, case.error, mask),
-            "scanning": lambda scan=scan, pixels=pixels: scan_pass(
-                scan, case.image, case.error, pixels
-            ),
-        }
-        rounds = interleaved(jobs, 2.0 if options.quick else 60.0)
-        if batch not in peaks:
-            at = {"way": ways.SCANNING, "labelled": size, "batch": batch}
-            peaks[batch] = peak_memory(job | at)[KINDS[1]]
-        common = {"net": name, "labelled": size, "sample": number, "batch": batch}
-        stands_for = [number] if number in numbers else []
-        if number == timed[-1]:
-            stands_for += [n for n in numbers if n > number]
-        for n in stands_for:
-            for form, peak in (("scanning", peaks[batch]), ("dense", whole)):
-                scale = n / number if form == "scanning" else 1
-                for kind in KINDS:
-                    row = common | {"pixels": n, "form": form, "kind": kind}
-                    row["extrapolated"] = scale != 1
-                    times = [_time(taken, kind) for taken in rounds[form]]
-                    rows.append(row | spread_of_times(times, scale) | peak)
+    batches = {number: min(best, number) for number in timed}
+    jobs = {}
+    for number in numbers:
+        mask = case.mask(order[:number])
+        jobs["dense", number] = lambda mask=mask: dense_pass(
+            Dense(net), case.image, case.error, mask
+        )
+    for number, batch in batches.items():
+        pixels, scan = order[:number], Scan(net, batch=batch)
+        jobs["scanning", number] = lambda scan=scan, pixels=pixels: scan_pass(
+            scan, case.image, case.error, pixels
+        )
+    rounds = interleaved(jobs, 5.0 if options.quick else 60.0 * len(jobs))
+    job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
+    whole = peak_memory(job | {"way": ways.DENSE})[KINDS[1]]
+    peaks = {
+        batch: peak_memory(job | {"way": ways.SCANNING, "batch": batch})[KINDS[1]]
+        for batch in dict.fromkeys(batches.values())
+    }
+    rows = []
+    for number in numbers:
+        sample = number if number in timed else timed[-1]
+        common = {"net": name, "labelled": size, "pixels": number}
+        scanned = {"form": "scanning", "sample": sample, "batch": batches[sample]}
+        scanned |= {"extrapolated": sample != number} | peaks[batches[sample]]
+        masked = {"form": "dense", "sample": number, "batch": 1, "extrapolated": False} | whole
+        for kind in KINDS:
+            scan_times = [_time(taken, kind) for taken in rounds["scanning", sample]]
+            times = spread_of_times(scan_times, number / sample)
+            rows.append(common | scanned | {"kind": kind} | times | {"of_round": None})
+            every = np.array([[_time(t, kind)[0] for t in rounds["dense", n]] for n in numbers])
+            of_round = np.median(every[numbers.index(number)] / every.mean(axis=0))
+            times = spread_of_times([_time(taken, kind) for taken in rounds["dense", number]])
+            rows.append(common | masked | {"kind": kind} | times | {"of_round": of_round})
     return rows
 
 
@@ -115,10 +123,10 @@ def crossing(rows: list[dict], net: str, kind: str) -> tuple[float, bool]:
 
 
 def steadiness(rows: list[dict], net: str) -> float:
-    """Largest over smallest median time of the dense backward pass, over all numbers of pixels."""
+    """Slowest over fastest number of pixels: dense backward times relative to their round's."""
     own = [r for r in rows if r["net"] == net and (r["form"], r["kind"]) == ("dense", "backward")]
-    seconds = {r["sample"]: r["seconds"] for r in own}.values()
-    return max(seconds) / min(seconds)
+    shares = [row["of_round"] for row in own]
+    return max(shares) / min(shares)
 
 
 def table(rows: list[dict]) -> str:

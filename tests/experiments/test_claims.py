@@ -79,7 +79,7 @@ def test_growth_finds_both_series_in_one_set_of_rows():
 def test_constant_cost(slowest, verdict):
     rows = [
         {"net": "n", "form": form, "kind": kind, "pixels": n, "sample": n, "seconds": s}
-        | {"extrapolated": False}
+        | {"extrapolated": False, "of_round": s}
         for n, s in ((1, 1.0), (9, slowest))
         for form in ("scanning", "dense")
         for kind in ("backward", "forward + backward")
