@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: help reproduce test lint clean
 
 help:
-	@echo "make reproduce   run the experiments, write results/ (under 10 minutes on 2 cores)"
+	@echo "make reproduce   run the experiments, write results/ (under 90 minutes on 2 cores)"
 	@echo "make test        run every test tier that this machine can run"
 	@echo "make lint        ruff: lint and format"
 	@echo "make clean       remove .venv, caches and compiled code"
@@ -32,5 +32,5 @@ lint: .venv/installed-test
 	touch $@ .venv/installed
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis results-quick *.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis results-quick* *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

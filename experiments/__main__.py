@@ -13,19 +13,25 @@ from experiments import tune
 
 EXPERIMENTS = {
     "equality": "largest difference between dense and patch-by-patch results of every net",
-    "networks": "milliseconds and speedup of every layer, dense against patch-by-patch",
-    "sampled": "time of learning from n sampled pixels, dense against patch-by-patch",
+    "networks": "time, speedup and memory of every net and layer, dense against patch-by-patch",
+    "convolution": "the sparse convolution over image, kernel, d and channels, in GFLOP/s",
+    "pooling": "the sparse max pooling over image, kernel, d and channels, in GB/s",
+    "growth": "speedup against the size of the image and of the patch",
+    "sampled": "time and memory of learning from n sampled pixels, and where the ways cross",
     "segmentation": "a net trained on sampled pixels tells three textures apart",
+    "methods": "against fragments, PyTorch's dilated layers and zero-filled kernels",
 }
 BACKENDS = ("auto", "cuda", "simulator", "cpu")
 FULL_OUT, QUICK_OUT = Path("results"), Path("results-quick")
+KEPT = "kept"
+"""Folder of an experiment's finished measurements."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit status."""
     options = _parser().parse_args(arguments)
     if options.subcommand == "list":
-        print("\n".join(f"{name:10}  {text}" for name, text in EXPERIMENTS.items()))
+        print("\n".join(f"{name:12}  {text}" for name, text in EXPERIMENTS.items()))
         return 0
     if options.subcommand == "tune":
         return tune.main(options)
@@ -39,50 +45,78 @@ def main(arguments: list[str] | None = None) -> int:
     if problem:
         print(f"experiments: error: {problem}", file=sys.stderr)
         return 2
+    from experiments.kept import code_digest
+    from experiments.timing import NotEqual
+
+    options.code = {name: code_digest(name) for name in chosen}  # as it is loaded now
+    wrong = False
     try:
         for name in chosen:
-            _run(name, options)
+            try:
+                _run(name, options)
+            except NotEqual as error:
+                print(f"experiments: error: {name} is not stored: {error}", file=sys.stderr)
+                wrong = True
     except KeyboardInterrupt:
-        print("experiments: interrupted; nothing half-written is left behind", file=sys.stderr)
+        print(
+            "experiments: interrupted; finished measurements are kept, and the same command goes "
+            "on from there",
+            file=sys.stderr,
+        )
         return 130
-    return 0
+    status = _report(options)
+    return 1 if wrong else status
 
 
 def _run(name, options):
     """Run one experiment, store what it measured, and show its tables."""
-    from experiments import report, results
+    from experiments import kept, report, results
     from kernels import get_backend
 
     experiment = importlib.import_module(f"experiments.{name}")
     record = results.machine(get_backend(options.backend))
+    folder = options.out / results.slug(record) / name
+    same = ("backend", "cpu", "gpu", "threads", "python", "versions")
+    shared = {key: record[key] for key in same}
+    shared |= {"experiment": name, "code": options.code[name]}
+    shared |= {"seed": options.seed, "quick": options.quick}
+    made = {key: record[key] for key in ("utc", "commit", "dirty")}
+    options.kept = kept.Kept(folder / KEPT, shared, made, fresh=options.fresh)
     started = time.perf_counter()
     rows, arrays = experiment.run(options)
+    notes = options.kept.notes or [made]
     record |= {
         "experiment": name,
         "seed": options.seed,
         "quick": options.quick,
         "seconds": round(time.perf_counter() - started, 1),
+        "first_utc": min(note["utc"] for note in notes),
+        "commit": ", ".join(dict.fromkeys(note["commit"] for note in notes)),
+        "dirty": any(note["dirty"] for note in notes),
+        "measurements": {"made": len(notes) - options.kept.reused, "kept": options.kept.reused},
     }
-    results.save(options.out / name, rows, record, arrays)
-    table = report.write(name, experiment, options.out / name)
+    results.save(folder, rows, record, arrays)
+    table = report.write(name, experiment, folder)
     print(table.read_text())
 
 
 def _report(options) -> int:
-    """Rebuild the tables and figures of every experiment that has stored something."""
+    """Rebuild all tables, figures and pages from what is stored; pack them if asked for."""
     from experiments import report, results
 
-    found = [name for name in EXPERIMENTS if (options.out / name).is_dir()]
-    if not found:
+    if not list(options.out.glob(f"*/*/{results.RECORD}")):
         print(f"experiments: error: --out is {options.out}; expected results", file=sys.stderr)
         return 2
-    for name in found:
-        try:
-            experiment = importlib.import_module(f"experiments.{name}")
-            print(report.write(name, experiment, options.out / name))
-        except results.BadResults as error:
-            print(f"experiments: error: {error}", file=sys.stderr)
-            return 1
+    try:
+        for path in report.everything(options.out, EXPERIMENTS):
+            print(path)
+        if options.out == FULL_OUT:
+            print(report.reproduction(options.out, EXPERIMENTS, Path("docs/reproduction.md")))
+        if options.pack:
+            print(report.pack(options.out))
+    except results.BadResults as error:
+        print(f"experiments: error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -120,9 +154,16 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument(
         "--out",
         type=Path,
-        help=f"folder for the results (default: {FULL_OUT}, or {QUICK_OUT} with --quick)",
+        help=f"folder for the results, one folder in it for each machine (default: {FULL_OUT}, or "
+        f"{QUICK_OUT} with --quick)",
+    )
+    shared.add_argument(
+        "--pack", action="store_true", help="put the result files into one archive, to send them"
     )
     measuring = argparse.ArgumentParser(add_help=False, parents=[shared])
+    measuring.add_argument(
+        "--fresh", action="store_true", help="forget finished measurements and make them again"
+    )
     measuring.add_argument(
         "--backend",
         choices=BACKENDS,

@@ -1,17 +1,59 @@
-"""Markdown tables and figures, rebuilt from the stored files alone."""
+"""Markdown tables, figures, the index and the page of claims, from the stored files alone."""
 
 from __future__ import annotations
 
+import importlib
 import io
+import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 
-from experiments import results
+from experiments import claims, results
 from net.files import write_atomically
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "every pixel in one pass"
+matplotlib.rcParams["axes.spines.top"] = matplotlib.rcParams["axes.spines.right"] = False
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one machine and backend measured.
+
+    Attributes:
+        folder: its own, named after it.
+        records, rows: by experiment.
+    """
+
+    folder: Path
+    records: dict[str, dict]
+    rows: dict[str, list[dict]]
+
+    @property
+    def name(self) -> str:
+        """As a heading shows it."""
+        record = next(iter(self.records.values()))
+        device = record["gpu"] or f"{record['cpu']}, {_threads(record)}"
+        return f"{device}, backend {record['backend']}"
+
+
+def machines(out: Path, experiments) -> list[Machine]:
+    """Every machine with results under ``out``, in the order of their names.
+
+    Raises:
+        results.BadResults: stored files are missing or do not belong together.
+    """
+    found = []
+    for folder in sorted(path for path in out.iterdir() if path.is_dir()):
+        names = [name for name in experiments if (folder / name / results.RECORD).is_file()]
+        stored = {name: results.load(folder / name) for name in names}
+        if stored:
+            rows = {name: rows for name, (rows, _, _) in stored.items()}
+            records = {name: record for name, (_, record, _) in stored.items()}
+            found.append(Machine(folder, records, rows))
+    return found
 
 
 def write(name: str, experiment, folder: Path) -> Path:
@@ -34,15 +76,109 @@ def write(name: str, experiment, folder: Path) -> Path:
     return folder / "table.md"
 
 
+def everything(out: Path, experiments) -> list[Path]:
+    """Rebuild every machine's tables and figures, and the index; returns what was written.
+
+    Raises:
+        results.BadResults: stored files are missing or do not belong together.
+    """
+    written, stored = [], machines(out, experiments)
+    for machine in stored:
+        for name in machine.records:
+            experiment = importlib.import_module(f"experiments.{name}")
+            written.append(write(name, experiment, machine.folder / name))
+    index = "\n".join(["# Results", "", *_index(stored), ""])
+    write_atomically(out / "README.md", index.encode())
+    return [*written, out / "README.md"]
+
+
+def _index(stored):
+    yield (
+        "Made by `python -m experiments`, one folder for each machine and backend; this page and "
+        "all tables and figures are rebuilt from the stored files by `python -m experiments "
+        "report`. Claim by claim: [docs/reproduction.md](../docs/reproduction.md)."
+    )
+    for machine in stored:
+        yield from ("", f"## {machine.name}", "")
+        yield "| experiment | measured | what it shows | the claim it belongs to |"
+        yield "|---|---|---|---|"
+        for name, record in machine.records.items():
+            experiment = importlib.import_module(f"experiments.{name}")
+            place = f"{machine.folder.name}/{name}"
+            links = f"[{name}]({place}/table.md)"
+            if (machine.folder / name / "figure.png").is_file():
+                links += f", figure as [PNG]({place}/figure.png) and [SVG]({place}/figure.svg)"
+            shows = experiment.caption(record).split("\n\n")[0]
+            verdicts = [
+                f'"{claim.text}": **{claim.judged(machine.rows).verdict}**'
+                for claim in claims.CLAIMS
+                if claim.experiment == name
+            ]
+            measured = record["utc"][:10] + (" (--quick)" if record["quick"] else "")
+            yield f"| {links} | {measured} | {shows} | {'; '.join(verdicts) or 'none'} |"
+
+
+def reproduction(out: Path, experiments, page: Path) -> Path:
+    """Rebuild the page that compares claim by claim; returns its path.
+
+    Raises:
+        results.BadResults: stored files are missing or do not belong together.
+    """
+    write_atomically(page, reproduction_text(machines(out, experiments)).encode())
+    return page
+
+
+def reproduction_text(stored: list[Machine]) -> str:
+    """The page that compares claim by claim, for results beside ``docs/``."""
+    lines = [claims.INTRODUCTION, "", f"| claim | {' | '.join(m.name for m in stored)} |"]
+    lines += [f"|---{'|---' * len(stored)}|"]
+    for number, claim in enumerate(claims.CLAIMS, 1):
+        verdicts = [claim.judged(machine.rows).verdict for machine in stored]
+        lines.append(f"| {number}. {claim.text} | {' | '.join(verdicts)} |")
+    if not any(machine.name.endswith("backend cuda") for machine in stored):
+        lines += ["", claims.NO_GPU]
+    for number, claim in enumerate(claims.CLAIMS, 1):
+        lines += ["", f"## {number}. {claim.text}", "", f"**Tested:** {claim.tested}", ""]
+        lines += ["| machine | result | verdict | evidence |", "|---|---|---|---|"]
+        for machine in stored:
+            judged = claim.judged(machine.rows)
+            links = ""
+            if claim.experiment in machine.records:
+                path = f"../results/{machine.folder.name}/{claim.experiment}/table.md"
+                quick = machine.records[claim.experiment]["quick"]
+                links = f"[{claim.experiment}]({path})" + (
+                    " (--quick: tiny sizes)" if quick else ""
+                )
+            lines.append(f"| {machine.name} | {judged.result} | {judged.verdict} | {links} |")
+    return "\n".join([*lines, "", claims.HOW_TO_RUN, ""])
+
+
+def pack(out: Path) -> Path:
+    """An archive beside ``out`` with all result files, without the kept measurements."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for path in sorted(out.rglob("*")):
+            if path.is_file() and "kept" not in path.parts and not path.name.startswith("."):
+                archive.add(path, Path("results") / path.relative_to(out))
+    target = out.with_name(f"{out.name}.tar.gz")
+    write_atomically(target, content.getvalue())
+    return target
+
+
 _UNDATED = {"png": {"Software": None}, "svg": {"Date": None}}
+
+
+def _threads(record):
+    return f"{record['threads']} thread{'s' if record['threads'] > 1 else ''}"
 
 
 def _provenance(record):
     gpu = f", GPU {record['gpu']}" if record["gpu"] else ""
     state = " with uncommitted changes" if record["dirty"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    commits = ", ".join(commit[:12] for commit in record["commit"].split(", "))
     return (
-        f"Backend **{record['backend']}**; {record['cpu']}, {record['threads']} threads{gpu}; "
-        f"{record['utc']}; commit {record['commit'][:12]}{state}; Python {record['python']}, "
+        f"Backend **{record['backend']}**; {record['cpu']}, {_threads(record)}{gpu}; "
+        f"{record['utc']}; commit {commits}{state}; Python {record['python']}, "
         f"{versions}; `{record['command']}`."
     )

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,8 @@ import numpy as np
 from net.files import write_atomically
 
 TABLE, ARRAYS, RECORD = "measurements.csv", "arrays.npz", "record.json"
-PACKAGES = ("numba", "numba-cuda", "llvmlite", "numpy", "scikit-image", "matplotlib")
+GENERATED = (":!results", ":!docs/reproduction.md")
+PACKAGES = ("numba", "numba-cuda", "llvmlite", "numpy", "scikit-image", "matplotlib", "torch")
 
 
 class BadResults(ValueError):
@@ -98,17 +100,24 @@ def machine(backend) -> dict:
     return {
         "utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD") or "unknown",
-        "dirty": bool(_git("status", "--porcelain", "--", ".", ":!results")),
+        "dirty": bool(_git("status", "--porcelain", "--", ".", *GENERATED)),
         "backend": backend.name,
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": numba.get_num_threads(),
         "gpu": _gpu(backend),
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": {name: metadata.version(name) for name in PACKAGES if _installed(name)},
         "system": f"{platform.system()} {platform.machine()}",
         "command": " ".join(["python -m experiments", *sys.argv[1:]]),
     }
+
+
+def slug(record: dict) -> str:
+    """The folder name of a machine and its backend: ``"intel-xeon-processor-2-cores-cpu"``."""
+    name = record["gpu"] or f"{record['cpu']} {record['cores']} cores"
+    words = re.sub(r"\((r|tm)\)", " ", f"{name} {record['backend']}".lower())
+    return re.sub(r"[^a-z0-9]+", "-", words).strip("-")
 
 
 def _cpu() -> str:
@@ -126,6 +135,13 @@ def _gpu(backend) -> str | None:
     from kernels.cuda_api import device_name
 
     return device_name()
+
+
+def _installed(name):
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def _git(*arguments) -> str | None:

@@ -1,4 +1,4 @@
-"""Sampled pixels: time of one backward pass against the number of pixels that it learns from.
+"""Sampled pixels: time and memory of learning from n pixels, patch by patch and dense.
 
 The dense pass masks its error map and costs the same for one pixel as for all; patch by patch the
 cost grows with the pixels. The crossing point, below which scanning is the cheaper one, follows
@@ -7,147 +7,191 @@ cost grows with the pixels. The crossing point, below which scanning is the chea
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from experiments import ways
+from experiments.compare import Case, dense_pass, fastest_batch, scan_pass
 from experiments.nets import prepared
-from experiments.networks import DIRECTIONS, TOTAL, dense_round, scan_round
-from experiments.photographs import astronaut
+from experiments.peak import peak_memory
+from experiments.timing import MARKS, ROUNDS, interleaved, mark, spread_of_times
 from net import Dense, Scan
+from net.zoo import ZOO
 
 TIMED = True
-NETS = ("lenet28", "n4")
 SIZE, QUICK_SIZE = 128, 16
-PIXELS, QUICK_PIXELS = (1, 4, 16, 64, 256, 1024, 4096), (1, 16)
-ROUNDS = 5
-BATCH = 64
-ENOUGH = 4
-"""Scanning is not taken to more pixels once it needs this many times as long as the dense pass."""
+PIXELS, QUICK_PIXELS = (1, 4, 16, 64, 256, 1024, 4096, 16384), (1, 16, 256)
+WORK = 20.0
+"""Seconds of scanning for one number of pixels, all rounds; larger numbers are extrapolated."""
+KINDS = ("backward", "forward + backward")
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000")
 
 
 def run(options) -> tuple[list[dict], dict]:
-    """One row for each net, number of pixels, form and direction; no arrays."""
+    """One row for each net, number of pixels, form and kind; no arrays.
+
+    ``of_round``: a dense pass's time over the mean of all numbers of pixels in the same round.
+
+    Raises:
+        NotEqual: the forms disagree on the arrays that are timed.
+    """
     size = QUICK_SIZE if options.quick else SIZE
     numbers = QUICK_PIXELS if options.quick else PIXELS
     rows = []
-    for name in tqdm(options.nets or NETS, desc="sampled", unit="net"):
-        net = prepared(name, seed=options.seed, backend=options.backend)
-        rows += _measured(name, net, size, numbers, np.random.default_rng(options.seed))
+    with tqdm(options.nets or ZOO, desc="sampled", unit="net") as progress:
+        for name in progress:
+            progress.set_postfix_str(name)
+            parameters = {"net": name, "size": size, "numbers": numbers}
+            rows += options.kept.measured(
+                parameters, lambda name=name: _measured(name, size, numbers, options)
+            )
     return rows, {}
 
 
-def _measured(name, net, size, numbers, rng):
-    image = astronaut(net.channels, tuple(size + p - 1 for p in net.patch), net.dtype)
-    order = np.stack(np.unravel_index(rng.permutation(size * size), (size, size)), axis=1)
-    error = rng.standard_normal((net.output.channels, size, size)).astype(net.dtype)
-    dense, scan = Dense(net), Scan(net, batch=BATCH)
-
-    def both(number):
-        pixels = order[:number]
-        mask = np.zeros((size, size), bool)
-        mask[pixels[:, 0], pixels[:, 1]] = True
-        return {
-            "dense": dense_round(dense, image, error, mask),
-            "scanning": scan_round(scan, image, error, pixels),
-        }
-
-    worth = []
+def _measured(name, size, numbers, options):
+    net = prepared(name, seed=options.seed, backend=options.backend)
+    case = Case(net, size, options.seed)
+    case.check_equal()
+    best, rates = fastest_batch(case, (16,) if options.quick else (16, 64, 256))
+    most = max(numbers[0], int((0.5 if options.quick else WORK) * rates[best] / ROUNDS))
+    timed = [n for n in numbers if n <= most] or [numbers[0]]
+    if most > timed[-1] and len(timed) < len(numbers):
+        timed.append(most)
+    order = case.pixels(numbers[-1])
+    batches = {number: min(best, number) for number in timed}
+    jobs = {}
     for number in numbers:
-        worth.append(number)
-        scanning, whole = (
-            sum(times[d, TOTAL] for d in DIRECTIONS) for times in reversed(both(number).values())
+        mask = case.mask(order[:number])
+        jobs["dense", number] = lambda mask=mask: dense_pass(
+            Dense(net), case.image, case.error, mask
         )
-        if scanning > ENOUGH * whole:
-            break
-    seconds = {}
-    for _ in range(ROUNDS):
-        for number in worth:
-            for form, times in both(number).items():
-                for direction in DIRECTIONS:
-                    key = number, form, direction
-                    seconds.setdefault(key, []).append(times[direction, TOTAL])
+    for number, batch in batches.items():
+        pixels, scan = order[:number], Scan(net, batch=batch)
+        jobs["scanning", number] = lambda scan=scan, pixels=pixels: scan_pass(
+            scan, case.image, case.error, pixels
+        )
+    rounds = interleaved(jobs, 5.0 if options.quick else 60.0 * len(jobs))
+    job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
+    whole = peak_memory(job | {"way": ways.DENSE})[KINDS[1]]
+    peaks = {
+        batch: peak_memory(job | {"way": ways.SCANNING, "batch": batch})[KINDS[1]]
+        for batch in dict.fromkeys(batches.values())
+    }
     rows = []
-    for (number, form, direction), values in seconds.items():
-        low, median, high = np.quantile(values, (0.2, 0.5, 0.8))
-        row = {"net": name, "labelled": size, "pixels": number, "form": form}
-        row |= {"direction": direction, "seconds": median, "p20": low, "p80": high}
-        rows.append(row | {"rounds": len(values)})
+    for number in numbers:
+        sample = number if number in timed else timed[-1]
+        common = {"net": name, "labelled": size, "pixels": number}
+        scanned = {"form": "scanning", "sample": sample, "batch": batches[sample]}
+        scanned |= {"extrapolated": sample != number} | peaks[batches[sample]]
+        masked = {"form": "dense", "sample": number, "batch": 1, "extrapolated": False} | whole
+        for kind in KINDS:
+            scan_times = [_time(taken, kind) for taken in rounds["scanning", sample]]
+            times = spread_of_times(scan_times, number / sample)
+            rows.append(common | scanned | {"kind": kind} | times | {"of_round": None})
+            every = np.array([[_time(t, kind)[0] for t in rounds["dense", n]] for n in numbers])
+            of_round = np.median(every[numbers.index(number)] / every.mean(axis=0))
+            times = spread_of_times([_time(taken, kind) for taken in rounds["dense", number]])
+            rows.append(common | masked | {"kind": kind} | times | {"of_round": of_round})
     return rows
 
 
-def crossing(rows: list[dict], net: str) -> tuple[float, bool]:
-    """Pixels from which a dense backward pass is the faster, and whether that is extrapolated.
+def _time(taken, kind):
+    """(wall, device) seconds of one pass."""
+    wall, device = zip(*(taken.totals[direction] for direction in kind.split(" + ")))
+    return sum(wall), None if None in device else sum(device)
 
-    Between two measured numbers the times are joined by a line; beyond the last, scanning is taken
-    to grow in proportion.
+
+def crossing(rows: list[dict], net: str, kind: str) -> tuple[float, bool]:
+    """Pixels from which the dense form is the faster, and whether that rests on extrapolation.
+
+    Between two numbers of pixels the times are joined by a line; beyond the last, scanning is taken
+    to grow in proportion. At most 1: dense is the faster even for one pixel.
     """
-    own = [r for r in rows if r["net"] == net and r["direction"] == "backward"]
-    scanning = [(r["pixels"], r["seconds"]) for r in own if r["form"] == "scanning"]
+    own = [r for r in rows if r["net"] == net and r["kind"] == kind]
+    scanning = sorted((r["pixels"], r["seconds"]) for r in own if r["form"] == "scanning")
+    guessed = {r["pixels"] for r in own if r["extrapolated"]}
     flat = float(np.median([r["seconds"] for r in own if r["form"] == "dense"]))
-    numbers, times = np.array(sorted(scanning)).T
-    if times[0] >= flat:
+    if scanning[0][1] >= flat:
         return 1.0, False
-    for (a, low), (b, high) in zip(zip(numbers, times), zip(numbers[1:], times[1:])):
+    for (a, low), (b, high) in pairwise(scanning):
         if low < flat <= high:
-            return float(a + (b - a) * (flat - low) / (high - low)), False
-    return float(numbers[-1] * flat / times[-1]), True
+            return float(a + (b - a) * (flat - low) / (high - low)), b in guessed
+    return float(scanning[-1][0] * flat / scanning[-1][1]), True
+
+
+def steadiness(rows: list[dict], net: str) -> float:
+    """Slowest over fastest number of pixels: dense backward times relative to their round's."""
+    own = [r for r in rows if r["net"] == net and (r["form"], r["kind"]) == ("dense", "backward")]
+    shares = [row["of_round"] for row in own]
+    return max(shares) / min(shares)
 
 
 def table(rows: list[dict]) -> str:
-    """The Markdown table."""
+    """The Markdown tables."""
     lines = [
-        "| net | pixels | patch-by-patch backward ms | dense backward ms "
-        "| patch-by-patch forward + backward ms | dense forward + backward ms |",
-        "|---|---|---|---|---|---|",
+        "| net | scanning is the cheaper way below about, backward | forward + backward "
+        "| dense backward, slowest over fastest number of pixels |",
+        "|---|---|---|---|",
     ]
-    times = {(r["net"], r["pixels"], r["form"], r["direction"]): r["seconds"] for r in rows}
-    for net, pixels in dict.fromkeys((r["net"], r["pixels"]) for r in rows):
-        forms = [
-            {d: 1e3 * times[net, pixels, form, d] for d in DIRECTIONS}
-            for form in ("scanning", "dense")
-        ]
-        backward = " | ".join(f"{form['backward']:.4g}" for form in forms)
-        both = " | ".join(f"{sum(form.values()):.4g}" for form in forms)
-        lines.append(f"| {net} | {pixels} | {backward} | {both} |")
-    lines.append("")
     for net in dict.fromkeys(r["net"] for r in rows):
-        number, extrapolated = crossing(rows, net)
-        lines.append(
-            f"* {net}: scanning's backward pass is the cheaper one below about {number:.0f} pixels"
-            + (" (extrapolated beyond the last measurement)." if extrapolated else ".")
-        )
-    return "\n".join(lines)
+        cells = []
+        for kind in KINDS:
+            number, extrapolated = crossing(rows, net, kind)
+            cells.append(f"{number:.0f}{'*' if extrapolated else ''} pixels")
+        lines.append(f"| {net} | {' | '.join(cells)} | {steadiness(rows, net):.2f} |")
+    lines += ["", _HEADER, "|---" * 10 + "|"]
+    times = {(r["net"], r["pixels"], r["form"], r["kind"]): r for r in rows}
+    for net, pixels in dict.fromkeys((r["net"], r["pixels"]) for r in rows):
+        forms = [[times[net, pixels, f, kind] for f in ("scanning", "dense")] for kind in KINDS]
+        cells = [f"{1e3 * r['seconds']:.4g}{mark(r)}" for pair in forms for r in pair]
+        peaks = [r["peak_bytes"] for r in forms[0]]
+        cells += ["" if peak is None else f"{peak / 1e6:.3g}" for peak in peaks]
+        scanning = forms[0][0]
+        cells += [str(scanning["sample"] if scanning["extrapolated"] else ""), scanning["batch"]]
+        lines.append(f"| {net} | {pixels} | {' | '.join(map(str, cells))} |")
+    return "\n".join([*lines, "", MARKS])
+
+
+_HEADER = (
+    "| net | pixels | patch-by-patch backward ms | dense backward ms "
+    "| patch-by-patch forward + backward ms | dense forward + backward ms "
+    "| peak MB, patch by patch | peak MB, dense | extrapolated from | batch |"
+)
 
 
 def caption(record: dict) -> str:
     """What the table shows."""
+    size = QUICK_SIZE if record["quick"] else SIZE
     return (
-        "One backward pass for the gradients of all parameters, learning from n sampled pixels of "
-        f"{SIZE} x {SIZE}, patch by patch and in the dense form with a masked error map. The "
-        "paper's abstract claims a cost that does not depend on the number of sampled patches."
+        f"Time and memory of learning from n sampled pixels of {size} x {size}, patch by patch and "
+        "in the dense form with a masked error map. Below the crossing point patch-by-patch is the "
+        "cheaper way to train.\n\n"
+        "The gradients of all parameters; backward alone, and with the forward pass that it needs. "
+        "Rounds of both alternate; medians. Scanning runs in batches of the fastest size, or all n "
+        "at once where n is smaller. Peak memory: of a pass forward and backward (of one batch), "
+        "in a process of its own. The paper's abstract claims a cost that does not depend on the "
+        "number of sampled patches."
     )
 
 
 def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     """Backward time against the number of sampled pixels."""
-    drawing = Figure(figsize=(6, 4), layout="constrained")
+    drawing = Figure(figsize=(8, 4.6), layout="constrained")
     axes = drawing.subplots()
     for net, color in zip(dict.fromkeys(r["net"] for r in rows), COLORS):
-        for form, style in (("scanning", "o--"), ("dense", "s-")):
-            own = [r for r in rows if r["net"] == net and r["form"] == form]
-            points = sorted((r["pixels"], 1e3 * r["seconds"]) for r in own if _backward(r))
+        for form, style in (("scanning", "o--"), ("dense", "-")):
+            own = [r for r in rows if (r["net"], r["form"], r["kind"]) == (net, form, KINDS[0])]
+            points = sorted((r["pixels"], 1e3 * r["seconds"]) for r in own)
             label = f"{net}, {'patch by patch' if form == 'scanning' else 'dense'}"
             axes.plot(*zip(*points), style, color=color, label=label, markersize=4)
-    axes.set_xscale("log")
+    axes.set_xscale("log", base=4)
     axes.set_yscale("log")
-    axes.set_xlabel("sampled pixels of one image")
-    axes.set_ylabel("backward pass, ms")
-    axes.set_title(f"Learning from sampled pixels: backend {record['backend']}")
-    axes.legend(fontsize=8)
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.set_xlabel("sampled pixels of one image (pixels)")
+    axes.set_ylabel("backward pass (ms)")
+    axes.set_title(f"Learning from sampled pixels: {record['gpu'] or record['cpu']}")
+    drawing.legend(loc="outside right upper", fontsize=7)
     return drawing
-
-
-def _backward(row):
-    return row["direction"] == "backward"

@@ -334,3 +334,13 @@ def check_count(name: str, elements: int) -> None:
 def ceil_division(a: int, b: int) -> int:
     """The least n with n * b >= a."""
     return -(-a // b)
+
+
+@contextmanager
+def device_seconds():
+    """Gives a function that tells, after the block, the seconds it took on the device's clock."""
+    first, last = cuda.event(), cuda.event()
+    first.record()
+    yield lambda: cuda.event_elapsed_time(first, last) / 1e3
+    last.record()
+    last.synchronize()

@@ -1,15 +1,21 @@
 """``python -m experiments`` from end to end, in processes of its own."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from experiments import __main__, claims, report, results
+
 ROOT = Path(__file__).parents[2]
-EXPERIMENTS = ["equality", "networks", "sampled", "segmentation"]
-DRAWN = EXPERIMENTS[1:]
+EXPERIMENTS = list(__main__.EXPERIMENTS)
+DRAWN = [name for name in EXPERIMENTS if name != "equality"]
+UNPACKED = {"measurements.csv", "record.json", "table.md"}
 
 
 def experiments(*arguments, **environment):
@@ -23,39 +29,113 @@ def experiments(*arguments, **environment):
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    """Results of every experiment with --quick, for two nets."""
-    out = tmp_path_factory.mktemp("results")
-    nets = ("lenet28", "rcnn25")
-    done = experiments("all", "--quick", "--backend", "cpu", "--nets", *nets, "--out", out)
+    """The machine's folder of results of every experiment with --quick, and what was printed."""
+    out = tmp_path_factory.mktemp("run") / "results"
+    done = experiments(
+        *("all", "--quick", "--backend", "cpu", "--nets", "lenet28", "--out", out, "--pack")
+    )
     assert done.returncode == 0, done.stderr
-    return out, done.stdout
+    (folder,) = (path for path in out.iterdir() if path.is_dir())
+    return folder, done.stdout
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_quick_run_stores_table_and_record(quick, name):
-    out, printed = quick
-    folder = out / name
+    machine, printed = quick
+    folder = machine / name
     assert (folder / "table.md").read_text() in printed
-    assert {"measurements.csv", "record.json", "table.md"} <= set(os.listdir(folder))
+    assert set(os.listdir(folder)) >= UNPACKED
     assert not [file for file in os.listdir(folder) if file.startswith(".")]
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("name", DRAWN)
 def test_figures_are_drawn(quick, name):
-    out, _ = quick
-    assert (out / name / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (out / name / "figure.svg").read_text()
+    machine, _ = quick
+    assert (machine / name / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (machine / name / "figure.svg").read_text()
 
 
-def test_report_rebuilds_tables_and_figures_from_the_stored_files(quick):
-    out, _ = quick
-    made = [*out.glob("*/table.md"), *out.glob("*/figure.*")]
+@pytest.mark.cpu
+def test_times_come_with_their_spread_and_both_clocks(quick):
+    machine, _ = quick
+    for name in ("networks", "convolution", "pooling", "growth", "sampled", "methods"):
+        rows, _, _ = results.load(machine / name)
+        for row in rows:
+            assert row["seconds_p20"] <= row["seconds"] <= row["seconds_p80"]
+            assert row["repeats"] >= 1
+            assert row["device_seconds"] is None
+
+
+@pytest.mark.cpu
+def test_memory_is_told_with_its_method(quick):
+    machine, _ = quick
+    for name in ("networks", "sampled", "methods"):
+        rows, _, _ = results.load(machine / name)
+        told = [row for row in rows if row["peak_method"]]
+        assert told
+        assert max(row["peak_bytes"] for row in told) > 100_000
+
+
+@pytest.mark.cpu
+def test_report_rebuilds_everything_from_the_stored_files(quick):
+    out = quick[0].parent
+    made = [*out.glob("*/*/table.md"), *out.glob("*/*/figure.*"), out / "README.md"]
     before = {path: path.read_bytes() for path in made}
-    assert len(before) == len(EXPERIMENTS) + 2 * len(DRAWN)
+    assert len(before) == len(EXPERIMENTS) + 2 * len(DRAWN) + 1
     for path in made:
         path.unlink()
     assert experiments("report", "--out", out).returncode == 0
     assert {path: path.read_bytes() for path in made} == before
+
+
+@pytest.mark.cpu
+def test_the_archive_holds_the_results_and_not_the_kept_measurements(quick):
+    machine, _ = quick
+    with tarfile.open(machine.parent.with_name("results.tar.gz")) as archive:
+        names = archive.getnames()
+    for name in EXPERIMENTS:
+        assert f"results/{machine.name}/{name}/measurements.csv" in names
+    assert not [name for name in names if "/kept/" in name]
+
+
+@pytest.mark.cpu
+def test_a_finished_experiment_is_not_measured_again_unless_asked(quick):
+    machine, _ = quick
+    again = ("convolution", "--quick", "--backend", "cpu", "--out", machine.parent)
+    stored = machine / "convolution" / "measurements.csv"
+    before = stored.read_bytes()
+    assert experiments(*again).returncode == 0
+    assert stored.read_bytes() == before
+    counts = json.loads((machine / "convolution" / "record.json").read_text())["measurements"]
+    assert counts["made"] == 0
+    assert experiments(*again, "--fresh").returncode == 0
+    counts = json.loads((machine / "convolution" / "record.json").read_text())["measurements"]
+    assert counts["kept"] <= 3  # the base point, which belongs to every axis
+    assert stored.read_bytes() != before
+
+
+@pytest.mark.cpu
+def test_a_second_machine_lies_beside_the_first(quick, tmp_path):
+    machine, _ = quick
+    for name in ("equality", "growth"):
+        shutil.copytree(machine / name, tmp_path / "first" / name)
+        shutil.copytree(machine / name, tmp_path / "second" / name)
+        path = tmp_path / "second" / name / "record.json"
+        record = json.loads(path.read_text()) | {"gpu": "Another GPU", "backend": "cuda"}
+        path.write_text(json.dumps(record))
+    done = experiments("report", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    index = (tmp_path / "README.md").read_text()
+    assert "## Another GPU, backend cuda" in index
+    assert index.count("growth/figure.png") == 2
+    page = report.reproduction_text(report.machines(tmp_path, EXPERIMENTS))
+    assert "| Another GPU, backend cuda |" in page
+    assert claims.NO_GPU not in page
+    assert claims.NO_GPU in report.reproduction_text(
+        [m for m in report.machines(tmp_path, EXPERIMENTS) if m.folder.name == "first"]
+    )
 
 
 def test_list_names_every_experiment():
@@ -93,7 +173,7 @@ def test_a_backend_that_is_not_there_is_refused_with_what_is_missing(tmp_path):
 
 
 def test_interrupting_leaves_nothing_half_written(tmp_path):
-    """Ctrl-C during the measurements: exit status 130, an empty folder."""
+    """Ctrl-C during the measurements: exit status 130, and whole measurements or none."""
     command = [sys.executable, "-m", "experiments", "equality", "--out", str(tmp_path)]
     process = subprocess.Popen(
         [*command, "--backend", "cpu"], cwd=ROOT, stderr=subprocess.PIPE, text=True
@@ -104,5 +184,6 @@ def test_interrupting_leaves_nothing_half_written(tmp_path):
     process.send_signal(2)
     _, rest = process.communicate()
     assert process.returncode == 130, rest
-    assert "interrupted" in rest
-    assert os.listdir(tmp_path) == []
+    assert "interrupted; finished measurements are kept" in rest
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert all(json.loads(path.read_text())["value"] for path in files)

@@ -1,0 +1,146 @@
+"""Growth: speedup against the size of the image, and against the size of the patch.
+
+A family of nets made by one rule (``nets.family``), so that only the patch differs (table 4 of the
+method).
+"""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from experiments.compare import DIRECTIONS, arithmetic, compared, totals_of
+from experiments.nets import FAMILY
+from experiments.timing import MARKS, mark
+
+TIMED = True
+PATCHES, QUICK_PATCHES = (16, 32, 48, 64, 96, 128, 160), (16, 32)
+COMMON, QUICK_COMMON = 256, 16
+"""Labelled rows and columns at which all patch sizes are compared."""
+SIZES, QUICK_SIZES = (64, 128, 256, 512, 1024), (16, 24)
+SWEPT, QUICK_SWEPT = (32, 96, 160), (16,)
+"""Patch sizes that run on images of all sizes."""
+COLORS = ("#0072b2", "#e69f00", "#009e73")
+STYLES = {"forward": "o-", "backward": "s--"}
+
+
+def run(options) -> tuple[list[dict], dict]:
+    """One row for each patch, size, form and direction (totals of ``compared``); no arrays.
+
+    Raises:
+        NotEqual: the forms disagree on the arrays that are timed.
+    """
+    patches, swept = (QUICK_PATCHES, QUICK_SWEPT) if options.quick else (PATCHES, SWEPT)
+    common, sizes = (QUICK_COMMON, QUICK_SIZES) if options.quick else (COMMON, SIZES)
+    rows = []
+    with tqdm(patches, desc="growth", unit="net") as progress:
+        for patch in progress:
+            progress.set_postfix_str(f"patch {patch}")
+            at = sizes if patch in swept else (common,)
+            parameters = {"patch": patch, "sizes": at}
+            rows += options.kept.measured(
+                parameters, lambda patch=patch, at=at: _measured(patch, at, options)
+            )
+    return rows, {}
+
+
+def _measured(patch, sizes, options):
+    rows = compared(f"{FAMILY}{patch}", sizes, options, memory=False)
+    return [row for row in rows if row["layer"] == "total"]
+
+
+def by_image(rows: list[dict]) -> dict:
+    """For each net run on several sizes: {direction: [(size, speedup, arithmetic) ...]}."""
+    return _series(rows, own=0, along=1, along_of=lambda key: key[1])
+
+
+def by_patch(rows: list[dict]) -> dict:
+    """At the size at which all nets ran: {direction: [(patch, speedup, arithmetic) ...]}."""
+    patch_of = {row["net"]: row["patch"] for row in rows}
+    return _series(rows, own=1, along=0, along_of=lambda key: patch_of[key[0]])
+
+
+def _series(rows, own, along, along_of):
+    totals = totals_of(rows)
+    counts = {}
+    for key in totals:
+        counts.setdefault(key[own], set()).add(key[along])
+    found = {}
+    for value, others in counts.items():
+        if len(others) == max(map(len, counts.values())) > 1:
+            found[value] = {
+                direction: sorted(
+                    (along_of(key), row["speedup"], arithmetic(totals, *key[:3]))
+                    for key, row in totals.items()
+                    if key[own] == value and key[2:] == (direction, "dense")
+                )
+                for direction in DIRECTIONS
+            }
+    return found
+
+
+def table(rows: list[dict]) -> str:
+    """The Markdown table."""
+    totals = totals_of(rows)
+    lines = [
+        "| patch | labelled pixels | direction | patch-by-patch ms | dense ms "
+        "| speedup (p20 to p80) | of it arithmetic | of it efficiency | batch |",
+        "|---" * 9 + "|",
+    ]
+    for net, size, direction in dict.fromkeys(key[:3] for key in totals):
+        scanning, dense = (totals[net, size, direction, f] for f in ("scanning", "dense"))
+        ratio = arithmetic(totals, net, size, direction)
+        low, middle, high = (dense[f"speedup{q}"] for q in ("_p20", "", "_p80"))
+        lines.append(
+            f"| {dense['patch']} | {size} x {size} | {direction} "
+            f"| {1e3 * scanning['seconds']:.4g}{mark(scanning)} "
+            f"| {1e3 * dense['seconds']:.4g}{mark(dense)} "
+            f"| {middle:.3g}{mark(scanning)} ({low:.3g} to {high:.3g}) "
+            f"| {ratio:.3g} x | {middle / ratio:.2f} x | {scanning['batch']} |"
+        )
+    return "\n".join([*lines, "", MARKS])
+
+
+def caption(record: dict) -> str:
+    """What the table shows."""
+    return (
+        "Speedup of the dense form over patch-by-patch scanning against the size of the image, and "
+        "against the size of the patch, for a family of nets made by one rule. The lines without "
+        "markers are the ratios of multiply-adds: what arithmetic alone would give.\n\n"
+        "The rule: until at most 8 x 8 cells are left, 24 kernels of 5 x 5 (4 x 4 where the rest "
+        "is odd), ReLU, max 2; then fully connected, 64 and 8. Rounds of both forms alternate; "
+        "medians. The paper's abstract claims that the speedup grows with both sizes."
+    )
+
+
+def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
+    """Speedup against both sizes, both axes logarithmic."""
+    drawing = Figure(figsize=(10, 4.4), layout="constrained")
+    left, right = drawing.subplots(1, 2, sharey=True)
+    patch_of = {row["net"]: row["patch"] for row in rows}
+    for (net, series), color in zip(by_image(rows).items(), COLORS):
+        _draw(left, series, color, f"patch {patch_of[net]}, ")
+    ((size, series),) = by_patch(rows).items()
+    _draw(right, series, "#000000", f"{size} x {size} pixels, ")
+    left.set_xlabel("labelled rows and columns (pixels)")
+    right.set_xlabel("patch rows and columns (pixels)")
+    left.set_ylabel("speedup over patch-by-patch (times)")
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
+    drawing.suptitle(f"Growth of the speedup: {record['gpu'] or record['cpu']}")
+    handles = [*left.get_lines(), *right.get_lines()]
+    drawing.legend(handles=handles, loc="outside right upper", fontsize=7)
+    return drawing
+
+
+def _draw(axes, series, color, label):
+    for direction, points in series.items():
+        x, speedup, ratio = zip(*points)
+        text = label + direction
+        axes.plot(x, speedup, STYLES[direction], color=color, label=text, markersize=4)
+        if direction == "forward":
+            axes.plot(x, ratio, ":", color=color, lw=2, label=label + "multiply-adds saved")

@@ -1,0 +1,209 @@
+"""Methods: the dense form against other exact ways to label every pixel, forward and backward.
+
+Max-pooling fragments and zero-filled kernels on the same operators, and PyTorch's own dilated
+layers in both of its memory formats. From host arrays to host arrays, whatever a way does between.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from experiments import ways
+from experiments.compare import Case
+from experiments.nets import prepared, relative_difference
+from experiments.peak import PASSES, peak_memory
+from experiments.timing import MARKS, NotEqual, interleaved, mark, spread, spread_of_times, timed
+from net import Scan
+from net.zoo import ZOO
+
+TIMED = True
+SIZE, QUICK_SIZE, SMALL = 128, 16, 32
+"""Labelled rows and columns; ``SMALL`` for zero-filled kernels, where a pass takes minutes."""
+QUICK_NETS = ("lenet28", "strided67")
+OTHERS = (ways.FRAGMENTS, *ways.TORCH, ways.ZERO_FILLED)
+CHECKED = 48
+LIMITS = {"scores": 1e-4, "gradients": 5e-2}
+"""float32: largest relative differences of PyTorch's results. Where two cells of a window, or a
+ReLU's input and 0, tie within rounding, two ways may send an error elsewhere: so the gradients'
+limit is wide, and ``EXACT`` bounds them in float64. Our own operators give the same bits."""
+EXACT, EXACT_SIZE = 1e-9, 6
+"""Largest relative difference in float64, on an image of so many labelled rows and columns."""
+COLORS = ("#0072b2", "#009e73", "#e69f00", "#d55e00", "#cc79a7")
+
+
+def run(options) -> tuple[list[dict], dict]:
+    """One row for each net, way and pass; no arrays.
+
+    Raises:
+        NotEqual: a way gives other results on the arrays that are timed.
+    """
+    whole = QUICK_SIZE if options.quick else SIZE
+    nets = options.nets or (QUICK_NETS if options.quick else ZOO)
+    jobs = [(name, other) for name in nets for other in OTHERS]
+    rows = []
+    with tqdm(jobs, desc="methods", unit="way") as progress:
+        for name, other in progress:
+            progress.set_postfix_str(f"{name}, {other}")
+            size = min(whole, SMALL) if other == ways.ZERO_FILLED else whole
+            parameters = {"net": name, "way": other, "size": size}
+            rows += options.kept.measured(
+                parameters | {"skipped": ways.why_not(other, options.backend)},
+                lambda name=name, other=other, size=size: _measured(name, other, size, options),
+            )
+    return rows, {}
+
+
+def _measured(name, other, size, options):
+    """Rows of the other way, each beside the dense form, timed in the same rounds."""
+    row = {"net": name, "labelled": size, "way": other}
+    reason = ways.why_not(other, options.backend)
+    if reason:
+        empty = dict.fromkeys(_COLUMNS)
+        return [row | {"pass": p, "skipped": reason} | empty for p in PASSES]
+    net = prepared(name, seed=options.seed, backend=options.backend)
+    case = Case(net, size, options.seed)
+    case.check_equal()
+    runs = {"dense": ways.way(ways.DENSE, net), "other": ways.way(other, net)}
+    exactness = _check_equal(case, runs, other)
+    calls = {
+        "forward": lambda way: way.forward(case.image),
+        "forward + backward": lambda way: way.gradients(case.image, case.error),
+    }
+    jobs = {
+        (key, p): lambda way=way, call=call: timed(net.backend, lambda: call(way))[1]
+        for p, call in calls.items()
+        for key, way in runs.items()
+    }
+    rounds = interleaved(jobs, 2.0 if options.quick else 60.0)
+    job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
+    peaks = peak_memory(job | {"way": other})
+    dense_peaks = options.kept.measured(job, lambda: peak_memory(job | {"way": ways.DENSE}))
+    rows = []
+    for p in PASSES:
+        ratios = [o[0] / d[0] for o, d in zip(rounds["other", p], rounds["dense", p])]
+        dense = spread_of_times(rounds["dense", p])
+        rows.append(
+            row
+            | {"pass": p, "skipped": None}
+            | spread_of_times(rounds["other", p])
+            | {f"dense_{key}": dense[key] for key in ("seconds", "device_seconds")}
+            | spread(ratios, "ratio")
+            | peaks[p]
+            | {"dense_peak_bytes": dense_peaks[p]["peak_bytes"]}
+            | exactness
+        )
+    return rows
+
+
+_COLUMNS = (
+    *("seconds", "seconds_p20", "seconds_p80", "repeats", "device_seconds"),
+    *("dense_seconds", "dense_device_seconds", "ratio", "ratio_p20", "ratio_p80"),
+    *("peak_bytes", "peak_method", "dense_peak_bytes"),
+    *("scores_equal_bits", "scores_difference", "gradients_difference", "float64_difference"),
+)
+
+
+def _check_equal(case, runs, other):
+    """Scores against patch-by-patch, gradients against the dense form, and both in float64."""
+    pixels = case.pixels(CHECKED)
+    scores = runs["other"].forward(case.image)[:, pixels[:, 0], pixels[:, 1]].T
+    by_patch = Scan(case.net).forward(case.image, pixels)
+    found = {
+        "scores_equal_bits": float((scores == by_patch).mean()),
+        "scores_difference": relative_difference(scores, by_patch),
+        "gradients_difference": _gradients_difference(case, runs["other"], runs["dense"]),
+        "float64_difference": None,
+    }
+    fine = Case(case.net.to(dtype="float64"), EXACT_SIZE, seed=1)
+    exact, oracle = ways.way(other, fine.net), ways.way(ways.DENSE, fine.net)
+    scores = relative_difference(exact.forward(fine.image), oracle.forward(fine.image))
+    found["float64_difference"] = max(scores, _gradients_difference(fine, exact, oracle))
+    limits = {f"{what}_difference": limit for what, limit in LIMITS.items()}
+    for what, limit in (limits | {"float64_difference": EXACT}).items():
+        if not found[what] <= limit:
+            raise NotEqual(f"{other}: {what} is {found[what]:.1e}; expected at most {limit:.0e}")
+    if other not in ways.TORCH and found["scores_equal_bits"] < 1:
+        raise NotEqual(f"{other}: scores are not the same bits as patch by patch")
+    return found
+
+
+def _gradients_difference(case, way, oracle):
+    found, expected = (w.gradients(case.image, case.error) for w in (way, oracle))
+    return max(relative_difference(found[name], expected[name]) for name in expected)
+
+
+def table(rows: list[dict]) -> str:
+    """The Markdown table."""
+    lines = [
+        "| net | labelled pixels | way | pass | ms (p20 to p80) | dense form ms "
+        "| times as long as the dense form (p20 to p80) | peak MB | dense form peak MB "
+        "| scores the same bits as patch by patch | largest difference: scores | gradients "
+        "| in float64 |",
+        "|---" * 13 + "|",
+    ]
+    for row in rows:
+        cells = [row["net"], f"{row['labelled']} x {row['labelled']}", row["way"], row["pass"]]
+        if row["skipped"]:
+            cells += [f"skipped: {row['skipped']}", *[""] * 8]
+        else:
+            low, high = (1e3 * row[f"seconds_{q}"] for q in ("p20", "p80"))
+            ratio = [row[f"ratio{q}"] for q in ("", "_p20", "_p80")]
+            peaks = [row["peak_bytes"], row["dense_peak_bytes"]]
+            cells += [
+                f"{1e3 * row['seconds']:.4g}{mark(row)} ({low:.4g} to {high:.4g})",
+                f"{1e3 * row['dense_seconds']:.4g}{mark(row)}",
+                "{:.3g} ({:.3g} to {:.3g})".format(*ratio),
+                *("" if peak is None else f"{peak / 1e6:.3g}" for peak in peaks),
+                f"{100 * row['scores_equal_bits']:.3g}%",
+                f"{row['scores_difference']:.1e}",
+                f"{row['gradients_difference']:.1e}",
+                f"{row['float64_difference']:.1e}",
+            ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", MARKS])
+
+
+def caption(record: dict) -> str:
+    """What the table shows."""
+    return (
+        "Time, memory and exactness of other exact ways to label every pixel, each beside the "
+        "dense form: max-pooling fragments, PyTorch's own dilated layers and zero-filled kernels. "
+        "Above 1 in the figure, the dense form is the faster one.\n\n"
+        "Fragments (Giusti et al. 2013, Masci et al. 2013) and zero-filled kernels (the naive "
+        "dense form) run on the same operators; PyTorch runs `conv2d(dilation=d)` and "
+        "`max_pool2d(stride=1, dilation=d)` with the same weights, in both memory formats. From "
+        "host arrays to host arrays, interleaved with the dense form; medians. All are compared "
+        "on the timed arrays, and in float64, before they are timed. float32 gradients may differ "
+        "by more than rounding where two cells of a window, or a ReLU's input and 0, tie within "
+        "rounding. Zero-filled kernels run on a smaller image: at the size of the others a single "
+        "pass takes minutes. Peak memory in a process of its own, beyond what it held before."
+    )
+
+
+def figure(rows: list[dict], record: dict, arrays: dict) -> Figure | None:
+    """Time of each way over that of the dense form, for both passes; none if all were skipped."""
+    own = [row for row in rows if not row["skipped"]]
+    if not own:
+        return None
+    nets = list(dict.fromkeys(row["net"] for row in own))
+    others = list(dict.fromkeys(row["way"] for row in own))
+    width, x = 0.8 / len(others), np.arange(len(nets))
+    drawing = Figure(figsize=(12, 4.2), layout="constrained")
+    for axes, p in zip(drawing.subplots(1, 2, sharey=True), PASSES):
+        for i, (other, color) in enumerate(zip(others, COLORS)):
+            ratio = {r["net"]: r["ratio"] for r in own if (r["way"], r["pass"]) == (other, p)}
+            place = x - 0.4 + (i + 0.5) * width
+            axes.bar(place, [ratio[net] for net in nets], 0.9 * width, color=color, label=other)
+        axes.axhline(1, color="black", lw=1.5, label="dense form")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xticks(x, nets, fontsize=8, rotation=20)
+        axes.set_xlabel("network")
+        axes.set_title(p, fontsize=10)
+    drawing.get_axes()[0].set_ylabel("time over that of the dense form (times)")
+    drawing.suptitle(f"Other exact methods: {record['gpu'] or record['cpu']}")
+    handles, labels = drawing.get_axes()[0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside right upper", fontsize=8)
+    return drawing

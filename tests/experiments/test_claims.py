@@ -1,0 +1,131 @@
+"""Verdicts follow from the numbers, and the page of claims from the stored files."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments import __main__, claims, report
+from experiments.claims import CLAIMS, MISSING, NOT, PARTLY, SUPPORTED
+from experiments.growth import by_image, by_patch
+
+ROOT = Path(__file__).parents[2]
+BY_TEXT = {claim.text: claim for claim in CLAIMS}
+
+
+def claim(words):
+    (found,) = (claim for text, claim in BY_TEXT.items() if words in text)
+    return found
+
+
+def equality(difference, bits):
+    row = {"net": "n4", "scores_difference": 0.0, "gradients_difference": difference}
+    return [row | {"dtype": d, "scores_equal_bits": bits} for d in ("float64", "float32")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict"),
+    [
+        (equality(1e-13, 1.0), SUPPORTED),
+        (equality(1e-7, 1.0), PARTLY),
+        (equality(1e-13, 0.99), PARTLY),
+        (equality(1e-3, 0.99), NOT),
+    ],
+)
+def test_equality(rows, verdict):
+    assert claim("exactly the same").judged({"equality": rows}).verdict == verdict
+
+
+def compared(net, patch, labelled, speedup):
+    shared = {"net": net, "patch": patch, "labelled": labelled, "layer": "total"}
+    return [
+        shared
+        | {"direction": direction, "form": form, "speedup": speedup}
+        | {"multiply_adds": 300 if form == "scanning" else 1}
+        for direction in ("forward", "backward")
+        for form in ("scanning", "dense")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("speedups", "verdict"),
+    [((1600, 2000), SUPPORTED), ((1500, 2000), PARTLY), ((20, 900), NOT)],
+)
+def test_over_1500_names_every_net(speedups, verdict):
+    rows = [row for net, s in zip("ab", speedups) for row in compared(net, 9, 128, s)]
+    for direction in ("forward", "backward"):
+        judged = claim(f"propagation ({direction})").judged({"networks": rows})
+        assert judged.verdict == verdict
+        assert all(f"{net} {s:.3g} at 128" in judged.result for net, s in zip("ab", speedups))
+
+
+@pytest.mark.parametrize(
+    ("speedups", "verdict"),
+    [((1, 2, 3), SUPPORTED), ((1, 3, 2), PARTLY), ((3, 2, 1), NOT)],
+)
+def test_growth(speedups, verdict):
+    images = [row for n, s in zip((64, 128, 256), speedups) for row in compared("a", 16, n, s)]
+    assert claim("(images)").judged({"growth": images}).verdict == verdict
+    patches = [row for p, s in zip((16, 32, 64), speedups) for row in compared(f"f{p}", p, 256, s)]
+    assert claim("(patches)").judged({"growth": patches}).verdict == verdict
+
+
+def test_growth_finds_both_series_in_one_set_of_rows():
+    rows = compared("a", 16, 64, 1) + compared("a", 16, 256, 2) + compared("b", 32, 256, 3)
+    assert by_image(rows)["a"]["forward"] == [(64, 1, 300), (256, 2, 300)]
+    assert by_patch(rows)[256]["backward"] == [(16, 2, 300), (32, 3, 300)]
+
+
+@pytest.mark.parametrize(("slowest", "verdict"), [(1.1, SUPPORTED), (2.0, NOT)])
+def test_constant_cost(slowest, verdict):
+    rows = [
+        {"net": "n", "form": form, "kind": kind, "pixels": n, "sample": n, "seconds": s}
+        | {"extrapolated": False, "of_round": s}
+        for n, s in ((1, 1.0), (9, slowest))
+        for form in ("scanning", "dense")
+        for kind in ("backward", "forward + backward")
+    ]
+    assert claim("constant with respect").judged({"sampled": rows}).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("asked", "verdict"), [((90, 60), SUPPORTED), ((90, 40), PARTLY), ((40, 30), NOT)]
+)
+def test_continuous_access(asked, verdict):
+    rows = [
+        {"form": form, "layer": "conv1", "kernel": kernel, "access": "read", "is_map": True}
+        | {"asked": bytes_asked if form == "dense" else 20, "moved": 100, "share": 0.5}
+        for kernel, bytes_asked in zip("ab", asked)
+        for form in ("dense", "patch")
+    ]
+    rows.append(rows[0] | {"is_map": False, "kernel": "weights", "asked": 1})
+    judged = claim("continuously access memory").judged({"memory": rows})
+    assert judged.verdict == verdict
+    assert "patch net 20% to 20%" in judged.result
+
+
+@pytest.mark.parametrize(
+    ("speed", "device", "verdict"),
+    [(0.9, True, SUPPORTED), (0.4, True, NOT), (0.9, False, MISSING)],
+)
+def test_efficiency_needs_a_gpu(speed, device, verdict):
+    rows = [
+        {"axis": "d", "d": d, "operation": "forward", "work": 1e9 * s, "gflops": 1.0}
+        | {"seconds": 1.0, "device_seconds": 1.0 if device else None}
+        for d, s in ((1, 1.0), (16, speed))
+    ]
+    assert claim("efficiently on GPUs").judged({"convolution": rows}).verdict == verdict
+
+
+def test_what_was_not_run_has_no_verdict():
+    for each in CLAIMS:
+        assert each.judged({}).verdict == MISSING
+
+
+def test_the_page_of_claims_is_made_from_the_stored_results():
+    stored = report.machines(ROOT / "results", __main__.EXPERIMENTS)
+    assert stored
+    page = (ROOT / "docs" / "reproduction.md").read_text()
+    assert page == report.reproduction_text(stored)
+    for each in CLAIMS:
+        assert each.text in page
+    assert claims.HOW_TO_RUN in page

@@ -1,0 +1,203 @@
+"""What the experiments measure with: rounds, spreads, nets, memory and checks that can fail."""
+
+import json
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from experiments import convolution, equality, methods, peak, pooling, sampled, timing, ways
+from experiments.__main__ import main
+from experiments.ceilings import ceilings
+from experiments.compare import Case, compared
+from experiments.kept import Kept
+from experiments.nets import family, prepared
+from experiments.sweep import Point
+from experiments.timing import NotEqual, interleaved, mark, spread
+from experiments.torch_layers import why_unavailable
+from kernels import get_backend
+from net.zoo import ZOO
+from tests.comparison import relative_difference
+
+OPTIONS = SimpleNamespace(quick=True, seed=0, backend="cpu", nets=["lenet28"])
+
+
+def test_rounds_alternate_and_come_to_five():
+    order = []
+    jobs = {name: lambda name=name: (time.sleep(0.11), order.append(name)) for name in "ab"}
+    given = interleaved(jobs)
+    assert "".join(order) == "ab" * 5
+    assert {name: len(times) for name, times in given.items()} == {"a": 5, "b": 5}
+
+
+def test_fewer_rounds_when_time_is_short_are_marked():
+    given = interleaved({"a": lambda: time.sleep(0.02)}, longest=0.03)
+    assert len(given["a"]) == 1
+    assert mark({"repeats": 1, "extrapolated": True}) == "*†"
+    assert mark({"repeats": timing.ROUNDS, "extrapolated": False}) == ""
+
+
+def test_spread():
+    assert spread([4, 1, 2, 3, 5]) == pytest.approx(
+        {"seconds": 3, "seconds_p20": 1.8, "seconds_p80": 4.2, "repeats": 5}
+    )
+
+
+@pytest.mark.parametrize("patch", [16, 32, 48, 64, 96, 128, 160])
+def test_every_net_of_the_family_reads_its_whole_patch(patch):
+    net = family(patch, backend="reference")
+    assert net.receptive_field == net.patch == (patch, patch)
+
+
+def test_multiply_adds_saved_grow_along_the_family():
+    def saved(patch):
+        nodes = family(patch, backend="reference").nodes.values()
+        scanning = [node.multiply_adds * np.prod(node.output.size) for node in nodes]
+        return sum(scanning) / sum(node.multiply_adds for node in nodes)
+
+    ratios = [saved(patch) for patch in (16, 32, 48, 64, 96, 128, 160)]
+    assert ratios == sorted(ratios)
+    assert ratios[-1] > 100 * ratios[0]
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("name", [ways.FRAGMENTS, ways.ZERO_FILLED, *ways.TORCH])
+def test_every_way_gives_what_the_dense_form_gives(name):
+    if name in ways.TORCH and why_unavailable("cpu"):
+        pytest.skip(why_unavailable("cpu"))
+    net = prepared("strided67", seed=0, backend="cpu").to(dtype="float64")
+    case = Case(net, 5, seed=0)
+    way, dense = ways.way(name, net), ways.way(ways.DENSE, net)
+    assert relative_difference(way.forward(case.image), dense.forward(case.image)) <= 1e-12
+    found, expected = (w.gradients(case.image, case.error) for w in (way, dense))
+    assert found.keys() == expected.keys()
+    assert max(relative_difference(found[k], expected[k]) for k in found) <= 1e-12
+
+
+@pytest.mark.cpu
+def test_peak_memory_sees_what_a_pass_allocates():
+    job = {"net": "family-16", "backend": "cpu", "seed": 0, "way": ways.DENSE}
+    small, large = (peak.peak_memory(job | {"labelled": n}) for n in (64, 256))
+    first_map = 24 * (256 + 15 - 4) ** 2 * 4
+    assert large["forward"]["peak_bytes"] > first_map
+    both = large["forward + backward"]["peak_bytes"]
+    assert both > large["forward"]["peak_bytes"]
+    assert 8 * small["forward + backward"]["peak_bytes"] < 1.5 * both
+    assert "VmHWM" in large["forward"]["peak_method"]
+
+
+@pytest.mark.cpu
+def test_ceilings_are_those_of_this_machine():
+    found = ceilings("cpu", 1, quick=True)
+    assert 0.1 < found["gflops"] < 1e5
+    assert 0.1 < found["gbytes"] < 1e5
+    assert json.dumps(found)
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize(
+    ("experiment", "operator", "function"),
+    [
+        (convolution, "convolution", "forward"),
+        (convolution, "convolution", "gradient_input"),
+        (convolution, "convolution", "gradient_weights"),
+        (pooling, "max_pooling", "backward"),
+    ],
+)
+def test_a_wrong_operator_is_not_timed(experiment, operator, function, monkeypatch):
+    ops, point = get_backend("cpu"), Point(image=6, kernel=3, d=2, channels=2)
+    experiment._measured(point, np.random.default_rng(0), ops, 0.1)
+    right = getattr(getattr(ops, operator), function)
+    monkeypatch.setattr(getattr(ops, operator), function, lambda *a, **k: right(*a, **k) * 1.001)
+    with pytest.raises(NotEqual):
+        experiment._measured(point, np.random.default_rng(0), ops, 0.1)
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_net_whose_forms_disagree_is_not_timed(gradients, monkeypatch):
+    pool = get_backend("cpu").max_pooling
+    name = "backward" if gradients else "forward"
+    right = getattr(pool, name)
+
+    def wrong(*arguments, **moves):
+        result = right(*arguments, **moves)
+        if moves["stride"] != (1, 1):
+            return result
+        return result * 1.001 if gradients else (result[0] * 1.001, result[1])
+
+    monkeypatch.setattr(pool, name, wrong)
+    with pytest.raises(NotEqual):
+        compared("lenet28", (16,), OPTIONS, memory=False)
+
+
+@pytest.mark.cpu
+def test_an_experiment_that_finds_wrong_results_stores_nothing(tmp_path, monkeypatch, capsys):
+    def run(options):
+        options.kept.measured({"net": "right"}, lambda: [])
+        raise NotEqual("scores differ")
+
+    monkeypatch.setattr(equality, "run", run)
+    assert main(["equality", "--quick", "--backend", "cpu", "--out", str(tmp_path)]) == 1
+    assert "equality is not stored: scores differ" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("record.json"))
+
+
+@pytest.mark.cpu
+def test_a_way_that_is_wrong_is_not_timed(monkeypatch):
+    right = ways._Ours.forward
+    monkeypatch.setattr(
+        ways._ZeroFilled, "forward", lambda *a: right(*a) * np.float32(1.001), raising=False
+    )
+    with pytest.raises(NotEqual):
+        methods._measured("lenet28", ways.ZERO_FILLED, 8, OPTIONS)
+
+
+def test_a_way_that_cannot_run_here_is_skipped_by_name(monkeypatch, tmp_path):
+    monkeypatch.setattr(methods, "OTHERS", ("PyTorch contiguous",))
+    monkeypatch.setattr(ways, "why_not", lambda *_: "PyTorch is not installed")
+    OPTIONS.kept = Kept(tmp_path, {}, {})
+    rows, _ = methods.run(OPTIONS)
+    assert "skipped: PyTorch is not installed" in methods.table(rows)
+    assert methods.figure(rows, {}, {}) is None
+
+
+def rows_of(scanning, dense, extrapolated=()):
+    shared = {"net": "n", "kind": "backward"}
+    rows = [
+        shared
+        | {"form": "scanning", "pixels": n, "seconds": s, "sample": n}
+        | {"extrapolated": n in extrapolated}
+        for n, s in scanning
+    ]
+    return rows + [
+        shared
+        | {"form": "dense", "pixels": n, "seconds": dense, "sample": n, "extrapolated": False}
+        for n, _ in scanning
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scanning", "dense", "extrapolated", "expected"),
+    [
+        ([(1, 1), (10, 10), (100, 100)], 55, (), (55, False)),
+        ([(1, 1), (10, 10), (100, 100)], 55, (100,), (55, True)),
+        ([(1, 1), (10, 10)], 50, (), (50, True)),
+        ([(1, 5), (10, 50)], 4, (), (1, False)),
+    ],
+    ids=["between", "between, extrapolated", "beyond", "at once"],
+)
+def test_the_crossing_point(scanning, dense, extrapolated, expected):
+    rows = rows_of(scanning, dense, extrapolated)
+    assert sampled.crossing(rows, "n", "backward") == pytest.approx(expected)
+
+
+def test_every_zoo_net_is_measured():
+    jobs = []
+    kept = SimpleNamespace(measured=lambda parameters, _: jobs.append(parameters["net"]) or [])
+    from experiments import networks
+
+    networks.run(SimpleNamespace(quick=False, nets=None, kept=kept))
+    assert jobs == [*ZOO]
+    assert networks.SIZES == (128, 256, 512)
