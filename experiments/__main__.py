@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 import time
@@ -20,7 +19,10 @@ EXPERIMENTS = {
     "sampled": "time and memory of learning from n sampled pixels, and where the ways cross",
     "segmentation": "a net trained on sampled pixels tells three textures apart",
     "methods": "against fragments, PyTorch's dilated layers and zero-filled kernels",
+    "against-torch": "time and memory of the same work in PyTorch, dense and patch by patch",
 }
+APART = ("against-torch",)
+"""Not part of ``all``: a benchmark that needs the extra ``bench``."""
 BACKENDS = ("auto", "cuda", "simulator", "cpu")
 FULL_OUT, QUICK_OUT = Path("results"), Path("results-quick")
 KEPT = "kept"
@@ -38,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     options.out = options.out or (QUICK_OUT if options.quick else FULL_OUT)
     if options.subcommand == "report":
         return _report(options)
-    chosen = list(EXPERIMENTS) if options.subcommand == "all" else [options.subcommand]
+    every = [name for name in EXPERIMENTS if name not in APART]
+    chosen = every if options.subcommand == "all" else [options.subcommand]
     if options.backend == "simulator":
         os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
     problem = _problem(options, chosen)
@@ -73,7 +76,7 @@ def _run(name, options):
     from experiments import kept, report, results
     from kernels import get_backend
 
-    experiment = importlib.import_module(f"experiments.{name}")
+    experiment = report.experiment_of(name)
     record = results.machine(get_backend(options.backend))
     folder = options.out / results.slug(record) / name
     same = ("backend", "cpu", "gpu", "threads", "python", "versions")
@@ -122,14 +125,14 @@ def _report(options) -> int:
 
 def _problem(options, chosen) -> str | None:
     """What is wrong with the options, before any work; resolves the backend."""
-    from experiments import results
+    from experiments import report, results
     from kernels import BackendUnavailable, get_backend
     from net.zoo import ZOO
 
     unknown = [name for name in options.nets or () if name not in ZOO]
     if unknown:
         return f"--nets names {', '.join(unknown)}; expected some of {', '.join(ZOO)}"
-    timed = [name for name in chosen if importlib.import_module(f"experiments.{name}").TIMED]
+    timed = [name for name in chosen if report.experiment_of(name).TIMED]
     if options.backend == "simulator" and timed:
         return (
             f"--backend is simulator; expected cpu or cuda for {', '.join(timed)}: the simulator's "

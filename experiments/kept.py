@@ -78,7 +78,7 @@ def _plain(value):
 def code_digest(experiment: str) -> str:
     """Of ``kernels/``, ``net/``, the experiment's module and what it imports of this package."""
     sources = {path for folder in ("kernels", "net") for path in (ROOT / folder).rglob("*.py")}
-    waiting = [experiment]
+    waiting = [experiment.replace("-", "_")]
     while waiting:
         path = ROOT / "experiments" / f"{waiting.pop()}.py"
         if path not in sources:

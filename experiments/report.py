@@ -76,6 +76,11 @@ def write(name: str, experiment, folder: Path) -> Path:
     return folder / "table.md"
 
 
+def experiment_of(name: str):
+    """The module of the experiment that the command line calls ``name``."""
+    return importlib.import_module(f"experiments.{name.replace('-', '_')}")
+
+
 def everything(out: Path, experiments) -> list[Path]:
     """Rebuild every machine's tables and figures, and the index; returns what was written.
 
@@ -85,7 +90,7 @@ def everything(out: Path, experiments) -> list[Path]:
     written, stored = [], machines(out, experiments)
     for machine in stored:
         for name in machine.records:
-            experiment = importlib.import_module(f"experiments.{name}")
+            experiment = experiment_of(name)
             written.append(write(name, experiment, machine.folder / name))
     index = "\n".join(["# Results", "", *_index(stored), ""])
     write_atomically(out / "README.md", index.encode())
@@ -103,7 +108,7 @@ def _index(stored):
         yield "| experiment | measured | what it shows | the claim it belongs to |"
         yield "|---|---|---|---|"
         for name, record in machine.records.items():
-            experiment = importlib.import_module(f"experiments.{name}")
+            experiment = experiment_of(name)
             place = f"{machine.folder.name}/{name}"
             links = f"[{name}]({place}/table.md)"
             if (machine.folder / name / "figure.png").is_file():

@@ -22,8 +22,12 @@ class NotEqual(AssertionError):
     """The arrays that are timed hold wrong values: nothing is stored."""
 
 
-def interleaved(jobs: dict[str, Callable], longest: float = LONGEST) -> dict[str, list]:
+def interleaved(
+    jobs: dict[str, Callable], longest: float = LONGEST, at_least: int = ROUNDS
+) -> dict[str, list]:
     """What each job gave, round by round; every round runs each job once.
+
+    ``at_least`` so many rounds, unless they take longer than ``longest`` seconds.
 
     Ratios of two jobs within a round do not see what slows the machine for longer than a round.
     The jobs are warm: their results were checked before.
@@ -37,7 +41,7 @@ def interleaved(jobs: dict[str, Callable], longest: float = LONGEST) -> dict[str
         elapsed = time.perf_counter() - started
         if elapsed * (rounds + 1) / rounds > longest:
             return given
-        if rounds >= ROUNDS and (elapsed >= ENOUGH or rounds >= MOST):
+        if rounds >= at_least and (elapsed >= ENOUGH or rounds >= MOST):
             return given
 
 

@@ -39,12 +39,19 @@ class TorchNet:
             normalisations; its parameters are copied.
         form: ``"dense"`` (stride 1, dilated) or ``"patch"`` (strided).
         memory_format: ``"contiguous"`` or ``"channels_last"``, of weights and maps.
+        compiled: run through ``torch.compile``.
 
     Raises:
         TypeError: PyTorch has no exact counterpart of a layer, or the net branches.
     """
 
-    def __init__(self, net: Net, form: str = "dense", memory_format: str = "contiguous"):
+    def __init__(
+        self,
+        net: Net,
+        form: str = "dense",
+        memory_format: str = "contiguous",
+        compiled: bool = False,
+    ):
         import torch
 
         self.torch = torch
@@ -56,15 +63,16 @@ class TorchNet:
         self.arrays = {name: self._entered(array) for name, array in net.state().items()}
         self.learned = {name: self.arrays[name].requires_grad_() for name in net.parameters}
         self.calls = [call for step in steps_of(net, form) for call in self._calls(step)]
+        self.run = torch.compile(self._run) if compiled else self._run
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Scores N x K x Ho x Wo of N x C x H x W (patches, or an image with its borders)."""
         with self.torch.inference_mode():
-            return self._run(self._entered(x)).cpu().numpy()
+            return self.run(self._entered(x)).cpu().numpy()
 
     def gradients(self, x: np.ndarray, error: np.ndarray) -> dict[str, np.ndarray]:
         """Gradients of sum(error * scores) by parameter name."""
-        scores = self._run(self._entered(x))
+        scores = self.run(self._entered(x))
         found = self.torch.autograd.grad(scores, self.learned.values(), self._entered(error))
         return {name: gradient.cpu().numpy() for name, gradient in zip(self.learned, found)}
 

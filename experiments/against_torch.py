@@ -1,0 +1,294 @@
+"""Against PyTorch: time and memory of the same work on the host, dense and patch by patch.
+
+Both of PyTorch's memory formats, eager and through ``torch.compile`` where that runs.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from experiments import torch_layers, ways
+from experiments.compare import BATCHES, Case
+from experiments.nets import prepared, relative_difference
+from experiments.peak import peak_memory
+from experiments.timing import MARKS, NotEqual, interleaved, mark, spread
+from net import Dense
+from net.program import Program
+from net.zoo import ZOO
+
+TIMED = True
+SIZES, QUICK_SIZES = (256, 512), (16,)
+QUICK_NETS = ("lenet28", "strided67")
+ROUNDS = 7
+LONGEST = 120.0
+"""Seconds for the rounds of one comparison; fewer than ``ROUNDS`` are marked."""
+PASSES = ("forward", "forward + backward")
+FORMS = ("dense", "patch by patch")
+OURS = "this project"
+LIMIT = 1e-4
+"""float32: largest relative difference of PyTorch's scores."""
+COLORS = ("#0072b2", "#e69f00")
+TARGETS = {
+    ("dense", "forward"): {"contiguous": (2.0, None), "best": (1.0, 1.2)},
+    ("dense", "forward + backward"): {"contiguous": (2.2, None), "best": (1.1, 1.4)},
+    ("patch by patch", "forward"): {"best": (1.0, None)},
+    ("patch by patch", "forward + backward"): {"best": (1.0, None)},
+}
+"""What we aim at, times as fast as PyTorch: (on every net, on the geometric mean)."""
+MEMORY_TARGET = 0.75
+"""Of the peak memory of PyTorch's better format, on every net."""
+
+
+def run(options) -> tuple[list[dict], dict]:
+    """One row for each net, form, size, pass and way; no arrays.
+
+    Raises:
+        NotEqual: PyTorch gives other scores on the arrays that are timed.
+    """
+    reason = torch_layers.why_unavailable(options.backend)
+    if reason:
+        raise SystemExit(f"experiments: error: against-torch cannot run: {reason}")
+    nets = options.nets or (QUICK_NETS if options.quick else ZOO)
+    sizes = QUICK_SIZES if options.quick else SIZES
+    jobs = [(net, "patch by patch", 0) for net in nets]
+    jobs += [(net, "dense", size) for size in sizes for net in nets]
+    rows = []
+    with tqdm(jobs, desc="against PyTorch", unit="comparison") as progress:
+        for name, form, size in progress:
+            progress.set_postfix_str(f"{name}, {form} {size or ''}")
+            parameters = {"net": name, "form": form, "size": size}
+            measure = _scanning if form == "patch by patch" else _dense
+            rows += options.kept.measured(
+                parameters,
+                lambda measure=measure, name=name, size=size: measure(name, size, options),
+            )
+    return rows, {}
+
+
+def _opponents(net, form, options):
+    """PyTorch's ways by name. Compiled ones only on the host, where they run."""
+    found = {}
+    for name in torch_layers.MEMORY_FORMATS:
+        for compiled in (False,) if options.quick else (False, True):
+            label = f"PyTorch {name}" + (", compiled" if compiled else "")
+            found[label] = torch_layers.TorchNet(net, form, name, compiled)
+    return found
+
+
+def _dense(name, size, options):
+    net = prepared(name, seed=options.seed, backend=options.backend)
+    case, dense = Case(net, size, options.seed), Dense(net)
+    case.check_equal()
+    jobs = {
+        (OURS, "forward"): lambda: dense.forward(case.image),
+        (OURS, "forward + backward"): lambda: dense.gradients(case.image, case.error),
+    }
+    scores = dense.forward(case.image)
+    for label, opponent in _opponents(net, "dense", options).items():
+        if not _agrees(opponent, case.image[None], scores[None], label):
+            continue
+        jobs[label, "forward"] = lambda o=opponent: o.forward(case.image[None])
+        jobs[label, "forward + backward"] = lambda o=opponent: o.gradients(
+            case.image[None], case.error[None]
+        )
+        jobs[label, "forward + backward"]()
+    shared = {"net": name, "form": "dense", "labelled": size, "batch": None}
+    job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
+    peaks = {OURS: peak_memory(job | {"way": ways.DENSE})}
+    peaks |= {label: peak_memory(job | {"way": label}) for label in ways.TORCH}
+    return _rows(shared, _rounds(jobs, options), peaks)
+
+
+def _scanning(name, _, options):
+    """Each side with the batch of patches that suits it best."""
+    net = prepared(name, seed=options.seed, backend=options.backend)
+    program, rng = Program(net, "patch"), np.random.default_rng(options.seed)
+    opponents, rounds = _opponents(net, "patch", options), {}
+    for batch in BATCHES[:1] if options.quick else BATCHES:
+        x = rng.random((batch, net.channels, *net.patch), net.dtype)
+        scores = program.forward(x)
+        error = rng.standard_normal(scores.shape, net.dtype)
+
+        def gradients(x=x, error=error):
+            return program.backward(program.forward(x, keep=True)[1], error)
+
+        jobs = {
+            (OURS, "forward"): lambda x=x: program.forward(x),
+            (OURS, "forward + backward"): gradients,
+        }
+        gradients()
+        for label, opponent in opponents.items():
+            if not _agrees(opponent, x, scores, label):
+                continue
+            jobs[label, "forward"] = lambda o=opponent, x=x: o.forward(x)
+            jobs[label, "forward + backward"] = lambda o=opponent, x=x, e=error: o.gradients(x, e)
+            jobs[label, "forward + backward"]()
+        for key, seconds in _rounds(jobs, options, per=batch).items():
+            rounds.setdefault(key, {})[batch] = seconds
+    best = {key: min(tried, key=lambda b: np.median(tried[b])) for key, tried in rounds.items()}
+    rows = []
+    for (label, p), batch in best.items():
+        ours = rounds[OURS, p][best[OURS, p]]
+        theirs = rounds[label, p][batch]
+        number = min(len(ours), len(theirs))
+        row = {"net": name, "form": "patch by patch", "labelled": None, "batch": batch}
+        ratios = np.array(theirs[:number]) / np.array(ours[:number])
+        row |= {"pass": p, "way": label} | spread(theirs) | spread(ratios, "ratio")
+        rows.append(row | {"peak_bytes": None, "peak_method": None})
+    return rows
+
+
+def _agrees(opponent, x, scores, label):
+    """Whether the opponent runs here, and then gives our scores; the first call warms it up.
+
+    Raises:
+        NotEqual: it gives others.
+    """
+    try:
+        found = opponent.forward(x)
+    except Exception as error:  # torch.compile wants a compiler, and has limits of its own
+        if "compiled" not in label:
+            raise
+        tqdm.write(f"{label} does not run here: {str(error).splitlines()[0]}")
+        return False
+    difference = relative_difference(found, scores)
+    if not difference <= LIMIT:
+        raise NotEqual(f"{label}: scores differ by {difference:.1e}; expected {LIMIT:.0e}")
+    return True
+
+
+def _rounds(jobs, options, per=1):
+    """Seconds by job, round by round."""
+
+    def clocked(job):
+        def measure():
+            started = time.perf_counter()
+            job()
+            return (time.perf_counter() - started) / per
+
+        return measure
+
+    timed = {key: clocked(job) for key, job in jobs.items()}
+    return interleaved(timed, 5.0 if options.quick else LONGEST, ROUNDS)
+
+
+def _rows(shared, rounds, peaks):
+    rows = []
+    for (label, p), seconds in rounds.items():
+        ratios = np.array(seconds) / np.array(rounds[OURS, p])
+        unknown = {"peak_bytes": None, "peak_method": None}
+        row = shared | {"pass": p, "way": label} | spread(seconds) | spread(ratios, "ratio")
+        rows.append(row | peaks.get(label, {}).get(p, unknown))
+    return rows
+
+
+def _best(rows, key):
+    """The fastest of PyTorch's ways in one comparison."""
+    theirs = [r for r in rows if _key(r) == key and r["way"] != OURS]
+    return min(theirs, key=lambda r: r["seconds"])
+
+
+def _key(row):
+    return row["net"], row["form"], row["labelled"], row["pass"]
+
+
+def verdicts(rows: list[dict]) -> list[str]:
+    """A sentence on each target: what was reached, and where it was missed."""
+    said = []
+    for (form, p), targets in TARGETS.items():
+        for opponent, (each, mean) in targets.items():
+            ratios = {}
+            for row in rows:
+                if row["form"] != form or row["pass"] != p or row["way"] != OURS:
+                    continue
+                key, place = _key(row), f"{row['net']} {row['labelled'] or ''}".strip()
+                if opponent == "best":
+                    ratios[place] = _best(rows, key)["ratio"]
+                else:
+                    other = [r for r in rows if _key(r) == key and r["way"] == "PyTorch contiguous"]
+                    ratios[place] = other[0]["ratio"]
+            missed = [f"{place} {r:.2f}" for place, r in ratios.items() if r < each]
+            average = float(np.exp(np.mean(np.log(list(ratios.values())))))
+            text = f"{form}, {p}, against {opponent}: geometric mean {average:.2f}"
+            text += f" (aim {mean})" if mean else ""
+            text += f"; at least {each} on every net" if not missed else f"; below {each} on "
+            said.append(text + ", ".join(missed))
+    shares = {}
+    for row in rows:
+        if row["way"] == OURS and row["peak_bytes"] and row["pass"] == "forward + backward":
+            theirs = [r["peak_bytes"] for r in rows if _key(r) == _key(row) and r["way"] != OURS]
+            theirs = [peak for peak in theirs if peak]
+            shares[f"{row['net']} {row['labelled']}"] = row["peak_bytes"] / min(theirs)
+    over = [f"{place} {share:.2f}" for place, share in shares.items() if share > MEMORY_TARGET]
+    if shares:
+        text = f"peak memory, forward + backward: at most {max(shares.values()):.2f} of PyTorch's"
+        said.append(text + (f"; above {MEMORY_TARGET} on {', '.join(over)}" if over else ""))
+    return said
+
+
+def table(rows: list[dict]) -> str:
+    """The targets' verdicts and the Markdown table."""
+    lines = [f"* {sentence}." for sentence in verdicts(rows)]
+    lines += [
+        "",
+        "| net | form | labelled pixels | pass | way | batch | ms (p20 to p80) "
+        "| times as long as ours (p20 to p80) | peak MB |",
+        "|---" * 9 + "|",
+    ]
+    for row in rows:
+        marks = "†" if row["repeats"] < ROUNDS else mark(row)
+        low, high = (1e3 * row[f"seconds_{q}"] for q in ("p20", "p80"))
+        ratio = [row[f"ratio{q}"] for q in ("", "_p20", "_p80")]
+        peak = row["peak_bytes"]
+        size = f"{row['labelled']} x {row['labelled']}" if row["labelled"] else "one patch"
+        cells = [row["net"], row["form"], size, row["pass"], row["way"], str(row["batch"] or "")]
+        cells += [
+            f"{1e3 * row['seconds']:.4g}{marks} ({low:.4g} to {high:.4g})",
+            "{:.3g} ({:.3g} to {:.3g})".format(*ratio),
+            "" if peak is None else f"{peak / 1e6:.3g}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    few = MARKS.split(" `†`")[1].replace("5", str(ROUNDS), 1).replace("a minute", "two minutes")
+    return "\n".join([*lines, "", f"`†`{few}"])
+
+
+def caption(record: dict) -> str:
+    """What the table shows."""
+    return (
+        "The same work by this project and by PyTorch, on the same machine with the same number "
+        "of threads: times of the dense form and of scanning, and peak memory. Above 1 in the "
+        "figure, this project is the faster one.\n\n"
+        "Same weights, same arrays; scores are compared first. Interleaved rounds in one process, "
+        "medians and ratios within each round. PyTorch runs `conv2d(dilation=d)` and "
+        "`max_pool2d(stride=1, dilation=d)`, contiguous (NCHW) and channels_last, eager and "
+        "compiled where that runs; its activations work in place. Patch by patch, both sides run "
+        f"batches of {', '.join(map(str, BATCHES))} patches and count with their best. Peak memory "
+        "is that of a process of its own, beyond what it held before the pass."
+    )
+
+
+def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
+    """PyTorch's time over ours for every net, its two formats beside each other."""
+    panels = [(form, p) for form in FORMS for p in PASSES]
+    drawing = Figure(figsize=(12, 6.5), layout="constrained")
+    for axes, (form, p) in zip(drawing.subplots(2, 2).ravel(), panels):
+        own = [r for r in rows if (r["form"], r["pass"]) == (form, p)]
+        size = max((r["labelled"] or 0) for r in own)
+        own = [r for r in own if (r["labelled"] or 0) == size]
+        nets = list(dict.fromkeys(r["net"] for r in own))
+        for i, (name, color) in enumerate(zip(torch_layers.MEMORY_FORMATS, COLORS)):
+            ratio = {r["net"]: r["ratio"] for r in own if r["way"] == f"PyTorch {name}"}
+            place = np.arange(len(nets)) - 0.2 + 0.4 * i
+            axes.bar(place, [ratio[net] for net in nets], 0.36, color=color, label=name)
+        axes.axhline(1, color="black", lw=1)
+        axes.set_xticks(range(len(nets)), nets, fontsize=8, rotation=20)
+        axes.set_title(f"{form}{f', {size} x {size}' if size else ''}: {p}", fontsize=10)
+        axes.set_ylabel("PyTorch's time over ours (times)", fontsize=8)
+    handles, labels = drawing.get_axes()[0].get_legend_handles_labels()
+    drawing.legend(handles, labels, title="PyTorch, eager", loc="outside right upper", fontsize=8)
+    drawing.suptitle(f"Against PyTorch: {record['gpu'] or record['cpu']}")
+    return drawing
