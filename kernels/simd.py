@@ -14,36 +14,33 @@ With channels in the lanes, the columns' pixels may lie anywhere: at any stride,
 images. With pixels in the lanes they are neighbours, and results need no transposing. Either way
 each output is one chain of fused multiply-adds in one order, so the bits are the same.
 
-The shape follows the CPU: 3 x 8 vectors of 512 bits fill the 32 registers of AVX-512, 3 x 8 of 128
-bits those of Arm, 3 x 4 of 256 bits the 16 of AVX2. The environment variable
-``KERNELS_VECTOR_BYTES`` (16, 32 or 64) forces a width.
+The shape follows the CPU that Numba compiles for: 3 x 8 vectors of 512 bits fill the 32 registers
+of AVX-512, 3 x 8 of 128 bits those of Arm, 3 x 4 of 256 bits the 16 of AVX2; others get 3 x 4 of
+128 bits. Numba's own NUMBA_CPU_NAME and NUMBA_CPU_FEATURES force another CPU.
 
 Numba has no vector types; the intrinsics below emit LLVM's. ``array`` arguments are flat and
 C-contiguous, indices count elements and are not checked.
 """
 
-import os
 import platform
 
 import llvmlite.binding
 import llvmlite.ir as ir
+import numba
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 MAX_VECTORS = 3
 
-_WIDTHS = (16, 32, 64)
-
 
 def _vector_bytes() -> int:
-    forced = os.environ.get("KERNELS_VECTOR_BYTES")
-    if forced is not None:
-        if forced not in map(str, _WIDTHS):
-            raise ValueError(f"KERNELS_VECTOR_BYTES is {forced!r}; expected one of {_WIDTHS}")
-        return int(forced)
-    features = llvmlite.binding.get_host_cpu_features()
-    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
+    forced = numba.config.CPU_FEATURES
+    if forced is None:
+        features = {name for name, has in llvmlite.binding.get_host_cpu_features().items() if has}
+    else:
+        features = {name[1:] for name in forced.split(",") if name.startswith("+")}
+    return 64 if "avx512f" in features else 32 if "avx2" in features else 16
 
 
 VECTOR_BYTES = _vector_bytes()
