@@ -80,6 +80,7 @@ class Fragments:
         error, gradients = memory.to_device(self._scattered(error, x.shape)), {}
         for index in reversed(range(len(tape))):
             step, corners, kept = tape.pop()
+            error = step.differentiate(run, kept, error)
             (error,), own = step.backward(run, kept, error, [index > 0])
             gradients |= own
             if index > 0:

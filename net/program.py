@@ -29,16 +29,17 @@ class Program:
 
     Attributes:
         steps: what runs, in order.
+        learns: by layer, whether its output depends on parameters.
     """
 
     def __init__(self, net: Net, form: str):
         self.net = net
         self.steps = steps_of(net, form)
         self._last_reader = {name: step for step in self.steps for name in step.inputs}
-        self._learns = {IMAGE: False}
+        self.learns = {IMAGE: False}
         for step in self.steps:
             own = any(name.startswith(f"{step.node.name}.") for name in net.parameters)
-            self._learns[step.output] = own or any(self._learns[name] for name in step.inputs)
+            self.learns[step.output] = own or any(self.learns[name] for name in step.inputs)
 
     def forward(
         self,
@@ -63,8 +64,9 @@ class Program:
         maps, kept = {IMAGE: x}, []
         for step in self.steps:
             started = time.perf_counter()
-            for_backward = self.advance(run, step, maps)
-            kept.append(for_backward if keep else None)
+            kept.append(self.advance(run, step, maps))
+            if not keep:
+                kept.clear()
             self._tell(clock, step, started)
         output = maps[self.steps[-1].output]
         return (output, Tape(run, kept)) if keep else output
@@ -102,18 +104,22 @@ class Program:
         errors, gradients = {self.steps[-1].output: error}, {}
         for step in reversed(self.steps):
             started = time.perf_counter()
-            wanted = [self._learns[name] or image for name in step.inputs]
+            wanted = [self.learns[name] or image for name in step.inputs]
             kept = tape.kept.pop()
-            arrived = errors.pop(step.output, None)
-            if arrived is None:
+            if step.output not in errors:
                 continue
-            for_inputs, own = step.backward(tape.run, kept, arrived, wanted)
+            # No name may hold on to a map that the step is done with
+            error = step.differentiate(tape.run, kept, errors.pop(step.output))
+            for_inputs, own = step.backward(tape.run, kept, error, wanted)
+            del kept, error
             gradients |= own
-            for name, want, e in zip(step.inputs, wanted, for_inputs):
+            for name, want in zip(step.inputs, wanted):
+                e = for_inputs.pop(0)
                 if want and name in errors:
                     errors[name] = self.net.backend.merging.add([errors[name], e])
                 elif want:
                     errors[name] = e
+                del e
             self._tell(clock, step, started)
         return gradients, errors.get(IMAGE)
 

@@ -2,7 +2,8 @@
 
 The two forms differ only in numbers (``steps_of``): a window's stride and dilation, and a crop's
 margins. ``forward`` returns the output and what ``backward`` will need; ``backward`` returns an
-error for each input (None where nobody wants one) and the gradients by parameter name.
+error for each input (None where nobody wants one) and the gradients by parameter name, after
+``differentiate`` took the error through the activation that the step ends in.
 """
 
 from __future__ import annotations
@@ -55,6 +56,20 @@ class Step:
         """Name of the layer whose output this is."""
         return self.layers[-1]
 
+    def activated(self, kept):
+        """(activation, its output) whose derivative the error takes first; None for none."""
+        return None
+
+    def differentiate(self, run, kept, error):
+        """e * f'(x) in the place of y = f(x), which nothing reads any more, unless it is the last
+        step's output; the error itself where there is no activation."""
+        found = self.activated(kept)
+        if found is None:
+            return error
+        activation, y = found
+        out = None if self is run.last else y
+        return run.ops.activation.backward(error, y, activation, out=out)
+
 
 @dataclass(frozen=True)
 class Learning:
@@ -87,12 +102,6 @@ class Run:
     last: Step
     learning: Learning | None = None
 
-    def differentiate(self, step: Step, activation: str, error, y):
-        """e * f'(x) in the place of y = f(x), which nothing reads any more, unless it is the last
-        step's output."""
-        out = None if step is self.last else y
-        return self.ops.activation.backward(error, y, activation, out=out)
-
 
 @dataclass(frozen=True)
 class ConvolutionStep(Step):
@@ -113,11 +122,9 @@ class ConvolutionStep(Step):
         return y, (x, y if self.activation and not self.pooled else None)
 
     def backward(self, run, kept, error, wanted):
-        x, y = kept
+        x, _ = kept
         weights, bias = self._parameters(run.arrays)
         moves = {"stride": self.window.stride, "dilation": self.window.dilation}
-        if y is not None:
-            error = run.differentiate(self, self.activation, error, y)
         gradient = run.ops.convolution.gradient_weights(x, error, self.window.kernel, **moves)
         gradients = {f"{self.node.name}.weights": gradient}
         if bias is not None:
@@ -125,6 +132,9 @@ class ConvolutionStep(Step):
         if not wanted[0]:
             return [None], gradients
         return [run.ops.convolution.gradient_input(error, weights, x.shape[2:], **moves)], gradients
+
+    def activated(self, kept):
+        return None if kept[1] is None else (self.activation, kept[1])
 
     def _parameters(self, arrays):
         return arrays[f"{self.node.name}.weights"], arrays.get(f"{self.node.name}.bias")
@@ -145,12 +155,13 @@ class MaxPoolStep(Step):
         y, argmax = run.ops.max_pooling.forward(x, w.kernel, stride=w.stride, dilation=w.dilation)
         return y, (argmax, x.shape[2:], y if self.activation else None)
 
+    def activated(self, kept):
+        return None if kept[2] is None else (self.activation, kept[2])
+
     def backward(self, run, kept, error, wanted):
-        argmax, size, y = kept
+        argmax, size, _ = kept
         w = self.window
         moves = {"stride": w.stride, "dilation": w.dilation}
-        if y is not None:
-            error = run.differentiate(self, self.activation, error, y)
         return [run.ops.max_pooling.backward(error, argmax, size, w.kernel, **moves)], {}
 
 
@@ -183,9 +194,10 @@ class ActivationStep(Step):
         return y, None if self.pooled else y
 
     def backward(self, run, kept, error, wanted):
-        if self.pooled:
-            return [error], {}
-        return [run.differentiate(self, self.activation, error, kept)], {}
+        return [error], {}
+
+    def activated(self, kept):
+        return None if self.pooled else (self.activation, kept)
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ class _Store:
         self.lock = threading.RLock()
 
     def take(self, nbytes):
-        """A block of at least ``nbytes``, at most half of it unused."""
+        """A block of at least ``nbytes``, at most a fifth of it unused."""
         with self.lock:
-            fitting = [block for block in self.free if nbytes <= block.nbytes <= 2 * nbytes]
+            fitting = [b for b in self.free if nbytes <= b.nbytes <= nbytes + nbytes // 4]
             if fitting:
-                block = min(fitting, key=lambda block: block.nbytes)
+                block = min(fitting, key=lambda b: b.nbytes)
                 self.free = [other for other in self.free if other is not block]
             else:
                 room = self.most - self.living - nbytes
