@@ -15,9 +15,9 @@ from kernels.convolution import (
     cuda_gradient_weights,
     cuda_matrix,
 )
-from kernels.convolution.cuda_channel_sums import channel_sums
 from kernels.convolution.cuda_tile import Tile
 from kernels.cuda_api import SIMULATING, ceil_division
+from kernels.cuda_sums import channel_sums
 
 # Each table gives the share of a device's multiply-adds that a tile should reach when all of it is
 # used: the share of multiply-adds in its main loop as compiled for compute capability 9.0, or less
