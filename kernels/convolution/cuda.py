@@ -48,7 +48,7 @@ MAP_TILES = {
 WEIGHT_TILES = {
     Tile(2, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.25,  # two classes
     Tile(4, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.40,
-    Tile(6, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.42,
+    Tile(6, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.41,
     Tile(8, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.52,
     Tile(12, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.58,  # ten classes
     Tile(5, 4, (4, 8), (1, 1), depth=32, blocks=8): 0.60,  # first layers: 20 x 25
