@@ -17,7 +17,7 @@ from kernels.convolution import (
 )
 from kernels.convolution.cuda_channel_sums import channel_sums
 from kernels.convolution.cuda_tile import Tile
-from kernels.cuda_api import SIMULATING, ceil_division
+from kernels.cuda_api import SMALL_BLOCKS, ceil_division
 
 # Each table gives the share of a device's multiply-adds that a tile should reach when all of it is
 # used: the share of multiply-adds in its main loop as compiled for compute capability 9.0, or less
@@ -71,7 +71,7 @@ def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
         rows, columns: extents of the matrix.
         itemsize: bytes of an element.
     """
-    if SIMULATING:
+    if SMALL_BLOCKS:
         return SIMULATED_TILES[table]
 
     def speed(tile):

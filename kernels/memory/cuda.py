@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, u32
+from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, device_empty, flat, kernel, launch_over, u32
 
 
 @cache
@@ -20,7 +20,7 @@ def _zero_kernel(dtype):
 
 def empty(shape, dtype):
     """An uninitialised array of ``shape`` and ``dtype``."""
-    return cuda.device_array(shape, np.dtype(dtype))
+    return device_empty(shape, dtype)
 
 
 def zeros(shape, dtype):
