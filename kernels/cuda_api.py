@@ -39,25 +39,68 @@ _LIBRARY = np if SIMULATING else math
 exp, log, sqrt, tanh = _LIBRARY.exp, _LIBRARY.log, _LIBRARY.sqrt, _LIBRARY.tanh
 
 if SIMULATING:
+    from numba.cuda.simulator.kernel import BlockManager, BlockThread
     from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
-    _allocating = threading.Lock()
     _watch = None
 
-    def _shared_array(self, shape, dtype):
-        """The block's array of one source line.
+    class _Thread(BlockThread):
+        """A simulated thread that runs up to the next barrier when it is told to."""
 
-        The simulator's own looks and allocates in two steps, so that two threads which come at the
-        same time get an array each, and one loses what it writes.
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.ended = False
+            self._go, self._halted = threading.Semaphore(0), threading.Semaphore(0)
+
+        def run(self):
+            self._go.acquire()
+            if not self.abort:
+                super().run()
+            self.ended = True
+            self._halted.release()
+
+        def syncthreads(self):
+            self._halted.release()
+            self._go.acquire()
+            if self.abort:
+                raise RuntimeError("another thread of the block failed")
+
+        def go_on(self):
+            """Let it run to the next barrier, or to its end."""
+            self._go.release()
+            self._halted.acquire()
+
+    def _run_block(self, grid_point, *arguments):
+        """Run a block's threads in turn, each up to the next barrier.
+
+        The simulator's own scheduler lets them compete with each other, and spins meanwhile.
         """
+        threads = [
+            _Thread(lambda: self._f(*arguments), self, grid_point, place, self._debug)
+            for place in np.ndindex(*self._block_dim)
+        ]
+        for thread in threads:
+            thread.start()
+        failed = None
+        while threads:
+            for thread in threads:
+                thread.abort = failed is not None
+                thread.go_on()
+                failed = failed or thread.exception
+            threads = [thread for thread in threads if not thread.ended]
+        if failed:
+            raise failed[0].with_traceback(failed[1])
+
+    def _shared_array(self, shape, dtype):
+        """The block's array of one source line; the simulator's own way to find it takes long."""
         caller = sys._getframe(1)
         line = caller.f_code.co_filename, caller.f_lineno
-        with _allocating:
-            if line not in self._allocations:
-                array = np.empty(shape, dtype)
-                self._allocations[line] = array if _watch is None else _watch(array)
-            return self._allocations[line]
+        if line not in self._allocations:
+            array = np.empty(shape, dtype)
+            self._allocations[line] = array if _watch is None else _watch(array)
+        return self._allocations[line]
 
+    BlockManager.run = _run_block
     FakeCUDAShared.array = _shared_array
 
 
@@ -268,20 +311,7 @@ def _handle(launch):
     elif SIMULATING and launch.independent:
         simulate(launch, range(launch.blocks[0]), _call)
     else:
-        _start(launch.kernel, launch.blocks, launch.threads, launch.arguments)
-
-
-def _start(function, blocks, threads, arguments):
-    if not SIMULATING:
-        function[blocks, threads](*arguments)
-        return
-    # Its scheduler spins, and would keep the threads that work waiting for 5 ms at each barrier
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        function[blocks, threads](*arguments)
-    finally:
-        sys.setswitchinterval(interval)
+        launch.kernel[launch.blocks, launch.threads](*launch.arguments)
 
 
 def _call(function, arguments):
@@ -323,7 +353,7 @@ def simulate(launch: Launch, blocks, run, watch=None) -> None:
     try:
         with launch.kernel.py_func.run_by(run_all if launch.independent else run_one):
             size = (1, 1) if launch.independent else (len(blocks), launch.threads)
-            _start(launch.kernel, *size, launch.arguments)
+            launch.kernel[size](*launch.arguments)
     finally:
         _watch = None
 
