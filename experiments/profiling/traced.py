@@ -33,8 +33,9 @@ from experiments.profiling.operators import Arrays, Case
 
 ROOT = Path(__file__).parents[2]
 WARP, SECTOR, BANKS, BANK_BYTES = 32, 32, 32, 4
-MOST_THREADS = 1024
-"""Threads of one launch that are traced, in whole blocks spread over the grid; at least a block."""
+MOST_THREADS, MOST_WAITING_THREADS = 2048, 256
+"""Threads of one launch that are traced, in whole blocks spread over the grid, where they are
+independent and where they wait for each other; at least one block."""
 
 
 @dataclass
@@ -135,7 +136,8 @@ def _launch_lines(launch, operator, widths) -> list[Line]:
     from kernels import cuda_api
 
     count = int(np.prod(launch.blocks))
-    most = max(1, MOST_THREADS // launch.threads)
+    most = MOST_THREADS if launch.independent else MOST_WAITING_THREADS
+    most = max(1, most // launch.threads)
     blocks = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
     tracer = _Tracer(launch.function)
     names = launch.function.__code__.co_varnames
