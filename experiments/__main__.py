@@ -9,10 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+from experiments import profile
+
 EXPERIMENTS = {
     "equality": "largest difference between dense and patch-by-patch results of every net",
     "networks": "milliseconds and speedup of every layer, dense against patch-by-patch",
     "sampled": "time of learning from n sampled pixels, dense against patch-by-patch",
+    "memory": "sectors and bytes that kernels ask of memory, dense against strided patch form",
     "segmentation": "a net trained on sampled pixels tells three textures apart",
 }
 BACKENDS = ("auto", "cuda", "simulator", "cpu")
@@ -25,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.subcommand == "list":
         print("\n".join(f"{name:10}  {text}" for name, text in EXPERIMENTS.items()))
         return 0
+    if options.subcommand == "profile":
+        return profile.main(options)
     options.out = options.out or (QUICK_OUT if options.quick else FULL_OUT)
     if options.subcommand == "report":
         return _report(options)
@@ -137,6 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="subcommand", required=True, metavar="EXPERIMENT")
     for name, text in EXPERIMENTS.items():
         commands.add_parser(name, parents=[measuring], help=text, description=text)
+    profile.add_arguments(
+        commands.add_parser("profile", help=profile.TITLE, description=profile.__doc__)
+    )
     text = "every experiment, one after the other"
     commands.add_parser("all", parents=[measuring], help=text, description=text)
     text = "rebuild all tables and figures from the stored files"

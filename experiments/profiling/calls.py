@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from experiments.profiling.operators import Arrays, Case, case_of, perform
+from experiments.profiling.operators import Arrays, Case, case_of, prepare
 from kernels import cuda_api
 from kernels.backends import OPERATORS, Backend
 from net import zoo
@@ -132,7 +132,7 @@ class Notebook:
 def of_case(case: Case, arrays: Arrays | None = None) -> Call:
     """The call of one operator."""
     notebook = Notebook()
-    perform(notebook, case, arrays or Arrays(None))
+    prepare(notebook, case, arrays or Arrays(None))()
     return notebook.calls[-1]
 
 
@@ -140,7 +140,7 @@ def of_net(name: str, size: int, form: str, *, batch: int, backward: bool) -> li
     """The calls of one pass of the zoo's net ``name``.
 
     Args:
-        size: labelled pixels along each side of the image, in the dense form.
+        size: labelled pixels along each side of the image.
         form: ``dense``, or ``patch``: one batch of patches.
         batch: patches in it.
         backward: also those of the pass back, for the gradients of all parameters.
@@ -151,7 +151,10 @@ def of_net(name: str, size: int, form: str, *, batch: int, backward: bool) -> li
     if form == "dense":
         x = np.empty((1, net.channels, *(size + r - 1 for r in net.receptive_field)), net.dtype)
     else:
-        x = np.empty((batch, net.channels, *net.patch), net.dtype)
+        image = np.empty((1, net.channels, *(size + p - 1 for p in net.patch)), net.dtype)
+        rows, columns = np.empty((2, batch), np.int32)
+        x = notebook.patches.extract(image, rows, columns, net.patch)
+        notebook.assign("cutting patches", "forward")
 
     def clock(direction):
         return lambda step, seconds: notebook.assign(" + ".join(step.layers), direction)

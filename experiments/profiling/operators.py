@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -16,7 +17,8 @@ class Case:
 
     Attributes:
         operator: one of ``OPERATORS``.
-        shape: N x C x H x W of its input x, also where it is given the error map of its output.
+        shape: N x C x H x W of its input x, also where it is given the error map of its output; of
+            patches, their number and C x H x W of the image.
         filters: K, of a convolution.
         kernel, stride, dilation: pairs (y, x), of a convolution or a pooling; the kernel is also
             the size of a patch.
@@ -25,7 +27,7 @@ class Case:
 
     operator: str
     shape: tuple[int, int, int, int]
-    filters: int = 1
+    filters: int | None = None
     kernel: Pair = (1, 1)
     stride: Pair = (1, 1)
     dilation: Pair = (1, 1)
@@ -49,13 +51,24 @@ class Case:
     def output(self) -> tuple[int, int, int, int]:
         """N x K x Ho x Wo behind a convolution, N x C x Ho x Wo behind a pooling."""
         n, c, *size = self.shape
-        channels = self.filters if self.operator.startswith("convolution") else c
-        return (n, channels, *self.window.output_size(tuple(size)))
+        return (n, self.filters or c, *self.window.output_size(tuple(size)))
+
+    def to_arguments(self) -> str:
+        """What makes this case on the command line."""
+        parts = [f"--operator {self.operator} --shape {' '.join(map(str, self.shape))}"]
+        if self.filters:
+            parts.append(f"--filters {self.filters}")
+        for name in ("kernel", "stride", "dilation"):
+            if getattr(self, name) != (1, 1):
+                parts.append(f"--{name} {' '.join(map(str, getattr(self, name)))}")
+        if self.activation:
+            parts.append(f"--activation {self.activation}")
+        return " ".join(parts)
 
     def __str__(self) -> str:
         n, c, h, w = self.shape
         parts = [self.operator, f"{n} x {c} x {h} x {w}"]
-        if self.operator.startswith("convolution"):
+        if self.filters:
             parts.append(f"to {self.filters}")
         if self.kernel != (1, 1):
             parts.append("kernel {} x {}".format(*self.kernel))
@@ -86,6 +99,12 @@ def case_of(operator: str, given: dict) -> Case:
         case "max_pooling.backward" | "average_pooling.backward":
             shape = (*x.shape[:2], *geometry.pair("size", given["size"]))
             case = replace(case, shape=shape, kernel=geometry.pair("kernel", given["kernel"]))
+        case "patches.extract":
+            shape = (given["rows"].size, *x.shape[1:])
+            return replace(case, shape=shape, kernel=geometry.pair("size", given["size"]))
+        case "patches.extract_backward":
+            shape = (*x.shape[:2], *geometry.pair("image_size", given["image_size"]))
+            return replace(case, shape=shape, kernel=tuple(x.shape[2:]))
         case _:
             return case
     return replace(case, **moves)
@@ -116,10 +135,11 @@ class Arrays:
         return self._to_device(self._rng.integers(0, below, shape).astype(dtype))
 
 
-def perform(ops, case: Case, arrays: Arrays):
-    """Call the operator of ``case`` once; returns what it returned."""
-    module, function = case.operator.split(".")
-    return OPERATORS[case.operator](getattr(getattr(ops, module), function), case, arrays)
+def prepare(ops, case: Case, arrays: Arrays):
+    """A function without arguments that calls the operator of ``case`` on ``ops``."""
+    module, name = case.operator.split(".")
+    function = getattr(getattr(ops, module), name)
+    return OPERATORS[case.operator](functools.partial(functools.partial, function), case, arrays)
 
 
 def _moves(case):
@@ -218,19 +238,17 @@ def _margins(*mode):
 
 
 def _corners(case, new):
-    """Places of as many patches of the kernel's size as the image has rows beyond it."""
-    n, size = max(1, case.shape[2] - case.kernel[0]), zip(case.shape[2:], case.kernel)
-    return n, [new.integers((n,), "int32", extent - k + 1) for extent, k in size]
+    extents = zip(case.shape[2:], case.kernel)
+    return [new.integers(case.shape[:1], "int32", size - k + 1) for size, k in extents]
 
 
 def _extract(call, case, new):
-    _, corners = _corners(case, new)
-    return call(new.floats(1, *case.shape[1:]), *corners, case.kernel)
+    return call(new.floats(1, *case.shape[1:]), *_corners(case, new), case.kernel)
 
 
 def _extract_backward(call, case, new):
-    n, corners = _corners(case, new)
-    return call(new.floats(n, case.shape[1], *case.kernel), *corners, case.shape[2:])
+    error = new.floats(*case.shape[:2], *case.kernel)
+    return call(error, *_corners(case, new), case.shape[2:])
 
 
 def _sgd(call, case, new):

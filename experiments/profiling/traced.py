@@ -21,9 +21,11 @@ import linecache
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -33,9 +35,15 @@ from experiments.profiling.operators import Arrays, Case
 
 ROOT = Path(__file__).parents[2]
 WARP, SECTOR, BANKS, BANK_BYTES = 32, 32, 32, 4
-MOST_THREADS, MOST_WAITING_THREADS = 2048, 256
+MOST_THREADS, MOST_WAITING_THREADS = 2048, 64
 """Threads of one launch that are traced, in whole blocks spread over the grid, where they are
 independent and where they wait for each other; at least one block."""
+
+FEW_STEPS, FEW_PIXELS = 24, 96
+"""Steps of a main loop that are enough to know all: see ``shortened``."""
+
+LOADS, LOAD_OF_FOUR = "kernels/cuda_loads.py", "load4"
+"""Functions that load for the line that calls them; one of them 128 bits at a time."""
 
 
 @dataclass
@@ -43,7 +51,7 @@ class Line:
     """What the traced blocks of one launch did to one array on one source line.
 
     Attributes:
-        operator, kernel: what was launched.
+        operator, launch, kernel: what was launched; ``launch`` counts those of the call.
         share: traced blocks over launched ones.
         file, line, text: where.
         array: the kernel's name for it.
@@ -55,12 +63,15 @@ class Line:
         requests: of warps.
         asked: bytes that their threads asked for, each counted once a request.
         sectors: of 32 bytes, distinct in a request; 0 for shared memory.
-        full_requests, full_sectors, worst: requests on feature maps by all 32 threads inside a row,
-            their sectors, and the most that one of them took.
+        full_requests, full_sectors: requests on feature maps of all 32 threads for as many elements
+            inside a row.
+        most_beyond: the most sectors that one of these took beyond those that its bytes fill: 0 for
+            neighbours that begin at a sector, 1 for neighbours that begin anywhere.
         wavefronts, ideal_wavefronts: of shared memory.
     """
 
     operator: str
+    launch: int
     kernel: str
     share: float
     file: str
@@ -77,7 +88,7 @@ class Line:
     sectors: int = 0
     full_requests: int = 0
     full_sectors: int = 0
-    worst: int = 0
+    most_beyond: int = 0
     wavefronts: int = 0
     ideal_wavefronts: int = 0
 
@@ -87,24 +98,67 @@ class Line:
         return SECTOR * self.sectors
 
 
-def trace(cases: list[Case], seed: int = 0) -> list[list[Line]]:
-    """The accesses of each case's launches, counted in a process of its own.
+def shortened(case: Case) -> Case:
+    """The case with fewer steps in its convolution's main loop, and the same tiles and maps.
+
+    The simulator has no time for all of them, and each slice of steps does as the one before. The
+    gradient by weights steps through pixels: its maps lose rows.
+    """
+    n, c, h, w = case.shape
+    if case.kernel == (h, w):  # a fully connected layer
+        match case.operator:
+            case "convolution.forward":
+                return replace(case, shape=(n, min(c, -(-FEW_STEPS // (h * w))), h, w))
+            case "convolution.gradient_input":
+                return replace(case, filters=min(case.filters, FEW_STEPS))
+            case "convolution.gradient_weights":
+                return replace(case, shape=(min(n, FEW_STEPS), c, h, w))
+        return case
+    kernel = tuple(min(k, 3) for k in case.kernel)
+    match case.operator:
+        case "convolution.forward":
+            channels = min(c, -(-FEW_STEPS // (kernel[0] * kernel[1])))
+            return replace(case, shape=(n, channels, h, w), kernel=kernel)
+        case "convolution.gradient_input":
+            kernel = tuple(min(k, 2) for k in case.kernel)
+            return replace(case, filters=min(case.filters, 8), kernel=kernel)
+        case "convolution.gradient_weights":
+            rows = min(case.output[2], -(-FEW_PIXELS // case.output[3]))
+            n = min(n, -(-FEW_PIXELS // (rows * case.output[3])))
+            h = (case.kernel[0] - 1) * case.dilation[0] + 1 + (rows - 1) * case.stride[0]
+            return replace(case, shape=(n, min(c, 16), h, w))
+    return case
+
+
+def trace(cases: list[Case], *, whole: bool = False, seed: int = 0) -> Iterator[list[Line]]:
+    """The accesses of each case's launches in turn, counted in a process of its own.
+
+    Args:
+        whole: trace all blocks, however many.
+        seed: of the arrays' random numbers.
 
     Raises:
         RuntimeError: that process failed; the message ends with what it said.
     """
-    task = json.dumps({"cases": [case.to_json() for case in cases], "seed": seed})
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.profiling.traced"],
-        input=task,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
-    )
-    if done.returncode:
-        raise RuntimeError(f"the simulator failed: {done.stderr.strip()[-2000:]}")
-    return [[Line(**line) for line in lines] for lines in json.loads(done.stdout)]
+    task = {"cases": [case.to_json() for case in cases], "whole": whole, "seed": seed}
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "experiments.profiling.traced"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
+        )
+        with process:
+            process.stdin.write(json.dumps(task))
+            process.stdin.close()
+            for answer in process.stdout:
+                yield [Line(**line) for line in json.loads(answer)]
+        if process.returncode:
+            said.seek(0)
+            raise RuntimeError(f"the simulator failed: {said.read().strip()[-2000:]}")
 
 
 def _main() -> None:
@@ -112,11 +166,12 @@ def _main() -> None:
 
     cuda_api.SMALL_BLOCKS = False
     task = json.load(sys.stdin)
-    traced = [_case_lines(Case.of_json(case), task["seed"]) for case in task["cases"]]
-    json.dump([[asdict(line) for line in lines] for lines in traced], sys.stdout)
+    for case in task["cases"]:
+        lines = _case_lines(Case.of_json(case), task["whole"], task["seed"])
+        print(json.dumps([asdict(line) for line in lines]), flush=True)
 
 
-def _case_lines(case: Case, seed: int) -> list[Line]:
+def _case_lines(case: Case, whole: bool, seed: int) -> list[Line]:
     from experiments.profiling import calls
     from kernels import cuda_api
 
@@ -124,7 +179,7 @@ def _case_lines(case: Case, seed: int) -> list[Line]:
     widths = {array.__array_interface__["data"][0]: array.shape[-1] for array in call.maps}
     lines = []
     for number, launch in enumerate(call.launches):
-        lines += _launch_lines(launch, case.operator, widths)
+        lines += launch_lines(launch, (case.operator, number), widths, whole)
         if launch.independent and number + 1 < len(call.launches):
             # Later launches may read addresses that this one makes
             every = range(launch.blocks[0])
@@ -132,13 +187,22 @@ def _case_lines(case: Case, seed: int) -> list[Line]:
     return lines
 
 
-def _launch_lines(launch, operator, widths) -> list[Line]:
+def launch_lines(launch, which, widths, whole) -> list[Line]:
+    """The accesses of one launch, in a process that simulates.
+
+    Args:
+        launch: a ``cuda_api.Launch``.
+        which: the operator's name and the number of the launch.
+        widths: of the feature maps among its arrays, by their addresses.
+        whole: trace all blocks.
+    """
     from kernels import cuda_api
 
     count = int(np.prod(launch.blocks))
     most = MOST_THREADS if launch.independent else MOST_WAITING_THREADS
-    most = max(1, most // launch.threads)
-    blocks = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+    most = count if whole else max(1, most // launch.threads)
+    chosen = min(count, most)
+    blocks = [(2 * number + 1) * count // (2 * chosen) for number in range(chosen)]
     tracer = _Tracer(launch.function)
     names = launch.function.__code__.co_varnames
     arguments = tuple(
@@ -154,7 +218,7 @@ def _launch_lines(launch, operator, widths) -> list[Line]:
         tracer.run,
         lambda array: _Watched(tracer, array, None),
     )
-    common = (operator, launch.function.__name__, len(blocks) / count)
+    common = (*which, launch.function.__name__, len(blocks) / count)
     lines: dict[tuple, Line] = {}
     for threads in tracer.warps():
         for request in _merged(_requests(threads)):
@@ -179,6 +243,15 @@ class _Watched:
         self.array[index] = value
 
 
+@dataclass(eq=False, slots=True)
+class _Spot:
+    """An instruction: its source line, and the first lines of the loops around it."""
+
+    file: str
+    line: int
+    around: list
+
+
 class _Tracer:
     """Notes the accesses of the threads of one launch.
 
@@ -187,7 +260,8 @@ class _Tracer:
 
     def __init__(self, kernel):
         self._kernel = kernel.__code__
-        self._logs = {}
+        self._barred = _loops(self._kernel).barred
+        self._logs, self._spots = {}, {}
         self._own = threading.local()
 
     def run(self, function, arguments):
@@ -227,21 +301,33 @@ class _Tracer:
     def note(self, array, index, stored):
         """Note an access by the function two frames up."""
         own = self._own
-        frame = sys._getframe(2)
-        code, line = frame.f_code, frame.f_lineno
+        frame, load = sys._getframe(2), None
         path = []
+        while frame.f_code.co_filename.endswith(LOADS):
+            load, frame = frame.f_code.co_name, frame.f_back
+        spot = self._spot(frame)
         while True:
-            around, turns = _around(frame.f_code, frame.f_lineno), own.turns.get(frame)
             path.append(frame.f_lasti)
+            turns = own.turns.get(frame)
             if turns:
-                path += [turns.get(first, 0) for first in around]
+                path += [turns.get(first, 0) for first in self._spot(frame).around]
             if frame.f_code is self._kernel:
                 break
             frame = frame.f_back
-        in_main_loop = not _loops(self._kernel).barred.isdisjoint(around)
-        place = (code, line, in_main_loop, tuple(path))
+        in_main_loop = not self._barred.isdisjoint(self._spot(frame).around)
+        place = (spot, in_main_loop, load, tuple(path))
         own.times[place] += 1
         own.log.append(((*place, own.times[place]), array, int(index), stored))
+
+    def _spot(self, frame):
+        """Where a frame is; to ask it for its line takes long."""
+        key = frame.f_code, frame.f_lasti
+        spot = self._spots.get(key)
+        if spot is None:
+            line, loops = frame.f_lineno, _loops(frame.f_code)
+            around = [first for first, last in loops.last.items() if first <= line <= last]
+            self._spots[key] = spot = _Spot(frame.f_code.co_filename, line, around)
+        return spot
 
     def warps(self):
         """The logs of the threads of each warp."""
@@ -275,8 +361,8 @@ def _functions(file):
 
 @cache
 def _loops(code) -> _Loops:
-    file = Path(code.co_filename)
-    if "kernels" not in file.parts:
+    file = code.co_filename
+    if not file.startswith(str(ROOT)) or file == __file__:
         return _Loops(False, {}, set())
     function = _functions(code.co_filename).get(code.co_firstlineno)
     nodes = list(ast.walk(function)) if function else []
@@ -292,12 +378,6 @@ def _loops(code) -> _Loops:
         if isinstance(node, ast.Attribute) and node.attr == "syncthreads"
     }
     return _Loops(part, {loop.lineno: loop.end_lineno for loop in loops}, barred)
-
-
-@cache
-def _around(code, line):
-    """The first lines of the loops around a line, outermost first."""
-    return [first for first, last in _loops(code).last.items() if first <= line <= last]
 
 
 @dataclass
@@ -330,7 +410,7 @@ def _merged(requests):
     while at < len(requests):
         request = requests[at]
         words = 1
-        if request.array.shared:
+        if request.array.shared or request.place[2] == LOAD_OF_FOUR:
             words = next((n for n in (4, 2) if _is_one_access(requests[at : at + n], n)), 1)
         request.words = words
         yield request
@@ -345,7 +425,7 @@ def _is_one_access(requests, words):
     return not any(index % words for index in first.indices) and all(
         other.array is first.array
         and other.stored == first.stored
-        and other.place[:2] == first.place[:2]
+        and other.place[0] is first.place[0]
         and other.lanes == first.lanes
         and all(b == a + n for a, b in zip(first.indices, other.indices))
         for n, other in enumerate(requests)
@@ -353,14 +433,14 @@ def _is_one_access(requests, words):
 
 
 def _count(request, common, lines):
-    array, (code, number, in_main_loop, *_) = request.array, request.place
-    key = (code, number, in_main_loop, id(array), request.stored)
+    array, (spot, in_main_loop, *_) = request.array, request.place
+    key = (spot.file, spot.line, in_main_loop, id(array), request.stored)
     if key not in lines:
         lines[key] = Line(
             *common,
-            file=str(Path(code.co_filename).relative_to(ROOT)),
-            line=number,
-            text=linecache.getline(code.co_filename, number).strip(),
+            file=str(Path(spot.file).relative_to(ROOT)),
+            line=spot.line,
+            text=linecache.getline(spot.file, spot.line).strip(),
             array=array.name or "shared",
             memory="shared" if array.shared else "global",
             access="store" if request.stored else "load",
@@ -368,20 +448,23 @@ def _count(request, common, lines):
             is_map=array.width is not None,
             main_loop=in_main_loop,
         )
-    line, indices = lines[key], np.array(request.indices)
+    line, first = lines[key], np.array(request.indices)
+    indices = first[:, None] + np.arange(request.words)
+    asked = np.unique(indices).size * line.itemsize
     line.requests += 1
-    line.asked += np.unique(indices).size * line.itemsize * request.words
+    line.asked += asked
     if array.shared:
-        wavefronts, ideal = _wavefronts(np.array(request.lanes), indices, line, request.words)
+        wavefronts, ideal = _wavefronts(np.array(request.lanes), first, line, request.words)
         line.wavefronts += wavefronts
         line.ideal_wavefronts += ideal
         return
     sectors = np.unique(indices * line.itemsize // SECTOR).size
     line.sectors += sectors
-    if array.width and indices.size == WARP and np.unique(indices // array.width).size == 1:
+    in_a_row = array.width and np.unique(indices // array.width).size == 1
+    if in_a_row and np.unique(first).size == WARP:
         line.full_requests += 1
         line.full_sectors += sectors
-        line.worst = max(line.worst, sectors)
+        line.most_beyond = max(line.most_beyond, sectors - asked // SECTOR)
 
 
 def _wavefronts(lanes, indices, line, words):
