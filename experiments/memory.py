@@ -18,6 +18,8 @@ from experiments.profiling import calls, traced
 TIMED = False
 NETS = ("strided67",)
 SIZE, QUICK_SIZE = 256, 32
+QUICK_CALLS = 2
+"""Operators of each form that are traced with --quick."""
 BATCH = 64
 FORMS = ("dense", "patch")
 COLORS = {"dense": "#0072b2", "patch": "#e69f00"}
@@ -30,7 +32,7 @@ def run(options) -> tuple[list[dict], dict]:
         ({"net": net, "labelled": size, "form": form, "batch": BATCH}, call)
         for net in options.nets or NETS
         for form in FORMS
-        for call in calls.of_net(net, size, form, batch=BATCH, backward=not options.quick)
+        for call in _calls(net, size, form, options.quick)
     ]
     cases = list(dict.fromkeys(traced.shortened(call.case) for _, call in found))
     with tqdm(cases, desc="memory", unit="call") as progress:
@@ -42,6 +44,11 @@ def run(options) -> tuple[list[dict], dict]:
         for line in lines[traced.shortened(call.case)]:
             rows.append(common | asdict(line) | {"moved": line.moved})
     return rows, {}
+
+
+def _calls(net, size, form, quick):
+    found = calls.of_net(net, size, form, batch=BATCH, backward=not quick)
+    return found[:QUICK_CALLS] if quick else found
 
 
 def sums(rows: list[dict]) -> dict[tuple, dict]:

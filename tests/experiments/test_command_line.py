@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXPERIMENTS = ["equality", "networks", "sampled", "segmentation"]
+EXPERIMENTS = ["equality", "networks", "sampled", "memory", "segmentation"]
 DRAWN = EXPERIMENTS[1:]
 
 
