@@ -54,7 +54,7 @@ def _roofline(axes, points):
     axes.set_xlabel("float32 operations for each compulsory byte")
     axes.set_ylabel("GFLOP/s, two for a multiply-add")
     axes.set_title("Roofline: a point for each convolution; open points are a model")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
 
 
 def _mixes(codes):
@@ -84,4 +84,4 @@ def _instruction_mix(axes, mixes):
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the main loop's instructions, %")
     axes.set_title("Instruction mix")
-    axes.legend(fontsize=7, ncols=len(MIX), loc="lower center", bbox_to_anchor=(0.5, -0.2))
+    axes.legend(fontsize=7, ncols=len(MIX), loc="upper center", bbox_to_anchor=(0.5, -0.14))
