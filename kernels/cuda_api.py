@@ -12,6 +12,7 @@ import math
 import sys
 import threading
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from unittest import mock
 
@@ -34,6 +35,7 @@ _LIBRARY = np if SIMULATING else math
 exp, log, sqrt, tanh = _LIBRARY.exp, _LIBRARY.log, _LIBRARY.sqrt, _LIBRARY.tanh
 
 if SIMULATING:
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
     from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
     _allocating = threading.Lock()
@@ -79,6 +81,49 @@ def device_name() -> str:
     """What the current device calls itself."""
     name = cuda.get_current_device().name
     return name.decode() if isinstance(name, bytes) else name
+
+
+# A stream of Numba, of this thread or task
+chosen_stream: ContextVar = ContextVar("chosen_stream", default=None)
+
+
+def stream():
+    """The stream that work goes to: the legacy default stream, or ``chosen_stream``."""
+    return chosen_stream.get() or cuda.legacy_default_stream()
+
+
+def wait_for(producer) -> None:
+    """Let ``stream()``, and not the host, wait for what the stream ``producer`` has to do so far.
+
+    Args:
+        producer: a stream of Numba, or 0 where nothing is known of any.
+    """
+    here = stream()
+    if not SIMULATING and producer and int(producer) != int(here):
+        event = cuda.event(timing=False)
+        event.record(producer)
+        event.wait(here)
+
+
+def wrapped(array):
+    """The memory of ``array``, anything with ``__cuda_array_interface__``, as an array of Numba."""
+    if not SIMULATING:
+        return cuda.as_cuda_array(array, sync=False)
+    # The simulator's device memory is the host's, and both interfaces have one format
+    interface = array.__cuda_array_interface__
+    there = type("Host", (), {"__array_interface__": interface, "owner": array})()
+    return FakeCUDAArray(np.asarray(there))
+
+
+def is_on_another_device(array) -> bool:
+    """Whether an array of Numba lies on another device than the current one."""
+    if SIMULATING or len(cuda.gpus) == 1:
+        return False
+    from numba.cuda.cudadrv import driver
+
+    ordinal = driver.binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    pointer = driver.device_pointer(array)
+    return driver.driver.cuPointerGetAttribute(ordinal, pointer) != cuda.get_current_device().id
 
 
 def kernel(threads: int, blocks: int = 1):
@@ -194,6 +239,11 @@ def recorded():
         _recording = None
 
 
+def is_recording() -> bool:
+    """Whether launches are only recorded, so that host arrays will do."""
+    return _recording is not None
+
+
 def launch(function, blocks, threads: int, *arguments) -> None:
     """Start a kernel on a grid of ``blocks`` (an int or a tuple) of ``threads`` threads."""
     if _recording is not None:
@@ -207,7 +257,7 @@ def launch(function, blocks, threads: int, *arguments) -> None:
         finally:
             sys.setswitchinterval(interval)
     else:
-        function[blocks, threads](*arguments)
+        function[blocks, threads, stream()](*arguments)
 
 
 def launch_over(function, count: int, *arguments) -> None:
@@ -225,12 +275,21 @@ def flat(name: str, array):
     Raises:
         ValueError: it has more elements than a 32-bit index can count.
     """
-    if array.size > MAX_ELEMENTS:
+    check_count(name, array.size)
+    return array.reshape(array.size)
+
+
+def check_count(name: str, elements: int) -> None:
+    """Refuse more ``elements`` than a 32-bit index can count.
+
+    Raises:
+        ValueError: naming the array.
+    """
+    if elements > MAX_ELEMENTS:
         raise ValueError(
-            f"{name} has {array.size} elements; expected at most {MAX_ELEMENTS}, "
+            f"{name} has {elements} elements; expected at most {MAX_ELEMENTS}, "
             "because kernels index with 32 bits"
         )
-    return array.reshape(array.size)
 
 
 def ceil_division(a: int, b: int) -> int:

@@ -105,6 +105,18 @@ def check_array(
         step *= extent
 
 
+def lies_on_device(name: str, array) -> bool:
+    """Whether ``array`` is a device array, of whatever library (CUDA array interface).
+
+    Raises:
+        TypeError: its library refuses to say, such as PyTorch where a gradient is recorded.
+    """
+    try:
+        return hasattr(array, "__cuda_array_interface__") or hasattr(array, "__cuda_ndarray__")
+    except RuntimeError as error:
+        raise TypeError(f"{name} cannot be read: {error}") from None
+
+
 def same_dtype(**arrays) -> None:
     """Refuse arrays of unlike dtype; None is skipped.
 

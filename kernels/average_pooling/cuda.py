@@ -11,6 +11,7 @@ from functools import cache
 
 from kernels import geometry
 from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, u32
+from kernels.cuda_arrays import operator
 from kernels.max_pooling.cuda import Sizes, first_cell
 from kernels.memory import cuda as memory
 
@@ -85,6 +86,7 @@ def _backward_kernel(dtype):
     return average_pooling_backward
 
 
+@operator
 def forward(x, kernel, *, stride=1, dilation=1):
     """y: the mean of each window of x, N x C x H x W in float32 or float64: N x C x Ho x Wo.
 
@@ -98,6 +100,7 @@ def forward(x, kernel, *, stride=1, dilation=1):
     return y
 
 
+@operator
 def backward(error, size, kernel, *, stride=1, dilation=1):
     """dx, N x C x H x W for ``size`` (H, W): each window's error, shared equally by its cells.
 

@@ -27,6 +27,7 @@ from kernels.cuda_api import (
     log,
     u32,
 )
+from kernels.cuda_arrays import operator
 from kernels.memory import cuda as memory
 
 # A power of two
@@ -135,6 +136,7 @@ def _backward_kernel(dtype):
     return cross_entropy_backward
 
 
+@operator
 def total_weight(labels, mask, class_weights):
     """The sum of the class weights of the pixels that count, as an array of one number.
 
@@ -152,6 +154,7 @@ def total_weight(labels, mask, class_weights):
     return _summed(False, class_weights, labels, mask, class_weights, class_weights)
 
 
+@operator
 def forward(scores, labels, mask, class_weights, total):
     """The loss of the pixels that count, as an array of one number.
 
@@ -171,6 +174,7 @@ def forward(scores, labels, mask, class_weights, total):
     return _summed(True, scores, labels, mask, class_weights, total)
 
 
+@operator
 def backward(scores, labels, mask, class_weights, total):
     """The error map of the loss, N x K x H x W; arguments and errors as ``forward``."""
     geometry.cross_entropy(scores, labels, mask, class_weights, total)

@@ -32,6 +32,7 @@ from kernels.cuda_api import (
     launch_over,
     u32,
 )
+from kernels.cuda_arrays import operator
 from kernels.memory import cuda as memory
 
 # Outputs of a thread where they share input rows
@@ -181,6 +182,7 @@ def _backward_kernel(dtype):
     return max_pooling_backward
 
 
+@operator
 def forward(x, kernel, *, stride=1, dilation=1):
     """(y, argmax): the first maximum of each window, or its first NaN, and its cell number.
 
@@ -214,6 +216,7 @@ def forward(x, kernel, *, stride=1, dilation=1):
     return y, argmax
 
 
+@operator
 def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     """dx: each window's error, added to the cell that won it.
 

@@ -20,6 +20,7 @@ from kernels.cuda_api import (
     launch_over,
     u32,
 )
+from kernels.cuda_arrays import operator
 from kernels.memory import cuda as memory
 
 
@@ -138,6 +139,7 @@ def _resize(f, x, shape, corner):
     return y
 
 
+@operator
 def pad(x, margins, mode):
     """x, N x C x H x W, with its margins filled by zeros or by reflection.
 
@@ -152,6 +154,7 @@ def pad(x, margins, mode):
     return _resize(_pad_kernel(x.dtype.type, mode == "reflect"), x, shape, tuple(margins[:2]))
 
 
+@operator
 def pad_backward(error, margins, mode):
     """dx: each cell's error and, for ``reflect``, that of all its images.
 
@@ -163,6 +166,7 @@ def pad_backward(error, margins, mode):
     return _resize(make(error.dtype.type), error, shape, tuple(margins[:2]))
 
 
+@operator
 def crop(x, margins):
     """x, N x C x H x W, without its margins.
 
@@ -173,6 +177,7 @@ def crop(x, margins):
     return _resize(_crop_kernel(x.dtype.type), x, shape, tuple(margins[:2]))
 
 
+@operator
 def crop_backward(error, margins):
     """dx: the error inside the margins, zero in them.
 

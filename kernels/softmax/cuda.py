@@ -11,6 +11,7 @@ from functools import cache
 
 from kernels import geometry
 from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, exp, flat, kernel, launch_over, u32
+from kernels.cuda_arrays import operator
 from kernels.memory import cuda as memory
 
 
@@ -81,6 +82,7 @@ def _backward_kernel(dtype):
     return softmax_backward
 
 
+@operator
 def forward(x):
     """Class probabilities of each pixel, N x K x H x W, of scores in float32 or float64.
 
@@ -95,6 +97,7 @@ def forward(x):
     return y
 
 
+@operator
 def backward(error, y):
     """dx = y * (e - sum over the channels of e * y), N x K x H x W.
 
