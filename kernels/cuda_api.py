@@ -261,12 +261,29 @@ def launch(function, blocks, threads: int, *arguments) -> None:
 
 
 def launch_over(function, count: int, *arguments) -> None:
-    """Start a kernel without barriers with a thread ``cuda.grid(1)`` for each of ``count``."""
+    """Start a kernel without barriers with a thread ``cuda.grid(1)`` for each of ``count``.
+
+    Ints among the arguments arrive as uint32: a cast of 64-bit ones leaves arithmetic on 64 bits.
+
+    Raises:
+        ValueError: more threads than a 32-bit index can count.
+        OverflowError: an int that does not fit.
+    """
+    check_count("the work", count)
+    arguments = _narrowed(arguments)
     if SIMULATING:
         with function.fn.repeated(count):
             launch(function, 1, 1, *arguments)
     else:
         launch(function, ceil_division(count, ELEMENTWISE_THREADS), ELEMENTWISE_THREADS, *arguments)
+
+
+def _narrowed(value):
+    if type(value) is int:
+        return u32(value)
+    if isinstance(value, tuple):
+        return getattr(value, "_make", tuple)(map(_narrowed, value))
+    return value
 
 
 def flat(name: str, array):
