@@ -22,8 +22,13 @@ from numba.cuda.core import config
 from numba.cuda.typing.typeof import typeof
 
 SIMULATING = bool(config.ENABLE_CUDASIM)
-MAX_ELEMENTS = 2**32 - 1
+# Threads of the last blocks may count beyond the last element, and must not wrap
+MAX_ELEMENTS = 2**32 - 2**16
+# Positions beside a map, a window or a few dilations away, must not wrap into it
+MOST_ROWS = 2**29
+MAX_GRID = (2**31 - 1, 65535, 65535)
 ELEMENTWISE_THREADS = 256
+WARP = 32
 
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 # To free memory is to wait for the device: do it seldom, or where memory runs out
@@ -245,7 +250,14 @@ def is_recording() -> bool:
 
 
 def launch(function, blocks, threads: int, *arguments) -> None:
-    """Start a kernel on a grid of ``blocks`` (an int or a tuple) of ``threads`` threads."""
+    """Start a kernel on a grid of ``blocks`` (an int or a tuple) of ``threads`` threads.
+
+    Raises:
+        ValueError: a grid larger than devices have.
+    """
+    blocks = blocks if isinstance(blocks, tuple) else (blocks,)
+    if any(n > most for n, most in zip(blocks, MAX_GRID)):
+        raise ValueError(f"the work takes {blocks} blocks; expected at most {MAX_GRID}")
     if _recording is not None:
         _recording.append((function, arguments))
     elif SIMULATING:
@@ -286,6 +298,11 @@ def _narrowed(value):
     return value
 
 
+def threads_of_row(width: int) -> int:
+    """Threads for a row of a map: where it is long, whole warps, so that none crosses its end."""
+    return ceil_division(width, WARP) * WARP if width >= 4 * WARP else width
+
+
 def flat(name: str, array):
     """``array``, C-contiguous, as one axis: what a kernel is given.
 
@@ -294,6 +311,20 @@ def flat(name: str, array):
     """
     check_count(name, array.size)
     return array.reshape(array.size)
+
+
+def check_shape(name: str, shape) -> None:
+    """Refuse arrays and maps too large for 32-bit indices.
+
+    Raises:
+        ValueError: naming the array.
+    """
+    check_count(name, math.prod(shape))
+    if len(shape) == 4 and max(shape[2:]) > MOST_ROWS:
+        raise ValueError(
+            f"{name} is {shape[2]} x {shape[3]}; expected at most {MOST_ROWS} rows and columns, "
+            "because kernels index with 32 bits"
+        )
 
 
 def check_count(name: str, elements: int) -> None:

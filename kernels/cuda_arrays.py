@@ -35,7 +35,9 @@ def _entered(name, value):
         return type(value)(_entered(f"{name}[{i}]", v) for i, v in enumerate(value))
     if geometry.lies_on_device(name, value):
         return view(name, value)
-    if isinstance(value, np.ndarray) and not cuda_api.is_recording():
+    if cuda_api.is_recording() and hasattr(value, "shape"):
+        cuda_api.check_shape(name, value.shape)
+    elif isinstance(value, np.ndarray):
         raise TypeError(
             f"{name} is a NumPy array; expected an array in the device's memory, where "
             "memory.to_device copies it"
@@ -48,11 +50,11 @@ def view(name: str, array):
 
     Raises:
         TypeError: its library does not give it away.
-        ValueError: it lies on another device, or has more elements than 32 bits count.
+        ValueError: it lies on another device, or is too large for 32-bit indices.
     """
     if not getattr(array, "__cuda_ndarray__", False):
         array = cuda_api.wrapped(array)
-    cuda_api.check_count(name, array.size)
+    cuda_api.check_shape(name, array.shape)
     if cuda_api.is_on_another_device(array):
         raise ValueError(f"{name} lies on another device; expected the current one's memory")
     cuda_api.wait_for(array.stream)

@@ -9,13 +9,10 @@ from math import gcd
 from typing import NamedTuple
 
 from kernels import geometry
-from kernels.cuda_api import ceil_division, device, u32
+from kernels.cuda_api import ceil_division, device, threads_of_row, u32
 
 # Cells of a thread where windows share rows
 STRIP = 4
-WARP = 32
-# So that no position beside the map, STRIP dilations away, wraps into it
-MOST_ROWS = 2**29
 
 
 class Sizes(NamedTuple):
@@ -32,17 +29,8 @@ class Sizes(NamedTuple):
 
     @classmethod
     def of(cls, shape: geometry.PoolingShape):
-        """The sizes of a pooling.
-
-        Raises:
-            ValueError: the map is so long that positions around it would not fit into 32 bits.
-        """
+        """The sizes of a pooling."""
         stride, dilation = shape.window.stride, shape.window.dilation
-        if max(shape.size) > MOST_ROWS:
-            raise ValueError(
-                f"input size is {shape.size[0]} x {shape.size[1]}; expected at most {MOST_ROWS} "
-                "rows and columns, because kernels index with 32 bits"
-            )
         common = [gcd(s, d) for s, d in zip(stride, dilation)]
         pairs = (
             shape.size,
@@ -63,7 +51,7 @@ class Strips(NamedTuple):
     rows: int  # of a group: in each begins a strip
     group: int  # rows from one group to the next
     strips: int  # of a column
-    columns: int  # of threads, some of them idle where rows are filled up to whole warps
+    columns: int  # threads of a row
 
     @classmethod
     def of(cls, shape: geometry.PoolingShape, size: geometry.Pair, strip: int):
@@ -75,7 +63,7 @@ class Strips(NamedTuple):
             rows=rows,
             group=strip * apart,
             strips=rows * ceil_division(height, strip * apart) if strip > 1 else height,
-            columns=ceil_division(width, WARP) * WARP if width >= 4 * WARP else width,
+            columns=threads_of_row(width),
         )
 
     @property

@@ -119,19 +119,21 @@ def _backward_kernel(dtype):
             n = u32(i // plane)
             first = u32(n * u32(class_weights.size) * plane + (i - n * plane))
             end = u32(first + u32(class_weights.size) * plane)
-            at = first
-            if mask[i] and labels[i] != UNLABELLED:
+            chosen = mask[i] and labels[i] != UNLABELLED
+            highest, powers, weight, own = dtype(0), dtype(1), dtype(0), first
+            if chosen:
                 highest, powers = highest_and_sum(scores, first, end, plane)
                 weight = class_weights[u32(labels[i])] / total[u32(0)]
-                while at != end:
-                    error[at] = weight * (exp(scores[at] - highest) / powers)
-                    at = u32(at + plane)
-                at = u32(first + u32(labels[i]) * plane)
-                error[at] = error[at] - weight
-            else:
-                while at != end:
-                    error[at] = dtype(0)
-                    at = u32(at + plane)
+                own = u32(first + u32(labels[i]) * plane)
+            at = first
+            while at != end:
+                of_class = dtype(0)
+                if chosen:
+                    of_class = weight * (exp(scores[at] - highest) / powers)
+                    if at == own:
+                        of_class -= weight
+                error[at] = of_class
+                at = u32(at + plane)
 
     return cross_entropy_backward
 

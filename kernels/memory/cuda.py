@@ -2,14 +2,13 @@
 
 from contextlib import contextmanager
 from functools import cache
-from math import prod
 
 import numpy as np
 
 from kernels.cuda_api import (
     ELEMENTWISE_THREADS,
     SIMULATING,
-    check_count,
+    check_shape,
     chosen_stream,
     cuda,
     flat,
@@ -37,9 +36,9 @@ def empty(shape, dtype):
     """An uninitialised array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: it would have more elements than 32 bits count.
+        ValueError: it would be too large for 32-bit indices.
     """
-    check_count("result", prod(shape) if isinstance(shape, tuple) else shape)
+    check_shape("result", shape if isinstance(shape, tuple) else (shape,))
     return cuda.device_array(shape, np.dtype(dtype), stream=stream())
 
 

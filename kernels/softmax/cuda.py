@@ -4,7 +4,8 @@
     dx[n, k] = y[n, k] * (e[n, k] - sum_l e[n, l] * y[n, l])
 
 A thread for each pixel goes through its channels; neighbouring pixels are on neighbouring threads.
-Forward reads the scores three times, twice from the cache, because classes are few.
+Each map moves once: what is read again, forward the scores and backward both maps, comes from the
+cache, because classes are few.
 """
 
 from functools import cache
@@ -40,13 +41,11 @@ def _forward_kernel(dtype):
             total = dtype(0)
             at = first
             while at != end:
-                power = exp(x[at] - highest)
-                total += power
-                y[at] = power
+                total += exp(x[at] - highest)
                 at = u32(at + plane)
             at = first
             while at != end:
-                y[at] = y[at] / total
+                y[at] = exp(x[at] - highest) / total
                 at = u32(at + plane)
 
     return softmax_forward
