@@ -177,7 +177,7 @@ class TestStreams:
         assert int(numba.device_array.call_args.kwargs["stream"]) == 70
 
     def test_copies_go_to_the_chosen_stream_and_end_before_the_call_does(self, numba):
-        there = Mock(__cuda_ndarray__=True, size=1, stream=0)
+        there = Mock(__cuda_ndarray__=True, shape=(1,), stream=0)
         with memory.on_stream(70):
             chosen = cuda_api.stream()
             memory.to_device(np.zeros(3))
@@ -189,7 +189,7 @@ class TestStreams:
 
     @pytest.mark.parametrize("producer", [2, 90])
     def test_another_streams_work_is_waited_for_on_the_device(self, numba, producer):
-        array = Mock(__cuda_ndarray__=True, size=1, stream=Stream(producer))
+        array = Mock(__cuda_ndarray__=True, shape=(1,), stream=Stream(producer))
         with memory.on_stream(70):
             view("x", array)
         event = numba.event.return_value
@@ -200,7 +200,7 @@ class TestStreams:
     @pytest.mark.parametrize("producer", [0, Stream(70)])
     def test_ones_own_stream_is_not_waited_for(self, numba, producer):
         with memory.on_stream(70):
-            view("x", Mock(__cuda_ndarray__=True, size=1, stream=producer))
+            view("x", Mock(__cuda_ndarray__=True, shape=(1,), stream=producer))
         assert not numba.event.called
 
     def test_real_work_on_a_stream(self, device, rng):
