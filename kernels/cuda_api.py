@@ -12,6 +12,7 @@ import math
 import sys
 import threading
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -26,8 +27,13 @@ SIMULATING = bool(config.ENABLE_CUDASIM)
 # To the simulator threads are dear; a process that counts what the real blocks do sets this False,
 # before it imports an operator
 SMALL_BLOCKS = SIMULATING
-MAX_ELEMENTS = 2**32 - 1
+# Threads of the last blocks may count beyond the last element, and must not wrap
+MAX_ELEMENTS = 2**32 - 2**16
+# Positions beside a map, a window or a few dilations away, must not wrap into it
+MOST_ROWS = 2**29
+MAX_GRID = (2**31 - 1, 65535, 65535)
 ELEMENTWISE_THREADS = 256
+WARP = 32
 
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 # To free memory is to wait for the device: do it seldom, or where memory runs out
@@ -39,6 +45,7 @@ _LIBRARY = np if SIMULATING else math
 exp, log, sqrt, tanh = _LIBRARY.exp, _LIBRARY.log, _LIBRARY.sqrt, _LIBRARY.tanh
 
 if SIMULATING:
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
     from numba.cuda.simulator.kernel import BlockManager, BlockThread
     from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
@@ -129,6 +136,49 @@ def device_name() -> str:
     """What the current device calls itself."""
     name = cuda.get_current_device().name
     return name.decode() if isinstance(name, bytes) else name
+
+
+# A stream of Numba, of this thread or task
+chosen_stream: ContextVar = ContextVar("chosen_stream", default=None)
+
+
+def stream():
+    """The stream that work goes to: the legacy default stream, or ``chosen_stream``."""
+    return chosen_stream.get() or cuda.legacy_default_stream()
+
+
+def wait_for(producer) -> None:
+    """Let ``stream()``, and not the host, wait for what the stream ``producer`` has to do so far.
+
+    Args:
+        producer: a stream of Numba, or 0 where nothing is known of any.
+    """
+    here = stream()
+    if not SIMULATING and producer and int(producer) != int(here):
+        event = cuda.event(timing=False)
+        event.record(producer)
+        event.wait(here)
+
+
+def wrapped(array):
+    """The memory of ``array``, anything with ``__cuda_array_interface__``, as an array of Numba."""
+    if not SIMULATING:
+        return cuda.as_cuda_array(array, sync=False)
+    # The simulator's device memory is the host's, and both interfaces have one format
+    interface = array.__cuda_array_interface__
+    there = type("Host", (), {"__array_interface__": interface, "owner": array})()
+    return FakeCUDAArray(np.asarray(there))
+
+
+def is_on_another_device(array) -> bool:
+    """Whether an array of Numba lies on another device than the current one."""
+    if SIMULATING or len(cuda.gpus) == 1:
+        return False
+    from numba.cuda.cudadrv import driver
+
+    ordinal = driver.binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    pointer = driver.device_pointer(array)
+    return driver.driver.cuPointerGetAttribute(ordinal, pointer) != cuda.get_current_device().id
 
 
 def kernel(threads: int, blocks: int = 1):
@@ -290,19 +340,39 @@ def device_empty(shape, dtype):
     """An uninitialised array in the device's memory."""
     if _instead is not None:
         return np.empty(shape, dtype)
-    return cuda.device_array(shape, np.dtype(dtype))
+    return cuda.device_array(shape, np.dtype(dtype), stream=stream())
+
+
+def is_recording() -> bool:
+    """Whether launches are only noted, so that host arrays will do."""
+    return _instead is not None
 
 
 def launch(function, blocks, threads: int, *arguments) -> None:
-    """Start a kernel on a grid of ``blocks`` (an int or a tuple) of ``threads`` threads."""
-    blocks = (blocks,) if isinstance(blocks, int) else tuple(blocks)
+    """Start a kernel on a grid of ``blocks`` (an int or a tuple) of ``threads`` threads.
+
+    Raises:
+        ValueError: a grid larger than devices have.
+    """
+    blocks = blocks if isinstance(blocks, tuple) else (blocks,)
+    if any(n > most for n, most in zip(blocks, MAX_GRID)):
+        raise ValueError(f"the work takes {blocks} blocks; expected at most {MAX_GRID}")
     _handle(Launch(function, blocks + (1,) * (3 - len(blocks)), threads, arguments, False))
 
 
 def launch_over(function, count: int, *arguments) -> None:
-    """Start a kernel without barriers with a thread ``cuda.grid(1)`` for each of ``count``."""
+    """Start a kernel without barriers with a thread ``cuda.grid(1)`` for each of ``count``.
+
+    Ints among the arguments arrive as uint32: a cast of 64-bit ones leaves arithmetic on 64 bits.
+
+    Raises:
+        ValueError: more threads than a 32-bit index can count.
+        OverflowError: an int that does not fit.
+    """
+    check_count("the work", count)
     threads = 1 if SMALL_BLOCKS else ELEMENTWISE_THREADS
-    _handle(Launch(function, (ceil_division(count, threads), 1, 1), threads, arguments, True))
+    blocks = ceil_division(count, threads), 1, 1
+    _handle(Launch(function, blocks, threads, _narrowed(arguments), True))
 
 
 def _handle(launch):
@@ -311,7 +381,7 @@ def _handle(launch):
     elif SIMULATING and launch.independent:
         simulate(launch, range(launch.blocks[0]), _call)
     else:
-        launch.kernel[launch.blocks, launch.threads](*launch.arguments)
+        launch.kernel[launch.blocks, launch.threads, stream()](*launch.arguments)
 
 
 def _call(function, arguments):
@@ -358,18 +428,54 @@ def simulate(launch: Launch, blocks, run, watch=None) -> None:
         _watch = None
 
 
+def _narrowed(value):
+    if type(value) is int:
+        return u32(value)
+    if isinstance(value, tuple):
+        return getattr(value, "_make", tuple)(map(_narrowed, value))
+    return value
+
+
+def threads_of_row(width: int) -> int:
+    """Threads for a row of a map: where it is long, whole warps, so that none crosses its end."""
+    return ceil_division(width, WARP) * WARP if width >= 4 * WARP else width
+
+
 def flat(name: str, array):
     """``array``, C-contiguous, as one axis: what a kernel is given.
 
     Raises:
         ValueError: it has more elements than a 32-bit index can count.
     """
-    if array.size > MAX_ELEMENTS:
+    check_count(name, array.size)
+    return array.reshape(array.size)
+
+
+def check_shape(name: str, shape) -> None:
+    """Refuse arrays and maps too large for 32-bit indices.
+
+    Raises:
+        ValueError: naming the array.
+    """
+    check_count(name, math.prod(shape))
+    if len(shape) == 4 and max(shape[2:]) > MOST_ROWS:
         raise ValueError(
-            f"{name} has {array.size} elements; expected at most {MAX_ELEMENTS}, "
+            f"{name} is {shape[2]} x {shape[3]}; expected at most {MOST_ROWS} rows and columns, "
             "because kernels index with 32 bits"
         )
-    return array.reshape(array.size)
+
+
+def check_count(name: str, elements: int) -> None:
+    """Refuse more ``elements`` than a 32-bit index can count.
+
+    Raises:
+        ValueError: naming the array.
+    """
+    if elements > MAX_ELEMENTS:
+        raise ValueError(
+            f"{name} has {elements} elements; expected at most {MAX_ELEMENTS}, "
+            "because kernels index with 32 bits"
+        )
 
 
 def ceil_division(a: int, b: int) -> int:

@@ -105,6 +105,18 @@ def check_array(
         step *= extent
 
 
+def lies_on_device(name: str, array) -> bool:
+    """Whether ``array`` is a device array, of whatever library (CUDA array interface).
+
+    Raises:
+        TypeError: its library refuses to say, such as PyTorch where a gradient is recorded.
+    """
+    try:
+        return hasattr(array, "__cuda_array_interface__") or hasattr(array, "__cuda_ndarray__")
+    except RuntimeError as error:
+        raise TypeError(f"{name} cannot be read: {error}") from None
+
+
 def same_dtype(**arrays) -> None:
     """Refuse arrays of unlike dtype; None is skipped.
 
@@ -160,6 +172,14 @@ class Window:
                 f"with dilation {self.dilation}"
             )
         return tuple((n - f) // s + 1 for n, f, s in zip(size, self.footprint, self.stride))
+
+    def effective(self, output: Pair) -> Window:
+        """The same cells for outputs of that size, without strides and dilations that move none."""
+        return Window(
+            self.kernel,
+            tuple(s if n > 1 else 1 for n, s in zip(output, self.stride)),
+            tuple(d if k > 1 else 1 for k, d in zip(self.kernel, self.dilation)),
+        )
 
 
 @dataclass(frozen=True)
@@ -257,7 +277,8 @@ def convolution_gradient_weights(x, error, kernel, stride, dilation) -> Convolut
 def _convolution(x, weights, stride, dilation) -> ConvolutionShape:
     window = Window.of(tuple(weights[2:]), stride, dilation)
     size = tuple(x[2:])
-    return ConvolutionShape(x[0], x[1], size, weights[0], window, window.output_size(size))
+    output = window.output_size(size)
+    return ConvolutionShape(x[0], x[1], size, weights[0], window.effective(output), output)
 
 
 @dataclass(frozen=True)
@@ -314,7 +335,8 @@ def argmax_dtype(window: Window) -> str:
 def _pooling(x, kernel, stride, dilation) -> PoolingShape:
     window = Window.of(kernel, stride, dilation)
     size = tuple(x[2:])
-    return PoolingShape(x[0], x[1], size, window, window.output_size(size))
+    output = window.output_size(size)
+    return PoolingShape(x[0], x[1], size, window.effective(output), output)
 
 
 def activation_backward(error, y, activation) -> None:

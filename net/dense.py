@@ -16,14 +16,18 @@ from net.program import Program
 
 @dataclass(frozen=True)
 class Gradients:
-    """Gradients on the host: by parameter name, and by the image (C x H x W) where asked for."""
+    """Gradients by parameter name, and by the image (C x H x W) where asked for."""
 
-    parameters: dict[str, np.ndarray]
-    image: np.ndarray | None
+    parameters: dict[str, object]
+    image: object | None
 
 
 class Dense:
     """Runs ``net`` on whole images of any size: there is no divisibility rule.
+
+    Images are NumPy arrays, copied to where the net runs, and so are the results. A net on the
+    backend ``cuda`` also takes device arrays of any library, through ``__cuda_array_interface__``
+    and without a copy, and then gives device arrays (see docs/interoperability.md).
 
     Args:
         net: its parameters are shared, not copied.
@@ -46,7 +50,7 @@ class Dense:
         """
         return images.output_size(self.net, size, self.border)
 
-    def enter(self, image: np.ndarray):
+    def enter(self, image):
         """The image C x H x W on the backend, checked, with its borders, as ``program`` takes it.
 
         Rows and columns that no patch reads (where R < p) are cut off at the bottom and right.
@@ -54,19 +58,19 @@ class Dense:
         Raises:
             TypeError, ValueError: the image does not suit the net, or is too small.
         """
-        x = images.entered(self.net, image, self.border)
-        return self.net.backend.padding.crop(x, self._unread) if any(self._unread) else x
+        return self._cut(images.entered(self.net, image, self.border))
 
-    def forward(self, image: np.ndarray) -> np.ndarray:
+    def forward(self, image):
         """Scores K x Ho x Wo of an image C x H x W, both of the net's dtype.
 
         Raises:
             TypeError, ValueError: the image does not suit the net, or is too small.
         """
-        return self.net.backend.memory.to_host(self.program.forward(self.enter(image)))[0]
+        scores = self.program.forward(self.enter(image))[0]
+        return scores if _stays(image) else self.net.backend.memory.to_host(scores)
 
-    def predict(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(class map, probabilities) of a whole image in one pass.
+    def predict(self, image) -> tuple[np.ndarray, np.ndarray]:
+        """(class map, probabilities) of a whole image in one pass, on the host in any case.
 
         Args:
             image: C x H x W, the net's dtype.
@@ -86,9 +90,9 @@ class Dense:
 
     def gradients(
         self,
-        image: np.ndarray,
-        error: np.ndarray,
-        mask: np.ndarray | None = None,
+        image,
+        error,
+        mask=None,
         *,
         image_gradient: bool = False,
     ) -> Gradients:
@@ -101,27 +105,41 @@ class Dense:
                 the error map holds elsewhere does not matter. The time does not depend on it.
             image_gradient: also the gradient by the image.
 
+        Returns:
+            gradients that lie where the image does.
+
         Raises:
             TypeError, ValueError: naming the argument, what it was and what was expected.
         """
         net, memory = self.net, self.net.backend.memory
-        image = images.checked("image", image, net.dtype, (net.channels, None, None))
-        size = self.output_size(image.shape[1:])
-        error = images.checked("error", error, net.dtype, (net.output.channels, *size))
-        error = memory.to_device(error[None])
+        x = images.received(net, "image", image, net.dtype, (net.channels, None, None))
+        size = self.output_size(x.shape[2:])
+        error = images.received(net, "error", error, net.dtype, (net.output.channels, *size))
         if mask is not None:
-            mask = images.checked("mask", mask, "bool", size)
-            if not mask.any():
+            chosen = images.received(net, "mask", mask, "bool", size)
+            if isinstance(mask, np.ndarray) and not mask.any():
                 raise ValueError("mask chooses no pixel; expected at least one")
-            error = net.backend.masking.apply(error, memory.to_device(mask[None]))
-        _, tape = self.program.forward(self.enter(image), keep=True)
+            error = net.backend.masking.apply(error, chosen)
+        x = self._cut(images.bordered(net, x, self.border))
+        _, tape = self.program.forward(x, keep=True)
         gradients, by_image = self.program.backward(tape, error, image=image_gradient)
         if image_gradient:
             if any(self._unread):
                 by_image = net.backend.padding.crop_backward(by_image, self._unread)
-            by_image = images.left(net, by_image, self.border)
-        return Gradients({n: memory.to_host(g) for n, g in gradients.items()}, by_image)
+            by_image = images.left(net, by_image, self.border)[0]
+        if not _stays(image):
+            gradients = {name: memory.to_host(g) for name, g in gradients.items()}
+            by_image = memory.to_host(by_image) if image_gradient else None
+        return Gradients(gradients, by_image)
+
+    def _cut(self, x):
+        return self.net.backend.padding.crop(x, self._unread) if any(self._unread) else x
 
     @property
     def _unread(self):
         return (0, 0, *(p - r for p, r in zip(self.net.patch, self.net.receptive_field)))
+
+
+def _stays(image) -> bool:
+    """Whether the results for ``image`` stay on the device, as it came from there."""
+    return geometry.lies_on_device("image", image)

@@ -15,6 +15,7 @@ from kernels.geometry import Margins, Pair
 from net.graph import Net
 
 BORDERS = ("valid", "zero", "reflect")
+DEVICE_BACKENDS = ("cuda", "simulator")
 
 
 def patch_margins(patch: Pair) -> Margins:
@@ -53,22 +54,52 @@ def checked(name: str, array, dtype: str, shape: tuple[int | None, ...]) -> np.n
     return array
 
 
-def entered(net: Net, image: np.ndarray, border: str):
+def received(net: Net, name: str, array, dtype: str, shape: tuple[int | None, ...]):
+    """``array`` with a leading axis of 1 on the net's backend: a copy, or a device array's memory.
+
+    Raises:
+        TypeError, ValueError: not an array of that shape and dtype, or on a device where the net
+            does not run.
+    """
+    if not geometry.lies_on_device(name, array):
+        return net.backend.memory.to_device(checked(name, array, dtype, shape)[None])
+    if net.backend.name not in DEVICE_BACKENDS:
+        raise TypeError(
+            f"{name} is a device array; expected a NumPy array, as the net runs on "
+            f"backend {net.backend.name!r}"
+        )
+    array = net.backend.memory.to_device(array)
+    geometry.check_array(name, array, shape, (dtype,))
+    return array.reshape(1, *array.shape)
+
+
+def bordered(net: Net, image, border: str):
+    """An image 1 x C x H x W on the backend with its borders: 1 x C x H' x W'.
+
+    Raises:
+        ValueError: it is too small.
+    """
+    output_size(net, image.shape[2:], border)
+    if border == "valid":
+        return image
+    return net.backend.padding.pad(image, patch_margins(net.patch), border)
+
+
+def entered(net: Net, image, border: str):
     """A checked image C x H x W on the backend, with its borders: 1 x C x H' x W'.
+
+    Args:
+        image: a NumPy array, or any library's device array where the net runs on a device.
 
     Raises:
         TypeError, ValueError: the image does not suit the net, or is too small.
     """
-    image = checked("image", image, net.dtype, (net.channels, None, None))
-    output_size(net, image.shape[1:], border)
-    x = net.backend.memory.to_device(image[None])
+    image = received(net, "image", image, net.dtype, (net.channels, None, None))
+    return bordered(net, image, border)
+
+
+def left(net: Net, gradient, border: str):
+    """The gradient of the image, 1 x C x H x W on the backend, from that of the bordered image."""
     if border == "valid":
-        return x
-    return net.backend.padding.pad(x, patch_margins(net.patch), border)
-
-
-def left(net: Net, gradient, border: str) -> np.ndarray:
-    """The gradient of the image, C x H x W on the host, from that of the bordered image."""
-    if border != "valid":
-        gradient = net.backend.padding.pad_backward(gradient, patch_margins(net.patch), border)
-    return net.backend.memory.to_host(gradient)[0]
+        return gradient
+    return net.backend.padding.pad_backward(gradient, patch_margins(net.patch), border)

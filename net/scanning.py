@@ -14,6 +14,8 @@ from net.program import Program, added
 class Scan:
     """Runs ``net`` on the patches of an image, as the dense form's opponent and oracle.
 
+    Results are NumPy arrays, also where the image is a device array (see ``net.Dense``).
+
     Args:
         net: its parameters are shared, not copied.
         border: ``"valid"``, ``"zero"`` or ``"reflect"`` (see ``net.images``).
@@ -84,7 +86,7 @@ class Scan:
                 spread = ops.patches.extract_backward(by_patch, rows, columns, x.shape[2:])
                 by_image = spread if by_image is None else ops.merging.add([by_image, spread])
         if image_gradient:
-            by_image = images.left(self.net, by_image, self.border)
+            by_image = ops.memory.to_host(images.left(self.net, by_image, self.border))[0]
         return Gradients({n: ops.memory.to_host(g) for n, g in total.items()}, by_image)
 
     def patches(self, x, pixels: np.ndarray):
@@ -101,7 +103,7 @@ class Scan:
 
     def _entered(self, image, pixels):
         x = images.entered(self.net, image, self.border)
-        size = images.output_size(self.net, image.shape[1:], self.border)
+        size = images.output_size(self.net, x.shape[2:], "valid")
         if pixels is None:
             pixels = np.indices(size).reshape(2, -1).T
         return x, _checked_pixels(pixels, size)

@@ -27,12 +27,12 @@ def operator(backend, name):
 def call(backend, name, *arguments, **options):
     """The result of ``name`` on host arrays, as host arrays; its arguments must not change."""
     memory = backend.memory
-    there = _each(memory.to_device, arguments)
-    before = _each(_bits, _each(memory.to_host, there))
+    there = each(memory.to_device, arguments)
+    before = each(_bits, each(memory.to_host, there))
     result = operator(backend, name)(*there, **options)
-    assert _each(_bits, _each(memory.to_host, there)) == before, f"{name} changed its arguments"
-    _each(_check_contiguous, result)
-    return _each(memory.to_host, result)
+    assert each(_bits, each(memory.to_host, there)) == before, f"{name} changed its arguments"
+    each(_check_contiguous, result)
+    return each(memory.to_host, result)
 
 
 def assert_matches_reference(backend, name, *arguments, tolerance=0.0, **options):
@@ -52,13 +52,13 @@ def assert_matches_reference(backend, name, *arguments, tolerance=0.0, **options
         np.testing.assert_array_equal(a[special], e[special])
         assert relative_difference(a[~special], e[~special]) <= tolerance
     again = call(backend, name, *arguments, **options)
-    assert _each(_bits, again) == _each(_bits, actual), f"{name} is not reproducible"
+    assert each(_bits, again) == each(_bits, actual), f"{name} is not reproducible"
 
 
-def _each(function, value):
+def each(function, value):
     """``function`` of every array in ``value``, an array or a nesting of lists and tuples."""
     if isinstance(value, (list, tuple)):
-        return type(value)(_each(function, v) for v in value)
+        return type(value)(each(function, v) for v in value)
     return function(value) if hasattr(value, "dtype") else value
 
 

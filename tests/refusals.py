@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from tests.comparison import operator
+from tests.comparison import each, operator
+from tests.foreign import ON_DEVICE, Foreign
 
 
 def refusals(calls, rows):
@@ -27,6 +28,9 @@ def refusals(calls, rows):
 def assert_refused(backend, refusal):
     """The call raises the error, and its message begins as given."""
     function, arguments, error, message = refusal
+    if backend.name in ON_DEVICE:
+        there = each(lambda array: Foreign(backend.memory, array), list(arguments.values()))
+        arguments = dict(zip(arguments, there))
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         operator(backend, function)(**arguments)
 

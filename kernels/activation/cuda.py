@@ -18,6 +18,7 @@ from kernels.cuda_api import (
     tanh,
     u32,
 )
+from kernels.cuda_arrays import operator
 from kernels.memory import cuda as memory
 
 
@@ -92,6 +93,7 @@ def _backward_kernel(activation, dtype):
     return activation_backward
 
 
+@operator
 def forward(x, activation):
     """y = f(x), NCHW, for ``activation`` in relu, tanh, sigmoid.
 
@@ -106,6 +108,7 @@ def forward(x, activation):
     return y
 
 
+@operator
 def backward(error, y, activation):
     """dx = e * f'(x), with f' written in terms of y = f(x); all NCHW.
 

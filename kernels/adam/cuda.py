@@ -8,6 +8,7 @@ from functools import cache
 
 from kernels import geometry
 from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, sqrt, u32
+from kernels.cuda_arrays import operator
 
 
 @cache
@@ -36,6 +37,7 @@ def _step_kernel(dtype):
     return adam_step
 
 
+@operator
 def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, decay, count):
     """One step: changes ``parameter``, ``mean`` and ``square``.
 

@@ -11,6 +11,7 @@ from functools import cache
 from kernels import geometry
 from kernels.convolution.cuda_channel_sums import normalized_channel_sums
 from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, sqrt, u32
+from kernels.cuda_arrays import operator
 from kernels.memory import cuda as memory
 
 
@@ -54,6 +55,7 @@ def _backward_kernel(dtype):
     return batch_normalization_backward
 
 
+@operator
 def forward(x, mean, variance, gamma, beta, epsilon):
     """y = (x - mean) / sqrt(variance + epsilon) * gamma + beta.
 
@@ -74,6 +76,7 @@ def forward(x, mean, variance, gamma, beta, epsilon):
     return y
 
 
+@operator
 def backward_input(error, variance, gamma, epsilon):
     """dx = e * gamma / sqrt(variance + epsilon), N x C x H x W.
 
@@ -90,6 +93,7 @@ def backward_input(error, variance, gamma, epsilon):
     return gradient
 
 
+@operator
 def backward_parameters(error, x, mean, variance, epsilon):
     """(dgamma, dbeta): the sums over n, y, x of e * (x - mean) / sqrt(variance + epsilon) and e.
 

@@ -18,6 +18,7 @@ from kernels.convolution import (
 from kernels.convolution.cuda_channel_sums import channel_sums
 from kernels.convolution.cuda_tile import Tile
 from kernels.cuda_api import SMALL_BLOCKS, ceil_division
+from kernels.cuda_arrays import operator
 
 # Each table gives the share of a device's multiply-adds that a tile should reach when all of it is
 # used: the share of multiply-adds in its main loop as compiled for compute capability 9.0, or less
@@ -84,6 +85,7 @@ def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
     return max(fitting, key=speed)
 
 
+@operator
 def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None, tile=None):
     """y[n, k, o] = f(b[k] + sum_c,i w[k, c, i] * x[n, c, o*s + i*d]).
 
@@ -112,6 +114,7 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None, til
     return cuda_forward.forward(x, weights, bias, shape, activation, tile)
 
 
+@operator
 def gradient_input(error, weights, size, *, stride=1, dilation=1, tile=None):
     """dx[n, c, y] = sum over k and all (o, i) with o*s + i*d = y of w[k, c, i] * e[n, k, o].
 
@@ -139,6 +142,7 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1, tile=None):
     return cuda_gradient_input.gradient_input(error, weights, shape, tile)
 
 
+@operator
 def gradient_weights(x, error, kernel, *, stride=1, dilation=1, tile=None):
     """dw[k, c, i] = sum_n,o e[n, k, o] * x[n, c, o*s + i*d].
 
@@ -165,6 +169,7 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1, tile=None):
     return cuda_gradient_weights.gradient_weights(x, error, shape, tile)
 
 
+@operator
 def gradient_bias(error):
     """db[k] = sum_n,o e[n, k, o]: K sums of N x K x Ho x Wo, float32 or float64.
 

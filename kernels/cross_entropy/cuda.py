@@ -27,6 +27,7 @@ from kernels.cuda_api import (
     log,
     u32,
 )
+from kernels.cuda_arrays import operator
 from kernels.memory import cuda as memory
 
 # A power of two
@@ -118,23 +119,26 @@ def _backward_kernel(dtype):
             n = u32(i // plane)
             first = u32(n * u32(class_weights.size) * plane + (i - n * plane))
             end = u32(first + u32(class_weights.size) * plane)
-            at = first
-            if mask[i] and labels[i] != UNLABELLED:
+            chosen = mask[i] and labels[i] != UNLABELLED
+            highest, powers, weight, own = dtype(0), dtype(1), dtype(0), first
+            if chosen:
                 highest, powers = highest_and_sum(scores, first, end, plane)
                 weight = class_weights[u32(labels[i])] / total[u32(0)]
-                while at != end:
-                    error[at] = weight * (exp(scores[at] - highest) / powers)
-                    at = u32(at + plane)
-                at = u32(first + u32(labels[i]) * plane)
-                error[at] = error[at] - weight
-            else:
-                while at != end:
-                    error[at] = dtype(0)
-                    at = u32(at + plane)
+                own = u32(first + u32(labels[i]) * plane)
+            at = first
+            while at != end:
+                of_class = dtype(0)
+                if chosen:
+                    of_class = weight * (exp(scores[at] - highest) / powers)
+                    if at == own:
+                        of_class -= weight
+                error[at] = of_class
+                at = u32(at + plane)
 
     return cross_entropy_backward
 
 
+@operator
 def total_weight(labels, mask, class_weights):
     """The sum of the class weights of the pixels that count, as an array of one number.
 
@@ -152,6 +156,7 @@ def total_weight(labels, mask, class_weights):
     return _summed(False, class_weights, labels, mask, class_weights, class_weights)
 
 
+@operator
 def forward(scores, labels, mask, class_weights, total):
     """The loss of the pixels that count, as an array of one number.
 
@@ -171,6 +176,7 @@ def forward(scores, labels, mask, class_weights, total):
     return _summed(True, scores, labels, mask, class_weights, total)
 
 
+@operator
 def backward(scores, labels, mask, class_weights, total):
     """The error map of the loss, N x K x H x W; arguments and errors as ``forward``."""
     geometry.cross_entropy(scores, labels, mask, class_weights, total)

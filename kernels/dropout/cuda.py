@@ -9,6 +9,7 @@ import numpy as np
 
 from kernels import geometry
 from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, device, flat, kernel, launch_over, u32
+from kernels.cuda_arrays import operator
 from kernels.dropout import BITS
 from kernels.memory import cuda as memory
 
@@ -57,6 +58,7 @@ def _kernel(dtype):
     return apply_dropout
 
 
+@operator
 def apply(x, rows, columns, *, spacing, rate, key):
     """x where it is kept, scaled by 1 / (1 - rate); also the gradient, applied to the error.
 

@@ -9,6 +9,7 @@ from functools import cache
 
 from kernels import geometry
 from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, u32
+from kernels.cuda_arrays import operator
 from kernels.memory import cuda as memory
 
 
@@ -32,6 +33,7 @@ def _mask_kernel(dtype):
     return apply_mask
 
 
+@operator
 def apply(error, mask):
     """The error map, N x K x H x W, at the chosen pixels, zero elsewhere.
 

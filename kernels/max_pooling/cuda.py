@@ -2,146 +2,138 @@
 
     y[n, c, oy, ox] = max over i, j of x[n, c, oy*s + i*d, ox*s + j*d]
 
-Forward with a vertical stride of 1, as in the dense form, outputs d rows apart share input rows: a
-thread takes the maximum of each row once and updates ``STRIP`` outputs with it, which reads
-(STRIP + kh - 1) * kw values for them in place of STRIP * kh * kw. Other strides share nothing, or
-little: there a thread has one output.
+Forward with a vertical stride of 1, as in the dense form, a thread takes the maximum of each row of
+a window once and updates a strip of outputs with it, which reads (STRIP + kh - 1) * kw values for
+them in place of STRIP * kh * kw. Other strides share nothing, or little: there a thread has one
+output. Backward the same the other way: a thread with a strip of inputs visits the windows that
+cover them, and adds the errors of those whose argmax they are: no atomics. A kernel is compiled for
+each size of window, so that its loops unroll, but not for each size of map.
 
-Backward, a thread for each input visits the windows that cover it and adds the errors of those
-whose argmax it is: no atomics. Comparisons select and never call max(), whose instruction drops
-NaN.
+Comparisons select and never call max(), whose instruction drops NaN.
 
 Bytes: the input once and 5 for each output forward (float32); backward the same the other way.
+What threads share they read from the cache: rows of a strip's neighbours were read just before.
 """
 
 from functools import cache
-from math import gcd
-from typing import NamedTuple
 
 import numpy as np
 
 from kernels import geometry
-from kernels.cuda_api import (
-    ELEMENTWISE_THREADS,
-    MAX_ELEMENTS,
-    ceil_division,
-    cuda,
-    device,
-    flat,
-    kernel,
-    launch_over,
-    u32,
-)
+from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, device, flat, kernel, launch_over, u32
+from kernels.cuda_arrays import operator
+from kernels.cuda_windows import STRIP, Sizes, Strips, first_cell, first_of, strip_of
 from kernels.memory import cuda as memory
-
-# Outputs of a thread where they share input rows
-STRIP = 4
-
-
-class Sizes(NamedTuple):
-    """Extents of the maps and of the window, pairs (y, x)."""
-
-    planes: int  # N*C
-    size: geometry.Pair
-    output: geometry.Pair
-    kernel: geometry.Pair
-    stride: geometry.Pair
-    dilation: geometry.Pair
-    # Between the windows that cover one input: cells up, windows down
-    cells_apart: geometry.Pair
-    windows_apart: geometry.Pair
-
-    @classmethod
-    def of(cls, shape: geometry.PoolingShape):
-        """The sizes of a pooling."""
-        stride, dilation = shape.window.stride, shape.window.dilation
-        common = [gcd(s, d) for s, d in zip(stride, dilation)]
-        return cls(
-            planes=shape.batch * shape.channels,
-            size=shape.size,
-            output=shape.output,
-            kernel=shape.window.kernel,
-            stride=stride,
-            dilation=dilation,
-            cells_apart=tuple(s // g for s, g in zip(stride, common)),
-            windows_apart=tuple(d // g for d, g in zip(dilation, common)),
-        )
 
 
 @cache
-def _forward_kernel(dtype, argmax_dtype, strip: int):
+def _forward_kernel(dtype, argmax_dtype, window: geometry.Pair, strip: int):
     lowest = dtype(-np.inf)
-    strip_rows = u32(strip)
+    rows, columns = window
 
     @device
     def wins(value, best):
         """Whether a later value replaces the best so far: the first NaN beats everything."""
-        return value > best or (value != value and best == best)
+        return not (value <= best) and best == best
 
     @kernel(ELEMENTWISE_THREADS)
     def max_pooling_forward(
         x,  # N*C*H*W
         y,  # N*C*Ho*Wo
         argmax,  # N*C*Ho*Wo
-        strips,  # of a plane
+        strips,  # Strips of outputs
         g,  # Sizes
     ):
         best = cuda.local.array(strip, dtype)
         cell = cuda.local.array(strip, u32)
-        i = u32(cuda.grid(1))
         output_y, output_x = u32(g.output[0]), u32(g.output[1])
-        kernel_y, kernel_x = u32(g.kernel[0]), u32(g.kernel[1])
         dilation_y, dilation_x = u32(g.dilation[0]), u32(g.dilation[1])
         height, width = u32(g.size[0]), u32(g.size[1])
-        s = u32(i // output_x)
-        ox = u32(i - s * output_x)
-        plane = u32(s // u32(strips))
-        s = u32(s - plane * u32(strips))
-        # A strip begins in one of the first d rows, or a multiple of STRIP * d below
-        oy = u32(s // dilation_y * strip_rows * dilation_y + s % dilation_y) if strip > 1 else s
-        if plane < u32(g.planes) and oy < output_y:
+        plane, oy, ox = first_of(u32(cuda.grid(1)), strips)
+        if plane < u32(strips.planes) and oy < output_y and ox < output_x:
             for v in range(strip):
                 best[v] = lowest
                 cell[v] = u32(0)
             row = u32(oy * u32(g.stride[0]))
-            at = u32((plane * height + row) * width + ox * u32(g.stride[1]))
-            t = u32(0)
-            while t < u32(kernel_y + strip_rows - u32(1)) and row < height:
-                top, column = x[at], u32(0)
-                j = u32(1)
-                while j < kernel_x:
-                    value = x[u32(at + j * dilation_x)]
-                    if wins(value, top):
-                        top, column = value, j
-                    j = u32(j + u32(1))
-                for v in range(strip):
-                    if u32(t - u32(v)) < kernel_y and wins(top, best[v]):
-                        best[v] = top
-                        cell[v] = u32(u32(t - u32(v)) * kernel_x + column)
-                t = u32(t + u32(1))
+            at = u32(u32(u32(plane * height) + row) * width + ox * u32(g.stride[1]))
+            row_step = u32(dilation_y * width)
+            for t in range(rows + strip - 1):
+                if row < height:
+                    top, column = x[at], u32(0)
+                    for j in range(1, columns):
+                        value = x[u32(at + u32(u32(j) * dilation_x))]
+                        if wins(value, top):
+                            top, column = value, u32(j)
+                    for v in range(strip):
+                        if 0 <= t - v < rows and wins(top, best[v]):
+                            best[v] = top
+                            cell[v] = u32(u32((t - v) * columns) + column)
                 row = u32(row + dilation_y)
-                at = u32(at + dilation_y * width)
+                at = u32(at + row_step)
+            at = u32(u32(u32(plane * output_y) + oy) * output_x + ox)
             for v in range(strip):
                 if oy < output_y:
-                    at = u32((plane * output_y + oy) * output_x + ox)
                     y[at] = best[v]
                     argmax[at] = argmax_dtype(cell[v])
                 oy = u32(oy + dilation_y)
+                at = u32(at + u32(dilation_y * output_x))
 
     return max_pooling_forward
 
 
-@device
-def first_cell(y, stride, dilation, cells_apart):
-    """The first cell i of a window with o*s + i*d = y for some o; beyond any window if none."""
-    i = u32(0)
-    while i < cells_apart and (y < u32(i * dilation) or u32(y - i * dilation) % stride != 0):
-        i = u32(i + u32(1))
-    return i if i < cells_apart else u32(MAX_ELEMENTS)
+@cache
+def _dense_backward_kernel(dtype, window: geometry.Pair):
+    """For stride 1: a thread has a strip of inputs."""
+    rows, columns = window
+    above = u32((STRIP - 1) * columns)
+
+    @kernel(ELEMENTWISE_THREADS)
+    def max_pooling_dense_backward(
+        error,  # N*C*Ho*Wo
+        argmax,  # N*C*Ho*Wo
+        gradient,  # N*C*H*W
+        strips,  # Strips of inputs
+        g,  # Sizes
+    ):
+        totals = cuda.local.array(STRIP, dtype)
+        output_y, output_x = u32(g.output[0]), u32(g.output[1])
+        dilation_y, dilation_x = u32(g.dilation[0]), u32(g.dilation[1])
+        height, width = u32(g.size[0]), u32(g.size[1])
+        plane, y, x = first_of(u32(cuda.grid(1)), strips)
+        if plane < u32(strips.planes) and y < height and x < width:
+            for v in range(STRIP):
+                totals[v] = dtype(0)
+            # The windows whose row t lies on the strip's last input, and row t + v - (STRIP - 1) on
+            # input v. Beyond the top and the left edge, positions wrap and are too large
+            oy = u32(y + u32(STRIP - 1) * dilation_y)
+            for t in range(rows + STRIP - 1):
+                if oy < output_y:
+                    first = u32(u32(u32(plane * output_y) + oy) * output_x)
+                    for j in range(columns):
+                        ox = u32(x - u32(u32(j) * dilation_x))
+                        if ox < output_x:
+                            at = u32(first + ox)
+                            of_window = error[at]
+                            # 0 if cell (t - (STRIP - 1), j) won, columns if the one below ...
+                            cell = u32(argmax[at] + above - u32(t * columns + j))
+                            for v in range(STRIP):
+                                if cell == u32(v * columns):
+                                    totals[v] += of_window
+                oy = u32(oy - dilation_y)
+            at = u32(u32(u32(plane * height) + y) * width + x)
+            for v in range(STRIP):
+                if y < height:
+                    gradient[at] = totals[v]
+                y = u32(y + dilation_y)
+                at = u32(at + u32(dilation_y * width))
+
+    return max_pooling_dense_backward
 
 
 @cache
 def _backward_kernel(dtype):
+    """For any stride: a thread has one input, which few windows cover."""
+
     @kernel(ELEMENTWISE_THREADS)
     def max_pooling_backward(
         error,  # N*C*Ho*Wo
@@ -154,33 +146,34 @@ def _backward_kernel(dtype):
         kernel_y, kernel_x = u32(g.kernel[0]), u32(g.kernel[1])
         dilation_y, dilation_x = u32(g.dilation[0]), u32(g.dilation[1])
         stride_y, stride_x = u32(g.stride[0]), u32(g.stride[1])
-        apart_y, apart_x = u32(g.cells_apart[0]), u32(g.cells_apart[1])
         if at < gradient.size:
             row = u32(at // u32(g.size[1]))
             x = u32(at - row * u32(g.size[1]))
             plane = u32(row // u32(g.size[0]))
             y = u32(row - plane * u32(g.size[0]))
-            first_j = first_cell(x, stride_x, dilation_x, apart_x)
+            first_j = first_cell(x, kernel_x, stride_x, dilation_x, u32(g.cells_apart[1]))
             first_ox = u32(u32(x - first_j * dilation_x) // stride_x)
-            i = first_cell(y, stride_y, dilation_y, apart_y)
+            i = first_cell(y, kernel_y, stride_y, dilation_y, u32(g.cells_apart[0]))
             oy = u32(u32(y - i * dilation_y) // stride_y)
             total = dtype(0)
-            while i < kernel_y and u32(i * dilation_y) <= y:
+            # Beyond the top and the left edge, positions wrap and are too large
+            while i < kernel_y:
                 j, ox = first_j, first_ox
-                while oy < output_y and j < kernel_x and u32(j * dilation_x) <= x:
+                while oy < output_y and j < kernel_x:
                     if ox < output_x:
-                        window = u32((plane * output_y + oy) * output_x + ox)
+                        window = u32(u32(u32(plane * output_y) + oy) * output_x + ox)
                         if u32(argmax[window]) == u32(i * kernel_x + j):
                             total += error[window]
-                    j = u32(j + apart_x)
+                    j = u32(j + u32(g.cells_apart[1]))
                     ox = u32(ox - u32(g.windows_apart[1]))
-                i = u32(i + apart_y)
+                i = u32(i + u32(g.cells_apart[0]))
                 oy = u32(oy - u32(g.windows_apart[0]))
             gradient[at] = total
 
     return max_pooling_backward
 
 
+@operator
 def forward(x, kernel, *, stride=1, dilation=1):
     """(y, argmax): the first maximum of each window, or its first NaN, and its cell number.
 
@@ -198,13 +191,11 @@ def forward(x, kernel, *, stride=1, dilation=1):
     argmax_dtype = np.dtype(geometry.argmax_dtype(shape.window))
     y = memory.empty(shape.y, x.dtype)
     argmax = memory.empty(shape.y, argmax_dtype)
-    strip, strips = 1, shape.output[0]
-    if shape.window.stride[0] == 1:
-        rows = shape.window.dilation[0]
-        strip, strips = STRIP, rows * ceil_division(shape.output[0], rows * STRIP)
+    strip = strip_of(shape.window.stride[0])
+    strips = Strips.of(shape, shape.output, strip)
     launch_over(
-        _forward_kernel(x.dtype.type, argmax_dtype.type, strip),
-        shape.batch * shape.channels * strips * shape.output[1],
+        _forward_kernel(x.dtype.type, argmax_dtype.type, shape.window.kernel, strip),
+        strips.threads,
         flat("x", x),
         flat("y", y),
         flat("argmax", argmax),
@@ -214,6 +205,7 @@ def forward(x, kernel, *, stride=1, dilation=1):
     return y, argmax
 
 
+@operator
 def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     """dx: each window's error, added to the cell that won it.
 
@@ -231,12 +223,11 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     """
     shape = geometry.pooling_backward(error, size, kernel, stride, dilation, argmax)
     gradient = memory.empty(shape.x, error.dtype)
-    launch_over(
-        _backward_kernel(error.dtype.type),
-        gradient.size,
-        flat("error", error),
-        flat("argmax", argmax),
-        flat("gradient", gradient),
-        Sizes.of(shape),
-    )
+    arrays = flat("error", error), flat("argmax", argmax), flat("gradient", gradient)
+    if shape.window.stride == (1, 1):
+        strips = Strips.of(shape, shape.size, STRIP)
+        f = _dense_backward_kernel(error.dtype.type, shape.window.kernel)
+        launch_over(f, strips.threads, *arrays, strips, Sizes.of(shape))
+    else:
+        launch_over(_backward_kernel(error.dtype.type), gradient.size, *arrays, Sizes.of(shape))
     return gradient

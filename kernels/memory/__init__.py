@@ -1,5 +1,6 @@
 """Arrays of a backend: allocation and the only copies between host and device.
 
-``empty(shape, dtype)``, ``zeros(shape, dtype)``, ``to_device(array)``, ``to_host(array)`` and
-``synchronize()``. The operators allocate through ``empty`` and ``zeros`` and never copy.
+``empty(shape, dtype)``, ``zeros(shape, dtype)``, ``to_device(array)``, ``to_host(array)``,
+``synchronize()`` and ``on_stream(handle)``. The operators allocate through ``empty`` and ``zeros``
+and never copy.
 """

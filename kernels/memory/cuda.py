@@ -1,10 +1,25 @@
 """Arrays in the device's memory."""
 
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
 
-from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, device_empty, flat, kernel, launch_over, u32
+from kernels.cuda_api import (
+    ELEMENTWISE_THREADS,
+    SIMULATING,
+    check_shape,
+    chosen_stream,
+    cuda,
+    device_empty,
+    flat,
+    kernel,
+    launch_over,
+    stream,
+    u32,
+)
+from kernels.cuda_arrays import view
+from kernels.geometry import lies_on_device
 
 
 @cache
@@ -19,7 +34,12 @@ def _zero_kernel(dtype):
 
 
 def empty(shape, dtype):
-    """An uninitialised array of ``shape`` and ``dtype``."""
+    """An uninitialised array of ``shape`` and ``dtype``.
+
+    Raises:
+        ValueError: it would be too large for 32-bit indices.
+    """
+    check_shape("result", shape if isinstance(shape, tuple) else (shape,))
     return device_empty(shape, dtype)
 
 
@@ -31,15 +51,46 @@ def zeros(shape, dtype):
 
 
 def to_device(array):
-    """A copy of ``array``, contiguous, in the device's memory."""
-    return cuda.to_device(np.ascontiguousarray(array))
+    """A contiguous copy of a host array in the device's memory; a device array where it lies.
+
+    Raises:
+        TypeError, ValueError: a device array that cannot be used; see ``kernels.cuda_arrays``.
+    """
+    if lies_on_device("array", array):
+        return view("array", array)
+    there = cuda.to_device(np.ascontiguousarray(array), stream=stream())
+    stream().synchronize()
+    return there
 
 
 def to_host(array):
     """A copy of ``array`` as a NumPy array; waits for the work that writes it."""
-    return array.copy_to_host()
+    host = view("array", array).copy_to_host(stream=stream())
+    stream().synchronize()
+    return host
 
 
 def synchronize():
     """Wait until all work started so far is done."""
     cuda.synchronize()
+
+
+@contextmanager
+def on_stream(handle):
+    """Within it, in this thread or task, copies and operators work on the CUDA stream ``handle``.
+
+    Args:
+        handle: an int: PyTorch's ``stream.cuda_stream``, CuPy's ``stream.ptr``; 0 is the default.
+
+    Raises:
+        ValueError: it is not an int of at least 0.
+    """
+    if type(handle) is not int or handle < 0:
+        raise ValueError(f"handle is {handle!r}; expected a stream's address, an int of at least 0")
+    # The simulator knows no streams of others. 1 is what the default stream is called elsewhere
+    chosen = cuda.stream() if SIMULATING else cuda.external_stream(handle or 1)
+    token = chosen_stream.set(chosen)
+    try:
+        yield
+    finally:
+        chosen_stream.reset(token)

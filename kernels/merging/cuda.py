@@ -7,6 +7,7 @@ from functools import cache
 
 from kernels import geometry
 from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, u32
+from kernels.cuda_arrays import operator
 from kernels.memory import cuda as memory
 
 
@@ -66,6 +67,7 @@ def _copy(source, source_channel, target, target_channel, channels):
     )
 
 
+@operator
 def add(maps):
     """The sum of maps of one shape, N x C x H x W, left to right.
 
@@ -85,6 +87,7 @@ def add(maps):
     return y
 
 
+@operator
 def concatenate(maps):
     """The maps, N x C_i x H x W, joined along their channels.
 
@@ -99,6 +102,7 @@ def concatenate(maps):
     return y
 
 
+@operator
 def concatenate_backward(error, channels):
     """The errors, N x C_i x H x W, of maps of ``channels`` channels each, in order.
 

@@ -3,8 +3,9 @@
     zero:     y[t] = x[t - before] inside, else 0
     reflect:  y[t] = x[m] or x[period - m], m = |t - before| mod period, period = 2 * (n - 1)
 
-along y and x. A thread for each element of the result. The gradient of a reflection gathers: a cell
-i adds the errors at all t with t = before + i or t = before - i (mod period). No atomics.
+along y and x. A thread for each element of the result, neighbours on neighbouring threads. The
+gradient of a reflection gathers: a cell i adds the errors at all t with t = before + i or
+t = before - i (mod period). No atomics.
 """
 
 from functools import cache
@@ -18,8 +19,10 @@ from kernels.cuda_api import (
     flat,
     kernel,
     launch_over,
+    threads_of_row,
     u32,
 )
+from kernels.cuda_arrays import operator
 from kernels.memory import cuda as memory
 
 
@@ -33,6 +36,13 @@ def reflected(t, before, n):
     return m if m < n else u32(period - m)
 
 
+@device
+def line_and_place(thread, columns):
+    """The row, of all maps one below the other, and the place in it of a thread's element."""
+    row = u32(thread // u32(columns))
+    return row, u32(thread - row * u32(columns))
+
+
 @cache
 def _pad_kernel(dtype, reflect: bool):
     @kernel(ELEMENTWISE_THREADS)
@@ -42,13 +52,13 @@ def _pad_kernel(dtype, reflect: bool):
         size,
         padded_size,
         corner,  # (top, left)
+        columns,  # threads of a row of the result
     ):
-        at = u32(cuda.grid(1))
+        row, j = line_and_place(u32(cuda.grid(1)), columns)
         height, width = u32(size[0]), u32(size[1])
         top, left = u32(corner[0]), u32(corner[1])
-        if at < y.size:
-            row = u32(at // u32(padded_size[1]))
-            j = u32(at - row * u32(padded_size[1]))
+        at = u32(row * u32(padded_size[1]) + j)
+        if j < u32(padded_size[1]) and at < y.size:
             plane = u32(row // u32(padded_size[0]))
             i = u32(row - plane * u32(padded_size[0]))
             if reflect:
@@ -70,11 +80,11 @@ def _crop_kernel(dtype):
         size,
         cropped_size,
         corner,  # (top, left)
+        columns,  # threads of a row of the result
     ):
-        at = u32(cuda.grid(1))
-        if at < y.size:
-            row = u32(at // u32(cropped_size[1]))
-            j = u32(at - row * u32(cropped_size[1]))
+        row, j = line_and_place(u32(cuda.grid(1)), columns)
+        at = u32(row * u32(cropped_size[1]) + j)
+        if j < u32(cropped_size[1]) and at < y.size:
             plane = u32(row // u32(cropped_size[0]))
             i = u32(row - plane * u32(cropped_size[0]))
             i = u32(plane * u32(size[0]) + i + u32(corner[0]))
@@ -104,12 +114,12 @@ def _unreflect_kernel(dtype):
         padded_size,
         size,
         corner,  # (top, left)
+        columns,  # threads of a row of the result
     ):
-        at = u32(cuda.grid(1))
+        row, j = line_and_place(u32(cuda.grid(1)), columns)
         height, width = u32(padded_size[0]), u32(padded_size[1])
-        if at < gradient.size:
-            row = u32(at // u32(size[1]))
-            j = u32(at - row * u32(size[1]))
+        at = u32(row * u32(size[1]) + j)
+        if j < u32(size[1]) and at < gradient.size:
             plane = u32(row // u32(size[0]))
             i = u32(row - plane * u32(size[0]))
             y, other_y, period_y = images(i, u32(corner[0]), u32(size[0]))
@@ -133,11 +143,15 @@ def _unreflect_kernel(dtype):
 def _resize(f, x, shape, corner):
     """The map of ``shape`` that the kernel ``f`` makes of ``x``."""
     y = memory.empty(shape, x.dtype)
-    sizes = tuple(x.shape[2:]), tuple(shape[2:])
-    launch_over(f, y.size, flat("x", x), flat("y", y), *sizes, corner)
+    n, c, height, width = shape
+    columns = threads_of_row(width)
+    sizes = tuple(x.shape[2:]), (height, width)
+    maps = flat("x", x), flat("y", y)
+    launch_over(f, n * c * height * columns, *maps, *sizes, corner, columns)
     return y
 
 
+@operator
 def pad(x, margins, mode):
     """x, N x C x H x W, with its margins filled by zeros or by reflection.
 
@@ -152,6 +166,7 @@ def pad(x, margins, mode):
     return _resize(_pad_kernel(x.dtype.type, mode == "reflect"), x, shape, tuple(margins[:2]))
 
 
+@operator
 def pad_backward(error, margins, mode):
     """dx: each cell's error and, for ``reflect``, that of all its images.
 
@@ -163,6 +178,7 @@ def pad_backward(error, margins, mode):
     return _resize(make(error.dtype.type), error, shape, tuple(margins[:2]))
 
 
+@operator
 def crop(x, margins):
     """x, N x C x H x W, without its margins.
 
@@ -173,6 +189,7 @@ def crop(x, margins):
     return _resize(_crop_kernel(x.dtype.type), x, shape, tuple(margins[:2]))
 
 
+@operator
 def crop_backward(error, margins):
     """dx: the error inside the margins, zero in them.
 

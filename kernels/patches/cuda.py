@@ -11,6 +11,7 @@ from functools import cache
 
 from kernels import geometry
 from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, u32
+from kernels.cuda_arrays import operator
 from kernels.memory import cuda as memory
 
 
@@ -72,6 +73,7 @@ def _extract_backward_kernel(dtype):
     return extract_patches_backward
 
 
+@operator
 def extract(image, rows, columns, size):
     """n x C x ph x pw: the patch of ``size`` whose top left pixel is each (row, column).
 
@@ -91,6 +93,7 @@ def extract(image, rows, columns, size):
     return patches
 
 
+@operator
 def extract_backward(error, rows, columns, image_size):
     """1 x C x H x W: the sum of the patches' errors, n x C x ph x pw, each at its place.
 

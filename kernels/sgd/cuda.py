@@ -7,6 +7,7 @@ from functools import cache
 
 from kernels import geometry
 from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, u32
+from kernels.cuda_arrays import operator
 
 
 @cache
@@ -29,6 +30,7 @@ def _step_kernel(dtype):
     return sgd_step
 
 
+@operator
 def step(parameter, gradient, velocity, *, rate, momentum, decay):
     """One step: changes ``parameter`` and ``velocity``.
 

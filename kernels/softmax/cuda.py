@@ -4,13 +4,15 @@
     dx[n, k] = y[n, k] * (e[n, k] - sum_l e[n, l] * y[n, l])
 
 A thread for each pixel goes through its channels; neighbouring pixels are on neighbouring threads.
-Forward reads the scores three times, twice from the cache, because classes are few.
+Each map moves once: what is read again, forward the scores and backward both maps, comes from the
+cache, because classes are few.
 """
 
 from functools import cache
 
 from kernels import geometry
 from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, exp, flat, kernel, launch_over, u32
+from kernels.cuda_arrays import operator
 from kernels.memory import cuda as memory
 
 
@@ -39,13 +41,11 @@ def _forward_kernel(dtype):
             total = dtype(0)
             at = first
             while at != end:
-                power = exp(x[at] - highest)
-                total += power
-                y[at] = power
+                total += exp(x[at] - highest)
                 at = u32(at + plane)
             at = first
             while at != end:
-                y[at] = y[at] / total
+                y[at] = exp(x[at] - highest) / total
                 at = u32(at + plane)
 
     return softmax_forward
@@ -81,6 +81,7 @@ def _backward_kernel(dtype):
     return softmax_backward
 
 
+@operator
 def forward(x):
     """Class probabilities of each pixel, N x K x H x W, of scores in float32 or float64.
 
@@ -95,6 +96,7 @@ def forward(x):
     return y
 
 
+@operator
 def backward(error, y):
     """dx = y * (e - sum over the channels of e * y), N x K x H x W.
 

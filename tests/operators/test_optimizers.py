@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.comparison import DTYPES, REFERENCE, operator, relative_difference
+from tests.foreign import ON_DEVICE, Foreign
 
 SGD = {"rate": 0.1, "momentum": 0.9, "decay": 0.01}
 ADAM = {"rate": 0.1, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8, "decay": 0.01, "count": 3}
@@ -75,6 +76,12 @@ def test_refusal_before_anything_changes(any_backend, rule, bad, error, message)
     number, options = RULES[rule]
     arrays = [np.ones((2, 3)) for _ in range(number)]
     arrays[1] = bad
+    if any_backend.name in ON_DEVICE:
+        there = [Foreign(any_backend.memory, array) for array in arrays]
+    else:
+        there = arrays
     with pytest.raises(error, match=message):
-        operator(any_backend, rule)(*arrays, **options)
+        operator(any_backend, rule)(*there, **options)
+    if any_backend.name in ON_DEVICE:
+        arrays = [any_backend.memory.to_host(array.memory) for array in there]
     assert all((array == 1).all() for array in (arrays[0], *arrays[2:]))
