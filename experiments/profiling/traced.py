@@ -42,8 +42,8 @@ independent and where they wait for each other; at least one block."""
 FEW_STEPS, FEW_PIXELS = 24, 96
 """Steps of a main loop that are enough to know all: see ``shortened``."""
 
-LOADS, LOAD_OF_FOUR = "kernels/cuda_loads.py", "load4"
-"""Functions that load for the line that calls them; one of them 128 bits at a time."""
+LOADS, LOAD_OF_FOUR, CONDITIONAL_LOAD = "kernels/cuda_loads.py", "load4", "load_if"
+"""Functions that load for the line that calls them; one 128 bits at a time, one if told to."""
 
 
 @dataclass
@@ -367,6 +367,7 @@ def _loops(code) -> _Loops:
     function = _functions(code.co_filename).get(code.co_firstlineno)
     nodes = list(ast.walk(function)) if function else []
     part = any(isinstance(node, ast.While | ast.If | ast.IfExp) for node in nodes)
+    part = part or CONDITIONAL_LOAD in {getattr(node, "id", None) for node in nodes}
     loops = sorted(
         (node for node in nodes if isinstance(node, ast.While | ast.For)),
         key=lambda node: node.lineno,
