@@ -28,6 +28,7 @@ def test_environment_and_pyproject_hold_the_same_packages_and_bounds():
     conda = _requirements(ENVIRONMENT["dependencies"])
     assert conda.pop("python") == PROJECT["requires-python"]
     conda.pop("cuda-version")
+    conda["nvidia-cuda-nvdisasm"] = conda.pop("cuda-nvdisasm")
     assert conda == pip
 
 
@@ -36,7 +37,7 @@ def test_a_plain_install_brings_no_compiler_wheels():
 
 
 def test_the_extras_are_those_of_the_readme():
-    assert set(PROJECT["optional-dependencies"]) == {"cuda12", "cuda13", "test", "bench"}
+    assert set(PROJECT["optional-dependencies"]) == {"cuda12", "cuda13", "profile", "test", "bench"}
 
 
 def test_the_readme_shows_a_figure_that_the_program_made():

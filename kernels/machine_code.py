@@ -1,0 +1,199 @@
+"""What the compiler made of a kernel: registers, memory, and the instructions of its main loop.
+
+The code read is that which a launch loads onto a device of the compute capability asked for: Numba
+compiles the kernel to LTO-IR, nvJitLink links that to machine code, ``nvdisasm`` disassembles it.
+It is not ptxas on the kernel's PTX, whose code can differ. No device is needed.
+"""
+
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuda.pathfinder import find_nvidia_binary_utility
+
+from kernels import cuda_api
+
+# Classes of instructions by what their opcode begins with, the first that fits
+CLASSES = {
+    "multiply-add": ("FFMA", "DFMA"),
+    "LDS": ("LDS",),
+    "STS": ("STS",),
+    "LDG": ("LDG", "LD."),
+    "STG": ("STG", "ST."),
+    "local": ("LDL", "STL"),
+    "barrier": ("BAR",),
+    "branch": ("BRA", "BRX", "BSSY", "BSYNC", "CALL", "EXIT", "RET", "WARPSYNC", "YIELD"),
+    "float": ("FADD", "FMUL", "FSEL", "FSET", "FMNMX", "MUFU", "DADD", "DMUL", "DSET"),
+    "constant": ("LDC", "ULDC"),
+}
+# Everything else computes indices, moves and compares
+INTEGER = "integer"
+# Instructions whose width in bits is part of their class: LDS 128
+WIDE = ("LDS", "STS", "LDG", "STG")
+
+
+@dataclass(frozen=True)
+class MachineCode:
+    """A compiled kernel.
+
+    Attributes:
+        registers: of 32 bits, for each thread.
+        local_bytes: local memory of each thread: spilled registers, and arrays without registers.
+        shared_bytes: shared memory of each block.
+        barriers: barriers that a block uses.
+        instructions: how many of each class the kernel has.
+        main_loop: the same for its main loop: of those with multiply-adds between barriers, else
+            with multiply-adds, else of all, the innermost with most of them; empty without a loop.
+        text: the disassembly.
+    """
+
+    registers: int
+    local_bytes: int
+    shared_bytes: int
+    barriers: int
+    instructions: Counter
+    main_loop: Counter
+    text: str
+
+    @property
+    def multiply_add_share(self) -> float:
+        """Share of multiply-adds among the instructions of the main loop."""
+        return self.main_loop["multiply-add"] / max(1, self.main_loop.total())
+
+
+def read(kernel, arguments, capability: tuple[int, int]) -> MachineCode:
+    """The machine code of a kernel.
+
+    Args:
+        kernel: what ``cuda_api.kernel`` returned.
+        arguments: arrays and scalars like those of a launch.
+        capability: compute capability, for instance (9, 0).
+
+    Raises:
+        RuntimeError: there is no disassembler; the message names the package that brings it.
+    """
+    disassembler = find_disassembler()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.cubin")
+        path.write_bytes(cuda_api.machine_code(kernel, arguments, capability))
+        command = [disassembler, path]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return parse(text)
+
+
+def find_disassembler() -> str:
+    """Where ``nvdisasm`` is.
+
+    Raises:
+        RuntimeError: nowhere.
+    """
+    path = find_nvidia_binary_utility("nvdisasm")
+    if path is None:
+        raise RuntimeError(
+            "nvdisasm, the disassembler of the CUDA toolkit, was not found; "
+            "pip install nvidia-cuda-nvdisasm brings it"
+        )
+    return path
+
+
+def parse(text: str) -> MachineCode:
+    """The machine code of the one kernel in the output of ``nvdisasm``."""
+    instructions, targets = _instructions(text)
+    main_loop = _main_loop(instructions, targets)
+    return MachineCode(
+        registers=_attribute(text, "REGCOUNT"),
+        local_bytes=_attribute(text, "FRAME_SIZE"),
+        shared_bytes=sum(map(int, re.findall(r"\n\.nv\.shared\..*:\n\s*\.zero\s+(\d+)", text))),
+        barriers=_attribute(text, "NUM_BARRIERS"),
+        instructions=Counter(classify(opcode) for _, opcode, _ in instructions),
+        main_loop=Counter(classify(instructions[i][1]) for i in main_loop),
+        text=text,
+    )
+
+
+def classify(opcode: str) -> str:
+    """The class of an instruction, such as ``LDS 128`` of LDS.U.128."""
+    for name, beginnings in CLASSES.items():
+        if opcode.startswith(beginnings):
+            width = re.search(r"\.(64|128)\b", opcode)
+            return f"{name} {width[1] if width else 32}" if name in WIDE else name
+    return INTEGER
+
+
+def _is_multiply_add(opcode):
+    return opcode.startswith(CLASSES["multiply-add"])
+
+
+def _attribute(text, name):
+    """The last number of an entry in the kernel's table of attributes; 0 without one."""
+    entry = re.search(rf"EIATTR_{name}\n(.*?)\n\n", text, re.DOTALL)
+    return int(re.findall(r"\s(0x\w+)$", entry[1], re.MULTILINE)[-1], 16) if entry else 0
+
+
+def _instructions(text):
+    """[(predicated, opcode, label it jumps to)] and {label: position} of the kernel's code."""
+    instructions, targets = [], {}
+    code = text[text.index(".section\t.text.") :]
+    line = re.compile(r"\s+/\*\w{4,}\*/\s+(@!?\w+ )?\s*([A-Z][\w.]+)(?:[^`;]*`\((\.L_\w+)\))?")
+    for text_line in code.splitlines():
+        if text_line.startswith("//-----"):
+            break
+        if label := re.match(r"(\.L_\w+):", text_line):
+            targets[label[1]] = len(instructions)
+        elif found := line.match(text_line):
+            instructions.append((bool(found[1]), found[2], found[3]))
+    return instructions, targets
+
+
+def _main_loop(instructions, targets):
+    """Positions of the main loop's instructions."""
+
+    def importance(loop):
+        opcodes = [instructions[i][1] for i in loop]
+        sums = sum(map(_is_multiply_add, opcodes))
+        barriers = sum(opcode.startswith("BAR") for opcode in opcodes)
+        return bool(sums and barriers), sums, -len(loop) if sums else len(loop)
+
+    return max(_loops(_successors(instructions, targets)), key=importance, default=())
+
+
+def _successors(instructions, targets):
+    """For each instruction, the positions of those that can follow it."""
+    successors = []
+    for i, (predicated, opcode, label) in enumerate(instructions):
+        jumps = opcode.startswith("BRA")
+        ends = opcode.startswith(("EXIT", "RET")) or jumps
+        after = {i + 1} if i + 1 < len(instructions) and (predicated or not ends) else set()
+        successors.append(after | ({targets[label]} if jumps and label else set()))
+    return successors
+
+
+def _loops(successors):
+    """The natural loops: from each instruction that dominates one that jumps back to it."""
+    count = len(successors)
+    predecessors = [set() for _ in range(count)]
+    for i, following in enumerate(successors):
+        for j in following:
+            predecessors[j].add(i)
+
+    def reaching(ends, without):
+        """Positions from which ``ends`` are reached, but not through ``without``."""
+        found, waiting = {without}, list(ends)
+        while waiting:
+            i = waiting.pop()
+            if i not in found:
+                found.add(i)
+                waiting.extend(predecessors[i])
+        return found
+
+    backward = {}
+    for i, following in enumerate(successors):
+        for j in following:
+            if j <= i:
+                backward.setdefault(j, []).append(i)
+    loops = (reaching(ends, header) for header, ends in backward.items())
+    # What is reached from the first instruction without the header is not dominated by it
+    return [sorted(loop) for header, loop in zip(backward, loops) if header == 0 or 0 not in loop]

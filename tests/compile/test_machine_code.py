@@ -1,0 +1,76 @@
+"""The reader of machine code, on kernels whose code is known beforehand."""
+
+import numpy as np
+import pytest
+
+from kernels import cuda_api, machine_code
+from kernels.cuda_api import cuda, kernel, u32
+
+MISSING = cuda_api.why_uncompilable()
+pytestmark = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISSING or "")]
+
+f32 = np.float32
+
+
+@kernel(64, 4)
+def smoothed(x, y, count):
+    """32 multiply-adds between two barriers; no other loop has any."""
+    shared = cuda.shared.array(256, f32)
+    thread = u32(cuda.threadIdx.x)
+    sums = cuda.local.array(8, f32)
+    for m in range(8):
+        sums[m] = f32(0)
+    at = thread
+    left = u32(count)
+    while left > u32(0):
+        shared[u32(u32(4) * thread)] = x[at]
+        cuda.syncthreads()
+        for m in range(4):
+            for n in range(8):
+                sums[n] += shared[u32(thread + u32(m))] * shared[u32(u32(n) * u32(8))]
+        cuda.syncthreads()
+        at = u32(at + u32(64))
+        left = u32(left - u32(1))
+    for m in range(8):
+        y[u32(thread + u32(m) * u32(64))] = sums[m]
+
+
+@kernel(32)
+def indexed_at_run_time(x, y, count):
+    values = cuda.local.array(64, f32)
+    m = u32(0)
+    while m < u32(count):
+        values[u32(m * m) % u32(64)] = x[m]
+        m = u32(m + u32(1))
+    y[u32(0)] = values[u32(u32(count) % u32(7))]
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)], ids=str)
+def test_main_loop(capability):
+    code = machine_code.read(smoothed, (np.empty(99, f32), np.empty(512, f32), 3), capability)
+    times = code.main_loop["LDG 32"]  # that the compiler unrolled it
+    assert 1 <= times <= 4
+    assert code.main_loop["multiply-add"] == 32 * times
+    assert code.main_loop["barrier"] == 2 * times
+    assert code.main_loop["STS 32"] == times
+    assert code.main_loop["STG 32"] == 0
+    assert code.instructions["STG 32"] >= 8
+    assert code.multiply_add_share == 32 * times / sum(code.main_loop.values())
+    assert 16 <= code.registers <= 128
+    assert code.shared_bytes - 4 * 256 in (0, 1024)  # what the system reserves on 9.0
+    assert code.local_bytes == 0
+    assert code.barriers == 1
+
+
+def test_local_memory():
+    code = machine_code.read(indexed_at_run_time, (np.empty(99, f32), np.empty(9, f32), 3), (9, 0))
+    assert code.local_bytes == 4 * 64
+    assert code.instructions["local"] >= 2
+    assert code.main_loop["local"] >= 1
+    assert code.multiply_add_share == 0
+
+
+def test_a_missing_disassembler_names_its_package(monkeypatch):
+    monkeypatch.setattr(machine_code, "find_nvidia_binary_utility", lambda name: None)
+    with pytest.raises(RuntimeError, match="pip install nvidia-cuda-nvdisasm brings it"):
+        machine_code.read(smoothed, (), (9, 0))
