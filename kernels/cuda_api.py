@@ -18,7 +18,9 @@ from unittest import mock
 import numpy as np
 from cuda.core import Linker, LinkerOptions, ObjectCode
 from numba import cuda
+from numba.cuda import types as types
 from numba.cuda.core import config
+from numba.cuda.extending import intrinsic as intrinsic
 from numba.cuda.typing.typeof import typeof
 
 SIMULATING = bool(config.ENABLE_CUDASIM)
@@ -29,7 +31,7 @@ config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 # To free memory is to wait for the device: do it seldom, or where memory runs out
 config.CUDA_DEALLOCS_COUNT = 1000
 
-u32 = np.uint32
+u32, u64 = np.uint32, np.uint64
 # NumPy's functions keep float32 in the simulator, where math's would widen it.
 _LIBRARY = np if SIMULATING else math
 exp, log, sqrt, tanh = _LIBRARY.exp, _LIBRARY.log, _LIBRARY.sqrt, _LIBRARY.tanh

@@ -45,8 +45,9 @@ class MachineCode:
         shared_bytes: shared memory of each block.
         barriers: barriers that a block uses.
         instructions: how many of each class the kernel has.
-        main_loop: the same for its main loop: of those with multiply-adds between barriers, else
-            with multiply-adds, else of all, the innermost with most of them; empty without a loop.
+        main_loop: the same for its main loop: of the loops with multiply-adds and a barrier, else
+            with multiply-adds, else of all, the innermost one with most multiply-adds, or the
+            longest; empty without a loop.
         text: the disassembly.
     """
 
@@ -150,14 +151,19 @@ def _instructions(text):
 
 def _main_loop(instructions, targets):
     """Positions of the main loop's instructions."""
+    opcodes = [opcode for _, opcode, _ in instructions]
+    loops = _loops(_successors(instructions, targets))
 
-    def importance(loop):
-        opcodes = [instructions[i][1] for i in loop]
-        sums = sum(map(_is_multiply_add, opcodes))
-        barriers = sum(opcode.startswith("BAR") for opcode in opcodes)
-        return bool(sums and barriers), sums, -len(loop) if sums else len(loop)
+    def sums(loop):
+        return sum(_is_multiply_add(opcodes[i]) for i in loop)
 
-    return max(_loops(_successors(instructions, targets)), key=importance, default=())
+    def waits(loop):
+        return any(opcodes[i].startswith("BAR") for i in loop)
+
+    loops = [loop for loop in loops if sums(loop)] or loops
+    loops = [loop for loop in loops if waits(loop)] or loops
+    innermost = [loop for loop in loops if not any(set(other) < set(loop) for other in loops)]
+    return max(innermost, key=lambda loop: (sums(loop), len(loop)), default=())
 
 
 def _successors(instructions, targets):

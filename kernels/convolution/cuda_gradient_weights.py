@@ -95,7 +95,7 @@ def _gradient_kernel(tile: Tile, dtype):
     taps_fetched = tap_quads // (parts * teams)
     fetched = 4 * (filters_fetched + taps_fetched)
     part_count, team_count, part_steps = u32(parts), u32(teams), u32(tile.depth // parts)
-    step, multiply = multiplier(
+    step, _, multiply = multiplier(
         tile, dtype, pitch(tile.height), pitch(tile.width), tile.depth // parts
     )
 

@@ -89,7 +89,7 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
     first_buffer, second_buffer = u32(first_buffers // 2), u32(second_buffers // 2)
     first_step_pitch, second_step_pitch = u32(first_pitch), u32(second_pitch)
     row_quads, column_quads = u32(tile.height // 4), u32(tile.width // 4)
-    step, multiply = multiplier(tile, dtype, first_pitch, second_pitch, tile.depth)
+    step, _, multiply = multiplier(tile, dtype, first_pitch, second_pitch, tile.depth)
     locate_first, fetch_first, store_first = _factor(tile.height, tile, first_along_steps)
     locate_second, fetch_second, store_second = _factor(tile.width, tile, second_along_steps)
     f = activation_function(activation, dtype)

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from functools import cache, reduce
 
 from kernels.activation.cuda import function as activation_function
-from kernels.cuda_api import MAX_ELEMENTS, ceil_division, cuda, device, u32
+from kernels.cuda_api import MAX_ELEMENTS, ceil_division, cuda, device, u32, u64
+from kernels.cuda_loads import load4
 from kernels.geometry import Pair
 
 # No element has this index
@@ -79,23 +80,30 @@ class Tile:
         return min(4, self.chunks)
 
     @property
-    def weights_per_thread(self) -> int:
-        """Packed weights that each thread fetches for a slice."""
-        return ceil_division(self.height * self.depth, self.threads)
+    def weight_quads(self) -> int:
+        """Packed weights that each thread fetches for a slice, in fours."""
+        return ceil_division(self.height * self.depth, 4 * self.threads)
 
-    def packed_steps(self, steps: int) -> int:
-        """Steps that packed weights hold: whole slices, and one that blocks fetch ahead."""
-        return (ceil_division(steps, self.depth) + 1) * self.depth
+    @property
+    def weight_buffer(self) -> int:
+        """Elements of a slice of weights in shared memory, rounded up to a power of two."""
+        return 1 << (4 * self.threads * self.weight_quads - 1).bit_length()
 
-    def packed_size(self, rows: int, steps: int) -> int:
-        """Elements of packed weights; a thread's last fetch may reach beyond the last slice."""
-        blocks = ceil_division(rows, self.height)
-        return blocks * self.packed_steps(steps) * self.height + self.threads
+    @property
+    def pixel_buffer(self) -> int:
+        """Elements of a slice of pixels in shared memory, rounded up to a power of two."""
+        return 1 << (self.width * self.depth - 1).bit_length()
+
+    def packed_shape(self, rows: int, steps: int) -> tuple[int, int, int]:
+        """Packed weights, blocks x steps x height: slices to spare for what is fetched ahead."""
+        ahead = ceil_division(4 * self.threads * self.weight_quads, self.height)
+        steps = ceil_division(steps + ahead, self.depth) * self.depth
+        return ceil_division(rows, self.height), steps, self.height
 
 
 @cache
 def multiplier(tile: Tile, dtype, row_pitch: int, column_pitch: int, unrolled: int):
-    """Device functions that add one step, and ``unrolled`` steps, to a thread's sums.
+    """Device functions that add 1, 4 and ``unrolled`` steps to a thread's sums.
 
     They take where the thread's first row and column of the first step lie in shared memory, the
     two shared arrays, whose steps lie a pitch apart, and the sums. Calls of calls unroll the steps,
@@ -126,10 +134,50 @@ def multiplier(tile: Tile, dtype, row_pitch: int, column_pitch: int, unrolled: i
 
         return both
 
-    steps, count = step, 1
+    unrolled_by = {1: step}
+    count = 1
     while count < unrolled:
-        steps, count = twice(steps, count), 2 * count
-    return step, steps
+        unrolled_by[2 * count] = twice(unrolled_by[count], count)
+        count *= 2
+    return step, unrolled_by[4], unrolled_by[unrolled]
+
+
+@cache
+def stager(tile: Tile, dtype):
+    """Device functions (fetch, store) that stage slices of packed weights and of pixels.
+
+    Warp w fetches the pixels of the steps w, w + warps and so on of a slice.
+    """
+    threads, width = u32(tile.threads), u32(tile.width)
+    lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
+    chunks, together, steps = tile.chunks, tile.side_by_side, tile.depth // tile.warp_count
+    quads, weight_buffer = tile.weight_quads, u32(4 * tile.threads * tile.weight_quads)
+    pixel_buffer = u32(tile.width * tile.depth)
+
+    tile_threads = tile.threads
+
+    @device
+    def fetch(packed, weight, weights):
+        for m in range(quads):
+            four = load4(packed, weight + u64(4 * m * tile_threads))
+            for q in range(4):
+                weights[4 * m + q] = four[q]
+
+    @device
+    def store(weights, pixels, buffer, weight_tile, pixel_tile):
+        thread = u32(cuda.threadIdx.x)
+        at = u32(u32(4) * thread | (buffer & weight_buffer))
+        for m in range(4 * quads):
+            weight_tile[at + u32(m // 4 * 4) * threads + u32(m % 4)] = weights[m]
+        at = u32((thread // lanes) * width + u32(together) * (thread % lanes))
+        at = u32(at | (buffer & pixel_buffer))
+        for q in range(steps):
+            for m in range(chunks):
+                run = u32(m // together * together) * lanes
+                slot = at + u32(q) * warps * width + run + u32(m % together)
+                pixel_tile[slot] = pixels[q * chunks + m]
+
+    return fetch, store
 
 
 @cache
@@ -195,13 +243,4 @@ def writer(tile: Tile, dtype, activation):
 
     passes = reduce(then, [pass_from(i) for i in range(0, rows, passing)])
 
-    @device
-    def write(sums, stage, bias, biased, y, first_row, row_count, first_pixel, pixels, plane):
-        places = cuda.local.array(chunks, u32)
-        for m in range(chunks):
-            p = u32(first_pixel + u32(m) * lanes + cuda.threadIdx.x % lanes)
-            place = u32(p + u32(p // plane) * u32(row_count - u32(1)) * plane)
-            places[m] = place if p < pixels else NOWHERE
-        passes(sums, stage, bias, biased, y, places, first_row, row_count, plane)
-
-    return write
+    return passes
