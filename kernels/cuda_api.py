@@ -31,7 +31,7 @@ config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 # To free memory is to wait for the device: do it seldom, or where memory runs out
 config.CUDA_DEALLOCS_COUNT = 1000
 
-u32, u64 = np.uint32, np.uint64
+u32 = np.uint32
 # NumPy's functions keep float32 in the simulator, where math's would widen it.
 _LIBRARY = np if SIMULATING else math
 exp, log, sqrt, tanh = _LIBRARY.exp, _LIBRARY.log, _LIBRARY.sqrt, _LIBRARY.tanh

@@ -129,9 +129,10 @@ def _is_multiply_add(opcode):
 
 
 def _attribute(text, name):
-    """The last number of an entry in the kernel's table of attributes; 0 without one."""
-    entry = re.search(rf"EIATTR_{name}\n(.*?)\n\n", text, re.DOTALL)
-    return int(re.findall(r"\s(0x\w+)$", entry[1], re.MULTILINE)[-1], 16) if entry else 0
+    """The largest number in the entries of a name in the table of attributes; 0 without one."""
+    entries = re.findall(rf"EIATTR_{name}\n(.*?)\n\n", text, re.DOTALL)
+    numbers = [re.findall(r"\s(0x\w+)$", entry, re.MULTILINE)[-1] for entry in entries]
+    return max((int(number, 16) for number in numbers), default=0)
 
 
 def _instructions(text):

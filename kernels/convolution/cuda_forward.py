@@ -16,7 +16,7 @@ from functools import cache
 from typing import NamedTuple
 
 from kernels import geometry
-from kernels.convolution.cuda_tile import NOWHERE, Tile, multiplier, stager, writer
+from kernels.convolution.cuda_tile import NOWHERE, Tile, multiplier, positioner, stager, writer
 from kernels.cuda_api import (
     ELEMENTWISE_THREADS,
     ceil_division,
@@ -27,8 +27,8 @@ from kernels.cuda_api import (
     launch,
     launch_over,
     u32,
-    u64,
 )
+from kernels.cuda_loads import moved, place_of
 from kernels.memory import cuda as memory
 
 
@@ -98,16 +98,15 @@ def _pack_kernel(dtype):
 @cache
 def _forward_kernel(tile: Tile, dtype, activation):
     lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
-    lanes_y, lanes_x, warps_x = u32(tile.lanes[0]), u32(tile.lanes[1]), u32(tile.warps[1])
     height, width, depth = u32(tile.height), u32(tile.width), u32(tile.depth)
-    rows, columns, chunks = tile.rows, tile.columns, tile.chunks
-    count = rows * columns
+    chunks, count = tile.chunks, tile.rows * tile.columns
     steps = tile.depth // tile.warp_count  # of a slice, whose pixels a warp fetches
     fetched, weights_fetched = steps * chunks, 4 * tile.weight_quads
-    weight_slice = u64(tile.height * tile.depth)
+    weight_slice = u32(tile.height * tile.depth)
     weight_buffers, pixel_buffers = 2 * tile.weight_buffer, 2 * tile.pixel_buffer
     weight_buffer, pixel_buffer = u32(tile.weight_buffer), u32(tile.pixel_buffer)
-    step, _, multiply = multiplier(tile, dtype, tile.height, tile.width, tile.depth)
+    multiply, multiply_some = multiplier(tile, dtype, tile.height, tile.width, tile.depth)
+    own, _, _ = positioner(tile)
     fetch_weights, store = stager(tile, dtype)
     write = writer(tile, dtype, activation)
 
@@ -146,8 +145,7 @@ def _forward_kernel(tile: Tile, dtype, activation):
         filters, plane, pixel_count = u32(g.filters), u32(g.output_plane), u32(g.pixels)
         first_filter = u32(u32(cuda.blockIdx.y) * height)
         first_pixel = u32(u32(cuda.blockIdx.x) * width + lane)
-        row = u32((warp // warps_x) * u32(rows) * lanes_y + (lane // lanes_x) * u32(4))
-        column = u32((warp % warps_x) * u32(columns) * lanes_x + (lane % lanes_x) * u32(4))
+        row, column = own()
         for m in range(count):
             sums[m] = dtype(0)
         # Where the windows of the thread's pixels begin; a pixel beyond the last is the last
@@ -161,7 +159,7 @@ def _forward_kernel(tile: Tile, dtype, activation):
             origins[m] = place
 
         tap, buffer = warp, u32(0)
-        weight = u64(u32(first_filter * u32(steps_packed) + u32(4) * thread))
+        weight = place_of(packed, u32(first_filter * u32(steps_packed) + u32(4) * thread))
         look_up(offsets, tap, distances)
         fetch(x, origins, distances, pixels)
         fetch_weights(packed, weight, weights)
@@ -171,7 +169,7 @@ def _forward_kernel(tile: Tile, dtype, activation):
         cuda.syncthreads()
         left = u32(g.taps)
         while left >= depth:
-            weight = weight + weight_slice
+            weight = moved(packed, weight, weight_slice)
             fetch(x, origins, distances, pixels)
             fetch_weights(packed, weight, weights)
             first = u32(row | (buffer & weight_buffer))
@@ -185,11 +183,7 @@ def _forward_kernel(tile: Tile, dtype, activation):
             left = u32(left - depth)
         first = u32(row | (buffer & weight_buffer))
         second = u32(column | (buffer & pixel_buffer))
-        while left > u32(0):
-            step(first, second, weight_tile, pixel_tile, sums)
-            first = u32(first + height)
-            second = u32(second + width)
-            left = u32(left - u32(1))
+        multiply_some(left, first, second, weight_tile, pixel_tile, sums)
 
         for m in range(chunks):
             p = u32(first_pixel + u32(m) * lanes)

@@ -23,7 +23,7 @@ from math import gcd, prod
 from typing import NamedTuple
 
 from kernels import geometry
-from kernels.convolution.cuda_tile import NOWHERE, Tile, multiplier, stager, writer
+from kernels.convolution.cuda_tile import NOWHERE, Tile, multiplier, positioner, stager, writer
 from kernels.cuda_api import (
     ELEMENTWISE_THREADS,
     ceil_division,
@@ -34,9 +34,8 @@ from kernels.cuda_api import (
     launch,
     launch_over,
     u32,
-    u64,
 )
-from kernels.cuda_loads import load_if
+from kernels.cuda_loads import kept, load_if, moved, place_of
 from kernels.memory import cuda as memory
 
 
@@ -130,36 +129,33 @@ def _pack_kernel(dtype):
 @cache
 def _gradient_kernel(tile: Tile, dtype):
     lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
-    lanes_y, lanes_x, warps_x = u32(tile.lanes[0]), u32(tile.lanes[1]), u32(tile.warps[1])
     height, width, depth = u32(tile.height), u32(tile.width), u32(tile.depth)
-    rows, columns, chunks = tile.rows, tile.columns, tile.chunks
-    count = rows * columns
+    chunks, count = tile.chunks, tile.rows * tile.columns
     steps = tile.depth // tile.warp_count  # of a slice, whose pixels a warp fetches
     fetched, weights_fetched = steps * chunks, 4 * tile.weight_quads
-    weight_slice = u64(tile.height * tile.depth)
+    weight_slice = u32(tile.height * tile.depth)
     weight_buffers, pixel_buffers = 2 * tile.weight_buffer, 2 * tile.pixel_buffer
     weight_buffer, pixel_buffer = u32(tile.weight_buffer), u32(tile.pixel_buffer)
-    step, four_steps, multiply = multiplier(tile, dtype, tile.height, tile.width, tile.depth)
+    multiply, multiply_some = multiplier(tile, dtype, tile.height, tile.width, tile.depth)
+    own, _, _ = positioner(tile)
     fetch_weights, store = stager(tile, dtype)
     write = writer(tile, dtype, None)
 
     @device
-    def locate(i, j, ys, xs, images, places, errors, g):
+    def locate(i, j, ys, xs, images, places, present, errors, g):
         """Find the pixels' partners at a tap in the first error map of their image.
 
-        Returns bit m for the pixel of chunk m that has one; the errors of the others become 0.
+        ``present`` tells which have one; the errors of the others become 0.
         """
         down = u32(u32(g.shift[0]) + i * u32(g.step[0]))
         across = u32(u32(g.shift[1]) + j * u32(g.step[1]))
-        present = u32(0)
         for m in range(chunks):
             y, x = u32(ys[m] - down), u32(xs[m] - across)
             places[m] = u32(images[m] + y * u32(g.output[1]) + x)
             found = y < u32(g.output[0]) and x < u32(g.output[1])
-            present = u32(present | (u32(1 << m) if found else u32(0)))
+            present[m] = kept(u32(1) if found else u32(0))
         for m in range(fetched):
             errors[m] = dtype(0)
-        return present
 
     @device
     def fetch(error, k, filters, plane, places, present, errors):
@@ -167,7 +163,7 @@ def _gradient_kernel(tile: Tile, dtype):
             of_map = u32(u32(min(u32(k + u32(q) * warps), u32(filters - u32(1)))) * plane)
             for m in range(chunks):
                 e, at = q * chunks + m, u32(places[m] + of_map)
-                errors[e] = load_if(u32(present & u32(1 << m)), error, at, errors[e])
+                errors[e] = load_if(present[m], error, at, errors[e])
 
     @kernel(tile.threads, tile.blocks)
     def convolution_gradient_input(
@@ -187,6 +183,7 @@ def _gradient_kernel(tile: Tile, dtype):
         xs = cuda.local.array(chunks, u32)
         images = cuda.local.array(chunks, u32)
         places = cuda.local.array(chunks, u32)
+        present = cuda.local.array(chunks, u32)
 
         thread = u32(cuda.threadIdx.x)
         lane, warp = u32(thread % lanes), u32(thread // lanes)
@@ -196,8 +193,7 @@ def _gradient_kernel(tile: Tile, dtype):
         error_plane = u32(u32(g.output[0]) * u32(g.output[1]))
         plane = u32(u32(g.image_size[0]) * u32(g.image_size[1]))
         size_x, pixels = u32(g.size[1]), u32(u32(g.size[0]) * u32(g.size[1]))
-        row = u32((warp // warps_x) * u32(rows) * lanes_y + (lane // lanes_x) * u32(4))
-        column = u32((warp % warps_x) * u32(columns) * lanes_x + (lane % lanes_x) * u32(4))
+        row, column = own()
         for m in range(count):
             sums[m] = dtype(0)
         for m in range(chunks):
@@ -212,10 +208,10 @@ def _gradient_kernel(tile: Tile, dtype):
 
         tap, i, j, buffer = u32(0), u32(0), u32(0), u32(0)
         taps = u32(u32(g.taps[0]) * u32(g.taps[1]))
-        own = u32(u32(cuda.blockIdx.y) * u32(packed_block) + u32(4) * thread)
+        first_weight = u32(u32(cuda.blockIdx.y) * u32(packed_block) + u32(4) * thread)
         if tap < taps:
-            present = locate(i, j, ys, xs, images, places, errors, g)
-            weight = u64(own)
+            locate(i, j, ys, xs, images, places, present, errors, g)
+            weight = place_of(packed, first_weight)
             fetch(error, warp, filters, error_plane, places, present, errors)
             fetch_weights(packed, weight, weights)
             store(weights, errors, buffer, weight_tile, pixel_tile)
@@ -223,7 +219,7 @@ def _gradient_kernel(tile: Tile, dtype):
         while tap < taps:
             k = depth
             while k < filters:
-                weight = weight + weight_slice
+                weight = moved(packed, weight, weight_slice)
                 fetch(error, u32(k + warp), filters, error_plane, places, present, errors)
                 fetch_weights(packed, weight, weights)
                 first = u32(row | (buffer & weight_buffer))
@@ -238,23 +234,14 @@ def _gradient_kernel(tile: Tile, dtype):
             if j == u32(g.taps[1]):
                 i, j = u32(i + u32(1)), u32(0)
             if tap < taps:
-                present = locate(i, j, ys, xs, images, places, errors, g)
-                weight = u64(u32(own + tap * u32(packed_filters) * height))
+                locate(i, j, ys, xs, images, places, present, errors, g)
+                weight = place_of(packed, u32(first_weight + tap * u32(packed_filters) * height))
                 fetch(error, warp, filters, error_plane, places, present, errors)
                 fetch_weights(packed, weight, weights)
             left = u32(filters + depth - k)
             first = u32(row | (buffer & weight_buffer))
             second = u32(column | (buffer & pixel_buffer))
-            while left >= u32(4):
-                four_steps(first, second, weight_tile, pixel_tile, sums)
-                first = u32(first + u32(4) * height)
-                second = u32(second + u32(4) * width)
-                left = u32(left - u32(4))
-            while left > u32(0):
-                step(first, second, weight_tile, pixel_tile, sums)
-                first = u32(first + height)
-                second = u32(second + width)
-                left = u32(left - u32(1))
+            multiply_some(left, first, second, weight_tile, pixel_tile, sums)
             if tap < taps:
                 buffer = u32(~buffer)
                 store(weights, errors, buffer, weight_tile, pixel_tile)
