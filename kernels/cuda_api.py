@@ -20,7 +20,9 @@ from unittest import mock
 import numpy as np
 from cuda.core import Linker, LinkerOptions, ObjectCode
 from numba import cuda
+from numba.cuda import types as types
 from numba.cuda.core import config
+from numba.cuda.extending import intrinsic as intrinsic
 from numba.cuda.typing.typeof import typeof
 
 SIMULATING = bool(config.ENABLE_CUDASIM)

@@ -45,8 +45,9 @@ class MachineCode:
         shared_bytes: shared memory of each block.
         barriers: barriers that a block uses.
         instructions: how many of each class the kernel has.
-        main_loop: the same for its main loop: of those with multiply-adds between barriers, else
-            with multiply-adds, else of all, the innermost with most of them; empty without a loop.
+        main_loop: the same for its main loop: of the loops with multiply-adds and a barrier, else
+            with multiply-adds, else of all, the innermost one with most multiply-adds, or the
+            longest; empty without a loop.
         text: the disassembly.
     """
 
@@ -128,9 +129,10 @@ def _is_multiply_add(opcode):
 
 
 def _attribute(text, name):
-    """The last number of an entry in the kernel's table of attributes; 0 without one."""
-    entry = re.search(rf"EIATTR_{name}\n(.*?)\n\n", text, re.DOTALL)
-    return int(re.findall(r"\s(0x\w+)$", entry[1], re.MULTILINE)[-1], 16) if entry else 0
+    """The largest number in the entries of a name in the table of attributes; 0 without one."""
+    entries = re.findall(rf"EIATTR_{name}\n(.*?)\n\n", text, re.DOTALL)
+    numbers = [re.findall(r"\s(0x\w+)$", entry, re.MULTILINE)[-1] for entry in entries]
+    return max((int(number, 16) for number in numbers), default=0)
 
 
 def _instructions(text):
@@ -150,14 +152,19 @@ def _instructions(text):
 
 def _main_loop(instructions, targets):
     """Positions of the main loop's instructions."""
+    opcodes = [opcode for _, opcode, _ in instructions]
+    loops = _loops(_successors(instructions, targets))
 
-    def importance(loop):
-        opcodes = [instructions[i][1] for i in loop]
-        sums = sum(map(_is_multiply_add, opcodes))
-        barriers = sum(opcode.startswith("BAR") for opcode in opcodes)
-        return bool(sums and barriers), sums, -len(loop) if sums else len(loop)
+    def sums(loop):
+        return sum(_is_multiply_add(opcodes[i]) for i in loop)
 
-    return max(_loops(_successors(instructions, targets)), key=importance, default=())
+    def waits(loop):
+        return any(opcodes[i].startswith("BAR") for i in loop)
+
+    loops = [loop for loop in loops if sums(loop)] or loops
+    loops = [loop for loop in loops if waits(loop)] or loops
+    innermost = [loop for loop in loops if not any(set(other) < set(loop) for other in loops)]
+    return max(innermost, key=lambda loop: (sums(loop), len(loop)), default=())
 
 
 def _successors(instructions, targets):

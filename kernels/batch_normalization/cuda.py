@@ -3,15 +3,15 @@
     y[n, c] = (x[n, c] - mean[c]) * gamma[c] / sqrt(variance[c] + epsilon) + beta[c]
 
 Pointwise: a thread for each element, neighbours in memory on neighbouring threads; each map moves
-once. The parameters' gradients are sums over a channel, in the convolution's ``cuda_channel_sums``.
+once. The parameters' gradients are sums over a channel, in ``kernels.cuda_sums``.
 """
 
 from functools import cache
 
 from kernels import geometry
-from kernels.convolution.cuda_channel_sums import normalized_channel_sums
 from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, sqrt, u32
 from kernels.cuda_arrays import operator
+from kernels.cuda_sums import normalized_channel_sums
 from kernels.memory import cuda as memory
 
 

@@ -15,39 +15,58 @@ from kernels.convolution import (
     cuda_gradient_weights,
     cuda_matrix,
 )
-from kernels.convolution.cuda_channel_sums import channel_sums
 from kernels.convolution.cuda_tile import Tile
 from kernels.cuda_api import SMALL_BLOCKS, ceil_division
 from kernels.cuda_arrays import operator
+from kernels.cuda_sums import channel_sums
 
 # Each table gives the share of a device's multiply-adds that a tile should reach when all of it is
-# used: the share of multiply-adds in its main loop as compiled for compute capability 9.0, or less
-# where loads take longer.
+# used: the share of multiply-adds in its main loop as compiled for compute capability 9.0, forward,
+# or less where it holds few warps.
+
+# Rows are output channels, columns pixels. A tile as high as the layer reads each pixel once, and
+# each pixel in shared memory serves all of a thread's rows: the higher, the more multiply-adds for
+# each load. So for few channels there is a tile with about as many rows, and lanes along pixels.
 MAP_TILES = {
-    Tile(4, 4, (1, 32), (1, 2), blocks=8): 0.30,
-    Tile(8, 4, (1, 32), (1, 2), blocks=8): 0.55,
-    Tile(20, 4, (1, 32), (1, 2), blocks=4): 0.77,
-    Tile(28, 4, (1, 32), (1, 2), blocks=4): 0.81,
-    Tile(8, 4, (4, 8), (1, 2), blocks=8): 0.72,
-    Tile(8, 8, (4, 8), (1, 4), blocks=3): 0.82,
-    Tile(20, 4, (2, 16), (1, 4), blocks=3): 0.83,
-    Tile(12, 8, (4, 8), (1, 4), blocks=2): 0.85,
-    Tile(28, 4, (2, 16), (1, 4), blocks=2): 0.85,
-    Tile(8, 8, (4, 8), (2, 2), blocks=3): 0.85,
-    Tile(8, 8, (4, 8), (4, 2), blocks=2): 0.87,
+    Tile(1, 4, (1, 32), (1, 2), blocks=8): 0.16,  # inputs of one channel
+    Tile(2, 4, (1, 32), (1, 2), blocks=8): 0.30,  # two classes
+    Tile(4, 4, (1, 32), (1, 2), blocks=8): 0.46,  # inputs of three channels
+    Tile(6, 4, (1, 32), (1, 2), blocks=6): 0.54,
+    Tile(8, 4, (1, 32), (1, 2), blocks=6): 0.62,
+    Tile(12, 4, (1, 32), (1, 2), blocks=4): 0.70,  # ten classes
+    Tile(20, 4, (1, 32), (1, 2), blocks=4): 0.78,
+    Tile(28, 4, (1, 32), (1, 1), blocks=8): 0.81,  # also 50 = 2 x 28 - 6
+    Tile(8, 8, (4, 8), (1, 4), depth=16, blocks=2): 0.84,
+    Tile(20, 4, (2, 16), (1, 4), depth=16, blocks=2): 0.85,  # also 200 = 5 x 40
+    Tile(12, 8, (4, 8), (1, 2), blocks=4): 0.86,
+    Tile(28, 4, (2, 16), (1, 4), blocks=2): 0.86,  # 50 channels at once
+    Tile(8, 16, (4, 8), (2, 1), blocks=4): 0.88,  # 64 channels
+    Tile(8, 16, (4, 8), (4, 1), blocks=2): 0.90,  # 128 channels and more
 }
+# Rows are output channels, columns taps; the many steps, pixels, are shared out over blocks. Depth
+# 32 lets a warp read 32 neighbouring pixels. A value in shared memory costs 2.5 instructions and
+# serves height * width / (height + width) multiply-adds: where the layer is small, so is that.
 WEIGHT_TILES = {
-    Tile(8, 4, (4, 8), (1, 1), depth=32, blocks=8): 0.68,
-    Tile(12, 4, (4, 8), (1, 1), depth=32, blocks=8): 0.72,
-    Tile(8, 8, (8, 4), (1, 1), depth=32, blocks=8): 0.76,
-    Tile(4, 4, (4, 8), (2, 2), depth=16, blocks=4): 0.60,
-    Tile(8, 4, (4, 8), (1, 2), depth=32, blocks=8): 0.72,
-    Tile(12, 4, (4, 8), (1, 2), depth=32, blocks=6): 0.77,
-    Tile(8, 8, (4, 8), (2, 1), depth=32, blocks=5): 0.80,
+    Tile(2, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.25,  # two classes
+    Tile(4, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.35,
+    Tile(6, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.40,
+    Tile(8, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.50,
+    Tile(12, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.55,  # ten classes
+    Tile(20, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.60,  # first layers: 20 x 25
+    Tile(8, 3, (8, 4), (1, 1), depth=32, blocks=8): 0.55,  # 64 x 9
+    Tile(12, 2, (4, 8), (1, 1), depth=32, blocks=8): 0.60,  # 48 x 16
+    Tile(8, 4, (8, 4), (1, 1), depth=32, blocks=8): 0.65,  # 64 x 16
+    Tile(28, 4, (1, 32), (1, 1), depth=32, blocks=3): 0.80,  # 25 x 108
+    Tile(8, 12, (4, 8), (1, 1), depth=32, blocks=5): 0.82,  # 32 x 147
+    Tile(12, 8, (4, 8), (1, 2), depth=32, blocks=3): 0.85,  # 48 channels
+    Tile(8, 8, (4, 8), (2, 1), depth=32, blocks=4): 0.85,
 }
+# Rows are patches, columns filters or taps, or both. Fully connected layers of a patch net have few
+# rows and columns for a device, so that smaller tiles keep more of it busy.
 MATRIX_TILES = {
     Tile(4, 4, (4, 8), (2, 1), depth=16, blocks=8): 0.55,
-    Tile(8, 4, (4, 8), (2, 2), depth=16, blocks=4): 0.70,
+    Tile(8, 8, (4, 8), (2, 1), depth=16, blocks=4): 0.80,
+    Tile(8, 16, (4, 8), (4, 1), blocks=2): 0.87,
 }
 TILES = {"map": MAP_TILES, "weights": WEIGHT_TILES, "matrix": MATRIX_TILES}
 # For the simulator, to which threads and barriers are dear
@@ -59,8 +78,9 @@ SIMULATED_TILES = {
 
 # A device is taken to be busy with this many warps: 4 on each of 132 multiprocessors
 BUSY_WARPS = 528
-# Sums of a thread that leave room for the rest in the registers: float64 takes two for each
-MOST_DOUBLE_SUMS = 32
+# Sums of a thread, and elements of a slice, that leave room for the rest in the registers and in
+# shared memory: float64 takes twice as much of both
+MOST_DOUBLE_SUMS, LONGEST_DOUBLE_SLICE = 32, 2560
 
 
 @cache
@@ -81,8 +101,11 @@ def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
         busy = 1 if table == "weights" else min(1, blocks * tile.warp_count / BUSY_WARPS)
         return TILES[table][tile] * used * busy
 
-    fitting = (t for t in TILES[table] if itemsize == 4 or t.rows * t.columns <= MOST_DOUBLE_SUMS)
-    return max(fitting, key=speed)
+    def fits(tile):
+        few = tile.rows * tile.columns <= MOST_DOUBLE_SUMS
+        return few and tile.depth * (tile.height + tile.width) <= LONGEST_DOUBLE_SLICE
+
+    return max((t for t in TILES[table] if itemsize == 4 or fits(t)), key=speed)
 
 
 @operator
@@ -118,7 +141,7 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None, til
 def gradient_input(error, weights, size, *, stride=1, dilation=1, tile=None):
     """dx[n, c, y] = sum over k and all (o, i) with o*s + i*d = y of w[k, c, i] * e[n, k, o].
 
-    Workspace: a copy of the weights, padded to whole tiles.
+    Workspace: a copy of the weights, transposed and filled up to whole tiles of channels.
 
     Args:
         error: N x K x Ho x Wo, float32 or float64, like the weights.

@@ -16,7 +16,7 @@ from functools import cache
 from typing import NamedTuple
 
 from kernels import geometry
-from kernels.convolution.cuda_tile import Tile, multiplier, writer
+from kernels.convolution.cuda_tile import NOWHERE, Tile, multiplier, positioner, stager, writer
 from kernels.cuda_api import (
     ELEMENTWISE_THREADS,
     ceil_division,
@@ -28,6 +28,7 @@ from kernels.cuda_api import (
     launch_over,
     u32,
 )
+from kernels.cuda_loads import moved, place_of
 from kernels.memory import cuda as memory
 
 
@@ -72,7 +73,8 @@ def _pack_kernel(dtype):
     def pack_weights(
         weights,  # K*taps
         packed,  # blocks of filters x steps x height
-        offsets,  # steps
+        offsets,  # steps and more; the last tap's beyond the taps
+        steps,
         height,
         g,  # Sizes
     ):
@@ -80,8 +82,8 @@ def _pack_kernel(dtype):
         taps, kernel_y, kernel_x = u32(g.taps), u32(g.kernel[0]), u32(g.kernel[1])
         if i < packed.size:
             t = u32(i // u32(height))
-            k = u32((t // u32(offsets.size)) * u32(height) + i % u32(height))
-            t = u32(t % u32(offsets.size))
+            k = u32((t // u32(steps)) * u32(height) + i % u32(height))
+            t = u32(t % u32(steps))
             inside = k < u32(g.filters) and t < taps
             packed[i] = weights[u32(k * taps + t)] if inside else dtype(0)
         if i < offsets.size:
@@ -95,58 +97,38 @@ def _pack_kernel(dtype):
 
 @cache
 def _forward_kernel(tile: Tile, dtype, activation):
-    threads, lanes, warps = u32(tile.threads), u32(tile.warp_threads), u32(tile.warp_count)
-    lanes_y, lanes_x, warps_x = u32(tile.lanes[0]), u32(tile.lanes[1]), u32(tile.warps[1])
+    lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
     height, width, depth = u32(tile.height), u32(tile.width), u32(tile.depth)
-    rows, columns = tile.rows, tile.columns
-    chunks, together = tile.chunks, tile.side_by_side
-    count = rows * columns
-    taps = tile.depth // tile.warp_count  # of a slice, that a warp fetches
-    fetched = taps * chunks
-    weights_fetched, weight_slice = tile.weights_per_thread, u32(tile.height * tile.depth)
-    weight_buffers, pixel_buffers = 2 * weights_fetched * tile.threads, 2 * tile.width * tile.depth
-    weight_buffer, pixel_buffer = u32(weight_buffers // 2), u32(pixel_buffers // 2)
-    step, multiply = multiplier(tile, dtype, tile.height, tile.width, tile.depth)
+    chunks, count = tile.chunks, tile.rows * tile.columns
+    steps = tile.depth // tile.warp_count  # of a slice, whose pixels a warp fetches
+    fetched, weights_fetched = steps * chunks, 4 * tile.weight_quads
+    weight_slice = u32(tile.height * tile.depth)
+    weight_buffers, pixel_buffers = 2 * tile.weight_buffer, 2 * tile.pixel_buffer
+    weight_buffer, pixel_buffer = u32(tile.weight_buffer), u32(tile.pixel_buffer)
+    multiply, multiply_some = multiplier(tile, dtype, tile.height, tile.width, tile.depth)
+    own, _, _ = positioner(tile)
+    fetch_weights, store = stager(tile, dtype)
     write = writer(tile, dtype, activation)
 
     @device
-    def origin(p, g):
-        """Where the window of output pixel ``p`` begins; a pixel beyond the last is the last."""
-        p = u32(min(p, u32(g.pixels - 1)))
-        n = u32(p // u32(g.output_plane))
-        p = u32(p - n * u32(g.output_plane))
-        y = u32(p // u32(g.output_width))
-        x = u32(p - y * u32(g.output_width))
-        return u32(n * u32(g.image) + y * u32(g.pixel[0]) + x * u32(g.pixel[1]))
+    def fetch(x, origins, distances, pixels):
+        for q in range(steps):
+            for m in range(chunks):
+                pixels[q * chunks + m] = x[u32(origins[m] + distances[q])]
 
     @device
-    def fetch(x, origins, offsets, next_tap, pixels, packed, next_weight, weights):
-        for q in range(taps):
-            offset = offsets[next_tap + u32(q) * warps]
-            for m in range(chunks):
-                pixels[q * chunks + m] = x[u32(origins[m] + offset)]
-        for m in range(weights_fetched):
-            weights[m] = packed[next_weight + u32(m) * threads]
-
-    @device
-    def store(pixels, weights, thread, lane, warp, buffer, pixel_tile, weight_tile):
-        at = u32(buffer * weight_buffer + thread)
-        for m in range(weights_fetched):
-            weight_tile[at + u32(m) * threads] = weights[m]
-        at = u32(buffer * pixel_buffer + warp * width + u32(together) * lane)
-        for q in range(taps):
-            for m in range(chunks):
-                run = u32(m // together * together) * lanes
-                slot = at + u32(q) * warps * width + run + u32(m % together)
-                pixel_tile[slot] = pixels[q * chunks + m]
+    def look_up(offsets, tap, distances):
+        for q in range(steps):
+            distances[q] = offsets[tap + u32(q) * warps]
 
     @kernel(tile.threads, tile.blocks)
     def convolution_forward(
         x,  # N*C*H*W
         packed,  # blocks of filters x steps x height
-        offsets,  # steps
+        offsets,  # steps and more
         bias,  # K
         y,  # N*K*Ho*Wo
+        steps_packed,
         g,  # Sizes
     ):
         weight_tile = cuda.shared.array(weight_buffers, dtype)
@@ -154,58 +136,60 @@ def _forward_kernel(tile: Tile, dtype, activation):
         sums = cuda.local.array(count, dtype)
         pixels = cuda.local.array(fetched, dtype)
         weights = cuda.local.array(weights_fetched, dtype)
+        distances = cuda.local.array(steps, u32)
         origins = cuda.local.array(chunks, u32)
+        places = cuda.local.array(chunks, u32)
 
         thread = u32(cuda.threadIdx.x)
         lane, warp = u32(thread % lanes), u32(thread // lanes)
+        filters, plane, pixel_count = u32(g.filters), u32(g.output_plane), u32(g.pixels)
         first_filter = u32(u32(cuda.blockIdx.y) * height)
-        first_pixel = u32(u32(cuda.blockIdx.x) * width)
+        first_pixel = u32(u32(cuda.blockIdx.x) * width + lane)
+        row, column = own()
         for m in range(count):
             sums[m] = dtype(0)
+        # Where the windows of the thread's pixels begin; a pixel beyond the last is the last
         for m in range(chunks):
-            origins[m] = origin(u32(first_pixel + u32(m) * lanes + lane), g)
-        row = u32((warp // warps_x) * u32(rows) * lanes_y + (lane // lanes_x) * u32(4))
-        column = u32((warp % warps_x) * u32(columns) * lanes_x + (lane % lanes_x) * u32(4))
+            p = u32(min(u32(first_pixel + u32(m) * lanes), u32(pixel_count - u32(1))))
+            n = u32(p // plane)
+            p = u32(p - n * plane)
+            oy = u32(p // u32(g.output_width))
+            ox = u32(p - oy * u32(g.output_width))
+            place = u32(n * u32(g.image) + oy * u32(g.pixel[0]) + ox * u32(g.pixel[1]))
+            origins[m] = place
 
-        buffer = u32(0)
-        tap = warp
-        weight = u32(first_filter * u32(offsets.size) + thread)
-        fetch(x, origins, offsets, tap, pixels, packed, weight, weights)
-        store(pixels, weights, thread, lane, warp, buffer, pixel_tile, weight_tile)
+        tap, buffer = warp, u32(0)
+        weight = place_of(packed, u32(first_filter * u32(steps_packed) + u32(4) * thread))
+        look_up(offsets, tap, distances)
+        fetch(x, origins, distances, pixels)
+        fetch_weights(packed, weight, weights)
+        store(weights, pixels, buffer, weight_tile, pixel_tile)
+        tap = u32(tap + depth)
+        look_up(offsets, tap, distances)
         cuda.syncthreads()
         left = u32(g.taps)
         while left >= depth:
-            tap = u32(tap + depth)
-            weight = u32(weight + weight_slice)
-            fetch(x, origins, offsets, tap, pixels, packed, weight, weights)
-            first = u32(buffer * weight_buffer + row)
-            second = u32(buffer * pixel_buffer + column)
+            weight = moved(packed, weight, weight_slice)
+            fetch(x, origins, distances, pixels)
+            fetch_weights(packed, weight, weights)
+            first = u32(row | (buffer & weight_buffer))
+            second = u32(column | (buffer & pixel_buffer))
             multiply(first, second, weight_tile, pixel_tile, sums)
-            buffer = u32(buffer ^ u32(1))
-            store(pixels, weights, thread, lane, warp, buffer, pixel_tile, weight_tile)
+            buffer = u32(~buffer)
+            store(weights, pixels, buffer, weight_tile, pixel_tile)
+            tap = u32(tap + depth)
+            look_up(offsets, tap, distances)
             cuda.syncthreads()
             left = u32(left - depth)
-        first = u32(buffer * weight_buffer + row)
-        second = u32(buffer * pixel_buffer + column)
-        while left > u32(0):
-            step(first, second, weight_tile, pixel_tile, sums)
-            first = u32(first + height)
-            second = u32(second + width)
-            left = u32(left - u32(1))
+        first = u32(row | (buffer & weight_buffer))
+        second = u32(column | (buffer & pixel_buffer))
+        multiply_some(left, first, second, weight_tile, pixel_tile, sums)
 
-        filters, plane, pixel_count = u32(g.filters), u32(g.output_plane), u32(g.pixels)
-        write(
-            sums,
-            pixel_tile,
-            bias,
-            g.biased,
-            y,
-            first_filter,
-            filters,
-            first_pixel,
-            pixel_count,
-            plane,
-        )
+        for m in range(chunks):
+            p = u32(first_pixel + u32(m) * lanes)
+            place = u32(p + u32(p // plane) * u32(filters - u32(1)) * plane)
+            places[m] = place if p < pixel_count else NOWHERE
+        write(sums, pixel_tile, bias, g.biased, y, places, first_filter, filters, plane)
 
     return convolution_forward
 
@@ -214,12 +198,14 @@ def forward(x, weights, bias, shape: geometry.ConvolutionShape, activation, tile
     """y for checked arguments; see ``kernels.convolution.cuda.forward``."""
     dtype = x.dtype.type
     y = memory.empty(shape.y, x.dtype)
-    packed = memory.empty((tile.packed_size(shape.filters, shape.taps),), x.dtype)
-    offsets = memory.empty((tile.packed_steps(shape.taps),), "uint32")
+    packed = memory.empty(tile.packed_shape(shape.filters, shape.taps), x.dtype)
+    steps = packed.shape[1]
+    offsets = memory.empty((steps + tile.depth,), "uint32")
     sizes = Sizes.of(shape, bias is not None)
-    weights = flat("weights", weights)
-    flat("packed weights", packed)
-    launch_over(_pack_kernel(dtype), packed.size, weights, packed, offsets, tile.height, sizes)
+    weights, packed = flat("weights", weights), flat("packed weights", packed)
+    count = max(packed.size, offsets.size)
+    pack = _pack_kernel(dtype)
+    launch_over(pack, count, weights, packed, offsets, steps, tile.height, sizes)
     blocks = (ceil_division(sizes.pixels, tile.width), ceil_division(shape.filters, tile.height))
     launch(
         _forward_kernel(tile, dtype, activation),
@@ -230,6 +216,7 @@ def forward(x, weights, bias, shape: geometry.ConvolutionShape, activation, tile
         offsets,
         weights if bias is None else bias,
         flat("y", y),
+        steps,
         sizes,
     )
     return y

@@ -14,10 +14,11 @@ taps reads the error map once. Workspace: the partial sums, at most ``PARTIAL_BY
 """
 
 from functools import cache
+from math import gcd
 from typing import NamedTuple
 
 from kernels import geometry
-from kernels.convolution.cuda_tile import Tile, multiplier
+from kernels.convolution.cuda_tile import Tile, in_turn, multiplier, positioner
 from kernels.cuda_api import (
     ELEMENTWISE_THREADS,
     ceil_division,
@@ -29,6 +30,7 @@ from kernels.cuda_api import (
     launch_over,
     u32,
 )
+from kernels.cuda_loads import load_from, place_of
 from kernels.memory import cuda as memory
 
 # Enough blocks for any device of today, and few enough that partial sums are cheap to add
@@ -74,56 +76,126 @@ def pitch(extent: int) -> int:
     return extent if extent % 8 else extent + 4
 
 
+def side_by_side(extent: int) -> int:
+    """Rows, or columns, that a thread stores next to each other in a step: a vector.
+
+    Slot v*a + b of a step, v being their number, holds row b * extent/v + a, so that in the end
+    neighbouring threads write neighbouring sums.
+    """
+    return gcd(4, extent)
+
+
+@cache
+def _stager(tile: Tile, dtype):
+    """Device functions: stage a slice; stage a slice while the previous one is multiplied.
+
+    A slice goes in parts, to need few registers: a part of its rows and columns is fetched, some
+    steps of the previous slice are multiplied, then the part is stored. The first result is the
+    number of values that a thread fetches for a part.
+    """
+    extents, teams = (tile.height, tile.width), tile.threads // tile.depth
+    part_steps = min(8, tile.depth)
+    parts = tile.depth // part_steps
+    pitches = pitch(tile.height), pitch(tile.width)
+    row_pitch, column_pitch = map(u32, pitches)
+    row_buffer, column_buffer = (u32(tile.depth * p) for p in pitches)
+    multiply, _ = multiplier(tile, dtype, *pitches, part_steps)
+
+    def stage(factor, part, slot):
+        """(fetch, store, next slot) for a part of the rows or columns."""
+        together = side_by_side(extents[factor])
+        groups = extents[factor] // together // teams
+        first, last = (groups * (part + n) // parts for n in (0, 1))
+        begin, step = factor * tile.height, together * teams
+
+        @device
+        def fetch(source, place, table, team, values):
+            for n in range(first, last):
+                at = u32(u32(begin + n * step) + team * u32(together))
+                for q in range(together):
+                    away = table[at + u32(q)]
+                    values[slot + (n - first) * together + q] = load_from(source, place, away)
+
+        @device
+        def store(values, shared, at, team):
+            for n in range(first, last):
+                to = u32(at + team * u32(together)) + u32(n * step)
+                for q in range(together):
+                    shared[to + u32(q)] = values[slot + (n - first) * together + q]
+
+        return fetch, store, slot + (last - first) * together
+
+    def work_on(part, multiplying):
+        fetch_rows, store_rows, slot = stage(0, part, 0)
+        fetch_columns, store_columns, _ = stage(1, part, slot)
+        rows_done, columns_done = (u32(part * part_steps * p) for p in pitches)
+
+        @device
+        def work(error, x, at_error, at_x, table, team, lane, buffer, values, tiles, corner, sums):
+            filter_tile, tap_tile = tiles
+            fetch_rows(error, at_error, table, team, values)
+            fetch_columns(x, at_x, table, team, values)
+            if multiplying:
+                row = u32(buffer * row_buffer + corner[0]) + rows_done
+                column = u32(buffer * column_buffer + corner[1]) + columns_done
+                multiply(row, column, filter_tile, tap_tile, sums)
+                buffer = u32(buffer ^ u32(1))
+            store_rows(values, filter_tile, u32(buffer * row_buffer + lane * row_pitch), team)
+            at = u32(buffer * column_buffer + lane * column_pitch)
+            store_columns(values, tap_tile, at, team)
+
+        return work
+
+    most = max(stage(1, part, stage(0, part, 0)[2])[2] for part in range(parts))
+    first, later = (
+        in_turn([work_on(part, multiplying) for part in range(parts)])
+        for multiplying in (False, True)
+    )
+    return most, first, later
+
+
 @cache
 def _gradient_kernel(tile: Tile, dtype):
     threads, depth = u32(tile.threads), u32(tile.depth)
-    lanes, warps_x = u32(tile.warp_threads), u32(tile.warps[1])
-    lanes_y, lanes_x = u32(tile.lanes[0]), u32(tile.lanes[1])
     height, width = u32(tile.height), u32(tile.width)
-    rows, columns = tile.rows, tile.columns
-    count = rows * columns
-    # Slot 4*a + b of a step holds row b * quads + a
-    filter_quads, tap_quads = tile.height // 4, tile.width // 4
-    table_size = tile.height + tile.width
-    filter_pitch, tap_pitch = u32(pitch(tile.height)), u32(pitch(tile.width))
-    filter_buffers, tap_buffers = (2 * tile.depth * pitch(n) for n in (tile.height, tile.width))
-    filter_buffer, tap_buffer = u32(filter_buffers // 2), u32(tap_buffers // 2)
-    # A slice is fetched in parts, between which a part of the previous one is multiplied
-    teams = tile.threads // tile.depth
-    parts = max(n for n in (1, 2, 4) if not (filter_quads % (n * teams) + tap_quads % (n * teams)))
-    filters_fetched = filter_quads // (parts * teams)
-    taps_fetched = tap_quads // (parts * teams)
-    fetched = 4 * (filters_fetched + taps_fetched)
-    part_count, team_count, part_steps = u32(parts), u32(teams), u32(tile.depth // parts)
-    step, multiply = multiplier(
-        tile, dtype, pitch(tile.height), pitch(tile.width), tile.depth // parts
+    columns, count = tile.columns, tile.rows * tile.columns
+    own, row_of, column_of = positioner(tile)
+    filters_together, taps_together = side_by_side(tile.height), side_by_side(tile.width)
+    filter_groups, tap_groups = (
+        u32(tile.height // filters_together),
+        u32(tile.width // taps_together),
     )
+    filters_together, taps_together = u32(filters_together), u32(taps_together)
+    pitches, table_size = (pitch(tile.height), pitch(tile.width)), tile.height + tile.width
+    filter_buffers, tap_buffers = (2 * tile.depth * p for p in pitches)
+    filter_buffer, tap_buffer = u32(filter_buffers // 2), u32(tap_buffers // 2)
+    fetched, stage, stage_and_multiply = _stager(tile, dtype)
+    _, multiply_some = multiplier(tile, dtype, *pitches, 8)
 
     @device
-    def fetch(error, x, at_error, at_x, table, team, part, values):
-        for n in range(filters_fetched):
-            quad = u32((part * u32(filters_fetched) + u32(n)) * team_count + team)
-            for q in range(4):
-                values[4 * n + q] = error[u32(at_error + table[quad * u32(4) + u32(q)])]
-        for n in range(filters_fetched, filters_fetched + taps_fetched):
-            quad = u32((part * u32(taps_fetched) + u32(n - filters_fetched)) * team_count + team)
-            for q in range(4):
-                values[4 * n + q] = x[u32(at_x + table[height + quad * u32(4) + u32(q)])]
+    def filter_of(slot):
+        """The row of a step that ``slot`` holds: neighbours lie far apart, see ``side_by_side``."""
+        return u32(slot % filters_together * filter_groups + slot // filters_together)
 
     @device
-    def store(values, filter_tile, tap_tile, buffer, lane, team, part):
-        at = u32(buffer * filter_buffer + lane * filter_pitch)
-        for n in range(filters_fetched):
-            quad = u32((part * u32(filters_fetched) + u32(n)) * team_count + team)
-            slot = u32(at + u32(4) * quad)
-            for q in range(4):
-                filter_tile[slot + u32(q)] = values[4 * n + q]
-        at = u32(buffer * tap_buffer + lane * tap_pitch)
-        for n in range(filters_fetched, filters_fetched + taps_fetched):
-            quad = u32((part * u32(taps_fetched) + u32(n - filters_fetched)) * team_count + team)
-            slot = u32(at + u32(4) * quad)
-            for q in range(4):
-                tap_tile[slot + u32(q)] = values[4 * n + q]
+    def tap_of(slot):
+        return u32(slot % taps_together * tap_groups + slot // taps_together)
+
+    def write_row(i):
+        @device
+        def write(sums, own_row, own_column, partial, add, first_filter, first_tap, filters, taps):
+            k = u32(first_filter + filter_of(row_of(own_row, i)))
+            for j in range(columns):
+                t = u32(first_tap + tap_of(column_of(own_column, j)))
+                if k < filters and t < taps:
+                    at = u32((u32(cuda.blockIdx.z) * filters + k) * taps + t)
+                    before = partial[at] if add else dtype(0)
+                    partial[at] = before + sums[i * columns + j]
+
+        return write
+
+    # A loop over so many sums would not be unrolled, and would put them into memory
+    write = in_turn([write_row(i) for i in range(tile.rows)])
 
     @kernel(tile.threads, tile.blocks)
     def convolution_gradient_weights(
@@ -151,18 +223,15 @@ def _gradient_kernel(tile: Tile, dtype):
         first_tap = u32(u32(cuda.blockIdx.x) * width)
         for m in range(count):
             sums[m] = dtype(0)
-        for m in range(fetched):
-            values[m] = dtype(0)
 
         # Distances of the tile's filters and taps; one beyond the last is the last
         slot = thread
         while slot < height + width:
             if slot < height:
-                k = u32(first_filter + slot % u32(4) * u32(filter_quads) + slot // u32(4))
+                k = u32(first_filter + filter_of(slot))
                 table[slot] = u32(min(k, u32(filters - u32(1))) * plane)
             else:
-                t = u32(slot - height)
-                t = u32(first_tap + t % u32(4) * u32(tap_quads) + t // u32(4))
+                t = u32(first_tap + tap_of(u32(slot - height)))
                 t = u32(min(t, u32(taps - u32(1))))
                 i = u32(t // kernel_x)
                 at = u32(u32(t - i * kernel_x) * u32(g.tap[1]))
@@ -178,77 +247,53 @@ def _gradient_kernel(tile: Tile, dtype):
         p = u32(min(u32(first + lane), u32(g.pixels - 1)))
         n = u32(p // plane)
         next_image = u32(u32(filters - u32(1)) * plane)
-        at_error = u32(p + n * next_image)
+        error_pixel = u32(p + n * next_image)
         p = u32(p - n * plane)
         oy = u32(p // output_x)
         ox = u32(p - oy * output_x)
-        at_x = u32(n * u32(g.image) + oy * pixel_y + ox * pixel_x)
+        x_pixel = u32(n * u32(g.image) + oy * pixel_y + ox * pixel_x)
         slice_n = u32(depth // plane)
-        slice_y = u32((depth - slice_n * plane) // output_x)
-        slice_x = u32(depth - slice_n * plane - slice_y * output_x)
+        slice_x = u32(depth - slice_n * plane)
+        slice_y = u32(slice_x // output_x)
+        slice_x = u32(slice_x - slice_y * output_x)
         advance_error = u32(depth + slice_n * next_image)
         advance_x = u32(slice_n * u32(g.image) + slice_y * pixel_y + slice_x * pixel_x)
+        next_row = u32(pixel_y - output_x * pixel_x)
+        next_map = u32(u32(g.image) - output_y * pixel_y)
 
-        warp, lane_of_warp = u32(thread // lanes), u32(thread % lanes)
-        own_row = u32((warp // warps_x) * u32(rows) * lanes_y + lane_of_warp // lanes_x * u32(4))
-        own_column = u32(
-            (warp % warps_x) * u32(columns) * lanes_x + (lane_of_warp % lanes_x) * u32(4)
-        )
-        buffer = u32(0)
-        p = lane
-        part = u32(0)
-        while part < part_count:
-            if p < end:
-                fetch(error, x, at_error, at_x, table, team, part, values)
-            store(values, filter_tile, tap_tile, buffer, lane, team, part)
-            part = u32(part + u32(1))
+        own_row, own_column = own()
+        tiles, corner = (filter_tile, tap_tile), (own_row, own_column)
+        buffer, p = u32(0), lane
+        at_error, at_x = place_of(error, error_pixel), place_of(x, x_pixel)
+        stage(error, x, at_error, at_x, table, team, lane, buffer, values, tiles, corner, sums)
         cuda.syncthreads()
         left = end
         while left >= depth:
             p = u32(p + depth)
-            at_error = u32(at_error + advance_error)
-            at_x = u32(at_x + advance_x)
-            ox = u32(ox + slice_x)
-            oy = u32(oy + slice_y)
-            if ox >= output_x:
-                ox = u32(ox - output_x)
-                oy = u32(oy + u32(1))
-                at_x = u32(at_x + pixel_y - output_x * pixel_x)
-            if oy >= output_y:
-                oy = u32(oy - output_y)
-                at_x = u32(at_x + u32(g.image) - output_y * pixel_y)
-                at_error = u32(at_error + next_image)
-            part = u32(0)
-            while part < part_count:
-                if p < end:
-                    fetch(error, x, at_error, at_x, table, team, part, values)
-                done = u32(part * part_steps)
-                row = u32(buffer * filter_buffer + done * filter_pitch + own_row)
-                column = u32(buffer * tap_buffer + done * tap_pitch + own_column)
-                multiply(row, column, filter_tile, tap_tile, sums)
-                store(values, filter_tile, tap_tile, u32(buffer ^ u32(1)), lane, team, part)
-                part = u32(part + u32(1))
+            if p < end:  # else read the same once more, for nothing
+                error_pixel = u32(error_pixel + advance_error)
+                x_pixel = u32(x_pixel + advance_x)
+                ox, oy = u32(ox + slice_x), u32(oy + slice_y)
+                if ox >= output_x:
+                    ox, oy = u32(ox - output_x), u32(oy + u32(1))
+                    x_pixel = u32(x_pixel + next_row)
+                if oy >= output_y:
+                    oy = u32(oy - output_y)
+                    x_pixel = u32(x_pixel + next_map)
+                    error_pixel = u32(error_pixel + next_image)
+            at_error, at_x = place_of(error, error_pixel), place_of(x, x_pixel)
+            stage_and_multiply(
+                error, x, at_error, at_x, table, team, lane, buffer, values, tiles, corner, sums
+            )
             buffer = u32(buffer ^ u32(1))
             cuda.syncthreads()
             left = u32(left - depth)
         row = u32(buffer * filter_buffer + own_row)
         column = u32(buffer * tap_buffer + own_column)
-        while left > u32(0):
-            step(row, column, filter_tile, tap_tile, sums)
-            row = u32(row + filter_pitch)
-            column = u32(column + tap_pitch)
-            left = u32(left - u32(1))
+        multiply_some(left, row, column, filter_tile, tap_tile, sums)
 
-        for i in range(rows):
-            slot = u32(own_row + u32(i // 4) * u32(4) * lanes_y + u32(i % 4))
-            k = u32(first_filter + slot % u32(4) * u32(filter_quads) + slot // u32(4))
-            for j in range(columns):
-                slot = u32(own_column + u32(j // 4) * u32(4) * lanes_x + u32(j % 4))
-                t = u32(first_tap + slot % u32(4) * u32(tap_quads) + slot // u32(4))
-                if k < filters and t < taps:
-                    at = u32((u32(cuda.blockIdx.z) * filters + k) * taps + t)
-                    before = partial[at] if add else dtype(0)
-                    partial[at] = before + sums[i * columns + j]
+        writes = partial, add, first_filter, first_tap, filters, taps
+        write(sums, own_row, own_column, *writes)
 
     return convolution_gradient_weights
 

@@ -18,7 +18,7 @@ from functools import cache
 from kernels import geometry
 from kernels.activation.cuda import function as activation_function
 from kernels.convolution.cuda_gradient_weights import add_partial_sums, pitch
-from kernels.convolution.cuda_tile import Tile, multiplier
+from kernels.convolution.cuda_tile import Tile, in_turn, multiplier, positioner
 from kernels.cuda_api import ceil_division, cuda, device, flat, kernel, launch, u32
 from kernels.memory import cuda as memory
 
@@ -28,9 +28,10 @@ MOST_STEPS = 8192
 
 @cache
 def _factor(extent: int, tile: Tile, along_steps: bool):
-    """Device functions (locate, fetch, store) that stage slices of a factor with ``extent`` rows.
+    """Device functions (locate, fetch_first, fetch_next, store) that stage a factor's slices.
 
-    Slot 4*a + b of a step holds row b * extent/4 + a, so that later a warp writes neighbours.
+    Slot 4*a + b of a step holds row b * extent/4 + a, so that later a warp writes neighbours. The
+    first slice is the one with fewer steps, so that no other has to look where the factor ends.
     """
     fetched, extent_pitch = extent * tile.depth // tile.threads, u32(pitch(extent))
     threads, depth, quads, extent = (
@@ -60,11 +61,18 @@ def _factor(extent: int, tile: Tile, along_steps: bool):
             indices[m] = row * step_count + step if along_steps else step * row_count + row
 
     @device
-    def fetch(factor, indices, row_count, values):
-        """Take a slice, and move on to the next. Beyond the last step, any element will do."""
+    def fetch_first(factor, indices, values):
+        """Take the first slice. Beyond its last step, any element will do."""
         for m in range(fetched):
             values[m] = factor[u32(min(indices[m], u32(factor.size - 1)))]
-            indices[m] = u32(indices[m] + (depth if along_steps else u32(depth * row_count)))
+
+    @device
+    def fetch_next(factor, indices, steps, row_count, values):
+        """Move on by some steps and take a slice."""
+        distance = steps if along_steps else u32(steps * row_count)
+        for m in range(fetched):
+            indices[m] = u32(indices[m] + distance)
+            values[m] = factor[indices[m]]
 
     @device
     def store(values, thread, shared, at):
@@ -72,28 +80,46 @@ def _factor(extent: int, tile: Tile, along_steps: bool):
             _, step, slot = place(thread, m)
             shared[u32(at + step * extent_pitch + slot)] = values[m]
 
-    return locate, fetch, store
+    return locate, fetch_first, fetch_next, store
 
 
 @cache
 def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_along_steps):
-    lanes, warps_x, depth = u32(tile.warp_threads), u32(tile.warps[1]), u32(tile.depth)
-    lanes_y, lanes_x = u32(tile.lanes[0]), u32(tile.lanes[1])
-    height, width = u32(tile.height), u32(tile.width)
+    height, width, depth = u32(tile.height), u32(tile.width), u32(tile.depth)
     rows, columns = tile.rows, tile.columns
     count = rows * columns
     first_fetched = tile.height * tile.depth // tile.threads
     second_fetched = tile.width * tile.depth // tile.threads
-    first_pitch, second_pitch = pitch(tile.height), pitch(tile.width)
-    first_buffers, second_buffers = 2 * tile.depth * first_pitch, 2 * tile.depth * second_pitch
+    pitches = pitch(tile.height), pitch(tile.width)
+    first_buffers, second_buffers = (2 * tile.depth * p for p in pitches)
     first_buffer, second_buffer = u32(first_buffers // 2), u32(second_buffers // 2)
-    first_step_pitch, second_step_pitch = u32(first_pitch), u32(second_pitch)
     row_quads, column_quads = u32(tile.height // 4), u32(tile.width // 4)
-    step, multiply = multiplier(tile, dtype, first_pitch, second_pitch, tile.depth)
-    locate_first, fetch_first, store_first = _factor(tile.height, tile, first_along_steps)
-    locate_second, fetch_second, store_second = _factor(tile.width, tile, second_along_steps)
+    multiply, multiply_some = multiplier(tile, dtype, *pitches, tile.depth)
+    own, row_of, column_of = positioner(tile)
+    locate_1, fetch_first_1, fetch_next_1, store_1 = _factor(tile.height, tile, first_along_steps)
+    locate_2, fetch_first_2, fetch_next_2, store_2 = _factor(tile.width, tile, second_along_steps)
     f = activation_function(activation, dtype)
     no_bias = dtype(-0.0)
+
+    def write_row(i):
+        @device
+        def write(
+            sums, corner, first_row, first_column, out, bias, biased, row_count, column_count
+        ):
+            slot = row_of(corner[0], i)
+            a = u32(first_row + slot % u32(4) * row_quads + slot // u32(4))
+            for j in range(columns):
+                slot = column_of(corner[1], j)
+                b = u32(first_column + slot % u32(4) * column_quads + slot // u32(4))
+                if a < row_count and b < column_count:
+                    offset = bias[b] if biased else no_bias
+                    at = u32((u32(cuda.blockIdx.z) * row_count + a) * column_count + b)
+                    out[at] = f(sums[i * columns + j] + offset)
+
+        return write
+
+    # A loop over so many sums would not be unrolled, and would put them into memory
+    write = in_turn([write_row(i) for i in range(rows)])
 
     @kernel(tile.threads, tile.blocks)
     def matrix_product(
@@ -122,48 +148,44 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
         start = u32(u32(cuda.blockIdx.z) * u32(share))
         for m in range(count):
             sums[m] = dtype(0)
-        locate_first(thread, first_row, row_count, start, step_count, first_indices)
-        locate_second(thread, first_column, column_count, start, step_count, second_indices)
-        warp, lane = u32(thread // lanes), u32(thread % lanes)
-        own_row = u32((warp // warps_x) * u32(rows) * lanes_y + lane // lanes_x * u32(4))
-        own_column = u32((warp % warps_x) * u32(columns) * lanes_x + (lane % lanes_x) * u32(4))
+        locate_1(thread, first_row, row_count, start, step_count, first_indices)
+        locate_2(thread, first_column, column_count, start, step_count, second_indices)
+        corner = own()
 
+        # The first slice has the steps that do not fill one, the others are full
+        left = u32(min(u32(step_count - start), u32(share)) - u32(1))
+        steps = u32(left % depth + u32(1))
+        left = u32(left + u32(1) - steps)
         buffer = u32(0)
-        fetch_first(first, first_indices, row_count, first_values)
-        fetch_second(second, second_indices, column_count, second_values)
-        store_first(first_values, thread, first_tile, buffer)
-        store_second(second_values, thread, second_tile, buffer)
+        fetch_first_1(first, first_indices, first_values)
+        fetch_first_2(second, second_indices, second_values)
+        store_1(first_values, thread, first_tile, buffer)
+        store_2(second_values, thread, second_tile, buffer)
         cuda.syncthreads()
-        left = u32(min(u32(step_count - start), u32(share)))
-        while left >= depth:
-            fetch_first(first, first_indices, row_count, first_values)
-            fetch_second(second, second_indices, column_count, second_values)
-            row = u32(buffer * first_buffer + own_row)
-            column = u32(buffer * second_buffer + own_column)
+        if left > u32(0):
+            fetch_next_1(first, first_indices, steps, row_count, first_values)
+            fetch_next_2(second, second_indices, steps, column_count, second_values)
+            multiply_some(steps, corner[0], corner[1], first_tile, second_tile, sums)
+            buffer, steps, left = u32(1), depth, u32(left - depth)
+            store_1(first_values, thread, first_tile, first_buffer)
+            store_2(second_values, thread, second_tile, second_buffer)
+            cuda.syncthreads()
+        while left > u32(0):
+            fetch_next_1(first, first_indices, depth, row_count, first_values)
+            fetch_next_2(second, second_indices, depth, column_count, second_values)
+            row = u32(buffer * first_buffer + corner[0])
+            column = u32(buffer * second_buffer + corner[1])
             multiply(row, column, first_tile, second_tile, sums)
             buffer = u32(buffer ^ u32(1))
-            store_first(first_values, thread, first_tile, u32(buffer * first_buffer))
-            store_second(second_values, thread, second_tile, u32(buffer * second_buffer))
+            store_1(first_values, thread, first_tile, u32(buffer * first_buffer))
+            store_2(second_values, thread, second_tile, u32(buffer * second_buffer))
             cuda.syncthreads()
             left = u32(left - depth)
-        row = u32(buffer * first_buffer + own_row)
-        column = u32(buffer * second_buffer + own_column)
-        while left > u32(0):
-            step(row, column, first_tile, second_tile, sums)
-            row = u32(row + first_step_pitch)
-            column = u32(column + second_step_pitch)
-            left = u32(left - u32(1))
-
-        for i in range(rows):
-            slot = u32(own_row + u32(i // 4) * u32(4) * lanes_y + u32(i % 4))
-            a = u32(first_row + slot % u32(4) * row_quads + slot // u32(4))
-            for j in range(columns):
-                slot = u32(own_column + u32(j // 4) * u32(4) * lanes_x + u32(j % 4))
-                b = u32(first_column + slot % u32(4) * column_quads + slot // u32(4))
-                if a < row_count and b < column_count:
-                    offset = bias[b] if biased else no_bias
-                    at = u32((u32(cuda.blockIdx.z) * row_count + a) * column_count + b)
-                    out[at] = f(sums[i * columns + j] + offset)
+        row = u32(buffer * first_buffer + corner[0])
+        column = u32(buffer * second_buffer + corner[1])
+        multiply_some(steps, row, column, first_tile, second_tile, sums)
+        extents = row_count, column_count
+        write(sums, corner, first_row, first_column, out, bias, biased, *extents)
 
     return matrix_product
 

@@ -5,7 +5,7 @@
 A block owns a tile of ``height`` x ``width`` sums and walks through the steps in slices of
 ``depth``. While it multiplies one slice out of shared memory, it fetches the next one from global
 memory into registers and writes it to a second buffer: one barrier for each slice. A thread holds
-rows x columns sums in registers and reads 4 adjacent words at a time.
+rows x columns sums in registers and reads up to 4 adjacent words at a time.
 
 Where columns are pixels, a warp reads and writes chunks of 32 neighbouring pixels of a map, and
 lane l puts those of 4 chunks, l, 32 + l, 64 + l and 96 + l, side by side in shared memory. So
@@ -14,9 +14,11 @@ global accesses are coalesced, and shared ones take 128 bits without bank confli
 
 from dataclasses import dataclass
 from functools import cache, reduce
+from math import gcd
 
 from kernels.activation.cuda import function as activation_function
 from kernels.cuda_api import MAX_ELEMENTS, ceil_division, cuda, device, u32
+from kernels.cuda_loads import kept, load4_from
 from kernels.geometry import Pair
 
 # No element has this index
@@ -28,7 +30,7 @@ class Tile:
     """A block's share of a matrix product; pairs are (along rows, along columns).
 
     Attributes:
-        rows, columns: sums of one thread, multiples of 4.
+        rows, columns: sums of one thread; columns of pixels are multiples of 4.
         lanes: threads of a warp.
         warps: warps of a block.
         depth: steps in a slice, a power of two: where columns are pixels, a multiple of the number
@@ -52,6 +54,11 @@ class Tile:
     def width(self) -> int:
         """Columns of a block's sums."""
         return self.columns * self.lanes[1] * self.warps[1]
+
+    @property
+    def runs(self) -> Pair:
+        """Adjacent rows, and columns, of a thread: one load from shared memory takes a run."""
+        return gcd(4, self.rows), gcd(4, self.columns)
 
     @property
     def warp_threads(self) -> int:
@@ -79,45 +86,98 @@ class Tile:
         return min(4, self.chunks)
 
     @property
-    def weights_per_thread(self) -> int:
-        """Packed weights that each thread fetches for a slice."""
-        return ceil_division(self.height * self.depth, self.threads)
+    def weight_quads(self) -> int:
+        """Packed weights that each thread fetches for a slice, in fours."""
+        return ceil_division(self.height * self.depth, 4 * self.threads)
 
-    def packed_steps(self, steps: int) -> int:
-        """Steps that packed weights hold: whole slices, and one that blocks fetch ahead."""
-        return (ceil_division(steps, self.depth) + 1) * self.depth
+    @property
+    def weight_buffer(self) -> int:
+        """Elements of a slice of weights in shared memory, rounded up to a power of two."""
+        return 1 << (4 * self.threads * self.weight_quads - 1).bit_length()
 
-    def packed_size(self, rows: int, steps: int) -> int:
-        """Elements of packed weights; a thread's last fetch may reach beyond the last slice."""
-        blocks = ceil_division(rows, self.height)
-        return blocks * self.packed_steps(steps) * self.height + self.threads
+    @property
+    def pixel_buffer(self) -> int:
+        """Elements of a slice of pixels in shared memory, rounded up to a power of two."""
+        return 1 << (self.width * self.depth - 1).bit_length()
+
+    def packed_shape(self, rows: int, steps: int) -> tuple[int, int, int]:
+        """Packed weights, blocks x steps x height: slices to spare for what is fetched ahead."""
+        ahead = ceil_division(4 * self.threads * self.weight_quads, self.height)
+        steps = ceil_division(steps + ahead, self.depth) * self.depth
+        return ceil_division(rows, self.height), steps, self.height
+
+
+def in_turn(functions):
+    """A device function that calls each of ``functions``, which take the same arguments."""
+
+    def then(one, other):
+        @device
+        def both(*arguments):
+            one(*arguments)
+            other(*arguments)
+
+        return both
+
+    return reduce(then, functions)
+
+
+@cache
+def positioner(tile: Tile):
+    """Device functions (own, row, column): of a thread's sums within the tile.
+
+    ``own`` gives the first row and column of the thread, ``row`` its i-th row from the first, and
+    ``column`` its j-th column.
+    """
+    (row_run, column_run), lanes = tile.runs, u32(tile.warp_threads)
+    lanes_y, lanes_x, warps_x = u32(tile.lanes[0]), u32(tile.lanes[1]), u32(tile.warps[1])
+    rows, columns = u32(tile.rows), u32(tile.columns)
+
+    @device
+    def own():
+        thread = u32(cuda.threadIdx.x)
+        lane, warp = u32(thread % lanes), u32(thread // lanes)
+        row = u32((warp // warps_x) * rows * lanes_y + lane // lanes_x * u32(row_run))
+        column = u32((warp % warps_x) * columns * lanes_x + lane % lanes_x * u32(column_run))
+        return kept(row), kept(column)
+
+    @device
+    def row(first, i):
+        return u32(first + u32(i // row_run * row_run) * lanes_y + u32(i % row_run))
+
+    @device
+    def column(first, j):
+        return u32(first + u32(j // column_run * column_run) * lanes_x + u32(j % column_run))
+
+    return own, row, column
 
 
 @cache
 def multiplier(tile: Tile, dtype, row_pitch: int, column_pitch: int, unrolled: int):
-    """Device functions that add one step, and ``unrolled`` steps, to a thread's sums.
+    """Device functions that add ``unrolled`` steps, and any number of steps, to a thread's sums.
 
     They take where the thread's first row and column of the first step lie in shared memory, the
     two shared arrays, whose steps lie a pitch apart, and the sums. Calls of calls unroll the steps,
     which a loop would not.
     """
     rows, columns = tile.rows, tile.columns
-    row_step, column_step = u32(4 * tile.lanes[0]), u32(4 * tile.lanes[1])
+    (row_run, column_run), (lanes_y, lanes_x) = tile.runs, tile.lanes
+    row_step, column_step = u32(row_run * lanes_y), u32(column_run * lanes_x)
+    row_pitch, column_pitch = u32(row_pitch), u32(column_pitch)
 
     @device
     def step(row, column, first, second, sums):
         a = cuda.local.array(rows, dtype)
         b = cuda.local.array(columns, dtype)
         for i in range(rows):
-            a[i] = first[row + u32(i // 4) * row_step + u32(i % 4)]
+            a[i] = first[row + u32(i // row_run) * row_step + u32(i % row_run)]
         for j in range(columns):
-            b[j] = second[column + u32(j // 4) * column_step + u32(j % 4)]
+            b[j] = second[column + u32(j // column_run) * column_step + u32(j % column_run)]
         for i in range(rows):
             for j in range(columns):
                 sums[i * columns + j] += a[i] * b[j]
 
     def twice(steps, count):
-        down, across = u32(count * row_pitch), u32(count * column_pitch)
+        down, across = u32(count) * row_pitch, u32(count) * column_pitch
 
         @device
         def both(row, column, first, second, sums):
@@ -126,10 +186,63 @@ def multiplier(tile: Tile, dtype, row_pitch: int, column_pitch: int, unrolled: i
 
         return both
 
-    steps, count = step, 1
-    while count < unrolled:
-        steps, count = twice(steps, count), 2 * count
-    return step, steps
+    chain = [step]
+    while 2 ** len(chain) <= unrolled:
+        chain.append(twice(chain[-1], 2 ** (len(chain) - 1)))
+    four_steps = chain[2]
+
+    @device
+    def multiply_some(steps, row, column, first, second, sums):
+        while steps >= u32(4):
+            four_steps(row, column, first, second, sums)
+            row = u32(row + u32(4) * row_pitch)
+            column = u32(column + u32(4) * column_pitch)
+            steps = u32(steps - u32(4))
+        while steps > u32(0):
+            step(row, column, first, second, sums)
+            row = u32(row + row_pitch)
+            column = u32(column + column_pitch)
+            steps = u32(steps - u32(1))
+
+    return chain[-1], multiply_some
+
+
+@cache
+def stager(tile: Tile, dtype):
+    """Device functions (fetch, store) that stage slices of packed weights and of pixels.
+
+    Warp w fetches the pixels of the steps w, w + warps and so on of a slice.
+    """
+    threads, width = u32(tile.threads), u32(tile.width)
+    lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
+    chunks, together, steps = tile.chunks, tile.side_by_side, tile.depth // tile.warp_count
+    quads, weight_buffer = tile.weight_quads, u32(4 * tile.threads * tile.weight_quads)
+    pixel_buffer = u32(tile.width * tile.depth)
+
+    tile_threads = tile.threads
+
+    @device
+    def fetch(packed, weight, weights):
+        for m in range(quads):
+            four = load4_from(packed, weight, u32(4 * m * tile_threads))
+            for q in range(4):
+                weights[4 * m + q] = four[q]
+
+    @device
+    def store(weights, pixels, buffer, weight_tile, pixel_tile):
+        thread = u32(cuda.threadIdx.x)
+        at = u32(kept(u32(u32(4) * thread)) | (buffer & weight_buffer))
+        for m in range(4 * quads):
+            weight_tile[at + u32(m // 4 * 4) * threads + u32(m % 4)] = weights[m]
+        at = u32((thread // lanes) * width + u32(together) * (thread % lanes))
+        at = u32(at | (buffer & pixel_buffer))
+        for q in range(steps):
+            for m in range(chunks):
+                run = u32(m // together * together) * lanes
+                slot = at + u32(q) * warps * width + run + u32(m % together)
+                pixel_tile[slot] = pixels[q * chunks + m]
+
+    return fetch, store
 
 
 @cache
@@ -142,6 +255,8 @@ def writer(tile: Tile, dtype, activation):
     lanes_y, lanes_x = u32(tile.lanes[0]), u32(tile.lanes[1])
     warps_x, warps, lanes = u32(tile.warps[1]), u32(tile.warp_count), u32(tile.warp_threads)
     width, chunks, together = u32(tile.width), tile.chunks, tile.side_by_side
+    (row_run, run), (own, _, _) = tile.runs, positioner(tile)
+    row_run = u32(row_run)
     # Rows of each thread that pass at a time: as many as two slices of pixels make room for
     owners = tile.lanes[0] * tile.warps[0]
     passing = min(rows, 2 * tile.depth // owners)
@@ -157,21 +272,21 @@ def writer(tile: Tile, dtype, activation):
             values = cuda.local.array(together, dtype)
             lane, warp = u32(cuda.threadIdx.x % lanes), u32(cuda.threadIdx.x // lanes)
             own_row = u32((warp // warps_x) * lanes_y + lane // lanes_x)
-            own_column = u32((warp % warps_x) * u32(columns) * lanes_x + (lane % lanes_x) * u32(4))
+            _, own_column = own()
             cuda.syncthreads()
             for k in range(count):
                 at = u32((own_row * per_pass + u32(k)) * width + own_column)
                 for j in range(columns):
-                    slot = at + u32(j // 4) * u32(4) * lanes_x + u32(j % 4)
+                    slot = at + u32(j // run * run) * lanes_x + u32(j % run)
                     stage[slot] = sums[(i + k) * columns + j]
             cuda.syncthreads()
             s = warp
             while s < staged:
                 owner = u32(s // per_pass)
                 row = u32(first_row + (owner // lanes_y) * u32(rows) * lanes_y)
-                own = u32(u32(i) + s % per_pass)
-                row = u32(row + ((own // u32(4)) * lanes_y + owner % lanes_y) * u32(4))
-                row = u32(row + own % u32(4))
+                own_of = u32(u32(i) + s % per_pass)
+                row = u32(row + ((own_of // row_run) * lanes_y + owner % lanes_y) * row_run)
+                row = u32(row + own_of % row_run)
                 if row < row_count:
                     b = bias[row] if biased else no_bias
                     for m in range(0, chunks, together):
@@ -185,23 +300,4 @@ def writer(tile: Tile, dtype, activation):
 
         return write_rows
 
-    def then(one, other):
-        @device
-        def both(sums, stage, bias, biased, y, places, first_row, row_count, plane):
-            one(sums, stage, bias, biased, y, places, first_row, row_count, plane)
-            other(sums, stage, bias, biased, y, places, first_row, row_count, plane)
-
-        return both
-
-    passes = reduce(then, [pass_from(i) for i in range(0, rows, passing)])
-
-    @device
-    def write(sums, stage, bias, biased, y, first_row, row_count, first_pixel, pixels, plane):
-        places = cuda.local.array(chunks, u32)
-        for m in range(chunks):
-            p = u32(first_pixel + u32(m) * lanes + cuda.threadIdx.x % lanes)
-            place = u32(p + u32(p // plane) * u32(row_count - u32(1)) * plane)
-            places[m] = place if p < pixels else NOWHERE
-        passes(sums, stage, bias, biased, y, places, first_row, row_count, plane)
-
-    return write
+    return in_turn([pass_from(i) for i in range(0, rows, passing)])

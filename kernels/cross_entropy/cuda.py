@@ -11,7 +11,6 @@ No atomics: the same bits every time.
 from functools import cache
 
 from kernels import geometry
-from kernels.convolution.cuda_channel_sums import total_of
 from kernels.cross_entropy import UNLABELLED
 from kernels.cuda_api import (
     ELEMENTWISE_THREADS,
@@ -28,6 +27,7 @@ from kernels.cuda_api import (
     u32,
 )
 from kernels.cuda_arrays import operator
+from kernels.cuda_sums import total_of
 from kernels.memory import cuda as memory
 
 # A power of two

@@ -30,6 +30,7 @@ from kernels.padding import cuda as padding
 from kernels.patches import cuda as patches
 from kernels.sgd import cuda as sgd
 from kernels.softmax import cuda as softmax
+from tests.compile import recording
 
 MISSING = cuda_api.why_uncompilable()
 pytestmark = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISSING or "")]
@@ -78,23 +79,19 @@ def elementwise(dtype):
     adam.step(x, x, x, x, rate=0.1, beta1=0.9, beta2=0.99, epsilon=1e-8, decay=0.0, count=1)
 
 
-def convolutions(dtype, stride=1, activation=None, tiles=None):
+def convolutions(dtype, activation=None):
     """Call every function of the convolution, on maps and as a fully connected layer."""
-    tiles = tiles or {}
     x, weights, bias = (np.empty(s, dtype) for s in ((2, 3, 9, 8), (5, 3, 2, 3), 5))
-    y = convolution.forward(
-        x, weights, bias, stride=stride, activation=activation, tile=tiles.get("map")
-    )
-    convolution.gradient_input(y, weights, (9, 8), stride=stride, tile=tiles.get("map"))
-    convolution.gradient_weights(x, y, (2, 3), stride=stride, tile=tiles.get("weights"))
+    y = convolution.forward(x, weights, bias, activation=activation)
+    convolution.gradient_input(y, weights, (9, 8))
     # Enough pixels for partial sums
     x, y = np.empty((2, 3, 40, 40), dtype), np.empty((2, 5, 39, 38), dtype)
-    convolution.gradient_weights(x, y, (2, 3), tile=tiles.get("weights"))
+    convolution.gradient_weights(x, y, (2, 3))
     convolution.gradient_bias(y)
-    x, tile = np.empty((2, 3, 2, 3), dtype), tiles.get("matrix")
-    y = convolution.forward(x, weights, bias, activation=activation, tile=tile)
-    convolution.gradient_input(y, weights, (2, 3), tile=tile)
-    convolution.gradient_weights(x, y, (2, 3), tile=tile)
+    x = np.empty((2, 3, 2, 3), dtype)
+    y = convolution.forward(x, weights, bias, activation=activation)
+    convolution.gradient_input(y, weights, (2, 3))
+    convolution.gradient_weights(x, y, (2, 3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,26 +112,18 @@ class Launch:
 
 
 def launches():
-    """Every kernel for each dtype, those of the convolution for each tile and activation too."""
+    """Every kernel for each dtype, those of the convolution for each activation too."""
     found = {}
 
     def add(function, dtype, variant="", **options):
-        with cuda_api.recorded() as calls:
-            function(dtype, **options)
-        for call in calls:
-            types = tuple(getattr(a, "dtype", type(a)) for a in call.arguments)
-            new = Launch(call.kernel, call.arguments, dtype, variant)
-            found.setdefault((call.kernel, types), new)
+        for kernel, arguments in recording.launches(function, dtype, **options):
+            types = tuple(getattr(a, "dtype", type(a)) for a in arguments)
+            found.setdefault((kernel, types), Launch(kernel, arguments, dtype, variant))
 
-    for table, tiles in convolution.TILES.items():
-        for tile in tiles:
-            variant = f"{tile.height}x{tile.width}x{tile.depth}"
-            add(convolutions, "float32", variant, tiles={table: tile})
     for name in geometry.ACTIVATIONS:
         add(convolutions, "float32", name, activation=name)
     for dtype in geometry.FLOAT_DTYPES:
         add(convolutions, dtype)
-        add(convolutions, dtype, "strided", stride=2)
         add(elementwise, dtype)
     return list(found.values())
 
@@ -209,6 +198,6 @@ def test_launch_bounds_reach_the_compiler(launch, ptx):
 
 def test_every_kernel_is_launched_here():
     declared = set()
-    for path in Path(cuda_api.__file__).parent.glob("*/cuda*.py"):
+    for path in Path(cuda_api.__file__).parent.rglob("cuda*.py"):
         declared |= set(re.findall(r"@kernel\(.*\n    def (\w+)\(", path.read_text()))
     assert {launch.name for launch in LAUNCHES} == declared

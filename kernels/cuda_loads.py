@@ -1,0 +1,122 @@
+"""Loads from global memory that the compiler does not find by itself.
+
+A *place* stands for an element of an array: its address, worked out once, from which the distance
+to another element takes one instruction, where an index takes two. On the simulator it is an index.
+"""
+
+from llvmlite import ir
+
+from kernels.cuda_api import SIMULATING, intrinsic, types, u32
+
+if SIMULATING:
+
+    def kept(value):
+        return value
+
+    def place_of(array, index):
+        return index
+
+    def moved(array, place, count):
+        return u32(place + count)
+
+    def load_from(array, place, distance):
+        return array[u32(place + distance)]
+
+    def load4_from(array, place, distance):
+        return tuple(array[u32(place + distance + q)] for q in range(4))
+
+    def load_if(present, array, index, otherwise):
+        return array[u32(index)] if present else otherwise
+
+else:
+    _U64, _GLOBAL = ir.IntType(64), 1
+
+    def _address(context, builder, array, argument, index):
+        """The address of an element, as a pointer to global memory."""
+        data = context.make_array(array)(context, builder, argument).data
+        element = builder.gep(data, [builder.zext(index, _U64)])
+        return builder.addrspacecast(element, ir.PointerType(data.type.pointee, _GLOBAL))
+
+    def _after(context, builder, array, place, distance):
+        """The address ``distance`` elements after a place, as a pointer to global memory."""
+        element = context.get_data_type(array.dtype)
+        start = builder.inttoptr(place, ir.PointerType(element, _GLOBAL))
+        return builder.gep(start, [builder.zext(distance, _U64)])
+
+    def _opaque(builder, value):
+        """The same value, about which the compiler knows nothing."""
+        bits = value.type.width
+        same = ir.InlineAsm(
+            ir.FunctionType(value.type, [value.type]),
+            f"mov.b{bits} $0, $1;",
+            "=r,r" if bits == 32 else "=l,l",
+        )
+        return builder.call(same, [value])
+
+    @intrinsic
+    def kept(typing_context, value):
+        """A uint32 that is worked out once, and not in parts again wherever it is used."""
+
+        def emit(context, builder, signature, arguments):
+            return _opaque(builder, *arguments)
+
+        return types.uint32(types.uint32), emit
+
+    @intrinsic
+    def place_of(typing_context, array, index):
+        """The place of array[index]."""
+
+        def emit(context, builder, signature, arguments):
+            address = builder.ptrtoint(_address(context, builder, array, *arguments), _U64)
+            # Or the compiler adds index and distance first
+            return _opaque(builder, address)
+
+        return types.uint64(array, types.uint32), emit
+
+    @intrinsic
+    def moved(typing_context, array, place, count):
+        """The place ``count`` elements after ``place``."""
+
+        def emit(context, builder, signature, arguments):
+            return builder.ptrtoint(_after(context, builder, array, *arguments[1:]), _U64)
+
+        return types.uint64(array, types.uint64, types.uint32), emit
+
+    @intrinsic
+    def load_from(typing_context, array, place, distance):
+        """The element ``distance`` elements after ``place``."""
+
+        def emit(context, builder, signature, arguments):
+            return builder.load(_after(context, builder, array, *arguments[1:]))
+
+        return array.dtype(array, types.uint64, types.uint32), emit
+
+    @intrinsic
+    def load4_from(typing_context, array, place, distance):
+        """The 4 elements from there on, with one load: place + distance is a multiple of 4."""
+
+        def emit(context, builder, signature, arguments):
+            first = _after(context, builder, array, *arguments[1:])
+            vector = ir.VectorType(first.type.pointee, 4).as_pointer(_GLOBAL)
+            four = builder.load(builder.bitcast(first, vector), align=16)
+            values = [builder.extract_element(four, ir.IntType(32)(q)) for q in range(4)]
+            return context.make_tuple(builder, signature.return_type, values)
+
+        return types.UniTuple(array.dtype, 4)(array, types.uint64, types.uint32), emit
+
+    @intrinsic
+    def load_if(typing_context, present, array, index, otherwise):
+        """array[index] if ``present``, a uint32, is not 0, else ``otherwise``: without a branch."""
+
+        def emit(context, builder, signature, arguments):
+            bits, *element, other = arguments
+            address = builder.ptrtoint(_address(context, builder, array, *element), _U64)
+            letter, size = ("f", 32) if array.dtype == types.float32 else ("d", 64)
+            load = ir.InlineAsm(
+                ir.FunctionType(other.type, [bits.type, _U64, other.type]),
+                f"{{ .reg .pred p; setp.ne.u32 p, $1, 0; @p ld.global.f{size} $0, [$2]; }}",
+                f"={letter},r,l,0",
+            )
+            return builder.call(load, [bits, address, other])
+
+        return array.dtype(types.uint32, array, types.uint32, array.dtype), emit

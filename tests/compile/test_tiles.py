@@ -1,0 +1,104 @@
+"""The machine code of the convolution with every tile of its tables, compiled without a device.
+
+The share of multiply-adds among the instructions of the main loop bounds the share of the device's
+peak that a kernel can reach. A value that does not fit into the registers goes to local memory,
+which is global memory.
+"""
+
+import re
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from kernels import cuda_api, machine_code
+from kernels.convolution import cuda as convolution
+from kernels.convolution.cuda_tile import Tile
+from tests.compile.recording import launches
+
+MISSING = cuda_api.why_uncompilable()
+pytestmark = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISSING or "")]
+
+CAPABILITIES = [(8, 0), (9, 0)]
+X, WEIGHTS, ERROR = (np.empty(s, "float32") for s in ((2, 3, 9, 8), (5, 3, 2, 3), (2, 5, 8, 6)))
+PATCHES, VECTORS = np.empty((2, 3, 2, 3), "float32"), np.empty((2, 5, 1, 1), "float32")
+CALLS = {
+    "map": {
+        "forward": (convolution.forward, X, WEIGHTS),
+        "gradient_input": (convolution.gradient_input, ERROR, WEIGHTS, (9, 8)),
+    },
+    "weights": {"gradient_weights": (convolution.gradient_weights, X, ERROR, (2, 3))},
+    "matrix": {
+        "forward": (convolution.forward, PATCHES, WEIGHTS),
+        "gradient_input": (convolution.gradient_input, VECTORS, WEIGHTS, (2, 3)),
+        "gradient_weights": (convolution.gradient_weights, PATCHES, VECTORS, (2, 3)),
+    },
+}
+
+
+class Case(NamedTuple):
+    """One of the public functions with a tile, for a compute capability."""
+
+    table: str
+    function: str
+    tile: Tile
+    capability: tuple[int, int]
+
+    def __str__(self):
+        tile, (major, minor) = self.tile, self.capability
+        shape = f"{tile.height}x{tile.width}x{tile.depth}"
+        return f"{self.table}-{self.function}-{shape}-sm_{major}{minor}"
+
+    def read(self):
+        function, *arguments = CALLS[self.table][self.function]
+        kernel, arguments = next(
+            (kernel, arguments)
+            for kernel, arguments in launches(function, *arguments, tile=self.tile)
+            if kernel.targetoptions["launch_bounds"] == (self.tile.threads, self.tile.blocks)
+        )
+        return machine_code.read(kernel, arguments, self.capability)
+
+
+CASES = [
+    Case(table, function, tile, capability)
+    for table, tiles in convolution.TILES.items()
+    for function in CALLS[table]
+    for tile in tiles
+    for capability in CAPABILITIES
+]
+
+
+@pytest.fixture(scope="module")
+def compiled(request):
+    """For each case that the selected tests ask for, its machine code to come."""
+    calls = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
+    wanted = dict.fromkeys(c.params["case"] for c in calls if "case" in c.params)
+    pool = ProcessPoolExecutor(mp_context=get_context("fork"))
+    yield {case: pool.submit(case.read) for case in wanted}
+    pool.shutdown(cancel_futures=True)
+
+
+def wanted_share(case):
+    """The least share of multiply-adds in the main loop."""
+    tile, share = case.tile, convolution.TILES[case.table][case.tile]
+    if case.table == "map" and tile.height >= 32:
+        return 0.87 if tile.height >= 64 else 0.83
+    if case.table == "weights" and min(tile.height, tile.width) >= 32:
+        return 0.85 if tile.height * tile.width >= 3072 else share
+    # What the cost model counts on, which is the figure for the forward convolution
+    return share if case.function == "forward" else 0.8 * share
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_code_of_tile(compiled, case):
+    code = compiled[case].result()
+    assert code.multiply_add_share >= wanted_share(case)
+    assert code.local_bytes == code.instructions["local"] == 0
+    assert code.registers * case.tile.threads * case.tile.blocks <= 2**16
+    assert code.barriers == 1
+    assert code.main_loop["barrier"] == 1
+    unrolled = 8 if case.table == "weights" else 1  # a part of a slice, at least
+    assert code.main_loop["multiply-add"] % (unrolled * case.tile.rows * case.tile.columns) == 0
+    assert not re.findall(r" D(?:ADD|MUL|FMA|SETP) ", code.text)
