@@ -7,13 +7,14 @@ and kernel, the sectors of 32 bytes that a warp's request touches, and the bytes
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments.profiling import calls, traced
+from experiments.profiling.operators import OPERATORS, Case
 
 TIMED = False
 NETS = ("strided67",)
@@ -21,6 +22,8 @@ SIZE, QUICK_SIZE = 256, 32
 QUICK_CALLS = 2
 """Operators of each form that are traced with --quick."""
 BATCH = 64
+SINGLE, SINGLE_SHAPES = "single operators", {"dense": (1, 16, 157, 157), "patch": (64, 16, 21, 21)}
+"""Operators that the nets do not call, and their maps."""
 FORMS = ("dense", "patch")
 COLORS = {"dense": "#0072b2", "patch": "#e69f00"}
 
@@ -34,6 +37,10 @@ def run(options) -> tuple[list[dict], dict]:
         for form in FORMS
         for call in _calls(net, size, form, options.quick)
     ]
+    if not options.quick:
+        seen = {call.operator for _, call in found}
+        singles = [name for name in OPERATORS if name not in seen and _reads_maps(name)]
+        found += [single for name in singles for single in _single(name)]
     cases = list(dict.fromkeys(traced.shortened(call.case) for _, call in found))
     with tqdm(cases, desc="memory", unit="call") as progress:
         lines = dict(zip(progress, traced.trace(cases, seed=options.seed)))
@@ -49,6 +56,22 @@ def run(options) -> tuple[list[dict], dict]:
 def _calls(net, size, form, quick):
     found = calls.of_net(net, size, form, batch=BATCH, backward=not quick)
     return found[:QUICK_CALLS] if quick else found
+
+
+def _reads_maps(operator):
+    return not operator.startswith(("convolution", "patches", "sgd", "adam"))
+
+
+def _single(operator):
+    """An operator that the nets do not call, on maps as large as theirs, for both forms."""
+    window = {}
+    if operator.startswith("average_pooling"):
+        window = {"dense": {"dilation": (2, 2)}, "patch": {"stride": (2, 2)}}
+    for form, shape in SINGLE_SHAPES.items():
+        moves = {"kernel": (2, 2)} | window[form] if window else {}
+        call = calls.of_case(Case(operator, shape, **moves))
+        common = {"net": SINGLE, "labelled": "", "form": form, "batch": shape[0]}
+        yield common, replace(call, layer=operator)
 
 
 def sums(rows: list[dict]) -> dict[tuple, dict]:
@@ -109,7 +132,7 @@ def caption(record: dict) -> str:
 
 def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     """Bytes used of the bytes moved, kernel by kernel, for both forms."""
-    total = sums(rows)
+    total = sums([row for row in rows if row["net"] != SINGLE])
     keys = list(dict.fromkeys(key[:-1] for key in total))
     drawing = Figure(figsize=(8, 1.2 + 0.3 * len(keys)), layout="constrained")
     axes = drawing.subplots()
