@@ -99,6 +99,9 @@ def case_of(operator: str, given: dict) -> Case:
         case "max_pooling.backward" | "average_pooling.backward":
             shape = (*x.shape[:2], *geometry.pair("size", given["size"]))
             case = replace(case, shape=shape, kernel=geometry.pair("kernel", given["kernel"]))
+        case "cross_entropy.total_weight":
+            n, h, w = x.shape
+            return replace(case, shape=(n, given["class_weights"].size, h, w))
         case "patches.extract":
             shape = (given["rows"].size, *x.shape[1:])
             return replace(case, shape=shape, kernel=geometry.pair("size", given["size"]))

@@ -43,7 +43,7 @@ FEW_STEPS, FEW_PIXELS = 24, 96
 """Steps of a main loop that are enough to know all: see ``shortened``."""
 
 LOADS, LOAD_OF_FOUR, CONDITIONAL_LOAD = "kernels/cuda_loads.py", "load4", "load_if"
-"""Functions that load for the line that calls them; one 128 bits at a time, one if told to."""
+"""Functions that load for the line that calls them; some 128 bits at a time, one if told to."""
 
 
 @dataclass
@@ -411,7 +411,7 @@ def _merged(requests):
     while at < len(requests):
         request = requests[at]
         words = 1
-        if request.array.shared or request.place[2] == LOAD_OF_FOUR:
+        if request.array.shared or (request.place[2] or "").startswith(LOAD_OF_FOUR):
             words = next((n for n in (4, 2) if _is_one_access(requests[at : at + n], n)), 1)
         request.words = words
         yield request
