@@ -1,22 +1,29 @@
 """SIMD building blocks of the host's convolutions: a tile of accumulators held in registers.
 
-A tile is ``vectors`` x ``pixels`` vectors of ``lanes`` numbers. Lane l of vector v belongs to
-output channel v * lanes + l; the second index is the pixel. The three convolutions are loops around
-one step,
+A tile is ``vectors`` x ``columns`` vectors of ``lanes`` numbers. The three convolutions are loops
+around one step, an outer product that loads ``vectors`` vectors and spreads one number of each
+column over the lanes:
 
-    tile[v, p] = fma(weights[v], source[p], tile[v, p])
+    tile[v, p] = fma(first[v], second[p], tile[v, p])
 
-which loads ``vectors`` vectors of packed weights and spreads one number of each pixel over the
-lanes. Lanes run over channels, so the pixels of a tile may lie anywhere: along a row with any
-stride, or at one place of several patches. The patch net and its dense form cost the same, and
-since each output is one chain of fused multiply-adds, they give the same bits.
+    forward, input gradient    lanes over output channels: first = weights, second = pixels, or
+                               lanes over pixels: first = pixels, second = weights
+    weight gradient            first = errors of the output channels, second = inputs of the taps
 
-The shape follows the CPU: 3 x 8 vectors of 512 bits fill the 32 registers of AVX-512, 3 x 4 of 256
-bits the 16 of AVX2.
+With channels in the lanes, the columns' pixels may lie anywhere: at any stride, in several rows or
+images. With pixels in the lanes they are neighbours, and results need no transposing. Either way
+each output is one chain of fused multiply-adds in one order, so the bits are the same.
+
+The shape follows the CPU: 3 x 8 vectors of 512 bits fill the 32 registers of AVX-512, 3 x 8 of 128
+bits those of Arm, 3 x 4 of 256 bits the 16 of AVX2. The environment variable
+``KERNELS_VECTOR_BYTES`` (16, 32 or 64) forces a width.
 
 Numba has no vector types; the intrinsics below emit LLVM's. ``array`` arguments are flat and
 C-contiguous, indices count elements and are not checked.
 """
+
+import os
+import platform
 
 import llvmlite.binding
 import llvmlite.ir as ir
@@ -26,9 +33,21 @@ from numba.extending import intrinsic, models, register_model
 
 MAX_VECTORS = 3
 
-_CPU = llvmlite.binding.get_host_cpu_features()
-VECTOR_BYTES = 64 if _CPU.get("avx512f") else 32 if _CPU.get("avx2") else 16
-_REGISTERS = 32 if VECTOR_BYTES == 64 else 16
+_WIDTHS = (16, 32, 64)
+
+
+def _vector_bytes() -> int:
+    forced = os.environ.get("KERNELS_VECTOR_BYTES")
+    if forced is not None:
+        if forced not in map(str, _WIDTHS):
+            raise ValueError(f"KERNELS_VECTOR_BYTES is {forced!r}; expected one of {_WIDTHS}")
+        return int(forced)
+    features = llvmlite.binding.get_host_cpu_features()
+    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
+
+
+VECTOR_BYTES = _vector_bytes()
+_REGISTERS = 32 if VECTOR_BYTES == 64 or platform.machine() in ("aarch64", "arm64") else 16
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -38,165 +57,191 @@ def lanes(itemsize: int) -> int:
     return VECTOR_BYTES // itemsize
 
 
-def pixels(itemsize: int) -> int:
-    """Pixels of one tile of numbers of ``itemsize`` bytes."""
-    return min(lanes(itemsize), _REGISTERS // 4)
+def columns() -> int:
+    """Columns of a tile."""
+    return _REGISTERS // 4
 
 
 class Tile(types.Type):
-    """Numba type of ``vectors`` x ``pixels`` LLVM vectors of ``dtype``."""
+    """Numba type of ``vectors`` x ``columns`` LLVM vectors of ``dtype``."""
 
     def __init__(self, dtype, vectors):
         self.dtype = dtype
         self.vectors = vectors
-        self.pixels = pixels(dtype.bitwidth // 8)
+        self.columns = columns()
         self.lanes = lanes(dtype.bitwidth // 8)
         element = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
         self.vector = ir.VectorType(element, self.lanes)
-        super().__init__(f"Tile({dtype}, {vectors} x {self.pixels} x {self.lanes})")
+        super().__init__(f"Tile({dtype}, {vectors} x {self.columns} x {self.lanes})")
 
     def cells(self):
         """(v, p, position) of every vector."""
         for v in range(self.vectors):
-            for p in range(self.pixels):
-                yield v, p, v * self.pixels + p
+            for p in range(self.columns):
+                yield v, p, v * self.columns + p
 
 
 @register_model(Tile)
 class _TileModel(models.PrimitiveModel):
     def __init__(self, manager, tile):
-        backend_type = ir.ArrayType(tile.vector, tile.vectors * tile.pixels)
+        backend_type = ir.ArrayType(tile.vector, tile.vectors * tile.columns)
         super().__init__(manager, tile, backend_type)
 
 
 @intrinsic(prefer_literal=True)
-def tile_of(typing_context, array, index, pitch, vectors):
-    """A tile whose every pixel is the vectors at ``array[index + v * pitch]``."""
+def tile_of_vectors(typing_context, array, index, vectors):
+    """A tile whose every column is the neighbouring vectors at ``array[index]``."""
+    tile = Tile(array.dtype, vectors.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        pointer = _pointer(context, builder, array, *arguments[:2])
+        starts = _load_vectors(builder, tile, pointer, _I64(tile.lanes))
+        result = ir.Constant(context.get_value_type(tile), ir.Undefined)
+        for v, _, position in tile.cells():
+            result = builder.insert_value(result, starts[v], position)
+        return result
+
+    return tile(array, types.intp, vectors), generate
+
+
+@intrinsic(prefer_literal=True)
+def tile_of_numbers(typing_context, array, index, vectors):
+    """A tile whose column p holds ``array[index + p]`` in every lane."""
     tile = Tile(array.dtype, vectors.literal_value)
 
     def generate(context, builder, signature, arguments):
         pointer = _pointer(context, builder, array, *arguments[:2])
         result = ir.Constant(context.get_value_type(tile), ir.Undefined)
-        starts = _load_vectors(builder, tile, pointer, arguments[2])
-        for v, _, position in tile.cells():
-            result = builder.insert_value(result, starts[v], position)
+        for _, p, position in tile.cells():
+            number = builder.load(builder.gep(pointer, [_I64(p)]))
+            result = builder.insert_value(result, _spread(builder, tile, number), position)
+        return result
+
+    return tile(array, types.intp, vectors), generate
+
+
+@intrinsic(prefer_literal=True)
+def tile_of_columns(typing_context, array, index, pitch, vectors):
+    """A tile whose column p is the neighbouring vectors at ``array[index + p * pitch]``."""
+    tile = Tile(array.dtype, vectors.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        pointer = _pointer(context, builder, array, *arguments[:2])
+        result = ir.Constant(context.get_value_type(tile), ir.Undefined)
+        for p in range(tile.columns):
+            column = builder.gep(pointer, [builder.mul(_I64(p), arguments[2])])
+            for v, vector in enumerate(_load_vectors(builder, tile, column, _I64(tile.lanes))):
+                result = builder.insert_value(result, vector, v * tile.columns + p)
         return result
 
     return tile(array, types.intp, types.intp, vectors), generate
 
 
-@intrinsic
-def offsets_along(typing_context, dtype_of, pitch, count):
-    """Offsets 0, pitch, 2 * pitch ... of a tile's pixels; beyond ``count`` the last is repeated."""
-    size = pixels(dtype_of.dtype.bitwidth // 8)
-    offsets = types.UniTuple(types.intp, size)
+@intrinsic(prefer_literal=True)
+def tile_of_zeros(typing_context, array, vectors):
+    """A tile of zeros, for numbers like those of ``array``."""
+    tile = Tile(array.dtype, vectors.literal_value)
 
     def generate(context, builder, signature, arguments):
-        _, step, number = arguments
-        last = builder.sub(number, _I64(1))
-        result = ir.Constant(context.get_value_type(offsets), ir.Undefined)
-        for p in range(size):
-            inside = builder.icmp_signed("<", _I64(p), last)
-            multiple = builder.select(inside, _I64(p), last)
-            result = builder.insert_value(result, builder.mul(multiple, step), p)
-        return result
+        return ir.Constant(context.get_value_type(tile), None)
 
-    return offsets(dtype_of, types.intp, types.intp), generate
+    return tile(array, vectors), generate
 
 
 @intrinsic
-def offsets_from(typing_context, dtype_of, table, index):
-    """Offsets of a tile's pixels, read from ``table[index:]`` (int64)."""
-    size = pixels(dtype_of.dtype.bitwidth // 8)
-    offsets = types.UniTuple(types.intp, size)
+def multiply_add(typing_context, tile, first, index, pitch, second, start, offsets):
+    """``tile[v, p] += first[index + v*pitch :][:lanes] * second[start + offsets[p]]``, fused.
+
+    ``offsets`` is an int64 array, or None for neighbours (0, 1, 2 ...). It is read anew in each
+    step, as an atomic load makes sure: kept in registers, the offsets would drive other values out.
+    """
 
     def generate(context, builder, signature, arguments):
-        pointer = _pointer(context, builder, table, *arguments[1:])
-        result = ir.Constant(context.get_value_type(offsets), ir.Undefined)
-        for p in range(size):
-            offset = builder.load(builder.gep(pointer, [_I64(p)]))
-            result = builder.insert_value(result, offset, p)
-        return result
-
-    return offsets(dtype_of, table, types.intp), generate
-
-
-@intrinsic
-def multiply_add(typing_context, tile, weights, index, pitch, source, start, offsets):
-    """``tile[v, p] += weights[index + v*pitch :][:lanes] * source[start + offsets[p]]``, fused."""
-
-    def generate(context, builder, signature, arguments):
-        result, w, w_index, w_pitch, x, x_start, x_offsets = arguments
+        result, a, a_index, a_pitch, b, b_start, b_offsets = arguments
         fma = cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(tile.vector, [tile.vector] * 3),
             f"llvm.fma.v{tile.lanes}f{tile.dtype.bitwidth}",
         )
-        pointer = _pointer(context, builder, weights, w, w_index)
-        vectors = _load_vectors(builder, tile, pointer, w_pitch)
-        first = _pointer(context, builder, source, x, x_start)
-        for p in range(tile.pixels):
-            number = builder.load(builder.gep(first, [builder.extract_value(x_offsets, p)]))
+        pointer = _pointer(context, builder, first, a, a_index)
+        vectors = _load_vectors(builder, tile, pointer, a_pitch)
+        origin = _pointer(context, builder, second, b, b_start)
+        for p in range(tile.columns):
+            offset = _I64(p)
+            if offsets != types.none:
+                place = _pointer(context, builder, offsets, b_offsets, _I64(p))
+                offset = builder.load_atomic(place, "monotonic", 8)
+            number = builder.load(builder.gep(origin, [offset]))
             spread = _spread(builder, tile, number)
             for v in range(tile.vectors):
-                position = v * tile.pixels + p
+                position = v * tile.columns + p
                 total = builder.extract_value(result, position)
                 total = builder.call(fma, [vectors[v], spread, total])
                 result = builder.insert_value(result, total, position)
         return result
 
-    arguments = (tile, weights, types.intp, types.intp, source, types.intp, offsets)
+    arguments = (tile, first, types.intp, types.intp, second, types.intp, offsets)
     return tile(*arguments), generate
 
 
 @intrinsic
-def store(typing_context, tile, array, index, plane, pitch, channels, count):
-    """``array[index + k * plane + p * pitch] = tile[k, p]`` for k < channels, p < count.
-
-    ``channels`` may be smaller than the tile's; a full row of neighbouring pixels (pitch 1) is
-    transposed in registers and written as vectors.
-    """
-    return types.void(tile, array, *[types.intp] * 5), _store_with(tile, array, _write)
+def store_vectors(typing_context, tile, array, index, pitch, count):
+    """``array[index + p * pitch + v * lanes :][:lanes] = tile[v, p]`` for p < count."""
+    return types.void(tile, array, *[types.intp] * 3), _store_vectors_with(tile, array, _write)
 
 
 @intrinsic
-def add_to(typing_context, tile, array, index, plane, pitch, channels, count):
-    """As ``store``, but adds to what ``array`` holds."""
-    return types.void(tile, array, *[types.intp] * 5), _store_with(tile, array, _accumulate)
+def add_vectors(typing_context, tile, array, index, pitch, count):
+    """As ``store_vectors``, but adds to what ``array`` holds."""
+    return types.void(tile, array, *[types.intp] * 3), _store_vectors_with(tile, array, _accumulate)
 
 
-def _store_with(tile, array, write):
+def _store_vectors_with(tile, array, write):
     def generate(context, builder, signature, arguments):
-        value, target, index, plane, pitch, channels, count = arguments
+        value, target, index, pitch, count = arguments
         first = _pointer(context, builder, array, target, index)
-        neighbours = builder.and_(
-            builder.icmp_signed("==", pitch, _I64(1)),
-            builder.icmp_signed("==", count, _I64(tile.pixels)),
-        )
-        with builder.if_else(neighbours) as (in_rows, scattered):
-            with in_rows:
+        for p in range(tile.columns):
+            with builder.if_then(builder.icmp_signed("<", _I64(p), count), likely=True):
+                column = builder.gep(first, [builder.mul(_I64(p), pitch)])
                 for v in range(tile.vectors):
-                    columns = [
-                        builder.extract_value(value, v * tile.pixels + p)
-                        for p in range(tile.pixels)
-                    ]
-                    for lane, row in enumerate(_transposed(builder, tile, columns)):
-                        k = _I64(v * tile.lanes + lane)
-                        with builder.if_then(builder.icmp_signed("<", k, channels), likely=True):
-                            write(builder, row, builder.gep(first, [builder.mul(k, plane)]))
-            with scattered:
-                for v, p, position in tile.cells():
-                    with builder.if_then(builder.icmp_signed("<", _I64(p), count)):
-                        vector = builder.extract_value(value, position)
-                        pixel = builder.gep(first, [builder.mul(_I64(p), pitch)])
-                        for lane in range(tile.lanes):
-                            k = _I64(v * tile.lanes + lane)
-                            with builder.if_then(builder.icmp_signed("<", k, channels)):
-                                number = builder.extract_element(vector, _I32(lane))
-                                write(builder, number, builder.gep(pixel, [builder.mul(k, plane)]))
+                    vector = builder.extract_value(value, v * tile.columns + p)
+                    write(builder, vector, builder.gep(column, [_I64(v * tile.lanes)]))
         return context.get_dummy_value()
 
     return generate
+
+
+@intrinsic
+def store_transposed(typing_context, tile, array, index, plane, channels):
+    """``array[index + k * plane + p] = tile[k, p]`` for k < channels: a row of each lane."""
+
+    def generate(context, builder, signature, arguments):
+        value, target, index, plane, channels = arguments
+        first = _pointer(context, builder, array, target, index)
+        count = min(tile.columns, tile.lanes)
+        for v in range(tile.vectors):
+            for p in range(0, tile.columns, count):
+                positions = range(v * tile.columns + p, v * tile.columns + p + count)
+                vectors = [builder.extract_value(value, position) for position in positions]
+                for lane, row in enumerate(_transposed(builder, tile, vectors)):
+                    k = _I64(v * tile.lanes + lane)
+                    with builder.if_then(builder.icmp_signed("<", k, channels), likely=True):
+                        place = builder.add(builder.mul(k, plane), _I64(p))
+                        _write(builder, row, builder.gep(first, [place]))
+        return context.get_dummy_value()
+
+    return types.void(tile, array, *[types.intp] * 3), generate
+
+
+@intrinsic
+def fetch_add(typing_context, array, index):
+    """``array[index]`` before it grows by 1, in one atomic step: the next number of a queue."""
+
+    def generate(context, builder, signature, arguments):
+        place = _pointer(context, builder, array, *arguments)
+        return builder.atomic_rmw("add", place, _I64(1), "monotonic")
+
+    return types.int64(array, types.intp), generate
 
 
 def _write(builder, value, pointer):
@@ -211,26 +256,26 @@ def _accumulate(builder, value, pointer):
     _write(builder, builder.fadd(before, value), pointer)
 
 
-def _transposed(builder, tile, columns):
-    """``lanes`` vectors of ``pixels`` numbers from ``pixels`` vectors of ``lanes`` numbers.
+def _transposed(builder, tile, vectors):
+    """A row of numbers for each lane, from as many ``vectors`` as a row has numbers.
 
-    log2(pixels) rounds of interleaving vector p with vector p + pixels/2, halves kept in order,
-    turn the matrix: each round moves one bit of the pixel number below the lane number.
+    Rounds of interleaving vector p with vector p + half, halves kept in order, turn the matrix:
+    each round moves one bit of the vector's number below the lane's.
     """
-    half, middle = tile.pixels // 2, tile.lanes // 2
+    count, middle = len(vectors), tile.lanes // 2
+    half = count // 2
     low = [i for lane in range(middle) for i in (lane, tile.lanes + lane)]
     high = [i + middle for i in low]
-    for _ in range(tile.pixels.bit_length() - 1):
-        columns = [
-            _shuffle(builder, columns[p], columns[p + half], picks)
+    for _ in range(count.bit_length() - 1):
+        vectors = [
+            _shuffle(builder, vectors[p], vectors[p + half], picks)
             for p in range(half)
             for picks in (low, high)
         ]
-    rows_each = tile.lanes // tile.pixels
     return [
-        _shuffle(builder, column, column, range(row * tile.pixels, (row + 1) * tile.pixels))
-        for column in columns
-        for row in range(rows_each)
+        _shuffle(builder, vector, vector, range(row * count, (row + 1) * count))
+        for vector in vectors
+        for row in range(tile.lanes // count)
     ]
 
 

@@ -71,31 +71,64 @@ def _forward_block(y, x, activation):
     if activation == 0:
         for i in range(len(y)):
             y[i] = 0 if x[i] <= 0 else x[i]
-    elif activation == 1:
-        if y.itemsize == 4:
-            for i in range(len(y)):
-                y[i] = _tanh_float32(x[i])
-        else:
-            for i in range(len(y)):
-                y[i] = math.tanh(x[i])
+        return
+    power = np.empty_like(y)
+    for i in range(len(y)):
+        power[i] = -abs(x[i]) * (3 - activation)
+    if y.itemsize == 4:
+        _exponentiate(power)
     else:
         for i in range(len(y)):
-            y[i] = one / (one + math.exp(-x[i]))
+            power[i] = math.exp(power[i])
+    if activation == 1 and y.itemsize == 4:
+        for i in range(len(y)):
+            y[i] = _tanh(x[i], power[i])
+    elif activation == 1:
+        for i in range(len(y)):
+            y[i] = math.tanh(x[i])
+    else:
+        for i in range(len(y)):
+            y[i] = (power[i] if x[i] < 0 else one) / (one + power[i])
 
 
 @compiled
-def _tanh_float32(x):
-    """tanh to 2 units in the last place, 8 times faster than the C library's.
+def _exponentiate(x):
+    """Replace float32 numbers up to 0 by exp(x), to 1 unit in the last place.
 
-    Its Taylor series up to x^9 near 0, (1 - exp(-2|x|)) / (1 + exp(-2|x|)) elsewhere.
+    exp(x) = 2^n exp(r) with |r| <= ln(2) / 2: exp(r) is its Taylor series up to r^7, and 2^n is
+    put together from bits, in two factors, so that the smallest powers are exact, too.
     """
     f = np.float32
-    size, square = abs(x), x * x
-    power = math.exp(f(-2) * size)
-    large = math.copysign((f(1) - power) / (f(1) + power), x)
-    series = f(2 / 15) + square * (f(-17 / 315) + square * f(62 / 2835))
-    small = x * (f(1) + square * (f(-1 / 3) + square * series))
-    return small if size < f(0.25) else large
+    low_bits, high_bits = np.empty(len(x), np.int32), np.empty(len(x), np.int32)
+    low, high = low_bits.view(f), high_bits.view(f)
+    for i in range(len(x)):
+        clipped = f(-104) if x[i] < f(-104) else x[i]
+        n = np.floor(clipped * f(1 / math.log(2)) + f(0.5))
+        x[i] = (clipped - n * f(0.693359375)) + n * f(0.693359375 - math.log(2))
+        whole = np.int32(n)
+        low_bits[i] = ((whole >> 1) + 127) << 23
+        high_bits[i] = (whole - (whole >> 1) + 127) << 23
+    for i in range(len(x)):
+        r = x[i]
+        series = f(1 / 720) + r * f(1 / 5040)
+        series = f(1 / 6) + r * (f(1 / 24) + r * (f(1 / 120) + r * series))
+        series = f(1) + r * (f(1) + r * (f(1 / 2) + r * series))
+        x[i] = series * low[i] * high[i]
+
+
+@compiled
+def _tanh(x, power):
+    """tanh(x) from power = exp(-2|x|), to 3 units in the last place.
+
+    Where that cancels, near 0, its Taylor series up to x^13.
+    """
+    f = np.float32
+    large = (f(1) - power) / (f(1) + power)
+    square = x * x
+    small = f(-1382 / 155925) + square * f(21844 / 6081075)
+    small = f(-17 / 315) + square * (f(62 / 2835) + square * small)
+    small = f(1) + square * (f(-1 / 3) + square * (f(2 / 15) + square * small))
+    return x * small if abs(x) < f(0.35) else (-large if x < 0 else large)
 
 
 @compiled_parallel

@@ -10,8 +10,9 @@ from numba import prange
 from kernels import geometry
 from kernels.activation.cpu import activate
 from kernels.compilation import compiled_parallel
-from kernels.convolution.cpu_correlation import Taps, correlate, packed
+from kernels.convolution.cpu_correlation import correlate
 from kernels.convolution.cpu_gradient_weights import accumulate
+from kernels.convolution.cpu_taps import Taps
 from kernels.memory import cpu as memory
 
 
@@ -39,8 +40,8 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
     rows = Taps.reading(shape.output[0], kh, sy, dy)
     columns = Taps.reading(shape.output[1], kw, sx, dx)
     start = np.zeros(shape.filters, x.dtype) if bias is None else bias
-    weights = packed(weights.reshape(shape.weights))
-    correlate(y.reshape(shape.y), x.reshape(shape.x), weights, (kh, kw), start, rows, columns)
+    weights = weights.reshape(shape.weights)
+    correlate(y.reshape(shape.y), x.reshape(shape.x), weights, start, rows, columns)
     if activation is not None:
         activate(y, activation)
     return y
@@ -69,10 +70,8 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
     rows = Taps.read_by(shape.size[0], shape.output[0], kh, sy, dy)
     columns = Taps.read_by(shape.size[1], shape.output[1], kw, sx, dx)
     start = np.zeros(shape.channels, error.dtype)
-    weights = packed(weights.reshape(shape.weights).swapaxes(0, 1))
-    correlate(
-        gradient.reshape(shape.x), error.reshape(shape.y), weights, (kh, kw), start, rows, columns
-    )
+    weights = weights.reshape(shape.weights).swapaxes(0, 1)
+    correlate(gradient.reshape(shape.x), error.reshape(shape.y), weights, start, rows, columns)
     return gradient
 
 

@@ -4,14 +4,16 @@ Pixels are taken in blocks of ``BLOCK``, whose errors are packed channel by chan
 summed in groups and groups in order, so the result does not depend on the number of threads.
 """
 
+import numba
 import numpy as np
 from numba import prange
 
 from kernels import simd
 from kernels.compilation import compiled, compiled_parallel
 from kernels.memory import cpu as memory
+from kernels.work_sharing import queue, take
 
-BLOCK = 256
+BLOCK = 128
 GROUPS = 16
 PARTIAL_BYTES = 64 * 2**20
 
@@ -20,108 +22,143 @@ def accumulate(gradient, x, error, shape):
     """Fill ``gradient`` (K*C*kh*kw) from flat ``x`` and ``error`` of a ``ConvolutionShape``."""
     (sy, sx), (dy, dx), (kh, kw) = shape.window.stride, shape.window.dilation, shape.window.kernel
     h, w = shape.size
+    lanes, together = simd.lanes(x.itemsize), simd.columns()
     c, i, j = np.ogrid[: shape.channels, :kh, :kw]
     taps = (c * h * w + i * dy * w + j * dx).ravel()
-    taps = np.append(taps, np.full(simd.pixels(x.itemsize), taps[-1]))
+    taps = np.append(taps, np.full(-len(taps) % together, taps[-1]))
+    vectors = -(-shape.filters // lanes)
+    one_sum = len(taps) * vectors * lanes
     blocks = -(-shape.batch * shape.output[0] * shape.output[1] // BLOCK)
-    groups = min(GROUPS, blocks, max(1, PARTIAL_BYTES // gradient.nbytes))
-    partial = memory.zeros((groups, shape.filters, shape.taps), x.dtype)
+    groups = min(GROUPS, blocks, max(1, PARTIAL_BYTES // (one_sum * x.itemsize)))
+    partial = memory.zeros((groups, len(taps), vectors * lanes), x.dtype)
     _gradient_weights(
-        partial,
+        partial.reshape(-1),
+        groups,
         x,
         error,
+        shape.filters,
         taps,
-        simd.lanes(x.itemsize),
-        simd.pixels(x.itemsize),
+        together,
+        lanes,
+        vectors,
         (shape.batch, *shape.output),
         (shape.channels * h * w, sy * w, sx),
+        queue(),
+        numba.get_num_threads(),
     )
-    _sum_groups(gradient, partial.reshape(groups, -1))
+    _sum_groups(gradient.reshape(shape.filters, shape.taps), partial)
 
 
-def _columns_filler(vectors):
-    """The weight gradient's innermost loop: output channels x taps, along a block of pixels."""
+def _loop(vectors):
+    """The innermost loops: output channels x taps, along a block of pixels."""
 
     @compiled
-    def fill(
-        out, out_start, out_plane, channels, columns, source, taps, first, errors, zeros, pixels
-    ):
-        lanes = len(zeros)
-        offsets = simd.offsets_from(out, taps, first)
-        tile = simd.tile_of(zeros, 0, 0, vectors)
-        for q in range(len(pixels)):
-            tile = simd.multiply_add(
-                tile, errors, q * vectors * lanes, lanes, source, pixels[q], offsets
-            )
-        simd.add_to(tile, out, out_start, out_plane, 1, channels, columns)
+    def add_block(partial, at, pitch, errors, source, pixels, taps, together, lanes):
+        for column in range(0, len(taps), together):
+            offsets = taps[column : column + together]
+            tile = simd.tile_of_zeros(partial, vectors)
+            for q in range(len(pixels)):
+                e = q * vectors * lanes
+                tile = simd.multiply_add(tile, errors, e, lanes, source, pixels[q], offsets)
+            simd.add_vectors(tile, partial, at + column * pitch, pitch, together)
 
-    return fill
+    return add_block
 
 
-_columns_1, _columns_2, _columns_3 = _columns_filler(1), _columns_filler(2), _columns_filler(3)
-
-
-@compiled
-def _columns(vectors, *place):
-    if vectors == 3:
-        _columns_3(*place)
-    elif vectors == 2:
-        _columns_2(*place)
-    else:
-        _columns_1(*place)
+_ADD_1, _ADD_2, _ADD_3 = _loop(1), _loop(2), _loop(3)
 
 
 @compiled_parallel
-def _gradient_weights(partial, source, error, taps, lanes, columns_at_once, shape, pitches):
-    groups, filters, columns = partial.shape
+def _gradient_weights(
+    partial,
+    groups,
+    source,
+    error,
+    filters,
+    taps,
+    together,
+    lanes,
+    vectors,
+    shape,
+    pitches,
+    items,
+    threads,
+):
     batch, height, width = shape
     image_pitch, row_pitch, column_pitch = pitches
-    flat = partial.reshape(-1)
     plane = height * width
     total = batch * plane
     blocks = -(-total // BLOCK)
-    vectors = -(-filters // lanes)
     channel_blocks = -(-vectors // simd.MAX_VECTORS)
-    for item in prange(groups * channel_blocks):
-        group, channel_block = item // channel_blocks, item % channel_blocks
-        first_vector = channel_block * simd.MAX_VECTORS
-        step = min(simd.MAX_VECTORS, vectors - first_vector)
-        first = first_vector * lanes
-        channels = min(step * lanes, filters - first)
-        zeros = np.zeros(lanes, partial.dtype)
-        errors = np.zeros((BLOCK, step * lanes), partial.dtype)
+    for _ in prange(threads):
+        errors = np.empty(BLOCK * simd.MAX_VECTORS * lanes, partial.dtype)
         pixels = np.empty(BLOCK, np.int64)
-        for block in range(blocks * group // groups, blocks * (group + 1) // groups):
-            begin = block * BLOCK
-            number = min(BLOCK, total - begin)
-            for q in range(number):
-                n, cell = (begin + q) // plane, (begin + q) % plane
-                y, x = cell // width, cell % width
-                pixels[q] = n * image_pitch + y * row_pitch + x * column_pitch
-                place = (n * filters + first) * plane + cell
-                for k in range(channels):
-                    errors[q, k] = error[place + k * plane]
-            for column in range(0, columns, columns_at_once):
-                _columns(
-                    step,
-                    flat,
-                    (group * filters + first) * columns + column,
-                    columns,
-                    channels,
-                    min(columns_at_once, columns - column),
-                    source,
-                    taps,
-                    column,
-                    errors.reshape(-1),
-                    zeros,
-                    pixels[:number],
-                )
+        item = take(items)
+        while item < groups * channel_blocks:
+            group, first = item // channel_blocks, item % channel_blocks * simd.MAX_VECTORS
+            item = take(items)
+            v = min(simd.MAX_VECTORS, vectors - first)
+            channels = min(v * lanes, filters - first * lanes)
+            at = (group * len(taps) * vectors + first) * lanes
+            errors[:] = 0
+            for block in range(blocks * group // groups, blocks * (group + 1) // groups):
+                begin = block * BLOCK
+                count = min(BLOCK, total - begin)
+                n, y, x = begin // plane, begin // width % height, begin % width
+                for q in range(count):
+                    pixels[q] = n * image_pitch + y * row_pitch + x * column_pitch
+                    place = (n * filters + first * lanes) * plane + y * width + x
+                    for k in range(channels):
+                        errors[q * v * lanes + k] = error[place + k * plane]
+                    x += 1
+                    if x == width:
+                        x, y = 0, y + 1
+                    if y == height:
+                        y, n = 0, n + 1
+                if v == 3:
+                    _ADD_3(
+                        partial,
+                        at,
+                        vectors * lanes,
+                        errors,
+                        source,
+                        pixels[:count],
+                        taps,
+                        together,
+                        lanes,
+                    )
+                elif v == 2:
+                    _ADD_2(
+                        partial,
+                        at,
+                        vectors * lanes,
+                        errors,
+                        source,
+                        pixels[:count],
+                        taps,
+                        together,
+                        lanes,
+                    )
+                else:
+                    _ADD_1(
+                        partial,
+                        at,
+                        vectors * lanes,
+                        errors,
+                        source,
+                        pixels[:count],
+                        taps,
+                        together,
+                        lanes,
+                    )
 
 
 @compiled_parallel
 def _sum_groups(out, partial):
-    for i in prange(len(out)):
-        total = partial[0, i]
-        for group in range(1, len(partial)):
-            total += partial[group, i]
-        out[i] = total
+    filters, taps = out.shape
+    for tap in prange(taps):
+        for k in range(filters):
+            total = partial[0, tap, k]
+            for group in range(1, len(partial)):
+                total += partial[group, tap, k]
+            out[k, tap] = total

@@ -28,7 +28,7 @@ from kernels.cuda_sums import channel_sums
 # each pixel in shared memory serves all of a thread's rows: the higher, the more multiply-adds for
 # each load. So for few channels there is a tile with about as many rows, and lanes along pixels.
 MAP_TILES = {
-    Tile(1, 4, (1, 32), (1, 2), blocks=8): 0.16,  # inputs of one channel
+    Tile(1, 4, (1, 32), (1, 2), blocks=8): 0.18,  # inputs of one channel
     Tile(2, 4, (1, 32), (1, 2), blocks=8): 0.30,  # two classes
     Tile(4, 4, (1, 32), (1, 2), blocks=8): 0.46,  # inputs of three channels
     Tile(6, 4, (1, 32), (1, 2), blocks=6): 0.54,
@@ -48,25 +48,25 @@ MAP_TILES = {
 # serves height * width / (height + width) multiply-adds: where the layer is small, so is that.
 WEIGHT_TILES = {
     Tile(2, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.25,  # two classes
-    Tile(4, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.35,
-    Tile(6, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.40,
-    Tile(8, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.50,
-    Tile(12, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.55,  # ten classes
-    Tile(20, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.60,  # first layers: 20 x 25
-    Tile(8, 3, (8, 4), (1, 1), depth=32, blocks=8): 0.55,  # 64 x 9
-    Tile(12, 2, (4, 8), (1, 1), depth=32, blocks=8): 0.60,  # 48 x 16
-    Tile(8, 4, (8, 4), (1, 1), depth=32, blocks=8): 0.65,  # 64 x 16
+    Tile(4, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.40,
+    Tile(6, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.42,
+    Tile(8, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.52,
+    Tile(12, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.58,  # ten classes
+    Tile(5, 4, (4, 8), (1, 1), depth=32, blocks=8): 0.60,  # first layers: 20 x 25
+    Tile(8, 3, (8, 4), (1, 1), depth=32, blocks=8): 0.66,  # 64 x 9
+    Tile(12, 2, (4, 8), (1, 1), depth=32, blocks=8): 0.70,  # 48 x 16
+    Tile(8, 4, (8, 4), (1, 1), depth=32, blocks=8): 0.75,  # 64 x 16
     Tile(28, 4, (1, 32), (1, 1), depth=32, blocks=3): 0.80,  # 25 x 108
-    Tile(8, 12, (4, 8), (1, 1), depth=32, blocks=5): 0.82,  # 32 x 147
-    Tile(12, 8, (4, 8), (1, 2), depth=32, blocks=3): 0.85,  # 48 channels
-    Tile(8, 8, (4, 8), (2, 1), depth=32, blocks=4): 0.85,
+    Tile(8, 12, (4, 8), (1, 1), depth=32, blocks=5): 0.82,  # 32 channels
+    Tile(12, 8, (4, 8), (1, 2), depth=32, blocks=3): 0.86,  # 48 channels
+    Tile(8, 8, (4, 8), (2, 1), depth=32, blocks=4): 0.85,  # more: most warps of the large ones
 }
 # Rows are patches, columns filters or taps, or both. Fully connected layers of a patch net have few
 # rows and columns for a device, so that smaller tiles keep more of it busy.
 MATRIX_TILES = {
-    Tile(4, 4, (4, 8), (2, 1), depth=16, blocks=8): 0.55,
-    Tile(8, 8, (4, 8), (2, 1), depth=16, blocks=4): 0.80,
-    Tile(8, 16, (4, 8), (4, 1), blocks=2): 0.87,
+    Tile(4, 4, (4, 8), (2, 1), depth=16, blocks=8): 0.64,
+    Tile(8, 8, (4, 8), (2, 1), depth=16, blocks=4): 0.79,
+    Tile(8, 16, (4, 8), (4, 1), blocks=2): 0.86,
 }
 TILES = {"map": MAP_TILES, "weights": WEIGHT_TILES, "matrix": MATRIX_TILES}
 # For the simulator, to which threads and barriers are dear

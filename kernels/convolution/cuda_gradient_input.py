@@ -13,8 +13,7 @@ An absent tap multiplies its weight by a zero error: exact, unless that weight i
 
 Multiply-adds: N*C*H*W*K*kh*kw / (sy*sx), taps beyond the error map's border included. Bytes: each
 block of channels reads the error map and each block of pixels reads the weights once; the gradient
-is written once. Workspace: a copy of the
-weights.
+is written once. Workspace: a copy of the weights, its channels filled up to whole tiles.
 """
 
 from functools import cache

@@ -209,22 +209,21 @@ def multiplier(tile: Tile, dtype, row_pitch: int, column_pitch: int, unrolled: i
 
 @cache
 def stager(tile: Tile, dtype):
-    """Device functions (fetch, store) that stage slices of packed weights and of pixels.
+    """Device functions: fetch a slice of packed weights; store one of weights and pixels.
 
-    Warp w fetches the pixels of the steps w, w + warps and so on of a slice.
+    Warp w fetches the pixels of the steps w, w + warps and so on of a slice. ``buffer`` is 0 for
+    the first buffers, and all ones for the second ones, which begin at a power of two.
     """
     threads, width = u32(tile.threads), u32(tile.width)
     lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
     chunks, together, steps = tile.chunks, tile.side_by_side, tile.depth // tile.warp_count
-    quads, weight_buffer = tile.weight_quads, u32(4 * tile.threads * tile.weight_quads)
-    pixel_buffer = u32(tile.width * tile.depth)
-
-    tile_threads = tile.threads
+    quads, weight_buffer, pixel_buffer = tile.weight_quads, tile.weight_buffer, tile.pixel_buffer
+    weight_buffer, pixel_buffer = u32(weight_buffer), u32(pixel_buffer)
 
     @device
     def fetch(packed, weight, weights):
         for m in range(quads):
-            four = load4_from(packed, weight, u32(4 * m * tile_threads))
+            four = load4_from(packed, weight, u32(u32(4 * m) * threads))
             for q in range(4):
                 weights[4 * m + q] = four[q]
 
@@ -284,9 +283,9 @@ def writer(tile: Tile, dtype, activation):
             while s < staged:
                 owner = u32(s // per_pass)
                 row = u32(first_row + (owner // lanes_y) * u32(rows) * lanes_y)
-                own_of = u32(u32(i) + s % per_pass)
-                row = u32(row + ((own_of // row_run) * lanes_y + owner % lanes_y) * row_run)
-                row = u32(row + own_of % row_run)
+                nth = u32(u32(i) + s % per_pass)
+                row = u32(row + ((nth // row_run) * lanes_y + owner % lanes_y) * row_run)
+                row = u32(row + nth % row_run)
                 if row < row_count:
                     b = bias[row] if biased else no_bias
                     for m in range(0, chunks, together):

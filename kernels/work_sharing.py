@@ -1,0 +1,30 @@
+"""Dynamic sharing of work among Numba's threads.
+
+``prange`` gives every thread an equal part beforehand; where another program takes a core, all
+threads wait for the one that ran there. Here the parallel loop runs over the threads, and each
+takes the next item of a queue until none is left:
+
+    for _ in prange(threads):
+        item = take(items)
+        while item < count:
+            ...
+            item = take(items)
+
+What an item gives must not depend on the thread that takes it.
+"""
+
+import numpy as np
+
+from kernels import simd
+from kernels.compilation import compiled
+
+
+def queue() -> np.ndarray:
+    """The items 0, 1, 2 ..., none taken yet."""
+    return np.zeros(1, np.int64)
+
+
+@compiled
+def take(items):
+    """The next item of a ``queue()``."""
+    return simd.fetch_add(items, 0)
