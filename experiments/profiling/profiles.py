@@ -204,22 +204,14 @@ def _traced_rows(common, lines):
 
 
 def _model_rows(common, call, devices, reader, lines):
-    from experiments.profiling.traced import shortened
-
     for device in devices:
         predictions, l2_bytes, stand_in = [], 0.0, ""
-        short = calls.of_case(shortened(call.case)) if lines else None
+        short = calls.of_case(traced.shortened(call.case)) if lines else None
         for number, launch in enumerate(call.launches):
             code = reader.nearest(launch, device.capability)
             if code.capability != device.capability:
                 stand_in = "sm_{}{}".format(*code.capability)
-            counted = 0.0
-            if short:
-                small = short.launches[number]
-                loops = call.multiply_adds / max(1, short.multiply_adds)
-                rest = math.prod(launch.blocks) / math.prod(small.blocks)
-                own = [line for line in lines if line.launch == number]
-                counted = roofline.traced_bytes(own, loops, rest)
+            counted = _counted_bytes(call, number, short, lines) if short else 0.0
             predictions.append(roofline.predict(call, launch, code, device, counted))
             l2_bytes += counted
         seconds = sum(prediction.seconds for prediction in predictions)
@@ -236,6 +228,20 @@ def _model_rows(common, call, devices, reader, lines):
             }
             | _rates(common, seconds, device.peak, device.bandwidth)
         )
+
+
+def _counted_bytes(call, number, short, lines):
+    """Bytes of the traced sectors of a launch, scaled from the shortened call."""
+    launch = call.launches[number]
+    names = [one.function.__name__ for one in call.launches]
+    alike = [i for i, one in enumerate(short.launches) if one.function.__name__ == names[number]]
+    nth = names[:number].count(names[number])
+    if nth >= len(alike):  # so short that it was not launched
+        return roofline.compulsory_bytes(launch)
+    loops = call.multiply_adds / max(1, short.multiply_adds)
+    rest = math.prod(launch.blocks) / math.prod(short.launches[alike[nth]].blocks)
+    own = [line for line in lines if line.launch == alike[nth]]
+    return roofline.traced_bytes(own, loops, rest)
 
 
 def _timed_row(common, call, time):

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import __main__ as command_line
 from experiments import results
-from experiments.profiling import calls, roofline, static, tables, traced
+from experiments.profiling import calls, profiles, roofline, static, tables, traced
 from experiments.profiling.devices import DEVICES, LIMITS, resident_blocks
 from experiments.profiling.operators import Arrays, Case
 from kernels import cuda_api, geometry
@@ -180,6 +180,27 @@ def test_shortened_cases_have_the_same_kernels(case):
     kernels = [[x.kernel for x in calls.of_case(c).launches][-1:] for c in (case, short)]
     if case.operator != "convolution.gradient_weights":  # whose last kernel adds partial sums
         assert kernels[0] == kernels[1]
+
+
+def test_counted_bytes_grow_with_the_launch():
+    """Also of a launch that the shortened call does without."""
+    call = calls.of_case(Case("convolution.gradient_weights", (1, 8, 90, 150), 48, (3, 3)))
+    short = calls.of_case(traced.shortened(call.case))
+    fields = {"operator": call.operator, "file": "", "line": 1, "text": "", "array": "x"}
+    fields |= {"share": 0.5, "memory": "global", "access": "load", "itemsize": 4, "is_map": True}
+    lines = [
+        traced.Line(**fields, launch=n, kernel=launch.function.__name__, main_loop=True, sectors=10)
+        for n, launch in enumerate(short.launches)
+    ]
+    scale = call.multiply_adds / short.multiply_adds
+    assert scale > 1
+    assert profiles._counted_bytes(call, 0, short, lines) == pytest.approx(640 * scale)
+    partial = replace(short, launches=short.launches[:1])
+    added = call.launches[-1]
+    assert added.function.__name__ == "add_partial"
+    last = len(call.launches) - 1
+    counted = profiles._counted_bytes(call, last, partial, lines)
+    assert counted == roofline.compulsory_bytes(added)
 
 
 def test_uninitialised_and_random_arrays():
