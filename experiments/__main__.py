@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from experiments import tune
+from experiments import profile, tune
 
 EXPERIMENTS = {
     "equality": "largest difference between dense and patch-by-patch results of every net",
@@ -17,6 +17,7 @@ EXPERIMENTS = {
     "pooling": "the sparse max pooling over image, kernel, d and channels, in GB/s",
     "growth": "speedup against the size of the image and of the patch",
     "sampled": "time and memory of learning from n sampled pixels, and where the ways cross",
+    "memory": "sectors and bytes that kernels ask of memory, dense against strided patch form",
     "segmentation": "a net trained on sampled pixels tells three textures apart",
     "methods": "against fragments, PyTorch's dilated layers and zero-filled kernels",
     "against-torch": "time and memory of the same work in PyTorch, dense and patch by patch",
@@ -35,8 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.subcommand == "list":
         print("\n".join(f"{name:12}  {text}" for name, text in EXPERIMENTS.items()))
         return 0
-    if options.subcommand == "tune":
-        return tune.main(options)
+    for tool in (tune, profile):
+        if options.subcommand == tool.__name__.removeprefix("experiments."):
+            return tool.main(options)
     options.out = options.out or (QUICK_OUT if options.quick else FULL_OUT)
     if options.subcommand == "report":
         return _report(options)
@@ -185,7 +187,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="subcommand", required=True, metavar="EXPERIMENT")
     for name, text in EXPERIMENTS.items():
         commands.add_parser(name, parents=[measuring], help=text, description=text)
-    tune.add_arguments(commands.add_parser("tune", help=tune.TITLE, description=tune.__doc__))
+    for tool in (tune, profile):
+        name = tool.__name__.removeprefix("experiments.")
+        tool.add_arguments(commands.add_parser(name, help=tool.TITLE, description=tool.__doc__))
     text = "every experiment, one after the other"
     commands.add_parser("all", parents=[measuring], help=text, description=text)
     text = "rebuild all tables and figures from the stored files"

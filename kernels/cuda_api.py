@@ -12,6 +12,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -25,6 +26,9 @@ from numba.cuda.typing.typeof import typeof
 from kernels.compilation import sources_digest
 
 SIMULATING = bool(config.ENABLE_CUDASIM)
+# To the simulator threads are dear; a process that counts what the real blocks do sets this False,
+# before it imports an operator
+SMALL_BLOCKS = SIMULATING
 # Threads of the last blocks may count beyond the last element, and must not wrap
 MAX_ELEMENTS = 2**32 - 2**16
 # Positions beside a map, a window or a few dilations away, must not wrap into it
@@ -44,23 +48,68 @@ exp, log, sqrt, tanh = _LIBRARY.exp, _LIBRARY.log, _LIBRARY.sqrt, _LIBRARY.tanh
 
 if SIMULATING:
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+    from numba.cuda.simulator.kernel import BlockManager, BlockThread
     from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
-    _allocating = threading.Lock()
+    _watch = None
+
+    class _Thread(BlockThread):
+        """A simulated thread that runs up to the next barrier when it is told to."""
+
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.ended = False
+            self._go, self._halted = threading.Semaphore(0), threading.Semaphore(0)
+
+        def run(self):
+            self._go.acquire()
+            if not self.abort:
+                super().run()
+            self.ended = True
+            self._halted.release()
+
+        def syncthreads(self):
+            self._halted.release()
+            self._go.acquire()
+            if self.abort:
+                raise RuntimeError("another thread of the block failed")
+
+        def go_on(self):
+            """Let it run to the next barrier, or to its end."""
+            self._go.release()
+            self._halted.acquire()
+
+    def _run_block(self, grid_point, *arguments):
+        """Run a block's threads in turn, each up to the next barrier.
+
+        The simulator's own scheduler lets them compete with each other, and spins meanwhile.
+        """
+        threads = [
+            _Thread(lambda: self._f(*arguments), self, grid_point, place, self._debug)
+            for place in np.ndindex(*self._block_dim)
+        ]
+        for thread in threads:
+            thread.start()
+        failed = None
+        while threads:
+            for thread in threads:
+                thread.abort = failed is not None
+                thread.go_on()
+                failed = failed or thread.exception
+            threads = [thread for thread in threads if not thread.ended]
+        if failed:
+            raise failed[0].with_traceback(failed[1])
 
     def _shared_array(self, shape, dtype):
-        """The block's array of one source line.
-
-        The simulator's own looks and allocates in two steps, so that two threads which come at the
-        same time get an array each, and one loses what it writes.
-        """
+        """The block's array of one source line; the simulator's own way to find it takes long."""
         caller = sys._getframe(1)
         line = caller.f_code.co_filename, caller.f_lineno
-        with _allocating:
-            if line not in self._allocations:
-                self._allocations[line] = np.empty(shape, dtype)
-            return self._allocations[line]
+        if line not in self._allocations:
+            array = np.empty(shape, dtype)
+            self._allocations[line] = array if _watch is None else _watch(array)
+        return self._allocations[line]
 
+    BlockManager.run = _run_block
     FakeCUDAShared.array = _shared_array
 
 
@@ -164,34 +213,29 @@ def device(function):
 
 
 class _Simulated:
-    """A kernel for the simulator.
-
-    Its uint32 wraps and its NaN spreads without a warning, as on a device. Where threads are
-    independent, one thread of the simulator does the work of all: it can start 1000 a second.
-    """
+    """A kernel for the simulator, whose uint32 wraps and whose NaN spreads without a warning."""
 
     def __init__(self, function):
         self.__globals__ = function.__globals__
         self.__name__ = function.__name__
-        self._function = function
-        self._count = None
+        self.function = function
+        self._run = None
 
     @contextmanager
-    def repeated(self, count: int):
-        self._count = count
+    def run_by(self, run):
+        """Within it, each simulated thread is a call of ``run(function, arguments)``."""
+        self._run = run
         try:
             yield
         finally:
-            self._count = None
+            self._run = None
 
     def __call__(self, *arguments):
         with np.errstate(all="ignore"):
-            if self._count is None:
-                self._function(*arguments)
-                return
-            block = threading.current_thread().blockIdx
-            for block.x in range(self._count):
-                self._function(*arguments)
+            if self._run is None:
+                self.function(*arguments)
+            else:
+                self._run(self.function, arguments)
 
 
 def _keep_on_disk(compiled) -> None:
@@ -241,23 +285,60 @@ def _compile(function, arguments, capability, output):
     return code
 
 
-_recording: list | None = None
+class Launch(NamedTuple):
+    """A kernel on a grid of ``blocks`` (x, y, z) of ``threads`` threads each.
+
+    ``independent``: its threads share nothing and never wait for each other.
+    """
+
+    kernel: object
+    blocks: tuple[int, int, int]
+    threads: int
+    arguments: tuple
+    independent: bool
+
+    @property
+    def function(self):
+        """The Python function that the kernel is made of."""
+        function = self.kernel.py_func
+        return function.function if SIMULATING else function
+
+
+_instead = None
+
+
+@contextmanager
+def instead_of_launching(handle):
+    """Within it, a launch only calls ``handle`` with its ``Launch``; no device is needed.
+
+    What operators allocate lies in the host's memory then.
+    """
+    global _instead
+    _instead = handle
+    try:
+        yield
+    finally:
+        _instead = None
 
 
 @contextmanager
 def recorded():
-    """Within it, launches only append (kernel, arguments) to the list it gives: see ``ptx``."""
-    global _recording
-    _recording = []
-    try:
-        yield _recording
-    finally:
-        _recording = None
+    """Within it, launches are only noted, in the list of ``Launch`` that it gives."""
+    launches: list[Launch] = []
+    with instead_of_launching(launches.append):
+        yield launches
+
+
+def device_empty(shape, dtype):
+    """An uninitialised array in the device's memory."""
+    if _instead is not None:
+        return np.empty(shape, dtype)
+    return cuda.device_array(shape, np.dtype(dtype), stream=stream())
 
 
 def is_recording() -> bool:
-    """Whether launches are only recorded, so that host arrays will do."""
-    return _recording is not None
+    """Whether launches are only noted, so that host arrays will do."""
+    return _instead is not None
 
 
 def launch(function, blocks, threads: int, *arguments) -> None:
@@ -269,18 +350,7 @@ def launch(function, blocks, threads: int, *arguments) -> None:
     blocks = blocks if isinstance(blocks, tuple) else (blocks,)
     if any(n > most for n, most in zip(blocks, MAX_GRID)):
         raise ValueError(f"the work takes {blocks} blocks; expected at most {MAX_GRID}")
-    if _recording is not None:
-        _recording.append((function, arguments))
-    elif SIMULATING:
-        # Its scheduler spins, and would keep the threads that work waiting for 5 ms at each barrier
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(1e-5)
-        try:
-            function[blocks, threads](*arguments)
-        finally:
-            sys.setswitchinterval(interval)
-    else:
-        function[blocks, threads, stream()](*arguments)
+    _handle(Launch(function, blocks + (1,) * (3 - len(blocks)), threads, arguments, False))
 
 
 def launch_over(function, count: int, *arguments) -> None:
@@ -293,12 +363,62 @@ def launch_over(function, count: int, *arguments) -> None:
         OverflowError: an int that does not fit.
     """
     check_count("the work", count)
-    arguments = _narrowed(arguments)
-    if SIMULATING:
-        with function.fn.repeated(count):
-            launch(function, 1, 1, *arguments)
+    threads = 1 if SMALL_BLOCKS else ELEMENTWISE_THREADS
+    blocks = ceil_division(count, threads), 1, 1
+    _handle(Launch(function, blocks, threads, _narrowed(arguments), True))
+
+
+def _handle(launch):
+    if _instead is not None:
+        _instead(launch)
+    elif SIMULATING and launch.independent:
+        simulate(launch, range(launch.blocks[0]), _call)
     else:
-        launch(function, ceil_division(count, ELEMENTWISE_THREADS), ELEMENTWISE_THREADS, *arguments)
+        launch.kernel[launch.blocks, launch.threads, stream()](*launch.arguments)
+
+
+def _call(function, arguments):
+    function(*arguments)
+
+
+def simulate(launch: Launch, blocks, run, watch=None) -> None:
+    """Simulate some blocks of a launch.
+
+    Independent threads are simulated one after the other in one thread: 1000 could start a second.
+
+    Args:
+        blocks: their numbers, counted along x first.
+        run: called as ``run(function, arguments)`` for each of their threads.
+        watch: called with each shared array; what it returns stands for the array.
+    """
+    global _watch
+
+    def place(me, block):
+        for axis, extent in zip("xyz", launch.blocks):
+            block, at = divmod(block, extent)
+            setattr(me.blockIdx, axis, at)
+
+    def run_one(function, arguments):
+        me, grid = threading.current_thread(), function.__globals__["cuda"].gridDim
+        grid.x, grid.y, grid.z = launch.blocks
+        place(me, blocks[me.blockIdx.x])
+        run(function, arguments)
+
+    def run_all(function, arguments):
+        me = threading.current_thread()
+        function.__globals__["cuda"].blockDim.x = launch.threads
+        for block in blocks:
+            place(me, block)
+            for me.threadIdx.x in range(launch.threads):
+                run(function, arguments)
+
+    _watch = watch
+    try:
+        with launch.kernel.py_func.run_by(run_all if launch.independent else run_one):
+            size = (1, 1) if launch.independent else (len(blocks), launch.threads)
+            launch.kernel[size](*launch.arguments)
+    finally:
+        _watch = None
 
 
 def _narrowed(value):

@@ -10,11 +10,11 @@ adds the blocks' sums in the same way. No atomics: the same bits every time. Eac
 
 from functools import cache
 
-from kernels.cuda_api import SIMULATING, ceil_division, cuda, flat, kernel, launch, sqrt, u32
+from kernels.cuda_api import SMALL_BLOCKS, ceil_division, cuda, flat, kernel, launch, sqrt, u32
 from kernels.memory import cuda as memory
 
 # Powers of two
-THREADS = 4 if SIMULATING else 256
+THREADS = 4 if SMALL_BLOCKS else 256
 PIXELS_PER_THREAD = 32
 
 

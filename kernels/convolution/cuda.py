@@ -17,7 +17,7 @@ from kernels.convolution import (
 )
 from kernels.convolution.cuda_tile import Tile
 from kernels.convolution.cuda_tiles_measured import measured_tile
-from kernels.cuda_api import SIMULATING, ceil_division
+from kernels.cuda_api import SMALL_BLOCKS, ceil_division
 from kernels.cuda_arrays import operator
 from kernels.cuda_sums import channel_sums
 
@@ -92,7 +92,7 @@ def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
         rows, columns: extents of the matrix.
         itemsize: bytes of an element.
     """
-    if SIMULATING:
+    if SMALL_BLOCKS:
         return SIMULATED_TILES[table]
     measured = measured_tile(table, rows, columns, itemsize)
     return measured or modelled_tile(table, rows, columns, itemsize)

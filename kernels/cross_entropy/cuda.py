@@ -14,7 +14,7 @@ from kernels import geometry
 from kernels.cross_entropy import UNLABELLED
 from kernels.cuda_api import (
     ELEMENTWISE_THREADS,
-    SIMULATING,
+    SMALL_BLOCKS,
     ceil_division,
     cuda,
     device,
@@ -31,7 +31,7 @@ from kernels.cuda_sums import total_of
 from kernels.memory import cuda as memory
 
 # A power of two
-THREADS = 4 if SIMULATING else 256
+THREADS = 4 if SMALL_BLOCKS else 256
 
 
 @cache

@@ -11,6 +11,7 @@ from kernels.cuda_api import (
     check_shape,
     chosen_stream,
     cuda,
+    device_empty,
     flat,
     kernel,
     launch_over,
@@ -39,7 +40,7 @@ def empty(shape, dtype):
         ValueError: it would be too large for 32-bit indices.
     """
     check_shape("result", shape if isinstance(shape, tuple) else (shape,))
-    return cuda.device_array(shape, np.dtype(dtype), stream=stream())
+    return device_empty(shape, dtype)
 
 
 def zeros(shape, dtype):

@@ -5,7 +5,6 @@ lie inside of maps, or less than ``MOST_ROWS`` beside them.
 """
 
 from math import prod
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -72,8 +71,7 @@ class Shape:
 def launches(monkeypatch):
     """The launches of a test, none of which starts; allocations are shapes."""
     monkeypatch.setattr(memory, "empty", memory.empty.__wrapped__)
-    monkeypatch.setattr(memory, "cuda", Mock(device_array=Shape))
-    monkeypatch.setattr(memory, "stream", lambda: None)
+    monkeypatch.setattr(memory, "device_empty", Shape)
     with recorded() as launches:
         yield launches
 
@@ -160,7 +158,7 @@ def test_as_many_as_fit_are_counted_right(launches, name, shape):
         )
         return
     assert launches
-    for _, arguments in launches:
+    for _, _, _, arguments, _ in launches:
         for value in numbers(arguments):
             assert 0 <= value < 2**32
 
@@ -226,6 +224,6 @@ def test_more_threads_than_fit_are_refused(launches):
 def test_strides_and_dilations_that_move_nothing_do_not_count(launches):
     """Such numbers may be of any size: kernels never see them."""
     max_pooling.forward(Shape((1, 1, 5, 6)), (1, 6), stride=2**40, dilation=(2**50, 1))
-    [(_, arguments)] = launches
+    [(_, _, _, arguments, _)] = launches
     sizes = arguments[-1]
     assert (sizes.output, sizes.stride, sizes.dilation) == ((1, 1),) * 3

@@ -1,0 +1,150 @@
+"""Memory access: what the kernels ask of memory in the dense form and in the strided patch form.
+
+Counted on the simulator, block by block, at the sizes and tiles of real launches: for each layer
+and kernel, the sectors of 32 bytes that a warp's request touches, and the bytes used of those moved
+(table 6 of the method). Nothing is timed, and no device is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from experiments.profiling import calls, traced
+from experiments.profiling.operators import OPERATORS, Case
+
+TIMED = False
+NETS = ("strided67",)
+SIZE, QUICK_SIZE = 256, 32
+QUICK_CALLS = 2
+"""Operators of each form that are traced with --quick."""
+BATCH = 64
+SINGLE, SINGLE_SHAPES = "single operators", {"dense": (1, 16, 157, 157), "patch": (64, 16, 21, 21)}
+"""Operators that the nets do not call, and their maps."""
+FORMS = ("dense", "patch")
+COLORS = {"dense": "#0072b2", "patch": "#e69f00"}
+
+
+def run(options) -> tuple[list[dict], dict]:
+    """One row for each net, form, layer, launch and source line; no arrays."""
+    size = QUICK_SIZE if options.quick else SIZE
+    found = [
+        ({"net": net, "labelled": size, "form": form, "batch": BATCH}, call)
+        for net in options.nets or NETS
+        for form in FORMS
+        for call in _calls(net, size, form, options.quick)
+    ]
+    if not options.quick:
+        seen = {call.operator for _, call in found}
+        singles = [name for name in OPERATORS if name not in seen and _reads_maps(name)]
+        found += [single for name in singles for single in _single(name)]
+    cases = list(dict.fromkeys(traced.shortened(call.case) for _, call in found))
+    with tqdm(cases, desc="memory", unit="call") as progress:
+        lines = dict(zip(progress, traced.trace(cases, seed=options.seed)))
+    rows = []
+    for common, call in found:
+        common = common | {"layer": call.layer, "direction": call.direction}
+        common["shape"] = str(call.case)
+        for line in lines[traced.shortened(call.case)]:
+            rows.append(common | asdict(line) | {"moved": line.moved})
+    return rows, {}
+
+
+def _calls(net, size, form, quick):
+    found = calls.of_net(net, size, form, batch=BATCH, backward=not quick)
+    return found[:QUICK_CALLS] if quick else found
+
+
+def _reads_maps(operator):
+    return not operator.startswith(("convolution", "patches", "sgd", "adam"))
+
+
+def _single(operator):
+    """An operator that the nets do not call, on maps as large as theirs, for both forms."""
+    window = {}
+    if operator.startswith("average_pooling"):
+        window = {"dense": {"dilation": (2, 2)}, "patch": {"stride": (2, 2)}}
+    for form, shape in SINGLE_SHAPES.items():
+        moves = {"kernel": (2, 2)} | window[form] if window else {}
+        call = calls.of_case(Case(operator, shape, **moves))
+        common = {"net": SINGLE, "labelled": "", "form": form, "batch": shape[0]}
+        yield common, replace(call, layer=operator)
+
+
+def sums(rows: list[dict]) -> dict[tuple, dict]:
+    """Requests, sectors and bytes of the feature maps.
+
+    By net, layer, kernel, array, access and form.
+    """
+    total = {}
+    for row in rows:
+        if row["is_map"]:
+            names = ("net", "layer", "kernel", "array", "access", "form")
+            key = tuple(row[name] for name in names)
+            one = total.setdefault(key, dict.fromkeys(_COUNTS, 0))
+            for count in _COUNTS:
+                # As if all blocks of the launch had been traced
+                one[count] += row[count] / row["share"]
+    return total
+
+
+_COUNTS = ("requests", "sectors", "asked", "moved")
+
+
+def table(rows: list[dict]) -> str:
+    """The Markdown table."""
+    total = sums(rows)
+    lines = [
+        "| net | layer | kernel | array | access | dense: sectors a request "
+        "| dense: bytes used of moved | patch: sectors a request | patch: bytes used of moved |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for key in dict.fromkeys(key[:-1] for key in total):
+        cells = []
+        for form in FORMS:
+            one = total.get((*key, form))
+            if one is None:
+                cells += ["", ""]
+            else:
+                cells.append(f"{one['sectors'] / one['requests']:.2f}")
+                cells.append(f"{one['asked'] / one['moved']:.0%}")
+        lines.append(f"| {' | '.join([*key, *cells])} |")
+    return "\n".join(lines)
+
+
+def caption(record: dict) -> str:
+    """What the table shows."""
+    return (
+        "How kernels read and write feature maps: 32-byte sectors that a request of a warp "
+        "touches, and the share of the moved bytes that it asked for, in the dense form and in "
+        "the patch net. The paper's abstract claims that its kernels continuously access memory: "
+        "4 sectors hold the 128 bytes of a warp, and a row that begins anywhere spans 5.\n\n"
+        "Counted on the simulator for a few blocks of each launch at its real size, in "
+        "convolutions for a few steps of the main loop; caches are not modelled. A row of pixels "
+        "that a warp shares with the next row takes a sector or two more. A layer without a line "
+        "in one form runs in another kernel there: a window that covers its whole map is a matrix "
+        "product."
+    )
+
+
+def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
+    """Bytes used of the bytes moved, kernel by kernel, for both forms."""
+    total = sums([row for row in rows if row["net"] != SINGLE])
+    keys = list(dict.fromkeys(key[:-1] for key in total))
+    drawing = Figure(figsize=(8, 1.2 + 0.3 * len(keys)), layout="constrained")
+    axes = drawing.subplots()
+    y = np.arange(len(keys))
+    for offset, form in zip((-0.2, 0.2), FORMS):
+        shares = [total.get((*key, form)) for key in keys]
+        shares = [100 * s["asked"] / s["moved"] if s else 0 for s in shares]
+        axes.barh(y + offset, shares, 0.4, color=COLORS[form], label=f"{form} form")
+    axes.set_yticks(y, [" ".join(key[1:]) for key in keys], fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("bytes used of the bytes moved, %")
+    axes.set_title(", ".join(dict.fromkeys(key[0] for key in keys)) + ": feature maps")
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
+    return drawing

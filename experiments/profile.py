@@ -1,0 +1,75 @@
+"""The profiler of the CUDA kernels: see docs/profiling.md.
+
+For each layer of a net, or for one operator: what the compiler made of its kernels (static), how
+they access memory (traced on the simulator), what a roofline model says of named devices (model),
+and how long they take (timed, on a GPU). ``experiments.profiling`` has a module for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+SOURCES = ("static", "traced", "model", "timed")
+FORMS = ("dense", "patch")
+BATCH = 64
+TITLE = "what the CUDA kernels are compiled to, how they access memory, how long they take"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``python -m experiments profile``."""
+    parser.add_argument("nets", nargs="*", metavar="NET", help="nets of the zoo")
+    parser.add_argument("--size", type=int, default=256, help="labelled pixels a side (256)")
+    parser.add_argument(
+        "--form", nargs="+", choices=FORMS, default=["dense"], help="of the nets (dense)"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=BATCH, help=f"patches together, in the patch form ({BATCH})"
+    )
+    parser.add_argument("--backward", action="store_true", help="also the nets' pass back")
+    parser.add_argument("--operator", metavar="NAME", help="such as convolution.forward")
+    parser.add_argument(
+        "--shape", type=int, nargs=4, metavar=("N", "C", "H", "W"), help="of the operator's input"
+    )
+    parser.add_argument("--filters", type=int, metavar="K", help="of a convolution")
+    for name in ("kernel", "stride", "dilation"):
+        help_ = f"{name} of the operator's window, y and x (1 1)"
+        parser.add_argument(f"--{name}", type=int, nargs=2, default=(1, 1), help=help_)
+    parser.add_argument("--activation", choices=("relu", "tanh", "sigmoid"))
+    parser.add_argument(
+        "--sources",
+        nargs="+",
+        choices=SOURCES,
+        help="what to find out (all that this machine can: timed takes a GPU)",
+    )
+    parser.add_argument(
+        "--arch", default="sm_80,sm_90", help="architectures to compile for (sm_80,sm_90)"
+    )
+    parser.add_argument("--devices", nargs="+", metavar="DEVICE", help="of the model (all)")
+    parser.add_argument(
+        "--ncu", action="store_true", help="only print Nsight Compute's command for each launch"
+    )
+    parser.add_argument("--out", type=Path, default=Path("results/profile"), help="folder")
+    parser.add_argument("--name", help="of the results' folder in it (made from the rest)")
+
+
+def main(options) -> int:
+    """Run the subcommand; returns the exit status."""
+    from experiments import results
+    from experiments.profiling import profiles, static
+    from kernels import BackendUnavailable
+
+    try:
+        jobs = profiles.jobs(options)
+        if options.ncu:
+            print("\n".join(profiles.nsight_commands(jobs)))
+            return 0
+        plan = profiles.Plan.of(options)
+        folder = options.out / (options.name or profiles.name(options))
+        results.check_writable(folder)
+    except (ValueError, TypeError, OSError, static.NotReadable, BackendUnavailable) as error:
+        print(f"experiments: error: {error}", file=sys.stderr)
+        return 2
+    print(profiles.store(profiles.profile(jobs, plan), plan, folder).read_text())
+    return 0

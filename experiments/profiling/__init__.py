@@ -1,0 +1,1 @@
+"""What the CUDA kernels do, on machines with and without a GPU: one module for each source."""

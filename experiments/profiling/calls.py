@@ -1,0 +1,165 @@
+"""Which kernels an operator or a net would launch, found without a device and without running any.
+
+A ``Call`` holds what one public function of ``kernels`` was given and gave, and its launches. Large
+arrays are never touched, so the sizes may be real ones.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import numpy as np
+
+from experiments.profiling.operators import Arrays, Case, case_of, prepare
+from kernels import cuda_api
+from kernels.backends import OPERATORS, Backend
+from net import zoo
+from net.program import Program
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of an operator.
+
+    Attributes:
+        operator: such as ``convolution.forward``.
+        given: its arguments by name.
+        result: what it returned.
+        launches: in order.
+        layer: whose work it is, such as ``conv1 + relu1``; empty outside of a net.
+        direction: forward or backward; empty outside of a net.
+    """
+
+    operator: str
+    given: dict
+    result: object
+    launches: list[cuda_api.Launch]
+    layer: str = ""
+    direction: str = ""
+
+    @property
+    def case(self) -> Case:
+        """Its operator and shapes."""
+        return case_of(self.operator, self.given)
+
+    @property
+    def inputs(self) -> list[np.ndarray]:
+        """The arrays that it was given, each once."""
+        return _arrays(self.given.values())
+
+    @property
+    def outputs(self) -> list[np.ndarray]:
+        """The arrays that it returned; those that it was given where it changed them in place."""
+        return _arrays([self.result]) or self.inputs
+
+    @property
+    def maps(self) -> list[np.ndarray]:
+        """The feature maps among its arrays: N x C x H x W or N x H x W."""
+        given = _arrays(value for name, value in self.given.items() if name != "weights")
+        made = [] if self.operator == "convolution.gradient_weights" else self.outputs
+        return [array for array in given + made if array.ndim >= 3]
+
+    @property
+    def compulsory_bytes(self) -> int:
+        """Each array that it was given read once, each that it returned written once."""
+        return sum(array.nbytes for array in self.inputs + self.outputs)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Those of a convolution's definition; 0 for other operators."""
+        match self.operator:
+            case "convolution.forward":
+                return self.result.size * math.prod(self.given["weights"].shape[1:])
+            case "convolution.gradient_input":
+                return self.given["error"].size * math.prod(self.given["weights"].shape[1:])
+            case "convolution.gradient_weights":
+                return self.given["error"].size * math.prod(self.result.shape[1:])
+        return 0
+
+
+def _arrays(values):
+    found = {}
+    for value in values:
+        for array in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(array, np.ndarray):
+                found[id(array)] = array
+    return list(found.values())
+
+
+class Notebook:
+    """A backend whose operators note their calls and launch nothing.
+
+    Attributes:
+        calls: so far, in order.
+    """
+
+    def __init__(self):
+        self.name = "cuda"
+        self.calls: list[Call] = []
+        backend = Backend("cuda")
+        for operator in OPERATORS:
+            module = getattr(backend, operator)
+            functions = {
+                name: self._noting(f"{operator}.{name}", function)
+                for name, function in vars(module).items()
+                if inspect.isfunction(function) and function.__module__ == module.__name__
+            }
+            setattr(self, operator, SimpleNamespace(**functions))
+        self.memory = Backend("cpu").memory
+
+    def _noting(self, name, function):
+        signature = inspect.signature(function)
+
+        def noted(*arguments, **options):
+            given = dict(signature.bind(*arguments, **options).arguments)
+            with cuda_api.recorded() as launches:
+                result = function(*arguments, **options)
+            self.calls.append(Call(name, given, result, launches))
+            return result
+
+        return noted
+
+    def assign(self, layer: str, direction: str) -> None:
+        """Say whose work the calls are that no layer has yet."""
+        for number, call in enumerate(self.calls):
+            if not call.layer:
+                self.calls[number] = replace(call, layer=layer, direction=direction)
+
+
+def of_case(case: Case, arrays: Arrays | None = None) -> Call:
+    """The call of one operator."""
+    notebook = Notebook()
+    prepare(notebook, case, arrays or Arrays(None))()
+    return notebook.calls[-1]
+
+
+def of_net(name: str, size: int, form: str, *, batch: int, backward: bool) -> list[Call]:
+    """The calls of one pass of the zoo's net ``name``.
+
+    Args:
+        size: labelled pixels along each side of the image.
+        form: ``dense``, or ``patch``: one batch of patches.
+        batch: patches in it.
+        backward: also those of the pass back, for the gradients of all parameters.
+    """
+    net, notebook = zoo.build(name, backend="cpu"), Notebook()
+    net.backend = notebook
+    program = Program(net, form)
+    if form == "dense":
+        x = np.empty((1, net.channels, *(size + r - 1 for r in net.receptive_field)), net.dtype)
+    else:
+        image = np.empty((1, net.channels, *(size + p - 1 for p in net.patch)), net.dtype)
+        rows, columns = np.empty((2, batch), np.int32)
+        x = notebook.patches.extract(image, rows, columns, net.patch)
+        notebook.assign("cutting patches", "forward")
+
+    def clock(direction):
+        return lambda step, seconds: notebook.assign(" + ".join(step.layers), direction)
+
+    scores, tape = program.forward(x, keep=True, clock=clock("forward"))
+    if backward:
+        program.backward(tape, np.empty_like(scores), clock=clock("backward"))
+    return notebook.calls

@@ -1,0 +1,136 @@
+"""Facts about devices, for occupancy and for the roofline model.
+
+Sources: the whitepapers and data sheets that NVIDIA publishes for each device; the table "Technical
+Specifications per Compute Capability" of the CUDA C++ Programming Guide for the limits. Rates of L2
+caches are published for few devices; ``l2_source`` says where each comes from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Capability = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one multiprocessor of a compute capability can hold.
+
+    Attributes:
+        threads, blocks: at a time.
+        shared_bytes: for all its blocks.
+        reserved_bytes: that the system takes for each block.
+        shared_unit: bytes; a block's share is rounded up to it.
+        lanes: float32 multiply-adds in a clock.
+        issues: instructions of warps in a clock.
+    """
+
+    threads: int
+    blocks: int
+    shared_bytes: int
+    reserved_bytes: int
+    shared_unit: int
+    lanes: int
+    issues: int
+
+
+REGISTERS, REGISTER_UNIT, WARP_UNIT = 65536, 256, 4
+"""Registers of a multiprocessor; a warp's are rounded up to 256; warps are placed by fours."""
+KIB = 1024
+LIMITS = {
+    (3, 5): Limits(2048, 16, 48 * KIB, 0, 256, lanes=192, issues=8),
+    (7, 0): Limits(2048, 32, 96 * KIB, 0, 256, lanes=64, issues=4),
+    (7, 5): Limits(1024, 16, 64 * KIB, 0, 256, lanes=64, issues=4),
+    (8, 0): Limits(2048, 32, 164 * KIB, KIB, 128, lanes=64, issues=4),
+    (8, 6): Limits(1536, 16, 100 * KIB, KIB, 128, lanes=128, issues=4),
+    (8, 9): Limits(1536, 24, 100 * KIB, KIB, 128, lanes=128, issues=4),
+    (9, 0): Limits(2048, 32, 228 * KIB, KIB, 128, lanes=128, issues=4),
+}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device at its highest published clock.
+
+    Attributes:
+        capability: compute capability.
+        multiprocessors: how many.
+        clock: Hz.
+        bandwidth: bytes/s of its memory.
+        l2_bytes: of its L2 cache.
+        l2_bytes_per_clock: that the cache delivers to all multiprocessors.
+        source, l2_source: of the facts.
+    """
+
+    name: str
+    capability: Capability
+    multiprocessors: int
+    clock: float
+    bandwidth: float
+    l2_bytes: int
+    l2_bytes_per_clock: int
+    source: str
+    l2_source: str
+
+    @property
+    def limits(self) -> Limits:
+        """Of one of its multiprocessors."""
+        return LIMITS[self.capability]
+
+    @property
+    def peak(self) -> float:
+        """float32 operations/s, two for a multiply-add."""
+        return 2 * self.multiprocessors * self.limits.lanes * self.clock
+
+    @property
+    def l2_bandwidth(self) -> float:
+        """bytes/s from the L2 cache."""
+        return self.l2_bytes_per_clock * self.clock
+
+
+MIB = KIB**2
+DEVICES = {
+    "K40": Device(
+        *("Tesla K40", (3, 5), 15, 875e6, 288e9, 1536 * KIB, 768),
+        "Tesla K40 board specification BD-06902 (highest boost clock)",
+        "twice Fermi's 384 bytes a clock, after the Kepler GK110 whitepaper",
+    ),
+    "V100": Device(
+        *("Tesla V100 SXM2", (7, 0), 80, 1530e6, 900e9, 6 * MIB, 2048),
+        "NVIDIA Tesla V100 architecture whitepaper",
+        "NVIDIA A100 whitepaper, which compares the two",
+    ),
+    "A100": Device(
+        *("A100 SXM4 40 GB", (8, 0), 108, 1410e6, 1555e9, 40 * MIB, 5120),
+        "NVIDIA A100 architecture whitepaper",
+        "NVIDIA A100 architecture whitepaper",
+    ),
+    "H100": Device(
+        *("H100 SXM5", (9, 0), 132, 1980e6, 3352e9, 50 * MIB, 5120),
+        "NVIDIA H100 data sheet (66.9 TFLOP/s give the clock)",
+        "assumed to be the A100's",
+    ),
+    "RTX4090": Device(
+        *("GeForce RTX 4090", (8, 9), 128, 2520e6, 1008e9, 72 * MIB, 2048),
+        "NVIDIA Ada architecture whitepaper",
+        "assumed",
+    ),
+}
+
+
+def resident_blocks(limits: Limits, threads: int, registers: int, shared_bytes: int) -> int:
+    """Blocks that a multiprocessor holds at a time.
+
+    Args:
+        threads: of a block.
+        registers: of a thread.
+        shared_bytes: of a block, without what the system reserves.
+    """
+    warps = -(-threads // 32)
+    of_warp = -(-registers * 32 // REGISTER_UNIT) * REGISTER_UNIT
+    warps_with_registers = REGISTERS // of_warp // WARP_UNIT * WARP_UNIT
+    units = -(-(shared_bytes + limits.reserved_bytes) // limits.shared_unit)
+    by_shared = limits.shared_bytes // (units * limits.shared_unit) if units else limits.blocks
+    return min(
+        limits.blocks, limits.threads // (32 * warps), warps_with_registers // warps, by_shared
+    )

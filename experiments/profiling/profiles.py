@@ -1,0 +1,275 @@
+"""From the options of the profiler to stored rows: a row for each fact of each source."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from experiments import report, results
+from experiments.profiling import calls, roofline, static, tables, timed, traced
+from experiments.profiling.calls import Call
+from experiments.profiling.devices import DEVICES, Capability, Device
+from experiments.profiling.operators import OPERATORS, Case
+from kernels import get_backend
+from kernels.backends import BackendUnavailable
+from kernels.machine_code import CLASSES, INTEGER, WIDE
+from net.zoo import ZOO
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be found out.
+
+    Attributes:
+        sources: of ``experiments.profile.SOURCES``.
+        capabilities: that the static source compiles for.
+        devices: of the model.
+    """
+
+    sources: tuple[str, ...]
+    capabilities: list[Capability]
+    devices: list[Device]
+
+    @classmethod
+    def of(cls, options) -> Plan:
+        """What the options ask for.
+
+        Raises:
+            ValueError: an architecture or a device is unknown.
+            static.NotReadable, BackendUnavailable: a source cannot be had here.
+        """
+        sources = options.sources or ("static", "traced", "model", *_timed_if_possible())
+        unknown = [name for name in options.devices or () if name not in DEVICES]
+        if unknown:
+            raise ValueError(
+                f"--devices names {', '.join(unknown)}; expected some of {', '.join(DEVICES)}"
+            )
+        capabilities = [static.parse_capability(name) for name in options.arch.split(",")]
+        if {"static", "model"} & set(sources):
+            static.check()
+        if "timed" in sources:
+            get_backend("cuda")
+        devices = [DEVICES[name] for name in options.devices or DEVICES]
+        return cls(tuple(sources), capabilities, devices)
+
+
+def _timed_if_possible():
+    try:
+        get_backend("cuda")
+    except BackendUnavailable:
+        return ()
+    return ("timed",)
+
+
+def jobs(options) -> list[tuple[dict, list[Call]]]:
+    """(what identifies them, calls) of each net and form, or of the operator.
+
+    Raises:
+        ValueError, TypeError: the options name nothing that can run.
+    """
+    if bool(options.nets) == bool(options.operator):
+        raise ValueError("expected either nets of the zoo or --operator")
+    if options.operator:
+        return [({"net": "", "form": "", "size": ""}, [calls.of_case(_case(options))])]
+    unknown = [name for name in options.nets if name not in ZOO]
+    if unknown:
+        raise ValueError(f"net is {', '.join(unknown)}; expected some of {', '.join(ZOO)}")
+    for name in ("size", "batch"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name} is {getattr(options, name)}; expected at least 1")
+    return [
+        (
+            {"net": net, "form": form, "size": options.size},
+            calls.of_net(net, options.size, form, batch=options.batch, backward=options.backward),
+        )
+        for net in options.nets
+        for form in options.form
+    ]
+
+
+def _case(options):
+    if options.operator not in OPERATORS:
+        raise ValueError(
+            f"--operator is {options.operator}; expected one of {', '.join(OPERATORS)}"
+        )
+    if not options.shape:
+        raise ValueError("--operator needs --shape N C H W")
+    filters = options.filters
+    if options.operator.startswith("convolution.") and options.operator != (
+        "convolution.gradient_bias"
+    ):
+        filters = filters or options.shape[1]
+    return Case(
+        options.operator,
+        tuple(options.shape),
+        filters,
+        *(tuple(getattr(options, name)) for name in ("kernel", "stride", "dilation")),
+        options.activation,
+    )
+
+
+def name(options) -> str:
+    """A folder's name for the results of the options."""
+    if options.operator:
+        return options.operator.replace(".", "-")
+    direction = ["backward"] if options.backward else []
+    return "-".join([*options.nets, *options.form, str(options.size), *direction])
+
+
+def nsight_commands(jobs) -> list[str]:
+    """Nsight Compute's command line for each launch."""
+    return [c for _, found in jobs for call in found for c in timed.nsight_commands(call)]
+
+
+def profile(jobs, plan: Plan) -> list[dict]:
+    """The rows of every source of the plan."""
+    every = [(common, call) for common, found in jobs for call in found]
+    lines = _traced([call for _, call in every]) if "traced" in plan.sources else {}
+    reader, times, rows = static.Reader(), {}, []
+    with tqdm(every, desc="profile", unit="call", leave=False) as progress:
+        for common, call in progress:
+            progress.set_postfix_str(f"{common['net']} {call.layer}")
+            case = call.case
+            common = common | {
+                "layer": call.layer,
+                "direction": call.direction,
+                "operator": call.operator,
+                "shape": str(case),
+                "multiply_adds": call.multiply_adds,
+                "compulsory_bytes": call.compulsory_bytes,
+                "intensity": 2 * call.multiply_adds / call.compulsory_bytes,
+            }
+            if "static" in plan.sources:
+                rows += _static_rows(common, call, plan.capabilities, reader)
+            rows += _traced_rows(common, lines.get(case, ()))
+            if "model" in plan.sources:
+                rows += _model_rows(common, call, plan.devices, reader, lines.get(case, ()))
+            if "timed" in plan.sources:
+                if case not in times:
+                    times[case] = timed.time(call)
+                rows.append(_timed_row(common, call, times[case]))
+    columns = dict.fromkeys(column for row in rows for column in row)
+    return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def _traced(every) -> dict[Case, list[traced.Line]]:
+    cases = list(dict.fromkeys(call.case for call in every))
+    short = {case: traced.shortened(case) for case in cases}
+    unique = list(dict.fromkeys(short.values()))
+    with tqdm(unique, desc="simulate", unit="call", leave=False) as progress:
+        found = dict(zip(progress, traced.trace(unique)))
+    return {case: found[short[case]] for case in cases}
+
+
+def _launch_columns(launch):
+    return {
+        "kernel": launch.function.__name__,
+        "blocks": math.prod(launch.blocks),
+        "threads": launch.threads,
+    }
+
+
+def _static_rows(common, call, capabilities, reader):
+    for launch in call.launches:
+        for capability in capabilities:
+            code = reader.read(launch, capability)
+            made, limits = code.machine_code, static.LIMITS[capability]
+            row = common | {"source": "static"} | _launch_columns(launch)
+            row |= {
+                "arch": "sm_{}{}".format(*capability),
+                "registers": made.registers,
+                "shared_bytes": made.shared_bytes,
+                "local_bytes": made.local_bytes,
+                "blocks_per_multiprocessor": code.resident_blocks(limits),
+                "occupancy": code.occupancy(limits),
+                "multiply_add_share": made.multiply_add_share,
+                "executed_multiply_adds": roofline.executed_multiply_adds(call, launch),
+            }
+            row |= {f"loop {kind}": made.main_loop[kind] for kind in _kinds()}
+            yield row
+
+
+def _kinds():
+    for kind in (*CLASSES, INTEGER):
+        widths = (32, 64, 128) if kind in WIDE else (None,)
+        yield from (kind if width is None else f"{kind} {width}" for width in widths)
+
+
+def _traced_rows(common, lines):
+    for line in lines:
+        yield common | {"source": "traced"} | asdict(line) | {"moved": line.moved}
+
+
+def _model_rows(common, call, devices, reader, lines):
+    for device in devices:
+        predictions, l2_bytes, stand_in = [], 0.0, ""
+        short = calls.of_case(traced.shortened(call.case)) if lines else None
+        for number, launch in enumerate(call.launches):
+            code = reader.nearest(launch, device.capability)
+            if code.capability != device.capability:
+                stand_in = "sm_{}{}".format(*code.capability)
+            counted = _counted_bytes(call, number, short, lines) if short else 0.0
+            predictions.append(roofline.predict(call, launch, code, device, counted))
+            l2_bytes += counted
+        seconds = sum(prediction.seconds for prediction in predictions)
+        longest = max(predictions, key=lambda prediction: prediction.seconds)
+        yield (
+            common
+            | {
+                "source": "model",
+                "device": device.name,
+                "stand_in": stand_in,
+                "seconds": seconds,
+                "bound": longest.bound,
+                "counted_bytes": round(l2_bytes) or None,
+            }
+            | _rates(common, seconds, device.peak, device.bandwidth)
+        )
+
+
+def _counted_bytes(call, number, short, lines):
+    """Bytes of the traced sectors of a launch, scaled from the shortened call."""
+    launch = call.launches[number]
+    names = [one.function.__name__ for one in call.launches]
+    alike = [i for i, one in enumerate(short.launches) if one.function.__name__ == names[number]]
+    nth = names[:number].count(names[number])
+    if nth >= len(alike):  # so short that it was not launched
+        return roofline.compulsory_bytes(launch)
+    loops = call.multiply_adds / max(1, short.multiply_adds)
+    rest = math.prod(launch.blocks) / math.prod(short.launches[alike[nth]].blocks)
+    own = [line for line in lines if line.launch == alike[nth]]
+    return roofline.traced_bytes(own, loops, rest)
+
+
+def _timed_row(common, call, time):
+    from kernels.cuda_api import device_name
+
+    row = common | {"source": "timed", "device": device_name(), "seconds": time.median}
+    row |= {"p20": time.p20, "p80": time.p80, "repeats": time.repeats}
+    return row | _rates(common, time.median, *timed.ceilings())
+
+
+def _rates(common, seconds, peak, bandwidth):
+    """Achieved rates, and the share of what the roofline allows."""
+    least = max(2 * common["multiply_adds"] / peak, common["compulsory_bytes"] / bandwidth)
+    return {
+        "GFLOP/s": 2e-9 * common["multiply_adds"] / seconds,
+        "GB/s": 1e-9 * common["compulsory_bytes"] / seconds,
+        "roofline_share": least / seconds,
+        "device GFLOP/s": 1e-9 * peak,
+        "device GB/s": 1e-9 * bandwidth,
+    }
+
+
+def store(rows: list[dict], plan: Plan, folder: Path) -> Path:
+    """Write the rows, their record, the tables and the figure; returns the tables' path."""
+    timed_here = "timed" in plan.sources
+    record = results.machine(get_backend("cuda" if timed_here else "cpu"))
+    record |= {"experiment": "profile", "sources": list(plan.sources)}
+    if not timed_here:
+        record["backend"] = "cuda, compiled and simulated, not run"
+    results.save(folder, rows, record, {})
+    return report.write("profile", tables, folder)

@@ -1,0 +1,130 @@
+"""A model of the time that a launch takes on a named device. It is a model, not a measurement.
+
+    time = max(instructions, L2 cache, memory) + LAUNCH_SECONDS
+
+* instructions: multiply-adds of whole tiles, those that tails waste included. A multiprocessor
+  issues the main loop's instructions at its rate and multiply-adds at that of its lanes, whichever
+  takes longer. The multiprocessor with most blocks decides. It needs ``BUSY_WARPS`` resident warps
+  to hide latencies; with fewer it slows down in proportion.
+* L2 cache: the sectors that warps request, counted on the simulator for a few blocks and scaled: in
+  main loops with the multiply-adds, elsewhere with the blocks. No L1 cache is assumed. Left out
+  where nothing was traced.
+* memory: each array of the launch moves once, all of it (compulsory bytes); the cache holds nothing
+  from the launch before.
+
+Not modelled: bank conflicts, latencies of dependent loads, clocks below the highest, other work.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.profiling.calls import Call
+from experiments.profiling.devices import Device
+from experiments.profiling.static import Code
+from experiments.profiling.traced import Line
+from kernels import cuda_api
+
+LAUNCH_SECONDS = 2e-6
+BUSY_WARPS = 8
+ASSUMPTIONS = (
+    "MODEL, not measured. A launch takes the longest of: its instructions (whole tiles, the main "
+    "loop's mix, the fullest multiprocessor, 8 resident warps to hide latencies), its traced "
+    "sectors from the L2 cache without an L1 cache, and its arrays once from memory; plus 2 "
+    "microseconds. Clocks are the highest published ones. A device marked * is one that the "
+    "installed compiler does not target: code for the nearest target stands in."
+)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The model's time for one launch, in seconds, and its parts."""
+
+    seconds: float
+    instructions: float
+    l2: float
+    memory: float
+
+    @property
+    def bound(self) -> str:
+        """What takes longest."""
+        parts = {"instructions": self.instructions, "L2": self.l2, "memory": self.memory}
+        return max(parts, key=parts.get)
+
+
+def predict(
+    call: Call, launch: cuda_api.Launch, code: Code, device: Device, l2_bytes: float
+) -> Prediction:
+    """The time of one launch of a call on ``device``, given the bytes from its L2 cache."""
+    instructions = _instruction_seconds(call, launch, code, device)
+    l2 = l2_bytes / device.l2_bandwidth
+    memory = compulsory_bytes(launch) / device.bandwidth
+    seconds = max(instructions, l2, memory) + LAUNCH_SECONDS
+    return Prediction(seconds, instructions, l2, memory)
+
+
+def compulsory_bytes(launch: cuda_api.Launch) -> int:
+    """Bytes of the launch's arrays, each once."""
+    arrays = (a for a in launch.arguments if isinstance(a, np.ndarray))
+    return sum({a.__array_interface__["data"][0]: a.nbytes for a in arrays}.values())
+
+
+def executed_multiply_adds(call: Call, launch: cuda_api.Launch) -> int:
+    """Multiply-adds of a launch with those that the tails of its tiles waste; 0 without tiles.
+
+    A kernel's tile is ``height`` x ``width`` sums, which its function carries.
+    """
+    tile = inspect.getclosurevars(launch.function).nonlocals
+    if not (call.multiply_adds and "height" in tile and "width" in tile):
+        return 0
+    case = call.case
+    (n, c, *size), (_, k, *output) = case.shape, case.output
+    taps = c * math.prod(case.kernel)
+    flattened = launch.function.__name__ == "matrix_product"
+    match case.operator, flattened:
+        case "convolution.forward", False:
+            rows, columns, steps = k, n * math.prod(output), taps
+        case "convolution.forward", True:
+            rows, columns, steps = n, k, taps
+        case "convolution.gradient_input", False:
+            rows, columns, steps = c, n * math.prod(size), k * math.prod(case.kernel)
+        case "convolution.gradient_input", True:
+            rows, columns, steps = n, taps, k
+        case _:
+            rows, columns, steps = k, taps, n * math.prod(output)
+    height, width = int(tile["height"]), int(tile["width"])
+    return -(-rows // height) * height * -(-columns // width) * width * steps
+
+
+def _instruction_seconds(call, launch, code, device):
+    sums = executed_multiply_adds(call, launch)
+    loop, limits = code.machine_code.main_loop, device.limits
+    blocks = math.prod(launch.blocks)
+    if not sums or not loop["multiply-add"]:
+        # As if each thread ran through all instructions once
+        instructions = code.machine_code.instructions.total() * math.ceil(launch.threads / 32)
+        clocks_of_block = instructions / limits.issues
+    else:
+        of_loop = max(loop.total() / limits.issues, 32 * loop["multiply-add"] / limits.lanes)
+        clocks_of_block = sums / blocks / 32 / loop["multiply-add"] * of_loop
+    of_fullest = math.ceil(blocks / device.multiprocessors)
+    resident = min(of_fullest, code.resident_blocks(limits)) * math.ceil(launch.threads / 32)
+    slowed = max(1.0, BUSY_WARPS / resident)
+    return of_fullest * clocks_of_block * slowed / device.clock
+
+
+def traced_bytes(lines: list[Line], loops: float, rest: float) -> float:
+    """Bytes that the sectors of a launch's traced lines make for the whole launch.
+
+    Args:
+        loops, rest: multiply-adds, and blocks, of the launch over those of the traced one.
+    """
+    moved = 0.0
+    for line in lines:
+        if line.memory == "global":
+            moved += line.moved / line.share * (loops if line.main_loop else rest)
+    return moved

@@ -1,0 +1,112 @@
+"""What the compiler made of the kernels that would be launched: read without a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.profiling.devices import LIMITS, Capability, Limits, resident_blocks
+from kernels import cuda_api, machine_code
+from kernels.machine_code import MachineCode
+
+# The system's own shared memory is in the code's figure from this capability on
+SHARED_BYTES_INCLUDE_RESERVED = (9, 0)
+
+
+class NotReadable(RuntimeError):
+    """No kernel can be compiled or disassembled here; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """The machine code of a kernel.
+
+    Attributes:
+        machine_code: what was read.
+        capability: that it was compiled for.
+        threads: of a block.
+    """
+
+    machine_code: MachineCode
+    capability: Capability
+    threads: int
+
+    def resident_blocks(self, limits: Limits) -> int:
+        """Blocks that a multiprocessor holds at a time."""
+        shared = self.machine_code.shared_bytes
+        if self.capability >= SHARED_BYTES_INCLUDE_RESERVED:
+            shared -= LIMITS[self.capability].reserved_bytes
+        return resident_blocks(limits, self.threads, self.machine_code.registers, shared)
+
+    def occupancy(self, limits: Limits) -> float:
+        """Share of the threads that a multiprocessor can hold."""
+        return self.resident_blocks(limits) * self.threads / limits.threads
+
+
+def check() -> None:
+    """Refuse to start where nothing can be read.
+
+    Raises:
+        NotReadable: a package is missing.
+    """
+    missing = cuda_api.why_uncompilable()
+    if missing:
+        raise NotReadable(missing)
+    try:
+        machine_code.find_disassembler()
+    except RuntimeError as error:
+        raise NotReadable(str(error)) from None
+
+
+def parse_capability(name: str) -> Capability:
+    """The capability of ``sm_80``.
+
+    Raises:
+        ValueError: it is not one of those in ``LIMITS``.
+    """
+    for capability in LIMITS:
+        if name == "sm_{}{}".format(*capability):
+            return capability
+    known = ", ".join("sm_{}{}".format(*capability) for capability in LIMITS)
+    raise ValueError(f"--arch is {name}; expected some of {known}")
+
+
+class Reader:
+    """Reads each kernel once for each capability."""
+
+    def __init__(self):
+        self._read: dict[tuple, Code] = {}
+        self._unsupported: set[Capability] = set()
+
+    def read(self, launch: cuda_api.Launch, capability: Capability) -> Code:
+        """The code of a launch.
+
+        Raises:
+            NotReadable: the compiler does not know ``capability``.
+        """
+        if capability in self._unsupported:
+            raise NotReadable("the compiler has no target sm_{}{}".format(*capability))
+        types = tuple(_type(argument) for argument in launch.arguments)
+        key = launch.kernel, types, capability
+        if key not in self._read:
+            try:
+                code = machine_code.read(launch.kernel, launch.arguments, capability)
+            except RuntimeError as error:
+                self._unsupported.add(capability)
+                raise NotReadable(str(error)) from None
+            self._read[key] = Code(code, capability, launch.threads)
+        return self._read[key]
+
+    def nearest(self, launch: cuda_api.Launch, capability: Capability) -> Code:
+        """The code for ``capability``, or for the next one that the compiler knows."""
+        for candidate in sorted(c for c in LIMITS if c >= capability):
+            try:
+                return self.read(launch, candidate)
+            except NotReadable:
+                continue
+        raise NotReadable("the compiler has no target from sm_{}{} on".format(*capability))
+
+
+def _type(argument):
+    return (argument.dtype, argument.ndim) if isinstance(argument, np.ndarray) else type(argument)

@@ -1,0 +1,90 @@
+"""Device time of operators by CUDA events. Needs a device."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments.profiling.calls import Call
+from experiments.profiling.devices import LIMITS
+from experiments.profiling.operators import Arrays, prepare
+from kernels import get_backend
+from kernels.cuda_api import cuda
+
+WARM_UPS, REPEATS = 3, 20
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds of one call of an operator, all its launches together."""
+
+    median: float
+    p20: float
+    p80: float
+    repeats: int
+
+
+def time(call: Call, seed: int = 0) -> Time:
+    """The device time of a call's operator on random arrays of its shapes.
+
+    An NVTX range named after the layer surrounds the calls where the package ``nvtx`` is installed.
+    """
+    ops = get_backend("cuda")
+    run = prepare(ops, call.case, Arrays(seed, ops.memory.to_device))
+    name = " ".join(filter(None, (call.layer, call.direction, call.operator)))
+    with _range(name):
+        for _ in range(WARM_UPS):
+            run()
+        seconds = [_seconds(run) for _ in range(REPEATS)]
+    low, median, high = np.quantile(seconds, (0.2, 0.5, 0.8))
+    return Time(float(median), float(low), float(high), REPEATS)
+
+
+def _seconds(run):
+    begin, end = cuda.event(timing=True), cuda.event(timing=True)
+    begin.record()
+    run()
+    end.record()
+    end.synchronize()
+    return cuda.event_elapsed_time(begin, end) / 1e3
+
+
+def _range(name):
+    try:
+        import nvtx
+    except ImportError:
+        return contextlib.nullcontext()
+    return nvtx.annotate(name)
+
+
+def ceilings() -> tuple[float, float]:
+    """(float32 operations/s, bytes/s) of the current device at its highest clocks.
+
+    Raises:
+        ValueError: its compute capability is not known here.
+    """
+    device = cuda.get_current_device()
+    if device.compute_capability not in LIMITS:
+        raise ValueError(f"the device's compute capability {device.compute_capability} is unknown")
+    lanes = LIMITS[device.compute_capability].lanes
+    peak = 2 * lanes * device.MULTIPROCESSOR_COUNT * device.CLOCK_RATE * 1e3
+    # Two transfers in each clock of the memory, on a bus as many bits wide
+    bandwidth = 2 * device.MEMORY_CLOCK_RATE * 1e3 * device.GLOBAL_MEMORY_BUS_WIDTH / 8
+    return peak, bandwidth
+
+
+def nsight_commands(call: Call) -> list[str]:
+    """The Nsight Compute command line for each launch of a call, after the warm-ups."""
+    commands = []
+    names = [launch.function.__name__ for launch in call.launches]
+    for number, name in enumerate(names):
+        before = WARM_UPS * names.count(name) + names[:number].count(name)
+        commands.append(
+            f"ncu --set full --kernel-name regex:{name} --launch-skip {before} --launch-count 1 "
+            f"{Path('.venv/bin/python')} -m experiments profile {call.case.to_arguments()} "
+            "--sources timed"
+        )
+    return commands

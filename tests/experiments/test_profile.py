@@ -1,0 +1,264 @@
+"""The profiler: its command line, the calls that it finds, occupancy, and the roofline model."""
+
+import json
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from experiments import __main__ as command_line
+from experiments import results
+from experiments.profiling import calls, profiles, roofline, static, tables, traced
+from experiments.profiling.devices import DEVICES, LIMITS, resident_blocks
+from experiments.profiling.operators import Arrays, Case
+from kernels import cuda_api, geometry
+from kernels.machine_code import MachineCode
+from net import Dense, Scan, zoo
+from net.summary import multiply_adds
+
+MISSING = cuda_api.why_uncompilable()
+compiling = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISSING or "")]
+CONVOLUTION = Case("convolution.forward", (1, 8, 20, 150), 48, (3, 3), (1, 1), (2, 2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "expected either nets of the zoo or --operator"),
+        (("n4", "--operator", "softmax.forward"), "expected either nets of the zoo or --operator"),
+        (("alexnet",), "net is alexnet; expected some of lenet28"),
+        (("n4", "--size", "0"), "--size is 0; expected at least 1"),
+        (("--operator", "convolution.sideways"), "--operator is convolution.sideways; expected"),
+        (("--operator", "softmax.forward"), "--operator needs --shape N C H W"),
+        (
+            (
+                "--operator",
+                "max_pooling.forward",
+                "--shape",
+                "1",
+                "1",
+                "4",
+                "4",
+                "--kernel",
+                "5",
+                "5",
+            ),
+            "input size is 4 x 4; expected at least the footprint 5 x 5",
+        ),
+        (("n4", "--arch", "sm_80,sm_1"), "--arch is sm_1; expected some of sm_35, sm_70"),
+        (("n4", "--devices", "K20"), "--devices names K20; expected some of K40, V100"),
+        (("n4", "--sources", "timed"), "backend 'cuda' cannot run here"),
+        (("n4", "--sources", "traced", "--out", "/proc/here"), "--out is /proc/here"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(arguments, message, capsys):
+    if "timed" in arguments and cuda_api.why_unavailable() is None:
+        pytest.skip("there is a device")
+    assert command_line.main(["profile", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_nsight_commands_name_exactly_one_launch(capsys):
+    case = "--operator convolution.forward --shape 1 3 9 9 --filters 5 --kernel 2 3"
+    assert command_line.main(["profile", *case.split(), "--ncu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    launched = calls.of_case(Case("convolution.forward", (1, 3, 9, 9), 5, (2, 3))).launches
+    names = [launch.function.__name__ for launch in launched]
+    assert len(lines) == len(set(names)) == len(names)
+    for line, name in zip(lines, names):
+        assert line == (
+            f"ncu --set full --kernel-name regex:{name} --launch-skip 3 --launch-count 1 "
+            f".venv/bin/python -m experiments profile {case} --sources timed"
+        )
+
+
+@pytest.mark.parametrize(("form", "labelled"), [("dense", 32), ("patch", 8)])
+def test_a_nets_calls_are_its_layers(form, labelled):
+    """Their multiply-adds are those of the summary, which counts them from the geometry."""
+    net = zoo.build("strided67", backend="cpu")
+    found = calls.of_net("strided67", labelled, form, batch=labelled**2, backward=True)
+    forward = [call for call in found if call.operator == "convolution.forward"]
+    steps = (Dense if form == "dense" else Scan)(net).program.steps
+    layers = [step for step in steps if step.node.has_weights]
+    assert [call.layer for call in forward] == [" + ".join(step.layers) for step in layers]
+    for call, step in zip(forward, layers):
+        scanning, dense = multiply_adds(net, step.node, (labelled, labelled))
+        assert call.multiply_adds == (dense if form == "dense" else scanning)
+    for call in found:
+        if call.operator.startswith("convolution.gradient_") and call.multiply_adds:
+            own = next(c for c in forward if c.layer == call.layer)
+            assert call.multiply_adds == own.multiply_adds
+    assert {call.direction for call in found} == {"forward", "backward"}
+
+
+def test_compulsory_bytes():
+    call = calls.of_case(CONVOLUTION)
+    x, weights, bias, y = 8 * 20 * 150, 48 * 8 * 9, 48, 48 * 16 * 146
+    assert call.compulsory_bytes == 4 * (x + weights + bias + y)
+    case = Case("max_pooling.forward", (2, 3, 10, 12), kernel=(2, 2), stride=(2, 2))
+    assert calls.of_case(case).compulsory_bytes == 4 * 2 * 3 * 120 + (4 + 1) * 2 * 3 * 30
+
+
+@pytest.mark.parametrize(
+    ("capability", "threads", "registers", "shared", "blocks"),
+    [
+        ((8, 0), 256, 32, 0, 8),  # threads
+        ((8, 0), 32, 32, 0, 32),  # blocks
+        ((8, 0), 256, 128, 0, 2),  # registers
+        ((8, 0), 256, 129, 0, 1),
+        ((8, 0), 128, 32, 48 * 1024, 3),  # shared memory, 1 KB more for each block
+        ((7, 5), 128, 32, 16 * 1024, 4),
+        ((9, 0), 96, 168, 0, 4),  # whole groups of 4 warps: 12 of them
+        ((3, 5), 64, 32, 0, 16),
+    ],
+)
+def test_resident_blocks(capability, threads, registers, shared, blocks):
+    assert resident_blocks(LIMITS[capability], threads, registers, shared) == blocks
+
+
+def test_peaks_are_the_published_ones():
+    published = {"K40": 5.04, "V100": 15.7, "A100": 19.5, "H100": 66.9, "RTX4090": 82.6}
+    for name, teraflops in published.items():
+        assert DEVICES[name].peak / 1e12 == pytest.approx(teraflops, rel=0.005)
+
+
+def code(threads, sums=256, others=64):
+    """Code of a main loop of multiply-adds and others."""
+    loop = Counter({"multiply-add": sums, "LDS 128": others})
+    made = MachineCode(128, 0, 16384, 1, loop, loop if sums else Counter(), "")
+    return static.Code(made, (8, 0), threads)
+
+
+def test_the_model_counts_whole_tiles_and_the_fullest_multiprocessor():
+    call = calls.of_case(CONVOLUTION)
+    launch = call.launches[-1]
+    executed = roofline.executed_multiply_adds(call, launch)
+    assert executed >= call.multiply_adds
+    a100, h100 = DEVICES["A100"], DEVICES["H100"]
+    # 64 lanes: a multiply-add takes two clocks, in which the others fit; 128 lanes: they do not
+    for device, clocks in ((a100, 2 * 256), (h100, 256 + 64)):
+        found = roofline.predict(call, launch, code(launch.threads), device, 0.0)
+        fullest = math.ceil(math.prod(launch.blocks) / device.multiprocessors)
+        blocks = min(fullest, code(launch.threads).resident_blocks(device.limits))
+        resident = blocks * launch.threads // 32
+        least = executed / math.prod(launch.blocks) / 32 / 256 * clocks / 4 * fullest
+        expected = least / device.clock * max(1, roofline.BUSY_WARPS / resident)
+        assert found.instructions == pytest.approx(expected)
+        assert found.seconds == max(found.instructions, found.memory) + roofline.LAUNCH_SECONDS
+
+
+def test_the_model_of_a_pointwise_kernel_is_bound_by_memory():
+    call = calls.of_case(Case("activation.forward", (1, 64, 512, 512)))
+    device = DEVICES["A100"]
+    found = roofline.predict(call, call.launches[0], code(256, sums=0), device, 0.0)
+    assert found.bound == "memory"
+    assert found.memory == pytest.approx(2 * 4 * 64 * 512 * 512 / device.bandwidth)
+    slowed = roofline.predict(call, call.launches[0], code(256, sums=0), device, 1e12)
+    assert slowed.bound == "L2"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        CONVOLUTION,
+        replace(CONVOLUTION, operator="convolution.gradient_input"),
+        replace(CONVOLUTION, operator="convolution.gradient_weights"),
+        Case("convolution.forward", (64, 48, 3, 3), 200, (3, 3)),
+        Case("convolution.gradient_weights", (64, 48, 3, 3), 200, (3, 3)),
+        Case("max_pooling.forward", (1, 8, 20, 150), kernel=(2, 2)),
+    ],
+    ids=str,
+)
+def test_shortened_cases_have_the_same_kernels(case):
+    short = traced.shortened(case)
+    assert math.prod(short.shape) * (short.filters or 1) <= math.prod(case.shape) * (
+        case.filters or 1
+    )
+    assert short.output[3] >= min(case.output[3], 3)
+    kernels = [[x.kernel for x in calls.of_case(c).launches][-1:] for c in (case, short)]
+    if case.operator != "convolution.gradient_weights":  # whose last kernel adds partial sums
+        assert kernels[0] == kernels[1]
+
+
+def test_counted_bytes_grow_with_the_launch():
+    """Also of a launch that the shortened call does without."""
+    call = calls.of_case(Case("convolution.gradient_weights", (1, 8, 90, 150), 48, (3, 3)))
+    short = calls.of_case(traced.shortened(call.case))
+    fields = {"operator": call.operator, "file": "", "line": 1, "text": "", "array": "x"}
+    fields |= {"share": 0.5, "memory": "global", "access": "load", "itemsize": 4, "is_map": True}
+    lines = [
+        traced.Line(**fields, launch=n, kernel=launch.function.__name__, main_loop=True, sectors=10)
+        for n, launch in enumerate(short.launches)
+    ]
+    scale = call.multiply_adds / short.multiply_adds
+    assert scale > 1
+    assert profiles._counted_bytes(call, 0, short, lines) == pytest.approx(640 * scale)
+    partial = replace(short, launches=short.launches[:1])
+    added = call.launches[-1]
+    assert added.function.__name__ == "add_partial"
+    last = len(call.launches) - 1
+    counted = profiles._counted_bytes(call, last, partial, lines)
+    assert counted == roofline.compulsory_bytes(added)
+
+
+def test_uninitialised_and_random_arrays():
+    random = Arrays(1)
+    labels = random.integers((50,), "int32", 3)
+    assert labels.dtype == np.int32
+    assert set(labels) == {0, 1, 2}
+    assert random.floats(2, 3).shape == (2, 3)
+    assert Arrays(None).integers((4,), "bool", 2).dtype == bool
+
+
+class TestCompiled:
+    """What takes a compiler."""
+
+    pytestmark = compiling
+
+    def test_a_profile_stores_rows_tables_and_figure(self, tmp_path, capsys):
+        window = ["--kernel", "2", "2", "--dilation", "2", "2", "--filters", "4"]
+        shape = ["--operator", "convolution.forward", "--shape", "1", "1", "4", "40"]
+        options = ["--arch", "sm_80,sm_90", "--devices", "K40", "A100", "--name", "here"]
+        arguments = ["profile", *shape, *window, *options, "--out", str(tmp_path)]
+        if cuda_api.why_unavailable():
+            arguments += ["--sources", "static", "traced", "model"]
+        assert command_line.main(arguments) == 0
+        folder = tmp_path / "here"
+        assert (folder / "table.md").read_text() in capsys.readouterr().out
+        rows, record, _ = results.load(folder)
+        assert {row["source"] for row in rows} >= {"static", "traced", "model"}
+        assert {row["arch"] for row in rows if row["source"] == "static"} == {"sm_80", "sm_90"}
+        stand_ins = {r["device"]: r["stand_in"] for r in rows if r["source"] == "model"}
+        assert stand_ins["Tesla K40"].startswith("sm_")
+        assert stand_ins["A100 SXM4 40 GB"] is None
+        text = (folder / "table.md").read_text()
+        assert "Tesla K40* MODEL" in text
+        assert "MODEL, not measured" in text
+        assert json.loads((folder / "record.json").read_text())["command"]
+        assert "<svg" in (folder / "figure.svg").read_text()
+        assert tables.caption(record)
+
+    def test_the_nearest_target_stands_in(self):
+        launch = calls.of_case(Case("activation.forward", (1, 1, 8, 8))).launches[0]
+        reader = static.Reader()
+        found = reader.nearest(launch, (3, 5))
+        assert found.capability > (3, 5)
+        with pytest.raises(static.NotReadable):
+            reader.read(launch, (3, 5))
+        assert reader.read(launch, found.capability) is found
+        assert found.machine_code.local_bytes == 0
+        assert found.occupancy(LIMITS[found.capability]) == 1.0
+
+
+def test_what_is_missing_is_said(monkeypatch):
+    monkeypatch.setattr(cuda_api, "why_uncompilable", lambda: "no CUDA compiler is installed")
+    with pytest.raises(static.NotReadable, match="no CUDA compiler is installed"):
+        static.check()
+
+
+def test_argmax_of_large_windows_is_wide():
+    case = Case("max_pooling.backward", (1, 1, 20, 20), kernel=(17, 17))
+    argmax = calls.of_case(case).given["argmax"]
+    assert argmax.dtype == geometry.argmax_dtype(case.window)

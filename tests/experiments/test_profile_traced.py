@@ -1,0 +1,157 @@
+"""The counts of memory accesses: right on kernels that are known, and bounded on those shipped."""
+
+import numpy as np
+import pytest
+
+from experiments.profiling import traced
+from experiments.profiling.operators import OPERATORS, Case, case_of
+from kernels import cuda_api
+from kernels.cuda_api import cuda, device, kernel, u32
+
+pytestmark = pytest.mark.simulator
+
+f32 = np.float32
+WIDE = (1, 2, 8, 150)
+DENSE = {
+    "convolution.forward": {"shape": (1, 3, 4, 150), "filters": 20},
+    "convolution.gradient_input": {"shape": (1, 3, 3, 150), "filters": 8},
+    "convolution.gradient_weights": {"shape": (1, 3, 3, 150), "filters": 8},
+    "convolution.gradient_bias": {"filters": None},
+    "max_pooling.forward": {},
+    "max_pooling.backward": {},
+    "average_pooling.forward": {},
+    "average_pooling.backward": {},
+    "patches.extract": {"kernel": (4, 140)},
+    "patches.extract_backward": {"kernel": (4, 140)},
+}
+POOLINGS = ("max_pooling", "average_pooling")
+
+
+def dense_case(operator):
+    window = {}
+    if operator.startswith("convolution") and operator != "convolution.gradient_bias":
+        window = {"kernel": (2, 2), "dilation": (2, 3)}
+    if operator.startswith(POOLINGS):
+        window = {"kernel": (3, 2), "dilation": (2, 4)}
+    return Case(operator, **{"shape": WIDE} | window | DENSE.get(operator, {}))
+
+
+@pytest.fixture(scope="module")
+def dense():
+    """The lines of every operator in the dense form, all blocks of all its launches."""
+    cases = [dense_case(operator) for operator in OPERATORS]
+    return dict(zip(OPERATORS, traced.trace(cases, whole=True)))
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_neighbours_lie_in_the_fewest_sectors(dense, operator):
+    """4 sectors hold the 128 bytes of a full warp inside a row; where it begins anywhere, 5 do."""
+    lines = [line for line in dense[operator] if line.is_map]
+    assert sum(line.full_requests for line in lines) >= 8
+    for line in lines:
+        assert line.most_beyond <= 1, line
+    for number in {line.launch for line in lines}:
+        own = [line for line in lines if line.launch == number]
+        assert sum(line.sectors for line in own) < 5 * sum(line.requests for line in own)
+
+
+@pytest.mark.parametrize(
+    "operator",
+    ["convolution.forward", "convolution.gradient_input", "convolution.gradient_weights"],
+)
+def test_shared_memory_without_bank_conflicts(dense, operator):
+    lines = [line for line in dense[operator] if line.memory == "shared" and line.main_loop]
+    assert {line.access for line in lines} == {"load", "store"}
+    wavefronts = sum(line.wavefronts for line in lines)
+    assert wavefronts <= 1.05 * sum(line.ideal_wavefronts for line in lines)
+
+
+def test_the_strided_patch_form_takes_more_sectors(dense):
+    """What the dense form avoids is there to be counted."""
+    strided = Case("max_pooling.forward", (4, 2, 66, 66), kernel=(2, 2), stride=(2, 2))
+    (patch,) = traced.trace([strided])
+    for lines, least, most in ((dense["max_pooling.forward"], 0, 5), (patch, 8, 16)):
+        loads = [line for line in lines if line.is_map and line.access == "load"]
+        assert least < sum(x.sectors for x in loads) / sum(x.requests for x in loads) < most
+
+
+@device
+def four_neighbours(values, at):
+    total = f32(0)
+    for i in range(4):
+        total += values[u32(at + u32(i))]
+    return total
+
+
+@kernel(64)
+def known(x, y, count):
+    shared = cuda.shared.array(256, f32)
+    t = u32(cuda.threadIdx.x)
+    value = x[t]
+    for i in range(4):
+        shared[u32(u32(4) * t + u32(i))] = value
+    cuda.syncthreads()
+    total = four_neighbours(shared, u32(u32(4) * t))
+    total += shared[u32(u32(2) * t)]
+    turn = u32(0)
+    while turn < u32(count):
+        if t % u32(2) == turn % u32(2):
+            total += x[u32(u32(2) * t + u32(64) * turn)]
+        turn = u32(turn + u32(1))
+    y[t] = total
+
+
+@pytest.fixture(scope="module")
+def known_lines():
+    """By text: the lines of ``known`` for one block of 64 threads."""
+    x, y = np.zeros(1024, f32), np.zeros(64, f32)
+    launch = cuda_api.Launch(known, (1, 1, 1), 64, (x, y, 4), False)
+    widths = {x.__array_interface__["data"][0]: 1024}
+    return {line.text: line for line in traced.launch_lines(launch, ("known", 0), widths, True)}
+
+
+def test_neighbours_are_one_access(known_lines):
+    store = known_lines["shared[u32(u32(4) * t + u32(i))] = value"]
+    assert (store.requests, store.wavefronts, store.ideal_wavefronts) == (2, 8, 8)
+    load = known_lines["total += values[u32(at + u32(i))]"]
+    assert (load.requests, load.wavefronts, load.ideal_wavefronts) == (2, 8, 8)
+
+
+def test_bank_conflicts(known_lines):
+    load = known_lines["total += shared[u32(u32(2) * t)]"]
+    assert (load.requests, load.wavefronts, load.ideal_wavefronts) == (2, 4, 2)
+
+
+def test_threads_that_part_meet_again_at_the_next_turn(known_lines):
+    """Even threads read in even turns, odd ones in odd turns: 16 at a time, every fourth word."""
+    load = known_lines["total += x[u32(u32(2) * t + u32(64) * turn)]"]
+    assert (load.requests, load.asked, load.sectors) == (8, 8 * 64, 8 * 8)
+    assert load.full_requests == 0
+    assert not load.main_loop
+
+
+def test_a_full_warp_on_a_row(known_lines):
+    store = known_lines["y[t] = total"]
+    assert (store.requests, store.sectors, store.asked) == (2, 8, 256)
+    assert not store.is_map
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_call_is_told_from_its_arguments(operator):
+    from experiments.profiling import calls
+
+    case = dense_case(operator)
+    call = calls.of_case(case)
+    assert call.operator == operator
+    told = case_of(operator, call.given)
+    assert told.shape == case.shape
+    if operator.startswith(("convolution", *POOLINGS, "patches")):
+        assert told == case
+    assert call.launches
+    assert Case.of_json(case.to_json()) == case
+
+
+def test_a_failing_simulation_says_why():
+    bad = Case("max_pooling.forward", (1, 1, 2, 2), kernel=(3, 3))
+    with pytest.raises(RuntimeError, match="input size is 2 x 2"):
+        list(traced.trace([bad]))
