@@ -70,6 +70,7 @@ def elementwise(dtype):
         y, argmax = max_pooling.forward(image, size, stride=stride)
         max_pooling.backward(y, argmax, (17, 17), size, stride=stride)
     average_pooling.backward(average_pooling.forward(x, 2), (6, 7), 2)
+    average_pooling.backward(average_pooling.forward(x, 2, stride=2), (6, 7), 2, stride=2)
     dropout.apply(x, place, place, spacing=(1, 2), rate=0.5, key=(1, 2, 3))
     chosen = np.empty((2, 6, 7), np.int32), np.zeros((2, 6, 7), bool), vector
     total = cross_entropy.total_weight(*chosen)
