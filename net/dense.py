@@ -8,7 +8,7 @@ import numpy as np
 
 from kernels import geometry
 from kernels.geometry import Pair
-from net import images
+from net import images, planning
 from net.graph import Net
 from net.layers import Softmax
 from net.program import Program
@@ -65,28 +65,51 @@ class Dense:
 
         Raises:
             TypeError, ValueError: the image does not suit the net, or is too small.
+            MemoryError: the pass would take more memory than is free; the message says how much,
+                and what would fit.
         """
-        scores = self.program.forward(self.enter(image))[0]
+        x = self.enter(image)
+        self._check_memory(x, backward=False)
+        scores = self.program.forward(x)[0]
         return scores if _stays(image) else self.net.backend.memory.to_host(scores)
 
-    def predict(self, image) -> tuple[np.ndarray, np.ndarray]:
-        """(class map, probabilities) of a whole image in one pass, on the host in any case.
+    def predict(self, image, tile: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(class map, probabilities) of a whole image, on the host in any case.
 
         Args:
             image: C x H x W, the net's dtype.
+            tile: label so many rows and columns at a time, for images whose maps would not fit in
+                memory; the result is the same bits. None is all in one pass.
 
         Returns:
             Ho x Wo int64, the most probable class of each pixel (the first of equals), and
             K x Ho x Wo, the softmax of the scores; a net that ends in Softmax gives its output.
 
         Raises:
-            TypeError, ValueError: the image does not suit the net, or is too small.
+            TypeError, ValueError: the image does not suit the net, or is too small; a tile that is
+                not a positive int.
+            MemoryError: as ``forward``.
         """
-        output = self.program.forward(self.enter(image))
+        x = images.entered(self.net, image, self.border)
+        height, width = (n - p + 1 for n, p in zip(x.shape[2:], self.net.patch))
+        rows, columns = (height, width) if tile is None else (geometry.count("tile", tile),) * 2
+        probabilities = np.empty((self.net.output.channels, height, width), self.net.dtype)
+        for top in range(0, height, rows):
+            for left in range(0, width, columns):
+                bottom, right = max(0, height - top - rows), max(0, width - left - columns)
+                part = self._probabilities(x, (top, left, bottom, right))
+                probabilities[:, top : top + rows, left : left + columns] = part
+        return probabilities.argmax(axis=0), probabilities
+
+    def _probabilities(self, x, margins):
+        """On the host, of the scores left between ``margins``, from the bordered image ``x``."""
+        margins = tuple(m + u for m, u in zip(margins, self._unread))
+        part = self.net.backend.padding.crop(x, margins) if any(margins) else x
+        self._check_memory(part, backward=False)
+        output = self.program.forward(part)
         if not isinstance(self.net.layers[-1], Softmax):
             output = self.net.backend.softmax.forward(output)
-        probabilities = self.net.backend.memory.to_host(output)[0]
-        return probabilities.argmax(axis=0), probabilities
+        return self.net.backend.memory.to_host(output)[0]
 
     def gradients(
         self,
@@ -110,6 +133,7 @@ class Dense:
 
         Raises:
             TypeError, ValueError: naming the argument, what it was and what was expected.
+            MemoryError: as ``forward``.
         """
         net, memory = self.net, self.net.backend.memory
         x = images.received(net, "image", image, net.dtype, (net.channels, None, None))
@@ -121,6 +145,7 @@ class Dense:
                 raise ValueError("mask chooses no pixel; expected at least one")
             error = net.backend.masking.apply(error, chosen)
         x = self._cut(images.bordered(net, x, self.border))
+        self._check_memory(x, backward=True)
         _, tape = self.program.forward(x, keep=True)
         gradients, by_image = self.program.backward(tape, error, image=image_gradient)
         if image_gradient:
@@ -131,6 +156,21 @@ class Dense:
             gradients = {name: memory.to_host(g) for name, g in gradients.items()}
             by_image = memory.to_host(by_image) if image_gradient else None
         return Gradients(gradients, by_image)
+
+    def _check_memory(self, x, *, backward):
+        """Refuse a pass over the entered image ``x`` that would not fit."""
+        free = self.net.backend.memory.free_bytes()
+        labelled = tuple(n - r + 1 for n, r in zip(x.shape[2:], self.net.receptive_field))
+        needed = planning.peak_bytes(self.net, labelled, backward=backward)
+        if free is None or needed <= free:
+            return
+        side = planning.fitting_side(self.net, free, backward=backward)
+        instead = "" if backward else f", or predict(image, tile={side})"
+        raise MemoryError(
+            f"labelling {labelled[0]} x {labelled[1]} pixels{' and learning' * backward} takes "
+            f"{needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free; {side} x {side} pixels would "
+            f"fit{instead}"
+        )
 
     def _cut(self, x):
         return self.net.backend.padding.crop(x, self._unread) if any(self._unread) else x

@@ -9,7 +9,7 @@ import numpy as np
 
 from kernels import geometry, get_backend
 from kernels.geometry import Pair, Window, pair
-from net import initialization, summary
+from net import initialization
 from net.layers import BatchNorm, Convolution, FullyConnected, Layer, Map, NotConvertible
 
 IMAGE = "image"
@@ -113,6 +113,8 @@ class Net:
 
     def summary(self, labelled: int | Pair = 256) -> str:
         """A table of the layers, with multiply-adds for ``labelled`` pixels (see net.summary)."""
+        from net import summary  # which itself reads nets
+
         return summary.table(self, pair("labelled", labelled))
 
     def state(self) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ from net.graph import IMAGE, Net
 from net.program import Program
 from net.steps import (
     ActivationStep,
+    AddStep,
     BatchNormStep,
     ConvolutionStep,
     DropoutStep,
@@ -137,7 +138,7 @@ def _go_back(net, program, ledger, kept, size_of):
             if isinstance(step, BatchNormStep) and in_place:
                 errors[name] = kept[step.output][0]
                 ledger.own(errors[name])
-            elif isinstance(step, ActivationStep | DropoutStep):
+            elif name not in errors and isinstance(step, ActivationStep | DropoutStep | AddStep):
                 errors[name] = error
                 ledger.own(error)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kernels.geometry import Pair
 from net.layers import dense_window
+from net.planning import peak_bytes
 
 HEADINGS = (
     "layer",
@@ -28,7 +29,7 @@ def multiply_adds(net, node, labelled: Pair) -> tuple[int, int]:
 
 
 def table(net, labelled: Pair) -> str:
-    """One line for each layer and one for the total.
+    """One line for each layer, one for the total and one on memory.
 
     ``d`` is the spacing of the dense form's entries (the accumulated stride in front of the layer),
     ``dense footprint`` the rows and columns that its sparse kernel spans, ``R`` the receptive field
@@ -48,8 +49,13 @@ def table(net, labelled: Pair) -> str:
         if totals[2]
         else f"patch {_pair(net.patch)}"
     )
+    forward, both = (peak_bytes(net, labelled, backward=b) / 1e6 for b in (False, True))
     return "\n".join(
-        [title, *("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines)]
+        [
+            title,
+            *("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines),
+            f"the dense form takes {forward:,.1f} MB forward, {both:,.1f} MB forward and backward",
+        ]
     )
 
 

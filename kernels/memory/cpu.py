@@ -7,6 +7,7 @@ time, so a pass holds no more than without.
 
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -93,3 +94,15 @@ def synchronize():
 def on_stream(handle):
     """Nothing to order: every call returns when its work is done."""
     yield
+
+
+def free_bytes():
+    """Bytes that new arrays can take, what is kept of dead ones included; None where the system
+    does not tell (it is no Linux)."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    table = dict(line.split(":") for line in lines)
+    system = sum(1024 * int(table[name].split()[0]) for name in ("MemAvailable", "SwapFree"))
+    return system + sum(block.nbytes for block in _store.free)

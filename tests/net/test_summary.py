@@ -6,12 +6,13 @@ import pytest
 
 from net import Net
 from net.layers import Add, AveragePool, Convolution, Crop, FullyConnected, MaxPool, ReLU
+from net.planning import peak_bytes
 from net.zoo import ZOO, build
 
 
 def cells(summary):
     """{layer: the cells of its line}; a cell's own words are one space apart."""
-    lines = [re.split(r"\s{2,}", line) for line in summary.splitlines()[1:]]
+    lines = [re.split(r"\s{2,}", line) for line in summary.splitlines()[1:-1]]
     return {line[0]: line[1:] for line in lines}
 
 
@@ -111,3 +112,11 @@ def test_unread_rows_are_not_computed():
 def test_without_weights_there_is_no_ratio():
     summary = Net([MaxPool(5)], channels=1, patch=5, backend="reference").summary()
     assert summary.splitlines()[0] == "patch 5x5"
+
+
+def test_tells_the_memory():
+    net = build("lenet28", backend="reference")
+    last = net.summary((3, 4)).splitlines()[-1]
+    forward, both = (peak_bytes(net, (3, 4), backward=b) / 1e6 for b in (False, True))
+    expected = f"{forward:.1f} MB forward, {both:.1f} MB forward and backward"
+    assert last == f"the dense form takes {expected}"
