@@ -78,9 +78,9 @@ def _plain(value):
 def code_digest(experiment: str) -> str:
     """Of ``kernels/``, ``net/``, the experiment's module and what it imports of this package."""
     sources = {path for folder in ("kernels", "net") for path in (ROOT / folder).rglob("*.py")}
-    waiting = [experiment.replace("-", "_")]
+    waiting = [ROOT / "experiments" / f"{experiment.replace('-', '_')}.py"]
     while waiting:
-        path = ROOT / "experiments" / f"{waiting.pop()}.py"
+        path = waiting.pop()
         if path not in sources:
             sources.add(path)
             waiting += _imports(path)
@@ -90,12 +90,13 @@ def code_digest(experiment: str) -> str:
     return digest.hexdigest()
 
 
-def _imports(path) -> list[str]:
+def _imports(path) -> list[Path]:
     """Modules of ``experiments`` that a file imports."""
-    names = []
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "experiments":
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("experiments."):
-            names.append(node.module.removeprefix("experiments."))
-    return names
+        if not isinstance(node, ast.ImportFrom) or node.module.split(".")[0] != "experiments":
+            continue
+        place = ROOT.joinpath(*node.module.split("."))
+        files = [place.with_suffix(".py"), *(place / f"{alias.name}.py" for alias in node.names)]
+        found += [file for file in files if file.is_file()]
+    return found

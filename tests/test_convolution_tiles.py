@@ -4,7 +4,7 @@ from math import prod
 
 import pytest
 
-from kernels.convolution.cuda import TILES, choose_tile
+from kernels.convolution.cuda import TILES, modelled_tile
 from kernels.cuda_api import ceil_division
 from net import zoo
 
@@ -13,7 +13,7 @@ PIXELS = 256 * 256
 
 def padded_share(table, rows, columns):
     """Multiply-adds of whole tiles for each one that is asked for."""
-    tile = choose_tile(table, rows, columns, 4)
+    tile = modelled_tile(table, rows, columns, 4)
     padded = ceil_division(rows, tile.height) * tile.height
     return padded * ceil_division(columns, tile.width) * tile.width / (rows * columns)
 

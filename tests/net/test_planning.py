@@ -1,4 +1,4 @@
-"""Memory told before a pass: against what the allocator hands out, and in words when it is short."""
+"""Memory told before a pass, against what the allocator hands out; and when it is too short."""
 
 import gc
 
