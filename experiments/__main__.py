@@ -145,6 +145,10 @@ def _problem(options, chosen) -> str | None:
         results.check_writable(options.out)
     except (BackendUnavailable, OSError) as error:
         return str(error)
+    for name in APART:
+        reason = name in chosen and report.experiment_of(name).unavailable(options.backend)
+        if reason:
+            return f"{name} cannot run: {reason}"
     return None
 
 

@@ -43,19 +43,22 @@ MEMORY_TARGET = 0.75
 """Of the peak memory of PyTorch's better format, on every net."""
 
 
+def unavailable(backend: str) -> str | None:
+    """Why this cannot run here, as a sentence; None if it can."""
+    return torch_layers.why_unavailable(backend)
+
+
 def run(options) -> tuple[list[dict], dict]:
     """One row for each net, form, size, pass and way; no arrays.
 
     Raises:
         NotEqual: PyTorch gives other scores on the arrays that are timed.
     """
-    reason = torch_layers.why_unavailable(options.backend)
-    if reason:
-        raise SystemExit(f"experiments: error: against-torch cannot run: {reason}")
     nets = options.nets or (QUICK_NETS if options.quick else ZOO)
     sizes = QUICK_SIZES if options.quick else SIZES
-    jobs = [(net, "patch by patch", 0) for net in nets]
-    jobs += [(net, "dense", size) for size in sizes for net in nets]
+    jobs = [(net, "dense", size) for net in nets for size in sizes]
+    jobs += [(net, "patch by patch", 0) for net in nets]
+    jobs.sort(key=lambda job: list(nets).index(job[0]))
     rows = []
     with tqdm(jobs, desc="against PyTorch", unit="comparison") as progress:
         for name, form, size in progress:
@@ -104,42 +107,37 @@ def _dense(name, size, options):
 
 
 def _scanning(name, _, options):
-    """Each side with the batch of patches that suits it best."""
+    """Each side with the batch of patches that suits it best, found beforehand."""
     net = prepared(name, seed=options.seed, backend=options.backend)
     program, rng = Program(net, "patch"), np.random.default_rng(options.seed)
-    opponents, rounds = _opponents(net, "patch", options), {}
+    opponents, calls = _opponents(net, "patch", options), {}
     for batch in BATCHES[:1] if options.quick else BATCHES:
         x = rng.random((batch, net.channels, *net.patch), net.dtype)
         scores = program.forward(x)
         error = rng.standard_normal(scores.shape, net.dtype)
-
-        def gradients(x=x, error=error):
-            return program.backward(program.forward(x, keep=True)[1], error)
-
-        jobs = {
-            (OURS, "forward"): lambda x=x: program.forward(x),
-            (OURS, "forward + backward"): gradients,
-        }
-        gradients()
+        ours = calls.setdefault(OURS, {})
+        ours["forward", batch] = lambda x=x: program.forward(x)
+        ours["forward + backward", batch] = lambda x=x, error=error: program.backward(
+            program.forward(x, keep=True)[1], error
+        )
         for label, opponent in opponents.items():
             if not _agrees(opponent, x, scores, label):
                 continue
-            jobs[label, "forward"] = lambda o=opponent, x=x: o.forward(x)
-            jobs[label, "forward + backward"] = lambda o=opponent, x=x, e=error: o.gradients(x, e)
-            jobs[label, "forward + backward"]()
-        for key, seconds in _rounds(jobs, options, per=batch).items():
-            rounds.setdefault(key, {})[batch] = seconds
-    best = {key: min(tried, key=lambda b: np.median(tried[b])) for key, tried in rounds.items()}
-    rows = []
-    for (label, p), batch in best.items():
-        ours = rounds[OURS, p][best[OURS, p]]
-        theirs = rounds[label, p][batch]
-        number = min(len(ours), len(theirs))
-        row = {"net": name, "form": "patch by patch", "labelled": None, "batch": batch}
-        ratios = np.array(theirs[:number]) / np.array(ours[:number])
-        row |= {"pass": p, "way": label} | spread(theirs) | spread(ratios, "ratio")
-        rows.append(row | {"peak_bytes": None, "peak_method": None})
-    return rows
+            theirs = calls.setdefault(label, {})
+            theirs["forward", batch] = lambda o=opponent, x=x: o.forward(x)
+            theirs["forward + backward", batch] = lambda o=opponent, x=x, e=error: o.gradients(x, e)
+    best = {}
+    for label, tried in calls.items():
+        for call in tried.values():
+            call()
+        seconds = {key: _seconds(call) / key[1] for key, call in tried.items()}
+        for p in PASSES:
+            best[label, p] = min((k for k in seconds if k[0] == p), key=seconds.get)[1]
+    jobs = {(label, p): calls[label][p, batch] for (label, p), batch in best.items()}
+    rounds = _rounds(jobs, options)
+    rounds = {key: np.array(seconds) / best[key] for key, seconds in rounds.items()}
+    shared = {"net": name, "form": "patch by patch", "labelled": None}
+    return [row | {"batch": best[row["way"], row["pass"]]} for row in _rows(shared, rounds, {})]
 
 
 def _agrees(opponent, x, scores, label):
@@ -161,19 +159,16 @@ def _agrees(opponent, x, scores, label):
     return True
 
 
-def _rounds(jobs, options, per=1):
+def _rounds(jobs, options):
     """Seconds by job, round by round."""
-
-    def clocked(job):
-        def measure():
-            started = time.perf_counter()
-            job()
-            return (time.perf_counter() - started) / per
-
-        return measure
-
-    timed = {key: clocked(job) for key, job in jobs.items()}
+    timed = {key: lambda job=job: _seconds(job) for key, job in jobs.items()}
     return interleaved(timed, 5.0 if options.quick else LONGEST, ROUNDS)
+
+
+def _seconds(call):
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
 
 
 def _rows(shared, rounds, peaks):

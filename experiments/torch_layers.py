@@ -63,7 +63,11 @@ class TorchNet:
         self.arrays = {name: self._entered(array) for name, array in net.state().items()}
         self.learned = {name: self.arrays[name].requires_grad_() for name in net.parameters}
         self.calls = [call for step in steps_of(net, form) for call in self._calls(step)]
-        self.run = torch.compile(self._run) if compiled else self._run
+        self.run = self._run
+        if compiled:
+            # Beyond so many, calls would silently run eagerly
+            torch._dynamo.config.recompile_limit = 256
+            self.run = torch.compile(self._run)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Scores N x K x Ho x Wo of N x C x H x W (patches, or an image with its borders)."""

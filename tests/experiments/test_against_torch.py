@@ -1,0 +1,71 @@
+"""The benchmark against PyTorch: verdicts from rows, and what happens without PyTorch."""
+
+import importlib.util
+import types
+
+import numpy as np
+import pytest
+
+from experiments import __main__, against_torch, torch_layers
+from experiments.against_torch import FORMS, OURS, PASSES
+
+
+def row(form, passed, way, seconds, peak=None, net="a", labelled=256):
+    spread = {"seconds": seconds, "seconds_p20": seconds, "seconds_p80": seconds, "repeats": 7}
+    ratio = {"ratio": seconds, "ratio_p20": seconds, "ratio_p80": seconds}
+    place = {"net": net, "form": form, "labelled": labelled if form == "dense" else None}
+    return place | {"pass": passed, "way": way, "batch": 16, "peak_bytes": peak} | spread | ratio
+
+
+def rows(contiguous, channels_last, peak=70):
+    """Ours takes one second and ``peak`` bytes; PyTorch so many seconds and 100 bytes."""
+    found = []
+    for form in FORMS:
+        for passed in PASSES:
+            ways = {OURS: (1.0, peak), "PyTorch contiguous": (contiguous, 100)}
+            ways["PyTorch channels_last"] = channels_last, 120
+            for way, (seconds, most) in ways.items():
+                found.append(row(form, passed, way, seconds, most if form == "dense" else None))
+    return found
+
+
+def test_targets_that_are_met():
+    said = against_torch.verdicts(rows(3.0, 1.5))
+    first = "dense, forward, against contiguous: geometric mean 3.00; at least 2.0 on every net"
+    assert said[0] == first
+    assert all("below" not in sentence and "above" not in sentence for sentence in said)
+    assert said[-1] == "peak memory, forward + backward: at most 0.70 of PyTorch's"
+
+
+def test_targets_that_are_missed_name_the_net():
+    said = against_torch.verdicts(rows(3.0, 0.9, peak=80))
+    missed = "dense, forward, against best: geometric mean 0.90 (aim 1.2); below 1.0 on a 256 0.90"
+    assert missed in said
+    assert said[-1].endswith("at most 0.80 of PyTorch's; above 0.75 on a 256 0.80")
+
+
+def test_table_and_figure_hold_every_row():
+    measured = rows(3.0, 1.5)
+    lines = against_torch.table(measured).splitlines()
+    assert sum(line.startswith("| a |") for line in lines) == len(measured)
+    drawing = against_torch.figure(measured, {"gpu": None, "cpu": "a CPU"}, {})
+    bars = [patch.get_height() for axes in drawing.get_axes() for patch in axes.patches]
+    np.testing.assert_array_equal(sorted(bars), [1.5] * 4 + [3.0] * 4)
+
+
+def test_without_pytorch(monkeypatch, tmp_path, capsys):
+    missing = types.SimpleNamespace(util=types.SimpleNamespace(find_spec=lambda name: None))
+    monkeypatch.setattr(torch_layers, "importlib", missing)
+    arguments = ["against-torch", "--quick", "--backend", "cpu", "--out", str(tmp_path)]
+    assert __main__.main(arguments) == 2
+    assert "against-torch cannot run: PyTorch is not installed" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.cpu
+@pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="the extra bench is missing")
+def test_runs(tmp_path):
+    arguments = ["against-torch", "--quick", "--backend", "cpu", "--nets", "lenet28"]
+    assert __main__.main([*arguments, "--out", str(tmp_path)]) == 0
+    (table,) = tmp_path.glob("*/against-torch/table.md")
+    assert table.read_text().count("PyTorch channels_last") == 4
