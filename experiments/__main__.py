@@ -46,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = every if options.subcommand == "all" else [options.subcommand]
     if options.backend == "simulator":
         os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
+    if options.threads:
+        os.environ["NUMBA_NUM_THREADS"] = str(options.threads)
     problem = _problem(options, chosen)
     if problem:
         print(f"experiments: error: {problem}", file=sys.stderr)
@@ -180,6 +182,12 @@ def _parser() -> argparse.ArgumentParser:
         help="where the operators run (default: auto, which is cuda where a device is found)",
     )
     measuring.add_argument(
+        "--threads",
+        type=_threads,
+        metavar="N",
+        help="threads of the host's operators (default: Numba's own choice, NUMBA_NUM_THREADS)",
+    )
+    measuring.add_argument(
         "--nets",
         nargs="+",
         metavar="NET",
@@ -201,6 +209,12 @@ def _parser() -> argparse.ArgumentParser:
     text = "a line on each experiment"
     commands.add_parser("list", help=text, description=text)
     return parser
+
+
+def _threads(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"is {text!r}; expected an int of at least 1")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -157,6 +157,7 @@ def test_help_explains_each_subcommand(name):
         (("networks", "--backend", "simulator"), "--backend is simulator; expected cpu or cuda"),
         (("report", "--out", "/nonexistent"), "--out is /nonexistent; expected results"),
         (("equality", "--out", "/proc/here"), "--out is /proc/here; expected a writable folder"),
+        (("equality", "--threads", "0"), "--threads: is '0'; expected an int of at least 1"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(arguments, message):
@@ -170,6 +171,15 @@ def test_a_backend_that_is_not_there_is_refused_with_what_is_missing(tmp_path):
     done = experiments("equality", "--backend", "cuda", "--out", tmp_path, NUMBA_ENABLE_CUDASIM="1")
     assert done.returncode == 2
     assert "backend 'cuda' cannot run here: NUMBA_ENABLE_CUDASIM=1 is set" in done.stderr
+
+
+@pytest.mark.cpu
+def test_threads_are_as_many_as_asked_for(tmp_path):
+    quick = ("--quick", "--backend", "cpu", "--nets", "lenet28", "--out", tmp_path)
+    done = experiments("equality", "--threads", 1, *quick)
+    assert done.returncode == 0, done.stderr
+    (record,) = tmp_path.glob("*/equality/record.json")
+    assert json.loads(record.read_text())["threads"] == 1
 
 
 def test_interrupting_leaves_nothing_half_written(tmp_path):
