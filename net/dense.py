@@ -160,9 +160,11 @@ class Dense:
     def _check_memory(self, x, *, backward):
         """Refuse a pass over the entered image ``x`` that would not fit."""
         free = self.net.backend.memory.free_bytes()
+        if free is None:
+            return
         labelled = tuple(n - r + 1 for n, r in zip(x.shape[2:], self.net.receptive_field))
         needed = planning.peak_bytes(self.net, labelled, backward=backward)
-        if free is None or needed <= free:
+        if needed <= free:
             return
         side = planning.fitting_side(self.net, free, backward=backward)
         instead = "" if backward else f", or predict(image, tile={side})"
