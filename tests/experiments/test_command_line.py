@@ -63,6 +63,8 @@ def test_times_come_with_their_spread_and_both_clocks(quick):
     for name in ("networks", "convolution", "pooling", "growth", "sampled", "methods"):
         rows, _, _ = results.load(machine / name)
         for row in rows:
+            if row.get("skipped"):  # no PyTorch here
+                continue
             assert row["seconds_p20"] <= row["seconds"] <= row["seconds_p80"]
             assert row["repeats"] >= 1
             assert row["device_seconds"] is None
