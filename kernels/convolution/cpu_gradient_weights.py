@@ -68,6 +68,16 @@ def _loop(vectors):
 _ADD_1, _ADD_2, _ADD_3 = _loop(1), _loop(2), _loop(3)
 
 
+@compiled
+def _add_block(vectors, *place):
+    if vectors == 3:
+        _ADD_3(*place)
+    elif vectors == 2:
+        _ADD_2(*place)
+    else:
+        _ADD_1(*place)
+
+
 @compiled_parallel
 def _gradient_weights(
     partial,
@@ -115,42 +125,18 @@ def _gradient_weights(
                         x, y = 0, y + 1
                     if y == height:
                         y, n = 0, n + 1
-                if v == 3:
-                    _ADD_3(
-                        partial,
-                        at,
-                        vectors * lanes,
-                        errors,
-                        source,
-                        pixels[:count],
-                        taps,
-                        together,
-                        lanes,
-                    )
-                elif v == 2:
-                    _ADD_2(
-                        partial,
-                        at,
-                        vectors * lanes,
-                        errors,
-                        source,
-                        pixels[:count],
-                        taps,
-                        together,
-                        lanes,
-                    )
-                else:
-                    _ADD_1(
-                        partial,
-                        at,
-                        vectors * lanes,
-                        errors,
-                        source,
-                        pixels[:count],
-                        taps,
-                        together,
-                        lanes,
-                    )
+                _add_block(
+                    v,
+                    partial,
+                    at,
+                    vectors * lanes,
+                    errors,
+                    source,
+                    pixels[:count],
+                    taps,
+                    together,
+                    lanes,
+                )
 
 
 @compiled_parallel
