@@ -93,8 +93,8 @@ CASES = [
 @pytest.fixture(scope="module")
 def compiled(request):
     """For each case that the selected tests ask for, its machine code to come."""
-    calls = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
-    wanted = dict.fromkeys(c.params["case"] for c in calls if "case" in c.params)
+    tests = [item for item in request.session.items if item.path == request.path]
+    wanted = [test.callspec.params["case"] for test in tests]
     pool = ProcessPoolExecutor(mp_context=get_context("fork"))
     yield {case: pool.submit(case.read) for case in wanted}
     pool.shutdown(cancel_futures=True)
