@@ -42,11 +42,13 @@ class Kept:
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def holds(self, parameters: dict) -> bool:
+        """Whether ``measured`` would find this rather than make it."""
+        return _read(self._place(parameters)[1]) is not None
+
     def measured(self, parameters: dict, measure: Callable):
         """What ``measure()`` gives (as JSON gives it back), now or at an earlier time."""
-        key = self.shared | {"parameters": parameters}
-        text = json.dumps(key, sort_keys=True)
-        path = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
+        key, path = self._place(parameters)
         found = _read(path)
         if found is None:
             started = time.perf_counter()
@@ -59,6 +61,12 @@ class Kept:
             self.reused += 1
         self.notes.append(found["made"])
         return found["value"]
+
+    def _place(self, parameters):
+        """All that decides the measurement, and its file."""
+        key = self.shared | {"parameters": parameters}
+        text = json.dumps(key, sort_keys=True)
+        return key, self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
 
 
 def _read(path):

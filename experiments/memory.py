@@ -42,15 +42,24 @@ def run(options) -> tuple[list[dict], dict]:
         singles = [name for name in OPERATORS if name not in seen and _reads_maps(name)]
         found += [single for name in singles for single in _single(name)]
     cases = list(dict.fromkeys(traced.shortened(call.case) for _, call in found))
+    parameters = {case: {"case": case.to_json()} for case in cases}
+    missing = [case for case in cases if not options.kept.holds(parameters[case])]
+    counted = traced.trace(missing, seed=options.seed)
+    lines = {}
     with tqdm(cases, desc="memory", unit="call") as progress:
-        lines = dict(zip(progress, traced.trace(cases, seed=options.seed)))
+        for case in progress:
+            progress.set_postfix_str(case.operator)
+            lines[case] = options.kept.measured(parameters[case], lambda: _rows(next(counted)))
     rows = []
     for common, call in found:
         common = common | {"layer": call.layer, "direction": call.direction}
         common["shape"] = str(call.case)
-        for line in lines[traced.shortened(call.case)]:
-            rows.append(common | asdict(line) | {"moved": line.moved})
+        rows += [common | line for line in lines[traced.shortened(call.case)]]
     return rows, {}
+
+
+def _rows(lines):
+    return [asdict(line) | {"moved": line.moved} for line in lines]
 
 
 def _calls(net, size, form, quick):
