@@ -12,6 +12,7 @@ from math import isqrt, prod
 import numpy as np
 
 from kernels.geometry import Pair, argmax_dtype
+from kernels.memory.gaps import Gaps
 from net.graph import IMAGE, Net
 from net.program import Program
 from net.steps import (
@@ -28,17 +29,23 @@ PARTIAL_SUMS, PARTIAL_BYTES = 16, 64 * 2**20
 
 
 class _Ledger:
-    """Bytes that live now, and the most that ever did; a buffer lives until its last owner."""
+    """Where buffers lie that live until their last owner, placed as the host's memory places them.
+
+    Attributes:
+        most: bytes of addresses that were needed.
+    """
 
     def __init__(self):
         self.owners: dict[tuple, int] = {}
-        self.sizes: dict[tuple, int] = {}
-        self.living = self.most = 0
+        self.places: dict[tuple, Pair] = {}
+        self.gaps = Gaps(2**63)
+
+    @property
+    def most(self):
+        return self.gaps.used
 
     def make(self, buffer, size):
-        self.sizes[buffer], self.owners[buffer] = size, 1
-        self.living += size
-        self.most = max(self.most, self.living)
+        self.places[buffer], self.owners[buffer] = self.gaps.take(size), 1
 
     def own(self, buffer):
         self.owners[buffer] += 1
@@ -46,15 +53,16 @@ class _Ledger:
     def drop(self, buffer):
         self.owners[buffer] -= 1
         if not self.owners[buffer]:
-            self.living -= self.sizes[buffer]
+            self.gaps.give_back(*self.places[buffer])
 
     def pass_by(self, size):
         """Take ``size`` for a moment."""
-        self.most = max(self.most, self.living + size)
+        self.gaps.give_back(*self.gaps.take(size))
 
 
 def peak_bytes(net: Net, labelled: Pair, *, backward: bool) -> int:
-    """The most that lives at one time in a pass of the dense form over ``labelled`` pixels.
+    """What a pass of the dense form over ``labelled`` pixels takes: the most that lives at one
+    time, and the gaps between.
 
     Args:
         labelled: rows and columns of the scores.

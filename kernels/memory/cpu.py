@@ -1,59 +1,69 @@
 """NumPy arrays in the host's memory.
 
 The memory of a large array that dies is kept for a later one: fresh pages cost the system more time
-than many an operator takes. Kept and living memory together never exceed the most that lived at one
-time, so a pass holds no more than without.
+than many an operator takes. Living and kept memory together are what living arrays once took at
+most, and the gaps that were between them then.
 """
 
+import os
 import threading
+from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from kernels.memory.gaps import PAGE, Gaps
 
 # Smaller arrays come straight from NumPy, whose allocator keeps them itself
 SMALLEST = 2**20
 
 
 class _Store:
-    """Blocks of memory of arrays that died, the longest dead first."""
+    """A range of addresses as long as the system's memory; pages come where it is used."""
 
     def __init__(self):
-        self.free = []
-        self.living = self.most = 0
-        self.lock = threading.RLock()
+        self.range = _addresses()
+        self.gaps = Gaps(self.range.nbytes)
+        self.given_back = deque()
+        self.lock = threading.Lock()
 
     def take(self, nbytes):
-        """A block of at least ``nbytes``, at most a fifth of it unused."""
+        """(begin, end) of a place; None where there is none."""
         with self.lock:
-            fitting = [b for b in self.free if nbytes <= b.nbytes <= nbytes + nbytes // 4]
-            if fitting:
-                block = min(fitting, key=lambda b: b.nbytes)
-                self.free = [other for other in self.free if other is not block]
-            else:
-                room = self.most - self.living - nbytes
-                while self.free and sum(block.nbytes for block in self.free) > room:
-                    del self.free[0]
-                block = np.empty(nbytes, np.uint8)
-            self.living += block.nbytes
-            self.most = max(self.most, self.living)
-            return block
+            self._join()
+            return self.gaps.take(nbytes)
 
-    def give_back(self, block):
+    def kept_bytes(self):
+        """Bytes that were used and are free."""
         with self.lock:
-            self.living -= block.nbytes
-            self.free.append(block)
+            self._join()
+            return self.gaps.kept_bytes()
+
+    def _join(self):
+        while self.given_back:
+            self.gaps.give_back(*self.given_back.popleft())
+
+
+def _addresses():
+    """As many bytes as the system has memory; none where it does not tell or does not want to."""
+    try:
+        nbytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return np.empty(nbytes // PAGE * PAGE, np.uint8)
+    except (AttributeError, ValueError, MemoryError):
+        return np.empty(0, np.uint8)
 
 
 class _Lent:
-    """A block for as long as an array lies on it."""
+    """A place for as long as an array lies there."""
 
-    def __init__(self, block):
-        self.block = block
-        self.__array_interface__ = block.__array_interface__
+    def __init__(self, store, begin, end):
+        self.store, self.place = store, (begin, end)
+        self.__array_interface__ = store.range[begin:end].__array_interface__
 
     def __del__(self):
-        _store.give_back(self.block)
+        # Python calls this at any moment, in the middle of ``take``, too
+        self.store.given_back.append(self.place)
 
 
 _store = _Store()
@@ -65,8 +75,11 @@ def empty(shape, dtype):
     nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if nbytes < SMALLEST:
         return np.empty(shape, dtype)
-    block = np.asarray(_Lent(_store.take(nbytes)))
-    return block[:nbytes].view(dtype).reshape(shape)
+    place = _store.take(nbytes)
+    if place is None:
+        return np.empty(shape, dtype)
+    memory = np.asarray(_Lent(_store, *place))
+    return memory[:nbytes].view(dtype).reshape(shape)
 
 
 def zeros(shape, dtype):
@@ -105,4 +118,4 @@ def free_bytes():
         return None
     table = dict(line.split(":") for line in lines)
     system = sum(1024 * int(table[name].split()[0]) for name in ("MemAvailable", "SwapFree"))
-    return system + sum(block.nbytes for block in _store.free)
+    return system + _store.kept_bytes()
