@@ -1,10 +1,11 @@
-"""Max pooling on the host: one output row at a time, the cells of its windows in turn.
+"""Max pooling on the host: the cells of many windows in turn.
 
-The inner loops run along a row and are free of branches, so the compiler turns them into vector
-compares and selects. A row of the input gradient gathers, cell by cell, the rows of windows that
-cover it.
+The inner loops run along a row, with a stride along a whole map, and are free of branches, so that
+the compiler turns them into vector compares and selects. A row of the input gradient gathers, cell
+by cell, the rows of windows that cover it; with a stride each window gives to its cell.
 """
 
+import numpy as np
 from numba import prange
 
 from kernels import geometry
@@ -30,7 +31,11 @@ def forward(x, kernel, *, stride=1, dilation=1):
     y = memory.empty(shape.y, x.dtype)
     argmax = memory.empty(shape.y, geometry.argmax_dtype(shape.window))
     window = shape.window
-    _forward(y, argmax, x, window.kernel, window.stride, window.dilation)
+    if window.stride == (1, 1):
+        _forward(y, argmax, x, window.kernel, window.dilation)
+    else:
+        flat = (_by_plane(array) for array in (y, argmax, x))
+        _forward_strided(*flat, *_offsets(shape.y[2:], x.shape[3], window))
     return y, argmax
 
 
@@ -52,50 +57,63 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     shape = geometry.pooling_backward(error, size, kernel, stride, dilation, argmax)
     gradient = memory.empty(shape.x, error.dtype)
     window = shape.window
-    _backward(gradient, error, argmax, window.kernel, window.stride, window.dilation)
+    if window.stride == (1, 1):
+        _backward(gradient, error, argmax, window.kernel, window.dilation)
+    else:
+        flat = (_by_plane(array) for array in (gradient, error, argmax))
+        _backward_strided(*flat, *_offsets(error.shape[2:], size[1], window))
     return gradient
 
 
+def _by_plane(maps):
+    return maps.reshape(maps.shape[0] * maps.shape[1], -1)
+
+
+def _offsets(outputs, width, window):
+    """Where the windows of a map begin, and where their cells lie from there; of ``width``."""
+    (i, j), (oy, ox) = np.indices(window.kernel), np.indices(outputs)
+    corners = oy * window.stride[0] * width + ox * window.stride[1]
+    cells = i * window.dilation[0] * width + j * window.dilation[1]
+    return corners.ravel().astype(np.uint32), cells.ravel().astype(np.uint32)
+
+
 @compiled
-def _keep_larger(best, cells, values, stride, cell):
+def _keep_larger(best, cells, values, cell):
     """The first maximum wins, and the first NaN wins over everything."""
-    for ox in range(len(best)):
-        value, before = values[ox * stride], best[ox]
+    for o in range(len(best)):
+        value, before = values[o], best[o]
         wins = (value > before) | ((value != value) & (before == before))
-        best[ox] = value if wins else before
-        cells[ox] = cell if wins else cells[ox]
+        best[o] = value if wins else before
+        cells[o] = cell if wins else cells[o]
 
 
 @compiled
-def _add_won(total, stride, error, argmax, cell):
+def _add_won(total, error, argmax, cell):
     for ox in range(len(error)):
-        total[ox * stride] += error[ox] if argmax[ox] == cell else error.dtype.type(0)
+        total[ox] += error[ox] if argmax[ox] == cell else error.dtype.type(0)
 
 
 @compiled_parallel
-def _forward(y, argmax, x, kernel, stride, dilation):
+def _forward(y, argmax, x, kernel, dilation):
     _, channels, height, width = y.shape
     for row in prange(y.size // width):
         plane, oy = row // height, row % height
         n, c = plane // channels, plane % channels
         best, cells = y[n, c, oy], argmax[n, c, oy]
         for i in range(kernel[0]):
-            source = x[n, c, oy * stride[0] + i * dilation[0]]
+            source = x[n, c, oy + i * dilation[0]]
             for j in range(kernel[1]):
                 cell = argmax.dtype.type(i * kernel[1] + j)
                 values = source[j * dilation[1] :]
                 if cell == 0:
-                    for ox in range(width):
-                        best[ox] = values[ox * stride[1]]
-                        cells[ox] = cell
-                elif stride[1] == 1:
-                    _keep_larger(best, cells, values, 1, cell)
+                    best[:] = values[:width]
+                    cells[:] = cell
                 else:
-                    _keep_larger(best, cells, values, stride[1], cell)
+                    _keep_larger(best, cells, values, cell)
 
 
 @compiled_parallel
-def _backward(gradient, error, argmax, kernel, stride, dilation):
+def _backward(gradient, error, argmax, kernel, dilation):
     _, channels, height, width = gradient.shape
     outputs = error.shape[2]
     for row in prange(gradient.size // width):
@@ -104,13 +122,33 @@ def _backward(gradient, error, argmax, kernel, stride, dilation):
         total = gradient[n, c, y]
         total[:] = 0
         for i in range(kernel[0]):
-            oy = (y - i * dilation[0]) // stride[0]
-            if oy * stride[0] != y - i * dilation[0] or oy < 0 or oy >= outputs:
+            oy = y - i * dilation[0]
+            if oy < 0 or oy >= outputs:
                 continue
             for j in range(kernel[1]):
                 cell = argmax.dtype.type(i * kernel[1] + j)
-                target = total[j * dilation[1] :]
-                if stride[1] == 1:
-                    _add_won(target, 1, error[n, c, oy], argmax[n, c, oy], cell)
-                else:
-                    _add_won(target, stride[1], error[n, c, oy], argmax[n, c, oy], cell)
+                _add_won(total[j * dilation[1] :], error[n, c, oy], argmax[n, c, oy], cell)
+
+
+@compiled_parallel
+def _forward_strided(y, argmax, x, corners, cells):
+    for plane in prange(len(y)):
+        best, won, source = y[plane], argmax[plane], x[plane]
+        values = np.empty_like(best)
+        for cell in range(len(cells)):
+            for o in range(len(best)):
+                values[o] = source[corners[o] + cells[cell]]
+            if cell == 0:
+                best[:] = values
+                won[:] = 0
+            else:
+                _keep_larger(best, won, values, argmax.dtype.type(cell))
+
+
+@compiled_parallel
+def _backward_strided(gradient, error, argmax, corners, cells):
+    for plane in prange(len(gradient)):
+        total = gradient[plane]
+        total[:] = 0
+        for o in range(error.shape[1]):
+            total[corners[o] + cells[argmax[plane, o]]] += error[plane, o]
