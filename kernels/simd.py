@@ -59,6 +59,16 @@ def columns() -> int:
     return _REGISTERS // 4
 
 
+def blocks(vectors):
+    """(first vector, vectors) of the tiles that share ``vectors``: 3s, but 2 + 2."""
+    found, first = [], 0
+    while first < vectors:
+        left = vectors - first
+        found.append((first, 2 if left == 4 else min(left, MAX_VECTORS)))
+        first += found[-1][1]
+    return found
+
+
 class Tile(types.Type):
     """Numba type of ``vectors`` x ``columns`` LLVM vectors of ``dtype``."""
 
@@ -239,6 +249,21 @@ def fetch_add(typing_context, array, index):
         return builder.atomic_rmw("add", place, _I64(1), "monotonic")
 
     return types.int64(array, types.intp), generate
+
+
+@intrinsic
+def copy(typing_context, target, to, source, at, count):
+    """``target[to : to + count] = source[at : at + count]``, two arrays of one dtype."""
+
+    def generate(context, builder, signature, arguments):
+        target_value, to_value, source_value, at_value, count_value = arguments
+        into = _pointer(context, builder, target, target_value, to_value)
+        out_of = _pointer(context, builder, source, source_value, at_value)
+        itemsize = target.dtype.bitwidth // 8
+        cgutils.raw_memcpy(builder, into, out_of, count_value, itemsize)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, source, types.intp, types.intp), generate
 
 
 def _write(builder, value, pointer):

@@ -77,9 +77,9 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
     window, out, source = shape.window, gradient.reshape(shape.x), error.reshape(shape.y)
     weights = weights.reshape(shape.weights)
     start = np.zeros(shape.channels, error.dtype)
-    real = np.prod(shape.output) / np.prod(shape.size)
+    inside = shape.output[0] / shape.size[0]
     lanes = simd.lanes(error.itemsize)
-    in_rows = _in_rows(shape.batch, shape.channels, shape.size, window, real, lanes)
+    in_rows = _in_rows(shape.batch, shape.channels, shape.size, window, inside, lanes)
     if in_rows and np.isfinite(weights).all():
         weights = packed(weights, simd.columns(), transposed=True, flipped=True)
         origin = tuple((1 - k) * d for k, d in zip(window.kernel, window.dilation))
@@ -92,14 +92,14 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
     return gradient
 
 
-def _in_rows(batch, filters, size, window, real, lanes):
-    """Whether pixels along the lanes cost less than channels; ``real`` is the taps' share that
-    lies inside the source, all of which the former pays for."""
+def _in_rows(batch, filters, size, window, inside, lanes):
+    """Whether pixels along the lanes cost less than channels; ``inside`` is the share of the taps'
+    rows that lie inside the source."""
     if window.stride != (1, 1):
         return False
     pixels = batch * size[0] * size[1]
-    rows = batch * cpu_rows.cost(filters, size, window.kernel, window.dilation, lanes)
-    return rows <= real * cpu_scattered.cost(filters, pixels, lanes)
+    rows = batch * cpu_rows.cost(filters, size, window.kernel, window.dilation, inside, lanes)
+    return rows <= cpu_scattered.cost(filters, pixels, lanes)
 
 
 def gradient_weights(x, error, kernel, *, stride=1, dilation=1):

@@ -13,7 +13,7 @@ from kernels.compilation import compiled, compiled_parallel
 from kernels.memory import cpu as memory
 from kernels.work_sharing import queue, take
 
-BLOCK = 128
+BLOCK = 256
 GROUPS = 16
 PARTIAL_BYTES = 64 * 2**20
 
@@ -41,6 +41,7 @@ def accumulate(gradient, x, error, shape):
         together,
         lanes,
         vectors,
+        np.array(simd.blocks(vectors)),
         (shape.batch, *shape.output),
         (shape.channels * h * w, sy * w, sx),
         queue(),
@@ -63,6 +64,19 @@ def _loop(vectors):
             simd.add_vectors(tile, partial, at + column * pitch, pitch, together)
 
     return add_block
+
+
+@compiled
+def _pack(errors, to, pitch, error, at, plane, channels, pixels, together, lanes):
+    """Copy a run of ``pixels`` of each channel: errors[to + q * pitch + k]."""
+    whole, wide = channels // together * together, pixels // lanes * lanes
+    for k in range(0, whole, together):
+        for q in range(0, wide, lanes):
+            tile = simd.tile_of_columns(error, at + k * plane + q, plane, 1)
+            simd.store_transposed(tile, errors, to + q * pitch + k, pitch, lanes)
+    for k in range(channels):
+        for q in range(wide if k < whole else 0, pixels):
+            errors[to + q * pitch + k] = error[at + k * plane + q]
 
 
 _ADD_1, _ADD_2, _ADD_3 = _loop(1), _loop(2), _loop(3)
@@ -89,6 +103,7 @@ def _gradient_weights(
     together,
     lanes,
     vectors,
+    channel_blocks,
     shape,
     pitches,
     items,
@@ -99,15 +114,14 @@ def _gradient_weights(
     plane = height * width
     total = batch * plane
     blocks = -(-total // BLOCK)
-    channel_blocks = -(-vectors // simd.MAX_VECTORS)
     for _ in prange(threads):
         errors = np.empty(BLOCK * simd.MAX_VECTORS * lanes, partial.dtype)
         pixels = np.empty(BLOCK, np.int64)
         item = take(items)
-        while item < groups * channel_blocks:
-            group, first = item // channel_blocks, item % channel_blocks * simd.MAX_VECTORS
+        while item < groups * len(channel_blocks):
+            group = item // len(channel_blocks)
+            first, v = channel_blocks[item % len(channel_blocks)]
             item = take(items)
-            v = min(simd.MAX_VECTORS, vectors - first)
             channels = min(v * lanes, filters - first * lanes)
             at = (group * len(taps) * vectors + first) * lanes
             errors[:] = 0
@@ -117,14 +131,29 @@ def _gradient_weights(
                 n, y, x = begin // plane, begin // width % height, begin % width
                 for q in range(count):
                     pixels[q] = n * image_pitch + y * row_pitch + x * column_pitch
-                    place = (n * filters + first * lanes) * plane + y * width + x
-                    for k in range(channels):
-                        errors[q * v * lanes + k] = error[place + k * plane]
                     x += 1
                     if x == width:
                         x, y = 0, y + 1
                     if y == height:
                         y, n = 0, n + 1
+                q = 0
+                while q < count:
+                    n, pixel = (begin + q) // plane, (begin + q) % plane
+                    run = min(count - q, plane - pixel)
+                    place = (n * filters + first * lanes) * plane + pixel
+                    _pack(
+                        errors,
+                        q * v * lanes,
+                        v * lanes,
+                        error,
+                        place,
+                        plane,
+                        channels,
+                        run,
+                        together,
+                        lanes,
+                    )
+                    q += run
                 _add_block(
                     v,
                     partial,

@@ -9,8 +9,9 @@ An item of work is a piece of a few rows, as far apart as the taps are, so that 
 what they read. Input channels are taken in parts, whose source rows are first copied side by side
 into a panel: a long run of each row, read once, and no two in the same cache sets, as rows of maps
 a power of two apart are. What a tile reads of a panel fits the first-level cache and serves all
-output channels; the tiles' sums wait for the next part in between. The rows of a narrow map make
-one run, in which the columns between them are computed in vain.
+output channels; the tiles' sums wait for the next part in between. A tile leaves out the taps that
+find only zeros. The rows of a narrow map make one run, in which the columns between them are
+computed in vain.
 """
 
 import numba
@@ -74,11 +75,12 @@ def correlate(out, source, weights, kernel, start, dilation, origin):
     )
 
 
-def cost(filters, size, kernel, dilation, lanes):
+def cost(filters, size, kernel, dilation, inside, lanes):
     """Steps' time for one tap of one map of ``size``, in multiply-adds of vectors.
 
     A step of v vectors takes as long as its multiply-adds or its loads, of which those of
-    neighbouring pixels mostly straddle two cache lines.
+    neighbouring pixels mostly straddle two cache lines. Rows of taps cost only their share
+    ``inside`` the source.
     """
     (height, width), together, span = size, simd.columns(), (kernel[1] - 1) * dilation[1]
     one_run = _is_run(height, width, dilation[0] if kernel[0] > 1 else 1)
@@ -91,7 +93,8 @@ def cost(filters, size, kernel, dilation, lanes):
         v = _next_vectors(length, done, lanes, one_run)
         total += max(v * together, 2 * v + together + 2)
         done += v * lanes
-    return total * height / rows * -(-filters // together)
+    share = 1 if one_run else inside
+    return share * total * height / rows * -(-filters // together)
 
 
 def _is_run(height, width, spacing):
@@ -196,10 +199,28 @@ def _fill_panel(panel, source, at, size, channels, rows, top, spacing, left, wid
             begin = at + (c * height + y) * width + left
             panel[to : to + (first if inside else wide)] = 0
             if inside:
-                for x in range(first, end):
-                    panel[to + x] = source[begin + x]
+                simd.copy(panel, to + first, source, begin + first, end - first)
                 panel[to + end : to + wide] = 0
             to += wide
+
+
+@compiled
+def _taps_inside(entries, places, kernel, dilation, together, wide, size, first, last):
+    """List the taps that find some source for outputs whose first taps are ``first`` to ``last``.
+
+    Returns their number; ``entries`` are in the packed weights, ``places`` in the panel.
+    """
+    count = 0
+    for i in range(kernel[0]):
+        if last[0] + i * dilation[0] < 0 or first[0] + i * dilation[0] >= size[0]:
+            continue
+        for j in range(kernel[1]):
+            if last[1] + j * dilation[1] < 0 or first[1] + j * dilation[1] >= size[1]:
+                continue
+            entries[count] = (i * kernel[1] + j) * together
+            places[count] = i * wide + j * dilation[1]
+            count += 1
+    return count
 
 
 @compiled_parallel
@@ -224,8 +245,8 @@ def _correlate(
     threads,
 ):
     _, filters, height, width = out_shape
-    _, depth, source_height, source_width = source_shape
-    plane, source_plane = height * width, source_height * source_width
+    depth, source_size = source_shape[1], source_shape[2:]
+    plane, source_plane = height * width, source_size[0] * source_size[1]
     lanes, together = tile_shape
     area = kernel[0] * kernel[1]
     span = (kernel[1] - 1) * dilation[1]
@@ -236,14 +257,12 @@ def _correlate(
         panel = panel[-(panel.ctypes.data // panel.itemsize) % 16 :]
         sums = np.empty(most_tiles * tile_sums, out.dtype)
         run = np.empty(padded * run_pitch, out.dtype)
-        entries, places = np.arange(area) * together, np.empty(area, np.int64)
+        entries, places = np.empty((2, area), np.int64)
         item = take(work)
         while item < len(items):
             n, y, rows, x, columns = items[item]
             item = take(work)
             wide = _pitch(columns, span, one_run)
-            for t in range(area):
-                places[t] = t // kernel[1] * wide + t % kernel[1] * dilation[1]
             panel_rows = rows - 1 + kernel[0]
             to = n * filters * plane + y * width + x
             length = (rows - 1) * wide + columns if one_run else columns
@@ -253,7 +272,7 @@ def _correlate(
                     panel,
                     source,
                     (n * depth + c) * source_plane,
-                    (source_height, source_width),
+                    source_size,
                     count,
                     panel_rows,
                     origin[0] + y,
@@ -268,6 +287,22 @@ def _correlate(
                         v = _next_vectors(length, done, lanes, one_run)
                         if not one_run:
                             done = min(done, length - v * lanes)
+                        first = (origin[0] + y + row * dilation[0], origin[1] + x + done)
+                        last = (first[0], first[1] + v * lanes - 1)
+                        if one_run:
+                            first = (origin[0] + y, origin[1] + x)
+                            last = (first[0] + rows - 1, first[1] + columns - 1)
+                        taps = _taps_inside(
+                            entries,
+                            places,
+                            kernel,
+                            dilation,
+                            together,
+                            wide,
+                            source_size,
+                            first,
+                            last,
+                        )
                         _fill(
                             v,
                             run if one_run else out,
@@ -281,7 +316,7 @@ def _correlate(
                             weights,
                             (c, count, depth, area),
                             start,
-                            (entries, places),
+                            (entries[:taps], places[:taps]),
                             tile_shape,
                         )
                         done += v * lanes
@@ -289,6 +324,5 @@ def _correlate(
             if one_run:
                 for k in range(filters):
                     for row in range(rows):
-                        for column in range(columns):
-                            value = run[k * run_pitch + row * wide + column]
-                            out[to + k * plane + row * width + column] = value
+                        at = k * run_pitch + row * wide
+                        simd.copy(out, to + k * plane + row * width, run, at, columns)

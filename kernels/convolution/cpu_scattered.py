@@ -28,7 +28,7 @@ def correlate(out, source, weights, kernel, start, rows, columns):
     """
     batch, filters = out.shape[:2]
     lanes, together = simd.lanes(out.itemsize), simd.columns()
-    channels = np.array(blocks(-(-filters // lanes)))
+    channels = np.array(simd.blocks(-(-filters // lanes)))
     table, items = [], []
     for r, s in np.ndindex(len(rows.count), len(columns.count)):
         tiles = -(-batch * int(rows.count[r]) * int(columns.count[s]) // together)
@@ -60,50 +60,75 @@ def correlate(out, source, weights, kernel, start, rows, columns):
 def cost(filters, pixels, lanes):
     """Steps' time for one tap of ``pixels``, comparable with ``cpu_rows.cost``.
 
-    It was measured to be twice what the multiply-adds or loads of the steps take, or little less.
+    Taps that lie outside cost no steps; the small regions that they leave cost about as much.
     """
     together = simd.columns()
-    vectors = [v for _, v in blocks(-(-filters // lanes))]
+    vectors = [v for _, v in simd.blocks(-(-filters // lanes))]
     step = sum(max(v * together, v + 2 * together + 2) for v in vectors)
-    return step * -(-pixels // together) * 2
+    return step * -(-pixels // together)
 
 
-def blocks(vectors):
-    """(first vector, vectors) of the tiles that share ``vectors`` of channels: 3s, but 2 + 2."""
-    found, first = [], 0
-    while first < vectors:
-        left = vectors - first
-        found.append((first, 2 if left == 4 else min(left, simd.MAX_VECTORS)))
-        first += found[-1][1]
-    return found
+@compiled
+def _places(to, at, place, left, region, out_pitches, source_pitches):
+    """Where the next pixels lie, from ``place`` (image, row, column) on; with fewer than a tile
+    ``left``, the last is repeated. Returns the place behind them."""
+    n, y, x = place
+    for p in range(len(to)):
+        to[p] = n * out_pitches[0] + y * out_pitches[1] + x * out_pitches[2]
+        at[p] = n * source_pitches[0] + y * source_pitches[1] + x * source_pitches[2]
+        if p + 1 < left:
+            x += 1
+            if x == region[1]:
+                y, x = y + 1, 0
+            if y == region[0]:
+                n, y = n + 1, 0
+    return n, y, x
 
 
 def _loops(vectors):
-    """The innermost loops: ``vectors`` vectors of output channels of one tile of pixels."""
+    """The innermost loops: ``vectors`` vectors of output channels of some tiles of pixels."""
 
     @compiled
-    def fill(out, to, plane, filters, source, at, channels, weights, start, first, taps, staged):
+    def fill(
+        out,
+        corner,
+        plane,
+        filters,
+        source,
+        channels,
+        weights,
+        start,
+        first,
+        taps,
+        pixels,
+        scratch,
+    ):
         entries, places = taps
         depth, pitch, source_plane = channels
+        place, count, region, out_pitches, source_pitches = pixels
+        to, at, staged = scratch
         lanes = staged.shape[1] // simd.MAX_VECTORS
-        tile = simd.tile_of_vectors(start, first * lanes, vectors)
-        w, x = first * depth * pitch, 0
-        for _ in range(depth):
-            for t in range(len(places)):
-                tile = simd.multiply_add(
-                    tile, weights, w + entries[t], depth * pitch, source, x + places[t], at
-                )
-            w += pitch
-            x += source_plane
         last = len(at) - 1
-        if to[last] - to[0] == last and to[last] > to[last - 1]:
-            corner = to[0] + first * lanes * plane
-            simd.store_transposed(tile, out, corner, plane, filters - first * lanes)
-        else:
-            simd.store_vectors(tile, staged.reshape(-1), 0, staged.shape[1], len(at))
-            for k in range(min(vectors * lanes, filters - first * lanes)):
-                for p in range(len(at)):
-                    out[to[p] + (first * lanes + k) * plane] = staged[p, k]
+        while count > 0:
+            place = _places(to, at, place, count, region, out_pitches, source_pitches)
+            tile = simd.tile_of_vectors(start, first * lanes, vectors)
+            w, x = first * depth * pitch, 0
+            for _ in range(depth):
+                for t in range(len(places)):
+                    tile = simd.multiply_add(
+                        tile, weights, w + entries[t], depth * pitch, source, x + places[t], at
+                    )
+                w += pitch
+                x += source_plane
+            begin = corner + first * lanes * plane
+            if to[last] - to[0] == last and to[last] > to[last - 1]:
+                simd.store_transposed(tile, out, begin + to[0], plane, filters - first * lanes)
+            else:
+                simd.store_vectors(tile, staged.reshape(-1), 0, staged.shape[1], len(at))
+                for k in range(min(vectors * lanes, filters - first * lanes)):
+                    for p in range(len(at)):
+                        out[begin + to[p] + k * plane] = staged[p, k]
+            count -= len(at)
 
     return fill
 
@@ -119,17 +144,6 @@ def _fill(vectors, *place):
         _FILL_2(*place)
     else:
         _FILL_1(*place)
-
-
-@compiled
-def _places(to, at, pixel, end, region, out_pitches, source_pitches):
-    """Where the pixels of a tile lie; beyond the last, it is repeated."""
-    rows, columns = region
-    for p in range(len(to)):
-        q = min(pixel + p, end - 1)
-        n, y, x = q // (rows * columns), q // columns % rows, q % columns
-        to[p] = n * out_pitches[0] + y * out_pitches[1] + x * out_pitches[2]
-        at[p] = n * source_pitches[0] + y * source_pitches[1] + x * source_pitches[2]
 
 
 @compiled_parallel
@@ -182,21 +196,19 @@ def _correlate(
             first, v = blocks[index % len(blocks)]
             begin = index // len(blocks) * tiles * together
             end = min(begin + tiles * together, batch * size[0] * size[1])
-            for pixel in range(begin, end, together):
-                _places(to, at, pixel, end, size, out_pitches, source_pitches)
-                to += row_start[r] * width + column_start[s]
-                _fill(
-                    v,
-                    out,
-                    to,
-                    plane,
-                    filters,
-                    source,
-                    at,
-                    (depth, area * lanes, source_plane),
-                    weights,
-                    start,
-                    first,
-                    (entries[:taps], places[:taps]),
-                    staged,
-                )
+            place = (begin // (size[0] * size[1]), begin // size[1] % size[0], begin % size[1])
+            _fill(
+                v,
+                out,
+                row_start[r] * width + column_start[s],
+                plane,
+                filters,
+                source,
+                (depth, area * lanes, source_plane),
+                weights,
+                start,
+                first,
+                (entries[:taps], places[:taps]),
+                (place, end - begin, size, out_pitches, source_pitches),
+                (to, at, staged),
+            )
