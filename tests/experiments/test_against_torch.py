@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import __main__, against_torch, torch_layers
-from experiments.against_torch import FORMS, OURS, PASSES
+from experiments.against_torch import BUSY, FORMS, OURS, PASSES, THREADS
 
 
 def row(form, passed, way, seconds, peak=None, net="a", labelled=256):
@@ -42,6 +42,18 @@ def test_targets_that_are_missed_name_the_net():
     missed = "dense, forward, against best: geometric mean 0.90 (aim 1.2); below 1.0 on a 256 0.90"
     assert missed in said
     assert said[-1].endswith("at most 0.80 of PyTorch's; above 0.75 on a 256 0.80")
+
+
+def test_scaling_is_told_from_the_rows_by_threads():
+    measured = [
+        row(THREADS, PASSES[1], way, ratio, net=net)
+        for net, single in (("a", 1.9), ("b", 1.7))
+        for way, ratio in (("1 thread", single), ("2 threads", 1.0), (BUSY, 1.4))
+    ]
+    assert against_torch.verdicts(rows(3.0, 1.5) + measured)[-2:] == [
+        "all threads against one: 1.70 to 1.90 times as fast (aim 1.8); below on b 1.70",
+        "beside a busy process on one core: at most 1.40 times as long",
+    ]
 
 
 def test_table_and_figure_hold_every_row():
