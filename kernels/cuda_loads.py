@@ -16,14 +16,11 @@ if SIMULATING:
     def place_of(array, index):
         return index
 
-    def moved(array, place, count):
-        return u32(place + count)
-
     def load_from(array, place, distance):
         return array[u32(place + distance)]
 
-    def load4_from(array, place, distance):
-        return tuple(array[u32(place + distance + q)] for q in range(4))
+    def load4(array, index):
+        return tuple(array[u32(index + q)] for q in range(4))
 
     def load_if(present, array, index, otherwise):
         return array[u32(index)] if present else otherwise
@@ -74,15 +71,6 @@ else:
         return types.uint64(array, types.uint32), emit
 
     @intrinsic
-    def moved(typing_context, array, place, count):
-        """The place ``count`` elements after ``place``."""
-
-        def emit(context, builder, signature, arguments):
-            return builder.ptrtoint(_after(context, builder, array, *arguments[1:]), _U64)
-
-        return types.uint64(array, types.uint64, types.uint32), emit
-
-    @intrinsic
     def load_from(typing_context, array, place, distance):
         """The element ``distance`` elements after ``place``."""
 
@@ -92,17 +80,17 @@ else:
         return array.dtype(array, types.uint64, types.uint32), emit
 
     @intrinsic
-    def load4_from(typing_context, array, place, distance):
-        """The 4 elements from there on, with one load: place + distance is a multiple of 4."""
+    def load4(typing_context, array, index):
+        """The 4 elements from a multiple of 4 on, with one load."""
 
         def emit(context, builder, signature, arguments):
-            first = _after(context, builder, array, *arguments[1:])
+            first = _address(context, builder, array, *arguments)
             vector = ir.VectorType(first.type.pointee, 4).as_pointer(_GLOBAL)
             four = builder.load(builder.bitcast(first, vector), align=16)
             values = [builder.extract_element(four, ir.IntType(32)(q)) for q in range(4)]
             return context.make_tuple(builder, signature.return_type, values)
 
-        return types.UniTuple(array.dtype, 4)(array, types.uint64, types.uint32), emit
+        return types.UniTuple(array.dtype, 4)(array, types.uint32), emit
 
     @intrinsic
     def load_if(typing_context, present, array, index, otherwise):

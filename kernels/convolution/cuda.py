@@ -119,7 +119,7 @@ def modelled_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
 def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None, tile=None):
     """y[n, k, o] = f(b[k] + sum_c,i w[k, c, i] * x[n, c, o*s + i*d]).
 
-    Workspace: a copy of the weights, padded to whole tiles, and an offset for each tap.
+    Workspace: a copy of the weights, filters rounded up to fours, and an offset for each tap.
 
     Args:
         x: N x C x H x W, float32 or float64, like the other arrays.
@@ -148,7 +148,7 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None, til
 def gradient_input(error, weights, size, *, stride=1, dilation=1, tile=None):
     """dx[n, c, y] = sum over k and all (o, i) with o*s + i*d = y of w[k, c, i] * e[n, k, o].
 
-    Workspace: a copy of the weights, transposed and filled up to whole tiles of channels.
+    Workspace: a copy of the weights, transposed, channels rounded up to fours.
 
     Args:
         error: N x K x Ho x Wo, float32 or float64, like the weights.
@@ -169,6 +169,8 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1, tile=None):
         return cuda_matrix.gradient_input(error, weights, shape, tile)
     pixels = shape.batch * shape.size[0] * shape.size[1]
     tile = tile or choose_tile("map", shape.channels, pixels, error.dtype.itemsize)
+    if shape.window.kernel == shape.window.stride == (1, 1):
+        return cuda_forward.gradient_input(error, weights, shape, tile)
     return cuda_gradient_input.gradient_input(error, weights, shape, tile)
 
 

@@ -6,12 +6,14 @@
 An input's address is that of the pixel plus that of the tap. A thread works out its pixels once,
 and a table holds the taps: it is made by the kernel that packs the weights in the order in which
 blocks read them. Each sum is one accumulator that runs through the taps in order, whatever the
-tile, the stride and the dilation: the dense form has the patch net's bits.
+tile, the stride and the dilation: the dense form has the patch net's bits. The steps of a 1 x 1
+window are whole channels, for which no table is read: a plain matrix product.
 
 Multiply-adds: N*K*Ho*Wo*C*kh*kw. Bytes: each block of filters reads the input and each block of
 pixels reads the weights once; the output is written once. Workspace: a copy of the weights.
 """
 
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -28,7 +30,6 @@ from kernels.cuda_api import (
     launch_over,
     u32,
 )
-from kernels.cuda_loads import moved, place_of
 from kernels.memory import cuda as memory
 
 
@@ -45,10 +46,11 @@ class Sizes(NamedTuple):
     plane: int  # H*W
     pixel: geometry.Pair  # sy*W, sx
     tap: geometry.Pair  # dy*W, dx
+    weight: geometry.Pair  # between filters, and between steps
     biased: bool
 
     @classmethod
-    def of(cls, shape: geometry.ConvolutionShape, biased: bool):
+    def of(cls, shape: geometry.ConvolutionShape, weight: geometry.Pair, biased: bool):
         """The sizes of a convolution."""
         (h, w), (ho, wo) = shape.size, shape.output
         (sy, sx), (dy, dx) = shape.window.stride, shape.window.dilation
@@ -63,6 +65,7 @@ class Sizes(NamedTuple):
             plane=h * w,
             pixel=(sy * w, sx),
             tap=(dy * w, dx),
+            weight=weight,
             biased=biased,
         )
 
@@ -71,21 +74,19 @@ class Sizes(NamedTuple):
 def _pack_kernel(dtype):
     @kernel(ELEMENTWISE_THREADS)
     def pack_weights(
-        weights,  # K*taps
-        packed,  # blocks of filters x steps x height
+        weights,  # K*taps, or taps*K
+        packed,  # steps x filters and more
         offsets,  # steps and more; the last tap's beyond the taps
-        steps,
-        height,
+        pitch,
         g,  # Sizes
     ):
         i = u32(cuda.grid(1))
         taps, kernel_y, kernel_x = u32(g.taps), u32(g.kernel[0]), u32(g.kernel[1])
         if i < packed.size:
-            t = u32(i // u32(height))
-            k = u32((t // u32(steps)) * u32(height) + i % u32(height))
-            t = u32(t % u32(steps))
-            inside = k < u32(g.filters) and t < taps
-            packed[i] = weights[u32(k * taps + t)] if inside else dtype(0)
+            t = u32(i // u32(pitch))
+            k = u32(i - t * u32(pitch))
+            at = u32(k * u32(g.weight[0]) + t * u32(g.weight[1]))
+            packed[i] = weights[at] if k < u32(g.filters) else dtype(0)
         if i < offsets.size:
             t = u32(min(i, u32(taps - u32(1))))
             row = u32(t // kernel_x)
@@ -96,19 +97,32 @@ def _pack_kernel(dtype):
 
 
 @cache
-def _forward_kernel(tile: Tile, dtype, activation):
+def _forward_kernel(tile: Tile, dtype, activation, pointwise):
     lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
     height, width, depth = u32(tile.height), u32(tile.width), u32(tile.depth)
     chunks, count = tile.chunks, tile.rows * tile.columns
     steps = tile.depth // tile.warp_count  # of a slice, whose pixels a warp fetches
-    fetched, weights_fetched = steps * chunks, 4 * tile.weight_quads
-    weight_slice = u32(tile.height * tile.depth)
+    fetched, weights_fetched = steps * chunks, tile.weights_fetched
+    weight_loads = tile.weight_loads
     weight_buffers, pixel_buffers = 2 * tile.weight_buffer, 2 * tile.pixel_buffer
     weight_buffer, pixel_buffer = u32(tile.weight_buffer), u32(tile.pixel_buffer)
     multiply, multiply_some = multiplier(tile, dtype, tile.height, tile.width, tile.depth)
     own, _, _ = positioner(tile)
-    fetch_weights, store = stager(tile, dtype)
+    locate_weights, fetch_weights, store = stager(tile, dtype)
     write = writer(tile, dtype, activation)
+
+    @device
+    def locate_channels(offsets, step, plane, distances):
+        """Where a warp's steps of a slice lie, from the pixels: a step is a channel."""
+        for q in range(steps):
+            distances[q] = u32(u32(step + u32(q) * warps) * plane)
+
+    @device
+    def look_up_taps(offsets, step, plane, distances):
+        for q in range(steps):
+            distances[q] = offsets[step + u32(q) * warps]
+
+    locate = locate_channels if pointwise else look_up_taps
 
     @device
     def fetch(x, origins, distances, pixels):
@@ -116,19 +130,14 @@ def _forward_kernel(tile: Tile, dtype, activation):
             for m in range(chunks):
                 pixels[q * chunks + m] = x[u32(origins[m] + distances[q])]
 
-    @device
-    def look_up(offsets, tap, distances):
-        for q in range(steps):
-            distances[q] = offsets[tap + u32(q) * warps]
-
     @kernel(tile.threads, tile.blocks)
     def convolution_forward(
         x,  # N*C*H*W
-        packed,  # blocks of filters x steps x height
+        packed,  # steps x filters and more
         offsets,  # steps and more
         bias,  # K
         y,  # N*K*Ho*Wo
-        steps_packed,
+        pitch,  # of the steps in packed
         g,  # Sizes
     ):
         weight_tile = cuda.shared.array(weight_buffers, dtype)
@@ -136,6 +145,7 @@ def _forward_kernel(tile: Tile, dtype, activation):
         sums = cuda.local.array(count, dtype)
         pixels = cuda.local.array(fetched, dtype)
         weights = cuda.local.array(weights_fetched, dtype)
+        weight_indices = cuda.local.array(weight_loads, u32)
         distances = cuda.local.array(steps, u32)
         origins = cuda.local.array(chunks, u32)
         places = cuda.local.array(chunks, u32)
@@ -143,6 +153,7 @@ def _forward_kernel(tile: Tile, dtype, activation):
         thread = u32(cuda.threadIdx.x)
         lane, warp = u32(thread % lanes), u32(thread // lanes)
         filters, plane, pixel_count = u32(g.filters), u32(g.output_plane), u32(g.pixels)
+        input_plane, taps, pitch = u32(g.plane), u32(g.taps), u32(pitch)
         first_filter = u32(u32(cuda.blockIdx.y) * height)
         first_pixel = u32(u32(cuda.blockIdx.x) * width + lane)
         row, column = own()
@@ -155,34 +166,36 @@ def _forward_kernel(tile: Tile, dtype, activation):
             p = u32(p - n * plane)
             oy = u32(p // u32(g.output_width))
             ox = u32(p - oy * u32(g.output_width))
-            place = u32(n * u32(g.image) + oy * u32(g.pixel[0]) + ox * u32(g.pixel[1]))
-            origins[m] = place
+            origin = u32(n * u32(g.image) + oy * u32(g.pixel[0]) + ox * u32(g.pixel[1]))
+            origins[m] = origin
 
-        tap, buffer = warp, u32(0)
-        weight = place_of(packed, u32(first_filter * u32(steps_packed) + u32(4) * thread))
-        look_up(offsets, tap, distances)
+        # The last slice ends with the last step: it may repeat some of the slice before
+        step, buffer, last_step = u32(0), u32(0), u32(max(taps, depth) - depth)
+        locate_weights(first_filter, pitch, taps, weight_indices)
+        locate(offsets, warp, input_plane, distances)
         fetch(x, origins, distances, pixels)
-        fetch_weights(packed, weight, weights)
+        fetch_weights(packed, weight_indices, step, weights)
         store(weights, pixels, buffer, weight_tile, pixel_tile)
-        tap = u32(tap + depth)
-        look_up(offsets, tap, distances)
+        step = u32(min(depth, last_step))
+        locate(offsets, u32(step + warp), input_plane, distances)
         cuda.syncthreads()
-        left = u32(g.taps)
-        while left >= depth:
-            weight = moved(packed, weight, weight_slice)
+        left = taps
+        while left > depth:
             fetch(x, origins, distances, pixels)
-            fetch_weights(packed, weight, weights)
+            fetch_weights(packed, weight_indices, u32(step * pitch), weights)
             first = u32(row | (buffer & weight_buffer))
             second = u32(column | (buffer & pixel_buffer))
             multiply(first, second, weight_tile, pixel_tile, sums)
             buffer = u32(~buffer)
             store(weights, pixels, buffer, weight_tile, pixel_tile)
-            tap = u32(tap + depth)
-            look_up(offsets, tap, distances)
+            step = u32(min(u32(step + depth), last_step))
+            locate(offsets, u32(step + warp), input_plane, distances)
             cuda.syncthreads()
             left = u32(left - depth)
-        first = u32(row | (buffer & weight_buffer))
-        second = u32(column | (buffer & pixel_buffer))
+        done = u32(taps - left)
+        repeated = u32(done - min(done, last_step))
+        first = u32(u32(row | (buffer & weight_buffer)) + repeated * height)
+        second = u32(u32(column | (buffer & pixel_buffer)) + repeated * width)
         multiply_some(left, first, second, weight_tile, pixel_tile, sums)
 
         for m in range(chunks):
@@ -196,27 +209,38 @@ def _forward_kernel(tile: Tile, dtype, activation):
 
 def forward(x, weights, bias, shape: geometry.ConvolutionShape, activation, tile: Tile):
     """y for checked arguments; see ``kernels.convolution.cuda.forward``."""
-    dtype = x.dtype.type
     y = memory.empty(shape.y, x.dtype)
+    _convolve(x, weights, (shape.taps, 1), bias, y, shape, activation, tile)
+    return y
+
+
+def gradient_input(error, weights, shape: geometry.ConvolutionShape, tile: Tile):
+    """dx of a 1 x 1 convolution with stride 1: the error's, with the weights transposed."""
+    gradient = memory.empty(shape.x, error.dtype)
+    turned = replace(shape, channels=shape.filters, filters=shape.channels)
+    _convolve(error, weights, (1, shape.channels), None, gradient, turned, None, tile)
+    return gradient
+
+
+def _convolve(x, weights, weight_distances, bias, y, shape, activation, tile):
+    """Pack the weights, which lie as far apart as is said, and launch the convolution into y."""
+    dtype = x.dtype.type
     packed = memory.empty(tile.packed_shape(shape.filters, shape.taps), x.dtype)
-    steps = packed.shape[1]
-    offsets = memory.empty((steps + tile.depth,), "uint32")
-    sizes = Sizes.of(shape, bias is not None)
+    offsets, pitch = memory.empty((max(shape.taps, tile.depth),), "uint32"), packed.shape[1]
+    sizes = Sizes.of(shape, weight_distances, bias is not None)
+    pointwise = shape.window.kernel == (1, 1) and shape.channels >= tile.depth
     weights, packed = flat("weights", weights), flat("packed weights", packed)
     count = max(packed.size, offsets.size)
-    pack = _pack_kernel(dtype)
-    launch_over(pack, count, weights, packed, offsets, steps, tile.height, sizes)
-    blocks = (ceil_division(sizes.pixels, tile.width), ceil_division(shape.filters, tile.height))
+    launch_over(_pack_kernel(dtype), count, weights, packed, offsets, pitch, sizes)
     launch(
-        _forward_kernel(tile, dtype, activation),
-        blocks,
+        _forward_kernel(tile, dtype, activation, pointwise),
+        (ceil_division(sizes.pixels, tile.width), ceil_division(shape.filters, tile.height)),
         tile.threads,
         flat("x", x),
         packed,
         offsets,
         weights if bias is None else bias,
         flat("y", y),
-        steps,
+        pitch,
         sizes,
     )
-    return y

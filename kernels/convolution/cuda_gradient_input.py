@@ -13,7 +13,7 @@ An absent tap multiplies its weight by a zero error: exact, unless that weight i
 
 Multiply-adds: N*C*H*W*K*kh*kw / (sy*sx), taps beyond the error map's border included. Bytes: each
 block of channels reads the error map and each block of pixels reads the weights once; the gradient
-is written once. Workspace: a copy of the weights, its channels filled up to whole tiles.
+is written once. Workspace: a copy of the weights, its channels rounded up to fours.
 """
 
 from functools import cache
@@ -34,7 +34,7 @@ from kernels.cuda_api import (
     launch_over,
     u32,
 )
-from kernels.cuda_loads import kept, load_if, moved, place_of
+from kernels.cuda_loads import kept, load_if
 from kernels.memory import cuda as memory
 
 
@@ -100,27 +100,23 @@ def _pack_kernel(dtype):
     @kernel(ELEMENTWISE_THREADS)
     def pack_weights_transposed(
         weights,  # K*C*kh*kw
-        packed,  # blocks of channels x steps x height
-        steps,
-        packed_filters,  # K and more
-        height,
+        packed,  # steps x channels and more; steps are taps x filters
+        pitch,
         g,  # Part
     ):
         i = u32(cuda.grid(1))
         if i < packed.size:
             filters, channels = u32(g.filters), u32(g.channels)
-            t = u32(i // u32(height))
-            c = u32((t // u32(steps)) * u32(height) + i % u32(height))
-            t = u32(t % u32(steps))
-            tap = u32(t // u32(packed_filters))
-            k = u32(t - tap * u32(packed_filters))
+            t = u32(i // u32(pitch))
+            c = u32(i - t * u32(pitch))
+            tap = u32(t // filters)
+            k = u32(t - tap * filters)
             taps_x = u32(max(g.taps[1], 1))
             y = u32(tap // taps_x)
             x = u32(u32(g.first_tap[1]) + u32(tap - y * taps_x) * u32(g.tap_step[1]))
-            inside = c < channels and y < u32(g.taps[0]) and k < filters
             y = u32(u32(g.first_tap[0]) + y * u32(g.tap_step[0]))
             at = u32(u32(k * channels + c) * u32(g.kernel[0]) + y)
-            packed[i] = weights[u32(at * u32(g.kernel[1]) + x)] if inside else dtype(0)
+            packed[i] = weights[u32(at * u32(g.kernel[1]) + x)] if c < channels else dtype(0)
 
     return pack_weights_transposed
 
@@ -131,45 +127,51 @@ def _gradient_kernel(tile: Tile, dtype):
     height, width, depth = u32(tile.height), u32(tile.width), u32(tile.depth)
     chunks, count = tile.chunks, tile.rows * tile.columns
     steps = tile.depth // tile.warp_count  # of a slice, whose pixels a warp fetches
-    fetched, weights_fetched = steps * chunks, 4 * tile.weight_quads
-    weight_slice = u32(tile.height * tile.depth)
+    fetched, weights_fetched = steps * chunks, tile.weights_fetched
+    weight_loads = tile.weight_loads
     weight_buffers, pixel_buffers = 2 * tile.weight_buffer, 2 * tile.pixel_buffer
     weight_buffer, pixel_buffer = u32(tile.weight_buffer), u32(tile.pixel_buffer)
     multiply, multiply_some = multiplier(tile, dtype, tile.height, tile.width, tile.depth)
     own, _, _ = positioner(tile)
-    fetch_weights, store = stager(tile, dtype)
+    locate_weights, fetch_weights, store = stager(tile, dtype)
     write = writer(tile, dtype, None)
 
     @device
-    def locate(i, j, ys, xs, images, places, present, errors, g):
-        """Find the pixels' partners at a tap in the first error map of their image.
+    def move(down, across, ys, xs, places, present, errors, g):
+        """Move on to the pixels' partners at a tap in the first error map of their image.
 
         ``present`` tells which have one; the errors of the others become 0.
         """
-        down = u32(u32(g.shift[0]) + i * u32(g.step[0]))
-        across = u32(u32(g.shift[1]) + j * u32(g.step[1]))
+        distance = u32(down * u32(g.output[1]) + across)
         for m in range(chunks):
-            y, x = u32(ys[m] - down), u32(xs[m] - across)
-            places[m] = u32(images[m] + y * u32(g.output[1]) + x)
-            found = y < u32(g.output[0]) and x < u32(g.output[1])
+            ys[m], xs[m] = u32(ys[m] - down), u32(xs[m] - across)
+            places[m] = u32(places[m] - distance)
+            found = ys[m] < u32(g.output[0]) and xs[m] < u32(g.output[1])
             present[m] = kept(u32(1) if found else u32(0))
         for m in range(fetched):
             errors[m] = dtype(0)
 
-    @device
-    def fetch(error, k, filters, plane, places, present, errors):
-        for q in range(steps):
-            of_map = u32(u32(min(u32(k + u32(q) * warps), u32(filters - u32(1)))) * plane)
-            for m in range(chunks):
-                e, at = q * chunks + m, u32(places[m] + of_map)
-                errors[e] = load_if(present[m], error, at, errors[e])
+    def fetcher(first_slice):
+        @device
+        def fetch(error, k, filters, plane, places, present, errors):
+            for q in range(steps):
+                of_map = u32(k + u32(q) * warps)
+                if first_slice:  # which alone may have more steps than there are filters
+                    of_map = u32(min(of_map, u32(filters - u32(1))))
+                of_map = u32(of_map * plane)
+                for m in range(chunks):
+                    e, at = q * chunks + m, u32(places[m] + of_map)
+                    errors[e] = load_if(present[m], error, at, errors[e])
+
+        return fetch
+
+    fetch_first, fetch_next = fetcher(True), fetcher(False)
 
     @kernel(tile.threads, tile.blocks)
     def convolution_gradient_input(
         error,  # N*K*Ho*Wo
-        packed,  # blocks of channels x taps x filters x height
-        packed_filters,
-        packed_block,
+        packed,  # steps x channels and more; steps are taps x filters
+        pitch,  # of the steps in packed
         gradient,  # N*C*H*W
         g,  # Part
     ):
@@ -178,9 +180,9 @@ def _gradient_kernel(tile: Tile, dtype):
         sums = cuda.local.array(count, dtype)
         errors = cuda.local.array(fetched, dtype)
         weights = cuda.local.array(weights_fetched, dtype)
+        weight_indices = cuda.local.array(weight_loads, u32)
         ys = cuda.local.array(chunks, u32)
         xs = cuda.local.array(chunks, u32)
-        images = cuda.local.array(chunks, u32)
         places = cuda.local.array(chunks, u32)
         present = cuda.local.array(chunks, u32)
 
@@ -188,7 +190,7 @@ def _gradient_kernel(tile: Tile, dtype):
         lane, warp = u32(thread % lanes), u32(thread // lanes)
         first_channel = u32(u32(cuda.blockIdx.y) * height)
         first_pixel = u32(u32(cuda.blockIdx.x) * width + lane)
-        filters, channels = u32(g.filters), u32(g.channels)
+        filters, channels, pitch = u32(g.filters), u32(g.channels), u32(pitch)
         error_plane = u32(u32(g.output[0]) * u32(g.output[1]))
         plane = u32(u32(g.image_size[0]) * u32(g.image_size[1]))
         size_x, pixels = u32(g.size[1]), u32(u32(g.size[0]) * u32(g.size[1]))
@@ -201,45 +203,50 @@ def _gradient_kernel(tile: Tile, dtype):
             p = u32(p - n * pixels)
             ys[m] = u32(p // size_x)
             xs[m] = u32(p - ys[m] * size_x)
-            images[m] = u32(n * filters * error_plane)
+            image = u32(n * filters * error_plane)
+            places[m] = u32(image + ys[m] * u32(g.output[1]) + xs[m])
             # A pixel beyond the last has no partner
             ys[m] = ys[m] if n < u32(g.batch) else NOWHERE
 
-        tap, i, j, buffer = u32(0), u32(0), u32(0), u32(0)
+        # The last slice of a tap ends with the last filter: it may repeat some of the slice before
+        last_k = u32(max(filters, depth) - depth)
+        tap, j, buffer = u32(0), u32(0), u32(0)
         taps = u32(u32(g.taps[0]) * u32(g.taps[1]))
-        first_weight = u32(u32(cuda.blockIdx.y) * u32(packed_block) + u32(4) * thread)
+        step, last_step = u32(0), u32(max(u32(taps * filters), depth) - depth)
+        locate_weights(first_channel, pitch, u32(taps * filters), weight_indices)
         if tap < taps:
-            locate(i, j, ys, xs, images, places, present, errors, g)
-            weight = place_of(packed, first_weight)
-            fetch(error, warp, filters, error_plane, places, present, errors)
-            fetch_weights(packed, weight, weights)
+            move(u32(g.shift[0]), u32(g.shift[1]), ys, xs, places, present, errors, g)
+            fetch_first(error, warp, filters, error_plane, places, present, errors)
+            fetch_weights(packed, weight_indices, step, weights)
             store(weights, errors, buffer, weight_tile, pixel_tile)
             cuda.syncthreads()
         while tap < taps:
-            k = depth
-            while k < filters:
-                weight = moved(packed, weight, weight_slice)
-                fetch(error, u32(k + warp), filters, error_plane, places, present, errors)
-                fetch_weights(packed, weight, weights)
+            k, left = u32(0), filters
+            while left > depth:
+                k = u32(min(u32(k + depth), last_k))
+                fetch_next(error, u32(k + warp), filters, error_plane, places, present, errors)
+                fetch_weights(packed, weight_indices, u32(u32(step + k) * pitch), weights)
                 first = u32(row | (buffer & weight_buffer))
                 second = u32(column | (buffer & pixel_buffer))
                 multiply(first, second, weight_tile, pixel_tile, sums)
                 buffer = u32(~buffer)
                 store(weights, errors, buffer, weight_tile, pixel_tile)
                 cuda.syncthreads()
-                k = u32(k + depth)
+                left = u32(left - depth)
+            done = u32(filters - left)
+            repeated = u32(u32(step + done) - min(u32(step + k), last_step))
+            first = u32(u32(row | (buffer & weight_buffer)) + repeated * height)
+            second = u32(u32(column | (buffer & pixel_buffer)) + u32(done - k) * width)
             # The last slice of a tap, while the first one of the next tap is fetched
-            tap, j = u32(tap + u32(1)), u32(j + u32(1))
+            tap, j, step = u32(tap + u32(1)), u32(j + u32(1)), u32(step + filters)
+            down, across = u32(0), u32(g.step[1])
             if j == u32(g.taps[1]):
-                i, j = u32(i + u32(1)), u32(0)
+                j, down, across = u32(0), u32(g.step[0]), u32(across - j * across)
             if tap < taps:
-                locate(i, j, ys, xs, images, places, present, errors, g)
-                weight = place_of(packed, u32(first_weight + tap * u32(packed_filters) * height))
-                fetch(error, warp, filters, error_plane, places, present, errors)
-                fetch_weights(packed, weight, weights)
-            left = u32(filters + depth - k)
-            first = u32(row | (buffer & weight_buffer))
-            second = u32(column | (buffer & pixel_buffer))
+                move(down, across, ys, xs, places, present, errors, g)
+                weight_step = u32(min(step, last_step))
+                fetch_first(error, warp, filters, error_plane, places, present, errors)
+                fetch_weights(packed, weight_indices, u32(weight_step * pitch), weights)
             multiply_some(left, first, second, weight_tile, pixel_tile, sums)
             if tap < taps:
                 buffer = u32(~buffer)
@@ -264,25 +271,19 @@ def gradient_input(error, weights, shape: geometry.ConvolutionShape, tile: Tile)
     """dx for checked arguments; see ``kernels.convolution.cuda.gradient_input``."""
     dtype = error.dtype.type
     gradient = memory.empty(shape.x, error.dtype)
-    # Every tap's weights begin at a multiple of 4 elements
-    multiple = 4 // gcd(4, tile.height)
-    packed_filters = ceil_division(shape.filters, multiple) * multiple
     weights, flat_gradient = flat("weights", weights), flat("gradient", gradient)
     for part in Part.all_of(shape):
         taps, pixels = prod(part.taps), shape.batch * prod(part.size)
-        packed = memory.empty(tile.packed_shape(shape.channels, taps * packed_filters), error.dtype)
-        blocks, steps, height = packed.shape
-        packed = flat("packed weights", packed)
-        arguments = weights, packed, steps, packed_filters, height, part
-        launch_over(_pack_kernel(dtype), packed.size, *arguments)
+        packed = memory.empty(tile.packed_shape(shape.channels, taps * shape.filters), error.dtype)
+        pitch, packed = packed.shape[1], flat("packed weights", packed)
+        launch_over(_pack_kernel(dtype), packed.size, weights, packed, pitch, part)
         launch(
             _gradient_kernel(tile, dtype),
-            (ceil_division(pixels, tile.width), blocks),
+            (ceil_division(pixels, tile.width), ceil_division(shape.channels, tile.height)),
             tile.threads,
             flat("error", error),
             packed,
-            packed_filters,
-            steps * height,
+            pitch,
             flat_gradient,
             part,
         )

@@ -18,7 +18,7 @@ from math import gcd
 
 from kernels.activation.cuda import function as activation_function
 from kernels.cuda_api import MAX_ELEMENTS, ceil_division, cuda, device, u32
-from kernels.cuda_loads import kept, load4_from
+from kernels.cuda_loads import kept, load4
 from kernels.geometry import Pair
 
 # No element has this index
@@ -86,25 +86,33 @@ class Tile:
         return min(4, self.chunks)
 
     @property
-    def weight_quads(self) -> int:
-        """Packed weights that each thread fetches for a slice, in fours."""
-        return ceil_division(self.height * self.depth, 4 * self.threads)
+    def weights_together(self) -> int:
+        """Neighbouring packed weights that one load takes: 4 where rows come in fours."""
+        return 4 if self.height % 4 == 0 else 1
+
+    @property
+    def weight_loads(self) -> int:
+        """Loads of packed weights by each thread for a slice."""
+        return ceil_division(self.height * self.depth, self.weights_together * self.threads)
+
+    @property
+    def weights_fetched(self) -> int:
+        """Packed weights that each thread fetches for a slice."""
+        return self.weights_together * self.weight_loads
 
     @property
     def weight_buffer(self) -> int:
         """Elements of a slice of weights in shared memory, rounded up to a power of two."""
-        return 1 << (4 * self.threads * self.weight_quads - 1).bit_length()
+        return 1 << (self.threads * self.weights_fetched - 1).bit_length()
 
     @property
     def pixel_buffer(self) -> int:
         """Elements of a slice of pixels in shared memory, rounded up to a power of two."""
         return 1 << (self.width * self.depth - 1).bit_length()
 
-    def packed_shape(self, rows: int, steps: int) -> tuple[int, int, int]:
-        """Packed weights, blocks x steps x height: slices to spare for what is fetched ahead."""
-        ahead = ceil_division(4 * self.threads * self.weight_quads, self.height)
-        steps = ceil_division(steps + ahead, self.depth) * self.depth
-        return ceil_division(rows, self.height), steps, self.height
+    def packed_shape(self, rows: int, steps: int) -> tuple[int, int]:
+        """Packed weights, steps x rows: at least one step, rows rounded up to what a load takes."""
+        return max(1, steps), ceil_division(rows, self.weights_together) * self.weights_together
 
 
 def in_turn(functions):
@@ -209,39 +217,55 @@ def multiplier(tile: Tile, dtype, row_pitch: int, column_pitch: int, unrolled: i
 
 @cache
 def stager(tile: Tile, dtype):
-    """Device functions: fetch a slice of packed weights; store one of weights and pixels.
+    """Device functions (locate, fetch, store): a slice of packed weights, and one of pixels too.
 
-    Warp w fetches the pixels of the steps w, w + warps and so on of a slice. ``buffer`` is 0 for
-    the first buffers, and all ones for the second ones, which begin at a power of two.
+    ``locate`` gives the indices of a thread's weights in the first slice; beyond the last row, step
+    or slice the last ones will do. Warp w fetches the pixels of the steps w, w + warps and so on of
+    a slice. ``buffer`` is 0 for the first buffers, and all ones for the second ones, which begin at
+    a power of two.
     """
-    threads, width = u32(tile.threads), u32(tile.width)
+    threads, width, height, depth = (
+        u32(n) for n in (tile.threads, tile.width, tile.height, tile.depth)
+    )
     lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
     chunks, together, steps = tile.chunks, tile.side_by_side, tile.depth // tile.warp_count
-    quads, weight_buffer, pixel_buffer = tile.weight_quads, tile.weight_buffer, tile.pixel_buffer
-    weight_buffer, pixel_buffer = u32(weight_buffer), u32(pixel_buffer)
+    loads, run = tile.weight_loads, tile.weights_together
+    weight_buffer, pixel_buffer = u32(tile.weight_buffer), u32(tile.pixel_buffer)
 
     @device
-    def fetch(packed, weight, weights):
-        for m in range(quads):
-            four = load4_from(packed, weight, u32(u32(4 * m) * threads))
-            for q in range(4):
-                weights[4 * m + q] = four[q]
+    def locate(first_row, row_pitch, step_count, indices):
+        last_step = u32(min(step_count, depth) - u32(1))
+        for m in range(loads):
+            e = u32(u32(run) * u32(u32(cuda.threadIdx.x) + u32(m) * threads))
+            step = u32(min(u32(e // height), last_step))
+            row = u32(min(u32(first_row + e % height), u32(row_pitch - u32(run))))
+            indices[m] = u32(step * row_pitch + row)
+
+    @device
+    def fetch(packed, indices, distance, weights):
+        for m in range(loads):
+            if run == 4:
+                four = load4(packed, u32(indices[m] + distance))
+                for q in range(4):
+                    weights[4 * m + q] = four[q]
+            else:
+                weights[m] = packed[u32(indices[m] + distance)]
 
     @device
     def store(weights, pixels, buffer, weight_tile, pixel_tile):
         thread = u32(cuda.threadIdx.x)
-        at = u32(kept(u32(u32(4) * thread)) | (buffer & weight_buffer))
-        for m in range(4 * quads):
-            weight_tile[at + u32(m // 4 * 4) * threads + u32(m % 4)] = weights[m]
+        at = u32(kept(u32(u32(run) * thread)) | (buffer & weight_buffer))
+        for m in range(run * loads):
+            weight_tile[at + u32(m // run * run) * threads + u32(m % run)] = weights[m]
         at = u32((thread // lanes) * width + u32(together) * (thread % lanes))
         at = u32(at | (buffer & pixel_buffer))
         for q in range(steps):
             for m in range(chunks):
-                run = u32(m // together * together) * lanes
-                slot = at + u32(q) * warps * width + run + u32(m % together)
+                run_of_chunks = u32(m // together * together) * lanes
+                slot = at + u32(q) * warps * width + run_of_chunks + u32(m % together)
                 pixel_tile[slot] = pixels[q * chunks + m]
 
-    return fetch, store
+    return locate, fetch, store
 
 
 @cache

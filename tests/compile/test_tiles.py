@@ -24,10 +24,12 @@ pytestmark = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISS
 CAPABILITIES = [(8, 0), (9, 0)]
 X, WEIGHTS, ERROR = (np.empty(s, "float32") for s in ((2, 3, 9, 8), (5, 3, 2, 3), (2, 5, 8, 6)))
 PATCHES, VECTORS = np.empty((2, 3, 2, 3), "float32"), np.empty((2, 5, 1, 1), "float32")
+MAP, POINTWISE = np.empty((2, 16, 9, 8), "float32"), np.empty((5, 16, 1, 1), "float32")
 CALLS = {
     "map": {
         "forward": (convolution.forward, X, WEIGHTS),
         "gradient_input": (convolution.gradient_input, ERROR, WEIGHTS, (9, 8)),
+        "pointwise": (convolution.forward, MAP, POINTWISE),
     },
     "weights": {"gradient_weights": (convolution.gradient_weights, X, ERROR, (2, 3))},
     "matrix": {

@@ -233,7 +233,11 @@ class TestDenseForm:
 
 
 TABLES = {"map": FUNCTIONS[:2], "weights": FUNCTIONS[2:], "matrix": FUNCTIONS}
-TINY_TILES = [Tile(4, 4, (1, 2), (2, 1), depth=4), Tile(4, 4, (1, 2), (1, 2), depth=4)]
+TINY_TILES = {
+    "two-warps-high": Tile(4, 4, (1, 2), (2, 1), depth=4),
+    "two-warps-wide": Tile(4, 4, (1, 2), (1, 2), depth=4),
+}
+TINY = [(table, tile) for table in TABLES for tile in TINY_TILES]
 
 
 @pytest.mark.gpu
@@ -243,20 +247,33 @@ TINY_TILES = [Tile(4, 4, (1, 2), (2, 1), depth=4), Tile(4, 4, (1, 2), (1, 2), de
     ids=lambda v: f"{v.height}x{v.width}x{v.depth}" if isinstance(v, Tile) else v,
 )
 def test_every_tile_of_the_device(rng, table, tile):
-    case = Case((2, 3, 17, 45), 37, (3, 2), stride=(1, 2), dilation=(4, 3))
+    cases = [
+        Case((2, 3, 17, 45), 37, (3, 2), stride=(1, 2), dilation=(4, 3)),
+        Case((2, 37, 9, 31), 45, (1, 1)),
+    ]
     if table == "matrix":
-        case = Case((35, 5, 4, 3), 37, (4, 3))
-    check_tile(get_backend("cuda"), rng, case, table, tile)
+        cases = [Case((35, 5, 4, 3), 37, (4, 3)), Case((44, 3, 4, 4), 52, (4, 4))]
+    for case in cases:
+        check_tile(get_backend("cuda"), rng, case, table, tile)
 
 
 @pytest.mark.simulator
-@pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize("tile", TINY_TILES, ids=["two-warps-high", "two-warps-wide"])
+@pytest.mark.parametrize(("table", "tile"), TINY)
 def test_tiles_of_several_warps(rng, table, tile):
     case = Case((2, 2, 6, 5), 5, (2, 2), stride=(2, 1), dilation=(1, 2))
     if table == "matrix":
         case = Case((3, 2, 2, 3), 5, (2, 3))
-    check_tile(get_backend("simulator"), rng, case, table, tile)
+    check_tile(get_backend("simulator"), rng, case, table, TINY_TILES[tile])
+
+
+@pytest.mark.simulator
+@pytest.mark.parametrize("steps", [3, 6, 8])
+@pytest.mark.parametrize("rows", [2, 4])
+def test_tiles_of_1x1_windows(rng, rows, steps):
+    """Less than a slice, slices and a rest, whole slices; weights one by one, and by fours."""
+    tile = Tile(rows, 4, (1, 2), (1, 1), depth=4)
+    case = Case((2, steps, 3, 5), steps + 1, (1, 1))
+    check_tile(get_backend("simulator"), rng, case, "map", tile)
 
 
 def check_tile(backend, rng, case, table, tile):
