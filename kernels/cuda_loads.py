@@ -22,8 +22,8 @@ if SIMULATING:
     def load4(array, index):
         return tuple(array[u32(index + q)] for q in range(4))
 
-    def load_if(present, array, index, otherwise):
-        return array[u32(index)] if present else otherwise
+    def load_if(present, array, place, distance, otherwise):
+        return array[u32(place + distance)] if present else otherwise
 
 else:
     _U64, _GLOBAL = ir.IntType(64), 1
@@ -93,12 +93,12 @@ else:
         return types.UniTuple(array.dtype, 4)(array, types.uint32), emit
 
     @intrinsic
-    def load_if(typing_context, present, array, index, otherwise):
-        """array[index] if ``present``, a uint32, is not 0, else ``otherwise``: without a branch."""
+    def load_if(typing_context, present, array, place, distance, otherwise):
+        """The same if ``present``, a uint32, is not 0, else ``otherwise``: without a branch."""
 
         def emit(context, builder, signature, arguments):
             bits, *element, other = arguments
-            address = builder.ptrtoint(_address(context, builder, array, *element), _U64)
+            address = builder.ptrtoint(_after(context, builder, array, *element[1:]), _U64)
             letter, size = ("f", 32) if array.dtype == types.float32 else ("d", 64)
             load = ir.InlineAsm(
                 ir.FunctionType(other.type, [bits.type, _U64, other.type]),
@@ -107,4 +107,4 @@ else:
             )
             return builder.call(load, [bits, address, other])
 
-        return array.dtype(types.uint32, array, types.uint32, array.dtype), emit
+        return array.dtype(types.uint32, array, types.uint64, types.uint32, array.dtype), emit

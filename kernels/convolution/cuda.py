@@ -65,9 +65,9 @@ WEIGHT_TILES = {
 # Rows are patches, columns filters or taps, or both. Fully connected layers of a patch net have few
 # rows and columns for a device, so that smaller tiles keep more of it busy.
 MATRIX_TILES = {
-    Tile(4, 4, (4, 8), (2, 1), depth=16, blocks=8): 0.64,
-    Tile(8, 8, (4, 8), (2, 1), depth=16, blocks=4): 0.79,
-    Tile(8, 16, (4, 8), (4, 1), blocks=2): 0.86,
+    Tile(4, 4, (4, 8), (2, 1), depth=16, blocks=10): 0.75,
+    Tile(8, 8, (4, 8), (2, 1), depth=16, blocks=6): 0.87,
+    Tile(8, 16, (4, 8), (4, 1), blocks=2): 0.89,
 }
 TILES = {"map": MAP_TILES, "weights": WEIGHT_TILES, "matrix": MATRIX_TILES}
 # For the simulator, to which threads and barriers are dear

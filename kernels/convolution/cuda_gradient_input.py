@@ -34,7 +34,7 @@ from kernels.cuda_api import (
     launch_over,
     u32,
 )
-from kernels.cuda_loads import kept, load_if
+from kernels.cuda_loads import kept, load_if, place_of
 from kernels.memory import cuda as memory
 
 
@@ -160,8 +160,8 @@ def _gradient_kernel(tile: Tile, dtype):
                     of_map = u32(min(of_map, u32(filters - u32(1))))
                 of_map = u32(of_map * plane)
                 for m in range(chunks):
-                    e, at = q * chunks + m, u32(places[m] + of_map)
-                    errors[e] = load_if(present[m], error, at, errors[e])
+                    e, place = q * chunks + m, place_of(error, u32(places[m] + of_map))
+                    errors[e] = load_if(present[m], error, place, u32(0), errors[e])
 
         return fetch
 

@@ -20,65 +20,96 @@ from kernels.activation.cuda import function as activation_function
 from kernels.convolution.cuda_gradient_weights import add_partial_sums, pitch
 from kernels.convolution.cuda_tile import Tile, in_turn, multiplier, positioner
 from kernels.cuda_api import ceil_division, cuda, device, flat, kernel, launch, u32
+from kernels.cuda_loads import kept, load_from, load_if, place_of
 from kernels.memory import cuda as memory
 
 # Steps that one accumulator adds up when nothing demands that it be all of them
 MOST_STEPS = 8192
 
 
+def _quads(extent: int, tile: Tile) -> int:
+    """Elements of a slice of a factor that each thread fetches, in fours."""
+    return extent * tile.depth // (4 * tile.threads)
+
+
 @cache
 def _factor(extent: int, tile: Tile, along_steps: bool):
     """Device functions (locate, fetch_first, fetch_next, store) that stage a factor's slices.
 
-    Slot 4*a + b of a step holds row b * extent/4 + a, so that later a warp writes neighbours. The
-    first slice is the one with fewer steps, so that no other has to look where the factor ends.
+    A thread fetches the rows a, a + extent/4, a + extent/2 and a + 3*extent/4 of a step and stores
+    them side by side, as slots 4*a to 4*a + 3, so that later a warp writes neighbours. Neighbouring
+    threads fetch whichever index is contiguous: 8 steps and more, or rows. The first slice is the
+    one with fewer steps, so that no other has to look where the factor ends.
     """
-    fetched, extent_pitch = extent * tile.depth // tile.threads, u32(pitch(extent))
-    threads, depth, quads, extent = (
-        u32(tile.threads),
-        u32(tile.depth),
-        u32(extent // 4),
-        u32(extent),
-    )
+    quads, quarter, pitch_ = _quads(extent, tile), extent // 4, u32(pitch(extent))
+    # Quad m of a thread lies m % near * far_steps steps and m // near * far_rows rows after its own
+    if along_steps:
+        across = min(8, tile.depth)
+        near, far_steps, far_rows = tile.depth // across, across, tile.threads // across
+    else:
+        across = quarter
+        near, far_steps, far_rows = quads, tile.threads // across, 0
 
     @device
-    def place(thread, m):
-        """(row, step, slot) of the element of a slice that ``thread`` fetches as its m-th."""
-        e = u32(thread + u32(m) * threads)
-        if along_steps:
-            slot = u32(e // depth)
-            return u32(slot % u32(4) * quads + slot // u32(4)), u32(e % depth), slot
-        row = u32(e % extent)
-        return row, u32(e // extent), u32(row % quads * u32(4) + row // quads)
+    def own():
+        """The thread's first (step, row)."""
+        thread = u32(cuda.threadIdx.x)
+        near, far = u32(thread % u32(across)), u32(thread // u32(across))
+        return (near, far) if along_steps else (far, near)
 
     @device
-    def locate(thread, first_row, row_count, first_step, step_count, indices):
-        """Where a thread's elements of the first slice are; a row beyond the last is the last."""
-        for m in range(fetched):
-            row, step, _ = place(thread, m)
-            row = u32(min(u32(first_row + row), u32(row_count - u32(1))))
-            step = u32(first_step + step)
-            indices[m] = row * step_count + step if along_steps else step * row_count + row
+    def locate(first_row, row_count, first_step, step_count, indices, present):
+        """Where a thread's elements of the first slice are, and which of its rows exist."""
+        step, row = own()
+        step, row = u32(step + first_step), u32(row + first_row)
+        for b in range(4):
+            present[b] = kept(u32(1) if u32(row + u32(b * quarter)) < row_count else u32(0))
+        if along_steps:  # each row of a thread; one beyond the last is the last
+            for m in range(quads // near):
+                for b in range(4):
+                    r = u32(row + u32(m * far_rows + b * quarter))
+                    r = u32(min(r, u32(row_count - u32(1))))
+                    indices[4 * m + b] = u32(r * step_count + step)
+        else:  # each step
+            for m in range(quads):
+                indices[m] = u32(u32(step + u32(m * far_steps)) * row_count + row)
 
     @device
     def fetch_first(factor, indices, values):
         """Take the first slice. Beyond its last step, any element will do."""
-        for m in range(fetched):
-            values[m] = factor[u32(min(indices[m], u32(factor.size - 1)))]
+        for m in range(quads):
+            for b in range(4):
+                if along_steps:
+                    at = u32(indices[m // near * 4 + b] + u32(m % near * far_steps))
+                else:
+                    at = u32(indices[m] + u32(b * quarter))
+                values[4 * m + b] = factor[u32(min(at, u32(factor.size - 1)))]
 
     @device
-    def fetch_next(factor, indices, steps, row_count, values):
-        """Move on by some steps and take a slice."""
-        distance = steps if along_steps else u32(steps * row_count)
-        for m in range(fetched):
-            indices[m] = u32(indices[m] + distance)
-            values[m] = factor[indices[m]]
+    def fetch_next(factor, indices, present, step, row_count, values):
+        """Take the slice that begins ``step`` steps after the first one."""
+        if along_steps:
+            for m in range(quads // near):
+                for b in range(4):
+                    place = place_of(factor, u32(indices[4 * m + b] + step))
+                    for n in range(near):
+                        away = u32(n * far_steps)
+                        values[4 * (m * near + n) + b] = load_from(factor, place, away)
+        else:
+            for m in range(quads):
+                place = place_of(factor, u32(indices[m] + step * row_count))
+                for b in range(4):
+                    e, away = 4 * m + b, u32(b * quarter)
+                    values[e] = load_if(present[b], factor, place, away, values[e])
 
     @device
-    def store(values, thread, shared, at):
-        for m in range(fetched):
-            _, step, slot = place(thread, m)
-            shared[u32(at + step * extent_pitch + slot)] = values[m]
+    def store(values, shared, at):
+        step, row = own()
+        at = u32(at + step * pitch_ + u32(4) * row)
+        for m in range(quads):
+            to = at + u32(m % near * far_steps) * pitch_ + u32(m // near * far_rows * 4)
+            for b in range(4):
+                shared[to + u32(b)] = values[4 * m + b]
 
     return locate, fetch_first, fetch_next, store
 
@@ -88,8 +119,7 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
     height, width, depth = u32(tile.height), u32(tile.width), u32(tile.depth)
     rows, columns = tile.rows, tile.columns
     count = rows * columns
-    first_fetched = tile.height * tile.depth // tile.threads
-    second_fetched = tile.width * tile.depth // tile.threads
+    first_fetched, second_fetched = 4 * _quads(tile.height, tile), 4 * _quads(tile.width, tile)
     pitches = pitch(tile.height), pitch(tile.width)
     first_buffers, second_buffers = (2 * tile.depth * p for p in pitches)
     first_buffer, second_buffer = u32(first_buffers // 2), u32(second_buffers // 2)
@@ -140,45 +170,47 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
         second_values = cuda.local.array(second_fetched, dtype)
         first_indices = cuda.local.array(first_fetched, u32)
         second_indices = cuda.local.array(second_fetched, u32)
+        first_present = cuda.local.array(4, u32)
+        second_present = cuda.local.array(4, u32)
 
-        thread = u32(cuda.threadIdx.x)
         row_count, column_count, step_count = u32(row_count), u32(column_count), u32(step_count)
         first_row = u32(u32(cuda.blockIdx.y) * height)
         first_column = u32(u32(cuda.blockIdx.x) * width)
         start = u32(u32(cuda.blockIdx.z) * u32(share))
         for m in range(count):
             sums[m] = dtype(0)
-        locate_1(thread, first_row, row_count, start, step_count, first_indices)
-        locate_2(thread, first_column, column_count, start, step_count, second_indices)
+        locate_1(first_row, row_count, start, step_count, first_indices, first_present)
+        locate_2(first_column, column_count, start, step_count, second_indices, second_present)
         corner = own()
 
         # The first slice has the steps that do not fill one, the others are full
         left = u32(min(u32(step_count - start), u32(share)) - u32(1))
         steps = u32(left % depth + u32(1))
         left = u32(left + u32(1) - steps)
-        buffer = u32(0)
+        step, buffer = steps, u32(0)
         fetch_first_1(first, first_indices, first_values)
         fetch_first_2(second, second_indices, second_values)
-        store_1(first_values, thread, first_tile, buffer)
-        store_2(second_values, thread, second_tile, buffer)
+        store_1(first_values, first_tile, buffer)
+        store_2(second_values, second_tile, buffer)
         cuda.syncthreads()
         if left > u32(0):
-            fetch_next_1(first, first_indices, steps, row_count, first_values)
-            fetch_next_2(second, second_indices, steps, column_count, second_values)
+            fetch_next_1(first, first_indices, first_present, step, row_count, first_values)
+            fetch_next_2(second, second_indices, second_present, step, column_count, second_values)
             multiply_some(steps, corner[0], corner[1], first_tile, second_tile, sums)
             buffer, steps, left = u32(1), depth, u32(left - depth)
-            store_1(first_values, thread, first_tile, first_buffer)
-            store_2(second_values, thread, second_tile, second_buffer)
+            store_1(first_values, first_tile, first_buffer)
+            store_2(second_values, second_tile, second_buffer)
             cuda.syncthreads()
         while left > u32(0):
-            fetch_next_1(first, first_indices, depth, row_count, first_values)
-            fetch_next_2(second, second_indices, depth, column_count, second_values)
+            step = u32(step + depth)
+            fetch_next_1(first, first_indices, first_present, step, row_count, first_values)
+            fetch_next_2(second, second_indices, second_present, step, column_count, second_values)
             row = u32(buffer * first_buffer + corner[0])
             column = u32(buffer * second_buffer + corner[1])
             multiply(row, column, first_tile, second_tile, sums)
             buffer = u32(buffer ^ u32(1))
-            store_1(first_values, thread, first_tile, u32(buffer * first_buffer))
-            store_2(second_values, thread, second_tile, u32(buffer * second_buffer))
+            store_1(first_values, first_tile, u32(buffer * first_buffer))
+            store_2(second_values, second_tile, u32(buffer * second_buffer))
             cuda.syncthreads()
             left = u32(left - depth)
         row = u32(buffer * first_buffer + corner[0])

@@ -65,8 +65,10 @@ class Case(NamedTuple):
 
 def target(table, tile):
     """The least share of multiply-adds in the main loops of large tiles; None for small ones."""
+    if table in ("map", "matrix") and tile.height >= 64:
+        return 0.87
     if table == "map" and tile.height >= 32:
-        return 0.87 if tile.height >= 64 else 0.83
+        return 0.83
     if table == "weights" and tile.height >= 32 and tile.width >= 64:
         return 0.85
     return None
