@@ -30,7 +30,7 @@ from kernels.cuda_api import (
     launch_over,
     u32,
 )
-from kernels.cuda_loads import load_from, place_of
+from kernels.cuda_loads import kept, load_from, place_of
 from kernels.memory import cuda as memory
 
 # Enough blocks for any device of today, and few enough that partial sums are cheap to add
@@ -241,12 +241,12 @@ def _gradient_kernel(tile: Tile, dtype):
         cuda.syncthreads()
 
         # This thread's pixel p, with the odometer that moves it on by a slice
-        lane, team = u32(thread % depth), u32(thread // depth)
+        lane, team = kept(u32(thread % depth)), u32(thread // depth)
         first = u32(u32(start) + u32(cuda.blockIdx.z) * u32(share))
         end = u32(min(u32(g.pixels - first), u32(share)))
         p = u32(min(u32(first + lane), u32(g.pixels - 1)))
         n = u32(p // plane)
-        next_image = u32(u32(filters - u32(1)) * plane)
+        next_image = kept(u32(u32(filters - u32(1)) * plane))
         error_pixel = u32(p + n * next_image)
         p = u32(p - n * plane)
         oy = u32(p // output_x)
@@ -258,8 +258,8 @@ def _gradient_kernel(tile: Tile, dtype):
         slice_x = u32(slice_x - slice_y * output_x)
         advance_error = u32(depth + slice_n * next_image)
         advance_x = u32(slice_n * u32(g.image) + slice_y * pixel_y + slice_x * pixel_x)
-        next_row = u32(pixel_y - output_x * pixel_x)
-        next_map = u32(u32(g.image) - output_y * pixel_y)
+        next_row = kept(u32(pixel_y - output_x * pixel_x))
+        next_map = kept(u32(u32(g.image) - output_y * pixel_y))
 
         own_row, own_column = own()
         tiles, corner = (filter_tile, tap_tile), (own_row, own_column)
