@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--devices", nargs="+", metavar="DEVICE", help="of the model (all)")
     parser.add_argument(
+        "--targets", action="store_true", help="all kernels against what is asked of them"
+    )
+    parser.add_argument(
         "--ncu", action="store_true", help="only print Nsight Compute's command for each launch"
     )
     parser.add_argument("--out", type=Path, default=Path("results/profile"), help="folder")
@@ -57,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options) -> int:
     """Run the subcommand; returns the exit status."""
     from experiments import results
-    from experiments.profiling import profiles, static
+    from experiments.profiling import profiles, static, tables, targets
     from kernels import BackendUnavailable
 
     try:
@@ -71,5 +74,9 @@ def main(options) -> int:
     except (ValueError, TypeError, OSError, static.NotReadable, BackendUnavailable) as error:
         print(f"experiments: error: {error}", file=sys.stderr)
         return 2
-    print(profiles.store(profiles.profile(jobs, plan), plan, folder).read_text())
+    if options.targets:
+        table = profiles.store("targets", targets, targets.measure(plan.capabilities), plan, folder)
+    else:
+        table = profiles.store("profile", tables, profiles.profile(jobs, plan), plan, folder)
+    print(table.read_text())
     return 0

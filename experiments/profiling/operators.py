@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from kernels import geometry
+from kernels.convolution.cuda_tile import Tile
 from kernels.geometry import Pair, Window
 
 
@@ -23,6 +24,7 @@ class Case:
         kernel, stride, dilation: pairs (y, x), of a convolution or a pooling; the kernel is also
             the size of a patch.
         activation: relu, tanh or sigmoid, or None.
+        tile: of a convolution; None leaves the choice to the operator.
     """
 
     operator: str
@@ -32,11 +34,13 @@ class Case:
     stride: Pair = (1, 1)
     dilation: Pair = (1, 1)
     activation: str | None = None
+    tile: Tile | None = None
 
     @classmethod
     def of_json(cls, values: dict) -> Case:
         """The case that ``asdict`` and JSON made ``values`` of."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        tile = values["tile"] and Tile(**_tuples(values["tile"]))
+        return cls(**_tuples(values) | {"tile": tile})
 
     def to_json(self) -> dict:
         """What ``of_json`` takes."""
@@ -77,14 +81,21 @@ class Case:
             for name, value in (("stride", self.stride), ("d", self.dilation))
             if value != (1, 1)
         ]
+        if self.tile:
+            parts.append(f"tile {self.tile.height} x {self.tile.width} x {self.tile.depth}")
         return " ".join(parts)
+
+
+def _tuples(values):
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
 
 
 def case_of(operator: str, given: dict) -> Case:
     """The case of a call of ``operator`` with the arguments ``given``, by name."""
     first = next(iter(given.values()))
     x = given.get("x", given.get("error", first[0] if isinstance(first, list) else first))
-    case = Case(operator, tuple(x.shape), activation=given.get("activation"))
+    chosen = {name: given.get(name) for name in ("activation", "tile")}
+    case = Case(operator, tuple(x.shape), **chosen)
     moves = {k: geometry.pair(k, given.get(k, 1)) for k in ("stride", "dilation")}
     match operator:
         case "convolution.forward" | "convolution.gradient_input":
@@ -142,6 +153,8 @@ def prepare(ops, case: Case, arrays: Arrays):
     """A function without arguments that calls the operator of ``case`` on ``ops``."""
     module, name = case.operator.split(".")
     function = getattr(getattr(ops, module), name)
+    if case.tile:
+        function = functools.partial(function, tile=case.tile)
     return OPERATORS[case.operator](functools.partial(functools.partial, function), case, arrays)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from experiments import report, results
-from experiments.profiling import calls, roofline, static, tables, timed, traced
+from experiments.profiling import calls, roofline, static, timed, traced
 from experiments.profiling.calls import Call
 from experiments.profiling.devices import DEVICES, Capability, Device
 from experiments.profiling.operators import OPERATORS, Case
@@ -42,6 +42,8 @@ class Plan:
             static.NotReadable, BackendUnavailable: a source cannot be had here.
         """
         sources = options.sources or ("static", "traced", "model", *_timed_if_possible())
+        if options.targets:
+            sources = ("static", "traced")
         unknown = [name for name in options.devices or () if name not in DEVICES]
         if unknown:
             raise ValueError(
@@ -65,13 +67,15 @@ def _timed_if_possible():
 
 
 def jobs(options) -> list[tuple[dict, list[Call]]]:
-    """(what identifies them, calls) of each net and form, or of the operator.
+    """(what identifies them, calls) of each net and form, or of the operator; none for targets.
 
     Raises:
         ValueError, TypeError: the options name nothing that can run.
     """
-    if bool(options.nets) == bool(options.operator):
-        raise ValueError("expected either nets of the zoo or --operator")
+    if bool(options.nets) + bool(options.operator) + options.targets != 1:
+        raise ValueError("expected either nets of the zoo, or --operator, or --targets")
+    if options.targets:
+        return []
     if options.operator:
         return [({"net": "", "form": "", "size": ""}, [calls.of_case(_case(options))])]
     unknown = [name for name in options.nets if name not in ZOO]
@@ -113,6 +117,8 @@ def _case(options):
 
 def name(options) -> str:
     """A folder's name for the results of the options."""
+    if options.targets:
+        return "targets"
     if options.operator:
         return options.operator.replace(".", "-")
     direction = ["backward"] if options.backward else []
@@ -264,12 +270,17 @@ def _rates(common, seconds, peak, bandwidth):
     }
 
 
-def store(rows: list[dict], plan: Plan, folder: Path) -> Path:
-    """Write the rows, their record, the tables and the figure; returns the tables' path."""
+def store(title: str, shown, rows: list[dict], plan: Plan, folder: Path) -> Path:
+    """Write the rows, their record, the tables and the figure; returns the tables' path.
+
+    Args:
+        title: of the page.
+        shown: the module that makes tables, caption and figure from the rows.
+    """
     timed_here = "timed" in plan.sources
     record = results.machine(get_backend("cuda" if timed_here else "cpu"))
-    record |= {"experiment": "profile", "sources": list(plan.sources)}
+    record |= {"experiment": title, "sources": list(plan.sources)}
     if not timed_here:
         record["backend"] = "cuda, compiled and simulated, not run"
     results.save(folder, rows, record, {})
-    return report.write("profile", tables, folder)
+    return report.write(title, shown, folder)

@@ -82,7 +82,7 @@ def executed_multiply_adds(call: Call, launch: cuda_api.Launch) -> int:
     if not (call.multiply_adds and "height" in tile and "width" in tile):
         return 0
     case = call.case
-    (n, c, *size), (_, k, *output) = case.shape, case.output
+    (n, c, *_), (_, k, *output) = case.shape, case.output
     taps = c * math.prod(case.kernel)
     flattened = launch.function.__name__ == "matrix_product"
     match case.operator, flattened:
@@ -90,8 +90,9 @@ def executed_multiply_adds(call: Call, launch: cuda_api.Launch) -> int:
             rows, columns, steps = k, n * math.prod(output), taps
         case "convolution.forward", True:
             rows, columns, steps = n, k, taps
-        case "convolution.gradient_input", False:
-            rows, columns, steps = c, n * math.prod(size), k * math.prod(case.kernel)
+        case "convolution.gradient_input", False:  # a launch for each remainder by the stride
+            part = launch.arguments[-1]
+            rows, columns, steps = c, n * math.prod(part.size), k * math.prod(part.taps)
         case "convolution.gradient_input", True:
             rows, columns, steps = n, taps, k
         case _:

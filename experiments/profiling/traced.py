@@ -23,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -252,24 +251,40 @@ class _Spot:
     around: list
 
 
+@dataclass(eq=False, slots=True)
+class _Place:
+    """Where threads of a warp do something together: at one spot, in the same turn of every loop.
+
+    Attributes:
+        spot: that accesses memory.
+        main_loop: whether this is inside the kernel's loop that holds the barriers.
+        load: the function of ``LOADS`` that loads for the spot, or None.
+    """
+
+    spot: _Spot
+    main_loop: bool
+    load: str | None
+
+
 class _Tracer:
     """Notes the accesses of the threads of one launch.
 
-    ``place`` of an access is the path of calls to it, and the turns of the loops around each.
+    A path is the number of a sequence of calls from the kernel to a frame, with the turns of the
+    loops around each; all threads share the paths and the places on them.
     """
 
     def __init__(self, kernel):
         self._kernel = kernel.__code__
-        self._barred = _loops(self._kernel).barred
-        self._logs, self._spots = {}, {}
+        self._barred = _loops_of(self._kernel).barred
+        self._logs, self._spots, self._paths, self._places = {}, {}, {}, {}
         self._own = threading.local()
 
     def run(self, function, arguments):
         """Run one thread."""
-        me = threading.current_thread()
+        me, own = threading.current_thread(), self._own
         block = (me.blockIdx.x, me.blockIdx.y, me.blockIdx.z)
-        self._own.log = self._logs[block, me.threadIdx.x] = []
-        self._own.turns, self._own.times = {}, Counter()
+        own.log = self._logs[block, me.threadIdx.x] = []
+        own.turns, own.times, own.paths = {}, {}, {}
         sys.settrace(self._enter)
         try:
             function(*arguments)
@@ -278,7 +293,7 @@ class _Tracer:
 
     def _enter(self, frame, event, argument):
         """Count the turns of a function's loops, where threads may part."""
-        loops = _loops(frame.f_code)
+        loops = _loops_of(frame.f_code)
         if not loops.part:
             return None
         turns = self._own.turns[frame] = {}
@@ -302,29 +317,51 @@ class _Tracer:
         """Note an access by the function two frames up."""
         own = self._own
         frame, load = sys._getframe(2), None
-        path = []
         while frame.f_code.co_filename.endswith(LOADS):
             load, frame = frame.f_code.co_name, frame.f_back
-        spot = self._spot(frame)
-        while True:
-            path.append(frame.f_lasti)
-            turns = own.turns.get(frame)
-            if turns:
-                path += [turns.get(first, 0) for first in self._spot(frame).around]
-            if frame.f_code is self._kernel:
-                break
+        path = own.paths.get(frame)
+        if path is None:
+            path = self._path(frame)
+        key = (path, load, self._at(frame))
+        place = self._places.get(key)
+        if place is None:
+            place = _Place(self._spot(frame), self._in_main_loop(frame), load)
+            self._places[key] = place
+        own.times[place] = time = own.times.get(place, 0) + 1
+        own.log.append((place, time, array, int(index), stored))
+
+    def _path(self, frame):
+        """The path to a frame: its callers wait while it runs, so it stays the same."""
+        paths = self._own.paths
+        if frame.f_code is self._kernel:
+            paths[frame] = 0
+        elif frame not in paths:
+            before = self._path(frame.f_back)
+            key = (before, self._at(frame.f_back))
+            paths[frame] = self._paths.setdefault(key, len(self._paths) + 1)
+        else:
+            while next(reversed(paths)) is not frame:  # those have returned
+                paths.popitem()
+        return paths[frame]
+
+    def _at(self, frame):
+        """The instruction where a frame is, and the turns of the loops around it."""
+        turns = self._own.turns.get(frame)
+        if not turns:
+            return frame.f_lasti
+        return (frame.f_lasti, *[turns.get(first, 0) for first in self._spot(frame).around])
+
+    def _in_main_loop(self, frame):
+        while frame.f_code is not self._kernel:
             frame = frame.f_back
-        in_main_loop = not self._barred.isdisjoint(self._spot(frame).around)
-        place = (spot, in_main_loop, load, tuple(path))
-        own.times[place] += 1
-        own.log.append(((*place, own.times[place]), array, int(index), stored))
+        return not self._barred.isdisjoint(self._spot(frame).around)
 
     def _spot(self, frame):
-        """Where a frame is; to ask it for its line takes long."""
-        key = frame.f_code, frame.f_lasti
+        """Where a frame is; to ask it for its line takes long, and so does the hash of its code."""
+        key = id(frame.f_code), frame.f_lasti
         spot = self._spots.get(key)
         if spot is None:
-            line, loops = frame.f_lineno, _loops(frame.f_code)
+            line, loops = frame.f_lineno, _loops_of(frame.f_code)
             around = [first for first, last in loops.last.items() if first <= line <= last]
             self._spots[key] = spot = _Spot(frame.f_code.co_filename, line, around)
         return spot
@@ -359,12 +396,15 @@ def _functions(file):
     return {min([f.lineno, *(d.lineno for d in f.decorator_list)]): f for f in functions}
 
 
+def _loops_of(code) -> _Loops:
+    return _loops(code.co_filename, code.co_firstlineno)
+
+
 @cache
-def _loops(code) -> _Loops:
-    file = code.co_filename
+def _loops(file, first_line) -> _Loops:
     if not file.startswith(str(ROOT)) or file == __file__:
         return _Loops(False, {}, set())
-    function = _functions(code.co_filename).get(code.co_firstlineno)
+    function = _functions(file).get(first_line)
     nodes = list(ast.walk(function)) if function else []
     part = any(isinstance(node, ast.While | ast.If | ast.IfExp) for node in nodes)
     part = part or CONDITIONAL_LOAD in {getattr(node, "id", None) for node in nodes}
@@ -385,7 +425,7 @@ def _loops(code) -> _Loops:
 class _Request:
     """An access that threads of a warp make together; ``words`` neighbours each."""
 
-    place: tuple
+    place: _Place
     array: _Watched
     stored: bool
     lanes: list
@@ -396,10 +436,10 @@ class _Request:
 def _requests(logs) -> list[_Request]:
     found = {}
     for lane, log in enumerate(logs):
-        for place, array, index, stored in log:
-            request = found.get((place, array))
+        for place, time, array, index, stored in log:
+            request = found.get((place, time, array))
             if request is None:
-                found[place, array] = request = _Request(place, array, stored, [], [])
+                found[place, time, array] = request = _Request(place, array, stored, [], [])
             request.lanes.append(lane)
             request.indices.append(index)
     return list(found.values())
@@ -411,7 +451,7 @@ def _merged(requests):
     while at < len(requests):
         request = requests[at]
         words = 1
-        if request.array.shared or (request.place[2] or "").startswith(LOAD_OF_FOUR):
+        if request.array.shared or (request.place.load or "").startswith(LOAD_OF_FOUR):
             words = next((n for n in (4, 2) if _is_one_access(requests[at : at + n], n)), 1)
         request.words = words
         yield request
@@ -426,7 +466,7 @@ def _is_one_access(requests, words):
     return not any(index % words for index in first.indices) and all(
         other.array is first.array
         and other.stored == first.stored
-        and other.place[0] is first.place[0]
+        and other.place.spot is first.place.spot
         and other.lanes == first.lanes
         and all(b == a + n for a, b in zip(first.indices, other.indices))
         for n, other in enumerate(requests)
@@ -434,8 +474,8 @@ def _is_one_access(requests, words):
 
 
 def _count(request, common, lines):
-    array, (spot, in_main_loop, *_) = request.array, request.place
-    key = (spot.file, spot.line, in_main_loop, id(array), request.stored)
+    array, place, spot = request.array, request.place, request.place.spot
+    key = (spot.file, spot.line, place.main_loop, id(array), request.stored)
     if key not in lines:
         lines[key] = Line(
             *common,
@@ -447,7 +487,7 @@ def _count(request, common, lines):
             access="store" if request.stored else "load",
             itemsize=array.dtype.itemsize,
             is_map=array.width is not None,
-            main_loop=in_main_loop,
+            main_loop=place.main_loop,
         )
     line, first = lines[key], np.array(request.indices)
     indices = first[:, None] + np.arange(request.words)

@@ -10,10 +10,12 @@ import pytest
 
 from experiments import __main__ as command_line
 from experiments import results
-from experiments.profiling import calls, profiles, roofline, static, tables, traced
+from experiments.profiling import calls, profiles, roofline, static, tables, targets, traced
 from experiments.profiling.devices import DEVICES, LIMITS, resident_blocks
 from experiments.profiling.operators import Arrays, Case
 from kernels import cuda_api, geometry
+from kernels.convolution.cuda import TILES
+from kernels.convolution.cuda_tile import Tile
 from kernels.machine_code import MachineCode
 from net import Dense, Scan, zoo
 from net.summary import multiply_adds
@@ -26,8 +28,9 @@ CONVOLUTION = Case("convolution.forward", (1, 8, 20, 150), 48, (3, 3), (1, 1), (
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "expected either nets of the zoo or --operator"),
-        (("n4", "--operator", "softmax.forward"), "expected either nets of the zoo or --operator"),
+        ((), "expected either nets of the zoo, or --operator, or --targets"),
+        (("n4", "--operator", "softmax.forward"), "expected either nets of the zoo, or --operator"),
+        (("n4", "--targets"), "expected either nets of the zoo, or --operator, or --targets"),
         (("alexnet",), "net is alexnet; expected some of lenet28"),
         (("n4", "--size", "0"), "--size is 0; expected at least 1"),
         (("--operator", "convolution.sideways"), "--operator is convolution.sideways; expected"),
@@ -149,6 +152,15 @@ def test_the_model_counts_whole_tiles_and_the_fullest_multiprocessor():
         assert found.seconds == max(found.instructions, found.memory) + roofline.LAUNCH_SECONDS
 
 
+def test_strided_gradients_are_counted_part_by_part():
+    """4 parts of 2 x 8 x 8 pixels, each with 2 x 2 of the 4 x 4 taps, in tiles of 1 x 256."""
+    tile = Tile(1, 4, (1, 32), (1, 2))
+    case = Case("convolution.gradient_input", (2, 3, 16, 16), 5, (4, 4), (2, 2), tile=tile)
+    call = calls.of_case(case)
+    executed = [roofline.executed_multiply_adds(call, launch) for launch in call.launches]
+    assert [count for count in executed if count] == [3 * 256 * 5 * 4] * 4
+
+
 def test_the_model_of_a_pointwise_kernel_is_bound_by_memory():
     call = calls.of_case(Case("activation.forward", (1, 64, 512, 512)))
     device = DEVICES["A100"]
@@ -212,6 +224,60 @@ def test_uninitialised_and_random_arrays():
     assert Arrays(None).integers((4,), "bool", 2).dtype == bool
 
 
+def fact(target, value, case="a", of="k"):
+    return {"target": target, "of": of, "case": case, "value": value}
+
+
+def test_verdicts_follow_from_the_worst_case():
+    rows = [fact("share, wide", 0.9), fact("share, wide", 0.86, "b"), fact("local", 0)]
+    rows += [fact("compile", 61.5, "n4, 3 kernels"), fact("compile", 59.9, of="other")]
+    first, *lines = targets.table(rows).splitlines()
+    assert first == "2 of 4 lines are met."
+    cells = [line.split(" | ")[2:] for line in lines[3:]]
+    assert cells == [
+        ["at least 87.0%", "86.0%", "b", "2", "**not met** by 1 of 2 |"],
+        ["at most 0", "0", "a", "1", "met |"],
+        ["at most 60.0", "61.5", "n4, 3 kernels", "1", "**not met** by 1 of 1 |"],
+        ["at most 60.0", "59.9", "a", "1", "met |"],
+    ]
+
+
+def test_every_tile_has_a_case_that_uses_it():
+    cases = list(targets.tile_cases())
+    for table, tiles in TILES.items():
+        assert {case.tile for name, case in cases if name == table} == set(tiles)
+    for _, case in cases:
+        bounds = targets._product(calls.of_case(case)).kernel.targetoptions["launch_bounds"]
+        assert bounds == (case.tile.threads, case.tile.blocks)
+
+
+def test_waste_and_workspace_of_a_layer():
+    tile = Tile(4, 4, (1, 32), (1, 2), blocks=8)  # 4 x 256
+    case = Case("convolution.forward", (1, 3, 20, 40), 2, (5, 9), tile=tile)
+    row = next(targets._wasted(calls.of_case(case), "dense", "net, here"))
+    assert row["value"] == pytest.approx(1 - 2 * 16 * 32 / (4 * 512))
+    gradient = replace(case, operator="convolution.gradient_input")
+    (row,) = targets._kept(calls.of_case(gradient), "dense", "net, here")
+    packed = tile.packed_shape(3, 5 * 9 * 2)
+    assert row["value"] == pytest.approx(math.prod(packed) / (2 * 3 * 5 * 9))
+    weights = Case("convolution.gradient_weights", (1, 8, 90, 150), 48, (3, 3))
+    call = calls.of_case(weights)
+    (row,) = targets._kept(call, "dense", "net, here")
+    splits = call.launches[0].blocks[2]
+    assert splits > 1
+    assert row["value"] == pytest.approx(4 * splits * 48 * 8 * 9 / 2**20)
+
+
+def test_targets_are_stored_with_their_record(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(static, "check", lambda: None)
+    monkeypatch.setattr(targets, "measure", lambda capabilities: [fact("local", 4)])
+    assert command_line.main(["profile", "--targets", "--out", str(tmp_path)]) == 0
+    rows, record, _ = results.load(tmp_path / "targets")
+    assert rows == [fact("local", 4)]
+    assert record["experiment"] == "targets"
+    assert "0 of 1 lines are met." in capsys.readouterr().out
+
+
 class TestCompiled:
     """What takes a compiler."""
 
@@ -239,6 +305,15 @@ class TestCompiled:
         assert json.loads((folder / "record.json").read_text())["command"]
         assert "<svg" in (folder / "figure.svg").read_text()
         assert tables.caption(record)
+
+    def test_facts_of_a_tile(self):
+        tile = Tile(4, 4, (4, 8), (2, 1), depth=16, blocks=8)
+        case = Case("convolution.forward", (64, 16, 2, 2), 64, (2, 2), tile=tile)
+        rows = {row["target"]: row for row in targets._code_of_tile("matrix", case, (9, 0))}
+        assert set(rows) == {"local", "double", "atomics", "registers", "share, narrow"}
+        assert rows["local"]["value"] == rows["double"]["value"] == rows["atomics"]["value"] == 0
+        assert 0.5 < rows["share, narrow"]["value"] < 1
+        assert rows["registers"]["value"] <= 1
 
     def test_the_nearest_target_stands_in(self):
         launch = calls.of_case(Case("activation.forward", (1, 1, 8, 8))).launches[0]

@@ -3,37 +3,17 @@
 import numpy as np
 import pytest
 
-from experiments.profiling import traced
+from experiments.profiling import targets, traced
 from experiments.profiling.operators import OPERATORS, Case, case_of
+from experiments.profiling.targets import dense_case
 from kernels import cuda_api
+from kernels.convolution.cuda_tile import Tile
 from kernels.cuda_api import cuda, device, kernel, u32
 
 pytestmark = pytest.mark.simulator
 
 f32 = np.float32
-WIDE = (1, 2, 8, 150)
-DENSE = {
-    "convolution.forward": {"shape": (1, 3, 4, 150), "filters": 20},
-    "convolution.gradient_input": {"shape": (1, 3, 3, 150), "filters": 8},
-    "convolution.gradient_weights": {"shape": (1, 3, 3, 150), "filters": 8},
-    "convolution.gradient_bias": {"filters": None},
-    "max_pooling.forward": {},
-    "max_pooling.backward": {},
-    "average_pooling.forward": {},
-    "average_pooling.backward": {},
-    "patches.extract": {"kernel": (4, 140)},
-    "patches.extract_backward": {"kernel": (4, 140)},
-}
 POOLINGS = ("max_pooling", "average_pooling")
-
-
-def dense_case(operator):
-    window = {}
-    if operator.startswith("convolution") and operator != "convolution.gradient_bias":
-        window = {"kernel": (2, 2), "dilation": (2, 3)}
-    if operator.startswith(POOLINGS):
-        window = {"kernel": (3, 2), "dilation": (2, 4)}
-    return Case(operator, **{"shape": WIDE} | window | DENSE.get(operator, {}))
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +44,38 @@ def test_shared_memory_without_bank_conflicts(dense, operator):
     assert {line.access for line in lines} == {"load", "store"}
     wavefronts = sum(line.wavefronts for line in lines)
     assert wavefronts <= 1.05 * sum(line.ideal_wavefronts for line in lines)
+
+
+def test_counts_become_facts_about_targets(dense):
+    """A row for each launch; the verdicts are those that the tests above assert."""
+    case = dense_case("convolution.forward")
+    rows = list(targets._counted(case, dense[case.operator]))
+    found = {row["target"]: row for row in rows}
+    assert set(found) == {"beyond", "sectors", "conflicts"}
+    assert found["beyond"]["value"] == 1
+    assert 1 < found["sectors"]["value"] < 5
+    assert found["conflicts"]["of"] == "convolution_forward"
+    assert all(targets.TARGETS[name].holds(row) for name, row in found.items())
+
+
+def test_each_element_is_read_and_written_once(dense):
+    case = dense_case("activation.backward")
+    rows = [x for x in targets._counted(case, dense[case.operator]) if x["target"] == "passes"]
+    assert [row["value"] for row in rows] == [1, 1, 1]
+    case = dense_case("softmax.backward")
+    rows = [x for x in targets._counted(case, dense[case.operator]) if x["target"] == "passes"]
+    assert max(row["value"] for row in rows) > 1
+
+
+def test_a_tile_of_choice_is_traced():
+    tile = Tile(4, 4, (4, 8), (1, 1), depth=16)
+    case = Case("convolution.forward", (2, 12, 2, 2), 5, kernel=(2, 2), tile=tile)
+    assert Case.of_json(case.to_json()) == case
+    (lines,) = traced.trace([case])
+    reads = [line for line in lines if line.main_loop and line.memory == "global"]
+    assert {line.array for line in reads} == {"first", "second"}
+    # 16 rows, and 32 columns, of the third slice of 16 steps, by 32 threads
+    assert [line.requests for line in reads] == [8, 16]
 
 
 def test_the_strided_patch_form_takes_more_sectors(dense):
