@@ -150,4 +150,5 @@ def _time(row):
     if row["source"] == "model":
         return f"{text} ({row['bound']})"
     spread = f"{1e3 * row['p20']:.3f} to {1e3 * row['p80']:.3f}"
-    return f"{text} ({spread}; {row['roofline_share']:.0%} of the roofline)"
+    rates = f"{row['GFLOP/s']:.0f} GFLOP/s, {row['GB/s']:.0f} GB/s"
+    return f"{text} ({spread}; {rates}; {row['roofline_share']:.0%} of the roofline)"

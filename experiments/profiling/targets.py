@@ -149,9 +149,7 @@ def _compiled_nets(capability):
     with tqdm(ZOO, desc="nets", unit="net", leave=False) as nets:
         for net in nets:
             with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
-                seconds, kernels, rows = pool.submit(_compile_net, net, capability).result()
-            yield _row("compile", _name(capability), f"{net}, {kernels} kernels", seconds)
-            yield from rows
+                yield from pool.submit(_compile_net, net, capability).result()
 
 
 def _compile_net(net, capability):
@@ -160,15 +158,18 @@ def _compile_net(net, capability):
         for launch in call.launches:
             types = tuple(getattr(a, "dtype", type(a)) for a in launch.arguments)
             launches.setdefault((launch.kernel, types), launch)
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     codes = [
         (launch.function.__name__, machine_code.read(launch.kernel, launch.arguments, capability))
         for launch in launches.values()
     ]
-    seconds = time.perf_counter() - started
+    seconds, busy = time.perf_counter() - started, time.process_time() - busy
+    case = f"{net}, {len(codes)} kernels, {busy:.1f} s of them at work"
+    rows = [_row("compile", _name(capability), case, seconds)]
     of = f"every kernel of the nets, {_name(capability)}"
-    rows = [row for name, code in codes for row in _code_rows(of, f"{net}, {name}", code)]
-    return seconds, len(codes), rows
+    for name, code in codes:
+        rows += _code_rows(of, f"{net}, {name}", code)
+    return rows
 
 
 def _name(capability):
@@ -329,8 +330,10 @@ def caption(record: dict) -> str:
         f"{WIDTH} wide: each operator at d = {', '.join('{} x {}'.format(*d) for d in DILATIONS)} "
         "with all its blocks, the convolutions with each tile for one block or two. Work and "
         f"workspace are those of the zoo's nets for {SIZE} x {SIZE} pixels, dense, and for "
-        f"{BATCH} patches. Seconds are of one process that had compiled nothing, reading the code "
-        "back included, on a machine that may have had other work."
+        f"{BATCH} patches. Each net was compiled in one process that had compiled nothing; its "
+        "seconds include reading the code back, and waiting where the machine had other work.\n\n"
+        "An element that a line of source names twice counts as read twice, though the compiler "
+        "may load it once, and caches count for nothing."
     )
 
 

@@ -224,6 +224,20 @@ def test_uninitialised_and_random_arrays():
     assert Arrays(None).integers((4,), "bool", 2).dtype == bool
 
 
+def test_model_and_measurement_stand_side_by_side():
+    common = {"layer": "conv1", "direction": "forward", "operator": "convolution.forward"}
+    common |= {"net": "n4", "form": "dense", "size": 256, "shape": "", "multiply_adds": 3e6}
+    common |= {"compulsory_bytes": 1e6, "roofline_share": 0.5, "GFLOP/s": 8.4e3, "GB/s": 310.2}
+    rows = [
+        common | {"source": "model", "device": "A", "seconds": 1e-3, "stand_in": "", "bound": "L2"},
+        common | {"source": "timed", "device": "A", "seconds": 2e-3, "p20": 1e-3, "p80": 3e-3},
+    ]
+    text = tables.table(rows)
+    assert "| A MODEL | A measured |" in text
+    measured = "2.000 (1.000 to 3.000; 8400 GFLOP/s, 310 GB/s; 50% of the roofline)"
+    assert f"| 3.0 | 1.0 | 1.000 (L2) | {measured} |" in text
+
+
 def fact(target, value, case="a", of="k"):
     return {"target": target, "of": of, "case": case, "value": value}
 
