@@ -41,9 +41,8 @@ class Plan:
             ValueError: an architecture or a device is unknown.
             static.NotReadable, BackendUnavailable: a source cannot be had here.
         """
-        sources = options.sources or ("static", "traced", "model", *_timed_if_possible())
-        if options.targets:
-            sources = ("static", "traced")
+        sources = ("static", "traced") if options.targets else options.sources
+        sources = sources or ("static", "traced", "model", *_timed_if_possible())
         unknown = [name for name in options.devices or () if name not in DEVICES]
         if unknown:
             raise ValueError(
