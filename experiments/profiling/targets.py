@@ -196,9 +196,9 @@ def _code_of_tile(table, case, capability):
         of = f"fully connected {of}"
     which = f"tile {tile.height} x {tile.width} x {tile.depth}, {tile.threads} threads"
     channels = tile.width if table == "matrix" else tile.height
-    rows = [*_code_rows(f"every tile, {_name(capability)}", f"{operator}, {which}", code)]
+    every = f"every tile, {_name(capability)}", f"{operator}, {which}"
     used = code.registers * tile.threads * tile.blocks / REGISTERS
-    rows.append(_row("registers", of, which, used))
+    rows = [*_code_rows(*every, code), _row("registers", *every, used)]
     if operator == "gradient_weights":
         if table == "weights":
             large = tile.height >= 32 and tile.width >= 64
@@ -315,7 +315,7 @@ def _passes(case, launch, maps):
         key = line.access, line.array
         times[key] = times.get(key, 0) + line.asked / arrays[line.array].nbytes
     for (access, array), count in times.items():
-        yield _row("passes", f"{case.operator}, {access}s", f"{array} of {case}", count)
+        yield _row("passes", case.operator, f"{access}s of {array}, {case}", count)
 
 
 def caption(record: dict) -> str:
