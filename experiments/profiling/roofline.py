@@ -82,19 +82,20 @@ def executed_multiply_adds(call: Call, launch: cuda_api.Launch) -> int:
     if not (call.multiply_adds and "height" in tile and "width" in tile):
         return 0
     case = call.case
-    (n, c, *_), (_, k, *output) = case.shape, case.output
+    (n, c, *size), (_, k, *output) = case.shape, case.output
     taps = c * math.prod(case.kernel)
-    flattened = launch.function.__name__ == "matrix_product"
-    match case.operator, flattened:
-        case "convolution.forward", False:
-            rows, columns, steps = k, n * math.prod(output), taps
-        case "convolution.forward", True:
+    match case.operator, launch.function.__name__:
+        case "convolution.forward", "matrix_product":
             rows, columns, steps = n, k, taps
-        case "convolution.gradient_input", False:  # a launch for each remainder by the stride
-            part = launch.arguments[-1]
-            rows, columns, steps = c, n * math.prod(part.size), k * math.prod(part.taps)
-        case "convolution.gradient_input", True:
+        case "convolution.forward", _:
+            rows, columns, steps = k, n * math.prod(output), taps
+        case "convolution.gradient_input", "matrix_product":
             rows, columns, steps = n, taps, k
+        case "convolution.gradient_input", "convolution_gradient_input":
+            part = launch.arguments[-1]  # the pixels with one remainder by the stride
+            rows, columns, steps = c, n * math.prod(part.size), k * math.prod(part.taps)
+        case "convolution.gradient_input", _:
+            rows, columns, steps = c, n * math.prod(size), k * math.prod(case.kernel)
         case _:
             rows, columns, steps = k, taps, n * math.prod(output)
     height, width = int(tile["height"]), int(tile["width"])

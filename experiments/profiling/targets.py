@@ -34,6 +34,7 @@ DILATIONS = ((1, 1), (2, 3), (8, 8))
 FEW_CHANNELS, FEW_CLASSES = (1, 3), range(2, 11)
 POINTWISE = ("activation", "batch_normalization", "softmax", "cross_entropy", "masking", "merging")
 POINTWISE += ("dropout", "sgd", "adam")
+ONE_BY_ONE = "convolution.forward", "convolution.gradient_input"
 MET, NOT_MET = "met", "not met"
 
 
@@ -77,7 +78,7 @@ TARGETS = {
         "multiply-adds wasted, inputs of 1 or 3 channels, 2 to 10 classes", 1 / 3, ".1%"
     ),
     "workspace": Target("the input gradient's workspace, of the weights' bytes", 1, ".2f"),
-    "tables": Target("tables of taps' places that a 1 x 1 layer's kernel reads", 0, "d"),
+    "taps": Target("requests for places of taps in the main loop of 1 x 1 layers", 0, "d"),
     "partial": Target("MiB of the weight gradient's partial sums", 64, ".1f"),
     "argmax": Target("bytes of an argmax", 1, "d"),
     "beyond": Target("sectors of a full warp in a row beyond those that its bytes fill", 1, "d"),
@@ -117,6 +118,7 @@ def tile_cases() -> Iterator[tuple[str, Case]]:
         yield "map", Case("convolution.forward", shape, tile.height, **common)
         shape = 1, tile.height, 4, WIDTH
         yield "map", Case("convolution.gradient_input", shape, 16, **common)
+        yield "map", Case("convolution.forward", (1, 32, 1, WIDTH), tile.height, tile=tile)
     for tile in TILES["weights"]:
         common = {"tile": tile} | window
         shape = 1, -(-tile.width // 4), 3, WIDTH
@@ -191,6 +193,7 @@ def _code_of_tile(table, case, capability):
     tile, launch = case.tile, _product(calls.of_case(case))
     code = machine_code.read(launch.kernel, launch.arguments, capability)
     operator = case.operator.removeprefix("convolution.")
+    operator += ", 1 x 1" if case.kernel == (1, 1) else ""
     of = f"{operator}, {_name(capability)}"
     if table == "matrix":
         of = f"fully connected {of}"
@@ -218,7 +221,6 @@ def _launched():
                 where = f"{net}, {call.layer}"
                 yield from _wasted(call, form, where)
                 yield from _kept(call, form, where)
-                yield from _tables(call, form, where)
 
 
 def _wasted(call, form, where):
@@ -254,14 +256,6 @@ def _workspace_bytes(call):
     return sum({_address(a): a.nbytes for a in arrays if _address(a) not in own}.values())
 
 
-def _tables(call, form, where):
-    """The places of taps, which a matrix product does without."""
-    directions = "convolution.forward", "convolution.gradient_input"
-    if call.operator in directions and call.case.kernel == (1, 1):
-        tables = [a for a in _arrays(_product(call)).values() if a.dtype.kind in "iu"]
-        yield _row("tables", f"{form} form, {call.operator}", f"{where}: {call.case}", len(tables))
-
-
 def _arrays(launch):
     """The arrays of a launch by their names in its kernel."""
     names = launch.function.__code__.co_varnames
@@ -280,6 +274,11 @@ def _traced():
         if case.dilation != (1, 1)
         for dilation in DILATIONS
         if dilation != case.dilation
+    ]
+    every += [
+        Case(f"convolution.{direction}", shape, filters)
+        for direction, channels, filters in (("forward", 32, 20), ("gradient_input", 20, 32))
+        for shape in ((1, channels, 2, WIDTH), (64, channels, 1, 1))
     ]
     tiles = [case for _, case in tile_cases()]
     with tqdm(total=len(every) + len(tiles), desc="simulate", unit="call", leave=False) as progress:
@@ -305,12 +304,17 @@ def _counted(case, lines):
             ideal = sum(line.ideal_wavefronts for line in shared)
             wavefronts = sum(line.wavefronts for line in shared) / ideal
             yield _row("conflicts", kernel, case, wavefronts)
+        arrays = _arrays(calls.of_case(case).launches[number])
         if case.operator.startswith(POINTWISE):
-            yield from _passes(case, calls.of_case(case).launches[number], maps)
+            yield from _passes(case, arrays, maps)
+        if case.operator in ONE_BY_ONE and case.kernel == (1, 1) and shared:
+            reads = [line for line in own if line.main_loop and line.memory == "global"]
+            places = [line for line in reads if arrays[line.array].dtype.kind in "iu"]
+            yield _row("taps", kernel, case, sum(line.requests for line in places))
 
 
-def _passes(case, launch, maps):
-    arrays, times = _arrays(launch), {}
+def _passes(case, arrays, maps):
+    times = {}
     for line in maps:
         key = line.access, line.array
         times[key] = times.get(key, 0) + line.asked / arrays[line.array].nbytes

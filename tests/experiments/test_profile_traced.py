@@ -67,6 +67,17 @@ def test_each_element_is_read_and_written_once(dense):
     assert max(row["value"] for row in rows) > 1
 
 
+def test_places_of_taps_are_found_in_the_main_loop():
+    """Not looked for where a window has more than one cell."""
+    tile = Tile(4, 4, (1, 32), (1, 2))
+    wide = Case("convolution.forward", (1, 8, 3, 150), 4, (3, 3), tile=tile)
+    (lines,) = traced.trace([wide])
+    as_if_one = Case("convolution.forward", (1, 8, 3, 150), 4, tile=tile)
+    assert not [row for row in targets._counted(wide, lines) if row["target"] == "taps"]
+    (row,) = [row for row in targets._counted(as_if_one, lines) if row["target"] == "taps"]
+    assert row["value"] > 0
+
+
 def test_a_tile_of_choice_is_traced():
     tile = Tile(4, 4, (4, 8), (1, 1), depth=16)
     case = Case("convolution.forward", (2, 12, 2, 2), 5, kernel=(2, 2), tile=tile)
