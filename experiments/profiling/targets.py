@@ -77,7 +77,9 @@ TARGETS = {
     "waste": Target(
         "multiply-adds wasted, inputs of 1 or 3 channels, 2 to 10 classes", 1 / 3, ".1%"
     ),
-    "workspace": Target("the input gradient's workspace, of the weights' bytes", 1, ".2f"),
+    "workspace": Target(
+        "the input gradient's copies of weights and maps, of the weights", 1, ".2f"
+    ),
     "taps": Target("requests for places of taps in the main loop of 1 x 1 layers", 0, "d"),
     "partial": Target("MiB of the weight gradient's partial sums", 64, ".1f"),
     "argmax": Target("bytes of an argmax", 1, "d"),
@@ -251,8 +253,11 @@ def _kept(call, form, where):
 
 
 def _workspace_bytes(call):
+    """Bytes of floats: copies of maps and weights, and partial sums."""
     own = {_address(array) for array in call.inputs + call.outputs}
-    arrays = [array for launch in call.launches for array in _arrays(launch).values()]
+    arrays = [
+        a for launch in call.launches for a in _arrays(launch).values() if a.dtype.kind == "f"
+    ]
     return sum({_address(a): a.nbytes for a in arrays if _address(a) not in own}.values())
 
 
