@@ -282,7 +282,7 @@ def _traced():
     ]
     every += [
         Case(f"convolution.{direction}", shape, filters)
-        for direction, channels, filters in (("forward", 32, 20), ("gradient_input", 20, 32))
+        for direction, channels, filters in (("forward", 64, 20), ("gradient_input", 20, 64))
         for shape in ((1, channels, 2, WIDTH), (64, channels, 1, 1))
     ]
     tiles = [case for _, case in tile_cases()]
