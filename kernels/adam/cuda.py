@@ -1,4 +1,4 @@
-"""Adam on the device: a thread for each parameter, four words read and three written.
+"""Adam on the device: a thread for each parameter, four numbers read and three written.
 
 g <- g + decay * p;   m <- beta1 * m + (1 - beta1) * g;   s <- beta2 * s + (1 - beta2) * g*g
 p <- p - rate * (m / (1 - beta1^t)) / (sqrt(s / (1 - beta2^t)) + epsilon)
@@ -27,12 +27,13 @@ def _step_kernel(dtype):
     ):
         i = u32(cuda.grid(1))
         if i < parameter.size:
-            g = gradient[i] + decay * parameter[i]
+            p = parameter[i]
+            g = gradient[i] + decay * p
             m = first[0] * mean[i] + first[1] * g
             s = second[0] * square[i] + second[1] * g * g
             mean[i] = m
             square[i] = s
-            parameter[i] -= rate * (m / first[2]) / (sqrt(s / second[2]) + epsilon)
+            parameter[i] = p - rate * (m / first[2]) / (sqrt(s / second[2]) + epsilon)
 
     return adam_step
 

@@ -1,4 +1,4 @@
-"""SGD on the device: a thread for each parameter, three words read and two written.
+"""SGD on the device: a thread for each parameter, three numbers read and two written.
 
 v <- momentum * v + (g + decay * p);   p <- p - rate * v
 """
@@ -23,9 +23,10 @@ def _step_kernel(dtype):
     ):
         i = u32(cuda.grid(1))
         if i < parameter.size:
-            v = momentum * velocity[i] + (gradient[i] + decay * parameter[i])
+            p = parameter[i]
+            v = momentum * velocity[i] + (gradient[i] + decay * p)
             velocity[i] = v
-            parameter[i] -= rate * v
+            parameter[i] = p - rate * v
 
     return sgd_step
 
