@@ -119,6 +119,7 @@ def _report(options) -> int:
             print(path)
         if options.out == FULL_OUT:
             print(report.reproduction(options.out, EXPERIMENTS, Path("docs/reproduction.md")))
+            print(report.readme(options.out, EXPERIMENTS, Path("README.md")))
         if options.pack:
             print(report.pack(options.out))
     except results.BadResults as error:

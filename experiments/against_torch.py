@@ -18,7 +18,7 @@ from experiments import torch_layers, ways
 from experiments.compare import BATCHES, Case
 from experiments.nets import prepared, relative_difference
 from experiments.peak import peak_memory
-from experiments.timing import MARKS, NotEqual, interleaved, mark, spread
+from experiments.timing import NotEqual, interleaved, mark, spread
 from net import Dense
 from net.program import Program
 from net.zoo import ZOO
@@ -254,17 +254,21 @@ def verdicts(rows: list[dict]) -> list[str]:
             text += f" (aim {mean})" if mean else ""
             text += f"; at least {each} on every net" if not missed else f"; below {each} on "
             said.append(text + ", ".join(missed))
-    shares = {}
-    for row in rows:
-        if row["way"] == OURS and row["peak_bytes"] and row["pass"] == "forward + backward":
-            theirs = [r["peak_bytes"] for r in rows if _key(r) == _key(row) and r["way"] != OURS]
-            theirs = [peak for peak in theirs if peak]
-            shares[f"{row['net']} {row['labelled']}"] = row["peak_bytes"] / min(theirs)
+    shares = {f"{net} {size}": share for (net, size), share in _memory_shares(rows).items()}
     over = [f"{place} {share:.2f}" for place, share in shares.items() if share > MEMORY_TARGET]
     if shares:
         text = f"peak memory, forward + backward: at most {max(shares.values()):.2f} of PyTorch's"
         said.append(text + (f"; above {MEMORY_TARGET} on {', '.join(over)}" if over else ""))
     return said + _scaling(rows)
+
+
+def _memory_shares(rows):
+    """Our peak memory over that of PyTorch's better format, forward + backward, by net and size."""
+    peaks = {}
+    for row in rows:
+        if row["peak_bytes"] and row["pass"] == PASSES[1]:
+            peaks.setdefault((row["net"], row["labelled"]), {})[row["way"]] = row["peak_bytes"]
+    return {place: by_way.pop(OURS) / min(by_way.values()) for place, by_way in peaks.items()}
 
 
 def _scaling(rows):
@@ -304,8 +308,33 @@ def table(rows: list[dict]) -> str:
             "" if peak is None else f"{peak / 1e6:.3g}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    few = MARKS.split(" `†`")[1].replace("5", str(ROUNDS), 1)
-    return "\n".join([*lines, "", f"`†`{few}"])
+    few = f"`†`: fewer than {ROUNDS} rounds fitted into {LONGEST:.0f} seconds."
+    return "\n".join([*lines, "", few])
+
+
+def summary(rows: list[dict]) -> str:
+    """A Markdown table of a line for each net and size: how many times as long PyTorch takes."""
+    lines = [
+        "| net | labelled pixels | forward: NCHW | forward: best | forward + backward: NCHW "
+        "| forward + backward: best | our share of PyTorch's peak memory |",
+        "|---" * 7 + "|",
+    ]
+    shares = _memory_shares(rows)
+    places = dict.fromkeys((r["net"], r["form"], r["labelled"]) for r in rows)
+    for net, form, size in places:
+        if form not in FORMS:
+            continue
+        cells = [net, f"{size} x {size}" if size else "one by one, as patches"]
+        for p in PASSES:
+            key = (net, form, size, p)
+            same = [r for r in rows if _key(r) == key]
+            contiguous = next(r for r in same if r["way"] == "PyTorch contiguous")
+            marks = "†" if min(r["repeats"] for r in same) < ROUNDS else ""
+            cells += [f"{r['ratio']:.2f}{marks}" for r in (contiguous, _best(rows, key))]
+        share = shares.get((net, size))
+        cells.append(f"{share:.0%}" if share else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def caption(record: dict) -> str:

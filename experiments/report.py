@@ -18,6 +18,11 @@ matplotlib.rcParams["svg.hashsalt"] = "every pixel in one pass"
 matplotlib.rcParams["axes.spines.top"] = matplotlib.rcParams["axes.spines.right"] = False
 
 
+AGAINST = "against-torch"
+BEGIN, END = "<!-- made by experiments report -->", "<!-- until here -->"
+"""What surrounds the comparison with PyTorch in the README."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """What one machine and backend measured.
@@ -156,6 +161,30 @@ def reproduction_text(stored: list[Machine]) -> str:
                 )
             lines.append(f"| {machine.name} | {judged.result} | {judged.verdict} | {links} |")
     return "\n".join([*lines, "", claims.HOW_TO_RUN, ""])
+
+
+def readme(out: Path, experiments, page: Path) -> Path:
+    """Rebuild the comparison with PyTorch in the README; returns its path.
+
+    Raises:
+        results.BadResults: stored files are missing or do not belong together.
+    """
+    write_atomically(page, readme_text(machines(out, experiments), page.read_text()).encode())
+    return page
+
+
+def readme_text(stored: list[Machine], text: str) -> str:
+    """The README with the comparison with PyTorch between its two marks."""
+    before, rest = text.split(BEGIN)
+    _, behind = rest.split(END)
+    lines = []
+    for machine in stored:
+        if AGAINST in machine.rows:
+            place = f"results/{machine.folder.name}/{AGAINST}"
+            rows = machine.rows[AGAINST]
+            lines += [f"{machine.name} ([all figures]({place}/table.md)):", ""]
+            lines += [experiment_of(AGAINST).summary(rows), ""]
+    return before + BEGIN + "\n\n" + "\n".join(lines) + "\n" + END + behind
 
 
 def pack(out: Path) -> Path:

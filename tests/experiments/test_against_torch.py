@@ -65,6 +65,15 @@ def test_table_and_figure_hold_every_row():
     np.testing.assert_array_equal(sorted(bars), [1.5] * 4 + [3.0] * 4)
 
 
+def test_the_summary_has_a_line_for_each_net_and_size():
+    heading, rule, *lines = against_torch.summary(rows(3.0, 1.5)).splitlines()
+    assert heading.count("|") == rule.count("|") == 8
+    assert lines == [
+        "| a | 256 x 256 | 3.00 | 1.50 | 3.00 | 1.50 | 70% |",
+        "| a | one by one, as patches | 3.00 | 1.50 | 3.00 | 1.50 |  |",
+    ]
+
+
 def test_without_pytorch(monkeypatch, tmp_path, capsys):
     missing = types.SimpleNamespace(util=types.SimpleNamespace(find_spec=lambda name: None))
     monkeypatch.setattr(torch_layers, "importlib", missing)

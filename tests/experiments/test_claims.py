@@ -129,3 +129,10 @@ def test_the_page_of_claims_is_made_from_the_stored_results():
     for each in CLAIMS:
         assert each.text in page
     assert claims.HOW_TO_RUN in page
+
+
+def test_the_comparison_in_the_readme_is_made_from_the_stored_results():
+    stored = report.machines(ROOT / "results", __main__.EXPERIMENTS)
+    text = (ROOT / "README.md").read_text()
+    assert report.readme_text(stored, text) == text
+    assert report.readme_text([], text) != text
