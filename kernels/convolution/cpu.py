@@ -93,10 +93,12 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
 
 
 def _in_rows(batch, filters, size, window, inside, lanes):
-    """Whether pixels along the lanes cost less than channels; ``inside`` is the share of the taps'
-    rows that lie inside the source."""
+    """Whether pixels along the lanes are the faster way: wherever rows are long, and else by the
+    cost; ``inside`` is the share of the taps' rows that lie inside the source."""
     if window.stride != (1, 1):
         return False
+    if size[1] >= cpu_rows.NARROW:
+        return True
     pixels = batch * size[0] * size[1]
     rows = batch * cpu_rows.cost(filters, size, window.kernel, window.dilation, inside, lanes)
     return rows <= cpu_scattered.cost(filters, pixels, lanes)
