@@ -20,7 +20,7 @@ SMALLEST = 2**20
 
 
 class _Store:
-    """A range of addresses as long as the system's memory; pages come where it is used."""
+    """A range of addresses about as long as the system's memory; pages come where it is used."""
 
     def __init__(self):
         self.range = _addresses()
@@ -46,12 +46,17 @@ class _Store:
 
 
 def _addresses():
-    """As many bytes as the system has memory; none where it does not tell or does not want to."""
+    """Most of what the system has as memory; none where it does not tell or does not want to.
+
+    Linux refuses more than all in one piece, and what it counts as all varies by some pages.
+    """
     try:
-        nbytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return np.empty(nbytes // PAGE * PAGE, np.uint8)
+        nbytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 7 // 8
+        memory = np.empty(nbytes, np.uint8)
     except (AttributeError, ValueError, MemoryError):
         return np.empty(0, np.uint8)
+    memory = memory[-memory.ctypes.data % PAGE :]
+    return memory[: len(memory) // PAGE * PAGE]
 
 
 class _Lent:

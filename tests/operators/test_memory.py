@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from kernels.memory import cpu
+
 DTYPES = ("float32", "float64", "uint8", "int32", "bool")
 
 
@@ -40,3 +42,23 @@ class TestMemory:
         host = backend.memory.to_host(backend.memory.empty((2, 3), dtype))
         poison = np.nan if dtype.startswith("float") else np.array(-1).astype(dtype)
         np.testing.assert_array_equal(host, np.full((2, 3), poison, dtype))
+
+
+@pytest.mark.cpu
+@pytest.mark.skipif(not cpu._store.range.nbytes, reason="the system reserves no addresses")
+def test_dead_arrays_give_their_place_to_later_ones():
+    def address(array):
+        return array.__array_interface__["data"][0]
+
+    shape = (1, 3, 1000, 1000)
+    first, second = cpu.empty(shape, "float32"), cpu.empty(shape, "float64")
+    places = address(first), address(second)
+    assert all(place % 4096 == 0 for place in places)
+    view = first[0, 1]
+    del first
+    third = cpu.empty(shape, "float32")
+    assert address(third) not in places  # a view lives
+    del view
+    assert address(cpu.empty(shape, "float32")) == places[0]
+    del second, third
+    assert address(cpu.empty((2, *shape[1:]), "float64")) == places[0]
