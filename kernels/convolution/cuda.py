@@ -173,7 +173,7 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1, tile=None):
         return cuda_matrix.gradient_input(error, weights, shape, tile)
     pixels = shape.batch * shape.size[0] * shape.size[1]
     tile = tile or choose_tile("map", shape.channels, pixels, error.dtype.itemsize)
-    if shape.window.kernel == shape.window.stride == (1, 1):
+    if shape.window.kernel == (1, 1) and shape.output == shape.size:
         return cuda_forward.gradient_input(error, weights, shape, tile)
     return cuda_gradient_input.gradient_input(error, weights, shape, tile)
 

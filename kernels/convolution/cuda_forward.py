@@ -215,7 +215,7 @@ def forward(x, weights, bias, shape: geometry.ConvolutionShape, activation, tile
 
 
 def gradient_input(error, weights, shape: geometry.ConvolutionShape, tile: Tile):
-    """dx of a 1 x 1 convolution with stride 1: the error's, with the weights transposed."""
+    """dx of a 1 x 1 convolution that reads every pixel: the error's, with weights transposed."""
     gradient = memory.empty(shape.x, error.dtype)
     turned = replace(shape, channels=shape.filters, filters=shape.channels)
     _convolve(error, weights, (1, shape.channels), None, gradient, turned, None, tile)
