@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -188,14 +189,23 @@ def test_interrupting_leaves_nothing_half_written(tmp_path):
     """Ctrl-C during the measurements: exit status 130, and whole measurements or none."""
     command = [sys.executable, "-m", "experiments", "equality", "--out", str(tmp_path)]
     process = subprocess.Popen(
-        [*command, "--backend", "cpu"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [*command, "--backend", "cpu"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heed_interrupts,
     )
     seen = ""
     while "equality:" not in seen:
         seen += process.stderr.read(1)
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     _, rest = process.communicate()
     assert process.returncode == 130, rest
     assert "interrupted; finished measurements are kept" in rest
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert all(json.loads(path.read_text())["value"] for path in files)
+
+
+def _heed_interrupts():
+    """Where the tests run in the background of a shell, their processes ignore interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
