@@ -165,7 +165,7 @@ def multiply_add(typing_context, tile, first, index, pitch, second, start, offse
 
     def generate(context, builder, signature, arguments):
         result, a, a_index, a_pitch, b, b_start, b_offsets = arguments
-        fma = cgutils.get_or_insert_function(
+        fused = cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(tile.vector, [tile.vector] * 3),
             f"llvm.fma.v{tile.lanes}f{tile.dtype.bitwidth}",
@@ -183,7 +183,7 @@ def multiply_add(typing_context, tile, first, index, pitch, second, start, offse
             for v in range(tile.vectors):
                 position = v * tile.columns + p
                 total = builder.extract_value(result, position)
-                total = builder.call(fma, [vectors[v], spread, total])
+                total = builder.call(fused, [vectors[v], spread, total])
                 result = builder.insert_value(result, total, position)
         return result
 
@@ -264,6 +264,27 @@ def copy(typing_context, target, to, source, at, count):
         return context.get_dummy_value()
 
     return types.void(target, types.intp, source, types.intp, types.intp), generate
+
+
+@intrinsic
+def fma(typing_context, a, b, c):
+    """a * b + c, rounded once, of three numbers of one dtype."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fma(*arguments)
+
+    return a(a, a, a), generate
+
+
+@intrinsic
+def power_of_two(typing_context, exponent):
+    """2^exponent as float32, for an int32 exponent from -126 to 127."""
+
+    def generate(context, builder, signature, arguments):
+        bits = builder.shl(builder.add(arguments[0], _I32(127)), _I32(23))
+        return builder.bitcast(bits, ir.FloatType())
+
+    return types.float32(types.int32), generate
 
 
 def _write(builder, value, pointer):

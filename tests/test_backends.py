@@ -12,6 +12,7 @@ from kernels import BackendUnavailable, backends, cuda_api, get_backend
 # What one operator offers to another, and no backend has to have
 HELPERS = {
     "kernels.activation.cpu.activate",
+    "kernels.activation.cpu.number",
     "kernels.convolution.cuda.choose_tile",
     "kernels.max_pooling.reference.cells",
 }

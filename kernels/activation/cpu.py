@@ -1,6 +1,5 @@
-"""Activations on the host, over flat blocks that fit the cache.
-
-Blocks that may be filled in place are copied first: the compiler's vector loops want arrays apart.
+"""Activations on the host, over flat blocks that fit the cache, each in its own place: the
+compiler's vector loops want arrays that are one and the same, or far apart.
 """
 
 import math
@@ -8,11 +7,14 @@ import math
 import numpy as np
 from numba import prange
 
-from kernels import geometry
+from kernels import geometry, simd
 from kernels.compilation import compiled, compiled_parallel
 from kernels.memory import cpu as memory
 
 BLOCK = 4096
+# ln(2) as a number of few bits, whose small multiples are exact, and the rest
+LN2_HIGH = 0.693359375
+LN2_LOW = LN2_HIGH - math.log(2)
 
 
 def forward(x, activation, out=None):
@@ -31,13 +33,8 @@ def forward(x, activation, out=None):
     """
     geometry.activation_forward(x, activation, out)
     y = memory.empty(x.shape, x.dtype) if out is None else out
-    _forward(y.reshape(-1), x.reshape(-1), geometry.ACTIVATIONS.index(activation))
+    _forward(y.reshape(-1), x.reshape(-1), number(activation))
     return y
-
-
-def activate(y, activation):
-    """Replace y by f(y): the end of an operator with a fused activation."""
-    _forward(y.reshape(-1), y.reshape(-1), geometry.ACTIVATIONS.index(activation))
 
 
 def backward(error, y, activation, out=None):
@@ -57,82 +54,100 @@ def backward(error, y, activation, out=None):
     """
     geometry.activation_backward(error, y, activation, out)
     gradient = memory.empty(y.shape, y.dtype) if out is None else out
-    index = geometry.ACTIVATIONS.index(activation)
+    index = number(activation)
     _backward(gradient.reshape(-1), error.reshape(-1), y.reshape(-1), index)
     return gradient
+
+
+def number(activation):
+    """What compiled code knows an activation by; -1 is none."""
+    return -1 if activation is None else geometry.ACTIVATIONS.index(activation)
 
 
 @compiled_parallel
 def _forward(y, x, activation):
     for block in prange(-(-len(y) // BLOCK)):
-        part = slice(block * BLOCK, min((block + 1) * BLOCK, len(y)))
-        _forward_block(y[part], x[part].copy(), activation)
+        first, end = block * BLOCK, min((block + 1) * BLOCK, len(y))
+        simd.copy(y, first, x, first, end - first)
+        activate(y[first:end], activation)
 
 
 @compiled
-def _forward_block(y, x, activation):
-    one = y.dtype.type(1)
+def activate(y, activation):
+    """Replace ``y``, one run of numbers, by f(y): also the end of a convolution's tile.
+
+    Args:
+        activation: its ``number``.
+    """
     if activation == 0:
         for i in range(len(y)):
-            y[i] = 0 if x[i] <= 0 else x[i]
+            y[i] = 0 if y[i] <= 0 else y[i]
     elif activation == 1 and y.itemsize == 4:
-        power = np.empty_like(y)
         for i in range(len(y)):
-            power[i] = -abs(x[i] + x[i])
-        _exponentiate(power)
-        for i in range(len(y)):
-            y[i] = _tanh(x[i], power[i])
+            y[i] = _tanh(y[i])
     elif activation == 1:
         for i in range(len(y)):
-            y[i] = math.tanh(x[i])
-    else:
-        power = -np.abs(x)
-        if y.itemsize == 4:
-            _exponentiate(power)
-        else:
-            power = np.exp(power)
+            y[i] = math.tanh(y[i])
+    elif y.itemsize == 4:
         for i in range(len(y)):
-            y[i] = (power[i] if x[i] < 0 else one) / (one + power[i])
+            y[i] = _sigmoid(y[i], _exp(-abs(y[i])))
+    else:
+        for i in range(len(y)):
+            y[i] = _sigmoid(y[i], math.exp(-abs(y[i])))
 
 
 @compiled
-def _exponentiate(x):
-    """Replace float32 numbers up to 0 by exp(x), to 1 unit in the last place.
-
-    exp(x) = 2^n exp(r) with |r| <= ln(2) / 2: exp(r) is its Taylor series up to r^7, and 2^n is
-    put together from bits, in two factors, so that the smallest powers are exact, too.
-    """
-    f = np.float32
-    low_bits, high_bits = np.empty(len(x), np.int32), np.empty(len(x), np.int32)
-    low, high = low_bits.view(f), high_bits.view(f)
-    for i in range(len(x)):
-        clipped = f(-104) if x[i] < f(-104) else x[i]
-        n = np.floor(clipped * f(1 / math.log(2)) + f(0.5))
-        x[i] = (clipped - n * f(0.693359375)) + n * f(0.693359375 - math.log(2))
-        whole = np.int32(n)
-        low_bits[i] = ((whole >> 1) + 127) << 23
-        high_bits[i] = (whole - (whole >> 1) + 127) << 23
-    for i in range(len(x)):
-        r = x[i]
-        series = f(1 / 720) + r * f(1 / 5040)
-        series = f(1 / 6) + r * (f(1 / 24) + r * (f(1 / 120) + r * series))
-        series = f(1) + r * (f(1) + r * (f(1 / 2) + r * series))
-        x[i] = series * low[i] * high[i]
+def _sigmoid(x, power):
+    """1 / (1 + exp(-x)) from power = exp(-|x|), which never overflows."""
+    one = type(x)(1)
+    return (power if x < 0 else one) / (one + power)
 
 
 @compiled
-def _tanh(x, power):
-    """tanh(x) from power = exp(-2|x|), to 3 units in the last place.
+def _reduced(x):
+    """(n, r) with x = n * ln(2) + r and |r| <= ln(2) / 2, of a float32 number."""
+    f = np.float32
+    n = np.floor(simd.fma(x, f(1 / math.log(2)), f(0.5)))
+    return np.int32(n), simd.fma(n, f(LN2_LOW), simd.fma(n, f(-LN2_HIGH), x))
 
-    Where that cancels, near 0, its Taylor series up to x^13.
+
+@compiled
+def _expm1_series(r):
+    """exp(r) - 1 for |r| <= ln(2) / 2: its Taylor series up to r^7."""
+    f = np.float32
+    s = simd.fma(r, f(1 / 5040), f(1 / 720))
+    s = simd.fma(r, s, f(1 / 120))
+    s = simd.fma(r, s, f(1 / 24))
+    s = simd.fma(r, s, f(1 / 6))
+    s = simd.fma(r, s, f(1 / 2))
+    return simd.fma(r * r, s, r)
+
+
+@compiled
+def _exp(x):
+    """exp(x) of a float32 number up to 0, to 1 unit in the last place.
+
+    2^n is put together in two factors, so that the smallest powers are exact, too.
     """
     f = np.float32
-    large = (f(1) - power) / (f(1) + power)
-    square = x * x
-    small = f(-1382 / 155925) + square * f(21844 / 6081075)
-    small = f(-17 / 315) + square * (f(62 / 2835) + square * small)
-    small = f(1) + square * (f(-1 / 3) + square * (f(2 / 15) + square * small))
-    return x * small if abs(x) < f(0.35) else (-large if x < 0 else large)
+    n, r = _reduced(f(-104) if x < f(-104) else x)
+    half = np.int32(n >> 1)
+    power = (f(1) + _expm1_series(r)) * simd.power_of_two(half)
+    return power * simd.power_of_two(np.int32(n - half))
+
+
+@compiled
+def _tanh(x):
+    """tanh(x) of a float32 number, to 3 units in the last place.
+
+    tanh |x| = -e / (2 + e) with e = exp(-2|x|) - 1, which does not cancel near 0.
+    """
+    f = np.float32
+    power = -abs(x + x)
+    n, r = _reduced(f(-40) if power < f(-40) else power)
+    scale = simd.power_of_two(n)
+    e = simd.fma(_expm1_series(r), scale, scale - f(1))
+    return math.copysign(e / (f(2) + e), x)
 
 
 @compiled_parallel

@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange
 
 from kernels import geometry, simd
-from kernels.activation.cpu import activate
+from kernels.activation.cpu import number
 from kernels.compilation import compiled_parallel
 from kernels.convolution import cpu_rows, cpu_scattered
 from kernels.convolution.cpu_gradient_weights import accumulate
@@ -44,14 +44,14 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
     start = np.zeros(shape.filters, x.dtype) if bias is None else bias
     if _in_rows(shape.batch, shape.filters, shape.output, window, 1, simd.lanes(x.itemsize)):
         weights = packed(weights, simd.columns())
-        cpu_rows.correlate(out, source, weights, window.kernel, start, window.dilation, (0, 0))
+        maps = out, source, weights, window.kernel, start
+        cpu_rows.correlate(*maps, window.dilation, (0, 0), number(activation))
     else:
         weights = packed(weights, simd.lanes(x.itemsize))
         axes = zip(shape.output, window.kernel, window.stride, window.dilation)
         taps = [Taps.reading(*axis) for axis in axes]
-        cpu_scattered.correlate(out, source, weights, window.kernel, start, *taps)
-    if activation is not None:
-        activate(y, activation)
+        maps = out, source, weights, window.kernel, start
+        cpu_scattered.correlate(*maps, *taps, number(activation))
     return y
 
 

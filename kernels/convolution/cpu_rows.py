@@ -19,6 +19,7 @@ import numpy as np
 from numba import prange
 
 from kernels import simd
+from kernels.activation.cpu import activate
 from kernels.compilation import compiled, compiled_parallel
 from kernels.work_sharing import queue, take
 
@@ -30,7 +31,7 @@ TILE_BYTES = 24 * 2**10
 ITEMS = 32
 
 
-def correlate(out, source, weights, kernel, start, dilation, origin):
+def correlate(out, source, weights, kernel, start, dilation, origin, activation=-1):
     """Fill ``out``, N x K x H x W, from ``source``, N x C x h x w.
 
     Args:
@@ -39,6 +40,7 @@ def correlate(out, source, weights, kernel, start, dilation, origin):
         start: K, what each channel's sums start from.
         dilation: (dy, dx).
         origin: (top, left) in the source of the first tap of the first output.
+        activation: what the sums go through, by number (``kernels.activation.cpu``).
     """
     batch, _, height, width = out.shape
     depth, (kh, kw) = source.shape[1], kernel
@@ -70,6 +72,7 @@ def correlate(out, source, weights, kernel, start, dilation, origin):
         tiles if parts > 1 else 0,
         length + widest if one_run else 0,
         (lanes, together),
+        activation,
         queue(),
         numba.get_num_threads(),
     )
@@ -139,12 +142,27 @@ def _pitch(width, span, one_run):
 def _loops(vectors):
     """The innermost loops: all output channels of ``vectors`` vectors of pixels.
 
-    Sums start from ``start`` or, where input channels went before, from ``sums``.
+    Sums start from ``start`` or, where input channels went before, from ``sums``. Where there is an
+    activation, the finished tile goes through it in ``staged``.
     """
 
     @compiled
     def fill(
-        out, to, pitch, filters, sums, panel, at, plane, weights, channels, start, taps, tile_shape
+        out,
+        to,
+        pitch,
+        filters,
+        sums,
+        panel,
+        at,
+        plane,
+        weights,
+        channels,
+        start,
+        taps,
+        tile_shape,
+        activation,
+        staged,
     ):
         entries, places = taps
         waiting, sums_at = sums
@@ -165,6 +183,10 @@ def _loops(vectors):
                 x += plane
                 w += area * together
             if first_channel + count == depth:
+                if activation >= 0:
+                    simd.store_vectors(tile, staged, 0, wide, together)
+                    activate(staged[: together * wide], activation)
+                    tile = simd.tile_of_columns(staged, 0, wide, vectors)
                 simd.store_vectors(tile, out, to + first * pitch, pitch, filters - first)
             else:
                 simd.store_vectors(tile, waiting, sums_at + first * wide, wide, together)
@@ -241,6 +263,7 @@ def _correlate(
     most_tiles,
     run_pitch,
     tile_shape,
+    activation,
     work,
     threads,
 ):
@@ -257,6 +280,7 @@ def _correlate(
         panel = panel[-(panel.ctypes.data // panel.itemsize) % 16 :]
         sums = np.empty(most_tiles * tile_sums, out.dtype)
         run = np.empty(padded * run_pitch, out.dtype)
+        staged = np.empty(together * simd.MAX_VECTORS * lanes, out.dtype)
         entries, places = np.empty((2, area), np.int64)
         item = take(work)
         while item < len(items):
@@ -318,6 +342,8 @@ def _correlate(
                             start,
                             (entries[:taps], places[:taps]),
                             tile_shape,
+                            activation,
+                            staged,
                         )
                         done += v * lanes
                         tile += 1

@@ -9,6 +9,7 @@ import numpy as np
 from numba import prange
 
 from kernels import simd
+from kernels.activation.cpu import activate
 from kernels.compilation import compiled, compiled_parallel
 from kernels.work_sharing import queue, take
 
@@ -17,7 +18,7 @@ ITEMS = 64
 TILES = 8
 
 
-def correlate(out, source, weights, kernel, start, rows, columns):
+def correlate(out, source, weights, kernel, start, rows, columns, activation=-1):
     """Fill ``out``, N x K x H x W, from ``source``, N x C x h x w.
 
     Args:
@@ -25,6 +26,7 @@ def correlate(out, source, weights, kernel, start, rows, columns):
         kernel: (kh, kw).
         start: K, what each channel's sums start from.
         rows, columns: ``Taps`` of both axes.
+        activation: what the sums go through, by number (``kernels.activation.cpu``).
     """
     batch, filters = out.shape[:2]
     lanes, together = simd.lanes(out.itemsize), simd.columns()
@@ -52,6 +54,7 @@ def correlate(out, source, weights, kernel, start, rows, columns):
         (rows.pitch, columns.pitch),
         lanes,
         together,
+        activation,
         queue(),
         numba.get_num_threads(),
     )
@@ -86,7 +89,10 @@ def _places(to, at, place, left, region, out_pitches, source_pitches):
 
 
 def _loops(vectors):
-    """The innermost loops: ``vectors`` vectors of output channels of some tiles of pixels."""
+    """The innermost loops: ``vectors`` vectors of output channels of some tiles of pixels.
+
+    Where there is an activation, the finished tile goes through it in ``staged``.
+    """
 
     @compiled
     def fill(
@@ -102,13 +108,15 @@ def _loops(vectors):
         taps,
         pixels,
         scratch,
+        activation,
     ):
         entries, places = taps
         depth, pitch, source_plane = channels
         place, count, region, out_pitches, source_pitches = pixels
         to, at, staged = scratch
-        lanes = staged.shape[1] // simd.MAX_VECTORS
-        last = len(at) - 1
+        together, last = len(at), len(at) - 1
+        lanes = len(staged) // (simd.MAX_VECTORS * together)
+        wide = vectors * lanes
         while count > 0:
             place = _places(to, at, place, count, region, out_pitches, source_pitches)
             tile = simd.tile_of_vectors(start, first * lanes, vectors)
@@ -120,15 +128,19 @@ def _loops(vectors):
                     )
                 w += pitch
                 x += source_plane
+            if activation >= 0:
+                simd.store_vectors(tile, staged, 0, wide, together)
+                activate(staged[: together * wide], activation)
+                tile = simd.tile_of_columns(staged, 0, wide, vectors)
             begin = corner + first * lanes * plane
             if to[last] - to[0] == last and to[last] > to[last - 1]:
                 simd.store_transposed(tile, out, begin + to[0], plane, filters - first * lanes)
             else:
-                simd.store_vectors(tile, staged.reshape(-1), 0, staged.shape[1], len(at))
-                for k in range(min(vectors * lanes, filters - first * lanes)):
-                    for p in range(len(at)):
-                        out[begin + to[p] + k * plane] = staged[p, k]
-            count -= len(at)
+                simd.store_vectors(tile, staged, 0, wide, together)
+                for k in range(min(wide, filters - first * lanes)):
+                    for p in range(together):
+                        out[begin + to[p] + k * plane] = staged[p * wide + k]
+            count -= together
 
     return fill
 
@@ -164,6 +176,7 @@ def _correlate(
     pitches,
     lanes,
     together,
+    activation,
     work,
     threads,
 ):
@@ -178,7 +191,7 @@ def _correlate(
     for _ in prange(threads):
         entries, places = np.empty((2, area), np.int64)
         to, at = np.empty((2, together), np.int64)
-        staged = np.empty((together, simd.MAX_VECTORS * lanes), out.dtype)
+        staged = np.empty(together * simd.MAX_VECTORS * lanes, out.dtype)
         region, item = 0, take(work)
         while item < ends[-1]:
             while item >= ends[region]:
@@ -211,4 +224,5 @@ def _correlate(
                 (entries[:taps], places[:taps]),
                 (place, end - begin, size, out_pitches, source_pitches),
                 (to, at, staged),
+                activation,
             )
