@@ -99,18 +99,18 @@ class TorchNet:
                 moves = {"stride": step.window.stride, "dilation": step.window.dilation}
                 weights, bias = own[f"{name}.weights"], own.get(f"{name}.bias")
                 yield lambda x: functional.conv2d(x, weights, bias, **moves)
-                if step.activation:
-                    yield self._activation(step.activation)
             case MaxPoolStep():
                 moves = {"stride": step.window.stride, "dilation": step.window.dilation}
                 yield lambda x: functional.max_pool2d(x, step.window.kernel, **moves)
             case ActivationStep():
-                yield self._activation(step.activation)
+                pass
             case BatchNormStep():
                 parts = [own[f"{name}.{p}"] for p in ("mean", "variance", "gamma", "beta")]
                 yield lambda x: functional.batch_norm(x, *parts, eps=step.epsilon)
             case _:
                 raise TypeError(f"PyTorch has no exact counterpart of layer {step.output!r}")
+        if step.activation and not isinstance(step, MaxPoolStep):
+            yield self._activation(step.activation)
 
     def _activation(self, name):
         return {"relu": self.torch.relu_, "tanh": self.torch.tanh_, "sigmoid": self.torch.sigmoid_}[

@@ -1,7 +1,6 @@
-"""Sums over all pixels of a channel: the gradients by a bias, a shift and a scale.
+"""Sums over all pixels of a channel, such as the gradient by a bias.
 
-    shift[c] = sum_n,p e[n, c, p]
-    scale[c] = sum_n,p e[n, c, p] * (x[n, c, p] - mean[c]) / sqrt(variance[c] + epsilon)
+    sums[c] = sum_n,p e[n, c, p]
 
 Trees in two stages. Each block adds up a share of one channel's pixels: a thread some tens of them,
 neighbours on neighbouring threads, then the block its threads' sums by halves. A second launch
@@ -10,116 +9,88 @@ adds the blocks' sums in the same way. No atomics: the same bits every time. Eac
 
 from functools import cache
 
-from kernels.cuda_api import SMALL_BLOCKS, ceil_division, cuda, flat, kernel, launch, sqrt, u32
+from kernels.cuda_api import SMALL_BLOCKS, ceil_division, cuda, device, flat, kernel, launch, u32
 from kernels.memory import cuda as memory
 
 # Powers of two
 THREADS = 4 if SMALL_BLOCKS else 256
 PIXELS_PER_THREAD = 32
+SHARE = PIXELS_PER_THREAD * THREADS
 
 
 @cache
-def _sums_kernel(dtype, scaled: bool):
-    threads, share = THREADS, u32(PIXELS_PER_THREAD * THREADS)
+def sum_of_block():
+    """The device function that adds up one number of each thread, for all of a block's threads.
+
+    Its argument ``sums`` is shared memory for ``THREADS`` numbers, of no use to others before all
+    threads have met at a barrier.
+    """
+
+    def add_up(value, sums):
+        thread, half = u32(cuda.threadIdx.x), u32(THREADS // 2)
+        sums[thread] = value
+        while half > u32(0):
+            cuda.syncthreads()
+            if thread < half:
+                sums[thread] += sums[u32(thread + half)]
+            half = u32(half // u32(2))
+        cuda.syncthreads()
+        return sums[u32(0)]
+
+    return device(add_up)
+
+
+@cache
+def _sums_kernel(dtype):
+    threads, add_up = THREADS, sum_of_block()
+    step, share = u32(THREADS), u32(SHARE)
 
     @kernel(THREADS)
     def channel_sums_of_block(
         error,  # N*C*P
-        x,  # N*C*P
-        mean,  # C
-        variance,  # C
-        epsilon,
-        shift,  # C*splits
-        scale,  # C*splits
+        sums,  # C*splits
         batch,
         plane,  # P
     ):
-        shift_sums = cuda.shared.array(threads, dtype)
-        scale_sums = cuda.shared.array(threads, dtype)
-        thread, step = u32(cuda.threadIdx.x), u32(threads)
+        shared = cuda.shared.array(threads, dtype)
+        thread, plane = u32(cuda.threadIdx.x), u32(plane)
         channels, c = u32(cuda.gridDim.y), u32(cuda.blockIdx.y)
-        plane = u32(plane)
-        start = u32(u32(cuda.blockIdx.x) * share)
-        end = u32(min(u32(u32(batch) * plane - start), share))
-        n = u32((start + thread) // plane)
-        p = u32(start + thread - n * plane)
-        step_n = u32(step // plane)
-        step_p = u32(step - step_n * plane)
-        total, scaled_total = dtype(0), dtype(0)
-        center, factor = dtype(0), dtype(0)
-        if scaled:
-            center, factor = mean[c], dtype(1) / sqrt(variance[c] + epsilon)
-        done = thread
-        while done < end:
-            at = u32((n * channels + c) * plane + p)
-            total += error[at]
-            if scaled:
-                scaled_total += error[at] * ((x[at] - center) * factor)
-            n = u32(n + step_n)
-            p = u32(p + step_p)
-            if p >= plane:
-                p = u32(p - plane)
-                n = u32(n + u32(1))
-            done = u32(done + step)
-
-        shift_sums[thread] = total
-        scale_sums[thread] = scaled_total
-        half = u32(step // u32(2))
-        while half > u32(0):
-            cuda.syncthreads()
-            if thread < half:
-                shift_sums[thread] += shift_sums[u32(thread + half)]
-                if scaled:
-                    scale_sums[thread] += scale_sums[u32(thread + half)]
-            half = u32(half // u32(2))
+        i = u32(u32(cuda.blockIdx.x) * share + thread)
+        end = u32(min(u32(u32(batch) * plane - (i - thread)), share) + (i - thread))
+        total = dtype(0)
+        while i < end:
+            n = u32(i // plane)
+            total += error[u32((n * channels + c) * plane + (i - n * plane))]
+            i = u32(i + step)
+        total = add_up(total, shared)
         if thread == u32(0):
-            at = u32(c * u32(cuda.gridDim.x) + cuda.blockIdx.x)
-            shift[at] = shift_sums[u32(0)]
-            if scaled:
-                scale[at] = scale_sums[u32(0)]
+            sums[u32(c * u32(cuda.gridDim.x) + cuda.blockIdx.x)] = total
 
     return channel_sums_of_block
 
 
-def _partial(error, x, mean, variance, epsilon, scaled, batch, channels, plane):
-    splits = ceil_division(batch * plane, PIXELS_PER_THREAD * THREADS)
-    shift = memory.empty((channels * splits,), error.dtype)
-    scale = memory.empty((channels * splits,), error.dtype) if scaled else shift
-    launch(
-        _sums_kernel(error.dtype.type, scaled),
-        (splits, channels),
-        THREADS,
-        error,
-        x,
-        mean,
-        variance,
-        error.dtype.type(epsilon),
-        shift,
-        scale,
-        batch,
-        plane,
-    )
-    return splits, shift, scale
+def splits(batch: int, plane: int) -> int:
+    """Blocks that share the pixels of one channel of ``batch`` maps."""
+    return ceil_division(batch * plane, SHARE)
 
 
-def total_of(sums, channels, splits):
-    """C sums of C x splits."""
-    while splits > 1:
-        splits, sums, _ = _partial(sums, sums, sums, sums, 0, False, 1, channels, splits)
+def total_of(sums, channels: int, parts: int):
+    """C sums of C x parts."""
+    while parts > 1:
+        parts, sums = _partial(sums, 1, channels, parts)
     return sums
+
+
+def _partial(error, batch, channels, plane):
+    parts = splits(batch, plane)
+    sums = memory.empty((channels * parts,), error.dtype)
+    function = _sums_kernel(error.dtype.type)
+    launch(function, (parts, channels), THREADS, error, sums, batch, plane)
+    return parts, sums
 
 
 def channel_sums(error):
     """The sum of each channel of ``error``, N x C x H x W."""
     n, c, h, w = error.shape
-    error = flat("error", error)
-    splits, sums, _ = _partial(error, error, error, error, 0, False, n, c, h * w)
-    return total_of(sums, c, splits)
-
-
-def normalized_channel_sums(error, x, mean, variance, epsilon):
-    """(scale, shift) for checked arguments: the formulas above."""
-    n, c, h, w = error.shape
-    maps = flat("error", error), flat("x", x)
-    splits, shift, scale = _partial(*maps, mean, variance, epsilon, True, n, c, h * w)
-    return total_of(scale, c, splits), total_of(shift, c, splits)
+    parts, sums = _partial(flat("error", error), n, c, h * w)
+    return total_of(sums, c, parts)

@@ -359,14 +359,45 @@ def activation_backward(error, y, activation, out=None) -> None:
     same_map(error=error, y=y, **({} if out is None else {"out": out}))
 
 
-def normalization_backward(error, variance, gamma, out=None) -> None:
-    """Check the arguments of batch normalisation's gradient by its input.
+def normalization_forward(x, mean, variance, gamma, beta, activation) -> None:
+    """Check the arguments of batch normalisation.
 
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    same_map(error=error, **({} if out is None else {"out": out}))
-    per_channel(error, variance=variance, gamma=gamma)
+    per_channel(x, mean=mean, variance=variance, gamma=gamma, beta=beta)
+    if activation is not None:
+        choice("activation", activation, ACTIVATIONS)
+
+
+def normalization_backward(error, x, mean, variance, gamma, activation, y, out) -> None:
+    """Check the arguments of batch normalisation's gradients.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    maps = {"error": error, "x": x, "y": y, "out": out}
+    if activation is None:
+        del maps["y"]
+    else:
+        choice("activation", activation, ACTIVATIONS)
+    if out is None:
+        del maps["out"]
+    same_map(**maps)
+    per_channel(x, mean=mean, variance=variance, gamma=gamma)
+
+
+def normalization_fold(weights, bias, mean, variance, gamma, beta) -> None:
+    """Check the arguments that fold a batch normalisation into the convolution in front.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it was and what was expected.
+    """
+    check_array("weights", weights, (None,) * 4)
+    vectors = {"mean": mean, "variance": variance, "gamma": gamma, "beta": beta}
+    for name, vector in (vectors if bias is None else {"bias": bias} | vectors).items():
+        check_array(name, vector, weights.shape[:1])
+        same_dtype(weights=weights, **{name: vector})
 
 
 def same_map(**maps) -> None:

@@ -55,7 +55,7 @@ class Fragments:
         """
         x, size = self._entered(image)
         run = self.program.run()
-        for step in self.steps:
+        for step in self.program.forward_steps:
             x, _ = self._split(step, x)
             x, _ = step.forward(run, x)
         return self._interleaved(self.net.backend.memory.to_host(x), size)

@@ -79,11 +79,10 @@ def peak_bytes(net: Net, labelled: Pair, *, backward: bool) -> int:
 
     buffers = {IMAGE: (IMAGE,)}
     ledger.make((IMAGE,), size_of(IMAGE))
-    last_reader = {name: step for step in program.steps for name in step.inputs}
     kept = {}
-    for step in program.steps:
+    for step in program.steps if backward else program.forward_steps:
         out, inputs = (step.output,), [buffers[name] for name in step.inputs]
-        if _gives_its_input(step):
+        if isinstance(step, DropoutStep):  # which is off here
             out = inputs[0]
             ledger.own(out)
         else:
@@ -104,9 +103,8 @@ def peak_bytes(net: Net, labelled: Pair, *, backward: bool) -> int:
             while mine:
                 ledger.drop(mine.pop())
         kept[step.output] = mine
-        for name in set(step.inputs):
-            if last_reader[name] is step:
-                ledger.drop(buffers[name])
+        for name in step.drops:
+            ledger.drop(buffers[name])
     if backward:
         _go_back(net, program, ledger, kept, size_of)
     return ledger.most
@@ -129,13 +127,13 @@ def _go_back(net, program, ledger, kept, size_of):
         error = errors.pop(step.output, None)
         if error is None:
             continue
-        in_place = _keeps_output(step) or getattr(step, "overwrites", False)
-        if _keeps_output(step) and step is last:
-            ledger.pass_by(size_of(step.output))
-        elif _keeps_output(step) and not isinstance(step, SoftmaxStep):
-            ledger.drop(error)  # goes on in the place of the kept output
-            error = kept[step.output][-1]
-            ledger.own(error)
+        if _keeps_output(step) and not isinstance(step, BatchNormStep | SoftmaxStep):
+            if step is last:
+                ledger.pass_by(size_of(step.output))
+            else:
+                ledger.drop(error)  # goes on in the place of the kept output
+                error = kept[step.output][-1]
+                ledger.own(error)
         if isinstance(step, ConvolutionStep):
             weights = prod(net.parameters[f"{step.node.name}.weights"].shape)
             itemsize = 8 if net.dtype == "float64" else 4
@@ -143,7 +141,7 @@ def _go_back(net, program, ledger, kept, size_of):
         for name in step.inputs:
             if not program.learns[name]:
                 continue
-            if isinstance(step, BatchNormStep) and in_place:
+            if isinstance(step, BatchNormStep) and step.overwrites:
                 errors[name] = kept[step.output][0]
                 ledger.own(errors[name])
             elif name not in errors and isinstance(step, ActivationStep | DropoutStep | AddStep):
@@ -156,15 +154,10 @@ def _go_back(net, program, ledger, kept, size_of):
             ledger.drop(buffer)
 
 
-def _gives_its_input(step) -> bool:
-    """Whether what the step gives lies where its input does: dropout is off here."""
-    return isinstance(step, DropoutStep) or (isinstance(step, ActivationStep) and step.overwrites)
-
-
 def _keeps_output(step) -> bool:
     """Whether the backward pass reads what the step gave."""
     match step:
-        case ConvolutionStep() | ActivationStep():
+        case ConvolutionStep() | BatchNormStep() | ActivationStep():
             return bool(step.activation) and not step.pooled
         case MaxPoolStep():
             return bool(step.activation)

@@ -28,14 +28,15 @@ class Program:
         form: ``"patch"`` (maps of the compact strided sizes) or ``"dense"`` (stride 1, dilated).
 
     Attributes:
-        steps: what runs, in order.
+        steps: what runs forward and backward, in order.
+        forward_steps: what runs where no backward pass follows.
         learns: by layer, whether its output depends on parameters.
     """
 
     def __init__(self, net: Net, form: str):
         self.net = net
         self.steps = steps_of(net, form)
-        self._last_reader = {name: step for step in self.steps for name in step.inputs}
+        self.forward_steps = steps_of(net, form, backward=False)
         self.learns = {IMAGE: False}
         for step in self.steps:
             own = any(name.startswith(f"{step.node.name}.") for name in net.parameters)
@@ -62,7 +63,7 @@ class Program:
         """
         run = self.run(learning)
         maps, kept = {IMAGE: x}, []
-        for step in self.steps:
+        for step in self.steps if keep else self.forward_steps:
             started = time.perf_counter()
             kept.append(self.advance(run, step, maps))
             if not keep:
@@ -84,9 +85,8 @@ class Program:
         """
         inputs = [maps[name] for name in step.inputs]
         maps[step.output], for_backward = step.forward(run, *inputs)
-        for name in set(step.inputs):
-            if self._last_reader[name] is step:
-                del maps[name]
+        for name in step.drops:
+            del maps[name]
         return for_backward
 
     def backward(self, tape: Tape, error, *, image: bool = False, clock: Clock | None = None):

@@ -8,7 +8,7 @@ error for each input (None where nobody wants one) and the gradients by paramete
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from kernels import Backend
 from kernels.geometry import Margins, Pair, Window
@@ -39,17 +39,19 @@ ACTIVATION = {ReLU: "relu", Tanh: "tanh", Sigmoid: "sigmoid"}
 
 @dataclass(frozen=True)
 class Step:
-    """One layer, or a convolution with the activation that follows it.
+    """One layer, and those that follow it where they are computed in one go.
 
     Attributes:
         layers: names of the layers that it computes.
         inputs: names of the layers whose outputs it reads.
         node: the first of its layers in the net.
+        drops: those of its inputs that no later step reads.
     """
 
     layers: tuple[str, ...]
     inputs: tuple[str, ...]
     node: Node
+    drops: frozenset[str] = field(default=frozenset(), kw_only=True)
 
     @property
     def output(self) -> str:
@@ -108,15 +110,19 @@ class ConvolutionStep(Step):
     """A convolution and, where one follows, its activation.
 
     Where max pooling follows that, ``pooled``, the pooling step takes care of the activation's
-    derivative, so that the map between them is not kept.
+    derivative, so that the map between them is not kept. ``folded`` is the batch normalisation in
+    between, where it became part of the weights.
     """
 
     window: Window
     activation: str | None = None
     pooled: bool = False
+    folded: BatchNormStep | None = None
 
     def forward(self, run, x):
         weights, bias = self._parameters(run.arrays)
+        if self.folded:
+            weights, bias = self.folded.fold(run, weights, bias)
         moves = {"stride": self.window.stride, "dilation": self.window.dilation}
         y = run.ops.convolution.forward(x, weights, bias, activation=self.activation, **moves)
         return y, (x, y if self.activation and not self.pooled else None)
@@ -182,15 +188,13 @@ class AveragePoolStep(Step):
 
 @dataclass(frozen=True)
 class ActivationStep(Step):
-    """An activation; ``pooled`` as in ``ConvolutionStep``, ``overwrites`` its input or not."""
+    """An activation; ``pooled`` as in ``ConvolutionStep``."""
 
     activation: str
     pooled: bool = False
-    overwrites: bool = False
 
     def forward(self, run, x):
-        out = x if self.overwrites else None
-        y = run.ops.activation.forward(x, self.activation, out=out)
+        y = run.ops.activation.forward(x, self.activation)
         return y, None if self.pooled else y
 
     def backward(self, run, kept, error, wanted):
@@ -202,28 +206,39 @@ class ActivationStep(Step):
 
 @dataclass(frozen=True)
 class BatchNormStep(Step):
-    """Frozen batch normalisation; ``overwrites`` its input, once nothing reads it any more."""
+    """Frozen batch normalisation and, where one follows, its activation.
+
+    ``pooled`` as in ``ConvolutionStep``. The error ``overwrites`` the input, where nothing else
+    reads that any more.
+    """
 
     epsilon: float
+    activation: str | None = None
+    pooled: bool = False
     overwrites: bool = False
 
     def forward(self, run, x):
-        mean, variance, gamma, beta = (
-            run.arrays[f"{self.node.name}.{part}"] for part in ("mean", "variance", "gamma", "beta")
-        )
-        return run.ops.batch_normalization.forward(x, mean, variance, gamma, beta, self.epsilon), x
+        norm = run.ops.batch_normalization
+        parts = self._arrays(run, "mean", "variance", "gamma", "beta")
+        y = norm.forward(x, *parts, self.epsilon, self.activation)
+        return y, (x, y if self.activation and not self.pooled else None)
 
     def backward(self, run, kept, error, wanted):
-        name, norm = self.node.name, run.ops.batch_normalization
-        mean, variance = run.arrays[f"{name}.mean"], run.arrays[f"{name}.variance"]
-        gamma, beta = norm.backward_parameters(error, kept, mean, variance, self.epsilon)
-        gradients = {f"{name}.gamma": gamma, f"{name}.beta": beta}
-        if not wanted[0]:
-            return [None], gradients
-        scale = (variance, run.arrays[f"{name}.gamma"], self.epsilon)
-        return [
-            norm.backward_input(error, *scale, out=kept if self.overwrites else None)
-        ], gradients
+        (x, y), norm = kept, run.ops.batch_normalization
+        parts = self._arrays(run, "mean", "variance", "gamma")
+        activation = None if y is None else self.activation
+        out = x if self.overwrites else None
+        gradient, gamma, beta = norm.backward(error, x, *parts, self.epsilon, activation, y, out)
+        name = self.node.name
+        return [gradient], {f"{name}.gamma": gamma, f"{name}.beta": beta}
+
+    def fold(self, run, weights, bias):
+        """Weights and bias of the convolution in front that computes this step, too."""
+        parts = self._arrays(run, "mean", "variance", "gamma", "beta")
+        return run.ops.batch_normalization.fold(weights, bias, *parts, self.epsilon)
+
+    def _arrays(self, run, *parts):
+        return [run.arrays[f"{self.node.name}.{part}"] for part in parts]
 
 
 @dataclass(frozen=True)
@@ -304,11 +319,14 @@ class ConcatenateStep(_MergeStep):
         return ops.merging.concatenate_backward(error, channels)
 
 
-def steps_of(net: Net, form: str) -> list[Step]:
+def steps_of(net: Net, form: str, *, backward: bool = True) -> list[Step]:
     """The steps of ``net`` in the form ``"patch"`` or ``"dense"``, in order.
 
     The dense form is the conversion of Li, Zhao & Wang 2014, section 3: every layer keeps its
     parameters, its stride becomes 1 and its entries move the accumulated stride d apart.
+
+    Args:
+        backward: without it, batch normalisations become part of the convolutions in front.
     """
     steps: list[Step] = []
     readers = [name for node in net.nodes.values() for name in node.inputs]
@@ -316,29 +334,39 @@ def steps_of(net: Net, form: str) -> list[Step]:
         step = _step(node, form, number)
         before = steps[-1] if steps else None
         follows = before and node.inputs == (before.output,) and readers.count(before.output) == 1
+        layers = (*before.layers, node.name) if follows else ()
         match step:
             case ActivationStep() if follows and _can_activate(before):
-                layers = (*before.layers, node.name)
                 steps[-1] = replace(before, layers=layers, activation=step.activation)
                 continue
-            case ActivationStep() if follows and isinstance(before, BatchNormStep):
+            case BatchNormStep() if follows and not backward and _can_fold(before):
+                steps[-1] = replace(before, layers=layers, folded=step)
+                continue
+            case BatchNormStep() if follows and _can_activate(before):
                 step = replace(step, overwrites=True)
             case MaxPoolStep() if follows and _activation_of(before):
                 steps[-1] = replace(before, pooled=True)
                 step = replace(step, activation=before.activation)
-            case BatchNormStep() if follows and _can_activate(before):
-                step = replace(step, overwrites=True)
         steps.append(step)
-    return steps
+    last_reader = {name: step for step in steps for name in step.inputs}
+    return [
+        replace(step, drops=frozenset(n for n in step.inputs if last_reader[n] is step))
+        for step in steps
+    ]
 
 
 def _can_activate(step: Step) -> bool:
-    """Whether it is a convolution that keeps nothing of its output."""
-    return isinstance(step, ConvolutionStep) and step.activation is None
+    """Whether it is one that keeps nothing of its output."""
+    return isinstance(step, ConvolutionStep | BatchNormStep) and step.activation is None
+
+
+def _can_fold(step: Step) -> bool:
+    return isinstance(step, ConvolutionStep) and step.activation is step.folded is None
 
 
 def _activation_of(step: Step) -> str | None:
-    return step.activation if isinstance(step, ConvolutionStep | ActivationStep) else None
+    activates = ConvolutionStep | BatchNormStep | ActivationStep
+    return step.activation if isinstance(step, activates) else None
 
 
 def _step(node: Node, form: str, number: int) -> Step:

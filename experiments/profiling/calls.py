@@ -159,7 +159,9 @@ def of_net(name: str, size: int, form: str, *, batch: int, backward: bool) -> li
     def clock(direction):
         return lambda step, seconds: notebook.assign(" + ".join(step.layers), direction)
 
+    if not backward:
+        program.forward(x, clock=clock("forward"))
+        return notebook.calls
     scores, tape = program.forward(x, keep=True, clock=clock("forward"))
-    if backward:
-        program.backward(tape, np.empty_like(scores), clock=clock("backward"))
+    program.backward(tape, np.empty_like(scores), clock=clock("backward"))
     return notebook.calls

@@ -205,12 +205,24 @@ def _maps(count):
     return perform
 
 
-def _maps_and_vectors(maps, vectors):
-    def perform(call, case, new):
-        vector = [new.integers((case.shape[1],), "float32", 2) for _ in range(vectors)]
-        return call(*(new.floats(*case.shape) for _ in range(maps)), *vector, 1e-5)
+def _vectors(count, size, new):
+    return [new.integers((size,), "float32", 2) for _ in range(count)]
 
-    return perform
+
+def _batch_normalization_forward(call, case, new):
+    vectors = _vectors(4, case.shape[1], new)
+    return call(new.floats(*case.shape), *vectors, 1e-5, case.activation)
+
+
+def _batch_normalization_backward(call, case, new):
+    maps = [new.floats(*case.shape) for _ in range(3 if case.activation else 2)]
+    vectors = _vectors(3, case.shape[1], new)
+    return call(*maps[:2], *vectors, 1e-5, case.activation, *maps[2:])
+
+
+def _batch_normalization_fold(call, case, new):
+    weights = new.floats(*case.shape)
+    return call(weights, *_vectors(5, case.shape[0], new), 1e-5)
 
 
 def _cross_entropy(call, case, new):
@@ -288,9 +300,9 @@ OPERATORS = {
     "average_pooling.backward": _average_pooling_backward,
     "activation.forward": _activation(1),
     "activation.backward": _activation(2),
-    "batch_normalization.forward": _maps_and_vectors(1, 4),
-    "batch_normalization.backward_input": _maps_and_vectors(1, 2),
-    "batch_normalization.backward_parameters": _maps_and_vectors(2, 2),
+    "batch_normalization.forward": _batch_normalization_forward,
+    "batch_normalization.backward": _batch_normalization_backward,
+    "batch_normalization.fold": _batch_normalization_fold,
     "softmax.forward": _maps(1),
     "softmax.backward": _maps(2),
     "cross_entropy.total_weight": _total_weight,

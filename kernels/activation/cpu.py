@@ -154,11 +154,16 @@ def _tanh(x):
 def _backward(gradient, error, y, activation):
     for block in prange(-(-len(y) // BLOCK)):
         part = slice(block * BLOCK, min((block + 1) * BLOCK, len(y)))
-        _backward_block(gradient[part], error[part].copy(), y[part].copy(), activation)
+        differentiate(gradient[part], error[part].copy(), y[part].copy(), activation)
 
 
 @compiled
-def _backward_block(gradient, error, y, activation):
+def differentiate(gradient, error, y, activation):
+    """Fill ``gradient``, a run of numbers apart from the others, with e * f'(x).
+
+    Args:
+        activation: its ``number``.
+    """
     one = y.dtype.type(1)
     if activation == 0:
         for i in range(len(y)):

@@ -1,9 +1,15 @@
-"""Average pooling on the host: one row at a time, the cells of its windows in turn."""
+"""Average pooling on the host: the cells of many windows in turn.
+
+The inner loops run along a row, with a stride along a whole map. A row of the input gradient
+gathers, cell by cell, the rows of windows that cover it; with a stride each window gives to its
+cells.
+"""
 
 from numba import prange
 
 from kernels import geometry
-from kernels.compilation import compiled_parallel
+from kernels.compilation import compiled, compiled_parallel
+from kernels.cpu_windows import by_plane, offsets
 from kernels.memory import cpu as memory
 
 
@@ -23,7 +29,10 @@ def forward(x, kernel, *, stride=1, dilation=1):
     shape = geometry.pooling_forward(x, kernel, stride, dilation)
     y = memory.empty(shape.y, x.dtype)
     window = shape.window
-    _forward(y, x, window.kernel, window.stride, window.dilation)
+    if window.stride == (1, 1):
+        _forward(y, x, window.kernel, window.dilation)
+    else:
+        _forward_strided(by_plane(y), by_plane(x), *offsets(shape.output, x.shape[3], window))
     return y
 
 
@@ -44,45 +53,77 @@ def backward(error, size, kernel, *, stride=1, dilation=1):
     shape = geometry.pooling_backward(error, size, kernel, stride, dilation)
     gradient = memory.empty(shape.x, error.dtype)
     window = shape.window
-    _backward(gradient, error, window.kernel, window.stride, window.dilation)
+    if window.stride == (1, 1):
+        _backward(gradient, error, window.kernel, window.dilation)
+    else:
+        flat = by_plane(gradient), by_plane(error)
+        _backward_strided(*flat, *offsets(shape.output, size[1], window))
     return gradient
 
 
+@compiled
+def _add(total, values):
+    for i in range(len(total)):
+        total[i] += values[i]
+
+
+@compiled
+def _divide(total, cells):
+    for i in range(len(total)):
+        total[i] /= cells
+
+
 @compiled_parallel
-def _forward(y, x, kernel, stride, dilation):
+def _forward(y, x, kernel, dilation):
     _, channels, height, width = y.shape
-    cells = y.dtype.type(kernel[0] * kernel[1])
     for row in prange(y.size // width):
         plane, oy = row // height, row % height
         n, c = plane // channels, plane % channels
         total = y[n, c, oy]
         total[:] = 0
         for i in range(kernel[0]):
-            source = x[n, c, oy * stride[0] + i * dilation[0]]
+            source = x[n, c, oy + i * dilation[0]]
             for j in range(kernel[1]):
-                for ox in range(width):
-                    total[ox] += source[ox * stride[1] + j * dilation[1]]
-        for ox in range(width):
-            total[ox] /= cells
+                _add(total, source[j * dilation[1] :])
+        _divide(total, y.dtype.type(kernel[0] * kernel[1]))
 
 
 @compiled_parallel
-def _backward(gradient, error, kernel, stride, dilation):
+def _backward(gradient, error, kernel, dilation):
     _, channels, height, width = gradient.shape
     outputs, output_width = error.shape[2:]
-    cells = gradient.dtype.type(kernel[0] * kernel[1])
     for row in prange(gradient.size // width):
         plane, y = row // height, row % height
         n, c = plane // channels, plane % channels
         total = gradient[n, c, y]
         total[:] = 0
         for i in range(kernel[0]):
-            oy = (y - i * dilation[0]) // stride[0]
-            if oy * stride[0] != y - i * dilation[0] or oy < 0 or oy >= outputs:
+            oy = y - i * dilation[0]
+            if oy < 0 or oy >= outputs:
                 continue
-            source = error[n, c, oy]
             for j in range(kernel[1]):
-                for ox in range(output_width):
-                    total[ox * stride[1] + j * dilation[1]] += source[ox]
-        for x in range(width):
-            total[x] /= cells
+                begin = j * dilation[1]
+                _add(total[begin : begin + output_width], error[n, c, oy])
+        _divide(total, gradient.dtype.type(kernel[0] * kernel[1]))
+
+
+@compiled_parallel
+def _forward_strided(y, x, corners, cells):
+    for plane in prange(len(y)):
+        total, source = y[plane], x[plane]
+        total[:] = 0
+        for cell in range(len(cells)):
+            for o in range(len(total)):
+                total[o] += source[corners[o] + cells[cell]]
+        _divide(total, y.dtype.type(len(cells)))
+
+
+@compiled_parallel
+def _backward_strided(gradient, error, corners, cells):
+    for plane in prange(len(gradient)):
+        total = gradient[plane]
+        total[:] = 0
+        for o in range(error.shape[1]):
+            share = error[plane, o] / gradient.dtype.type(len(cells))
+            for cell in range(len(cells)):
+                total[corners[o] + cells[cell]] += share

@@ -1,22 +1,35 @@
 """Frozen batch normalisation on the device.
 
-    y[n, c] = (x[n, c] - mean[c]) * gamma[c] / sqrt(variance[c] + epsilon) + beta[c]
+    y[n, c] = f((x[n, c] - mean[c]) * gamma[c] / sqrt(variance[c] + epsilon) + beta[c])
 
-Pointwise: a thread for each element, neighbours in memory on neighbouring threads; each map moves
-once. The parameters' gradients are sums over a channel, in ``kernels.cuda_sums``.
+Neighbours in memory on neighbouring threads; each map moves once. Forward, a thread has one
+element. Backward, a block has a share of one channel's pixels, whose errors it scales and adds up
+on the way (see ``kernels.cuda_sums``).
 """
 
 from functools import cache
 
 from kernels import geometry
-from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, sqrt, u32
+from kernels.activation.cuda import derivative, function
+from kernels.cuda_api import (
+    ELEMENTWISE_THREADS,
+    cuda,
+    flat,
+    kernel,
+    launch,
+    launch_over,
+    sqrt,
+    u32,
+)
 from kernels.cuda_arrays import operator
-from kernels.cuda_sums import normalized_channel_sums
+from kernels.cuda_sums import SHARE, THREADS, splits, sum_of_block, total_of
 from kernels.memory import cuda as memory
 
 
 @cache
-def _forward_kernel(dtype):
+def _forward_kernel(activation, dtype):
+    f = function(activation, dtype)
+
     @kernel(ELEMENTWISE_THREADS)
     def batch_normalization_forward(
         x,  # N*C*P
@@ -31,78 +44,158 @@ def _forward_kernel(dtype):
         i = u32(cuda.grid(1))
         if i < y.size:
             c = u32(u32(i // u32(plane)) % u32(mean.size))
-            y[i] = (x[i] - mean[c]) * (gamma[c] / sqrt(variance[c] + epsilon)) + beta[c]
+            y[i] = f((x[i] - mean[c]) * (gamma[c] / sqrt(variance[c] + epsilon)) + beta[c])
 
     return batch_normalization_forward
 
 
 @cache
-def _backward_kernel(dtype):
-    @kernel(ELEMENTWISE_THREADS)
+def _backward_kernel(activation, dtype):
+    threads, add_up = THREADS, sum_of_block()
+    step, share = u32(THREADS), u32(SHARE)
+    activated = activation is not None
+    differentiated = derivative(activation, dtype) if activated else None
+
+    @kernel(THREADS)
     def batch_normalization_backward(
         error,  # N*C*P
+        x,  # N*C*P
+        y,  # N*C*P
+        mean,  # C
         variance,  # C
         gamma,  # C
         epsilon,
         gradient,  # N*C*P
+        by_gamma,  # C*splits
+        by_beta,  # C*splits
+        batch,
         plane,  # P
     ):
-        i = u32(cuda.grid(1))
-        if i < gradient.size:
-            c = u32(u32(i // u32(plane)) % u32(gamma.size))
-            gradient[i] = error[i] * (gamma[c] / sqrt(variance[c] + epsilon))
+        gamma_sums = cuda.shared.array(threads, dtype)
+        beta_sums = cuda.shared.array(threads, dtype)
+        thread, plane = u32(cuda.threadIdx.x), u32(plane)
+        channels, c = u32(cuda.gridDim.y), u32(cuda.blockIdx.y)
+        center, inverse = mean[c], dtype(1) / sqrt(variance[c] + epsilon)
+        scale = gamma[c] * inverse
+        first = u32(u32(cuda.blockIdx.x) * share)
+        i, end = u32(first + thread), u32(first + min(u32(u32(batch) * plane - first), share))
+        for_gamma, for_beta = dtype(0), dtype(0)
+        while i < end:
+            n = u32(i // plane)
+            at = u32((n * channels + c) * plane + (i - n * plane))
+            e = error[at]
+            if activated:
+                e = differentiated(e, y[at])
+            for_gamma += e * ((x[at] - center) * inverse)
+            for_beta += e
+            gradient[at] = e * scale
+            i = u32(i + step)
+        for_gamma = add_up(for_gamma, gamma_sums)
+        for_beta = add_up(for_beta, beta_sums)
+        if thread == u32(0):
+            at = u32(c * u32(cuda.gridDim.x) + cuda.blockIdx.x)
+            by_gamma[at] = for_gamma
+            by_beta[at] = for_beta
 
     return batch_normalization_backward
 
 
+@cache
+def _fold_kernel(biased: bool, dtype):
+    @kernel(ELEMENTWISE_THREADS)
+    def batch_normalization_fold(
+        weights,  # K*T
+        bias,  # K
+        mean,  # K
+        variance,  # K
+        gamma,  # K
+        beta,  # K
+        epsilon,
+        folded,  # K*T
+        shift,  # K
+        taps,  # T
+    ):
+        i = u32(cuda.grid(1))
+        if i < folded.size:
+            k = u32(i // u32(taps))
+            scale = gamma[k] / sqrt(variance[k] + epsilon)
+            folded[i] = weights[i] * scale
+            if i == u32(k * u32(taps)):
+                before = dtype(0)
+                if biased:
+                    before = bias[k]
+                shift[k] = (before - mean[k]) * scale + beta[k]
+
+    return batch_normalization_fold
+
+
 @operator
-def forward(x, mean, variance, gamma, beta, epsilon):
-    """y = (x - mean) / sqrt(variance + epsilon) * gamma + beta.
+def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
+    """y = f((x - mean) / sqrt(variance + epsilon) * gamma + beta).
 
     Args:
         x: N x C x H x W, float32 or float64, like the others.
         mean, variance, gamma, beta: C.
         epsilon: a float.
+        activation: None, ``"relu"``, ``"tanh"`` or ``"sigmoid"``.
 
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.per_channel(x, mean=mean, variance=variance, gamma=gamma, beta=beta)
+    geometry.normalization_forward(x, mean, variance, gamma, beta, activation)
     dtype = x.dtype.type
     y = memory.empty(x.shape, x.dtype)
     parameters = mean, variance, gamma, beta, dtype(epsilon)
-    plane = x.shape[2] * x.shape[3]
-    launch_over(_forward_kernel(dtype), x.size, flat("x", x), *parameters, flat("y", y), plane)
+    f, plane = _forward_kernel(activation, dtype), x.shape[2] * x.shape[3]
+    launch_over(f, x.size, flat("x", x), *parameters, flat("y", y), plane)
     return y
 
 
 @operator
-def backward_input(error, variance, gamma, epsilon, out=None):
-    """dx = e * gamma / sqrt(variance + epsilon), N x C x H x W.
+def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, out=None):
+    """(dx, dgamma, dbeta): with e * f'(z) for e, where z is what the activation was given,
+    e * gamma / sqrt(variance + epsilon), N x C x H x W, and the sums over n, y, x of
+    e * (x - mean) / sqrt(variance + epsilon) and e.
 
-    ``out`` is an array like error to fill, error itself too; None makes one.
+    ``y`` is the output, where there is an activation. ``out`` is an array like x to fill with dx;
+    error, x or y themselves, too; None makes one. Workspace: partial sums, two of each channel for
+    some thousand pixels.
 
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.normalization_backward(error, variance, gamma, out)
-    dtype = error.dtype.type
-    gradient = memory.empty(error.shape, error.dtype) if out is None else out
-    maps = flat("error", error), variance, gamma, dtype(epsilon), flat("gradient", gradient)
-    plane = error.shape[2] * error.shape[3]
-    launch_over(_backward_kernel(dtype), error.size, *maps, plane)
-    return gradient
+    geometry.normalization_backward(error, x, mean, variance, gamma, activation, y, out)
+    (n, c, h, w), dtype = x.shape, x.dtype.type
+    gradient, parts = memory.empty(x.shape, x.dtype) if out is None else out, splits(n, h * w)
+    sums = [memory.empty((c * parts,), x.dtype) for _ in range(2)]
+    maps = [flat(*m) for m in (("error", error), ("x", x), ("y", x if activation is None else y))]
+    parameters = mean, variance, gamma, dtype(epsilon), flat("gradient", gradient)
+    f = _backward_kernel(activation, dtype)
+    launch(f, (parts, c), THREADS, *maps, *parameters, *sums, n, h * w)
+    return gradient, *(total_of(s, c, parts) for s in sums)
 
 
 @operator
-def backward_parameters(error, x, mean, variance, epsilon):
-    """(dgamma, dbeta): the sums over n, y, x of e * (x - mean) / sqrt(variance + epsilon) and e.
+def fold(weights, bias, mean, variance, gamma, beta, epsilon):
+    """(weights, bias) of a convolution that gives what it gave and a normalisation behind it.
 
-    Workspace: partial sums, two of each channel for some thousand pixels.
+    ``weights`` is K x C x kh x kw, the others but epsilon are K; ``bias`` may be None.
 
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.same_map(error=error, x=x)
-    geometry.per_channel(x, mean=mean, variance=variance)
-    return normalized_channel_sums(error, x, mean, variance, epsilon)
+    geometry.normalization_fold(weights, bias, mean, variance, gamma, beta)
+    dtype = weights.dtype.type
+    folded, shift = (memory.empty(a.shape, a.dtype) for a in (weights, mean))
+    parameters = mean, variance, gamma, beta, dtype(epsilon)
+    launch_over(
+        _fold_kernel(bias is not None, dtype),
+        weights.size,
+        flat("weights", weights),
+        mean if bias is None else bias,
+        *parameters,
+        flat("folded", folded),
+        shift,
+        weights.size // mean.size,
+    )
+    return folded, shift

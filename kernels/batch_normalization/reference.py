@@ -3,30 +3,36 @@
 import numpy as np
 
 from kernels import geometry
+from kernels.activation import reference as activations
 
 
-def forward(x, mean, variance, gamma, beta, epsilon):
-    """y = (x - mean) / sqrt(variance + epsilon) * gamma + beta."""
-    geometry.per_channel(x, mean=mean, variance=variance, gamma=gamma, beta=beta)
-    return _normalized(x, mean, variance, epsilon) * _maps(gamma) + _maps(beta)
+def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
+    """y = f((x - mean) / sqrt(variance + epsilon) * gamma + beta)."""
+    geometry.normalization_forward(x, mean, variance, gamma, beta, activation)
+    y = _normalized(x, mean, variance, epsilon) * _maps(gamma) + _maps(beta)
+    return y if activation is None else activations.forward(y, activation)
 
 
-def backward_input(error, variance, gamma, epsilon, out=None):
-    """dx = e * gamma / sqrt(variance + epsilon); into ``out`` where given."""
-    geometry.normalization_backward(error, variance, gamma, out)
-    gradient = error * (_maps(gamma) / np.sqrt(_maps(variance) + epsilon))
-    if out is None:
-        return gradient
-    out[...] = gradient
-    return out
+def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, out=None):
+    """(dx, dgamma, dbeta): with e * f' for e, e * gamma / sqrt(variance + epsilon), into ``out``
+    where given, and the sums over n, y, x of e * (x - mean) / sqrt(variance + epsilon) and e."""
+    geometry.normalization_backward(error, x, mean, variance, gamma, activation, y, out)
+    error = error.astype(np.float64)
+    if activation is not None:
+        error = activations.backward(error, y.astype(np.float64), activation)
+    dgamma = (error * _normalized(x, mean, variance, epsilon)).sum(axis=(0, 2, 3))
+    dx = error * (_maps(gamma) / np.sqrt(_maps(variance) + epsilon))
+    if out is not None:
+        out[...] = dx
+    return dx if out is None else out, dgamma, error.sum(axis=(0, 2, 3))
 
 
-def backward_parameters(error, x, mean, variance, epsilon):
-    """(dgamma, dbeta): the sums over n, y, x of e * (x - mean) / sqrt(variance + epsilon) and e."""
-    geometry.same_map(error=error, x=x)
-    geometry.per_channel(x, mean=mean, variance=variance)
-    gamma = (error * _normalized(x, mean, variance, epsilon)).sum(axis=(0, 2, 3))
-    return gamma, error.astype(np.float64).sum(axis=(0, 2, 3))
+def fold(weights, bias, mean, variance, gamma, beta, epsilon):
+    """(weights, bias) of a convolution that gives what it gave and a normalisation behind it."""
+    geometry.normalization_fold(weights, bias, mean, variance, gamma, beta)
+    scale = gamma / np.sqrt(variance.astype(np.float64) + epsilon)
+    before = 0 if bias is None else bias
+    return weights * scale[:, None, None, None], (before - mean) * scale + beta
 
 
 def _normalized(x, mean, variance, epsilon):

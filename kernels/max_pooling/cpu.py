@@ -1,8 +1,8 @@
 """Max pooling on the host: the cells of many windows in turn.
 
-The inner loops run along a row, with a stride along a whole map, and are free of branches, so that
-the compiler turns them into vector compares and selects. A row of the input gradient gathers, cell
-by cell, the rows of windows that cover it; with a stride each window gives to its cell.
+The inner loops run along a row or a whole map and are free of branches, so that the compiler turns
+them into vector compares and selects. Without a stride, the maximum of a row's cells is found once
+for all windows that the row is part of. Backward, each window gives its error to its cell.
 """
 
 import numpy as np
@@ -10,7 +10,11 @@ from numba import prange
 
 from kernels import geometry
 from kernels.compilation import compiled, compiled_parallel
+from kernels.cpu_windows import by_plane, offsets
 from kernels.memory import cpu as memory
+
+# Elements that stay in the first-level cache from cell to cell
+BLOCK = 2048
 
 
 def forward(x, kernel, *, stride=1, dilation=1):
@@ -22,7 +26,7 @@ def forward(x, kernel, *, stride=1, dilation=1):
 
     Returns:
         y like x, and argmax (uint8, or int32 for windows of more than 256 cells), both
-        N x C x Ho x Wo. Workspace: none.
+        N x C x Ho x Wo. Workspace: a map and its argmax for each thread.
 
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
@@ -34,8 +38,8 @@ def forward(x, kernel, *, stride=1, dilation=1):
     if window.stride == (1, 1):
         _forward(y, argmax, x, window.kernel, window.dilation)
     else:
-        flat = (_by_plane(array) for array in (y, argmax, x))
-        _forward_strided(*flat, *_offsets(shape.y[2:], x.shape[3], window))
+        flat = (by_plane(array) for array in (y, argmax, x))
+        _forward_strided(*flat, *offsets(shape.y[2:], x.shape[3], window))
     return y, argmax
 
 
@@ -56,78 +60,86 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     """
     shape = geometry.pooling_backward(error, size, kernel, stride, dilation, argmax)
     gradient = memory.empty(shape.x, error.dtype)
-    window = shape.window
-    if window.stride == (1, 1):
-        _backward(gradient, error, argmax, window.kernel, window.dilation)
-    else:
-        flat = (_by_plane(array) for array in (gradient, error, argmax))
-        _backward_strided(*flat, *_offsets(error.shape[2:], size[1], window))
+    _, cells = offsets((1, 1), size[1], shape.window)
+    _backward(by_plane(gradient), error, argmax, shape.window.stride, size[1], cells)
     return gradient
 
 
-def _by_plane(maps):
-    return maps.reshape(maps.shape[0] * maps.shape[1], -1)
+# The first maximum wins, and the first NaN wins over everything
+@compiled
+def _wins(value, before):
+    return (value > before) | ((value != value) & (before == before))
 
 
-def _offsets(outputs, width, window):
-    """Where the windows of a map begin, and where their cells lie from there; of ``width``."""
-    (i, j), (oy, ox) = np.indices(window.kernel), np.indices(outputs)
-    corners = oy * window.stride[0] * width + ox * window.stride[1]
-    cells = i * window.dilation[0] * width + j * window.dilation[1]
-    return corners.ravel().astype(np.uint32), cells.ravel().astype(np.uint32)
+@compiled
+def _larger(best, cells, values, more, cell):
+    """Of two cells, 0 and ``cell``."""
+    for o in range(len(best)):
+        wins = _wins(more[o], values[o])
+        best[o] = more[o] if wins else values[o]
+        cells[o] = cell if wins else 0
 
 
 @compiled
 def _keep_larger(best, cells, values, cell):
-    """The first maximum wins, and the first NaN wins over everything."""
     for o in range(len(best)):
-        value, before = values[o], best[o]
-        wins = (value > before) | ((value != value) & (before == before))
-        best[o] = value if wins else before
+        wins = _wins(values[o], best[o])
+        best[o] = values[o] if wins else best[o]
         cells[o] = cell if wins else cells[o]
 
 
 @compiled
-def _add_won(total, error, argmax, cell):
-    for ox in range(len(error)):
-        total[ox] += error[ox] if argmax[ox] == cell else error.dtype.type(0)
+def _larger_row(best, cells, row, row_cells, more, more_cells, first):
+    """Of two rows of cells; the cells of the second begin with ``first``."""
+    for o in range(len(best)):
+        wins = _wins(more[o], row[o])
+        best[o] = more[o] if wins else row[o]
+        cells[o] = first + more_cells[o] if wins else row_cells[o]
+
+
+@compiled
+def _keep_larger_row(best, cells, row, row_cells, first):
+    for o in range(len(best)):
+        wins = _wins(row[o], best[o])
+        best[o] = row[o] if wins else best[o]
+        cells[o] = first + row_cells[o] if wins else cells[o]
+
+
+@compiled
+def _maxima_of_rows(maxima, columns, source, kernel, dilation):
+    """The largest of ``kernel`` cells from each on, and its number, of a map in one run."""
+    for begin in range(0, len(maxima), BLOCK):
+        best, cells = maxima[begin : begin + BLOCK], columns[begin : begin + BLOCK]
+        if kernel == 1:
+            best[:], cells[:] = source[begin : begin + BLOCK], 0
+        else:
+            _larger(best, cells, source[begin:], source[begin + dilation :], columns.dtype.type(1))
+        for j in range(2, kernel):
+            _keep_larger(best, cells, source[begin + j * dilation :], columns.dtype.type(j))
 
 
 @compiled_parallel
 def _forward(y, argmax, x, kernel, dilation):
-    _, channels, height, width = y.shape
-    for row in prange(y.size // width):
-        plane, oy = row // height, row % height
+    channels, height, width = y.shape[1:]
+    pitch = x.shape[3]
+    for plane in prange(y.shape[0] * channels):
         n, c = plane // channels, plane % channels
-        best, cells = y[n, c, oy], argmax[n, c, oy]
-        for i in range(kernel[0]):
-            source = x[n, c, oy + i * dilation[0]]
-            for j in range(kernel[1]):
-                cell = argmax.dtype.type(i * kernel[1] + j)
-                values = source[j * dilation[1] :]
-                if cell == 0:
-                    best[:] = values[:width]
-                    cells[:] = cell
-                else:
-                    _keep_larger(best, cells, values, cell)
-
-
-@compiled_parallel
-def _backward(gradient, error, argmax, kernel, dilation):
-    _, channels, height, width = gradient.shape
-    outputs = error.shape[2]
-    for row in prange(gradient.size // width):
-        plane, y = row // height, row % height
-        n, c = plane // channels, plane % channels
-        total = gradient[n, c, y]
-        total[:] = 0
-        for i in range(kernel[0]):
-            oy = y - i * dilation[0]
-            if oy < 0 or oy >= outputs:
-                continue
-            for j in range(kernel[1]):
-                cell = argmax.dtype.type(i * kernel[1] + j)
-                _add_won(total[j * dilation[1] :], error[n, c, oy], argmax[n, c, oy], cell)
+        source = x[n, c].reshape(-1)
+        maxima = np.empty(len(source) - (kernel[1] - 1) * dilation[1], y.dtype)
+        columns = np.empty(len(maxima), argmax.dtype)
+        _maxima_of_rows(maxima, columns, source, kernel[1], dilation[1])
+        for oy in range(height):
+            best, cells, at = y[n, c, oy], argmax[n, c, oy], oy * pitch
+            down = dilation[0] * pitch
+            if kernel[0] == 1:
+                best[:], cells[:] = maxima[at : at + width], columns[at : at + width]
+            else:
+                row, more = (maxima[at:], columns[at:]), (maxima[at + down :], columns[at + down :])
+                _larger_row(best, cells, *row, *more, argmax.dtype.type(kernel[1]))
+            for i in range(2, kernel[0]):
+                at = (oy + i * dilation[0]) * pitch
+                first = argmax.dtype.type(i * kernel[1])
+                _keep_larger_row(best, cells, maxima[at:], columns[at:], first)
 
 
 @compiled_parallel
@@ -146,9 +158,13 @@ def _forward_strided(y, argmax, x, corners, cells):
 
 
 @compiled_parallel
-def _backward_strided(gradient, error, argmax, corners, cells):
+def _backward(gradient, error, argmax, stride, pitch, cells):
+    channels, height, width = error.shape[1:]
     for plane in prange(len(gradient)):
+        n, c = plane // channels, plane % channels
         total = gradient[plane]
         total[:] = 0
-        for o in range(error.shape[1]):
-            total[corners[o] + cells[argmax[plane, o]]] += error[plane, o]
+        for oy in range(height):
+            for ox in range(width):
+                corner = oy * stride[0] * pitch + ox * stride[1]
+                total[corner + cells[argmax[n, c, oy, ox]]] += error[n, c, oy, ox]

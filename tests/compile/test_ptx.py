@@ -51,9 +51,12 @@ def elementwise(dtype):
     memory.zeros(3, dtype)
     for name in geometry.ACTIVATIONS:
         activation.backward(x, activation.forward(x, name), name)
-    batch_normalization.forward(x, vector, vector, vector, vector, 1e-5)
-    batch_normalization.backward_input(x, vector, vector, 1e-5)
-    batch_normalization.backward_parameters(x, x, vector, vector, 1e-5)
+    for name in (None, *geometry.ACTIVATIONS):
+        y = batch_normalization.forward(x, vector, vector, vector, vector, 1e-5, name)
+        batch_normalization.backward(x, x, vector, vector, vector, 1e-5, name, y)
+    for bias in (None, vector):
+        weights = np.empty((3, 2, 3, 3), dtype)
+        batch_normalization.fold(weights, bias, vector, vector, vector, vector, 1e-5)
     masking.apply(x, np.zeros((2, 6, 7), bool))
     merging.add([x, x])
     merging.concatenate_backward(merging.concatenate([x, x]), (3, 3))

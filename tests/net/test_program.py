@@ -1,5 +1,6 @@
 """The steps that a net becomes in its two forms, and what running them keeps and reports."""
 
+import numpy as np
 import pytest
 
 from net import Net
@@ -19,7 +20,7 @@ from net.layers import (
 from net.program import Program
 from net.steps import steps_of
 from net.zoo import build
-from tests.net.nets import random_image
+from tests.net.nets import random_image, randomized
 
 # In the patch net and in the dense form: kernel, stride, dilation of each layer with a window.
 WINDOWS = {
@@ -87,7 +88,7 @@ class TestConversion:
         ),
         (
             [Convolution(2, 3), BatchNorm(), ReLU()],
-            [("conv1",), ("norm1",), ("relu1",)],
+            [("conv1",), ("norm1", "relu1")],
         ),
         (
             [MaxPool(3), ReLU()],
@@ -107,10 +108,42 @@ class TestConversion:
     ],
 )
 @pytest.mark.parametrize("form", ["patch", "dense"])
-def test_convolutions_take_their_activation_along(form, layers, steps):
-    """Where nothing else reads the convolution, and nothing comes in between."""
+def test_layers_take_their_activation_along(form, layers, steps):
+    """Where nothing else reads the layer, and nothing comes in between."""
     net = Net(layers, channels=2, patch=3, backend="reference")
     assert [step.layers for step in steps_of(net, form)] == steps
+
+
+@pytest.mark.parametrize(
+    ("layers", "steps"),
+    [
+        (
+            [Convolution(2, 3), BatchNorm(), ReLU()],
+            [("conv1", "norm1", "relu1")],
+        ),
+        (
+            [Convolution(2, 2), BatchNorm(), BatchNorm(), FullyConnected(3), BatchNorm()],
+            [("conv1", "norm1"), ("norm2",), ("fc1", "norm3")],
+        ),
+        (
+            [Convolution(2, 3), ReLU(), BatchNorm()],
+            [("conv1", "relu1"), ("norm1",)],
+        ),
+        (
+            [Convolution(2, 3), BatchNorm(), Add(inputs=("conv1", "norm1"))],
+            [("conv1",), ("norm1",), ("add1",)],
+        ),
+    ],
+)
+@pytest.mark.parametrize("form", ["patch", "dense"])
+def test_a_forward_pass_folds_batch_normalisations(form, layers, steps):
+    """Where nothing else reads the convolution in front; the scores are those of learning."""
+    net = randomized(Net(layers, channels=2, patch=3, dtype="float64", backend="reference"))
+    program = Program(net, form)
+    assert [step.layers for step in program.forward_steps] == steps
+    x = random_image(net, (3, 3))[None]
+    scores, _ = program.forward(x, keep=True)
+    np.testing.assert_allclose(program.forward(x), scores, rtol=1e-12)
 
 
 class TestRunning:

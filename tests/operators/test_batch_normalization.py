@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from tests.comparison import DTYPES, FORWARD, GRADIENT, assert_matches_reference, call
+from kernels import geometry
+from tests.comparison import (
+    DTYPES,
+    FORWARD,
+    GRADIENT,
+    REFERENCE,
+    assert_matches_reference,
+    call,
+    relative_difference,
+)
 from tests.finite_differences import assert_gradient
 from tests.refusals import assert_refused, refusals
 
@@ -26,13 +35,15 @@ def operands(rng, shape, dtype="float64"):
 
 def check(backend, x, mean, variance, gamma, beta, error):
     dtype = str(x.dtype)
-    for function, tolerance, *arguments in [
-        ("forward", FORWARD, x, mean, variance, gamma, beta),
-        ("backward_input", GRADIENT, error, variance, gamma),
-        ("backward_parameters", GRADIENT, error, x, mean, variance),
-    ]:
-        name = f"batch_normalization.{function}"
-        assert_matches_reference(backend, name, *arguments, EPSILON, tolerance=tolerance[dtype])
+    for activation in (None, *geometry.ACTIVATIONS):
+        arguments = x, mean, variance, gamma, beta, EPSILON, activation
+        name, options = "batch_normalization.forward", {"tolerance": FORWARD[dtype]}
+        assert_matches_reference(backend, name, *arguments, **options)
+        with np.errstate(invalid="ignore"):
+            y = REFERENCE.batch_normalization.forward(*arguments).astype(dtype)
+        arguments = error, x, mean, variance, gamma, EPSILON, activation, y
+        name, options = "batch_normalization.backward", {"tolerance": GRADIENT[dtype]}
+        assert_matches_reference(backend, name, *arguments, **options)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -65,26 +76,60 @@ def test_bits_do_not_depend_on_the_place(backend, rng, dtype):
     assert scanned.reshape(27, 3).T.tobytes() == whole.tobytes()
 
 
+@pytest.mark.parametrize("place", ["error", "x", "y"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_gradient_takes_the_place_of_an_argument(backend, rng, place, dtype):
+    memory, norm = backend.memory, backend.batch_normalization
+    values = operands(rng, (2, 3, 5, 7), dtype)
+    names = ("x", "mean", "variance", "gamma", "beta", "error")
+    x, mean, variance, gamma, beta, error = (memory.to_device(values[n]) for n in names)
+    y = norm.forward(x, mean, variance, gamma, beta, EPSILON, "tanh")
+    given = (error, x, mean, variance, gamma, EPSILON, "tanh", y)
+    expected = [memory.to_host(a) for a in norm.backward(*given)]
+    out = {"error": error, "x": x, "y": y}[place]
+    found = norm.backward(*given, out=out)
+    assert found[0] is out
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(memory.to_host(one), other)
+
+
+class TestFold:
+    @pytest.mark.parametrize("biased", [True, False])
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_against_reference(self, backend, rng, dtype, biased):
+        values = operands(rng, (1, 7, 1, 1), dtype)
+        vectors = [values[n] for n in ("mean", "variance", "gamma", "beta")]
+        weights = rng.standard_normal((7, 3, 2, 5), dtype)
+        bias = rng.standard_normal(7, dtype) if biased else None
+        name, options = "batch_normalization.fold", {"tolerance": FORWARD[dtype]}
+        assert_matches_reference(backend, name, weights, bias, *vectors, EPSILON, **options)
+
+    def test_is_a_convolution_and_its_normalisation(self, rng):
+        values = operands(rng, (1, 4, 1, 1))
+        vectors = [values[n] for n in ("mean", "variance", "gamma", "beta")]
+        x, bias = rng.standard_normal((2, 3, 6, 7)), rng.standard_normal(4)
+        weights = rng.standard_normal((4, 3, 2, 3))
+        convolution, norm = REFERENCE.convolution, REFERENCE.batch_normalization
+        both = norm.forward(convolution.forward(x, weights, bias), *vectors, EPSILON)
+        folded = convolution.forward(x, *norm.fold(weights, bias, *vectors, EPSILON))
+        assert relative_difference(folded, both) <= 1e-14
+
+
 class TestFiniteDifferences:
     @pytest.mark.parametrize("by", ["x", "gamma", "beta"])
     def test_gradient(self, any_backend, rng, by):
         def forward(value):
             given = [(values | {by: value})[n] for n in ("x", "mean", "variance", "gamma", "beta")]
-            return call(any_backend, "batch_normalization.forward", *given, EPSILON)
+            return call(any_backend, "batch_normalization.forward", *given, EPSILON, "tanh")
 
         values = operands(rng, (2, 3, 2, 3))
-        error, x, mean, variance, gamma = (
-            values[n] for n in ("error", "x", "mean", "variance", "gamma")
-        )
-        if by == "x":
-            arguments = ("backward_input", error, variance, gamma)
-        else:
-            arguments = ("backward_parameters", error, x, mean, variance)
-        function, *arguments = arguments
-        result = call(any_backend, f"batch_normalization.{function}", *arguments, EPSILON)
-        gradient = {"x": result, "gamma": result[0], "beta": result[1]}[by]
+        given = [values[n] for n in ("error", "x", "mean", "variance", "gamma")]
+        y = forward(values[by])
+        name = "batch_normalization.backward"
+        result = call(any_backend, name, *given, EPSILON, "tanh", y)
+        gradient = dict(zip(("x", "gamma", "beta"), result))[by]
         exhaustive = any_backend.name == "reference"
-        assert_gradient(forward, gradient, values[by], error, exhaustive=exhaustive)
+        assert_gradient(forward, gradient, values[by], values["error"], exhaustive=exhaustive)
 
 
 def test_by_hand(any_backend):
@@ -95,40 +140,47 @@ def test_by_hand(any_backend):
     prefix = "batch_normalization"
     y = call(any_backend, f"{prefix}.forward", x, mean, variance, gamma, beta, 1.0)
     np.testing.assert_allclose(y.ravel(), [10, 13, -1.5, -3], rtol=1e-14)
-    dx = call(any_backend, f"{prefix}.backward_input", error, variance, gamma, 1.0)
+    y = call(any_backend, f"{prefix}.forward", x, mean, variance, gamma, beta, 1.0, "relu")
+    np.testing.assert_allclose(y.ravel(), [10, 13, 0, 0], rtol=1e-14)
+    given = error, x, mean, variance, gamma, 1.0
+    dx, *gradients = call(any_backend, f"{prefix}.backward", *given)
     np.testing.assert_allclose(dx.ravel(), [1, 2, -1.5, -2], rtol=1e-14)
-    gradients = call(any_backend, f"{prefix}.backward_parameters", error, x, mean, variance, 1.0)
     np.testing.assert_allclose(gradients, [[3, 33], [3, 7]], rtol=1e-14)
+    dx, *gradients = call(any_backend, f"{prefix}.backward", *given, "relu", y)
+    np.testing.assert_allclose(dx.ravel(), [1, 2, 0, 0], rtol=1e-14)
+    np.testing.assert_allclose(gradients, [[3, 0], [3, 0]], rtol=1e-14)
+    weights, vectors = np.array([1.0, 2]).reshape(2, 1, 1, 1), (mean, variance, gamma, beta)
+    weights, bias = call(any_backend, f"{prefix}.fold", weights, np.ones(2), *vectors, 1.0)
+    np.testing.assert_allclose(weights.ravel(), [1, -1], rtol=1e-14)
+    np.testing.assert_allclose(bias, [10, 1.5], rtol=1e-14)
 
 
 X, VECTOR = np.zeros((2, 3, 4, 5)), np.ones(3)
+VECTORS = {"mean": VECTOR, "variance": VECTOR, "gamma": VECTOR, "beta": VECTOR}
 CALLS = {
-    "batch_normalization.forward": {
-        "x": X,
-        "mean": VECTOR,
-        "variance": VECTOR,
-        "gamma": VECTOR,
-        "beta": VECTOR,
-        "epsilon": EPSILON,
-    },
-    "batch_normalization.backward_input": {
-        "error": X,
-        "variance": VECTOR,
-        "gamma": VECTOR,
-        "epsilon": EPSILON,
-    },
-    "batch_normalization.backward_parameters": {
+    "batch_normalization.forward": {"x": X, **VECTORS, "epsilon": EPSILON, "activation": None},
+    "batch_normalization.backward": {
         "error": X,
         "x": X,
         "mean": VECTOR,
         "variance": VECTOR,
+        "gamma": VECTOR,
+        "epsilon": EPSILON,
+        "activation": "relu",
+        "y": X,
+        "out": None,
+    },
+    "batch_normalization.fold": {
+        "weights": np.zeros((3, 1, 2, 2)),
+        "bias": VECTOR,
+        **VECTORS,
         "epsilon": EPSILON,
     },
 }
 REFUSALS = [
     row
     for function, arguments in CALLS.items()
-    for name in ("mean", "variance", "gamma", "beta")
+    for name in ("mean", "variance", "gamma", "beta", "bias")
     if name in arguments
     for row in [
         (
@@ -147,16 +199,40 @@ REFUSALS = [
 ]
 REFUSALS += [
     (
-        "batch_normalization.backward_parameters",
-        {"x": X[:1]},
+        "batch_normalization.backward",
+        {name: X[:1]},
         ValueError,
-        "x has shape 1 x 3 x 4 x 5; expected 2 x 3 x 4 x 5, no axis empty",
-    ),
+        f"{name} has shape 1 x 3 x 4 x 5; expected 2 x 3 x 4 x 5, no axis empty",
+    )
+    for name in ("x", "y", "out")
+]
+REFUSALS += [
     (
-        "batch_normalization.backward_parameters",
+        "batch_normalization.backward",
         {"x": X.astype(np.float32)},
         TypeError,
         "x has dtype float32; expected float64, the dtype of error",
+    ),
+    (
+        "batch_normalization.backward",
+        {"y": None},
+        TypeError,
+        "y is a NoneType; expected",
+    ),
+    *(
+        (
+            f"batch_normalization.{function}",
+            {"activation": "elu"},
+            ValueError,
+            "activation is 'elu'; expected one of 'relu', 'tanh', 'sigmoid'",
+        )
+        for function in ("forward", "backward")
+    ),
+    (
+        "batch_normalization.fold",
+        {"weights": np.zeros((3, 1, 2))},
+        ValueError,
+        "weights has ",
     ),
 ]
 

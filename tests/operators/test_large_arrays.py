@@ -43,7 +43,7 @@ FITTING = [
 
 # These have a block for each channel, or for some pixels along the grid's shorter axes
 LARGE_GRIDS = (
-    "batch norm parameters",
+    "batch norm backward",
     "convolution",
     "convolution by bias",
     "convolution by input",
@@ -95,10 +95,7 @@ def calls(shape):
         "adam": lambda: adam.step(x, x, x, x, **optimizer, **moments),
         "sgd": lambda: sgd.step(x, x, x, **optimizer, momentum=0.9),
         "batch norm": lambda: batch_normalization.forward(x, *[vector] * 4, 1e-5),
-        "batch norm backward": lambda: batch_normalization.backward_input(x, vector, vector, 1e-5),
-        "batch norm parameters": lambda: batch_normalization.backward_parameters(
-            x, x, vector, vector, 1e-5
-        ),
+        "batch norm backward": lambda: batch_normalization.backward(x, x, *[vector] * 3, 1e-5),
         "total weight": lambda: cross_entropy.total_weight(labels, mask, vector),
         "cross-entropy": lambda: cross_entropy.forward(x, labels, mask, vector, one),
         "cross-entropy backward": lambda: cross_entropy.backward(x, labels, mask, vector, one),
