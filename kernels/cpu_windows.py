@@ -3,6 +3,8 @@
 Rows of small maps are shorter than a vector; loops over all windows of a map are not.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 
@@ -11,6 +13,7 @@ def by_plane(maps):
     return maps.reshape(maps.shape[0] * maps.shape[1], -1)
 
 
+@lru_cache(1024)
 def offsets(outputs, width, window):
     """Where the windows of a map of ``width`` begin, and where their cells lie from there.
 

@@ -9,6 +9,7 @@ Every pair is (y, x); every map is NCHW.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 Pair = tuple[int, int]
 Margins = tuple[int, int, int, int]
@@ -86,23 +87,32 @@ def check_array(
     """
     if not all(hasattr(array, a) for a in ("dtype", "shape", "strides")):
         raise TypeError(f"{name} is a {type(array).__name__}; expected an array")
-    expected = " x ".join("any" if s is None else str(s) for s in shape)
-    found = " x ".join(map(str, array.shape))
     if len(array.shape) != len(shape):
         raise ValueError(
-            f"{name} has shape {found or '()'}; expected {len(shape)} axes, {expected}"
+            f"{name} has shape {_by(array.shape) or '()'}; expected {len(shape)} axes, {_by(shape)}"
         )
-    if str(array.dtype) not in dtypes:
+    if _name_of(array.dtype) not in dtypes:
         raise TypeError(
             f"{name} has dtype {array.dtype}; expected {' or '.join(dtypes)} in native byte order"
         )
-    if any(have < 1 or want not in (None, have) for have, want in zip(array.shape, shape)):
-        raise ValueError(f"{name} has shape {found}; expected {expected}, no axis empty")
+    for have, want in zip(array.shape, shape):
+        if have < 1 or want not in (None, have):
+            raise ValueError(
+                f"{name} has shape {_by(array.shape)}; expected {_by(shape)}, no axis empty"
+            )
     step = array.dtype.itemsize
     for extent, stride in zip(reversed(array.shape), reversed(array.strides)):
         if extent > 1 and stride != step:
             raise ValueError(f"{name} is not C-contiguous; pass a contiguous copy")
         step *= extent
+
+
+def _by(shape) -> str:
+    return " x ".join("any" if extent is None else str(extent) for extent in shape)
+
+
+_name_of = cache(str)
+"""Of a dtype: such as ``float32``, or ``>f4`` where the byte order is not the machine's."""
 
 
 def lies_on_device(name: str, array) -> bool:
@@ -276,7 +286,12 @@ def convolution_gradient_weights(x, error, kernel, stride, dilation) -> Convolut
 
 def _convolution(x, weights, stride, dilation) -> ConvolutionShape:
     window = Window.of(tuple(weights[2:]), stride, dilation)
-    size = tuple(x[2:])
+    return _convolved(tuple(x), tuple(weights), window)
+
+
+@lru_cache(1024)
+def _convolved(x, weights, window):
+    size = x[2:]
     output = window.output_size(size)
     return ConvolutionShape(x[0], x[1], size, weights[0], window.effective(output), output)
 

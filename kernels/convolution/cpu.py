@@ -6,6 +6,8 @@ sums its taps in the order (channel, i, j) with fused multiply-adds in either, s
 net give the same bits.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numba import prange
 
@@ -92,6 +94,7 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
     return gradient
 
 
+@lru_cache(1024)
 def _in_rows(batch, filters, size, window, inside, lanes):
     """Whether pixels along the lanes are the faster way: wherever rows are long, and else by the
     cost; ``inside`` is the share of the taps' rows that lie inside the source."""

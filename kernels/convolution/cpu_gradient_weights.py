@@ -4,6 +4,8 @@ Pixels are taken in blocks of ``BLOCK``, whose errors are packed channel by chan
 summed in groups and groups in order, so the result does not depend on the number of threads.
 """
 
+from functools import lru_cache
+
 import numba
 import numpy as np
 from numba import prange
@@ -20,12 +22,9 @@ PARTIAL_BYTES = 64 * 2**20
 
 def accumulate(gradient, x, error, shape):
     """Fill ``gradient`` (K*C*kh*kw) from flat ``x`` and ``error`` of a ``ConvolutionShape``."""
-    (sy, sx), (dy, dx), (kh, kw) = shape.window.stride, shape.window.dilation, shape.window.kernel
-    h, w = shape.size
+    (sy, sx), (h, w) = shape.window.stride, shape.size
     lanes, together = simd.lanes(x.itemsize), simd.columns()
-    c, i, j = np.ogrid[: shape.channels, :kh, :kw]
-    taps = (c * h * w + i * dy * w + j * dx).ravel()
-    taps = np.append(taps, np.full(-len(taps) % together, taps[-1]))
+    taps = _taps(shape, together)
     vectors = -(-shape.filters // lanes)
     one_sum = len(taps) * vectors * lanes
     blocks = -(-shape.batch * shape.output[0] * shape.output[1] // BLOCK)
@@ -48,6 +47,15 @@ def accumulate(gradient, x, error, shape):
         numba.get_num_threads(),
     )
     _sum_groups(gradient.reshape(shape.filters, shape.taps), partial)
+
+
+@lru_cache(1024)
+def _taps(shape, together):
+    """Where the taps of a window lie from its corner, the last repeated to fill a tile."""
+    (dy, dx), (kh, kw), (h, w) = shape.window.dilation, shape.window.kernel, shape.size
+    c, i, j = np.ogrid[: shape.channels, :kh, :kw]
+    taps = (c * h * w + i * dy * w + j * dx).ravel()
+    return np.append(taps, np.full(-len(taps) % together, taps[-1]))
 
 
 def _loop(vectors):

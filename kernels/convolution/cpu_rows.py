@@ -14,6 +14,8 @@ find only zeros. The rows of a narrow map make one run, in which the columns bet
 computed in vain.
 """
 
+from functools import lru_cache
+
 import numba
 import numpy as np
 from numba import prange
@@ -110,6 +112,7 @@ def _rows_at_once(height, width, span, kh, one_run):
     return ROWS if kh > 1 else 1
 
 
+@lru_cache(1024)
 def _items(batch, height, width, spacing, rows, lanes):
     """Rows (image, first row, rows, first column, columns)."""
     y = np.arange(height)

@@ -4,6 +4,8 @@ A tile takes the next pixels of a region in the order (image, row, column), wher
 apart in a strided layer, in neighbouring images of a batch where a patch net's maps are 1 x 1.
 """
 
+from functools import lru_cache
+
 import numba
 import numpy as np
 from numba import prange
@@ -28,15 +30,7 @@ def correlate(out, source, weights, kernel, start, rows, columns, activation=-1)
         rows, columns: ``Taps`` of both axes.
         activation: what the sums go through, by number (``kernels.activation.cpu``).
     """
-    batch, filters = out.shape[:2]
     lanes, together = simd.lanes(out.itemsize), simd.columns()
-    channels = np.array(simd.blocks(-(-filters // lanes)))
-    table, items = [], []
-    for r, s in np.ndindex(len(rows.count), len(columns.count)):
-        tiles = -(-batch * int(rows.count[r]) * int(columns.count[s]) // together)
-        at_once = min(max(1, tiles // ITEMS), TILES)
-        table.append((r, s, at_once))
-        items.append(-(-tiles // at_once) * len(channels))
     _correlate(
         out.reshape(-1),
         out.shape,
@@ -45,9 +39,7 @@ def correlate(out, source, weights, kernel, start, rows, columns, activation=-1)
         weights,
         kernel,
         np.append(start, np.zeros(simd.MAX_VECTORS * lanes, out.dtype)),
-        channels,
-        np.array(table),
-        np.cumsum(items),
+        *_shares(*out.shape[:2], rows, columns, lanes),
         (rows.start, rows.count, rows.taps, rows.entry, rows.source),
         (columns.start, columns.count, columns.taps, columns.entry, columns.source),
         (rows.step, columns.step),
@@ -58,6 +50,19 @@ def correlate(out, source, weights, kernel, start, rows, columns, activation=-1)
         queue(),
         numba.get_num_threads(),
     )
+
+
+@lru_cache(1024)
+def _shares(batch, filters, rows, columns, lanes):
+    """How the work is shared out: blocks (first vector, vectors) of channels, regions (segment of
+    rows, segment of columns, tiles of one item), and the items up to the end of each region."""
+    blocks, regions, items = simd.blocks(-(-filters // lanes)), [], []
+    for r, s in np.ndindex(len(rows.count), len(columns.count)):
+        tiles = -(-batch * int(rows.count[r]) * int(columns.count[s]) // simd.columns())
+        at_once = min(max(1, tiles // ITEMS), TILES)
+        regions.append((r, s, at_once))
+        items.append(-(-tiles // at_once) * len(blocks))
+    return np.array(blocks), np.array(regions), np.cumsum(items)
 
 
 def cost(filters, pixels, lanes):
@@ -88,6 +93,13 @@ def _places(to, at, place, left, region, out_pitches, source_pitches):
     return n, y, x
 
 
+@compiled
+def _repeat(numbers, count, times, step):
+    """The first ``count`` numbers, ``times`` in a row, each time larger by ``step``."""
+    for i in range(count, count * times):
+        numbers[i] = numbers[i - count] + step
+
+
 def _loops(vectors):
     """The innermost loops: ``vectors`` vectors of output channels of some tiles of pixels.
 
@@ -101,8 +113,8 @@ def _loops(vectors):
         plane,
         filters,
         source,
-        channels,
         weights,
+        group,
         start,
         first,
         taps,
@@ -111,23 +123,19 @@ def _loops(vectors):
         activation,
     ):
         entries, places = taps
-        depth, pitch, source_plane = channels
         place, count, region, out_pitches, source_pitches = pixels
         to, at, staged = scratch
         together, last = len(at), len(at) - 1
+        w = first * group
         lanes = len(staged) // (simd.MAX_VECTORS * together)
         wide = vectors * lanes
         while count > 0:
             place = _places(to, at, place, count, region, out_pitches, source_pitches)
             tile = simd.tile_of_vectors(start, first * lanes, vectors)
-            w, x = first * depth * pitch, 0
-            for _ in range(depth):
-                for t in range(len(places)):
-                    tile = simd.multiply_add(
-                        tile, weights, w + entries[t], depth * pitch, source, x + places[t], at
-                    )
-                w += pitch
-                x += source_plane
+            for t in range(len(places)):
+                tile = simd.multiply_add(
+                    tile, weights, w + entries[t], group, source, places[t], at
+                )
             if activation >= 0:
                 simd.store_vectors(tile, staged, 0, wide, together)
                 activate(staged[: together * wide], activation)
@@ -189,22 +197,25 @@ def _correlate(
     out_pitches = (filters * plane, steps[0] * width, steps[1])
     source_pitches = (depth * source_plane, pitches[0] * source_width, pitches[1])
     for _ in prange(threads):
-        entries, places = np.empty((2, area), np.int64)
+        entries, places = np.empty((2, depth * area), np.int64)
         to, at = np.empty((2, together), np.int64)
         staged = np.empty(together * simd.MAX_VECTORS * lanes, out.dtype)
-        region, item = 0, take(work)
+        region, listed, taps, item = 0, -1, 0, take(work)
         while item < ends[-1]:
             while item >= ends[region]:
                 region += 1
             index = item - (ends[region - 1] if region > 0 else 0)
             item = take(work)
             r, s, tiles = regions[region]
-            taps = 0
-            for a in range(row_taps[r]):
-                for b in range(column_taps[s]):
-                    entries[taps] = (row_entry[r, a] * kernel[1] + column_entry[s, b]) * lanes
-                    places[taps] = row_source[r, a] * source_width + column_source[s, b]
-                    taps += 1
+            if region != listed:
+                listed, taps = region, row_taps[r] * column_taps[s]
+                for a in range(row_taps[r]):
+                    for b in range(column_taps[s]):
+                        tap = a * column_taps[s] + b
+                        entries[tap] = (row_entry[r, a] * kernel[1] + column_entry[s, b]) * lanes
+                        places[tap] = row_source[r, a] * source_width + column_source[s, b]
+                _repeat(entries, taps, depth, area * lanes)
+                _repeat(places, taps, depth, source_plane)
             size = (row_count[r], column_count[s])
             first, v = blocks[index % len(blocks)]
             begin = index // len(blocks) * tiles * together
@@ -217,11 +228,11 @@ def _correlate(
                 plane,
                 filters,
                 source,
-                (depth, area * lanes, source_plane),
                 weights,
+                depth * area * lanes,
                 start,
                 first,
-                (entries[:taps], places[:taps]),
+                (entries[: depth * taps], places[: depth * taps]),
                 (place, end - begin, size, out_pitches, source_pitches),
                 (to, at, staged),
                 activation,

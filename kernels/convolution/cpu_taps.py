@@ -8,12 +8,13 @@ a region of the map, so that no tile multiplies by a tap that is not there:
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Taps:
     """Along one axis: which taps each output reads, and where.
 
@@ -30,6 +31,7 @@ class Taps:
     source: np.ndarray
 
     @classmethod
+    @lru_cache(1024)
     def reading(cls, outputs, kernel, stride, dilation):
         """The forward direction: output o reads o * stride + entry * dilation."""
         entry = np.arange(kernel)[None]
@@ -37,6 +39,7 @@ class Taps:
         return cls(one * 0, one * 0 + outputs, 1, stride, one, entry, entry * dilation)
 
     @classmethod
+    @lru_cache(1024)
     def read_by(cls, inputs, outputs, kernel, stride, dilation):
         """The backward direction: input i was read by (i - entry * dilation) / stride."""
         segments = []

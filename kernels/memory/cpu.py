@@ -9,6 +9,7 @@ import os
 import threading
 from collections import deque
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ _store = _Store()
 def empty(shape, dtype):
     """An uninitialised array of ``shape`` and ``dtype``."""
     dtype = np.dtype(dtype)
-    nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    nbytes = prod((shape,) if isinstance(shape, int) else shape) * dtype.itemsize
     if nbytes < SMALLEST:
         return np.empty(shape, dtype)
     place = _store.take(nbytes)
