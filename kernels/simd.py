@@ -16,7 +16,8 @@ each output is one chain of fused multiply-adds in one order, so the bits are th
 
 The shape follows the CPU that Numba compiles for: 3 x 8 vectors of 512 bits fill the 32 registers
 of AVX-512, 3 x 8 of 128 bits those of Arm, 3 x 4 of 256 bits the 16 of AVX2; others get 3 x 4 of
-128 bits. Numba's own NUMBA_CPU_NAME and NUMBA_CPU_FEATURES force another CPU.
+128 bits. Where there are 32 registers, 5 x 5 fill them as well. Numba's own NUMBA_CPU_NAME and
+NUMBA_CPU_FEATURES force another CPU.
 
 Numba has no vector types; the intrinsics below emit LLVM's. ``array`` arguments are flat and
 C-contiguous, indices count elements and are not checked.
@@ -31,8 +32,6 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-MAX_VECTORS = 3
-
 
 def _vector_bytes() -> int:
     forced = numba.config.CPU_FEATURES
@@ -45,6 +44,9 @@ def _vector_bytes() -> int:
 
 VECTOR_BYTES = _vector_bytes()
 _REGISTERS = 32 if VECTOR_BYTES == 64 or platform.machine() in ("aarch64", "arm64") else 16
+SHAPES = ((3, 8), (5, 5)) if _REGISTERS == 32 else ((3, 4),)
+"""Most vectors, and columns, of the tiles that fill the registers."""
+MAX_VECTORS, COLUMNS = SHAPES[0]
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -52,11 +54,6 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 def lanes(itemsize: int) -> int:
     """Numbers of ``itemsize`` bytes in one vector."""
     return VECTOR_BYTES // itemsize
-
-
-def columns() -> int:
-    """Columns of a tile."""
-    return _REGISTERS // 4
 
 
 def blocks(vectors):
@@ -72,10 +69,10 @@ def blocks(vectors):
 class Tile(types.Type):
     """Numba type of ``vectors`` x ``columns`` LLVM vectors of ``dtype``."""
 
-    def __init__(self, dtype, vectors):
+    def __init__(self, dtype, vectors, columns):
         self.dtype = dtype
         self.vectors = vectors
-        self.columns = columns()
+        self.columns = columns
         self.lanes = lanes(dtype.bitwidth // 8)
         element = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
         self.vector = ir.VectorType(element, self.lanes)
@@ -96,9 +93,9 @@ class _TileModel(models.PrimitiveModel):
 
 
 @intrinsic(prefer_literal=True)
-def tile_of_vectors(typing_context, array, index, vectors):
+def tile_of_vectors(typing_context, array, index, vectors, columns):
     """A tile whose every column is the neighbouring vectors at ``array[index]``."""
-    tile = Tile(array.dtype, vectors.literal_value)
+    tile = Tile(array.dtype, vectors.literal_value, columns.literal_value)
 
     def generate(context, builder, signature, arguments):
         pointer = _pointer(context, builder, array, *arguments[:2])
@@ -108,13 +105,13 @@ def tile_of_vectors(typing_context, array, index, vectors):
             result = builder.insert_value(result, starts[v], position)
         return result
 
-    return tile(array, types.intp, vectors), generate
+    return tile(array, types.intp, vectors, columns), generate
 
 
 @intrinsic(prefer_literal=True)
-def tile_of_numbers(typing_context, array, index, vectors):
+def tile_of_numbers(typing_context, array, index, vectors, columns):
     """A tile whose column p holds ``array[index + p]`` in every lane."""
-    tile = Tile(array.dtype, vectors.literal_value)
+    tile = Tile(array.dtype, vectors.literal_value, columns.literal_value)
 
     def generate(context, builder, signature, arguments):
         pointer = _pointer(context, builder, array, *arguments[:2])
@@ -124,13 +121,13 @@ def tile_of_numbers(typing_context, array, index, vectors):
             result = builder.insert_value(result, _spread(builder, tile, number), position)
         return result
 
-    return tile(array, types.intp, vectors), generate
+    return tile(array, types.intp, vectors, columns), generate
 
 
 @intrinsic(prefer_literal=True)
-def tile_of_columns(typing_context, array, index, pitch, vectors):
+def tile_of_columns(typing_context, array, index, pitch, vectors, columns):
     """A tile whose column p is the neighbouring vectors at ``array[index + p * pitch]``."""
-    tile = Tile(array.dtype, vectors.literal_value)
+    tile = Tile(array.dtype, vectors.literal_value, columns.literal_value)
 
     def generate(context, builder, signature, arguments):
         pointer = _pointer(context, builder, array, *arguments[:2])
@@ -141,18 +138,18 @@ def tile_of_columns(typing_context, array, index, pitch, vectors):
                 result = builder.insert_value(result, vector, v * tile.columns + p)
         return result
 
-    return tile(array, types.intp, types.intp, vectors), generate
+    return tile(array, types.intp, types.intp, vectors, columns), generate
 
 
 @intrinsic(prefer_literal=True)
-def tile_of_zeros(typing_context, array, vectors):
+def tile_of_zeros(typing_context, array, vectors, columns):
     """A tile of zeros, for numbers like those of ``array``."""
-    tile = Tile(array.dtype, vectors.literal_value)
+    tile = Tile(array.dtype, vectors.literal_value, columns.literal_value)
 
     def generate(context, builder, signature, arguments):
         return ir.Constant(context.get_value_type(tile), None)
 
-    return tile(array, vectors), generate
+    return tile(array, vectors, columns), generate
 
 
 @intrinsic

@@ -44,12 +44,13 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
     window, out, source = shape.window, y.reshape(shape.y), x.reshape(shape.x)
     weights = weights.reshape(shape.weights)
     start = np.zeros(shape.filters, x.dtype) if bias is None else bias
-    if _in_rows(shape.batch, shape.filters, shape.output, window, 1, simd.lanes(x.itemsize)):
-        weights = packed(weights, simd.columns())
+    lanes = simd.lanes(x.itemsize)
+    if _in_rows(shape.batch, shape.channels, shape.filters, shape.output, window, 1, lanes):
+        weights = packed(weights, cpu_rows.tile_shape(shape.filters)[1])
         maps = out, source, weights, window.kernel, start
         cpu_rows.correlate(*maps, window.dilation, (0, 0), number(activation))
     else:
-        weights = packed(weights, simd.lanes(x.itemsize))
+        weights = packed(weights, lanes)
         axes = zip(shape.output, window.kernel, window.stride, window.dilation)
         taps = [Taps.reading(*axis) for axis in axes]
         maps = out, source, weights, window.kernel, start
@@ -81,9 +82,11 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
     start = np.zeros(shape.channels, error.dtype)
     inside = shape.output[0] / shape.size[0]
     lanes = simd.lanes(error.itemsize)
-    in_rows = _in_rows(shape.batch, shape.channels, shape.size, window, inside, lanes)
+    outputs = shape.channels, shape.size
+    in_rows = _in_rows(shape.batch, shape.filters, *outputs, window, inside, lanes)
     if in_rows and np.isfinite(weights).all():
-        weights = packed(weights, simd.columns(), transposed=True, flipped=True)
+        group = cpu_rows.tile_shape(shape.channels)[1]
+        weights = packed(weights, group, transposed=True, flipped=True)
         origin = tuple((1 - k) * d for k, d in zip(window.kernel, window.dilation))
         cpu_rows.correlate(out, source, weights, window.kernel, start, window.dilation, origin)
     else:
@@ -95,7 +98,7 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
 
 
 @lru_cache(1024)
-def _in_rows(batch, filters, size, window, inside, lanes):
+def _in_rows(batch, depth, filters, size, window, inside, lanes):
     """Whether pixels along the lanes are the faster way: wherever rows are long, and else by the
     cost; ``inside`` is the share of the taps' rows that lie inside the source."""
     if window.stride != (1, 1):
@@ -103,8 +106,9 @@ def _in_rows(batch, filters, size, window, inside, lanes):
     if size[1] >= cpu_rows.NARROW:
         return True
     pixels = batch * size[0] * size[1]
-    rows = batch * cpu_rows.cost(filters, size, window.kernel, window.dilation, inside, lanes)
-    return rows <= cpu_scattered.cost(filters, pixels, lanes)
+    taps = window.kernel, window.dilation, inside, lanes
+    rows = batch * cpu_rows.cost(depth, filters, size, *taps)
+    return rows <= cpu_scattered.cost(filters, pixels, inside, lanes)
 
 
 def gradient_weights(x, error, kernel, *, stride=1, dilation=1):

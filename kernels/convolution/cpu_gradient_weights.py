@@ -13,6 +13,7 @@ from numba import prange
 from kernels import simd
 from kernels.compilation import compiled, compiled_parallel
 from kernels.memory import cpu as memory
+from kernels.simd import COLUMNS
 from kernels.work_sharing import queue, take
 
 BLOCK = 256
@@ -23,8 +24,7 @@ PARTIAL_BYTES = 64 * 2**20
 def accumulate(gradient, x, error, shape):
     """Fill ``gradient`` (K*C*kh*kw) from flat ``x`` and ``error`` of a ``ConvolutionShape``."""
     (sy, sx), (h, w) = shape.window.stride, shape.size
-    lanes, together = simd.lanes(x.itemsize), simd.columns()
-    taps = _taps(shape, together)
+    lanes, taps = simd.lanes(x.itemsize), _taps(shape)
     vectors = -(-shape.filters // lanes)
     one_sum = len(taps) * vectors * lanes
     blocks = -(-shape.batch * shape.output[0] * shape.output[1] // BLOCK)
@@ -37,7 +37,6 @@ def accumulate(gradient, x, error, shape):
         error,
         shape.filters,
         taps,
-        together,
         lanes,
         vectors,
         np.array(simd.blocks(vectors)),
@@ -50,37 +49,37 @@ def accumulate(gradient, x, error, shape):
 
 
 @lru_cache(1024)
-def _taps(shape, together):
+def _taps(shape):
     """Where the taps of a window lie from its corner, the last repeated to fill a tile."""
     (dy, dx), (kh, kw), (h, w) = shape.window.dilation, shape.window.kernel, shape.size
     c, i, j = np.ogrid[: shape.channels, :kh, :kw]
     taps = (c * h * w + i * dy * w + j * dx).ravel()
-    return np.append(taps, np.full(-len(taps) % together, taps[-1]))
+    return np.append(taps, np.full(-len(taps) % COLUMNS, taps[-1]))
 
 
 def _loop(vectors):
     """The innermost loops: output channels x taps, along a block of pixels."""
 
     @compiled
-    def add_block(partial, at, pitch, errors, source, pixels, taps, together, lanes):
-        for column in range(0, len(taps), together):
-            offsets = taps[column : column + together]
-            tile = simd.tile_of_zeros(partial, vectors)
+    def add_block(partial, at, pitch, errors, source, pixels, taps, lanes):
+        for column in range(0, len(taps), COLUMNS):
+            offsets = taps[column : column + COLUMNS]
+            tile = simd.tile_of_zeros(partial, vectors, COLUMNS)
             for q in range(len(pixels)):
                 e = q * vectors * lanes
                 tile = simd.multiply_add(tile, errors, e, lanes, source, pixels[q], offsets)
-            simd.add_vectors(tile, partial, at + column * pitch, pitch, together)
+            simd.add_vectors(tile, partial, at + column * pitch, pitch, COLUMNS)
 
     return add_block
 
 
 @compiled
-def _pack(errors, to, pitch, error, at, plane, channels, pixels, together, lanes):
+def _pack(errors, to, pitch, error, at, plane, channels, pixels, lanes):
     """Copy a run of ``pixels`` of each channel: errors[to + q * pitch + k]."""
-    whole, wide = channels // together * together, pixels // lanes * lanes
-    for k in range(0, whole, together):
+    whole, wide = channels // COLUMNS * COLUMNS, pixels // lanes * lanes
+    for k in range(0, whole, COLUMNS):
         for q in range(0, wide, lanes):
-            tile = simd.tile_of_columns(error, at + k * plane + q, plane, 1)
+            tile = simd.tile_of_columns(error, at + k * plane + q, plane, 1, COLUMNS)
             simd.store_transposed(tile, errors, to + q * pitch + k, pitch, lanes)
     for k in range(channels):
         for q in range(wide if k < whole else 0, pixels):
@@ -108,7 +107,6 @@ def _gradient_weights(
     error,
     filters,
     taps,
-    together,
     lanes,
     vectors,
     channel_blocks,
@@ -158,7 +156,6 @@ def _gradient_weights(
                         plane,
                         channels,
                         run,
-                        together,
                         lanes,
                     )
                     q += run
@@ -171,7 +168,6 @@ def _gradient_weights(
                     source,
                     pixels[:count],
                     taps,
-                    together,
                     lanes,
                 )
 

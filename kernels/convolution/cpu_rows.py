@@ -15,6 +15,7 @@ computed in vain.
 """
 
 from functools import lru_cache
+from math import prod
 
 import numba
 import numpy as np
@@ -29,6 +30,8 @@ ROWS = 4
 WIDTH = 288
 NARROW = 96
 TILE_BYTES = 24 * 2**10
+# In multiply-adds of vectors, measured
+TILE_TIME = 360
 # Items that the work is split into, at least, where there are enough rows
 ITEMS = 32
 
@@ -37,7 +40,7 @@ def correlate(out, source, weights, kernel, start, dilation, origin, activation=
     """Fill ``out``, N x K x H x W, from ``source``, N x C x h x w.
 
     Args:
-        weights: packed in groups of ``simd.columns()``.
+        weights: packed in groups of ``tile_shape(K)[1]``.
         kernel: (kh, kw).
         start: K, what each channel's sums start from.
         dilation: (dy, dx).
@@ -46,8 +49,8 @@ def correlate(out, source, weights, kernel, start, dilation, origin, activation=
     """
     batch, _, height, width = out.shape
     depth, (kh, kw) = source.shape[1], kernel
-    lanes, together = simd.lanes(out.itemsize), simd.columns()
-    widest, span = simd.MAX_VECTORS * lanes, (kw - 1) * dilation[1]
+    lanes, (most, together) = simd.lanes(out.itemsize), tile_shape(out.shape[1])
+    widest, span = most * lanes, (kw - 1) * dilation[1]
     spacing = dilation[0] if kh > 1 else 1
     one_run = _is_run(height, width, spacing)
     rows = max(1, min(_rows_at_once(height, width, span, kh, one_run), batch * height // ITEMS))
@@ -73,21 +76,27 @@ def correlate(out, source, weights, kernel, start, dilation, origin, activation=
         (rows - 1 + kh) * pitch,
         tiles if parts > 1 else 0,
         length + widest if one_run else 0,
-        (lanes, together),
+        (lanes, together, most),
         activation,
         queue(),
         numba.get_num_threads(),
     )
 
 
-def cost(filters, size, kernel, dilation, inside, lanes):
+def tile_shape(filters):
+    """Most vectors, and columns, of the tiles that ``filters`` fill best."""
+    return min(simd.SHAPES, key=lambda shape: -(-filters // shape[1]) * shape[1])
+
+
+def cost(depth, filters, size, kernel, dilation, inside, lanes):
     """Steps' time for one tap of one map of ``size``, in multiply-adds of vectors.
 
     A step of v vectors takes as long as its multiply-adds or its loads, of which those of
     neighbouring pixels mostly straddle two cache lines. Rows of taps cost only their share
-    ``inside`` the source.
+    ``inside`` the source. All taps share the time from tile to tile.
     """
-    (height, width), together, span = size, simd.columns(), (kernel[1] - 1) * dilation[1]
+    (height, width), span = size, (kernel[1] - 1) * dilation[1]
+    most, together = tile_shape(filters)
     one_run = _is_run(height, width, dilation[0] if kernel[0] > 1 else 1)
     rows = _rows_at_once(height, width, span, kernel[0], True) if one_run else 1
     length = (rows - 1) * (width + span) + width
@@ -95,8 +104,8 @@ def cost(filters, size, kernel, dilation, inside, lanes):
         return float("inf")
     total, done = 0, 0
     while done < length:
-        v = _next_vectors(length, done, lanes, one_run)
-        total += max(v * together, 2 * v + together + 2)
+        v = _next_vectors(length, done, lanes, most, one_run)
+        total += max(v * together, 2 * v + together + 2) + TILE_TIME / (depth * prod(kernel))
         done += v * lanes
     share = 1 if one_run else inside
     return share * total * height / rows * -(-filters // together)
@@ -126,13 +135,13 @@ def _items(batch, height, width, spacing, rows, lanes):
 
 
 @compiled
-def _next_vectors(length, done, lanes, beyond):
-    """Vectors of the next tile: 3, but 2 + 2 for 4, and rather 2 that overlap than 1.
+def _next_vectors(length, done, lanes, most, beyond):
+    """Vectors of the next tile: alike for what is left, and rather 2 that overlap than 1.
 
     Tiles reach ``beyond`` the length only where there is room.
     """
     left = -(-(length - done) // lanes)
-    v = 3 if left == 3 or left > 4 else 2
+    v = max(2, -(-left // -(-left // most)))
     return min(v, left) if beyond else min(v, length // lanes)
 
 
@@ -142,8 +151,9 @@ def _pitch(width, span, one_run):
     return width + span if one_run else ((width + span + 15) // 16 | 1) * 16
 
 
-def _loops(vectors):
-    """The innermost loops: all output channels of ``vectors`` vectors of pixels.
+def _loops(vectors, columns):
+    """The innermost loops: all output channels, ``columns`` at a time, of ``vectors`` vectors of
+    pixels.
 
     Sums start from ``start`` or, where input channels went before, from ``sums``. Where there is an
     activation, the finished tile goes through it in ``staged``.
@@ -163,41 +173,42 @@ def _loops(vectors):
         channels,
         start,
         taps,
-        tile_shape,
+        lanes,
         activation,
         staged,
     ):
         entries, places = taps
         waiting, sums_at = sums
         first_channel, count, depth, area = channels
-        lanes, together = tile_shape
         wide = vectors * lanes
-        for first in range(0, filters, together):
+        for first in range(0, filters, columns):
             if first_channel == 0:
-                tile = simd.tile_of_numbers(start, first, vectors)
+                tile = simd.tile_of_numbers(start, first, vectors, columns)
             else:
-                tile = simd.tile_of_columns(waiting, sums_at + first * wide, wide, vectors)
-            x, w = at, (first * depth + first_channel * together) * area
+                sums_of = sums_at + first * wide
+                tile = simd.tile_of_columns(waiting, sums_of, wide, vectors, columns)
+            x, w = at, (first * depth + first_channel * columns) * area
             for _ in range(count):
                 for t in range(len(places)):
                     tile = simd.multiply_add(
                         tile, panel, x + places[t], lanes, weights, w + entries[t], None
                     )
                 x += plane
-                w += area * together
+                w += area * columns
             if first_channel + count == depth:
                 if activation >= 0:
-                    simd.store_vectors(tile, staged, 0, wide, together)
-                    activate(staged[: together * wide], activation)
-                    tile = simd.tile_of_columns(staged, 0, wide, vectors)
+                    simd.store_vectors(tile, staged, 0, wide, columns)
+                    activate(staged[: columns * wide], activation)
+                    tile = simd.tile_of_columns(staged, 0, wide, vectors, columns)
                 simd.store_vectors(tile, out, to + first * pitch, pitch, filters - first)
             else:
-                simd.store_vectors(tile, waiting, sums_at + first * wide, wide, together)
+                simd.store_vectors(tile, waiting, sums_at + first * wide, wide, columns)
 
     return fill
 
 
-_FILL_1, _FILL_2, _FILL_3 = _loops(1), _loops(2), _loops(3)
+_FILL_1, _FILL_2, _FILL_3 = (_loops(v, simd.COLUMNS) for v in (1, 2, 3))
+_BY_5_1, _BY_5_2, _BY_5_3, _BY_5_4, _BY_5_5 = (_loops(v, 5) for v in (1, 2, 3, 4, 5))
 
 
 @compiled
@@ -208,6 +219,20 @@ def _fill(vectors, *place):
         _FILL_2(*place)
     else:
         _FILL_1(*place)
+
+
+@compiled
+def _fill_by_5(vectors, *place):
+    if vectors == 5:
+        _BY_5_5(*place)
+    elif vectors == 4:
+        _BY_5_4(*place)
+    elif vectors == 3:
+        _BY_5_3(*place)
+    elif vectors == 2:
+        _BY_5_2(*place)
+    else:
+        _BY_5_1(*place)
 
 
 @compiled
@@ -273,17 +298,17 @@ def _correlate(
     _, filters, height, width = out_shape
     depth, source_size = source_shape[1], source_shape[2:]
     plane, source_plane = height * width, source_size[0] * source_size[1]
-    lanes, together = tile_shape
+    lanes, together, most = tile_shape
     area = kernel[0] * kernel[1]
     span = (kernel[1] - 1) * dilation[1]
     padded = -(-filters // together) * together
-    tile_sums = padded * simd.MAX_VECTORS * lanes
+    tile_sums = padded * most * lanes
     for _ in prange(threads):
-        panel = np.empty(at_once * panel_plane + 16 + simd.MAX_VECTORS * lanes, out.dtype)
+        panel = np.empty(at_once * panel_plane + 16 + most * lanes, out.dtype)
         panel = panel[-(panel.ctypes.data // panel.itemsize) % 16 :]
         sums = np.empty(most_tiles * tile_sums, out.dtype)
         run = np.empty(padded * run_pitch, out.dtype)
-        staged = np.empty(together * simd.MAX_VECTORS * lanes, out.dtype)
+        staged = np.empty(together * most * lanes, out.dtype)
         entries, places = np.empty((2, area), np.int64)
         item = take(work)
         while item < len(items):
@@ -311,7 +336,7 @@ def _correlate(
                 for row in range(1 if one_run else rows):
                     done = 0
                     while done < length:
-                        v = _next_vectors(length, done, lanes, one_run)
+                        v = _next_vectors(length, done, lanes, most, one_run)
                         if not one_run:
                             done = min(done, length - v * lanes)
                         first = (origin[0] + y + row * dilation[0], origin[1] + x + done)
@@ -330,8 +355,7 @@ def _correlate(
                             first,
                             last,
                         )
-                        _fill(
-                            v,
+                        place = (
                             run if one_run else out,
                             done if one_run else to + row * dilation[0] * width + done,
                             run_pitch if one_run else plane,
@@ -344,10 +368,14 @@ def _correlate(
                             (c, count, depth, area),
                             start,
                             (entries[:taps], places[:taps]),
-                            tile_shape,
+                            lanes,
                             activation,
                             staged,
                         )
+                        if together == 5:
+                            _fill_by_5(v, *place)
+                        else:
+                            _fill(v, *place)
                         done += v * lanes
                         tile += 1
             if one_run:

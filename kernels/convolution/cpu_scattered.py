@@ -13,11 +13,12 @@ from numba import prange
 from kernels import simd
 from kernels.activation.cpu import activate
 from kernels.compilation import compiled, compiled_parallel
+from kernels.simd import COLUMNS
 from kernels.work_sharing import queue, take
 
-# Items that a region is split into, at least, where it has enough tiles; and tiles of one item
+# Items that a region is split into, at least, where it has enough tiles. Arrays handed to compiled
+# code are counted, by all threads in one place: the fewer items, the better
 ITEMS = 64
-TILES = 8
 
 
 def correlate(out, source, weights, kernel, start, rows, columns, activation=-1):
@@ -30,7 +31,7 @@ def correlate(out, source, weights, kernel, start, rows, columns, activation=-1)
         rows, columns: ``Taps`` of both axes.
         activation: what the sums go through, by number (``kernels.activation.cpu``).
     """
-    lanes, together = simd.lanes(out.itemsize), simd.columns()
+    lanes = simd.lanes(out.itemsize)
     _correlate(
         out.reshape(-1),
         out.shape,
@@ -45,7 +46,6 @@ def correlate(out, source, weights, kernel, start, rows, columns, activation=-1)
         (rows.step, columns.step),
         (rows.pitch, columns.pitch),
         lanes,
-        together,
         activation,
         queue(),
         numba.get_num_threads(),
@@ -58,22 +58,23 @@ def _shares(batch, filters, rows, columns, lanes):
     rows, segment of columns, tiles of one item), and the items up to the end of each region."""
     blocks, regions, items = simd.blocks(-(-filters // lanes)), [], []
     for r, s in np.ndindex(len(rows.count), len(columns.count)):
-        tiles = -(-batch * int(rows.count[r]) * int(columns.count[s]) // simd.columns())
-        at_once = min(max(1, tiles // ITEMS), TILES)
+        tiles = -(-batch * int(rows.count[r]) * int(columns.count[s]) // COLUMNS)
+        at_once = max(1, tiles // ITEMS)
         regions.append((r, s, at_once))
         items.append(-(-tiles // at_once) * len(blocks))
     return np.array(blocks), np.array(regions), np.cumsum(items)
 
 
-def cost(filters, pixels, lanes):
+def cost(filters, pixels, inside, lanes):
     """Steps' time for one tap of ``pixels``, comparable with ``cpu_rows.cost``.
 
-    Taps that lie outside cost no steps; the small regions that they leave cost about as much.
+    Taps that lie outside, where ``inside`` is less than 1, cost no steps; the small regions that
+    they leave cost a little more.
     """
-    together = simd.columns()
     vectors = [v for _, v in simd.blocks(-(-filters // lanes))]
-    step = sum(max(v * together, v + 2 * together + 2) for v in vectors)
-    return step * -(-pixels // together)
+    regions = 2 if inside < 1 else 0
+    step = sum(max(v * COLUMNS, v + 2 * COLUMNS + regions) for v in vectors)
+    return step * -(-pixels // COLUMNS)
 
 
 @compiled
@@ -125,30 +126,29 @@ def _loops(vectors):
         entries, places = taps
         place, count, region, out_pitches, source_pitches = pixels
         to, at, staged = scratch
-        together, last = len(at), len(at) - 1
-        w = first * group
-        lanes = len(staged) // (simd.MAX_VECTORS * together)
+        last, w = COLUMNS - 1, first * group
+        lanes = len(staged) // (simd.MAX_VECTORS * COLUMNS)
         wide = vectors * lanes
         while count > 0:
             place = _places(to, at, place, count, region, out_pitches, source_pitches)
-            tile = simd.tile_of_vectors(start, first * lanes, vectors)
+            tile = simd.tile_of_vectors(start, first * lanes, vectors, COLUMNS)
             for t in range(len(places)):
                 tile = simd.multiply_add(
                     tile, weights, w + entries[t], group, source, places[t], at
                 )
             if activation >= 0:
-                simd.store_vectors(tile, staged, 0, wide, together)
-                activate(staged[: together * wide], activation)
-                tile = simd.tile_of_columns(staged, 0, wide, vectors)
+                simd.store_vectors(tile, staged, 0, wide, COLUMNS)
+                activate(staged[: COLUMNS * wide], activation)
+                tile = simd.tile_of_columns(staged, 0, wide, vectors, COLUMNS)
             begin = corner + first * lanes * plane
             if to[last] - to[0] == last and to[last] > to[last - 1]:
                 simd.store_transposed(tile, out, begin + to[0], plane, filters - first * lanes)
             else:
-                simd.store_vectors(tile, staged, 0, wide, together)
+                simd.store_vectors(tile, staged, 0, wide, COLUMNS)
                 for k in range(min(wide, filters - first * lanes)):
-                    for p in range(together):
+                    for p in range(COLUMNS):
                         out[begin + to[p] + k * plane] = staged[p * wide + k]
-            count -= together
+            count -= COLUMNS
 
     return fill
 
@@ -183,7 +183,6 @@ def _correlate(
     steps,
     pitches,
     lanes,
-    together,
     activation,
     work,
     threads,
@@ -198,8 +197,8 @@ def _correlate(
     source_pitches = (depth * source_plane, pitches[0] * source_width, pitches[1])
     for _ in prange(threads):
         entries, places = np.empty((2, depth * area), np.int64)
-        to, at = np.empty((2, together), np.int64)
-        staged = np.empty(together * simd.MAX_VECTORS * lanes, out.dtype)
+        to, at = np.empty((2, COLUMNS), np.int64)
+        staged = np.empty(COLUMNS * simd.MAX_VECTORS * lanes, out.dtype)
         region, listed, taps, item = 0, -1, 0, take(work)
         while item < ends[-1]:
             while item >= ends[region]:
@@ -218,8 +217,8 @@ def _correlate(
                 _repeat(places, taps, depth, source_plane)
             size = (row_count[r], column_count[s])
             first, v = blocks[index % len(blocks)]
-            begin = index // len(blocks) * tiles * together
-            end = min(begin + tiles * together, batch * size[0] * size[1])
+            begin = index // len(blocks) * tiles * COLUMNS
+            end = min(begin + tiles * COLUMNS, batch * size[0] * size[1])
             place = (begin // (size[0] * size[1]), begin // size[1] % size[0], begin % size[1])
             _fill(
                 v,
