@@ -51,13 +51,13 @@ MAP_TILES = {
 # those of 32 x 96, no tile reaches 85%. With 64 x 12 these instructions alone leave 80%.
 WEIGHT_TILES = {
     Tile(1, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.14,  # one class
-    Tile(2, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.25,  # two classes
+    Tile(2, 2, (1, 32), (1, 1), depth=32, blocks=8): 0.32,  # two classes
     Tile(4, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.40,
     Tile(6, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.41,
-    Tile(8, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.52,
-    Tile(10, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.48,  # ten classes
+    Tile(4, 2, (2, 16), (1, 1), depth=32, blocks=8): 0.56,
+    Tile(5, 4, (2, 16), (1, 1), depth=32, blocks=8): 0.60,  # ten classes
     Tile(5, 4, (4, 8), (1, 1), depth=32, blocks=8): 0.62,  # first layers: 20 x 25
-    Tile(8, 3, (8, 4), (1, 1), depth=32, blocks=8): 0.66,  # 64 x 9
+    Tile(4, 6, (16, 2), (1, 1), depth=32, blocks=8): 0.68,  # 64 x 9
     Tile(12, 2, (4, 8), (1, 1), depth=32, blocks=8): 0.70,  # 48 x 16
     Tile(8, 4, (8, 4), (1, 1), depth=32, blocks=8): 0.75,  # 64 x 16
     Tile(28, 4, (1, 32), (1, 1), depth=32, blocks=3): 0.80,  # 25 x 108
