@@ -204,9 +204,8 @@ def _code_of_tile(table, case, capability):
     used = code.registers * tile.threads * tile.blocks / REGISTERS
     rows = [*_code_rows(*every, code), _row("registers", *every, used)]
     if operator == "gradient_weights":
-        if table == "weights":
-            large = tile.height >= 32 and tile.width >= 64
-            of = f"{of}, {'32 x 64 and more' if large else 'smaller tiles'}"
+        large = tile.height >= 32 and tile.width >= 64
+        of = f"{of}, {'32 x 64 and more' if large else 'smaller tiles'}"
         rows.append(_row("share, weights", of, which, code.multiply_add_share))
     elif tile.height >= 32:
         target = "share, wide" if tile.height >= 64 else "share, narrow"
