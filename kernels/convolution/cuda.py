@@ -46,9 +46,10 @@ MAP_TILES = {
 }
 # Rows are output channels, columns taps; the many steps, pixels, are shared out over blocks. Depth
 # 32 lets a warp read 32 neighbouring pixels. A value in shared memory costs 2.5 instructions: its
-# address, its load, and a quarter each of the store and of looking up its distance. It serves
-# height * width / (height + width) multiply-adds: where a layer is small, so is that, and under 24,
-# those of 32 x 96, no tile reaches 85%. With 64 x 12 these instructions alone leave 80%.
+# address, its load, and a quarter each of the store and of looking up its distance; moving on to
+# the next slice costs 35. A value serves height * width / (height + width) multiply-adds: where a
+# layer is small, so is that, and under 24, those of 32 x 96, no tile reaches 85%. With 64 x 12
+# these instructions alone leave 80%. Few classes get tiles that are wide, where that wastes little.
 WEIGHT_TILES = {
     Tile(1, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.14,  # one class
     Tile(2, 2, (1, 32), (1, 1), depth=32, blocks=8): 0.32,  # two classes
