@@ -89,7 +89,7 @@ def first_of(thread, s):
 
 
 @device
-def first_cell(y, kernel, stride, dilation, cells_apart):
+def _first_cell(y, kernel, stride, dilation, cells_apart):
     """The first cell i of a window with o*s + i*d = y for some o; ``kernel`` if there is none."""
     if dilation == u32(1):
         return u32(min(u32(y % stride), kernel))
@@ -97,3 +97,21 @@ def first_cell(y, kernel, stride, dilation, cells_apart):
     while i < kernel and (y < u32(i * dilation) or u32(y - i * dilation) % stride != 0):
         i = u32(i + u32(1)) if u32(i + u32(1)) < cells_apart else kernel
     return i
+
+
+@device
+def first_window(at, g):
+    """(plane, oy, ox, i, j): the first window that covers the input ``at``, and its cell there.
+
+    The next ones lie ``windows_apart`` before it, and their cells ``cells_apart`` after its own.
+    """
+    row = u32(at // u32(g.size[1]))
+    x = u32(at - row * u32(g.size[1]))
+    plane = u32(row // u32(g.size[0]))
+    y = u32(row - plane * u32(g.size[0]))
+    (stride_y, stride_x), (dilation_y, dilation_x) = g.stride, g.dilation
+    i = _first_cell(y, u32(g.kernel[0]), u32(stride_y), u32(dilation_y), u32(g.cells_apart[0]))
+    j = _first_cell(x, u32(g.kernel[1]), u32(stride_x), u32(dilation_x), u32(g.cells_apart[1]))
+    oy = u32(u32(y - i * u32(dilation_y)) // u32(stride_y))
+    ox = u32(u32(x - j * u32(dilation_x)) // u32(stride_x))
+    return plane, oy, ox, i, j

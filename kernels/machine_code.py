@@ -31,6 +31,8 @@ CLASSES = {
 }
 # Everything else computes indices, moves and compares
 INTEGER = "integer"
+# What goes to a label and does not come back: before 9.0 some loops are left by such a call
+JUMPS = ("BRA", "CALL.REL.NOINC")
 # Instructions whose width in bits is part of their class: LDS 128
 WIDE = ("LDS", "STS", "LDG", "STG")
 
@@ -171,10 +173,10 @@ def _successors(instructions, targets):
     """For each instruction, the positions of those that can follow it."""
     successors = []
     for i, (predicated, opcode, label) in enumerate(instructions):
-        jumps = opcode.startswith("BRA")
+        jumps = label is not None and opcode.startswith(JUMPS)
         ends = opcode.startswith(("EXIT", "RET")) or jumps
         after = {i + 1} if i + 1 < len(instructions) and (predicated or not ends) else set()
-        successors.append(after | ({targets[label]} if jumps and label else set()))
+        successors.append(after | ({targets[label]} if jumps else set()))
     return successors
 
 

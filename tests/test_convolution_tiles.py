@@ -27,6 +27,15 @@ def padded_shares(filters, channels, taps):
     )
 
 
+def padded_shares_of_patches(filters, features, batch):
+    """The same for a fully connected layer of a patch net."""
+    return (
+        padded_share("matrix", filters, batch),
+        padded_share("matrix", batch, features),
+        padded_share("matrix", filters, features),
+    )
+
+
 def layers(name):
     """{(filters, channels, taps)} of a net's dense form."""
     net = zoo.build(name)
@@ -43,9 +52,15 @@ def test_few_channels_waste_at_most_a_third(name):
 
 
 @pytest.mark.parametrize("classes", range(2, 11))
-def test_few_classes_waste_at_most_a_third(classes):
-    for features in (200, 500):
-        assert max(padded_shares(classes, features, 1)) <= 1.5
+@pytest.mark.parametrize("features", [32, 50, 200, 500])
+def test_few_classes_waste_at_most_a_third(classes, features):
+    assert max(padded_shares(classes, features, 1)) <= 1.5
+    for batch in (16, 64, 256, 4096, 65536):
+        assert max(padded_shares_of_patches(classes, features, batch)) <= 1.5, batch
+
+
+def test_a_tile_that_wastes_more_is_chosen_where_all_do():
+    assert padded_share("matrix", 1, 1) > 1.5
 
 
 @pytest.mark.parametrize("name", zoo.ZOO)

@@ -86,7 +86,7 @@ def executed_multiply_adds(call: Call, launch: cuda_api.Launch) -> int:
     taps = c * math.prod(case.kernel)
     match case.operator, launch.function.__name__:
         case "convolution.forward", "matrix_product":
-            rows, columns, steps = n, k, taps
+            rows, columns, steps = k, n, taps
         case "convolution.forward", _:
             rows, columns, steps = k, n * math.prod(output), taps
         case "convolution.gradient_input", "matrix_product":

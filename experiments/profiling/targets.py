@@ -127,7 +127,7 @@ def tile_cases() -> Iterator[tuple[str, Case]]:
         yield "weights", Case("convolution.gradient_weights", shape, tile.height, **common)
     for tile in TILES["matrix"]:
         for direction in ("forward", "gradient_input", "gradient_weights"):
-            patches = Case(f"convolution.{direction}", (64, 16, 2, 2), 64, (2, 2), tile=tile)
+            patches = Case(f"convolution.{direction}", (96, 24, 2, 2), 96, (2, 2), tile=tile)
             yield "matrix", patches
 
 
@@ -200,17 +200,15 @@ def _code_of_tile(table, case, capability):
     if table == "matrix":
         of = f"fully connected {of}"
     which = f"tile {tile.height} x {tile.width} x {tile.depth}, {tile.threads} threads"
-    channels = tile.width if table == "matrix" else tile.height
     every = f"every tile, {_name(capability)}", f"{operator}, {which}"
     used = code.registers * tile.threads * tile.blocks / REGISTERS
     rows = [*_code_rows(*every, code), _row("registers", *every, used)]
     if operator == "gradient_weights":
-        if table == "weights":
-            large = tile.height >= 32 and tile.width >= 64
-            of = f"{of}, {'32 x 64 and more' if large else 'smaller tiles'}"
+        large = tile.height >= 32 and tile.width >= 64
+        of = f"{of}, {'32 x 64 and more' if large else 'smaller tiles'}"
         rows.append(_row("share, weights", of, which, code.multiply_add_share))
-    elif channels >= 32:
-        target = "share, wide" if channels >= 64 else "share, narrow"
+    elif tile.height >= 32:
+        target = "share, wide" if tile.height >= 64 else "share, narrow"
         rows.append(_row(target, of, which, code.multiply_add_share))
     return rows
 

@@ -14,7 +14,7 @@ from functools import cache
 from kernels import geometry
 from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, u32
 from kernels.cuda_arrays import operator
-from kernels.cuda_windows import STRIP, Sizes, Strips, first_cell, first_of, strip_of
+from kernels.cuda_windows import STRIP, Sizes, Strips, first_of, first_window, strip_of
 from kernels.memory import cuda as memory
 
 
@@ -120,17 +120,8 @@ def _backward_kernel(dtype):
         at = u32(cuda.grid(1))
         output_y, output_x = u32(g.output[0]), u32(g.output[1])
         kernel_y, kernel_x = u32(g.kernel[0]), u32(g.kernel[1])
-        dilation_y, dilation_x = u32(g.dilation[0]), u32(g.dilation[1])
-        stride_y, stride_x = u32(g.stride[0]), u32(g.stride[1])
         if at < gradient.size:
-            row = u32(at // u32(g.size[1]))
-            x = u32(at - row * u32(g.size[1]))
-            plane = u32(row // u32(g.size[0]))
-            y = u32(row - plane * u32(g.size[0]))
-            first_j = first_cell(x, kernel_x, stride_x, dilation_x, u32(g.cells_apart[1]))
-            first_ox = u32(u32(x - first_j * dilation_x) // stride_x)
-            i = first_cell(y, kernel_y, stride_y, dilation_y, u32(g.cells_apart[0]))
-            oy = u32(u32(y - i * dilation_y) // stride_y)
+            plane, oy, first_ox, i, first_j = first_window(at, g)
             total = dtype(0)
             # Beyond the top and the left edge, positions wrap and are too large
             while i < kernel_y:

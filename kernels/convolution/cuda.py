@@ -23,7 +23,7 @@ from kernels.cuda_sums import channel_sums
 
 # Each table gives the share of a device's multiply-adds that a tile should reach when all of it is
 # used: the share of multiply-adds in its main loop as compiled for compute capability 9.0, forward,
-# or less where it holds few warps.
+# or less where it holds few warps, or asks for more than the L2 cache gives.
 
 # Rows are output channels, columns pixels. A tile as high as the layer reads each pixel once, and
 # each pixel in shared memory serves all of a thread's rows: the higher, the more multiply-adds for
@@ -46,17 +46,19 @@ MAP_TILES = {
 }
 # Rows are output channels, columns taps; the many steps, pixels, are shared out over blocks. Depth
 # 32 lets a warp read 32 neighbouring pixels. A value in shared memory costs 2.5 instructions: its
-# address, its load, and a quarter each of the store and of looking up its distance. It serves
-# height * width / (height + width) multiply-adds: where a layer is small, so is that, and under 24,
-# those of 32 x 96, no tile reaches 85%. With 64 x 12 these instructions alone leave 80%.
+# address, its load, and a quarter each of the store and of looking up its distance; moving on to
+# the next slice costs 35. A value serves height * width / (height + width) multiply-adds: where a
+# layer is small, so is that, and under 24, those of 32 x 96, no tile reaches 85%. With 64 x 12
+# these instructions alone leave 80%. Few classes get tiles that are wide, where that wastes little.
 WEIGHT_TILES = {
-    Tile(2, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.25,  # two classes
+    Tile(1, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.14,  # one class
+    Tile(2, 2, (1, 32), (1, 1), depth=32, blocks=8): 0.32,  # two classes
     Tile(4, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.40,
     Tile(6, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.41,
-    Tile(8, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.52,
-    Tile(12, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.58,  # ten classes
+    Tile(4, 2, (2, 16), (1, 1), depth=32, blocks=8): 0.56,
+    Tile(5, 4, (2, 16), (1, 1), depth=32, blocks=8): 0.60,  # ten classes
     Tile(5, 4, (4, 8), (1, 1), depth=32, blocks=8): 0.62,  # first layers: 20 x 25
-    Tile(8, 3, (8, 4), (1, 1), depth=32, blocks=8): 0.66,  # 64 x 9
+    Tile(4, 6, (16, 2), (1, 1), depth=32, blocks=8): 0.68,  # 64 x 9
     Tile(12, 2, (4, 8), (1, 1), depth=32, blocks=8): 0.70,  # 48 x 16
     Tile(8, 4, (8, 4), (1, 1), depth=32, blocks=8): 0.75,  # 64 x 16
     Tile(28, 4, (1, 32), (1, 1), depth=32, blocks=3): 0.80,  # 25 x 108
@@ -66,9 +68,14 @@ WEIGHT_TILES = {
     Tile(12, 8, (4, 8), (1, 2), depth=32, blocks=3): 0.86,  # 48 channels
     Tile(8, 8, (4, 8), (2, 1), depth=32, blocks=4): 0.85,  # more: most warps of the large ones
 }
-# Rows are patches, columns filters or taps, or both. Fully connected layers of a patch net have few
-# rows and columns for a device, so that smaller tiles keep more of it busy.
+# Rows are filters (in the gradient by the input, patches), columns patches or taps. Fully connected
+# layers of a patch net have few of all for a device, so that smaller tiles keep more of it busy.
+# Those of one warp load much for each multiply-add: a full device would get from its L2 cache, at 7
+# words a clock and multiprocessor, enough for 5.5% * height * width / (height + width).
 MATRIX_TILES = {
+    Tile(1, 1, (1, 32), (1, 1), depth=32, blocks=16): 0.05,  # one class
+    Tile(1, 1, (2, 16), (1, 1), depth=32, blocks=16): 0.10,  # other classes, and 16 patches
+    Tile(2, 2, (2, 16), (1, 1), depth=32, blocks=16): 0.20,  # classes for many patches
     Tile(4, 4, (4, 8), (2, 1), depth=16, blocks=10): 0.75,
     Tile(8, 8, (4, 8), (2, 1), depth=16, blocks=6): 0.87,
     Tile(8, 16, (4, 8), (4, 1), blocks=2): 0.89,
@@ -83,6 +90,8 @@ SIMULATED_TILES = {
 
 # A device is taken to be busy with this many warps: 4 on each of 132 multiprocessors
 BUSY_WARPS = 528
+# Of a tile's multiply-adds, for few classes too
+MOST_WASTED = 1 / 3
 # Sums of a thread, and elements of a slice, that leave room for the rest in the registers and in
 # shared memory: float64 takes twice as much of both
 MOST_DOUBLE_SUMS, LONGEST_DOUBLE_SLICE = 32, 2560
@@ -104,19 +113,22 @@ def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
 
 @cache
 def modelled_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
-    """The tile that should waste least of a device; arguments as ``choose_tile``."""
+    """The tile that should waste least of a device; arguments as ``choose_tile``.
 
-    def speed(tile):
+    One that wastes more than ``MOST_WASTED`` of its multiply-adds is chosen only if all do.
+    """
+
+    def fitness(tile):
         blocks = ceil_division(rows, tile.height) * ceil_division(columns, tile.width)
         used = rows * columns / (blocks * tile.height * tile.width)
         busy = 1 if table == "weights" else min(1, blocks * tile.warp_count / BUSY_WARPS)
-        return TILES[table][tile] * used * busy
+        return used >= 1 - MOST_WASTED, TILES[table][tile] * used * busy
 
     def fits(tile):
         few = tile.rows * tile.columns <= MOST_DOUBLE_SUMS
         return few and tile.depth * (tile.height + tile.width) <= LONGEST_DOUBLE_SLICE
 
-    return max((t for t in TILES[table] if itemsize == 4 or fits(t)), key=speed)
+    return max((t for t in TILES[table] if itemsize == 4 or fits(t)), key=fitness)
 
 
 @operator
@@ -141,7 +153,7 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None, til
     """
     shape = geometry.convolution_forward(x, weights, bias, stride, dilation, activation)
     if shape.covers_map:
-        tile = tile or choose_tile("matrix", shape.batch, shape.filters, x.dtype.itemsize)
+        tile = tile or choose_tile("matrix", shape.filters, shape.batch, x.dtype.itemsize)
         return cuda_matrix.forward(x, weights, bias, shape, activation, tile)
     pixels = shape.batch * shape.output[0] * shape.output[1]
     tile = tile or choose_tile("map", shape.filters, pixels, x.dtype.itemsize)

@@ -1,8 +1,8 @@
 """Fully connected layers: a convolution whose window covers the map is a matrix product.
 
-    out[a, b] = f(bias[b] + sum over t of first(a, t) * second(b, t))
+    out[a, b] = f(bias[a] + sum over t of first(a, t) * second(b, t))
 
-    forward:           y[n, k]  = f(b[k] + sum_t x[n, t] * w[k, t]),  t = (c, i, j)
+    forward:           y[n, k]  = f(b[k] + sum_t w[k, t] * x[n, t]),  t = (c, i, j)
     gradient_input:    dx[n, t] = sum_k e[n, k] * w[k, t]
     gradient_weights:  dw[k, t] = sum_n e[n, k] * x[n, t]
 
@@ -13,11 +13,14 @@ accumulator, as in ``cuda_forward``, and gives the same bits.
 Multiply-adds: N*K*C*kh*kw each. Workspace: partial sums of ``gradient_weights`` over large batches.
 """
 
+from collections.abc import Callable
 from functools import cache
+from math import gcd
+from typing import NamedTuple
 
 from kernels import geometry
 from kernels.activation.cuda import function as activation_function
-from kernels.convolution.cuda_gradient_weights import add_partial_sums, pitch
+from kernels.convolution.cuda_gradient_weights import add_partial_sums, pitch, side_by_side
 from kernels.convolution.cuda_tile import Tile, in_turn, multiplier, positioner
 from kernels.cuda_api import ceil_division, cuda, device, flat, kernel, launch, u32
 from kernels.cuda_loads import kept, load_from, load_if, place_of
@@ -27,91 +30,108 @@ from kernels.memory import cuda as memory
 MOST_STEPS = 8192
 
 
-def _quads(extent: int, tile: Tile) -> int:
-    """Elements of a slice of a factor that each thread fetches, in fours."""
-    return extent * tile.depth // (4 * tile.threads)
+class _Factor(NamedTuple):
+    """How a slice of a factor is staged: see ``_factor``."""
+
+    fetched: int  # values of each thread
+    pitch: int  # of the steps in shared memory
+    row_of: Callable  # the row whose value a slot of a step holds
+    locate: Callable
+    fetch_first: Callable
+    fetch_next: Callable
+    store: Callable
 
 
 @cache
-def _factor(extent: int, tile: Tile, along_steps: bool):
-    """Device functions (locate, fetch_first, fetch_next, store) that stage a factor's slices.
+def _factor(extent: int, tile: Tile, along_steps: bool) -> _Factor:
+    """Device functions that stage a factor's slices.
 
-    A thread fetches the rows a, a + extent/4, a + extent/2 and a + 3*extent/4 of a step and stores
-    them side by side, as slots 4*a to 4*a + 3, so that later a warp writes neighbours. Neighbouring
-    threads fetch whichever index is contiguous: 8 steps and more, or rows. The first slice is the
-    one with fewer steps, so that no other has to look where the factor ends.
+    A thread fetches vectors of up to 4 rows of a step, as far apart as the step has vectors, and
+    stores them side by side, so that later a warp writes neighbours. Neighbouring threads fetch
+    whichever index is contiguous: 8 steps and more, or rows. The first slice is the one with fewer
+    steps, so that no other has to look where the factor ends.
     """
-    quads, quarter, pitch_ = _quads(extent, tile), extent // 4, u32(pitch(extent))
-    # Quad m of a thread lies m % near * far_steps steps and m // near * far_rows rows after its own
-    if along_steps:
-        across = min(8, tile.depth)
-        near, far_steps, far_rows = tile.depth // across, across, tile.threads // across
-    else:
-        across = quarter
-        near, far_steps, far_rows = quads, tile.threads // across, 0
+    together = side_by_side(extent)
+    vectors = extent // together
+    across = gcd(vectors, tile.threads // min(8, tile.depth) if along_steps else tile.threads)
+    down = tile.threads // across
+    # Vector (m, n) of a thread lies m * across vectors and n * down steps after its own
+    wide, deep = vectors // across, tile.depth // down
+    # Neighbours that store neighbouring steps must not meet in a bank
+    pitch_ = pitch(extent) if along_steps else extent
+
+    @device
+    def row_of(slot):
+        return u32(slot % u32(together) * u32(vectors) + slot // u32(together))
 
     @device
     def own():
-        """The thread's first (step, row)."""
+        """The thread's first step, and vector."""
         thread = u32(cuda.threadIdx.x)
-        near, far = u32(thread % u32(across)), u32(thread // u32(across))
-        return (near, far) if along_steps else (far, near)
+        if along_steps:
+            return u32(thread % u32(down)), u32(thread // u32(down))
+        return u32(thread // u32(across)), u32(thread % u32(across))
 
     @device
     def locate(first_row, row_count, first_step, step_count, indices, present):
         """Where a thread's elements of the first slice are, and which of its rows exist."""
         step, row = own()
         step, row = u32(step + first_step), u32(row + first_row)
-        for b in range(4):
-            present[b] = kept(u32(1) if u32(row + u32(b * quarter)) < row_count else u32(0))
-        if along_steps:  # each row of a thread; one beyond the last is the last
-            for m in range(quads // near):
-                for b in range(4):
-                    r = u32(row + u32(m * far_rows + b * quarter))
+        for m in range(wide):
+            for b in range(together):
+                r = u32(row + u32(m * across + b * vectors))
+                present[together * m + b] = kept(u32(1) if r < row_count else u32(0))
+                if along_steps:  # each row of a thread; one beyond the last is the last
                     r = u32(min(r, u32(row_count - u32(1))))
-                    indices[4 * m + b] = u32(r * step_count + step)
-        else:  # each step
-            for m in range(quads):
-                indices[m] = u32(u32(step + u32(m * far_steps)) * row_count + row)
+                    indices[together * m + b] = u32(r * step_count + step)
+        if not along_steps:  # each step
+            for n in range(deep):
+                indices[n] = u32(u32(step + u32(n * down)) * row_count + row)
 
     @device
     def fetch_first(factor, indices, values):
         """Take the first slice. Beyond its last step, any element will do."""
-        for m in range(quads):
-            for b in range(4):
-                if along_steps:
-                    at = u32(indices[m // near * 4 + b] + u32(m % near * far_steps))
-                else:
-                    at = u32(indices[m] + u32(b * quarter))
-                values[4 * m + b] = factor[u32(min(at, u32(factor.size - 1)))]
+        for m in range(wide):
+            for n in range(deep):
+                for b in range(together):
+                    if along_steps:
+                        at = u32(indices[together * m + b] + u32(n * down))
+                    else:
+                        at = u32(indices[n] + u32(m * across + b * vectors))
+                    e = together * (m * deep + n) + b
+                    values[e] = factor[u32(min(at, u32(factor.size - 1)))]
 
     @device
     def fetch_next(factor, indices, present, step, row_count, values):
         """Take the slice that begins ``step`` steps after the first one."""
         if along_steps:
-            for m in range(quads // near):
-                for b in range(4):
-                    place = place_of(factor, u32(indices[4 * m + b] + step))
-                    for n in range(near):
-                        away = u32(n * far_steps)
-                        values[4 * (m * near + n) + b] = load_from(factor, place, away)
+            for m in range(wide):
+                for b in range(together):
+                    place = place_of(factor, u32(indices[together * m + b] + step))
+                    for n in range(deep):
+                        away = u32(n * down)
+                        values[together * (m * deep + n) + b] = load_from(factor, place, away)
         else:
-            for m in range(quads):
-                place = place_of(factor, u32(indices[m] + step * row_count))
-                for b in range(4):
-                    e, away = 4 * m + b, u32(b * quarter)
-                    values[e] = load_if(present[b], factor, place, away, values[e])
+            for n in range(deep):
+                place = place_of(factor, u32(indices[n] + step * row_count))
+                for m in range(wide):
+                    for b in range(together):
+                        e, away = together * (m * deep + n) + b, u32(m * across + b * vectors)
+                        exists = present[together * m + b]
+                        values[e] = load_if(exists, factor, place, away, values[e])
 
     @device
     def store(values, shared, at):
         step, row = own()
-        at = u32(at + step * pitch_ + u32(4) * row)
-        for m in range(quads):
-            to = at + u32(m % near * far_steps) * pitch_ + u32(m // near * far_rows * 4)
-            for b in range(4):
-                shared[to + u32(b)] = values[4 * m + b]
+        at = u32(at + step * u32(pitch_) + u32(together) * row)
+        for m in range(wide):
+            for n in range(deep):
+                to = at + u32(n * down) * u32(pitch_) + u32(m * across * together)
+                for b in range(together):
+                    shared[to + u32(b)] = values[together * (m * deep + n) + b]
 
-    return locate, fetch_first, fetch_next, store
+    fetched = extent * tile.depth // tile.threads
+    return _Factor(fetched, pitch_, row_of, locate, fetch_first, fetch_next, store)
 
 
 @cache
@@ -119,31 +139,29 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
     height, width, depth = u32(tile.height), u32(tile.width), u32(tile.depth)
     rows, columns = tile.rows, tile.columns
     count = rows * columns
-    first_fetched, second_fetched = 4 * _quads(tile.height, tile), 4 * _quads(tile.width, tile)
-    pitches = pitch(tile.height), pitch(tile.width)
-    first_buffers, second_buffers = (2 * tile.depth * p for p in pitches)
+    first_fetched, first_pitch, row_of, *staging = _factor(tile.height, tile, first_along_steps)
+    locate_1, fetch_first_1, fetch_next_1, store_1 = staging
+    second_fetched, second_pitch, column_of, *staging = _factor(
+        tile.width, tile, second_along_steps
+    )
+    locate_2, fetch_first_2, fetch_next_2, store_2 = staging
+    first_buffers, second_buffers = 2 * tile.depth * first_pitch, 2 * tile.depth * second_pitch
     first_buffer, second_buffer = u32(first_buffers // 2), u32(second_buffers // 2)
-    row_quads, column_quads = u32(tile.height // 4), u32(tile.width // 4)
-    multiply, multiply_some = multiplier(tile, dtype, *pitches, tile.depth)
-    own, row_of, column_of = positioner(tile)
-    locate_1, fetch_first_1, fetch_next_1, store_1 = _factor(tile.height, tile, first_along_steps)
-    locate_2, fetch_first_2, fetch_next_2, store_2 = _factor(tile.width, tile, second_along_steps)
+    multiply, multiply_some = multiplier(tile, dtype, first_pitch, second_pitch, tile.depth)
+    own, own_row, own_column = positioner(tile)
     f = activation_function(activation, dtype)
     no_bias = dtype(-0.0)
 
     def write_row(i):
         @device
-        def write(
-            sums, corner, first_row, first_column, out, bias, biased, row_count, column_count
-        ):
-            slot = row_of(corner[0], i)
-            a = u32(first_row + slot % u32(4) * row_quads + slot // u32(4))
+        def write(sums, corner, first_row, first_column, out, distances, bias, biased, extents):
+            a = u32(first_row + row_of(own_row(corner[0], i)))
+            first = u32(u32(cuda.blockIdx.z) * extents[0] * extents[1] + a * distances[0])
             for j in range(columns):
-                slot = column_of(corner[1], j)
-                b = u32(first_column + slot % u32(4) * column_quads + slot // u32(4))
-                if a < row_count and b < column_count:
-                    offset = bias[b] if biased else no_bias
-                    at = u32((u32(cuda.blockIdx.z) * row_count + a) * column_count + b)
+                b = u32(first_column + column_of(own_column(corner[1], j)))
+                if a < extents[0] and b < extents[1]:
+                    offset = bias[a] if biased else no_bias
+                    at = u32(first + b * distances[1])
                     out[at] = f(sums[i * columns + j] + offset)
 
         return write
@@ -155,8 +173,9 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
     def matrix_product(
         first,  # rows x steps, or steps x rows
         second,  # columns x steps, or steps x columns
-        bias,  # columns
-        out,  # splits x rows x columns
+        bias,  # rows
+        out,  # splits x rows x columns, or splits x columns x rows
+        distances,  # between rows, and between columns, of out
         row_count,
         column_count,
         step_count,
@@ -170,8 +189,8 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
         second_values = cuda.local.array(second_fetched, dtype)
         first_indices = cuda.local.array(first_fetched, u32)
         second_indices = cuda.local.array(second_fetched, u32)
-        first_present = cuda.local.array(4, u32)
-        second_present = cuda.local.array(4, u32)
+        first_present = cuda.local.array(first_fetched, u32)
+        second_present = cuda.local.array(second_fetched, u32)
 
         row_count, column_count, step_count = u32(row_count), u32(column_count), u32(step_count)
         first_row = u32(u32(cuda.blockIdx.y) * height)
@@ -216,13 +235,15 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
         row = u32(buffer * first_buffer + corner[0])
         column = u32(buffer * second_buffer + corner[1])
         multiply_some(steps, row, column, first_tile, second_tile, sums)
-        extents = row_count, column_count
-        write(sums, corner, first_row, first_column, out, bias, biased, *extents)
+        distances, extents = (u32(distances[0]), u32(distances[1])), (row_count, column_count)
+        write(sums, corner, first_row, first_column, out, distances, bias, biased, extents)
 
     return matrix_product
 
 
-def _multiply(first, second, bias, activation, out, shape, along_steps, share, tile: Tile):
+def _multiply(
+    first, second, bias, activation, out, shape, distances, along_steps, share, tile: Tile
+):
     """Launch the product of shape (rows, columns, steps) into ``out``."""
     rows, columns, steps = shape
     blocks = ceil_division(columns, tile.width), ceil_division(rows, tile.height)
@@ -234,6 +255,7 @@ def _multiply(first, second, bias, activation, out, shape, along_steps, share, t
         second,
         second if bias is None else bias,
         flat("out", out),
+        distances,
         rows,
         columns,
         steps,
@@ -245,30 +267,30 @@ def _multiply(first, second, bias, activation, out, shape, along_steps, share, t
 def forward(x, weights, bias, shape: geometry.ConvolutionShape, activation, tile: Tile):
     """y for checked arguments and a window that covers the map."""
     y = memory.empty(shape.y, x.dtype)
-    product = shape.batch, shape.filters, shape.taps
-    factors = flat("x", x), flat("weights", weights)
-    _multiply(*factors, bias, activation, y, product, (True, True), shape.taps, tile)
+    product, distances = (shape.filters, shape.batch, shape.taps), (1, shape.filters)
+    factors = flat("weights", weights), flat("x", x)
+    _multiply(*factors, bias, activation, y, product, distances, (True, True), shape.taps, tile)
     return y
 
 
 def gradient_input(error, weights, shape: geometry.ConvolutionShape, tile: Tile):
     """dx for checked arguments and a window that covers the map."""
     gradient = memory.empty(shape.x, error.dtype)
-    product = shape.batch, shape.taps, shape.filters
-    factors = flat("error", error), flat("weights", weights)
-    _multiply(*factors, None, None, gradient, product, (True, False), shape.filters, tile)
+    product, distances = (shape.batch, shape.taps, shape.filters), (shape.taps, 1)
+    factors, share = (flat("error", error), flat("weights", weights)), shape.filters
+    _multiply(*factors, None, None, gradient, product, distances, (True, False), share, tile)
     return gradient
 
 
 def gradient_weights(x, error, shape: geometry.ConvolutionShape, tile: Tile):
     """dw for checked arguments and a window that covers the map."""
     gradient = memory.empty(shape.weights, x.dtype)
-    product = shape.filters, shape.taps, shape.batch
+    product, distances = (shape.filters, shape.taps, shape.batch), (shape.taps, 1)
     factors = flat("error", error), flat("x", x)
     splits = ceil_division(shape.batch, MOST_STEPS)
     partial = gradient if splits == 1 else memory.empty((splits, *shape.weights), x.dtype)
     share = ceil_division(shape.batch, splits)
-    _multiply(*factors, None, None, partial, product, (False, False), share, tile)
+    _multiply(*factors, None, None, partial, product, distances, (False, False), share, tile)
     if splits > 1:
         add_partial_sums(partial, gradient, splits)
     return gradient

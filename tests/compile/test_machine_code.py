@@ -62,6 +62,28 @@ def test_main_loop(capability):
     assert code.barriers == 1
 
 
+NESTED = """
+.section\t.text.nested
+.L_x_0:
+        /*0000*/                   FFMA R0, R1, R2, R0 ;
+.L_x_1:
+        /*0010*/                   FFMA R0, R3, R4, R0 ;
+        /*0020*/                   BAR.SYNC 0x0 ;
+        /*0030*/              @!P0 CALL.REL.NOINC `(.L_x_2) ;
+        /*0040*/                   BRA `(.L_x_1) ;
+.L_x_2:
+        /*0050*/                   FFMA R0, R5, R6, R0 ;
+        /*0060*/                   BAR.SYNC 0x0 ;
+        /*0070*/               @P1 BRA `(.L_x_0) ;
+        /*0080*/                   EXIT ;
+"""
+
+
+def test_a_loop_that_a_call_leaves_lies_within_the_one_around_it():
+    main_loop = machine_code.parse(NESTED).main_loop
+    assert main_loop == {"multiply-add": 1, "barrier": 1, "branch": 2}
+
+
 def test_local_memory():
     code = machine_code.read(indexed_at_run_time, (np.empty(99, f32), np.empty(9, f32), 3), (9, 0))
     assert code.local_bytes == 4 * 64

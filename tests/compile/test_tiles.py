@@ -79,11 +79,8 @@ def wanted_share(case):
     share = convolution.TILES[case.table][case.tile]
     if target(case.table, case.tile):
         return target(case.table, case.tile)
-    if case.function != "gradient_input":
-        return share
-    # The figure is that of the forward convolution. For 8.0 the loop that is read can have more
-    # than runs for each slice: its end may also be that of the loop over the taps.
-    return (0.93 if case.capability == CAPABILITIES[-1] else 0.75) * share
+    # The figure is that of the forward convolution
+    return 0.93 * share if case.function == "gradient_input" else share
 
 
 def is_read(case):

@@ -108,6 +108,7 @@ REAL = [
     Case((64, 1, 28, 28), 20, (5, 5)),
     Case((37, 48, 9, 9), 48, (4, 4)),
     Case((256, 200, 1, 1), 200, (1, 1)),
+    Case((100, 200, 1, 1), 3, (1, 1)),
     Case((130, 50, 4, 4), 101, (4, 4)),
     Case((1, 200, 31, 33), 3, (1, 1)),
 ]
@@ -236,6 +237,7 @@ TABLES = {"map": FUNCTIONS[:2], "weights": FUNCTIONS[2:], "matrix": FUNCTIONS}
 TINY_TILES = {
     "two-warps-high": Tile(4, 4, (1, 2), (2, 1), depth=4),
     "two-warps-wide": Tile(4, 4, (1, 2), (1, 2), depth=4),
+    "six-rows": Tile(6, 4, (1, 4), (1, 1), depth=4),
 }
 TINY = [(table, tile) for table in TABLES for tile in TINY_TILES]
 
@@ -252,17 +254,17 @@ def test_every_tile_of_the_device(rng, table, tile):
         Case((2, 37, 9, 31), 45, (1, 1)),
     ]
     if table == "matrix":
-        cases = [Case((35, 5, 4, 3), 37, (4, 3)), Case((44, 3, 4, 4), 52, (4, 4))]
+        cases = [Case((35, 5, 4, 3), 37, (4, 3)), Case((100, 7, 4, 4), 108, (4, 4))]
     for case in cases:
         check_tile(get_backend("cuda"), rng, case, table, tile)
 
 
 @pytest.mark.simulator
 @pytest.mark.parametrize(("table", "tile"), TINY)
-def test_tiles_of_several_warps(rng, table, tile):
+def test_tiles_of_the_simulator(rng, table, tile):
     case = Case((2, 2, 6, 5), 5, (2, 2), stride=(2, 1), dilation=(1, 2))
     if table == "matrix":
-        case = Case((3, 2, 2, 3), 5, (2, 3))
+        case = Case((13, 2, 2, 3), 14, (2, 3))
     check_tile(get_backend("simulator"), rng, case, table, TINY_TILES[tile])
 
 
