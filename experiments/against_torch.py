@@ -223,14 +223,12 @@ def _rows(shared, rounds, peaks):
     return rows
 
 
-def _best(rows, key):
-    """The fastest of PyTorch's ways in one comparison."""
-    theirs = [r for r in rows if _key(r) == key and r["way"] != OURS]
-    return min(theirs, key=lambda r: r["seconds"])
-
-
-def _key(row):
-    return row["net"], row["form"], row["labelled"], row["pass"]
+def _opponents_of(rows, net, form, size, p):
+    """PyTorch's rows in one comparison: {contiguous: NCHW, best: the fastest of its ways}."""
+    place = {"net": net, "form": form, "labelled": size, "pass": p}
+    theirs = [r for r in rows if r["way"] != OURS and place.items() <= r.items()]
+    contiguous = next(r for r in theirs if r["way"] == "PyTorch contiguous")
+    return {"contiguous": contiguous, "best": min(theirs, key=lambda r: r["seconds"])}
 
 
 def verdicts(rows: list[dict]) -> list[str]:
@@ -240,14 +238,10 @@ def verdicts(rows: list[dict]) -> list[str]:
         for opponent, (each, mean) in targets.items():
             ratios = {}
             for row in rows:
-                if row["form"] != form or row["pass"] != p or row["way"] != OURS:
-                    continue
-                key, place = _key(row), f"{row['net']} {row['labelled'] or ''}".strip()
-                if opponent == "best":
-                    ratios[place] = _best(rows, key)["ratio"]
-                else:
-                    other = [r for r in rows if _key(r) == key and r["way"] == "PyTorch contiguous"]
-                    ratios[place] = other[0]["ratio"]
+                if (row["form"], row["pass"], row["way"]) == (form, p, OURS):
+                    net, size = row["net"], row["labelled"]
+                    theirs = _opponents_of(rows, net, form, size, p)[opponent]
+                    ratios[f"{net} {size or ''}".strip()] = theirs["ratio"]
             missed = [f"{place} {r:.2f}" for place, r in ratios.items() if r < each]
             average = float(np.exp(np.mean(np.log(list(ratios.values())))))
             text = f"{form}, {p}, against {opponent}: geometric mean {average:.2f}"
@@ -326,11 +320,9 @@ def summary(rows: list[dict]) -> str:
             continue
         cells = [net, f"{size} x {size}" if size else "one by one, as patches"]
         for p in PASSES:
-            key = (net, form, size, p)
-            same = [r for r in rows if _key(r) == key]
-            contiguous = next(r for r in same if r["way"] == "PyTorch contiguous")
-            marks = "†" if min(r["repeats"] for r in same) < ROUNDS else ""
-            cells += [f"{r['ratio']:.2f}{marks}" for r in (contiguous, _best(rows, key))]
+            theirs = _opponents_of(rows, net, form, size, p).values()
+            marks = "†" if min(r["repeats"] for r in theirs) < ROUNDS else ""
+            cells += [f"{r['ratio']:.2f}{marks}" for r in theirs]
         share = shares.get((net, size))
         cells.append(f"{share:.0%}" if share else "")
         lines.append(f"| {' | '.join(cells)} |")

@@ -11,6 +11,7 @@ from math import isqrt, prod
 
 import numpy as np
 
+from kernels.convolution import PARTIAL_BYTES, PARTIAL_SUMS
 from kernels.geometry import Pair, argmax_dtype
 from kernels.memory.gaps import Gaps
 from net.graph import IMAGE, Net
@@ -24,8 +25,6 @@ from net.steps import (
     MaxPoolStep,
     SoftmaxStep,
 )
-
-PARTIAL_SUMS, PARTIAL_BYTES = 16, 64 * 2**20
 
 
 class _Ledger:

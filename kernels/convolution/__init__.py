@@ -6,3 +6,7 @@ The patch net is (s, d = 1), its dense form (s = 1, d): the d-regularly sparse k
 Wang 2014, section 3. Each output is one accumulator that runs through (c, i, j) in that order, so
 both forms give the same bits.
 """
+
+PARTIAL_SUMS, PARTIAL_BYTES = 16, 64 * 2**20
+"""Workspace of the weight gradient: on the host at most so many sums of its size, and nowhere more
+than one that take so many bytes."""

@@ -12,13 +12,12 @@ from numba import prange
 
 from kernels import simd
 from kernels.compilation import compiled, compiled_parallel
+from kernels.convolution import PARTIAL_BYTES, PARTIAL_SUMS
 from kernels.memory import cpu as memory
 from kernels.simd import COLUMNS
 from kernels.work_sharing import queue, take
 
 BLOCK = 256
-GROUPS = 16
-PARTIAL_BYTES = 64 * 2**20
 
 
 def accumulate(gradient, x, error, shape):
@@ -28,7 +27,7 @@ def accumulate(gradient, x, error, shape):
     vectors = -(-shape.filters // lanes)
     one_sum = len(taps) * vectors * lanes
     blocks = -(-shape.batch * shape.output[0] * shape.output[1] // BLOCK)
-    groups = min(GROUPS, blocks, max(1, PARTIAL_BYTES // (one_sum * x.itemsize)))
+    groups = min(PARTIAL_SUMS, blocks, max(1, PARTIAL_BYTES // (one_sum * x.itemsize)))
     partial = memory.zeros((groups, len(taps), vectors * lanes), x.dtype)
     _gradient_weights(
         partial.reshape(-1),

@@ -18,6 +18,7 @@ from math import gcd
 from typing import NamedTuple
 
 from kernels import geometry
+from kernels.convolution import PARTIAL_BYTES
 from kernels.convolution.cuda_tile import Tile, in_turn, multiplier, positioner
 from kernels.cuda_api import (
     ELEMENTWISE_THREADS,
@@ -37,7 +38,6 @@ from kernels.memory import cuda as memory
 WANTED_BLOCKS = 1024
 # Pixels that one block adds up in one accumulator: bounds, for speed below, for accuracy above
 FEWEST_PIXELS, MOST_PIXELS = 256, 8192
-PARTIAL_BYTES = 64 * 2**20
 
 
 class Sizes(NamedTuple):
