@@ -3,7 +3,7 @@
 import numpy as np
 from skimage import color, data
 
-from kernels.geometry import Pair
+from kernels.checks import Pair
 
 
 def astronaut(channels: int, size: Pair, dtype: str) -> np.ndarray:

@@ -132,7 +132,7 @@ def _cpu() -> str:
 def _gpu(backend) -> str | None:
     if backend.name != "cuda":
         return None
-    from kernels.cuda_api import device_name
+    from kernels.device.api import device_name
 
     return device_name()
 

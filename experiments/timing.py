@@ -72,7 +72,7 @@ def _device_clock(ops):
     if ops.name != "cuda":
         yield lambda: None
         return
-    from kernels.cuda_api import device_seconds
+    from kernels.device.streams import device_seconds
 
     with device_seconds() as seconds:
         yield seconds

@@ -72,7 +72,7 @@ def main(options) -> int:
     from experiments import results
     from kernels import get_backend
     from kernels.convolution import cuda_tiles_measured as measured
-    from kernels.cuda_api import device_name
+    from kernels.device.api import device_name
     from net.files import write_atomically
     from net.zoo import ZOO
 
@@ -93,7 +93,7 @@ def main(options) -> int:
 
 def _problem(options) -> str | None:
     from kernels import BackendUnavailable, get_backend
-    from kernels.geometry import count
+    from kernels.checks import count
     from net.zoo import ZOO
 
     if options.backend == "simulator":
@@ -113,7 +113,7 @@ def _problem(options) -> str | None:
 def calls_of(name: str, pixels: int, batch: int) -> list[Call]:
     """The calls of one net of the zoo, in its dense form and as patch net; nothing is computed."""
     from kernels.convolution import cuda as convolution
-    from kernels.cuda_api import recorded
+    from kernels.device.launching import recorded
     from net import zoo
     from net.program import Program
 
@@ -202,7 +202,8 @@ def verdict(call: Call, measurements: list[dict]) -> str:
 
 def device_seconds(run) -> float:
     """The time of ``run`` on the device, by events."""
-    from kernels.cuda_api import cuda, stream
+    from kernels.device.api import cuda
+    from kernels.device.streams import stream
 
     begin, end = cuda.event(), cuda.event()
     begin.record(stream())

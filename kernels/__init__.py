@@ -6,7 +6,7 @@ simulator) hold functions of the same names and arguments. ``get_backend`` binds
 """
 
 from kernels.backends import BACKENDS, Backend, BackendUnavailable, get_backend
-from kernels.compilation import drop_stale_cache
+from kernels.sources import drop_stale_cache
 
 drop_stale_cache()
 

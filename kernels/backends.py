@@ -6,7 +6,8 @@ import importlib
 import os
 from functools import cache
 
-from kernels.geometry import choice
+from kernels.checks import choice
+from kernels.device import api
 
 BACKENDS = ("auto", "cuda", "simulator", "cpu", "reference")
 
@@ -84,6 +85,5 @@ def _why_no_simulator() -> str | None:
 def _why_no_cuda() -> str | None:
     if _simulating():
         return "NUMBA_ENABLE_CUDASIM=1 is set, so only the backend 'simulator' runs CUDA kernels"
-    from kernels import cuda_api
 
-    return cuda_api.why_unavailable()
+    return api.why_unavailable()

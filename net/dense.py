@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels import geometry
-from kernels.geometry import Pair
+from kernels import checks
+from kernels.checks import Pair
 from net import images, planning
 from net.graph import Net
 from net.layers import Softmax
@@ -39,7 +39,7 @@ class Dense:
 
     def __init__(self, net: Net, border: str = "valid"):
         self.net = net
-        self.border = geometry.choice("border", border, images.BORDERS)
+        self.border = checks.choice("border", border, images.BORDERS)
         self.program = Program(net, "dense")
 
     def output_size(self, size: Pair) -> Pair:
@@ -92,7 +92,7 @@ class Dense:
         """
         x = images.entered(self.net, image, self.border)
         height, width = (n - p + 1 for n, p in zip(x.shape[2:], self.net.patch))
-        rows, columns = (height, width) if tile is None else (geometry.count("tile", tile),) * 2
+        rows, columns = (height, width) if tile is None else (checks.count("tile", tile),) * 2
         probabilities = np.empty((self.net.output.channels, height, width), self.net.dtype)
         for top in range(0, height, rows):
             for left in range(0, width, columns):
@@ -184,4 +184,4 @@ class Dense:
 
 def _stays(image) -> bool:
     """Whether the results for ``image`` stay on the device, as it came from there."""
-    return geometry.lies_on_device("image", image)
+    return checks.lies_on_device("image", image)

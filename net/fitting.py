@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from kernels import geometry
+from kernels import checks
 from kernels.cross_entropy import UNLABELLED
 from net import images as doors
 from net.checkpoint import save
@@ -53,11 +53,11 @@ def fit(
             step: nothing to learn from, NaN in an image, labels outside of the classes, a class
             without a pixel.
     """
-    geometry.count("epochs", epochs)
+    checks.count("epochs", epochs)
     if not isinstance(pixels, list):
-        geometry.count("pixels", pixels)
+        checks.count("pixels", pixels)
     if save_every is not None:
-        geometry.count("save_every", save_every)
+        checks.count("save_every", save_every)
     occurring = _checked(trainer, "examples", examples)
     if isinstance(pixels, list):
         _check_masks(pixels, examples[1])

@@ -12,8 +12,8 @@ import math
 
 import numpy as np
 
-from kernels import geometry
-from kernels.geometry import Pair
+from kernels import checks
+from kernels.checks import Pair
 from net import images
 from net.dense import Gradients
 from net.graph import IMAGE, Net
@@ -33,7 +33,7 @@ class Fragments:
 
     def __init__(self, net: Net, border: str = "valid"):
         self.net = net
-        self.border = geometry.choice("border", border, images.BORDERS)
+        self.border = checks.choice("border", border, images.BORDERS)
         self.program = Program(net, "patch")
         self.steps, previous = self.program.steps, IMAGE
         for step in self.steps:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels import geometry, get_backend
-from kernels.geometry import Pair, Window, pair
+from kernels import checks, get_backend
+from kernels.checks import FLOAT_DTYPES, Pair, pair
+from kernels.window import Window
 from net import initialization
 from net.layers import BatchNorm, Convolution, FullyConnected, Layer, Map, NotConvertible
 
@@ -86,9 +87,9 @@ class Net:
         initializer: str = "he",
         backend: str = "auto",
     ):
-        geometry.choice("dtype", dtype, geometry.FLOAT_DTYPES)
-        geometry.choice("initializer", initializer, tuple(initialization.INITIALIZERS))
-        geometry.count("channels", channels)
+        checks.choice("dtype", dtype, FLOAT_DTYPES)
+        checks.choice("initializer", initializer, tuple(initialization.INITIALIZERS))
+        checks.count("channels", channels)
         self.layers = tuple(layers)
         self.channels = channels
         self.patch = pair("patch", patch)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels import geometry
-from kernels.geometry import Margins, Pair
+from kernels import checks
+from kernels.checks import Margins, Pair
 from net.graph import Net
 
 BORDERS = ("valid", "zero", "reflect")
@@ -50,7 +50,7 @@ def checked(name: str, array, dtype: str, shape: tuple[int | None, ...]) -> np.n
         raise TypeError(f"{name} is a {type(array).__name__}; expected a NumPy array")
     native = array.dtype.newbyteorder("=")
     array = np.ascontiguousarray(array, native) if array.ndim else array
-    geometry.check_array(name, array, shape, (dtype,))
+    checks.array(name, array, shape, (dtype,))
     return array
 
 
@@ -61,7 +61,7 @@ def received(net: Net, name: str, array, dtype: str, shape: tuple[int | None, ..
         TypeError, ValueError: not an array of that shape and dtype, or on a device where the net
             does not run.
     """
-    if not geometry.lies_on_device(name, array):
+    if not checks.lies_on_device(name, array):
         return net.backend.memory.to_device(checked(name, array, dtype, shape)[None])
     if net.backend.name not in DEVICE_BACKENDS:
         raise TypeError(
@@ -69,7 +69,7 @@ def received(net: Net, name: str, array, dtype: str, shape: tuple[int | None, ..
             f"backend {net.backend.name!r}"
         )
     array = net.backend.memory.to_device(array)
-    geometry.check_array(name, array, shape, (dtype,))
+    checks.array(name, array, shape, (dtype,))
     return array.reshape(1, *array.shape)
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kernels import geometry
-from kernels.geometry import Margins, Pair, Window, pair
+from kernels import checks
+from kernels.checks import Margins, Pair, pair
+from kernels.window import Window
 
 
 class NotConvertible(ValueError):
@@ -91,7 +92,7 @@ class Convolution(Layer):
     kind: ClassVar[str] = "conv"
 
     def window(self, source):
-        geometry.count("filters", self.filters)
+        checks.count("filters", self.filters)
         _refuse_padding(self.padding)
         return _fitting(Window.of(self.kernel, self.stride, self.dilation), source)
 
@@ -109,7 +110,7 @@ class FullyConnected(Layer):
     kind: ClassVar[str] = "fc"
 
     def window(self, source):
-        geometry.count("features", self.features)
+        checks.count("features", self.features)
         return Window.of(source.size)
 
     def channels(self, source):
@@ -212,7 +213,7 @@ class BatchNorm(Layer):
     kind: ClassVar[str] = "norm"
 
     def window(self, source):
-        geometry.choice("statistics", self.statistics, ("frozen", "batch"))
+        checks.choice("statistics", self.statistics, ("frozen", "batch"))
         if self.statistics == "batch":
             raise NotConvertible(
                 "statistics='batch' takes its statistics over the batch at run time, so a patch's "
@@ -263,7 +264,7 @@ class Crop(Layer):
 
     def output(self, sources):
         (source,) = sources
-        top, left, bottom, right = geometry.margins("margins", self.margins)
+        top, left, bottom, right = checks.margins("margins", self.margins)
         taken = (top + bottom, left + right)
         if any(t >= n for t, n in zip(taken, source.size)):
             raise NotConvertible(

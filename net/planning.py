@@ -11,8 +11,9 @@ from math import isqrt, prod
 
 import numpy as np
 
+from kernels.checks import Pair
 from kernels.convolution import PARTIAL_BYTES, PARTIAL_SUMS
-from kernels.geometry import Pair, argmax_dtype
+from kernels.max_pooling import argmax_dtype
 from kernels.memory.gaps import Gaps
 from net.graph import IMAGE, Net
 from net.program import Program

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels import geometry
+from kernels import checks
 from kernels.cross_entropy import UNLABELLED
 
 
@@ -24,7 +24,7 @@ def balanced_mask(labels: np.ndarray, pixels: int, rng: np.random.Generator) -> 
     Raises:
         ValueError: ``pixels`` is not a positive int, or no pixel has a label.
     """
-    geometry.count("pixels", pixels)
+    checks.count("pixels", pixels)
     flat = labels.ravel()
     classes = np.unique(flat[flat != UNLABELLED])
     if len(classes) == 0:

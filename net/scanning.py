@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels import geometry
+from kernels import checks
 from net import images
 from net.dense import Gradients
 from net.graph import Net
@@ -26,9 +26,9 @@ class Scan:
     """
 
     def __init__(self, net: Net, border: str = "valid", batch: int = 64):
-        geometry.count("batch", batch)
+        checks.count("batch", batch)
         self.net = net
-        self.border = geometry.choice("border", border, images.BORDERS)
+        self.border = checks.choice("border", border, images.BORDERS)
         self.batch = batch
         self.program = Program(net, "patch")
 

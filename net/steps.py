@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from kernels import Backend
-from kernels.geometry import Margins, Pair, Window
+from kernels.checks import Margins, Pair
+from kernels.window import Window
 from net.graph import Net, Node
 from net.layers import (
     AdaptiveAveragePool,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels.geometry import Pair
+from kernels.checks import Pair
 from net.layers import dense_window
 from net.planning import peak_bytes
 

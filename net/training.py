@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels import geometry
+from kernels import checks
 from kernels.cross_entropy import UNLABELLED
 from net import images as doors
 from net.dense import Dense
@@ -62,7 +62,7 @@ class Trainer:
                 "least 0"
             )
         self.net, self.optimizer, self.seed = net, optimizer, seed
-        self.form = geometry.choice("form", form, ("dense", "patch"))
+        self.form = checks.choice("form", form, ("dense", "patch"))
         self.class_weights = weights
         self.steps = 0
         self.losses: list[float] = []

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernels import geometry, get_backend
+from kernels import checks, get_backend
 
 FORWARD = {"float32": 2e-6, "float64": 1e-12}
 GRADIENT = {"float32": 1e-5, "float64": 1e-12}
@@ -74,4 +74,4 @@ def _bits(array):
 
 def _check_contiguous(array):
     """The next operator must accept this result."""
-    geometry.check_array("result", array, (None,) * len(array.shape), (str(array.dtype),))
+    checks.array("result", array, (None,) * len(array.shape), (str(array.dtype),))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numba
 import pytest
 
-from kernels import compilation
+from kernels.host import compilation
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = """

@@ -5,7 +5,7 @@ from math import prod
 import pytest
 
 from kernels.convolution.cuda import TILES, modelled_tile
-from kernels.cuda_api import ceil_division
+from kernels.device.limits import ceil_division
 from net import zoo
 
 PIXELS = 256 * 256

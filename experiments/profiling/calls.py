@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from experiments.profiling.operators import Arrays, Case, case_of, prepare
-from kernels import cuda_api
 from kernels.backends import OPERATORS, Backend
+from kernels.device import launching
 from net import zoo
 from net.program import Program
 
@@ -36,7 +36,7 @@ class Call:
     operator: str
     given: dict
     result: object
-    launches: list[cuda_api.Launch]
+    launches: list[launching.Launch]
     layer: str = ""
     direction: str = ""
 
@@ -115,7 +115,7 @@ class Notebook:
 
         def noted(*arguments, **options):
             given = dict(signature.bind(*arguments, **options).arguments)
-            with cuda_api.recorded() as launches:
+            with launching.recorded() as launches:
                 result = function(*arguments, **options)
             self.calls.append(Call(name, given, result, launches))
             return result

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from kernels import geometry
+from kernels import checks
+from kernels.checks import Pair
 from kernels.convolution.cuda_tile import Tile
-from kernels.geometry import Pair, Window
+from kernels.max_pooling import argmax_dtype
+from kernels.window import Window
 
 
 @dataclass(frozen=True)
@@ -96,28 +98,28 @@ def case_of(operator: str, given: dict) -> Case:
     x = given.get("x", given.get("error", first[0] if isinstance(first, list) else first))
     chosen = {name: given.get(name) for name in ("activation", "tile")}
     case = Case(operator, tuple(x.shape), **chosen)
-    moves = {k: geometry.pair(k, given.get(k, 1)) for k in ("stride", "dilation")}
+    moves = {k: checks.pair(k, given.get(k, 1)) for k in ("stride", "dilation")}
     match operator:
         case "convolution.forward" | "convolution.gradient_input":
             k, c, *kernel = given["weights"].shape
             size = given.get("size", x.shape[2:])
             case = replace(case, shape=(x.shape[0], c, *size), filters=k, kernel=tuple(kernel))
         case "convolution.gradient_weights":
-            kernel = geometry.pair("kernel", given["kernel"])
+            kernel = checks.pair("kernel", given["kernel"])
             case = replace(case, filters=given["error"].shape[1], kernel=kernel)
         case "max_pooling.forward" | "average_pooling.forward":
-            case = replace(case, kernel=geometry.pair("kernel", given["kernel"]))
+            case = replace(case, kernel=checks.pair("kernel", given["kernel"]))
         case "max_pooling.backward" | "average_pooling.backward":
-            shape = (*x.shape[:2], *geometry.pair("size", given["size"]))
-            case = replace(case, shape=shape, kernel=geometry.pair("kernel", given["kernel"]))
+            shape = (*x.shape[:2], *checks.pair("size", given["size"]))
+            case = replace(case, shape=shape, kernel=checks.pair("kernel", given["kernel"]))
         case "cross_entropy.total_weight":
             n, h, w = x.shape
             return replace(case, shape=(n, given["class_weights"].size, h, w))
         case "patches.extract":
             shape = (given["rows"].size, *x.shape[1:])
-            return replace(case, shape=shape, kernel=geometry.pair("size", given["size"]))
+            return replace(case, shape=shape, kernel=checks.pair("size", given["size"]))
         case "patches.extract_backward":
-            shape = (*x.shape[:2], *geometry.pair("image_size", given["image_size"]))
+            shape = (*x.shape[:2], *checks.pair("image_size", given["image_size"]))
             return replace(case, shape=shape, kernel=tuple(x.shape[2:]))
         case _:
             return case
@@ -178,7 +180,7 @@ def _convolution_gradient_weights(call, case, new):
 
 
 def _max_pooling_backward(call, case, new):
-    dtype = geometry.argmax_dtype(case.window)
+    dtype = argmax_dtype(case.window)
     argmax = new.integers(case.output, dtype, case.window.cells)
     return call(new.floats(*case.output), argmax, case.shape[2:], case.kernel, **_moves(case))
 

@@ -15,7 +15,7 @@ from experiments.profiling.devices import DEVICES, Capability, Device
 from experiments.profiling.operators import OPERATORS, Case
 from kernels import get_backend
 from kernels.backends import BackendUnavailable
-from kernels.machine_code import CLASSES, INTEGER, WIDE
+from kernels.device.machine_code import CLASSES, INTEGER, WIDE
 from net.zoo import ZOO
 
 
@@ -250,7 +250,7 @@ def _counted_bytes(call, number, short, lines):
 
 
 def _timed_row(common, call, time):
-    from kernels.cuda_api import device_name
+    from kernels.device.api import device_name
 
     row = common | {"source": "timed", "device": device_name(), "seconds": time.median}
     row |= {"p20": time.p20, "p80": time.p80, "repeats": time.repeats}

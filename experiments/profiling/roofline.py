@@ -27,7 +27,7 @@ from experiments.profiling.calls import Call
 from experiments.profiling.devices import Device
 from experiments.profiling.static import Code
 from experiments.profiling.traced import Line
-from kernels import cuda_api
+from kernels.device import launching
 
 LAUNCH_SECONDS = 2e-6
 BUSY_WARPS = 8
@@ -57,7 +57,7 @@ class Prediction:
 
 
 def predict(
-    call: Call, launch: cuda_api.Launch, code: Code, device: Device, l2_bytes: float
+    call: Call, launch: launching.Launch, code: Code, device: Device, l2_bytes: float
 ) -> Prediction:
     """The time of one launch of a call on ``device``, given the bytes from its L2 cache."""
     instructions = _instruction_seconds(call, launch, code, device)
@@ -67,13 +67,13 @@ def predict(
     return Prediction(seconds, instructions, l2, memory)
 
 
-def compulsory_bytes(launch: cuda_api.Launch) -> int:
+def compulsory_bytes(launch: launching.Launch) -> int:
     """Bytes of the launch's arrays, each once."""
     arrays = (a for a in launch.arguments if isinstance(a, np.ndarray))
     return sum({a.__array_interface__["data"][0]: a.nbytes for a in arrays}.values())
 
 
-def executed_multiply_adds(call: Call, launch: cuda_api.Launch) -> int:
+def executed_multiply_adds(call: Call, launch: launching.Launch) -> int:
     """Multiply-adds of a launch with those that the tails of its tiles waste; 0 without tiles.
 
     A kernel's tile is ``height`` x ``width`` sums, which its function carries.

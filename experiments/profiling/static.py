@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.profiling.devices import LIMITS, Capability, Limits, resident_blocks
-from kernels import cuda_api, machine_code
-from kernels.machine_code import MachineCode
+from kernels.device import api, launching, machine_code
+from kernels.device.machine_code import MachineCode
 
 # The system's own shared memory is in the code's figure from this capability on
 SHARED_BYTES_INCLUDE_RESERVED = (9, 0)
@@ -50,7 +50,7 @@ def check() -> None:
     Raises:
         NotReadable: a package is missing.
     """
-    missing = cuda_api.why_uncompilable()
+    missing = api.why_uncompilable()
     if missing:
         raise NotReadable(missing)
     try:
@@ -79,7 +79,7 @@ class Reader:
         self._read: dict[tuple, Code] = {}
         self._unsupported: set[Capability] = set()
 
-    def read(self, launch: cuda_api.Launch, capability: Capability) -> Code:
+    def read(self, launch: launching.Launch, capability: Capability) -> Code:
         """The code of a launch.
 
         Raises:
@@ -98,7 +98,7 @@ class Reader:
             self._read[key] = Code(code, capability, launch.threads)
         return self._read[key]
 
-    def nearest(self, launch: cuda_api.Launch, capability: Capability) -> Code:
+    def nearest(self, launch: launching.Launch, capability: Capability) -> Code:
         """The code for ``capability``, or for the next one that the compiler knows."""
         for candidate in sorted(c for c in LIMITS if c >= capability):
             try:

@@ -23,8 +23,8 @@ from experiments.profiling import calls, roofline, traced
 from experiments.profiling.calls import Call
 from experiments.profiling.devices import REGISTERS, Capability
 from experiments.profiling.operators import OPERATORS, Case
-from kernels import machine_code
 from kernels.convolution.cuda import TILES
+from kernels.device import machine_code
 from net.zoo import ZOO
 
 SIZE, BATCH = 256, 64

@@ -12,7 +12,7 @@ from experiments.profiling.calls import Call
 from experiments.profiling.devices import LIMITS
 from experiments.profiling.operators import Arrays, prepare
 from kernels import get_backend
-from kernels.cuda_api import cuda
+from kernels.device.api import cuda
 
 WARM_UPS, REPEATS = 3, 20
 

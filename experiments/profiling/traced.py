@@ -41,7 +41,7 @@ independent and where they wait for each other; at least one block."""
 FEW_STEPS, FEW_PIXELS = 24, 96
 """Steps of a main loop that are enough to know all: see ``shortened``."""
 
-LOADS, LOAD_OF_FOUR, CONDITIONAL_LOAD = "kernels/cuda_loads.py", "load4", "load_if"
+LOADS, LOAD_OF_FOUR, CONDITIONAL_LOAD = "kernels/device/loads.py", "load4", "load_if"
 """Functions that load for the line that calls them; some 128 bits at a time, one if told to."""
 
 
@@ -161,9 +161,9 @@ def trace(cases: list[Case], *, whole: bool = False, seed: int = 0) -> Iterator[
 
 
 def _main() -> None:
-    from kernels import cuda_api
+    from kernels.device import api
 
-    cuda_api.SMALL_BLOCKS = False
+    api.SMALL_BLOCKS = False
     task = json.load(sys.stdin)
     for case in task["cases"]:
         lines = _case_lines(Case.of_json(case), task["whole"], task["seed"])
@@ -172,7 +172,7 @@ def _main() -> None:
 
 def _case_lines(case: Case, whole: bool, seed: int) -> list[Line]:
     from experiments.profiling import calls
-    from kernels import cuda_api
+    from kernels.device.simulator import simulate
 
     call = calls.of_case(case, Arrays(seed))
     widths = {array.__array_interface__["data"][0]: array.shape[-1] for array in call.maps}
@@ -182,7 +182,7 @@ def _case_lines(case: Case, whole: bool, seed: int) -> list[Line]:
         if launch.independent and number + 1 < len(call.launches):
             # Later launches may read addresses that this one makes
             every = range(launch.blocks[0])
-            cuda_api.simulate(launch, every, lambda function, arguments: function(*arguments))
+            simulate(launch, every, lambda function, arguments: function(*arguments))
     return lines
 
 
@@ -190,12 +190,12 @@ def launch_lines(launch, which, widths, whole) -> list[Line]:
     """The accesses of one launch, in a process that simulates.
 
     Args:
-        launch: a ``cuda_api.Launch``.
+        launch: a ``launching.Launch``.
         which: the operator's name and the number of the launch.
         widths: of the feature maps among its arrays, by their addresses.
         whole: trace all blocks.
     """
-    from kernels import cuda_api
+    from kernels.device.simulator import simulate
 
     count = int(np.prod(launch.blocks))
     most = MOST_THREADS if launch.independent else MOST_WAITING_THREADS
@@ -211,7 +211,7 @@ def launch_lines(launch, which, widths, whole) -> list[Line]:
     for array in arguments:
         if isinstance(array, _Watched):
             array.width = widths.get(array.array.__array_interface__["data"][0])
-    cuda_api.simulate(
+    simulate(
         launch._replace(arguments=arguments),
         blocks,
         tracer.run,

@@ -7,8 +7,9 @@ import math
 import numpy as np
 from numba import prange
 
-from kernels import geometry, simd
-from kernels.compilation import compiled, compiled_parallel
+from kernels.activation import ACTIVATIONS, check_backward, check_forward
+from kernels.host import simd
+from kernels.host.compilation import compiled, compiled_parallel
 from kernels.memory import cpu as memory
 
 BLOCK = 4096
@@ -31,7 +32,7 @@ def forward(x, activation, out=None):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.activation_forward(x, activation, out)
+    check_forward(x, activation, out)
     y = memory.empty(x.shape, x.dtype) if out is None else out
     _forward(y.reshape(-1), x.reshape(-1), number(activation))
     return y
@@ -52,7 +53,7 @@ def backward(error, y, activation, out=None):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.activation_backward(error, y, activation, out)
+    check_backward(error, y, activation, out)
     gradient = memory.empty(y.shape, y.dtype) if out is None else out
     index = number(activation)
     _backward(gradient.reshape(-1), error.reshape(-1), y.reshape(-1), index)
@@ -61,7 +62,7 @@ def backward(error, y, activation, out=None):
 
 def number(activation):
     """What compiled code knows an activation by; -1 is none."""
-    return -1 if activation is None else geometry.ACTIVATIONS.index(activation)
+    return -1 if activation is None else ACTIVATIONS.index(activation)
 
 
 @compiled_parallel

@@ -6,19 +6,11 @@ element forward, three backward. The convolution applies the same ``function`` t
 
 from functools import cache
 
-from kernels import geometry
-from kernels.cuda_api import (
-    ELEMENTWISE_THREADS,
-    cuda,
-    device,
-    exp,
-    flat,
-    kernel,
-    launch_over,
-    tanh,
-    u32,
-)
-from kernels.cuda_arrays import operator
+from kernels.activation import check_backward, check_forward
+from kernels.device.api import cuda, device, exp, kernel, tanh, u32
+from kernels.device.arrays import operator
+from kernels.device.launching import launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.memory import cuda as memory
 
 
@@ -102,7 +94,7 @@ def forward(x, activation, out=None):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.activation_forward(x, activation, out)
+    check_forward(x, activation, out)
     y = memory.empty(x.shape, x.dtype) if out is None else out
     f = _forward_kernel(activation, x.dtype.type)
     launch_over(f, x.size, flat("x", x), flat("y", y))
@@ -118,7 +110,7 @@ def backward(error, y, activation, out=None):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.activation_backward(error, y, activation, out)
+    check_backward(error, y, activation, out)
     gradient = memory.empty(y.shape, y.dtype) if out is None else out
     f = _backward_kernel(activation, y.dtype.type)
     launch_over(f, y.size, flat("error", error), flat("y", y), flat("gradient", gradient))

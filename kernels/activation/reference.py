@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from kernels import geometry
+from kernels.activation import check_backward, check_forward
 
 
 def forward(x, activation, out=None):
     """y = f(x), NCHW; into ``out`` where given."""
-    geometry.activation_forward(x, activation, out)
+    check_forward(x, activation, out)
     return _left(_forward(x.astype(np.float64), activation), out)
 
 
@@ -29,7 +29,7 @@ def _forward(x, activation):
 
 def backward(error, y, activation, out=None):
     """dx = e * f'(x), with f' written in terms of y = f(x); into ``out`` where given."""
-    geometry.activation_backward(error, y, activation, out)
+    check_backward(error, y, activation, out)
     return _left(_backward(error.astype(np.float64), y.astype(np.float64), activation), out)
 
 

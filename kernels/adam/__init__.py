@@ -3,3 +3,10 @@
 g <- g + decay * p;   m <- beta1 * m + (1 - beta1) * g;   s <- beta2 * s + (1 - beta2) * g*g
 p <- p - rate * (m / (1 - beta1^t)) / (sqrt(s / (1 - beta2^t)) + epsilon)
 """
+
+from kernels import checks
+
+
+def check_step(parameter, gradient, mean, square) -> None:
+    """Refuse arrays of unlike shape or dtype."""
+    checks.alike(parameter=parameter, gradient=gradient, mean=mean, square=square)

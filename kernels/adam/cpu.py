@@ -4,8 +4,8 @@ import math
 
 from numba import prange
 
-from kernels import geometry
-from kernels.compilation import compiled_parallel
+from kernels.adam import check_step
+from kernels.host.compilation import compiled_parallel
 
 
 def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, decay, count):
@@ -21,7 +21,7 @@ def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, deca
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.alike(parameter=parameter, gradient=gradient, mean=mean, square=square)
+    check_step(parameter=parameter, gradient=gradient, mean=mean, square=square)
     number = parameter.dtype.type
     _step(
         parameter.reshape(-1),

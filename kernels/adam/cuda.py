@@ -6,9 +6,11 @@ p <- p - rate * (m / (1 - beta1^t)) / (sqrt(s / (1 - beta2^t)) + epsilon)
 
 from functools import cache
 
-from kernels import geometry
-from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, sqrt, u32
-from kernels.cuda_arrays import operator
+from kernels.adam import check_step
+from kernels.device.api import cuda, kernel, sqrt, u32
+from kernels.device.arrays import operator
+from kernels.device.launching import launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, flat
 
 
 @cache
@@ -52,7 +54,7 @@ def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, deca
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.alike(parameter=parameter, gradient=gradient, mean=mean, square=square)
+    check_step(parameter=parameter, gradient=gradient, mean=mean, square=square)
     number = parameter.dtype.type
     named = ("parameter", parameter), ("gradient", gradient), ("mean", mean), ("square", square)
     launch_over(

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from kernels import geometry
+from kernels.adam import check_step
 
 
 def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, decay, count):
     """Step number ``count`` = t = 1, 2, ...: changes ``parameter``, ``mean`` and ``square``."""
-    geometry.alike(parameter=parameter, gradient=gradient, mean=mean, square=square)
+    check_step(parameter=parameter, gradient=gradient, mean=mean, square=square)
     gradient = gradient + decay * parameter
     mean[...] = beta1 * mean + (1 - beta1) * gradient
     square[...] = beta2 * square + (1 - beta2) * gradient * gradient

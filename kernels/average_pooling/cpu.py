@@ -7,10 +7,10 @@ cells.
 
 from numba import prange
 
-from kernels import geometry
-from kernels.compilation import compiled, compiled_parallel
-from kernels.cpu_windows import by_plane, offsets
+from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.windows import by_plane, offsets
 from kernels.memory import cpu as memory
+from kernels.window import PoolingShape
 
 
 def forward(x, kernel, *, stride=1, dilation=1):
@@ -26,7 +26,7 @@ def forward(x, kernel, *, stride=1, dilation=1):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.pooling_forward(x, kernel, stride, dilation)
+    shape = PoolingShape.of_input(x, kernel, stride, dilation)
     y = memory.empty(shape.y, x.dtype)
     window = shape.window
     if window.stride == (1, 1):
@@ -50,7 +50,7 @@ def backward(error, size, kernel, *, stride=1, dilation=1):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.pooling_backward(error, size, kernel, stride, dilation)
+    shape = PoolingShape.of_error(error, size, kernel, stride, dilation)
     gradient = memory.empty(shape.x, error.dtype)
     window = shape.window
     if window.stride == (1, 1):

@@ -11,15 +11,18 @@ Bytes: each map once. What threads share they read from the cache, as in ``kerne
 
 from functools import cache
 
-from kernels import geometry
-from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, u32
-from kernels.cuda_arrays import operator
-from kernels.cuda_windows import STRIP, Sizes, Strips, first_of, first_window, strip_of
+from kernels.checks import Pair
+from kernels.device.api import cuda, kernel, u32
+from kernels.device.arrays import operator
+from kernels.device.launching import launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, flat
+from kernels.device.windows import STRIP, Sizes, Strips, first_of, first_window, strip_of
 from kernels.memory import cuda as memory
+from kernels.window import PoolingShape
 
 
 @cache
-def _forward_kernel(dtype, window: geometry.Pair, strip: int):
+def _forward_kernel(dtype, window: Pair, strip: int):
     rows, columns = window
     cells = dtype(rows * columns)
 
@@ -61,7 +64,7 @@ def _forward_kernel(dtype, window: geometry.Pair, strip: int):
 
 
 @cache
-def _dense_backward_kernel(dtype, window: geometry.Pair):
+def _dense_backward_kernel(dtype, window: Pair):
     """For stride 1: a thread has a strip of inputs."""
     rows, columns = window
     cells = dtype(rows * columns)
@@ -145,7 +148,7 @@ def forward(x, kernel, *, stride=1, dilation=1):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.pooling_forward(x, kernel, stride, dilation)
+    shape = PoolingShape.of_input(x, kernel, stride, dilation)
     y = memory.empty(shape.y, x.dtype)
     strip = strip_of(shape.window.stride[0])
     strips = Strips.of(shape, shape.output, strip)
@@ -161,7 +164,7 @@ def backward(error, size, kernel, *, stride=1, dilation=1):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.pooling_backward(error, size, kernel, stride, dilation)
+    shape = PoolingShape.of_error(error, size, kernel, stride, dilation)
     gradient = memory.empty(shape.x, error.dtype)
     number, arrays = error.dtype.type, (flat("error", error), flat("gradient", gradient))
     if shape.window.stride == (1, 1):

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from kernels import geometry
 from kernels.max_pooling.reference import cells
+from kernels.window import PoolingShape
 
 
 def forward(x, kernel, *, stride=1, dilation=1):
     """y: the mean of each window."""
-    shape = geometry.pooling_forward(x, kernel, stride, dilation)
+    shape = PoolingShape.of_input(x, kernel, stride, dilation)
     y = np.zeros(shape.y)
     for rows, columns in cells(shape):
         y += x[:, :, rows, columns]
@@ -17,7 +17,7 @@ def forward(x, kernel, *, stride=1, dilation=1):
 
 def backward(error, size, kernel, *, stride=1, dilation=1):
     """dx: each window's error, shared equally by its cells."""
-    shape = geometry.pooling_backward(error, size, kernel, stride, dilation)
+    shape = PoolingShape.of_error(error, size, kernel, stride, dilation)
     gradient = np.zeros(shape.x)
     for rows, columns in cells(shape):
         gradient[:, :, rows, columns] += error.astype(np.float64) / shape.window.cells

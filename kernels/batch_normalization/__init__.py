@@ -6,3 +6,35 @@ with an activation f, if any, in the same pass over memory. The statistics are c
 gradients are those of a scale and a shift for each channel. Where nobody wants gradients, ``fold``
 makes them part of the convolution in front.
 """
+
+from kernels import checks
+from kernels.activation import ACTIVATIONS
+
+
+def check_forward(x, mean, variance, gamma, beta, activation) -> None:
+    """Check the arguments of batch normalisation."""
+    checks.per_channel(x, mean=mean, variance=variance, gamma=gamma, beta=beta)
+    if activation is not None:
+        checks.choice("activation", activation, ACTIVATIONS)
+
+
+def check_backward(error, x, mean, variance, gamma, activation, y, out) -> None:
+    """Check the arguments of batch normalisation's gradients."""
+    maps = {"error": error, "x": x, "y": y, "out": out}
+    if activation is None:
+        del maps["y"]
+    else:
+        checks.choice("activation", activation, ACTIVATIONS)
+    if out is None:
+        del maps["out"]
+    checks.same_map(**maps)
+    checks.per_channel(x, mean=mean, variance=variance, gamma=gamma)
+
+
+def check_fold(weights, bias, mean, variance, gamma, beta) -> None:
+    """Check the arguments that fold a batch normalisation into the convolution in front."""
+    checks.array("weights", weights, (None,) * 4)
+    vectors = {"mean": mean, "variance": variance, "gamma": gamma, "beta": beta}
+    for name, vector in (vectors if bias is None else {"bias": bias} | vectors).items():
+        checks.array(name, vector, weights.shape[:1])
+        checks.same_dtype(weights=weights, **{name: vector})

@@ -7,9 +7,10 @@ find them again.
 import numpy as np
 from numba import prange
 
-from kernels import geometry, simd
 from kernels.activation.cpu import activate, differentiate, number
-from kernels.compilation import compiled, compiled_parallel
+from kernels.batch_normalization import check_backward, check_fold, check_forward
+from kernels.host import simd
+from kernels.host.compilation import compiled, compiled_parallel
 from kernels.memory import cpu as memory
 
 BLOCK = 1024
@@ -30,7 +31,7 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.normalization_forward(x, mean, variance, gamma, beta, activation)
+    check_forward(x, mean, variance, gamma, beta, activation)
     y = memory.empty(x.shape, x.dtype)
     scale = _inverse_deviation(variance, epsilon) * gamma
     _forward(_planes(y), _planes(x), mean, scale, beta, number(activation))
@@ -59,7 +60,7 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.normalization_backward(error, x, mean, variance, gamma, activation, y, out)
+    check_backward(error, x, mean, variance, gamma, activation, y, out)
     gradient = memory.empty(x.shape, x.dtype) if out is None else out
     by_gamma, by_beta = memory.empty(mean.shape, x.dtype), memory.empty(mean.shape, x.dtype)
     maps = [_planes(m) for m in (gradient, error, x, x if activation is None else y)]
@@ -84,7 +85,7 @@ def fold(weights, bias, mean, variance, gamma, beta, epsilon):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.normalization_fold(weights, bias, mean, variance, gamma, beta)
+    check_fold(weights, bias, mean, variance, gamma, beta)
     scale = _inverse_deviation(variance, epsilon) * gamma
     before = -mean if bias is None else bias - mean
     return weights * scale[:, None, None, None], before * scale + beta

@@ -9,20 +9,13 @@ on the way (see ``kernels.cuda_sums``).
 
 from functools import cache
 
-from kernels import geometry
 from kernels.activation.cuda import derivative, function
-from kernels.cuda_api import (
-    ELEMENTWISE_THREADS,
-    cuda,
-    flat,
-    kernel,
-    launch,
-    launch_over,
-    sqrt,
-    u32,
-)
-from kernels.cuda_arrays import operator
-from kernels.cuda_sums import SHARE, THREADS, splits, sum_of_block, total_of
+from kernels.batch_normalization import check_backward, check_fold, check_forward
+from kernels.device.api import cuda, kernel, sqrt, u32
+from kernels.device.arrays import operator
+from kernels.device.launching import launch, launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, flat
+from kernels.device.sums import SHARE, THREADS, splits, sum_of_block, total_of
 from kernels.memory import cuda as memory
 
 
@@ -142,7 +135,7 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.normalization_forward(x, mean, variance, gamma, beta, activation)
+    check_forward(x, mean, variance, gamma, beta, activation)
     dtype = x.dtype.type
     y = memory.empty(x.shape, x.dtype)
     parameters = mean, variance, gamma, beta, dtype(epsilon)
@@ -164,7 +157,7 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.normalization_backward(error, x, mean, variance, gamma, activation, y, out)
+    check_backward(error, x, mean, variance, gamma, activation, y, out)
     (n, c, h, w), dtype = x.shape, x.dtype.type
     gradient, parts = memory.empty(x.shape, x.dtype) if out is None else out, splits(n, h * w)
     sums = [memory.empty((c * parts,), x.dtype) for _ in range(2)]
@@ -184,7 +177,7 @@ def fold(weights, bias, mean, variance, gamma, beta, epsilon):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.normalization_fold(weights, bias, mean, variance, gamma, beta)
+    check_fold(weights, bias, mean, variance, gamma, beta)
     dtype = weights.dtype.type
     folded, shift = (memory.empty(a.shape, a.dtype) for a in (weights, mean))
     parameters = mean, variance, gamma, beta, dtype(epsilon)

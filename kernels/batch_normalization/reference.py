@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from kernels import geometry
 from kernels.activation import reference as activations
+from kernels.batch_normalization import check_backward, check_fold, check_forward
 
 
 def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
     """y = f((x - mean) / sqrt(variance + epsilon) * gamma + beta)."""
-    geometry.normalization_forward(x, mean, variance, gamma, beta, activation)
+    check_forward(x, mean, variance, gamma, beta, activation)
     y = _normalized(x, mean, variance, epsilon) * _maps(gamma) + _maps(beta)
     return y if activation is None else activations.forward(y, activation)
 
@@ -16,7 +16,7 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
 def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, out=None):
     """(dx, dgamma, dbeta): with e * f' for e, e * gamma / sqrt(variance + epsilon), into ``out``
     where given, and the sums over n, y, x of e * (x - mean) / sqrt(variance + epsilon) and e."""
-    geometry.normalization_backward(error, x, mean, variance, gamma, activation, y, out)
+    check_backward(error, x, mean, variance, gamma, activation, y, out)
     error = error.astype(np.float64)
     if activation is not None:
         error = activations.backward(error, y.astype(np.float64), activation)
@@ -29,7 +29,7 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
 
 def fold(weights, bias, mean, variance, gamma, beta, epsilon):
     """(weights, bias) of a convolution that gives what it gave and a normalisation behind it."""
-    geometry.normalization_fold(weights, bias, mean, variance, gamma, beta)
+    check_fold(weights, bias, mean, variance, gamma, beta)
     scale = gamma / np.sqrt(variance.astype(np.float64) + epsilon)
     before = 0 if bias is None else bias
     return weights * scale[:, None, None, None], (before - mean) * scale + beta

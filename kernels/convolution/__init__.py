@@ -7,6 +7,108 @@ Wang 2014, section 3. Each output is one accumulator that runs through (c, i, j)
 both forms give the same bits.
 """
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from kernels import checks
+from kernels.activation import ACTIVATIONS
+from kernels.checks import Pair
+from kernels.window import Window
+
 PARTIAL_SUMS, PARTIAL_BYTES = 16, 64 * 2**20
 """Workspace of the weight gradient: on the host at most so many sums of its size, and nowhere more
 than one that take so many bytes."""
+
+
+@dataclass(frozen=True)
+class ConvolutionShape:
+    """Everything that a convolution kernel needs to know about its arrays."""
+
+    batch: int
+    channels: int
+    size: Pair
+    filters: int
+    window: Window
+    output: Pair
+
+    @property
+    def x(self) -> tuple[int, int, int, int]:
+        """Shape of the input, N x C x H x W."""
+        return (self.batch, self.channels, *self.size)
+
+    @property
+    def weights(self) -> tuple[int, int, int, int]:
+        """Shape of the weights, K x C x kh x kw."""
+        return (self.filters, self.channels, *self.window.kernel)
+
+    @property
+    def y(self) -> tuple[int, int, int, int]:
+        """Shape of the output and of its error map, N x K x Ho x Wo."""
+        return (self.batch, self.filters, *self.output)
+
+    @property
+    def taps(self) -> int:
+        """Products summed for one output, C * kh * kw."""
+        return self.channels * self.window.cells
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of the forward pass."""
+        return self.batch * self.filters * self.output[0] * self.output[1] * self.taps
+
+    @property
+    def covers_map(self) -> bool:
+        """Whether one undilated window covers the whole map: a fully connected layer."""
+        return self.output == (1, 1) and self.window.footprint == self.size == self.window.kernel
+
+    def flattened(self) -> ConvolutionShape:
+        """The same sums as a 1 x 1 convolution over C*kh*kw channels; needs ``covers_map``."""
+        return ConvolutionShape(self.batch, self.taps, (1, 1), self.filters, Window((1, 1)), (1, 1))
+
+
+def forward_shape(x, weights, bias, stride, dilation, activation) -> ConvolutionShape:
+    """Of a convolution's forward pass; checks the arguments."""
+    checks.array("x", x, (None,) * 4)
+    checks.array("weights", weights, (None, x.shape[1], None, None))
+    if bias is not None:
+        checks.array("bias", bias, (weights.shape[0],))
+    checks.same_dtype(x=x, weights=weights, bias=bias)
+    if activation is not None:
+        checks.choice("activation", activation, ACTIVATIONS)
+    return _shape(x.shape, weights.shape, stride, dilation)
+
+
+def gradient_input_shape(error, weights, size, stride, dilation) -> ConvolutionShape:
+    """Of a convolution's gradient by its input of ``size`` (H, W); checks the arguments."""
+    checks.array("error", error, (None,) * 4)
+    checks.array("weights", weights, (error.shape[1], None, None, None))
+    checks.same_dtype(error=error, weights=weights)
+    x = (error.shape[0], weights.shape[1], *checks.pair("size", size))
+    shape = _shape(x, weights.shape, stride, dilation)
+    checks.array("error", error, shape.y)
+    return shape
+
+
+def gradient_weights_shape(x, error, kernel, stride, dilation) -> ConvolutionShape:
+    """Of a convolution's gradient by its weights of ``kernel`` (kh, kw); checks the arguments."""
+    checks.array("x", x, (None,) * 4)
+    checks.array("error", error, (x.shape[0], None, None, None))
+    checks.same_dtype(x=x, error=error)
+    weights = (error.shape[1], x.shape[1], *checks.pair("kernel", kernel))
+    shape = _shape(x.shape, weights, stride, dilation)
+    checks.array("error", error, shape.y)
+    return shape
+
+
+def _shape(x, weights, stride, dilation) -> ConvolutionShape:
+    window = Window.of(tuple(weights[2:]), stride, dilation)
+    return _cached_shape(tuple(x), tuple(weights), window)
+
+
+@lru_cache(1024)
+def _cached_shape(x, weights, window):
+    size = x[2:]
+    output = window.output_size(size)
+    return ConvolutionShape(x[0], x[1], size, weights[0], window.effective(output), output)

@@ -11,13 +11,20 @@ from functools import lru_cache
 import numpy as np
 from numba import prange
 
-from kernels import geometry, simd
+from kernels import checks
 from kernels.activation.cpu import number
-from kernels.compilation import compiled_parallel
-from kernels.convolution import cpu_rows, cpu_scattered
+from kernels.convolution import (
+    cpu_rows,
+    cpu_scattered,
+    forward_shape,
+    gradient_input_shape,
+    gradient_weights_shape,
+)
 from kernels.convolution.cpu_gradient_weights import accumulate
 from kernels.convolution.cpu_taps import Taps
 from kernels.convolution.cpu_weights import packed
+from kernels.host import simd
+from kernels.host.compilation import compiled_parallel
 from kernels.memory import cpu as memory
 
 
@@ -37,7 +44,7 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.convolution_forward(x, weights, bias, stride, dilation, activation)
+    shape = forward_shape(x, weights, bias, stride, dilation, activation)
     y = memory.empty(shape.y, x.dtype)
     if shape.covers_map:
         shape = shape.flattened()
@@ -73,7 +80,7 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.convolution_gradient_input(error, weights, size, stride, dilation)
+    shape = gradient_input_shape(error, weights, size, stride, dilation)
     gradient = memory.empty(shape.x, error.dtype)
     if shape.covers_map:
         shape = shape.flattened()
@@ -127,7 +134,7 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.convolution_gradient_weights(x, error, kernel, stride, dilation)
+    shape = gradient_weights_shape(x, error, kernel, stride, dilation)
     gradient = memory.empty(shape.weights, x.dtype)
     if shape.covers_map:
         shape = shape.flattened()
@@ -141,7 +148,7 @@ def gradient_bias(error):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.check_array("error", error, (None,) * 4)
+    checks.array("error", error, (None,) * 4)
     gradient = memory.empty(error.shape[1], error.dtype)
     _sum_channels(gradient, error)
     return gradient

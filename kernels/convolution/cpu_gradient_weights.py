@@ -10,12 +10,12 @@ import numba
 import numpy as np
 from numba import prange
 
-from kernels import simd
-from kernels.compilation import compiled, compiled_parallel
 from kernels.convolution import PARTIAL_BYTES, PARTIAL_SUMS
+from kernels.host import simd
+from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.simd import COLUMNS
+from kernels.host.work_sharing import queue, take
 from kernels.memory import cpu as memory
-from kernels.simd import COLUMNS
-from kernels.work_sharing import queue, take
 
 BLOCK = 256
 

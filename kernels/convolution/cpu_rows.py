@@ -21,10 +21,10 @@ import numba
 import numpy as np
 from numba import prange
 
-from kernels import simd
 from kernels.activation.cpu import activate
-from kernels.compilation import compiled, compiled_parallel
-from kernels.work_sharing import queue, take
+from kernels.host import simd
+from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.work_sharing import queue, take
 
 ROWS = 4
 WIDTH = 288

@@ -10,11 +10,11 @@ import numba
 import numpy as np
 from numba import prange
 
-from kernels import simd
 from kernels.activation.cpu import activate
-from kernels.compilation import compiled, compiled_parallel
-from kernels.simd import COLUMNS
-from kernels.work_sharing import queue, take
+from kernels.host import simd
+from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.simd import COLUMNS
+from kernels.host.work_sharing import queue, take
 
 # Items that a region is split into, at least, where it has enough tiles. Arrays handed to compiled
 # code are counted, by all threads in one place: the fewer items, the better

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from kernels.compilation import compiled_parallel
+from kernels.host.compilation import compiled_parallel
 
 
 def packed(weights, group, *, transposed=False, flipped=False):

@@ -8,18 +8,22 @@ weights and bias are summed.
 
 from functools import cache
 
-from kernels import geometry
+from kernels import checks
 from kernels.convolution import (
     cuda_forward,
     cuda_gradient_input,
     cuda_gradient_weights,
     cuda_matrix,
+    forward_shape,
+    gradient_input_shape,
+    gradient_weights_shape,
 )
 from kernels.convolution.cuda_tile import Tile
 from kernels.convolution.cuda_tiles_measured import measured_tile
-from kernels.cuda_api import SMALL_BLOCKS, ceil_division
-from kernels.cuda_arrays import operator
-from kernels.cuda_sums import channel_sums
+from kernels.device.api import SMALL_BLOCKS
+from kernels.device.arrays import operator
+from kernels.device.limits import ceil_division
+from kernels.device.sums import channel_sums
 
 # Each table gives the share of a device's multiply-adds that a tile should reach when all of it is
 # used: the share of multiply-adds in its main loop as compiled for compute capability 9.0, forward,
@@ -151,7 +155,7 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None, til
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.convolution_forward(x, weights, bias, stride, dilation, activation)
+    shape = forward_shape(x, weights, bias, stride, dilation, activation)
     if shape.covers_map:
         tile = tile or choose_tile("matrix", shape.filters, shape.batch, x.dtype.itemsize)
         return cuda_matrix.forward(x, weights, bias, shape, activation, tile)
@@ -179,7 +183,7 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1, tile=None):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.convolution_gradient_input(error, weights, size, stride, dilation)
+    shape = gradient_input_shape(error, weights, size, stride, dilation)
     if shape.covers_map:
         tile = tile or choose_tile("matrix", shape.batch, shape.taps, error.dtype.itemsize)
         return cuda_matrix.gradient_input(error, weights, shape, tile)
@@ -209,7 +213,7 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1, tile=None):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.convolution_gradient_weights(x, error, kernel, stride, dilation)
+    shape = gradient_weights_shape(x, error, kernel, stride, dilation)
     if shape.covers_map:
         tile = tile or choose_tile("matrix", shape.filters, shape.taps, x.dtype.itemsize)
         return cuda_matrix.gradient_weights(x, error, shape, tile)
@@ -226,5 +230,5 @@ def gradient_bias(error):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.check_array("error", error, (None,) * 4)
+    checks.array("error", error, (None,) * 4)
     return channel_sums(error)

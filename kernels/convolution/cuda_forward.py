@@ -17,19 +17,12 @@ from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
-from kernels import geometry
+from kernels.checks import Pair
+from kernels.convolution import ConvolutionShape
 from kernels.convolution.cuda_tile import NOWHERE, Tile, multiplier, positioner, stager, writer
-from kernels.cuda_api import (
-    ELEMENTWISE_THREADS,
-    ceil_division,
-    cuda,
-    device,
-    flat,
-    kernel,
-    launch,
-    launch_over,
-    u32,
-)
+from kernels.device.api import cuda, device, kernel, u32
+from kernels.device.launching import launch, launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
 from kernels.memory import cuda as memory
 
 
@@ -38,19 +31,19 @@ class Sizes(NamedTuple):
 
     filters: int
     taps: int  # C*kh*kw
-    kernel: geometry.Pair
+    kernel: Pair
     pixels: int  # N*Ho*Wo
     output_plane: int  # Ho*Wo
     output_width: int
     image: int  # C*H*W
     plane: int  # H*W
-    pixel: geometry.Pair  # sy*W, sx
-    tap: geometry.Pair  # dy*W, dx
-    weight: geometry.Pair  # between filters, and between steps
+    pixel: Pair  # sy*W, sx
+    tap: Pair  # dy*W, dx
+    weight: Pair  # between filters, and between steps
     biased: bool
 
     @classmethod
-    def of(cls, shape: geometry.ConvolutionShape, weight: geometry.Pair, biased: bool):
+    def of(cls, shape: ConvolutionShape, weight: Pair, biased: bool):
         """The sizes of a convolution."""
         (h, w), (ho, wo) = shape.size, shape.output
         (sy, sx), (dy, dx) = shape.window.stride, shape.window.dilation
@@ -207,14 +200,14 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
     return convolution_forward
 
 
-def forward(x, weights, bias, shape: geometry.ConvolutionShape, activation, tile: Tile):
+def forward(x, weights, bias, shape: ConvolutionShape, activation, tile: Tile):
     """y for checked arguments; see ``kernels.convolution.cuda.forward``."""
     y = memory.empty(shape.y, x.dtype)
     _convolve(x, weights, (shape.taps, 1), bias, y, shape, activation, tile)
     return y
 
 
-def gradient_input(error, weights, shape: geometry.ConvolutionShape, tile: Tile):
+def gradient_input(error, weights, shape: ConvolutionShape, tile: Tile):
     """dx of a 1 x 1 convolution that reads every pixel: the error's, with weights transposed."""
     gradient = memory.empty(shape.x, error.dtype)
     turned = replace(shape, channels=shape.filters, filters=shape.channels)

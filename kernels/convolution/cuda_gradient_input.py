@@ -21,20 +21,13 @@ from itertools import product
 from math import gcd, prod
 from typing import NamedTuple
 
-from kernels import geometry
+from kernels.checks import Pair
+from kernels.convolution import ConvolutionShape
 from kernels.convolution.cuda_tile import NOWHERE, Tile, multiplier, positioner, stager, writer
-from kernels.cuda_api import (
-    ELEMENTWISE_THREADS,
-    ceil_division,
-    cuda,
-    device,
-    flat,
-    kernel,
-    launch,
-    launch_over,
-    u32,
-)
-from kernels.cuda_loads import kept, load_if, place_of
+from kernels.device.api import cuda, device, kernel, u32
+from kernels.device.launching import launch, launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
+from kernels.device.loads import kept, load_if, place_of
 from kernels.memory import cuda as memory
 
 
@@ -48,20 +41,20 @@ class Part(NamedTuple):
     batch: int
     channels: int
     filters: int
-    first_pixel: geometry.Pair
-    pixel_step: geometry.Pair
-    size: geometry.Pair  # pixels
-    image_size: geometry.Pair
-    first_tap: geometry.Pair
-    tap_step: geometry.Pair
-    taps: geometry.Pair
-    kernel: geometry.Pair
-    shift: geometry.Pair
-    step: geometry.Pair
-    output: geometry.Pair
+    first_pixel: Pair
+    pixel_step: Pair
+    size: Pair  # pixels
+    image_size: Pair
+    first_tap: Pair
+    tap_step: Pair
+    taps: Pair
+    kernel: Pair
+    shift: Pair
+    step: Pair
+    output: Pair
 
     @classmethod
-    def all_of(cls, shape: geometry.ConvolutionShape):
+    def all_of(cls, shape: ConvolutionShape):
         """The parts of a convolution's input."""
         window = shape.window
         axes = [_parts(*a) for a in zip(shape.size, window.kernel, window.stride, window.dilation)]
@@ -267,7 +260,7 @@ def _gradient_kernel(tile: Tile, dtype):
     return convolution_gradient_input
 
 
-def gradient_input(error, weights, shape: geometry.ConvolutionShape, tile: Tile):
+def gradient_input(error, weights, shape: ConvolutionShape, tile: Tile):
     """dx for checked arguments; see ``kernels.convolution.cuda.gradient_input``."""
     dtype = error.dtype.type
     gradient = memory.empty(shape.x, error.dtype)

@@ -17,21 +17,13 @@ from functools import cache
 from math import gcd
 from typing import NamedTuple
 
-from kernels import geometry
-from kernels.convolution import PARTIAL_BYTES
+from kernels.checks import Pair
+from kernels.convolution import PARTIAL_BYTES, ConvolutionShape
 from kernels.convolution.cuda_tile import Tile, in_turn, multiplier, positioner
-from kernels.cuda_api import (
-    ELEMENTWISE_THREADS,
-    ceil_division,
-    cuda,
-    device,
-    flat,
-    kernel,
-    launch,
-    launch_over,
-    u32,
-)
-from kernels.cuda_loads import kept, load_from, place_of
+from kernels.device.api import cuda, device, kernel, u32
+from kernels.device.launching import launch, launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
+from kernels.device.loads import kept, load_from, place_of
 from kernels.memory import cuda as memory
 
 # Enough blocks for any device of today, and few enough that partial sums are cheap to add
@@ -45,16 +37,16 @@ class Sizes(NamedTuple):
 
     filters: int
     taps: int  # C*kh*kw
-    kernel: geometry.Pair
-    output: geometry.Pair
+    kernel: Pair
+    output: Pair
     pixels: int  # N*Ho*Wo
     image: int  # C*H*W
     plane: int  # H*W
-    pixel: geometry.Pair  # sy*W, sx
-    tap: geometry.Pair  # dy*W, dx
+    pixel: Pair  # sy*W, sx
+    tap: Pair  # dy*W, dx
 
     @classmethod
-    def of(cls, shape: geometry.ConvolutionShape):
+    def of(cls, shape: ConvolutionShape):
         """The sizes of a convolution."""
         (h, w), (ho, wo) = shape.size, shape.output
         (sy, sx), (dy, dx) = shape.window.stride, shape.window.dilation
@@ -324,7 +316,7 @@ def add_partial_sums(partial, gradient, splits: int):
     launch_over(_add_kernel(gradient.dtype.type), gradient.size, *arguments)
 
 
-def gradient_weights(x, error, shape: geometry.ConvolutionShape, tile: Tile):
+def gradient_weights(x, error, shape: ConvolutionShape, tile: Tile):
     """dw for checked arguments; see ``kernels.convolution.cuda.gradient_weights``."""
     dtype = x.dtype.type
     gradient = memory.empty(shape.weights, x.dtype)

@@ -18,12 +18,14 @@ from functools import cache
 from math import gcd
 from typing import NamedTuple
 
-from kernels import geometry
 from kernels.activation.cuda import function as activation_function
+from kernels.convolution import ConvolutionShape
 from kernels.convolution.cuda_gradient_weights import add_partial_sums, pitch, side_by_side
 from kernels.convolution.cuda_tile import Tile, in_turn, multiplier, positioner
-from kernels.cuda_api import ceil_division, cuda, device, flat, kernel, launch, u32
-from kernels.cuda_loads import kept, load_from, load_if, place_of
+from kernels.device.api import cuda, device, kernel, u32
+from kernels.device.launching import launch
+from kernels.device.limits import ceil_division, flat
+from kernels.device.loads import kept, load_from, load_if, place_of
 from kernels.memory import cuda as memory
 
 # Steps that one accumulator adds up when nothing demands that it be all of them
@@ -264,7 +266,7 @@ def _multiply(
     )
 
 
-def forward(x, weights, bias, shape: geometry.ConvolutionShape, activation, tile: Tile):
+def forward(x, weights, bias, shape: ConvolutionShape, activation, tile: Tile):
     """y for checked arguments and a window that covers the map."""
     y = memory.empty(shape.y, x.dtype)
     product, distances = (shape.filters, shape.batch, shape.taps), (1, shape.filters)
@@ -273,7 +275,7 @@ def forward(x, weights, bias, shape: geometry.ConvolutionShape, activation, tile
     return y
 
 
-def gradient_input(error, weights, shape: geometry.ConvolutionShape, tile: Tile):
+def gradient_input(error, weights, shape: ConvolutionShape, tile: Tile):
     """dx for checked arguments and a window that covers the map."""
     gradient = memory.empty(shape.x, error.dtype)
     product, distances = (shape.batch, shape.taps, shape.filters), (shape.taps, 1)
@@ -282,7 +284,7 @@ def gradient_input(error, weights, shape: geometry.ConvolutionShape, tile: Tile)
     return gradient
 
 
-def gradient_weights(x, error, shape: geometry.ConvolutionShape, tile: Tile):
+def gradient_weights(x, error, shape: ConvolutionShape, tile: Tile):
     """dw for checked arguments and a window that covers the map."""
     gradient = memory.empty(shape.weights, x.dtype)
     product, distances = (shape.filters, shape.taps, shape.batch), (shape.taps, 1)

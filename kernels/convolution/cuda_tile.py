@@ -17,9 +17,10 @@ from functools import cache, reduce
 from math import gcd
 
 from kernels.activation.cuda import function as activation_function
-from kernels.cuda_api import MAX_ELEMENTS, ceil_division, cuda, device, u32
-from kernels.cuda_loads import kept, load4
-from kernels.geometry import Pair
+from kernels.checks import Pair
+from kernels.device.api import cuda, device, u32
+from kernels.device.limits import MAX_ELEMENTS, ceil_division
+from kernels.device.loads import kept, load4
 
 # No element has this index
 NOWHERE = u32(MAX_ELEMENTS)

@@ -15,7 +15,8 @@ from math import log2
 from pathlib import Path
 
 from kernels.convolution.cuda_tile import Tile
-from kernels.cuda_api import device_name, is_recording
+from kernels.device.api import device_name
+from kernels.device.launching import is_recording
 
 SHIPPED = Path(__file__).parent / "tiles"
 # A measurement serves matrices with as many rows and half to twice as many columns
@@ -90,6 +91,6 @@ def fastest_tiles(measurements: list[dict]) -> dict[tuple, Tile]:
 
 @cache
 def _sources() -> str:
-    kernels = Path(__file__).parents[1]
-    paths = sorted([*kernels.glob("cuda_*.py"), *Path(__file__).parent.glob("cuda*.py")])
+    here = Path(__file__).parent
+    paths = sorted([*(here.parent / "device").glob("*.py"), *here.glob("cuda*.py")])
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]

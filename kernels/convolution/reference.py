@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from kernels import geometry
+from kernels import checks
 from kernels.activation import reference as activations
+from kernels.convolution import forward_shape, gradient_input_shape, gradient_weights_shape
 
 
 def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
     """y[n, k, o] = f(b[k] + sum_c,i w[k, c, i] * x[n, c, o*s + i*d])."""
-    shape = geometry.convolution_forward(x, weights, bias, stride, dilation, activation)
+    shape = forward_shape(x, weights, bias, stride, dilation, activation)
     y = np.zeros(shape.y)
     for rows, columns, i, j in _taps(shape):
         window = x[:, :, rows, columns].astype(np.float64)
@@ -20,7 +21,7 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
 
 def gradient_input(error, weights, size, *, stride=1, dilation=1):
     """dx[n, c, y] = sum over k and all (o, i) with o*s + i*d = y of w[k, c, i] * e[n, k, o]."""
-    shape = geometry.convolution_gradient_input(error, weights, size, stride, dilation)
+    shape = gradient_input_shape(error, weights, size, stride, dilation)
     gradient = np.zeros(shape.x)
     for rows, columns, i, j in _taps(shape):
         gradient[:, :, rows, columns] += np.einsum(
@@ -31,7 +32,7 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
 
 def gradient_weights(x, error, kernel, *, stride=1, dilation=1):
     """dw[k, c, i] = sum_n,o e[n, k, o] * x[n, c, o*s + i*d]."""
-    shape = geometry.convolution_gradient_weights(x, error, kernel, stride, dilation)
+    shape = gradient_weights_shape(x, error, kernel, stride, dilation)
     gradient = np.zeros(shape.weights)
     for rows, columns, i, j in _taps(shape):
         window = x[:, :, rows, columns].astype(np.float64)
@@ -41,7 +42,7 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1):
 
 def gradient_bias(error):
     """db[k] = sum_n,o e[n, k, o]."""
-    geometry.check_array("error", error, (None,) * 4)
+    checks.array("error", error, (None,) * 4)
     return error.astype(np.float64).sum(axis=(0, 2, 3))
 
 

@@ -8,4 +8,24 @@ A pixel counts if the mask chooses it and its label l is not ``UNLABELLED``. Wit
 ``total`` is an argument of the other two, so that a sum over patches can be taken in parts.
 """
 
+from kernels import checks
+
 UNLABELLED = -1
+
+
+def check_labels(labels, mask, class_weights) -> None:
+    """Check labels N x H x W (int32), their mask (bool) and the weights of K classes."""
+    checks.array("labels", labels, (None,) * 3, ("int32",))
+    checks.array("mask", mask, labels.shape, ("bool",))
+    checks.array("class_weights", class_weights, (None,))
+
+
+def check_scores(scores, labels, mask, class_weights, total) -> None:
+    """Check the arguments of a cross-entropy of scores N x K x H x W."""
+    checks.array("scores", scores, (None,) * 4)
+    n, k, h, w = scores.shape
+    checks.array("labels", labels, (n, h, w), ("int32",))
+    checks.array("mask", mask, (n, h, w), ("bool",))
+    checks.array("class_weights", class_weights, (k,))
+    checks.array("total", total, (1,))
+    checks.same_dtype(scores=scores, class_weights=class_weights, total=total)

@@ -4,9 +4,8 @@ import math
 
 from numba import prange
 
-from kernels import geometry
-from kernels.compilation import compiled, compiled_parallel
-from kernels.cross_entropy import UNLABELLED
+from kernels.cross_entropy import UNLABELLED, check_labels, check_scores
+from kernels.host.compilation import compiled, compiled_parallel
 from kernels.memory import cpu as memory
 
 
@@ -24,7 +23,7 @@ def total_weight(labels, mask, class_weights):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.labelled(labels, mask, class_weights)
+    check_labels(labels, mask, class_weights)
     rows = memory.empty(labels.shape[0] * labels.shape[1], class_weights.dtype)
     _total_weight(rows, labels, mask, class_weights)
     return rows.sum(keepdims=True)
@@ -46,7 +45,7 @@ def forward(scores, labels, mask, class_weights, total):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.cross_entropy(scores, labels, mask, class_weights, total)
+    check_scores(scores, labels, mask, class_weights, total)
     rows = memory.empty(labels.shape[0] * labels.shape[1], scores.dtype)
     _forward(rows, scores, labels, mask, class_weights)
     return rows.sum(keepdims=True) / total
@@ -58,7 +57,7 @@ def backward(scores, labels, mask, class_weights, total):
     Returns:
         N x K x H x W like the scores. Workspace: none.
     """
-    geometry.cross_entropy(scores, labels, mask, class_weights, total)
+    check_scores(scores, labels, mask, class_weights, total)
     error = memory.empty(scores.shape, scores.dtype)
     _backward(error, scores, labels, mask, class_weights, total)
     return error

@@ -10,24 +10,12 @@ No atomics: the same bits every time.
 
 from functools import cache
 
-from kernels import geometry
-from kernels.cross_entropy import UNLABELLED
-from kernels.cuda_api import (
-    ELEMENTWISE_THREADS,
-    SMALL_BLOCKS,
-    ceil_division,
-    cuda,
-    device,
-    exp,
-    flat,
-    kernel,
-    launch,
-    launch_over,
-    log,
-    u32,
-)
-from kernels.cuda_arrays import operator
-from kernels.cuda_sums import total_of
+from kernels.cross_entropy import UNLABELLED, check_labels, check_scores
+from kernels.device.api import SMALL_BLOCKS, cuda, device, exp, kernel, log, u32
+from kernels.device.arrays import operator
+from kernels.device.launching import launch, launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
+from kernels.device.sums import total_of
 from kernels.memory import cuda as memory
 
 # A power of two
@@ -152,7 +140,7 @@ def total_weight(labels, mask, class_weights):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.labelled(labels, mask, class_weights)
+    check_labels(labels, mask, class_weights)
     return _summed(False, class_weights, labels, mask, class_weights, class_weights)
 
 
@@ -172,14 +160,14 @@ def forward(scores, labels, mask, class_weights, total):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.cross_entropy(scores, labels, mask, class_weights, total)
+    check_scores(scores, labels, mask, class_weights, total)
     return _summed(True, scores, labels, mask, class_weights, total)
 
 
 @operator
 def backward(scores, labels, mask, class_weights, total):
     """The error map of the loss, N x K x H x W; arguments and errors as ``forward``."""
-    geometry.cross_entropy(scores, labels, mask, class_weights, total)
+    check_scores(scores, labels, mask, class_weights, total)
     error = memory.empty(scores.shape, scores.dtype)
     n, _, h, w = scores.shape
     f = _backward_kernel(scores.dtype.type)

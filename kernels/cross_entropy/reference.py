@@ -2,20 +2,19 @@
 
 import numpy as np
 
-from kernels import geometry
-from kernels.cross_entropy import UNLABELLED
+from kernels.cross_entropy import UNLABELLED, check_labels, check_scores
 
 
 def total_weight(labels, mask, class_weights):
     """The sum of the class weights of the pixels that count, as an array of one number."""
-    geometry.labelled(labels, mask, class_weights)
+    check_labels(labels, mask, class_weights)
     chosen = mask & (labels != UNLABELLED)
     return class_weights.astype(np.float64)[labels[chosen]].sum(keepdims=True)
 
 
 def forward(scores, labels, mask, class_weights, total):
     """The loss of the pixels that count, as an array of one number."""
-    geometry.cross_entropy(scores, labels, mask, class_weights, total)
+    check_scores(scores, labels, mask, class_weights, total)
     loss = np.zeros(1)
     for n, y, x in zip(*np.nonzero(mask & (labels != UNLABELLED))):
         pixel, label = scores[n, :, y, x].astype(np.float64), labels[n, y, x]
@@ -27,7 +26,7 @@ def forward(scores, labels, mask, class_weights, total):
 
 def backward(scores, labels, mask, class_weights, total):
     """The error map of the loss, N x K x H x W."""
-    geometry.cross_entropy(scores, labels, mask, class_weights, total)
+    check_scores(scores, labels, mask, class_weights, total)
     error = np.zeros(scores.shape)
     for n, y, x in zip(*np.nonzero(mask & (labels != UNLABELLED))):
         pixel, label = scores[n, :, y, x].astype(np.float64), labels[n, y, x]

@@ -10,4 +10,18 @@ The number is a hash: each word is mixed in by the finaliser of MurmurHash3 (A. 
 domain), and the upper 24 bits of the result are the uniform number.
 """
 
+from kernels import checks
+
 BITS = 24
+
+
+def check_apply(x, rows, columns, spacing, rate, key) -> None:
+    """Check the arguments of a dropout of maps N x C x H x W."""
+    checks.array("x", x, (None,) * 4)
+    checks.array("rows", rows, (x.shape[0],), ("int32",))
+    checks.array("columns", columns, (x.shape[0],), ("int32",))
+    checks.pair("spacing", spacing)
+    if not 0 <= rate < 1:
+        raise ValueError(f"rate is {rate!r}; expected a number of at least 0 and less than 1")
+    if len(key) != 3 or not all(type(word) is int and word >= 0 for word in key):
+        raise ValueError(f"key is {key!r}; expected (seed, step, layer), ints of at least 0")

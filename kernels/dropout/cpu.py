@@ -3,9 +3,8 @@
 import numpy as np
 from numba import prange
 
-from kernels import geometry
-from kernels.compilation import compiled, compiled_parallel
-from kernels.dropout import BITS
+from kernels.dropout import BITS, check_apply
+from kernels.host.compilation import compiled, compiled_parallel
 from kernels.memory import cpu as memory
 
 
@@ -25,7 +24,7 @@ def apply(x, rows, columns, *, spacing, rate, key):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.dropout(x, rows, columns, spacing, rate, key)
+    check_apply(x, rows, columns, spacing, rate, key)
     y = memory.empty(x.shape, x.dtype)
     threshold = np.uint32(int(rate * 2**BITS))
     words = tuple(np.uint32(word % 2**32) for word in key)

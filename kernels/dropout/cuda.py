@@ -7,10 +7,11 @@ from functools import cache
 
 import numpy as np
 
-from kernels import geometry
-from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, device, flat, kernel, launch_over, u32
-from kernels.cuda_arrays import operator
-from kernels.dropout import BITS
+from kernels.device.api import cuda, device, kernel, u32
+from kernels.device.arrays import operator
+from kernels.device.launching import launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, flat
+from kernels.dropout import BITS, check_apply
 from kernels.memory import cuda as memory
 
 
@@ -72,7 +73,7 @@ def apply(x, rows, columns, *, spacing, rate, key):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.dropout(x, rows, columns, spacing, rate, key)
+    check_apply(x, rows, columns, spacing, rate, key)
     y = memory.empty(x.shape, x.dtype)
     number = x.dtype.type
     launch_over(

@@ -2,13 +2,12 @@
 
 import numpy as np
 
-from kernels import geometry
-from kernels.dropout import BITS
+from kernels.dropout import BITS, check_apply
 
 
 def apply(x, rows, columns, *, spacing, rate, key):
     """x where it is kept, scaled by 1 / (1 - rate); ``key`` is (seed, step, layer)."""
-    geometry.dropout(x, rows, columns, spacing, rate, key)
+    check_apply(x, rows, columns, spacing, rate, key)
     _, channels, height, width = x.shape
     c = np.arange(channels)[:, None, None]
     y = rows[:, None, None, None] + np.arange(height)[:, None] * spacing[0]

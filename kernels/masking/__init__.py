@@ -4,3 +4,12 @@
 
 A value outside the mask is dropped whatever it is, NaN included.
 """
+
+from kernels import checks
+
+
+def check_apply(error, mask) -> None:
+    """Check an error map N x K x H x W and its mask N x H x W (bool)."""
+    checks.array("error", error, (None,) * 4)
+    n, _, h, w = error.shape
+    checks.array("mask", mask, (n, h, w), ("bool",))

@@ -2,8 +2,8 @@
 
 from numba import prange
 
-from kernels import geometry
-from kernels.compilation import compiled_parallel
+from kernels.host.compilation import compiled_parallel
+from kernels.masking import check_apply
 from kernels.memory import cpu as memory
 
 
@@ -20,7 +20,7 @@ def apply(error, mask):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.masked(error, mask)
+    check_apply(error, mask)
     chosen = memory.empty(error.shape, error.dtype)
     _apply(chosen, error, mask)
     return chosen

@@ -7,9 +7,11 @@ A thread for each element; errors outside the mask are not read.
 
 from functools import cache
 
-from kernels import geometry
-from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, u32
-from kernels.cuda_arrays import operator
+from kernels.device.api import cuda, kernel, u32
+from kernels.device.arrays import operator
+from kernels.device.launching import launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, flat
+from kernels.masking import check_apply
 from kernels.memory import cuda as memory
 
 
@@ -44,7 +46,7 @@ def apply(error, mask):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.masked(error, mask)
+    check_apply(error, mask)
     y = memory.empty(error.shape, error.dtype)
     _, channels, h, w = error.shape
     f = _mask_kernel(error.dtype.type)

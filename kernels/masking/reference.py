@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from kernels import geometry
+from kernels.masking import check_apply
 
 
 def apply(error, mask):
     """The error map at the chosen pixels, zero elsewhere."""
-    geometry.masked(error, mask)
+    check_apply(error, mask)
     return np.where(mask[:, None], error.astype(np.float64), 0.0)

@@ -7,3 +7,18 @@ window order wins, and the first NaN wins over everything: the error goes to tha
 backward pass gathers: each input adds the errors of the windows whose argmax it is, so it needs no
 atomics and gives the same bits every time.
 """
+
+from kernels import checks
+from kernels.window import PoolingShape, Window
+
+
+def argmax_dtype(window: Window) -> str:
+    """dtype of an argmax: one byte while the window has at most 256 cells, else int32."""
+    return "uint8" if window.cells <= 256 else "int32"
+
+
+def backward_shape(error, size, kernel, stride, dilation, argmax) -> PoolingShape:
+    """Of a pooling of an input of ``size`` (H, W) with this ``argmax``; checks the arguments."""
+    shape = PoolingShape.of_error(error, size, kernel, stride, dilation)
+    checks.array("argmax", argmax, shape.y, (argmax_dtype(shape.window),))
+    return shape

@@ -8,10 +8,11 @@ for all windows that the row is part of. Backward, each window gives its error t
 import numpy as np
 from numba import prange
 
-from kernels import geometry
-from kernels.compilation import compiled, compiled_parallel
-from kernels.cpu_windows import by_plane, offsets
+from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.windows import by_plane, offsets
+from kernels.max_pooling import argmax_dtype, backward_shape
 from kernels.memory import cpu as memory
+from kernels.window import PoolingShape
 
 # Elements that stay in the first-level cache from cell to cell
 BLOCK = 2048
@@ -31,9 +32,9 @@ def forward(x, kernel, *, stride=1, dilation=1):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.pooling_forward(x, kernel, stride, dilation)
+    shape = PoolingShape.of_input(x, kernel, stride, dilation)
     y = memory.empty(shape.y, x.dtype)
-    argmax = memory.empty(shape.y, geometry.argmax_dtype(shape.window))
+    argmax = memory.empty(shape.y, argmax_dtype(shape.window))
     window = shape.window
     if window.stride == (1, 1):
         _forward(y, argmax, x, window.kernel, window.dilation)
@@ -58,7 +59,7 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.pooling_backward(error, size, kernel, stride, dilation, argmax)
+    shape = backward_shape(error, size, kernel, stride, dilation, argmax)
     gradient = memory.empty(shape.x, error.dtype)
     _, cells = offsets((1, 1), size[1], shape.window)
     _backward(by_plane(gradient), error, argmax, shape.window.stride, size[1], cells)

@@ -19,15 +19,19 @@ from functools import cache
 
 import numpy as np
 
-from kernels import geometry
-from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, device, flat, kernel, launch_over, u32
-from kernels.cuda_arrays import operator
-from kernels.cuda_windows import STRIP, Sizes, Strips, first_of, first_window, strip_of
+from kernels.checks import Pair
+from kernels.device.api import cuda, device, kernel, u32
+from kernels.device.arrays import operator
+from kernels.device.launching import launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, flat
+from kernels.device.windows import STRIP, Sizes, Strips, first_of, first_window, strip_of
+from kernels.max_pooling import argmax_dtype, backward_shape
 from kernels.memory import cuda as memory
+from kernels.window import PoolingShape
 
 
 @cache
-def _forward_kernel(dtype, argmax_dtype, window: geometry.Pair, strip: int):
+def _forward_kernel(dtype, argmax_dtype, window: Pair, strip: int):
     lowest = dtype(-np.inf)
     rows, columns = window
 
@@ -82,7 +86,7 @@ def _forward_kernel(dtype, argmax_dtype, window: geometry.Pair, strip: int):
 
 
 @cache
-def _dense_backward_kernel(dtype, window: geometry.Pair):
+def _dense_backward_kernel(dtype, window: Pair):
     """For stride 1: a thread has a strip of inputs."""
     rows, columns = window
     above = u32((STRIP - 1) * columns)
@@ -173,19 +177,19 @@ def forward(x, kernel, *, stride=1, dilation=1):
         kernel, stride, dilation: an int or (y, x).
 
     Returns:
-        y, N x C x Ho x Wo, and the cell numbers i * kw + j in ``geometry.argmax_dtype``.
+        y, N x C x Ho x Wo, and the cell numbers i * kw + j in ``argmax_dtype``.
 
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.pooling_forward(x, kernel, stride, dilation)
-    argmax_dtype = np.dtype(geometry.argmax_dtype(shape.window))
+    shape = PoolingShape.of_input(x, kernel, stride, dilation)
+    cell_dtype = np.dtype(argmax_dtype(shape.window))
     y = memory.empty(shape.y, x.dtype)
-    argmax = memory.empty(shape.y, argmax_dtype)
+    argmax = memory.empty(shape.y, cell_dtype)
     strip = strip_of(shape.window.stride[0])
     strips = Strips.of(shape, shape.output, strip)
     launch_over(
-        _forward_kernel(x.dtype.type, argmax_dtype.type, shape.window.kernel, strip),
+        _forward_kernel(x.dtype.type, cell_dtype.type, shape.window.kernel, strip),
         strips.threads,
         flat("x", x),
         flat("y", y),
@@ -212,7 +216,7 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.pooling_backward(error, size, kernel, stride, dilation, argmax)
+    shape = backward_shape(error, size, kernel, stride, dilation, argmax)
     gradient = memory.empty(shape.x, error.dtype)
     arrays = flat("error", error), flat("argmax", argmax), flat("gradient", gradient)
     if shape.window.stride == (1, 1):

@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from kernels import geometry
+from kernels.max_pooling import argmax_dtype, backward_shape
+from kernels.window import PoolingShape
 
 
 def forward(x, kernel, *, stride=1, dilation=1):
     """(y, argmax): the first maximum of each window, or its first NaN, and its cell number."""
-    shape = geometry.pooling_forward(x, kernel, stride, dilation)
+    shape = PoolingShape.of_input(x, kernel, stride, dilation)
     y = np.full(shape.y, -np.inf)
-    argmax = np.zeros(shape.y, geometry.argmax_dtype(shape.window))
+    argmax = np.zeros(shape.y, argmax_dtype(shape.window))
     for cell, (rows, columns) in enumerate(cells(shape)):
         value = x[:, :, rows, columns].astype(np.float64)
         wins = (value > y) | (np.isnan(value) & ~np.isnan(y))
@@ -20,7 +21,7 @@ def forward(x, kernel, *, stride=1, dilation=1):
 
 def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     """dx: each window's error, added to the cell that won it."""
-    shape = geometry.pooling_backward(error, size, kernel, stride, dilation, argmax)
+    shape = backward_shape(error, size, kernel, stride, dilation, argmax)
     gradient = np.zeros(shape.x)
     for cell, (rows, columns) in enumerate(cells(shape)):
         gradient[:, :, rows, columns] += np.where(argmax == cell, error.astype(np.float64), 0.0)

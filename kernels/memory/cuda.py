@@ -5,21 +5,12 @@ from functools import cache
 
 import numpy as np
 
-from kernels.cuda_api import (
-    ELEMENTWISE_THREADS,
-    SIMULATING,
-    check_shape,
-    chosen_stream,
-    cuda,
-    device_empty,
-    flat,
-    kernel,
-    launch_over,
-    stream,
-    u32,
-)
-from kernels.cuda_arrays import view
-from kernels.geometry import lies_on_device
+from kernels.checks import lies_on_device
+from kernels.device.api import SIMULATING, cuda, kernel, u32
+from kernels.device.arrays import view
+from kernels.device.launching import device_empty, launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, check_shape, flat
+from kernels.device.streams import chosen_stream, stream
 
 
 @cache

@@ -2,9 +2,10 @@
 
 from numba import prange
 
-from kernels import geometry
-from kernels.compilation import compiled_parallel
+from kernels import checks
+from kernels.host.compilation import compiled_parallel
 from kernels.memory import cpu as memory
+from kernels.merging import check_split, concatenated_shape
 
 
 def add(maps):
@@ -19,7 +20,7 @@ def add(maps):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
+    checks.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
     y = memory.empty(maps[0].shape, maps[0].dtype)
     _copy(y.reshape(-1), maps[0].reshape(-1))
     for x in maps[1:]:
@@ -39,7 +40,7 @@ def concatenate(maps):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    y = memory.empty(geometry.concatenated(maps), maps[0].dtype)
+    y = memory.empty(concatenated_shape(maps), maps[0].dtype)
     start = 0
     for x in maps:
         _copy_channels(y, start, x, 0, x.shape[1])
@@ -60,7 +61,7 @@ def concatenate_backward(error, channels):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.split(error, channels)
+    check_split(error, channels)
     n, _, h, w = error.shape
     errors, start = [], 0
     for count in channels:

@@ -5,10 +5,13 @@ add: y = x_0 + x_1, then y + x_2, ...       concatenate: one copy of each map in
 
 from functools import cache
 
-from kernels import geometry
-from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, u32
-from kernels.cuda_arrays import operator
+from kernels import checks
+from kernels.device.api import cuda, kernel, u32
+from kernels.device.arrays import operator
+from kernels.device.launching import launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.memory import cuda as memory
+from kernels.merging import check_split, concatenated_shape
 
 
 @cache
@@ -74,7 +77,7 @@ def add(maps):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
+    checks.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
     first = maps[0]
     y = memory.empty(first.shape, first.dtype)
     if len(maps) == 1:
@@ -94,7 +97,7 @@ def concatenate(maps):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    y = memory.empty(geometry.concatenated(maps), maps[0].dtype)
+    y = memory.empty(concatenated_shape(maps), maps[0].dtype)
     first = 0
     for x in maps:
         _copy(x, 0, y, first, x.shape[1])
@@ -109,7 +112,7 @@ def concatenate_backward(error, channels):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.split(error, channels)
+    check_split(error, channels)
     n, _, h, w = error.shape
     gradients, first = [], 0
     for count in channels:

@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from kernels import geometry
+from kernels import checks
+from kernels.merging import check_split, concatenated_shape
 
 
 def add(maps):
     """The sum of maps of one shape, left to right."""
-    geometry.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
+    checks.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
     y = maps[0].astype(np.float64)
     for x in maps[1:]:
         y = y + x
@@ -16,12 +17,12 @@ def add(maps):
 
 def concatenate(maps):
     """The maps, joined along their channels."""
-    geometry.concatenated(maps)
+    concatenated_shape(maps)
     return np.concatenate([x.astype(np.float64) for x in maps], axis=1)
 
 
 def concatenate_backward(error, channels):
     """The errors of maps of ``channels`` channels each, in order."""
-    geometry.split(error, channels)
+    check_split(error, channels)
     ends = np.cumsum(channels)
     return [error[:, e - c : e].astype(np.float64) for c, e in zip(channels, ends)]

@@ -2,9 +2,10 @@
 
 from numba import prange
 
-from kernels import geometry
-from kernels.compilation import compiled, compiled_parallel
+from kernels import checks
+from kernels.host.compilation import compiled, compiled_parallel
 from kernels.memory import cpu as memory
+from kernels.padding import cropped_shape, padded_shape, unpadded_shape
 
 
 def pad(x, margins, mode):
@@ -21,7 +22,7 @@ def pad(x, margins, mode):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    y = memory.empty(geometry.padded(x, margins, mode), x.dtype)
+    y = memory.empty(padded_shape(x, margins, mode), x.dtype)
     _pad(y, x, margins[0], margins[1], mode == "reflect")
     return y
 
@@ -40,7 +41,7 @@ def pad_backward(error, margins, mode):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.unpadded(error, margins, mode)
+    shape = unpadded_shape(error, margins, mode)
     if mode == "zero":
         return crop(error, margins)
     gradient = memory.empty(shape, error.dtype)
@@ -61,14 +62,14 @@ def crop(x, margins):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    y = memory.empty(geometry.cropped(x, margins), x.dtype)
+    y = memory.empty(cropped_shape(x, margins), x.dtype)
     _crop(y, x, margins[0], margins[1])
     return y
 
 
 def crop_backward(error, margins):
     """dx: the error inside the margins, zero in them; arguments as ``pad``."""
-    geometry.check_array("error", error, (None,) * 4)
+    checks.array("error", error, (None,) * 4)
     return pad(error, margins, "zero")
 
 

@@ -10,20 +10,13 @@ t = before - i (mod period). No atomics.
 
 from functools import cache
 
-from kernels import geometry
-from kernels.cuda_api import (
-    ELEMENTWISE_THREADS,
-    MAX_ELEMENTS,
-    cuda,
-    device,
-    flat,
-    kernel,
-    launch_over,
-    threads_of_row,
-    u32,
-)
-from kernels.cuda_arrays import operator
+from kernels import checks
+from kernels.device.api import cuda, device, kernel, u32
+from kernels.device.arrays import operator
+from kernels.device.launching import launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, MAX_ELEMENTS, flat, threads_of_row
 from kernels.memory import cuda as memory
+from kernels.padding import cropped_shape, padded_shape, unpadded_shape
 
 
 @device
@@ -162,7 +155,7 @@ def pad(x, margins, mode):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.padded(x, margins, mode)
+    shape = padded_shape(x, margins, mode)
     return _resize(_pad_kernel(x.dtype.type, mode == "reflect"), x, shape, tuple(margins[:2]))
 
 
@@ -173,7 +166,7 @@ def pad_backward(error, margins, mode):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.unpadded(error, margins, mode)
+    shape = unpadded_shape(error, margins, mode)
     make = _unreflect_kernel if mode == "reflect" else _crop_kernel
     return _resize(make(error.dtype.type), error, shape, tuple(margins[:2]))
 
@@ -185,7 +178,7 @@ def crop(x, margins):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.cropped(x, margins)
+    shape = cropped_shape(x, margins)
     return _resize(_crop_kernel(x.dtype.type), x, shape, tuple(margins[:2]))
 
 
@@ -196,5 +189,5 @@ def crop_backward(error, margins):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.check_array("error", error, (None,) * 4)
+    checks.array("error", error, (None,) * 4)
     return pad(error, margins, "zero")

@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from kernels import geometry
+from kernels import checks
+from kernels.padding import cropped_shape, padded_shape, unpadded_shape
 
 _NUMPY_MODE = {"zero": "constant", "reflect": "reflect"}
 
 
 def pad(x, margins, mode):
     """x with its margins filled by zeros or by reflection."""
-    geometry.padded(x, margins, mode)
+    padded_shape(x, margins, mode)
     top, left, bottom, right = margins
     widths = ((0, 0), (0, 0), (top, bottom), (left, right))
     return np.pad(x.astype(np.float64), widths, mode=_NUMPY_MODE[mode])
@@ -17,7 +18,7 @@ def pad(x, margins, mode):
 
 def pad_backward(error, margins, mode):
     """dx: each cell's error and, for ``reflect``, that of all its images."""
-    n, c, h, w = geometry.unpadded(error, margins, mode)
+    n, c, h, w = unpadded_shape(error, margins, mode)
     if mode == "zero":
         return crop(error, margins)
     top, left, bottom, right = margins
@@ -30,12 +31,12 @@ def pad_backward(error, margins, mode):
 
 def crop(x, margins):
     """x without its margins."""
-    _, _, h, w = geometry.cropped(x, margins)
+    _, _, h, w = cropped_shape(x, margins)
     top, left, _, _ = margins
     return x[:, :, top : top + h, left : left + w].astype(np.float64)
 
 
 def crop_backward(error, margins):
     """dx: the error inside the margins, zero in them."""
-    geometry.check_array("error", error, (None,) * 4)
+    checks.array("error", error, (None,) * 4)
     return pad(error, margins, "zero")

@@ -2,9 +2,9 @@
 
 from numba import prange
 
-from kernels import geometry
-from kernels.compilation import compiled_parallel
+from kernels.host.compilation import compiled_parallel
 from kernels.memory import cpu as memory
+from kernels.patches import image_shape, patches_shape
 
 
 def extract(image, rows, columns, size):
@@ -21,7 +21,7 @@ def extract(image, rows, columns, size):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    patches = memory.empty(geometry.patches(image, rows, columns, size), image.dtype)
+    patches = memory.empty(patches_shape(image, rows, columns, size), image.dtype)
     _extract(patches, image, rows, columns)
     return patches
 
@@ -40,7 +40,7 @@ def extract_backward(error, rows, columns, image_size):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.patches_backward(error, rows, columns, image_size)
+    shape = image_shape(error, rows, columns, image_size)
     gradient = memory.empty(shape, error.dtype)
     _extract_backward(gradient, error, rows, columns)
     return gradient

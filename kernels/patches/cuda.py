@@ -9,10 +9,12 @@ a warp look at the same patch at the same time, so that its place is read once f
 
 from functools import cache
 
-from kernels import geometry
-from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, u32
-from kernels.cuda_arrays import operator
+from kernels.device.api import cuda, kernel, u32
+from kernels.device.arrays import operator
+from kernels.device.launching import launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.memory import cuda as memory
+from kernels.patches import image_shape, patches_shape
 
 
 @cache
@@ -85,7 +87,7 @@ def extract(image, rows, columns, size):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.patches(image, rows, columns, size)
+    shape = patches_shape(image, rows, columns, size)
     patches = memory.empty(shape, image.dtype)
     f = _extract_kernel(image.dtype.type)
     arrays = flat("image", image), rows, columns, flat("patches", patches)
@@ -105,7 +107,7 @@ def extract_backward(error, rows, columns, image_size):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    shape = geometry.patches_backward(error, rows, columns, image_size)
+    shape = image_shape(error, rows, columns, image_size)
     gradient = memory.empty(shape, error.dtype)
     f = _extract_backward_kernel(error.dtype.type)
     arrays = flat("error", error), rows, columns, flat("gradient", gradient)

@@ -2,8 +2,8 @@
 
 from numba import prange
 
-from kernels import geometry
-from kernels.compilation import compiled_parallel
+from kernels.host.compilation import compiled_parallel
+from kernels.sgd import check_step
 
 
 def step(parameter, gradient, velocity, *, rate, momentum, decay):
@@ -17,7 +17,7 @@ def step(parameter, gradient, velocity, *, rate, momentum, decay):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.alike(parameter=parameter, gradient=gradient, velocity=velocity)
+    check_step(parameter=parameter, gradient=gradient, velocity=velocity)
     number = parameter.dtype.type
     _step(
         parameter.reshape(-1),

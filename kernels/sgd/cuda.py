@@ -5,9 +5,11 @@ v <- momentum * v + (g + decay * p);   p <- p - rate * v
 
 from functools import cache
 
-from kernels import geometry
-from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, flat, kernel, launch_over, u32
-from kernels.cuda_arrays import operator
+from kernels.device.api import cuda, kernel, u32
+from kernels.device.arrays import operator
+from kernels.device.launching import launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, flat
+from kernels.sgd import check_step
 
 
 @cache
@@ -43,7 +45,7 @@ def step(parameter, gradient, velocity, *, rate, momentum, decay):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.alike(parameter=parameter, gradient=gradient, velocity=velocity)
+    check_step(parameter=parameter, gradient=gradient, velocity=velocity)
     number = parameter.dtype.type
     arrays = (
         flat(name, array)

@@ -1,10 +1,10 @@
 """SGD in NumPy, float64."""
 
-from kernels import geometry
+from kernels.sgd import check_step
 
 
 def step(parameter, gradient, velocity, *, rate, momentum, decay):
     """One step: changes ``parameter`` and ``velocity``."""
-    geometry.alike(parameter=parameter, gradient=gradient, velocity=velocity)
+    check_step(parameter=parameter, gradient=gradient, velocity=velocity)
     velocity[...] = momentum * velocity + (gradient + decay * parameter)
     parameter -= rate * velocity

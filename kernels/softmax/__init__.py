@@ -5,3 +5,15 @@
 
 A NaN among a pixel's scores makes all its probabilities NaN.
 """
+
+from kernels import checks
+
+
+def check_forward(x) -> None:
+    """Check the scores N x K x H x W."""
+    checks.array("x", x, (None,) * 4)
+
+
+def check_backward(error, y) -> None:
+    """Check the arguments of a softmax's gradient."""
+    checks.same_map(error=error, y=y)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numba import prange
 
-from kernels import geometry
-from kernels.compilation import compiled_parallel
+from kernels import checks
+from kernels.host.compilation import compiled_parallel
 from kernels.memory import cpu as memory
 
 
@@ -22,7 +22,7 @@ def forward(x):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.check_array("x", x, (None,) * 4)
+    checks.array("x", x, (None,) * 4)
     y = memory.empty(x.shape, x.dtype)
     _forward(y, x)
     return y
@@ -41,7 +41,7 @@ def backward(error, y):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.same_map(error=error, y=y)
+    checks.same_map(error=error, y=y)
     gradient = memory.empty(y.shape, y.dtype)
     _backward(gradient, error, y)
     return gradient

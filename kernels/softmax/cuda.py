@@ -10,9 +10,11 @@ cache, because classes are few.
 
 from functools import cache
 
-from kernels import geometry
-from kernels.cuda_api import ELEMENTWISE_THREADS, cuda, exp, flat, kernel, launch_over, u32
-from kernels.cuda_arrays import operator
+from kernels import checks
+from kernels.device.api import cuda, exp, kernel, u32
+from kernels.device.arrays import operator
+from kernels.device.launching import launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.memory import cuda as memory
 
 
@@ -88,7 +90,7 @@ def forward(x):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.check_array("x", x, (None,) * 4)
+    checks.array("x", x, (None,) * 4)
     y = memory.empty(x.shape, x.dtype)
     n, k, h, w = x.shape
     f = _forward_kernel(x.dtype.type)
@@ -103,7 +105,7 @@ def backward(error, y):
     Raises:
         TypeError, ValueError: naming the argument, what it was and what was expected.
     """
-    geometry.same_map(error=error, y=y)
+    checks.same_map(error=error, y=y)
     gradient = memory.empty(y.shape, y.dtype)
     n, k, h, w = y.shape
     maps = flat("error", error), flat("y", y), flat("gradient", gradient)

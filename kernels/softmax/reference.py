@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from kernels import geometry
+from kernels import checks
 
 
 def forward(x):
     """Class probabilities of each pixel, N x K x H x W."""
-    geometry.check_array("x", x, (None,) * 4)
+    checks.array("x", x, (None,) * 4)
     x = x.astype(np.float64)
     powers = np.exp(x - x.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
@@ -15,6 +15,6 @@ def forward(x):
 
 def backward(error, y):
     """dx = y * (e - sum over the channels of e * y)."""
-    geometry.same_map(error=error, y=y)
+    checks.same_map(error=error, y=y)
     error, y = error.astype(np.float64), y.astype(np.float64)
     return y * (error - (error * y).sum(axis=1, keepdims=True))

@@ -4,11 +4,12 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from numba.cuda.typing.typeof import typeof
 
-from kernels import cuda_api
+from kernels.device import api
 from kernels.softmax import cuda as softmax
 
-MISSING = cuda_api.why_uncompilable()
+MISSING = api.why_uncompilable()
 pytestmark = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISSING or "")]
 
 
@@ -18,7 +19,7 @@ def compile_afresh(monkeypatch, tmp_path):
     from numba.cuda import dispatcher
     from numba.cuda.cudadrv import devices
 
-    monkeypatch.setattr(cuda_api.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(api.config, "CACHE_DIR", str(tmp_path))
     device = mock.Mock(compute_capability=(9, 0))
     monkeypatch.setattr(dispatcher, "get_current_device", lambda: device)
     monkeypatch.setattr(devices, "get_context", lambda: mock.Mock(device=device))
@@ -29,7 +30,7 @@ def compile_afresh(monkeypatch, tmp_path):
         kernel = softmax._forward_kernel.__wrapped__(np.float32)
         x = np.empty(8, np.float32)
         one = np.uint32(1)
-        kernel.compile(tuple(map(cuda_api.typeof, (x, x, one, one, one))))
+        kernel.compile(tuple(map(typeof, (x, x, one, one, one))))
         stats = kernel.stats
         return sum(stats.cache_misses.values()), sum(stats.cache_hits.values())
 
@@ -43,6 +44,6 @@ def test_a_second_process_compiles_nothing(compile_afresh):
 
 def test_other_sources_are_compiled_again(compile_afresh, monkeypatch):
     assert compile_afresh() == (1, 0)
-    monkeypatch.setattr(cuda_api, "sources_digest", lambda: "changed")
+    monkeypatch.setattr(api, "sources_digest", lambda: "changed")
     assert compile_afresh() == (1, 0)
     assert compile_afresh() == (0, 1)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from kernels import cuda_api, machine_code
-from kernels.cuda_api import cuda, kernel, u32
+from kernels.device import api, machine_code
+from kernels.device.api import cuda, kernel, u32
 
-MISSING = cuda_api.why_uncompilable()
+MISSING = api.why_uncompilable()
 pytestmark = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISSING or "")]
 
 f32 = np.float32

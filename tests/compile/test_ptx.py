@@ -9,30 +9,33 @@ import re
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kernels import cuda_api, geometry
+from kernels.activation import ACTIVATIONS
 from kernels.activation import cuda as activation
 from kernels.adam import cuda as adam
 from kernels.average_pooling import cuda as average_pooling
 from kernels.batch_normalization import cuda as batch_normalization
+from kernels.checks import FLOAT_DTYPES
 from kernels.convolution import cuda as convolution
 from kernels.cross_entropy import cuda as cross_entropy
+from kernels.device import api, compiling
 from kernels.dropout import cuda as dropout
 from kernels.masking import cuda as masking
 from kernels.max_pooling import cuda as max_pooling
 from kernels.memory import cuda as memory
 from kernels.merging import cuda as merging
+from kernels.padding import PADDING_MODES
 from kernels.padding import cuda as padding
 from kernels.patches import cuda as patches
 from kernels.sgd import cuda as sgd
 from kernels.softmax import cuda as softmax
+from kernels.sources import PACKAGE
 from tests.compile import recording
 
-MISSING = cuda_api.why_uncompilable()
+MISSING = api.why_uncompilable()
 pytestmark = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISSING or "")]
 
 CAPABILITIES = [(8, 0)]  # for later ones, see test_tiles.py
@@ -49,9 +52,9 @@ def elementwise(dtype):
     x, vector = np.empty((2, 3, 6, 7), dtype), np.empty(3, dtype)
     place = np.zeros(2, np.int32)
     memory.zeros(3, dtype)
-    for name in geometry.ACTIVATIONS:
+    for name in ACTIVATIONS:
         activation.backward(x, activation.forward(x, name), name)
-    for name in (None, *geometry.ACTIVATIONS):
+    for name in (None, *ACTIVATIONS):
         y = batch_normalization.forward(x, vector, vector, vector, vector, 1e-5, name)
         batch_normalization.backward(x, x, vector, vector, vector, 1e-5, name, y)
     for bias in (None, vector):
@@ -60,7 +63,7 @@ def elementwise(dtype):
     masking.apply(x, np.zeros((2, 6, 7), bool))
     merging.add([x, x])
     merging.concatenate_backward(merging.concatenate([x, x]), (3, 3))
-    for mode in geometry.PADDING_MODES:
+    for mode in PADDING_MODES:
         padding.pad(x, (1, 1, 1, 1), mode)
         padding.pad_backward(x, (1, 1, 1, 1), mode)
     padding.crop_backward(padding.crop(x, (1, 1, 1, 1)), (1, 1, 1, 1))
@@ -124,9 +127,9 @@ def launches():
             types = tuple(getattr(a, "dtype", type(a)) for a in arguments)
             found.setdefault((kernel, types), Launch(kernel, arguments, dtype, variant))
 
-    for name in geometry.ACTIVATIONS:
+    for name in ACTIVATIONS:
         add(convolutions, "float32", name, activation=name)
-    for dtype in geometry.FLOAT_DTYPES:
+    for dtype in FLOAT_DTYPES:
         add(convolutions, dtype)
         add(elementwise, dtype)
     return list(found.values())
@@ -147,7 +150,7 @@ def compiled(request):
 
 def compile_launch(number):
     launch = LAUNCHES[number]
-    return {c: cuda_api.ptx(launch.kernel, launch.arguments, c) for c in CAPABILITIES}
+    return {c: compiling.ptx(launch.kernel, launch.arguments, c) for c in CAPABILITIES}
 
 
 @pytest.fixture(params=CAPABILITIES, ids=lambda c: f"sm_{c[0]}{c[1]}")
@@ -202,6 +205,6 @@ def test_launch_bounds_reach_the_compiler(launch, ptx):
 
 def test_every_kernel_is_launched_here():
     declared = set()
-    for path in Path(cuda_api.__file__).parent.rglob("cuda*.py"):
+    for path in PACKAGE.rglob("*.py"):
         declared |= set(re.findall(r"@kernel\(.*\n    def (\w+)\(", path.read_text()))
     assert {launch.name for launch in LAUNCHES} == declared

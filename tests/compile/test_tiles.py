@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from kernels import cuda_api, machine_code
 from kernels.convolution import cuda as convolution
 from kernels.convolution.cuda_tile import Tile
+from kernels.device import api, machine_code
 from tests.compile.recording import launches
 
-MISSING = cuda_api.why_uncompilable()
+MISSING = api.why_uncompilable()
 pytestmark = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISSING or "")]
 
 CAPABILITIES = [(8, 0), (9, 0)]

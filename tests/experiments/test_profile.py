@@ -13,14 +13,15 @@ from experiments import results
 from experiments.profiling import calls, profiles, roofline, static, tables, targets, traced
 from experiments.profiling.devices import DEVICES, LIMITS, resident_blocks
 from experiments.profiling.operators import Arrays, Case
-from kernels import cuda_api, geometry
 from kernels.convolution.cuda import TILES
 from kernels.convolution.cuda_tile import Tile
-from kernels.machine_code import MachineCode
+from kernels.device import api
+from kernels.device.machine_code import MachineCode
+from kernels.max_pooling import argmax_dtype
 from net import Dense, Scan, zoo
 from net.summary import multiply_adds
 
-MISSING = cuda_api.why_uncompilable()
+MISSING = api.why_uncompilable()
 compiling = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISSING or "")]
 CONVOLUTION = Case("convolution.forward", (1, 8, 20, 150), 48, (3, 3), (1, 1), (2, 2))
 
@@ -57,7 +58,7 @@ CONVOLUTION = Case("convolution.forward", (1, 8, 20, 150), 48, (3, 3), (1, 1), (
     ],
 )
 def test_bad_input_is_refused_before_any_work(arguments, message, capsys):
-    if "timed" in arguments and cuda_api.why_unavailable() is None:
+    if "timed" in arguments and api.why_unavailable() is None:
         pytest.skip("there is a device")
     assert command_line.main(["profile", *arguments]) == 2
     assert message in capsys.readouterr().err
@@ -303,7 +304,7 @@ class TestCompiled:
         shape = ["--operator", "convolution.forward", "--shape", "1", "1", "4", "40"]
         options = ["--arch", "sm_80,sm_90", "--devices", "K40", "A100", "--name", "here"]
         arguments = ["profile", *shape, *window, *options, "--out", str(tmp_path)]
-        if cuda_api.why_unavailable():
+        if api.why_unavailable():
             arguments += ["--sources", "static", "traced", "model"]
         assert command_line.main(arguments) == 0
         folder = tmp_path / "here"
@@ -343,7 +344,7 @@ class TestCompiled:
 
 
 def test_what_is_missing_is_said(monkeypatch):
-    monkeypatch.setattr(cuda_api, "why_uncompilable", lambda: "no CUDA compiler is installed")
+    monkeypatch.setattr(api, "why_uncompilable", lambda: "no CUDA compiler is installed")
     with pytest.raises(static.NotReadable, match="no CUDA compiler is installed"):
         static.check()
 
@@ -351,4 +352,4 @@ def test_what_is_missing_is_said(monkeypatch):
 def test_argmax_of_large_windows_is_wide():
     case = Case("max_pooling.backward", (1, 1, 20, 20), kernel=(17, 17))
     argmax = calls.of_case(case).given["argmax"]
-    assert argmax.dtype == geometry.argmax_dtype(case.window)
+    assert argmax.dtype == argmax_dtype(case.window)

@@ -6,9 +6,9 @@ import pytest
 from experiments.profiling import targets, traced
 from experiments.profiling.operators import OPERATORS, Case, case_of
 from experiments.profiling.targets import dense_case
-from kernels import cuda_api
 from kernels.convolution.cuda_tile import Tile
-from kernels.cuda_api import cuda, device, kernel, u32
+from kernels.device import launching
+from kernels.device.api import cuda, device, kernel, u32
 
 pytestmark = pytest.mark.simulator
 
@@ -128,7 +128,7 @@ def known(x, y, count):
 def known_lines():
     """By text: the lines of ``known`` for one block of 64 threads."""
     x, y = np.zeros(1024, f32), np.zeros(64, f32)
-    launch = cuda_api.Launch(known, (1, 1, 1), 64, (x, y, 4), False)
+    launch = launching.Launch(known, (1, 1, 1), 64, (x, y, 4), False)
     widths = {x.__array_interface__["data"][0]: 1024}
     return {line.text: line for line in traced.launch_lines(launch, ("known", 0), widths, True)}
 

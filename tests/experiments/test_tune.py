@@ -9,9 +9,10 @@ import pytest
 
 from experiments import __main__ as command_line
 from experiments import tune
-from kernels import cuda_api, get_backend
+from kernels import get_backend
 from kernels.convolution import cuda as convolution
 from kernels.convolution import cuda_tiles_measured as measured
+from kernels.device import api, launching
 from kernels.memory import cuda as memory
 
 DEVICE = "Stand-in 9000 (TM)"
@@ -43,7 +44,7 @@ def device(monkeypatch, tmp_path):
 @pytest.fixture
 def without_a_device(monkeypatch):
     """The backend ``cuda`` on host arrays, launching nothing."""
-    monkeypatch.setattr(cuda_api, "why_unavailable", lambda: None)
+    monkeypatch.setattr(api, "why_unavailable", lambda: None)
     monkeypatch.setattr(memory, "empty", np.empty)
     monkeypatch.setattr(memory, "to_device", np.asarray)
 
@@ -114,7 +115,7 @@ class TestLookingUp:
 
     def test_nothing_is_looked_up_while_launches_are_recorded(self):
         keep(measured.user_folder(), measurement(MAP_TILES[0], 1))
-        with cuda_api.recorded():
+        with launching.recorded():
             assert self.tile() is None
 
 
@@ -133,7 +134,7 @@ class TestMeasuring:
 
     def test_every_tile_of_the_table_is_measured(self):
         call = tune.calls_of("lenet28", 3, 2)[0]
-        with cuda_api.recorded() as launches:
+        with launching.recorded() as launches:
 
             def seconds(run):
                 run()
@@ -160,7 +161,7 @@ class TestMeasuring:
             ]
 
         monkeypatch.setattr(tune, "measure", measure)
-        monkeypatch.setattr(cuda_api, "device_name", lambda: DEVICE)
+        monkeypatch.setattr(api, "device_name", lambda: DEVICE)
         assert tune.main(options()) == 0
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == 22 + 1
@@ -177,7 +178,7 @@ class TestMeasuring:
 
 class TestRefusals:
     def test_without_a_gpu(self, monkeypatch, capsys):
-        monkeypatch.setattr(cuda_api, "why_unavailable", lambda: "no CUDA device was found")
+        monkeypatch.setattr(api, "why_unavailable", lambda: "no CUDA device was found")
         assert command_line.main(["tune"]) == 2
         message = "experiments: error: backend 'cuda' cannot run here: no CUDA device was found\n"
         assert capsys.readouterr().err == message

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kernels.geometry import Pair
+from kernels.checks import Pair
 from net import Net
 from net.layers import (
     AdaptiveAveragePool,

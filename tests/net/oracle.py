@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from kernels.geometry import pair
+from kernels.checks import pair
 from net import layers
 
 

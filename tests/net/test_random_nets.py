@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kernels.geometry import Window
+from kernels.window import Window
 from net import Dense, Scan
 from net.layers import (
     Add,

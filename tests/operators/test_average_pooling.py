@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kernels.geometry import Window
+from kernels.window import Window
 from tests.comparison import (
     DTYPES,
     FORWARD,

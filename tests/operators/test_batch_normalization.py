@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kernels import geometry
+from kernels.activation import ACTIVATIONS
 from tests.comparison import (
     DTYPES,
     FORWARD,
@@ -35,7 +35,7 @@ def operands(rng, shape, dtype="float64"):
 
 def check(backend, x, mean, variance, gamma, beta, error):
     dtype = str(x.dtype)
-    for activation in (None, *geometry.ACTIVATIONS):
+    for activation in (None, *ACTIVATIONS):
         arguments = x, mean, variance, gamma, beta, EPSILON, activation
         name, options = "batch_normalization.forward", {"tolerance": FORWARD[dtype]}
         assert_matches_reference(backend, name, *arguments, **options)

@@ -7,9 +7,10 @@ import pytest
 from scipy.signal import correlate
 
 from kernels import get_backend
+from kernels.checks import Pair
 from kernels.convolution.cuda import TILES
 from kernels.convolution.cuda_tile import Tile
-from kernels.geometry import Pair, Window
+from kernels.window import Window
 from tests.comparison import (
     DTYPES,
     FORWARD,

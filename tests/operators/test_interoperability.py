@@ -6,8 +6,9 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from kernels import backends, cuda_api, get_backend
-from kernels.cuda_arrays import view
+from kernels import backends, get_backend
+from kernels.device import api, arrays, launching, streams
+from kernels.device.arrays import view
 from kernels.memory import cuda as memory
 from tests.comparison import each, operator
 from tests.conftest import CUDA, SIMULATOR
@@ -101,7 +102,7 @@ class TestView:
 
     def test_another_device_is_refused(self, device, monkeypatch):
         foreign = Foreign(device.memory, np.zeros((1, 1, 2, 2)))
-        monkeypatch.setattr(cuda_api, "is_on_another_device", lambda array: True)
+        monkeypatch.setattr(arrays, "is_on_another_device", lambda array: True)
         with pytest.raises(ValueError, match=r"^x lies on another device; expected the current"):
             device.softmax.forward(foreign)
 
@@ -141,7 +142,7 @@ class Stream:
 def numba(monkeypatch):
     """What stands for ``numba.cuda``: it notes what is asked of it."""
     numba = Mock(gpus=[0], external_stream=Stream, legacy_default_stream=lambda: Stream(1))
-    monkeypatch.setattr(cuda_api, "cuda", numba)
+    monkeypatch.setattr(api, "cuda", numba)
     monkeypatch.setattr(memory, "cuda", numba)
     return numba
 
@@ -152,7 +153,7 @@ class TestStreams:
         kernel = Mock()
         configurations = []
         kernel.__getitem__ = lambda self, key: configurations.append(key) or Mock()
-        cuda_api.launch(kernel, 1, 32)
+        launching.launch(kernel, 1, 32)
         [(_, _, stream)] = configurations
         return int(stream)
 
@@ -179,7 +180,7 @@ class TestStreams:
     def test_copies_go_to_the_chosen_stream_and_end_before_the_call_does(self, numba):
         there = Mock(__cuda_ndarray__=True, shape=(1,), stream=0)
         with memory.on_stream(70):
-            chosen = cuda_api.stream()
+            chosen = streams.stream()
             memory.to_device(np.zeros(3))
             assert chosen.waits == 1
             memory.to_host(there)
@@ -220,12 +221,12 @@ class TestStreams:
 def test_which_device_a_pointer_belongs_to(monkeypatch):
     driver = pytest.importorskip("numba.cuda.cudadrv.driver")
     numba = Mock(gpus=[0, 1], get_current_device=lambda: Mock(id=0))
-    monkeypatch.setattr(cuda_api, "cuda", numba)
+    monkeypatch.setattr(api, "cuda", numba)
     monkeypatch.setattr(driver, "device_pointer", lambda array: array.device)
     monkeypatch.setattr(driver, "driver", Mock(cuPointerGetAttribute=lambda _, pointer: pointer))
     here, there, nowhere = (Mock(device=d, size=s) for d, s in ((0, 1), (1, 1), (None, 0)))
-    assert cuda_api.is_on_another_device(there)
-    assert not cuda_api.is_on_another_device(here)
-    assert not cuda_api.is_on_another_device(nowhere)
+    assert arrays.is_on_another_device(there)
+    assert not arrays.is_on_another_device(here)
+    assert not arrays.is_on_another_device(nowhere)
     numba.gpus.pop()
-    assert not cuda_api.is_on_another_device(there)
+    assert not arrays.is_on_another_device(there)

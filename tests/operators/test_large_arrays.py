@@ -9,14 +9,15 @@ from math import prod
 import numpy as np
 import pytest
 
-from kernels import cuda_api
 from kernels.activation import cuda as activation
 from kernels.adam import cuda as adam
 from kernels.average_pooling import cuda as average_pooling
 from kernels.batch_normalization import cuda as batch_normalization
 from kernels.convolution import cuda as convolution
 from kernels.cross_entropy import cuda as cross_entropy
-from kernels.cuda_api import MAX_ELEMENTS, MAX_GRID, MOST_ROWS, recorded
+from kernels.device import launching
+from kernels.device.launching import recorded
+from kernels.device.limits import MAX_ELEMENTS, MAX_GRID, MOST_ROWS
 from kernels.dropout import cuda as dropout
 from kernels.masking import cuda as masking
 from kernels.max_pooling import cuda as max_pooling
@@ -206,15 +207,15 @@ def test_results_larger_than_fit_are_refused(name):
 
 def test_a_grid_larger_than_devices_have_is_refused(launches):
     with pytest.raises(ValueError, match=r"^the work takes \(1, 65536\) blocks; expected at most"):
-        cuda_api.launch(None, (1, 65536), 32)
+        launching.launch(None, (1, 65536), 32)
     assert not launches
 
 
 def test_more_threads_than_fit_are_refused(launches):
     with pytest.raises(ValueError, match=r"^the work has 4294967296 elements; expected at most"):
-        cuda_api.launch_over(None, 2**32)
+        launching.launch_over(None, 2**32)
     with pytest.raises(OverflowError):
-        cuda_api.launch_over(None, 1, (2**32,))
+        launching.launch_over(None, 1, (2**32,))
     assert not launches
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from kernels.geometry import Pair, Window
+from kernels.checks import Pair
+from kernels.window import Window
 from tests.comparison import (
     DTYPES,
     GRADIENT,

@@ -9,7 +9,14 @@ import inspect
 
 import numpy as np
 
-from kernels import cuda_api, geometry
+from kernels import checks
+from kernels.device.api import SIMULATING, cuda
+from kernels.device.launching import is_recording
+from kernels.device.limits import check_shape
+from kernels.device.streams import wait_for
+
+if SIMULATING:
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
 
 def operator(function):
@@ -33,10 +40,10 @@ def operator(function):
 def _entered(name, value):
     if isinstance(value, (tuple, list)):
         return type(value)(_entered(f"{name}[{i}]", v) for i, v in enumerate(value))
-    if geometry.lies_on_device(name, value):
+    if checks.lies_on_device(name, value):
         return view(name, value)
-    if cuda_api.is_recording() and hasattr(value, "shape"):
-        cuda_api.check_shape(name, value.shape)
+    if is_recording() and hasattr(value, "shape"):
+        check_shape(name, value.shape)
     elif isinstance(value, np.ndarray):
         raise TypeError(
             f"{name} is a NumPy array; expected an array in the device's memory, where "
@@ -53,9 +60,30 @@ def view(name: str, array):
         ValueError: it lies on another device, or is too large for 32-bit indices.
     """
     if not getattr(array, "__cuda_ndarray__", False):
-        array = cuda_api.wrapped(array)
-    cuda_api.check_shape(name, array.shape)
-    if cuda_api.is_on_another_device(array):
+        array = wrapped(array)
+    check_shape(name, array.shape)
+    if is_on_another_device(array):
         raise ValueError(f"{name} lies on another device; expected the current one's memory")
-    cuda_api.wait_for(array.stream)
+    wait_for(array.stream)
     return array
+
+
+def wrapped(array):
+    """The memory of ``array``, anything with ``__cuda_array_interface__``, as an array of Numba."""
+    if not SIMULATING:
+        return cuda.as_cuda_array(array, sync=False)
+    # The simulator's device memory is the host's, and both interfaces have one format
+    interface = array.__cuda_array_interface__
+    there = type("Host", (), {"__array_interface__": interface, "owner": array})()
+    return FakeCUDAArray(np.asarray(there))
+
+
+def is_on_another_device(array) -> bool:
+    """Whether an array of Numba lies on another device than the current one."""
+    if SIMULATING or len(cuda.gpus) == 1 or array.size == 0:
+        return False
+    from numba.cuda.cudadrv import driver
+
+    ordinal = driver.binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    pointer = driver.device_pointer(array)
+    return driver.driver.cuPointerGetAttribute(ordinal, pointer) != cuda.get_current_device().id

@@ -7,8 +7,19 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kernels import geometry
-from kernels.geometry import ConvolutionShape, PoolingShape, Window
+from kernels import checks
+from kernels.checks import FLOAT_DTYPES
+from kernels.convolution import (
+    ConvolutionShape,
+    forward_shape,
+    gradient_input_shape,
+    gradient_weights_shape,
+)
+from kernels.max_pooling import argmax_dtype
+from kernels.merging import concatenated_shape
+from kernels.padding import cropped_shape, padded_shape, unpadded_shape
+from kernels.patches import image_shape, patches_shape
+from kernels.window import PoolingShape, Window
 
 small = st.integers(1, 6)
 pairs = st.tuples(small, small)
@@ -80,7 +91,7 @@ class TestPair:
         ("value", "expected"), [(3, (3, 3)), ((1, 2), (1, 2)), ([4, 5], (4, 5))]
     )
     def test_accepted(self, value, expected):
-        assert geometry.pair("size", value) == expected
+        assert checks.pair("size", value) == expected
 
     @pytest.mark.parametrize(
         "value", [0, -1, 1.0, True, "11", None, (), (1,), (1, 2, 3), (1, 0), (1, 2.0), (True, 1)]
@@ -88,30 +99,30 @@ class TestPair:
     def test_refused(self, value):
         expected = "expected an int or a pair (y, x) of ints of at least 1"
         with refuses(ValueError, f"size is {value!r}; {expected}"):
-            geometry.pair("size", value)
+            checks.pair("size", value)
 
     def test_minimum(self):
-        assert geometry.pair("offset", 0, minimum=0) == (0, 0)
+        assert checks.pair("offset", 0, minimum=0) == (0, 0)
         with refuses(
             ValueError,
             "offset is (2, 1); expected an int or a pair (y, x) of ints of at least 2",
         ):
-            geometry.pair("offset", (2, 1), minimum=2)
+            checks.pair("offset", (2, 1), minimum=2)
 
 
 class TestCount:
     def test_accepted(self):
-        assert geometry.count("batch", 1) == 1
+        assert checks.count("batch", 1) == 1
 
     @pytest.mark.parametrize("value", [0, -1, 1.0, True, "1", None, (1,)])
     def test_refused(self, value):
         with refuses(ValueError, f"batch is {value!r}; expected an int of at least 1"):
-            geometry.count("batch", value)
+            checks.count("batch", value)
 
 
 class TestMargins:
     def test_accepted(self):
-        assert geometry.margins("crop", [0, 1, 2, 3]) == (0, 1, 2, 3)
+        assert checks.margins("crop", [0, 1, 2, 3]) == (0, 1, 2, 3)
 
     @pytest.mark.parametrize(
         "value", [1, (1, 2), (1, 2, 3, 4, 5), (0, 0, 0, -1), (0, 0, 0, 1.0), (True, 0, 0, 0), None]
@@ -119,17 +130,17 @@ class TestMargins:
     def test_refused(self, value):
         expected = "expected (top, left, bottom, right), four ints of at least 0"
         with refuses(ValueError, f"crop is {value!r}; {expected}"):
-            geometry.margins("crop", value)
+            checks.margins("crop", value)
 
 
 class TestChoice:
     def test_accepted(self):
-        assert geometry.choice("mode", "zero", ("zero", "reflect")) == "zero"
+        assert checks.choice("mode", "zero", ("zero", "reflect")) == "zero"
 
     @pytest.mark.parametrize("value", ["Zero", "", None, 0])
     def test_refused(self, value):
         with refuses(ValueError, f"mode is {value!r}; expected one of 'zero', 'reflect'"):
-            geometry.choice("mode", value, ("zero", "reflect"))
+            checks.choice("mode", value, ("zero", "reflect"))
 
 
 class TestArrays:
@@ -137,16 +148,16 @@ class TestArrays:
         ("array", "shape", "dtypes"),
         [
             (np.zeros((2, 3)), (None, 3), ("float64",)),
-            (np.zeros((2, 1, 3), np.float32)[:, :, :], (2, 1, 3), geometry.FLOAT_DTYPES),
-            (np.zeros((1, 4)).T.copy(), (4, 1), geometry.FLOAT_DTYPES),
-            (np.zeros((5, 4))[:1].T, (4, 1), geometry.FLOAT_DTYPES),
-            (np.zeros((3, 4, 5))[1:], (2, None, None), geometry.FLOAT_DTYPES),
+            (np.zeros((2, 1, 3), np.float32)[:, :, :], (2, 1, 3), FLOAT_DTYPES),
+            (np.zeros((1, 4)).T.copy(), (4, 1), FLOAT_DTYPES),
+            (np.zeros((5, 4))[:1].T, (4, 1), FLOAT_DTYPES),
+            (np.zeros((3, 4, 5))[1:], (2, None, None), FLOAT_DTYPES),
             (np.zeros(7, bool), (7,), ("bool",)),
         ],
         ids=["any", "one", "column", "column of a larger array", "slice", "mask"],
     )
     def test_accepted(self, array, shape, dtypes):
-        geometry.check_array("x", array, shape, dtypes)
+        checks.array("x", array, shape, dtypes)
 
     @pytest.mark.parametrize(
         ("array", "error", "message"),
@@ -174,19 +185,19 @@ class TestArrays:
     )
     def test_refused(self, array, error, message):
         with refuses(error, message):
-            geometry.check_array("x", array, (None, 3))
+            checks.array("x", array, (None, 3))
 
     def test_same_dtype(self):
         single, double = np.zeros(1, np.float32), np.zeros(1)
-        geometry.same_dtype(a=single, b=None, c=single)
+        checks.same_dtype(a=single, b=None, c=single)
         with refuses(TypeError, "c has dtype float64; expected float32, the dtype of a"):
-            geometry.same_dtype(a=single, b=None, c=double)
+            checks.same_dtype(a=single, b=None, c=double)
 
 
 class TestConvolutionShape:
     def test_literal(self):
         x, weights = np.zeros((2, 3, 9, 11)), np.zeros((5, 3, 2, 4))
-        shape = geometry.convolution_forward(x, weights, None, (1, 2), (3, 2), None)
+        shape = forward_shape(x, weights, None, (1, 2), (3, 2), None)
         window = Window((2, 4), (1, 2), (3, 2))
         assert shape == ConvolutionShape(2, 3, (9, 11), 5, window, (6, 3))
         assert shape.x == x.shape
@@ -196,8 +207,8 @@ class TestConvolutionShape:
         assert shape.multiply_adds == 2 * 5 * 6 * 3 * 24
         assert not shape.covers_map
         error = np.zeros(shape.y)
-        assert geometry.convolution_gradient_input(error, weights, (9, 11), (1, 2), (3, 2)) == shape
-        assert geometry.convolution_gradient_weights(x, error, (2, 4), (1, 2), (3, 2)) == shape
+        assert gradient_input_shape(error, weights, (9, 11), (1, 2), (3, 2)) == shape
+        assert gradient_weights_shape(x, error, (2, 4), (1, 2), (3, 2)) == shape
 
     @pytest.mark.parametrize(
         ("size", "kernel", "dilation", "covers"),
@@ -212,12 +223,12 @@ class TestConvolutionShape:
     )
     def test_covers_map(self, size, kernel, dilation, covers):
         x, weights = np.zeros((3, 5, *size)), np.zeros((7, 5, *kernel))
-        shape = geometry.convolution_forward(x, weights, None, 2, dilation, None)
+        shape = forward_shape(x, weights, None, 2, dilation, None)
         assert shape.covers_map is covers
 
     def test_flattened(self):
         x, weights = np.zeros((3, 5, 4, 2)), np.zeros((7, 5, 4, 2))
-        shape = geometry.convolution_forward(x, weights, None, 1, 1, None)
+        shape = forward_shape(x, weights, None, 1, 1, None)
         flat = shape.flattened()
         assert flat.x == (3, 40, 1, 1)
         assert flat.weights == (7, 40, 1, 1)
@@ -228,20 +239,20 @@ class TestConvolutionShape:
 
 class TestPoolingShape:
     def test_literal(self):
-        shape = geometry.pooling_forward(np.zeros((2, 3, 9, 11)), (2, 3), (2, 1), (1, 4))
+        shape = PoolingShape.of_input(np.zeros((2, 3, 9, 11)), (2, 3), (2, 1), (1, 4))
         window = Window((2, 3), (2, 1), (1, 4))
         assert shape == PoolingShape(2, 3, (9, 11), window, (4, 3))
         assert shape.x == (2, 3, 9, 11)
         assert shape.y == (2, 3, 4, 3)
         error = np.zeros(shape.y)
-        assert geometry.pooling_backward(error, (9, 11), (2, 3), (2, 1), (1, 4)) == shape
+        assert PoolingShape.of_error(error, (9, 11), (2, 3), (2, 1), (1, 4)) == shape
 
     @pytest.mark.parametrize(
         ("kernel", "dtype"), [(1, "uint8"), (16, "uint8"), ((257, 1), "int32"), (17, "int32")]
     )
     def test_argmax_dtype(self, kernel, dtype):
         window = Window.of(kernel)
-        assert geometry.argmax_dtype(window) == dtype
+        assert argmax_dtype(window) == dtype
         assert window.cells - 1 <= np.iinfo(dtype).max
 
 
@@ -249,16 +260,16 @@ class TestOtherShapes:
     X = np.zeros((2, 3, 4, 5))
 
     def test_padding_and_cropping(self):
-        assert geometry.padded(self.X, (1, 2, 3, 4), "zero") == (2, 3, 8, 11)
-        assert geometry.unpadded(self.X, (1, 2, 2, 1), "reflect") == (2, 3, 1, 2)
-        assert geometry.cropped(self.X, (0, 4, 3, 0)) == (2, 3, 1, 1)
+        assert padded_shape(self.X, (1, 2, 3, 4), "zero") == (2, 3, 8, 11)
+        assert unpadded_shape(self.X, (1, 2, 2, 1), "reflect") == (2, 3, 1, 2)
+        assert cropped_shape(self.X, (0, 4, 3, 0)) == (2, 3, 1, 1)
 
     def test_merging(self):
-        assert geometry.concatenated((self.X, self.X[:, :1].copy(), self.X)) == (2, 7, 4, 5)
+        assert concatenated_shape((self.X, self.X[:, :1].copy(), self.X)) == (2, 7, 4, 5)
 
     def test_patches(self):
         pixels = np.zeros(6, np.int32)
         image = np.zeros((1, 3, 9, 8))
-        assert geometry.patches(image, pixels, pixels, (4, 3)) == (6, 3, 4, 3)
+        assert patches_shape(image, pixels, pixels, (4, 3)) == (6, 3, 4, 3)
         error = np.zeros((6, 3, 4, 3))
-        assert geometry.patches_backward(error, pixels, pixels, (9, 8)) == image.shape
+        assert image_shape(error, pixels, pixels, (9, 8)) == image.shape

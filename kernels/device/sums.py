@@ -9,7 +9,9 @@ adds the blocks' sums in the same way. No atomics: the same bits every time. Eac
 
 from functools import cache
 
-from kernels.cuda_api import SMALL_BLOCKS, ceil_division, cuda, device, flat, kernel, launch, u32
+from kernels.device.api import SMALL_BLOCKS, cuda, device, kernel, u32
+from kernels.device.launching import launch
+from kernels.device.limits import ceil_division, flat
 from kernels.memory import cuda as memory
 
 # Powers of two

@@ -6,7 +6,7 @@ to another element takes one instruction, where an index takes two. On the simul
 
 from llvmlite import ir
 
-from kernels.cuda_api import SIMULATING, intrinsic, types, u32
+from kernels.device.api import SIMULATING, intrinsic, types, u32
 
 if SIMULATING:
 

@@ -8,8 +8,10 @@ Neighbouring columns are on neighbouring threads; where rows are long, no warp c
 from math import gcd
 from typing import NamedTuple
 
-from kernels import geometry
-from kernels.cuda_api import ceil_division, device, threads_of_row, u32
+from kernels.checks import Pair
+from kernels.device.api import device, u32
+from kernels.device.limits import ceil_division, threads_of_row
+from kernels.window import PoolingShape
 
 # Cells of a thread where windows share rows
 STRIP = 4
@@ -18,17 +20,17 @@ STRIP = 4
 class Sizes(NamedTuple):
     """Extents of the maps and of the window, pairs (y, x)."""
 
-    size: geometry.Pair
-    output: geometry.Pair
-    kernel: geometry.Pair
-    stride: geometry.Pair
-    dilation: geometry.Pair
+    size: Pair
+    output: Pair
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
     # Between the windows that cover one input: cells up, windows down
-    cells_apart: geometry.Pair
-    windows_apart: geometry.Pair
+    cells_apart: Pair
+    windows_apart: Pair
 
     @classmethod
-    def of(cls, shape: geometry.PoolingShape):
+    def of(cls, shape: PoolingShape):
         """The sizes of a pooling."""
         stride, dilation = shape.window.stride, shape.window.dilation
         common = [gcd(s, d) for s, d in zip(stride, dilation)]
@@ -54,7 +56,7 @@ class Strips(NamedTuple):
     columns: int  # threads of a row
 
     @classmethod
-    def of(cls, shape: geometry.PoolingShape, size: geometry.Pair, strip: int):
+    def of(cls, shape: PoolingShape, size: Pair, strip: int):
         """Strips of ``strip`` cells of the maps of ``size``, the inputs or the outputs."""
         (height, width), apart = size, shape.window.dilation[0]
         rows = min(apart, height) if strip > 1 else height

@@ -15,8 +15,8 @@ What an item gives must not depend on the thread that takes it.
 
 import numpy as np
 
-from kernels import simd
-from kernels.compilation import compiled
+from kernels.host import simd
+from kernels.host.compilation import compiled
 
 
 def queue() -> np.ndarray:

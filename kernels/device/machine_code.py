@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cuda.pathfinder import find_nvidia_binary_utility
 
-from kernels import cuda_api
+from kernels.device import compiling
 
 # Classes of instructions by what their opcode begins with, the first that fits
 CLASSES = {
@@ -71,7 +71,7 @@ def read(kernel, arguments, capability: tuple[int, int]) -> MachineCode:
     """The machine code of a kernel.
 
     Args:
-        kernel: what ``cuda_api.kernel`` returned.
+        kernel: what ``api.kernel`` returned.
         arguments: arrays and scalars like those of a launch.
         capability: compute capability, for instance (9, 0).
 
@@ -81,7 +81,7 @@ def read(kernel, arguments, capability: tuple[int, int]) -> MachineCode:
     disassembler = find_disassembler()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.cubin")
-        path.write_bytes(cuda_api.machine_code(kernel, arguments, capability))
+        path.write_bytes(compiling.machine_code(kernel, arguments, capability))
         command = [disassembler, path]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return parse(text)

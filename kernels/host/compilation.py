@@ -1,8 +1,4 @@
-"""How the host's operators are compiled, and when what was compiled before is thrown away.
-
-Numba keys its on-disk cache by one function's own file: a change of a helper in another file would
-go unnoticed. So the digest of all sources of this package is kept beside the cache, and the cache
-is dropped when it differs.
+"""How the host's operators are compiled.
 
 Where no folder for the cache can be written, code is compiled anew in every process, after a
 warning. A line on standard error says when compiling begins, as it takes a while.
@@ -13,11 +9,9 @@ microseconds takes 10 milliseconds.
 """
 
 import functools
-import hashlib
 import os
 import sys
 import warnings
-from pathlib import Path
 
 import numba
 from numba.core import event
@@ -44,7 +38,7 @@ class _Announcement(event.Listener):
 
     def on_start(self, details):
         function = details.data["dispatcher"].py_func
-        if function.__module__.startswith(f"{__package__}."):
+        if function.__module__.startswith("kernels."):
             event.unregister("numba:compile", self)
             print("compiling for this CPU, once: up to half a minute ...", file=sys.stderr)
 
@@ -59,25 +53,3 @@ compiled = functools.partial(numba.njit, cache=_can_cache(), error_model="numpy"
 
 compiled_parallel = functools.partial(compiled, parallel=True)
 """``@compiled_parallel``: the same, with ``prange`` over Numba's threads."""
-
-
-@functools.cache
-def sources_digest() -> str:
-    """What tells the sources of this package from those of another day."""
-    sources = sorted(Path(__file__).parent.rglob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-
-
-def drop_stale_cache() -> None:
-    """Remove compiled code that was made from other sources than today's."""
-    package, digest = Path(__file__).parent, sources_digest()
-    stamp = package / "__pycache__" / "sources.sha256"
-    try:
-        if stamp.exists() and stamp.read_text() == digest:
-            return
-        for compiled_file in package.rglob("__pycache__/*.nb[ci]"):
-            compiled_file.unlink(missing_ok=True)
-        stamp.parent.mkdir(exist_ok=True)
-        stamp.write_text(digest)
-    except OSError:
-        return  # a read-only installation: its sources do not change either

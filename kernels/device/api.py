@@ -1,0 +1,103 @@
+"""The door to ``numba.cuda``: what kernels are written in, and whether they can run here.
+
+Kernels say ``from kernels.device.api import cuda`` and are declared with ``kernel`` and ``device``.
+Outside of ``kernels.device`` nothing imports the CUDA packages.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import cuda
+from numba.cuda import types as types
+from numba.cuda.core import config
+from numba.cuda.extending import intrinsic as intrinsic
+
+from kernels.sources import sources_digest
+
+SIMULATING = bool(config.ENABLE_CUDASIM)
+# To the simulator threads are dear; a process that counts what the real blocks do sets this False,
+# before it imports an operator
+SMALL_BLOCKS = SIMULATING
+
+config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+# To free memory is to wait for the device: do it seldom, or where memory runs out
+config.CUDA_DEALLOCS_COUNT = 1000
+
+u32 = np.uint32
+# NumPy's functions keep float32 in the simulator, where math's would widen it.
+_LIBRARY = np if SIMULATING else math
+exp, log, sqrt, tanh = _LIBRARY.exp, _LIBRARY.log, _LIBRARY.sqrt, _LIBRARY.tanh
+
+if SIMULATING:
+    from kernels.device import simulator
+
+    simulator.repair()
+
+
+def why_unavailable() -> str | None:
+    """What keeps kernels from running on a device here, as a sentence; None if nothing does."""
+    if SIMULATING:
+        return "the CUDA simulator is on, so there is no device"
+    if cuda.is_available():
+        return None
+    error = " ".join((cuda.cuda_error() or "").split())
+    return error or why_uncompilable() or "no CUDA device was found"
+
+
+def why_uncompilable() -> str | None:
+    """What keeps kernels from being compiled here, as a sentence; None if nothing does."""
+    if SIMULATING:
+        return "the CUDA simulator is on, and it does not compile"
+    from numba.cuda.cudadrv import nvvm
+
+    if nvvm.is_available():
+        return None
+    return "no CUDA compiler is installed; pip install 'numba-cuda[cu13]' (or [cu12]) brings one"
+
+
+def device_name() -> str:
+    """What the current device calls itself."""
+    name = cuda.get_current_device().name
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def kernel(threads: int, blocks: int = 1):
+    """Declare a kernel, launched as ``function[grid, threads](...)``.
+
+    Fast mathematics stays off: it may reorder sums, and a + b * c becomes a fused multiply-add
+    without it. Compiled kernels are kept on disk where that is possible.
+
+    Args:
+        threads: the most threads a block is launched with.
+        blocks: blocks that a multiprocessor must be able to hold, which limits the registers.
+    """
+
+    def declare(function):
+        if SIMULATING:
+            return cuda.jit(simulator.Simulated(function))
+        compiled = cuda.jit(function, launch_bounds=(threads, blocks), fastmath=False)
+        _keep_on_disk(compiled)
+        return compiled
+
+    return declare
+
+
+def device(function):
+    """Declare a function that kernels call; it is inlined into them."""
+    if not SIMULATING:
+        return cuda.jit(function, device=True, forceinline=True, fastmath=False)
+    # The simulator's own wrapper takes a lock at each call, and only serves functions that use cuda
+    return cuda.jit(function, device=True) if "cuda" in function.__code__.co_names else function
+
+
+def _keep_on_disk(compiled) -> None:
+    """Cache a kernel's code; a change in any file of ``kernels`` discards what was kept."""
+    try:
+        compiled.enable_caching()
+    except RuntimeError:  # no folder to write to
+        return
+    # Numba's own stamp is that of the kernel's file: it misses the device functions of other files.
+    # ``drop_stale_cache`` does not, but only sees this package's folder, where it can write there
+    compiled._cache._cache_file._source_stamp = sources_digest()

@@ -1,0 +1,120 @@
+"""Starting kernels: on the device, on the simulator, or only noting what would be started."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+
+from kernels.device import api
+from kernels.device.api import SIMULATING, cuda, u32
+from kernels.device.limits import ELEMENTWISE_THREADS, MAX_GRID, ceil_division, check_count
+from kernels.device.streams import stream
+
+if SIMULATING:
+    from kernels.device.simulator import simulate
+
+
+class Launch(NamedTuple):
+    """A kernel on a grid of ``blocks`` (x, y, z) of ``threads`` threads each.
+
+    ``independent``: its threads share nothing and never wait for each other.
+    """
+
+    kernel: object
+    blocks: tuple[int, int, int]
+    threads: int
+    arguments: tuple
+    independent: bool
+
+    @property
+    def function(self):
+        """The Python function that the kernel is made of."""
+        function = self.kernel.py_func
+        return function.function if SIMULATING else function
+
+
+_instead = None
+
+
+@contextmanager
+def instead_of_launching(handle):
+    """Within it, a launch only calls ``handle`` with its ``Launch``; no device is needed.
+
+    What operators allocate lies in the host's memory then.
+    """
+    global _instead
+    _instead = handle
+    try:
+        yield
+    finally:
+        _instead = None
+
+
+@contextmanager
+def recorded():
+    """Within it, launches are only noted, in the list of ``Launch`` that it gives."""
+    launches: list[Launch] = []
+    with instead_of_launching(launches.append):
+        yield launches
+
+
+def device_empty(shape, dtype):
+    """An uninitialised array in the device's memory."""
+    if _instead is not None:
+        return np.empty(shape, dtype)
+    return cuda.device_array(shape, np.dtype(dtype), stream=stream())
+
+
+def is_recording() -> bool:
+    """Whether launches are only noted, so that host arrays will do."""
+    return _instead is not None
+
+
+def launch(function, blocks, threads: int, *arguments) -> None:
+    """Start a kernel on a grid of ``blocks`` (an int or a tuple) of ``threads`` threads.
+
+    Raises:
+        ValueError: a grid larger than devices have.
+    """
+    blocks = blocks if isinstance(blocks, tuple) else (blocks,)
+    if any(n > most for n, most in zip(blocks, MAX_GRID)):
+        raise ValueError(f"the work takes {blocks} blocks; expected at most {MAX_GRID}")
+    _handle(Launch(function, blocks + (1,) * (3 - len(blocks)), threads, arguments, False))
+
+
+def launch_over(function, count: int, *arguments) -> None:
+    """Start a kernel without barriers with a thread ``cuda.grid(1)`` for each of ``count``.
+
+    Ints among the arguments arrive as uint32: a cast of 64-bit ones leaves arithmetic on 64 bits.
+
+    Raises:
+        ValueError: more threads than a 32-bit index can count.
+        OverflowError: an int that does not fit.
+    """
+    check_count("the work", count)
+    threads = 1 if api.SMALL_BLOCKS else ELEMENTWISE_THREADS
+    blocks = ceil_division(count, threads), 1, 1
+    _handle(Launch(function, blocks, threads, _narrowed(arguments), True))
+
+
+def _handle(launch):
+    if _instead is not None:
+        _instead(launch)
+    elif SIMULATING and launch.independent:
+        simulate(launch, range(launch.blocks[0]), _call)
+    else:
+        launch.kernel[launch.blocks, launch.threads, stream()](*launch.arguments)
+
+
+def _call(function, arguments):
+    function(*arguments)
+
+
+def _narrowed(value):
+    if type(value) is int:
+        return u32(value)
+    if isinstance(value, tuple):
+        return getattr(value, "_make", tuple)(map(_narrowed, value))
+    return value

@@ -1,0 +1,62 @@
+"""What a device can count and hold: limits of indices and grids, and how many threads a row gets.
+
+Kernels index with unsigned 32-bit numbers: a signed index costs twice the instructions, because
+Numba lets it be negative. So every array that a kernel sees passes through ``flat``.
+"""
+
+import math
+
+# Threads of the last blocks may count beyond the last element, and must not wrap
+MAX_ELEMENTS = 2**32 - 2**16
+# Positions beside a map, a window or a few dilations away, must not wrap into it
+MOST_ROWS = 2**29
+MAX_GRID = (2**31 - 1, 65535, 65535)
+ELEMENTWISE_THREADS = 256
+WARP = 32
+
+
+def ceil_division(a: int, b: int) -> int:
+    """The least n with n * b >= a."""
+    return -(-a // b)
+
+
+def threads_of_row(width: int) -> int:
+    """Threads for a row of a map: where it is long, whole warps, so that none crosses its end."""
+    return ceil_division(width, WARP) * WARP if width >= 4 * WARP else width
+
+
+def flat(name: str, array):
+    """``array``, C-contiguous, as one axis: what a kernel is given.
+
+    Raises:
+        ValueError: it has more elements than a 32-bit index can count.
+    """
+    check_count(name, array.size)
+    return array.reshape(array.size)
+
+
+def check_shape(name: str, shape) -> None:
+    """Refuse arrays and maps too large for 32-bit indices.
+
+    Raises:
+        ValueError: naming the array.
+    """
+    check_count(name, math.prod(shape))
+    if len(shape) == 4 and max(shape[2:]) > MOST_ROWS:
+        raise ValueError(
+            f"{name} is {shape[2]} x {shape[3]}; expected at most {MOST_ROWS} rows and columns, "
+            "because kernels index with 32 bits"
+        )
+
+
+def check_count(name: str, elements: int) -> None:
+    """Refuse more ``elements`` than a 32-bit index can count.
+
+    Raises:
+        ValueError: naming the array.
+    """
+    if elements > MAX_ELEMENTS:
+        raise ValueError(
+            f"{name} has {elements} elements; expected at most {MAX_ELEMENTS}, "
+            "because kernels index with 32 bits"
+        )

@@ -1,0 +1,1 @@
+"""What makes the host work: register tiles, shared work, windows with a stride, compilation."""
