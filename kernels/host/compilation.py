@@ -16,21 +16,9 @@ import warnings
 import numba
 from numba.core import event
 
+from kernels.code_cache import keep_on_disk
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def _can_cache() -> bool:
-    """Whether Numba finds a folder for its cache; warns if not."""
-    try:
-        numba.njit(_can_cache, cache=True)
-    except RuntimeError:
-        warnings.warn(
-            "no folder for compiled code can be written (beside the sources, or in the user's "
-            "cache folder): it is compiled anew in every process; NUMBA_CACHE_DIR names another",
-            stacklevel=2,
-        )
-        return False
-    return True
 
 
 class _Announcement(event.Listener):
@@ -48,8 +36,24 @@ class _Announcement(event.Listener):
 
 event.register("numba:compile", _Announcement())
 
-compiled = functools.partial(numba.njit, cache=_can_cache(), error_model="numpy", nogil=True)
-"""``@compiled``: to machine code for the host, cached on disk, IEEE arithmetic, no fast math."""
+
+def compiled(function, *, parallel: bool = False):
+    """``@compiled``: to machine code for the host, cached on disk, IEEE arithmetic, no fast math."""
+    options = {"error_model": "numpy", "nogil": True, "parallel": parallel}
+    dispatcher = numba.njit(function, **options)
+    if not keep_on_disk(dispatcher):
+        _warn_once()
+    return dispatcher
+
 
 compiled_parallel = functools.partial(compiled, parallel=True)
 """``@compiled_parallel``: the same, with ``prange`` over Numba's threads."""
+
+
+@functools.cache
+def _warn_once() -> None:
+    warnings.warn(
+        "no folder for compiled code can be written (beside the sources, or in the user's cache "
+        "folder): it is compiled anew in every process; NUMBA_CACHE_DIR names another",
+        stacklevel=3,
+    )
