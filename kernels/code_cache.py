@@ -1,4 +1,4 @@
-"""Compiled code kept on disk, and found again only while everything that it was made of is the same.
+"""Compiled code kept on disk, and found again only while all that it was made of is the same.
 
 Numba's own cache is keyed by the file of one function: a change of a helper in another file goes
 unnoticed, wherever the cache lies. Here the key is the digest of a module's sources and of those
@@ -20,8 +20,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 _IMPORT = re.compile(
-    rf"^\s*(?:from ({PACKAGE.name}[\w.]*) import (\([^)]*\)|.+)|import ({PACKAGE.name}[\w.]*))",
-    re.M,
+    r"^\s*(?:from (kernels[\w.]*) import (\([^)]*\)|.+)|import (kernels[\w.]*))", re.MULTILINE
 )
 
 

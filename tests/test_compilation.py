@@ -62,7 +62,7 @@ class TestOnDisk:
         assert _found(start()) == "1 0"
         _append(tree / "kernels" / "checks.py", "\n# imported by masking\n")
         assert [_found(start()) for _ in range(2)] == ["0 1", "1 0"]
-        kept = [path for path in tree.parent.rglob("cpu._apply-*.nb*")]
+        kept = list(tree.parent.rglob("cpu._apply-*.nb*"))
         assert len(kept) == 2, f"stale code stays: {kept}"
 
     def test_processes_that_compile_at_once(self, process):

@@ -38,7 +38,7 @@ event.register("numba:compile", _Announcement())
 
 
 def compiled(function, *, parallel: bool = False):
-    """``@compiled``: to machine code for the host, cached on disk, IEEE arithmetic, no fast math."""
+    """``@compiled``: machine code for the host, cached on disk; IEEE arithmetic, no fast math."""
     options = {"error_model": "numpy", "nogil": True, "parallel": parallel}
     dispatcher = numba.njit(function, **options)
     if not keep_on_disk(dispatcher):
