@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from kernels.checks import FLOAT_DTYPES, Pair, pair
 from kernels.window import Window
 from net import initialization
 from net.layers import BatchNorm, Convolution, FullyConnected, Layer, Map, NotConvertible
+from net.tables import aligned, by
 
 IMAGE = "image"
 
@@ -41,10 +43,34 @@ class Node:
         """Whether it is a convolution, or fully connected."""
         return isinstance(self.layer, Convolution | FullyConnected)
 
-    @property
+    @cached_property
     def weights_shape(self) -> tuple[int, int, int, int]:
         """K x C x kh x kw."""
         return (self.output.channels, self.sources[0].channels, *self.window.kernel)
+
+    @cached_property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the arrays that it learns, by name such as ``"conv1.weights"``."""
+        k, shapes = self.output.channels, {}
+        if self.has_weights:
+            shapes = {"weights": self.weights_shape} | ({"bias": (k,)} if self.layer.bias else {})
+        elif isinstance(self.layer, BatchNorm):
+            shapes = {"gamma": (k,), "beta": (k,)}
+        return {f"{self.name}.{part}": shape for part, shape in shapes.items()}
+
+    @property
+    def geometry(self) -> tuple[str, ...]:
+        """Cells of a table: its name, what it reads, its window and stride, its map in the patch
+        net, the spacing in front of it and the receptive field behind it."""
+        window = self.window
+        return (
+            self.name,
+            ", ".join(self.inputs),
+            f"{by(window.kernel)} / {by(window.stride)}" if window else "",
+            f"{self.output.channels} x {by(self.output.size)}",
+            by(self.sources[0].spacing),
+            by(self.output.extent),
+        )
 
     @property
     def multiply_adds(self) -> int:
@@ -112,11 +138,15 @@ class Net:
         """R (y, x): the part of the patch that is read, at the top left; at most the patch."""
         return self.output.extent
 
-    def summary(self, labelled: int | Pair = 256) -> str:
-        """A table of the layers, with multiply-adds for ``labelled`` pixels (see net.summary)."""
-        from net import summary  # which itself reads nets
+    def __str__(self) -> str:
+        """A table of the layers and their geometry.
 
-        return summary.table(self, pair("labelled", labelled))
+        ``d`` is the accumulated stride in front of a layer, ``R`` the receptive field behind it.
+        """
+        rows = [node.geometry for node in self.nodes.values()]
+        headings = ("layer", "reads", "window / stride", "map", "d", "R")
+        size = f"patch {self.channels} x {by(self.patch)}"
+        return f"{size}, {self.dtype}, backend {self.backend.name}\n{aligned(headings, rows)}"
 
     def state(self) -> dict[str, np.ndarray]:
         """Parameters and statistics as host arrays (copies), by name."""

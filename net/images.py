@@ -98,7 +98,7 @@ def entered(net: Net, image, border: str):
     return bordered(net, image, border)
 
 
-def left(net: Net, gradient, border: str):
+def bordered_backward(net: Net, gradient, border: str):
     """The gradient of the image, 1 x C x H x W on the backend, from that of the bordered image."""
     if border == "valid":
         return gradient

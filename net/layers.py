@@ -183,24 +183,34 @@ class AdaptiveAveragePool(_AdaptivePool):
 
 
 @dataclass(frozen=True)
-class ReLU(Layer):
+class ActivationLayer(Layer):
+    """A pointwise nonlinearity: its ``activation`` as the operators take it."""
+
+    activation: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class ReLU(ActivationLayer):
     """max(x, 0), NaN stays NaN."""
 
     kind: ClassVar[str] = "relu"
+    activation: ClassVar[str] = "relu"
 
 
 @dataclass(frozen=True)
-class Tanh(Layer):
+class Tanh(ActivationLayer):
     """tanh x."""
 
     kind: ClassVar[str] = "tanh"
+    activation: ClassVar[str] = "tanh"
 
 
 @dataclass(frozen=True)
-class Sigmoid(Layer):
+class Sigmoid(ActivationLayer):
     """1 / (1 + exp(-x))."""
 
     kind: ClassVar[str] = "sigmoid"
+    activation: ClassVar[str] = "sigmoid"
 
 
 @dataclass(frozen=True)
@@ -344,12 +354,3 @@ def _fitting(window, source):
 
 def _size(source):
     return f"{source.size[0]} x {source.size[1]}"
-
-
-def dense_window(window: Window, spacing: Pair) -> Window:
-    """The window's dense form: stride 1, entries ``spacing`` times as far apart.
-
-    The d-regularly sparse kernel of Li, Zhao & Wang 2014, section 3.
-    """
-    dilation = tuple(e * d for e, d in zip(window.dilation, spacing))
-    return Window(window.kernel, (1, 1), dilation)

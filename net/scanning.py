@@ -86,7 +86,9 @@ class Scan:
                 spread = ops.patches.extract_backward(by_patch, rows, columns, x.shape[2:])
                 by_image = spread if by_image is None else ops.merging.add([by_image, spread])
         if image_gradient:
-            by_image = ops.memory.to_host(images.left(self.net, by_image, self.border))[0]
+            by_image = ops.memory.to_host(
+                images.bordered_backward(self.net, by_image, self.border)
+            )[0]
         return Gradients({n: ops.memory.to_host(g) for n, g in total.items()}, by_image)
 
     def patches(self, x, pixels: np.ndarray):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from net import Net
+from net.conversion import steps_of
 from net.graph import IMAGE
 from net.layers import (
     Add,
@@ -18,7 +19,6 @@ from net.layers import (
     Tanh,
 )
 from net.program import Program
-from net.steps import steps_of
 from net.zoo import build
 from tests.net.nets import random_image, randomized
 

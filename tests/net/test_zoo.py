@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from net import Dense
 from net.graph import IMAGE
 from net.program import Program
 from net.zoo import ZOO, build
@@ -18,7 +19,8 @@ class Expected:
     Attributes:
         maps: for each layer with a window: the channels and rows of the patch net's map, the
             spacing d of its dense form's entries, the receptive field R behind it.
-        ratios: multiply-adds of scanning over those of the dense form, at 128, 256 and 512 pixels.
+        ratios: multiply-adds of scanning over those of the dense form, at 128, 256, 512 and 1024
+            pixels.
     """
 
     image: tuple[int, int]
@@ -96,6 +98,25 @@ NETS = {
             *((200, 1, 8, 67), (8, 1, 8, 67)),
         ],
     ),
+    "authors133": Expected(
+        (3, 133),
+        "conv max tanh conv max tanh conv",
+        [
+            *((50, 128, 1, 6), (50, 16, 1, 13), (50, 14, 8, 29), (50, 7, 8, 37)),
+            (32, 1, 16, 133),
+        ],
+        (535, 689, 779, 826),
+    ),
+    "greentea102": Expected(
+        (3, 102),
+        "conv relu max conv relu max conv relu max fc relu fc relu fc",
+        [
+            *((48, 96, 1, 7), (48, 48, 1, 8), (128, 44, 2, 16), (128, 22, 2, 18)),
+            *((192, 20, 4, 26), (192, 10, 4, 30)),
+            *((1024, 1, 8, 102), (512, 1, 8, 102), (2, 1, 8, 102)),
+        ],
+        (22,),
+    ),
 }
 
 nets = pytest.mark.parametrize(("name", "expected"), NETS.items(), ids=NETS)
@@ -158,11 +179,11 @@ def shapes_in_memory(name, form, more):
     [
         (name, labelled, ratio)
         for name, expected in NETS.items()
-        for labelled, ratio in zip((128, 256, 512), expected.ratios)
+        for labelled, ratio in zip((128, 256, 512, 1024), expected.ratios)
     ],
 )
 def test_multiply_adds_of_scanning_over_dense(name, labelled, ratio):
-    summary = build(name, backend="reference").summary(labelled)
+    summary = Dense(build(name, backend="reference")).summary(labelled)
     (found,) = re.findall(r"scanning takes ([0-9.]+) times", summary)
     assert round(float(found)) == ratio
 
