@@ -5,6 +5,7 @@ from __future__ import annotations
 from kernels.checks import Pair
 from kernels.memory import cpu as memory
 from kernels.memory.gaps import Gaps
+from net.passes import Workspace
 
 
 class Block:
@@ -30,7 +31,7 @@ class Ledger:
 
     @property
     def peak(self) -> int:
-        """Bytes that were taken at most."""
+        """Bytes that were taken at most: of the store of large arrays, and of all else."""
         return self.large.used + self.most_small
 
     def make(self, nbytes: int) -> Block:
@@ -56,7 +57,10 @@ class Ledger:
         else:
             self.small -= block.nbytes
 
-    def work_in(self, nbytes: int) -> None:
-        """Take a workspace for a moment."""
-        if nbytes:
-            self.drop(self.make(nbytes))
+    def work_in(self, workspace: Workspace, threads: int) -> None:
+        """Take a workspace for a moment. What threads take for themselves comes from the system's
+        allocator, which keeps it, too."""
+        for block in [self.make(nbytes) for nbytes in workspace.arrays]:
+            self.drop(block)
+        of_threads = min(threads, workspace.parts) * workspace.a_thread
+        self.most_small = max(self.most_small, self.small + of_threads)

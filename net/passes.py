@@ -66,14 +66,40 @@ class Sizes(NamedTuple):
     Attributes:
         inputs, output: shapes of its maps.
         itemsize: bytes of a number.
-        threads: of the host; operators give each a workspace of its own.
     """
 
     inputs: tuple[Shape, ...]
     output: Shape
     itemsize: int
-    threads: int
 
     def nbytes(self, shape: tuple[int, ...]) -> int:
         """Bytes of a map of ``shape``."""
         return prod(shape) * self.itemsize
+
+
+class Workspace(NamedTuple):
+    """Bytes that an operator works in, beside what it is given and gives.
+
+    Attributes:
+        arrays: of each array.
+        a_thread: what each thread of the host takes for itself.
+        parts: that the work has, each for one thread.
+    """
+
+    arrays: tuple[int, ...] = ()
+    a_thread: int = 0
+    parts: int = 1
+
+
+class Workspaces(NamedTuple):
+    """What the operators of a step work in, one after the other.
+
+    Attributes:
+        forward: in the forward pass.
+        gradients: for the gradients by the parameters.
+        errors: for the errors of the inputs.
+    """
+
+    forward: Workspace = Workspace()
+    gradients: Workspace = Workspace()
+    errors: Workspace = Workspace()

@@ -70,7 +70,7 @@ class Plan:
             output = ledger.hold(source) if step.passes_input else self.make(sizes.output)
             argmax = prod(sizes.output) * step.argmax_itemsize
             saved = [ledger.make(argmax)] if argmax else []
-            ledger.work_in(step.forward_workspace(sizes))
+            ledger.work_in(step.workspaces(sizes).forward, self.threads)
             if keep:
                 saved += [ledger.hold(source)] if step.saves_input else []
                 saved += [ledger.hold(output)] if step.saves_output else []
@@ -125,7 +125,8 @@ class Plan:
         step, sizes, blocks = done.step, done.sizes, []
         for shape in step.node.parameters.values():
             self.make(shape)
-        self.ledger.work_in(step.gradients_workspace(sizes))
+        workspaces = step.workspaces(sizes)
+        self.ledger.work_in(workspaces.gradients, self.threads)
         for shape, want in zip(sizes.inputs, wanted):
             if step.skips_unwanted and not want:
                 return [self.ledger.make(0)]
@@ -135,14 +136,14 @@ class Plan:
                 blocks.append(self.ledger.hold(error))
             else:
                 blocks.append(self.make(shape))
-        self.ledger.work_in(step.errors_workspace(sizes))
+        self.ledger.work_in(workspaces.errors, self.threads)
         return blocks
 
     def _sizes(self, step, shapes):
         inputs = tuple(shapes[name] for name in step.inputs)
         size = step.output_size([shape[2:] for shape in inputs])
         output = (inputs[0][0], step.node.output.channels, *size)
-        return Sizes(inputs, output, self.itemsize, self.threads)
+        return Sizes(inputs, output, self.itemsize)
 
 
 def forward_bytes(program: Program, border: str, labelled: Pair) -> int:

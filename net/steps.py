@@ -16,11 +16,12 @@ from typing import ClassVar
 import numpy as np
 
 from kernels.checks import Margins, Pair
-from kernels.convolution import PARTIAL_BYTES, PARTIAL_SUMS
+from kernels.convolution.cpu_gradient_weights import partial_shape
+from kernels.convolution.cpu_rows import thread_bytes
 from kernels.max_pooling import argmax_dtype
 from kernels.window import Window
 from net.graph import Node
-from net.passes import Run, Saved, Sizes
+from net.passes import Run, Saved, Sizes, Workspace, Workspaces
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,8 @@ class Step(ABC):
 
     def saved(self, maps, output, argmax) -> Saved:
         """What is saved of a forward pass."""
-        return Saved(
-            tuple(x.shape for x in maps),
-            maps[0] if self.saves_input else None,
-            output if self.saves_output else None,
-            argmax,
-        )
+        shapes, source = tuple(x.shape for x in maps), maps[0] if self.saves_input else None
+        return Saved(shapes, source, output if self.saves_output else None, argmax)
 
     def differentiate(self, run: Run, saved: Saved, error):
         """e * f'(x) for the activation that the step ``differentiates``, else the error itself.
@@ -117,17 +114,9 @@ class Step(ABC):
         """Rows and columns of the output for inputs of ``sizes``."""
         return sizes[0]
 
-    def forward_workspace(self, sizes: Sizes) -> int:
-        """Bytes that forward takes beside its result."""
-        return 0
-
-    def gradients_workspace(self, sizes: Sizes) -> int:
-        """Bytes that the gradients by the parameters take beside these."""
-        return 0
-
-    def errors_workspace(self, sizes: Sizes) -> int:
-        """Bytes that the inputs' errors take beside these."""
-        return 0
+    def workspaces(self, sizes: Sizes) -> Workspaces:
+        """What its operators work in on the host."""
+        return Workspaces()
 
 
 @dataclass(frozen=True)
@@ -182,18 +171,20 @@ class ConvolutionStep(_WindowStep):
         size = saved.shapes[0][2:]
         return [convolution.gradient_input(error, weights, size, **moves)], gradients
 
-    def forward_workspace(self, sizes):
-        """A packed copy of the weights, and those that a batch normalisation was folded into."""
-        return sizes.nbytes(self.node.weights_shape) * (2 if self.folded else 1)
+    def workspaces(self, sizes):
+        shape, pixels = self.node.weights_shape, sizes.output[0] * prod(sizes.output[2:])
+        weights, sums = sizes.nbytes(shape), partial_shape(shape, pixels, sizes.itemsize)
 
-    def gradients_workspace(self, sizes):
-        """Partial sums of the gradient by the weights."""
-        one = sizes.nbytes(self.node.weights_shape)
-        return max(one, min(PARTIAL_SUMS * one, PARTIAL_BYTES))
+        def correlating(filled, *arrays):
+            a_thread = thread_bytes(filled, self.window.kernel, sizes.itemsize)
+            return Workspace(arrays, a_thread, parts=filled[0] * filled[2])
 
-    def errors_workspace(self, sizes):
-        """A packed copy of the weights."""
-        return sizes.nbytes(self.node.weights_shape)
+        folded = (weights,) if self.folded else ()
+        return Workspaces(
+            correlating(sizes.output, weights, *folded),
+            Workspace((sizes.nbytes(sums),)),
+            correlating(sizes.inputs[0], weights),
+        )
 
     def _parameters(self, arrays):
         return arrays[f"{self.node.name}.weights"], arrays.get(f"{self.node.name}.bias")
@@ -223,10 +214,10 @@ class MaxPoolStep(_WindowStep):
         window = saved.shapes[0][2:], self.window.kernel
         return [run.ops.max_pooling.backward(error, saved.argmax, *window, **self.moves)], {}
 
-    def forward_workspace(self, sizes):
-        """One plane and its argmax for each thread."""
-        plane = prod(sizes.inputs[0][2:])
-        return sizes.threads * plane * (sizes.itemsize + self.argmax_itemsize)
+    def workspaces(self, sizes):
+        batch, channels, *plane = sizes.inputs[0]
+        a_plane = prod(plane) * (sizes.itemsize + self.argmax_itemsize)
+        return Workspaces(Workspace((), a_plane, parts=batch * channels))
 
 
 @dataclass(frozen=True)
@@ -287,10 +278,8 @@ class BatchNormStep(Step):
         norm, x = run.ops.batch_normalization, saved.input
         parts = self._arrays(run, "mean", "variance", "gamma")
         activation = self.activation if self.saves_output else None
-        out = x if self.overwrites_input else None
-        gradient, gamma, beta = norm.backward(
-            error, x, *parts, self.epsilon, activation, saved.output, out
-        )
+        places = saved.output, x if self.overwrites_input else None
+        gradient, gamma, beta = norm.backward(error, x, *parts, self.epsilon, activation, *places)
         name = self.node.name
         return [gradient], {f"{name}.gamma": gamma, f"{name}.beta": beta}
 
@@ -375,11 +364,10 @@ class _MergeStep(Step):
     def output_size(self, sizes):
         return tuple(map(min, *sizes))
 
-    def forward_workspace(self, sizes):
-        """The maps that are trimmed, at their common size."""
+    def workspaces(self, sizes):
         size = sizes.output[2:]
         trimmed = [shape for shape in sizes.inputs if any(_trimmed(shape, size))]
-        return sum(sizes.nbytes((*shape[:2], *size)) for shape in trimmed)
+        return Workspaces(Workspace(tuple(sizes.nbytes((*s[:2], *size)) for s in trimmed)))
 
 
 @dataclass(frozen=True)
@@ -401,9 +389,9 @@ class ConcatenateStep(_MergeStep):
     def _split(self, ops, error, channels):
         return ops.merging.concatenate_backward(error, channels)
 
-    def errors_workspace(self, sizes):
-        """The parts of the error whose margins are filled up."""
-        return self.forward_workspace(sizes)
+    def workspaces(self, sizes):
+        trimmed = super().workspaces(sizes).forward
+        return Workspaces(forward=trimmed, errors=trimmed)
 
 
 def _trimmed(shape, size) -> Margins:
