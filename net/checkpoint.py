@@ -32,6 +32,15 @@ def save(path: Path, trainer: Trainer) -> None:
 
     Raises:
         OSError: the file cannot be written.
+
+    >>> import tempfile
+    >>> from net import zoo
+    >>> from net.optimizers import SGD
+    >>> trainer = Trainer(zoo.build("lenet28", backend="cpu"), SGD(0.1), seed=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Path(folder, "run.npz"), trainer)
+    ...     load(Path(folder, "run.npz"), backend="cpu").seed
+    3
     """
     to_host = trainer.net.backend.memory.to_host
     header = {"format": FORMAT, "version": VERSION, "net": describe(trainer.net)}
@@ -63,6 +72,14 @@ def load(path: Path, *, backend: str = "auto", expected: Net | None = None) -> T
     Raises:
         BadCheckpoint: truncated, foreign, of a newer version, or of another architecture.
         OSError: the file cannot be read.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Path(folder, "run.npz").write_bytes(b"no such thing")
+    ...     load(Path(folder, "run.npz"), backend="cpu")
+    Traceback (most recent call last):
+        ...
+    net.checkpoint.BadCheckpoint: ... is truncated or no checkpoint of this program ...
     """
     header, arrays = _read(Path(path))
     if expected is not None and header["net"] != describe(expected):

@@ -18,7 +18,12 @@ from net.program import Program
 
 @dataclass(frozen=True)
 class Gradients:
-    """Gradients by parameter name, and by the image (C x H x W) where asked for."""
+    """Gradients by parameter name, and by the image (C x H x W) where asked for.
+
+    >>> import numpy as np
+    >>> Gradients({"fc1.bias": np.zeros(3)}, None).parameters["fc1.bias"]
+    array([0., 0., 0.])
+    """
 
     parameters: dict[str, object]
     image: object | None
@@ -37,6 +42,12 @@ class Dense:
 
     Raises:
         ValueError: an unknown border.
+
+    >>> import numpy as np
+    >>> from net import zoo
+    >>> dense = Dense(zoo.build("lenet28", backend="cpu"), border="reflect")
+    >>> dense.forward(np.zeros((1, 5, 7), np.float32)).shape
+    (10, 5, 7)
     """
 
     def __init__(self, net: Net, border: str = "valid"):
@@ -51,6 +62,10 @@ class Dense:
 
         Raises:
             ValueError: the image is smaller than the patch and the border is ``valid``.
+
+        >>> from net import zoo
+        >>> Dense(zoo.build("lenet28", backend="cpu")).output_size((30, 40))
+        (3, 13)
         """
         return images.output_size(self.net, size, self.border)
 
@@ -60,6 +75,12 @@ class Dense:
 
         Raises:
             ValueError: ``labelled`` is not one or two positive ints.
+
+        >>> from net import zoo
+        >>> print(Dense(zoo.build("lenet28", backend="cpu")).summary(256))
+        patch 28x28, 256 x 256 labelled pixels: scanning takes 5.3 times the multiply-adds ...
+        layer  reads  window ...
+        conv1  image  5x5 / 1x1 ...
         """
         labelled = checks.pair("labelled", labelled)
         form = self.program, self.border
@@ -75,6 +96,12 @@ class Dense:
 
         Raises:
             TypeError, ValueError: the image does not suit the net, or is too small.
+
+        >>> import numpy as np
+        >>> from net import zoo
+        >>> dense = Dense(zoo.build("lenet28", backend="cpu"), "zero")
+        >>> dense.enter(np.ones((1, 5, 7), np.float32)).shape
+        (1, 1, 32, 34)
         """
         return self._framed(self._received(image))
 
@@ -87,6 +114,11 @@ class Dense:
             TypeError, ValueError: the image does not suit the net, or is too small.
             MemoryError: the pass would take more memory than is free; the message says how much,
                 and what would fit.
+
+        >>> from net import zoo
+        >>> dense = Dense(zoo.build("lenet28", backend="cpu"))
+        >>> dense.forward(np.zeros((1, 30, 31), np.float32)).shape
+        (10, 3, 4)
         """
         scores = self.program.forward(self._framed(self._admitted(image)))[0]
         return scores if _stays(image) else self.net.backend.memory.to_host(scores)
@@ -112,6 +144,12 @@ class Dense:
             TypeError, ValueError: the image does not suit the net, or is too small; a tile that is
                 not a positive int.
             MemoryError: as ``forward``.
+
+        >>> from net import zoo
+        >>> dense = Dense(zoo.build("lenet28", backend="cpu"), "reflect")
+        >>> classes, probabilities = dense.predict(np.ones((1, 6, 9), np.float32), tile=5)
+        >>> classes.shape, probabilities.shape
+        ((6, 9), (10, 6, 9))
         """
         x = self._received(image)
         height, width = self.output_size(x.shape[2:])
@@ -157,6 +195,14 @@ class Dense:
         Raises:
             TypeError, ValueError: an argument does not suit the net or the image.
             MemoryError: as ``forward``.
+
+        >>> from net import zoo
+        >>> dense = Dense(zoo.build("lenet28", backend="cpu"), "reflect")
+        >>> image, error = np.ones((1, 6, 9), np.float32), np.ones((10, 6, 9), np.float32)
+        >>> mask = np.zeros((6, 9), bool)
+        >>> mask[2, 3] = True  # learn from one pixel
+        >>> dense.gradients(image, error, mask).parameters["fc2.bias"]
+        array([1., 1., 1., 1., 1., 1., 1., 1., 1., 1.], dtype=float32)
         """
         net, memory = self.net, self.net.backend.memory
         given = {"image": self._received(image)}

@@ -51,6 +51,15 @@ def fit(
     Raises:
         TypeError, ValueError: before any step: nothing to learn from, NaN in an image, labels
             outside of the classes, a class without a pixel.
+
+    >>> from net import zoo
+    >>> from net.optimizers import Adam
+    >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), Adam(1e-3))
+    >>> image = np.random.default_rng(0).random((1, 9, 8), np.float32)
+    >>> examples = [image], [(image[0] > 0.5).astype(int)]
+    >>> fit(trainer, examples, epochs=2, pixels=20, progress=False)
+    >>> trainer.steps, len(trainer.history)
+    (2, 2)
     """
     checks.count("epochs", epochs)
     if save_every is not None:
@@ -73,7 +82,15 @@ def fit(
 
 
 def measure(trainer: Trainer, examples: Examples) -> dict[str, float]:
-    """Loss and accuracy over all labelled pixels, as a row of the history holds them."""
+    """Loss and accuracy over all labelled pixels, as a row of the history holds them.
+
+    >>> from net import zoo
+    >>> from net.optimizers import Adam
+    >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), Adam(1e-3))
+    >>> examples = [np.zeros((1, 4, 4), np.float32)], [np.zeros((4, 4), int)]
+    >>> measure(trainer, examples)["validation_accuracy"]
+    1.0
+    """
     loss, right, known = 0.0, 0, 0
     for image, labels in zip(*examples):
         scores = trainer.dense.forward(image)

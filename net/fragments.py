@@ -66,9 +66,6 @@ class Fragments:
         Args:
             image: C x H x W, the net's dtype.
             error: the error map of the scores, K x Ho x Wo, same dtype; 0 where no pixel counts.
-
-        Raises:
-            TypeError, ValueError: naming the argument, what it was and what was expected.
         """
         x, size = self._entered(image)
         error = images.checked("error", error, self.net.dtype, (self.net.output.channels, *size))

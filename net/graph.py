@@ -27,7 +27,7 @@ class Node:
         layer: its description.
         inputs: names of the nodes that it reads.
         sources: their maps.
-        output: its own map.
+        output: the map that it makes.
         window: the window that the patch net moves over its input, None without one.
     """
 
@@ -100,6 +100,17 @@ class Net:
         NotConvertible: the net has no exact dense form (the layer is named).
         ValueError, TypeError: an argument is wrong.
         BackendUnavailable: the backend cannot run here.
+
+    >>> from net.layers import Convolution, FullyConnected, MaxPool, ReLU
+    >>> layers = [Convolution(4, 3), ReLU(), MaxPool(2), FullyConnected(3)]
+    >>> net = Net(layers, channels=1, patch=8, backend="cpu")
+    >>> print(net)
+    patch 1 x 8x8, float32, backend cpu
+    layer  reads  window / stride  map      d    R
+    conv1  image  3x3 / 1x1        4 x 6x6  1x1  3x3
+    relu1  conv1                   4 x 6x6  1x1  3x3
+    max1   relu1  2x2 / 2x2        4 x 3x3  1x1  4x4
+    fc1    max1   3x3 / 1x1        3 x 1x1  2x2  8x8
     """
 
     def __init__(
@@ -135,7 +146,13 @@ class Net:
 
     @property
     def receptive_field(self) -> Pair:
-        """R (y, x): the part of the patch that is read, at the top left; at most the patch."""
+        """R (y, x): the part of the patch that is read, at the top left; at most the patch.
+
+        >>> from net.layers import Convolution, MaxPool
+        >>> layers = [MaxPool(2), Convolution(3, 2)]  # the patch's last row and column are dropped
+        >>> Net(layers, channels=1, patch=5, backend="cpu").receptive_field
+        (4, 4)
+        """
         return self.output.extent
 
     def __str__(self) -> str:
@@ -149,7 +166,13 @@ class Net:
         return f"{size}, {self.dtype}, backend {self.backend.name}\n{aligned(headings, rows)}"
 
     def state(self) -> dict[str, np.ndarray]:
-        """Parameters and statistics as host arrays (copies), by name."""
+        """Parameters and statistics as host arrays (copies), by name.
+
+        >>> from net.layers import Convolution
+        >>> net = Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu")
+        >>> {name: array.shape for name, array in net.state().items()}
+        {'conv1.weights': (2, 1, 3, 3), 'conv1.bias': (2,)}
+        """
         to_host = self.backend.memory.to_host
         arrays = {**self.parameters, **self.statistics}
         return {name: np.array(to_host(array)) for name, array in arrays.items()}
@@ -159,25 +182,37 @@ class Net:
 
         Raises:
             ValueError: a name is missing or unknown, or a shape differs; nothing is changed then.
+
+        >>> from net.layers import Convolution
+        >>> net = Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu")
+        >>> net.load_state(net.state() | {"conv1.bias": np.array([0.5, -0.5])})
+        >>> net.parameters["conv1.bias"]
+        array([ 0.5, -0.5], dtype=float32)
         """
-        own = {**self.parameters, **self.statistics}
-        if own.keys() != state.keys():
+        present = {**self.parameters, **self.statistics}
+        if present.keys() != state.keys():
             raise ValueError(
-                f"state has {sorted(state.keys() - own.keys())} too many and lacks "
-                f"{sorted(own.keys() - state.keys())}; expected the names of this net's state"
+                f"state has {sorted(state.keys() - present.keys())} too many and lacks "
+                f"{sorted(present.keys() - state.keys())}; expected the names of this net's state"
             )
-        for name, array in own.items():
+        for name, array in present.items():
             if array.shape != state[name].shape:
                 raise ValueError(
                     f"state[{name!r}] has shape {state[name].shape}; expected {array.shape}"
                 )
-        values = {name: np.array(state[name], self.dtype, order="C") for name in own}
+        values = {name: np.array(state[name], self.dtype, order="C") for name in present}
         for arrays in (self.parameters, self.statistics):
             for name in arrays:
                 arrays[name] = self.backend.memory.to_device(values[name])
 
     def to(self, *, dtype: str | None = None, backend: str | None = None) -> Net:
-        """The same net with a copy of its state in another dtype or on another backend."""
+        """The same net with a copy of its state in another dtype or on another backend.
+
+        >>> from net.layers import Convolution
+        >>> net = Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu")
+        >>> net.to(dtype="float64", backend="reference").dtype
+        'float64'
+        """
         other = Net(
             self.layers,
             channels=self.channels,

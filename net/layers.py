@@ -3,6 +3,21 @@
 Sizes may be ints or pairs (y, x). Every layer takes ``name`` (default: its kind and a number) and
 ``inputs``, the names of the layers it reads (default: the layer before it; ``"image"`` is the
 patch). Arguments that break the dense form are taken only to be refused, with the reason.
+
+>>> from net import Net
+>>> layers = [
+...     Convolution(4, (3, 2), name="a"),
+...     BatchNorm(),
+...     Tanh(name="b"),
+...     Crop((1, 1, 1, 0), inputs=("image",), name="c"),
+...     Concatenate(inputs=("b", "c")),
+...     MaxPool(2),
+...     Dropout(0.5),
+...     FullyConnected(3),
+...     Softmax(),
+... ]
+>>> Net(layers, channels=2, patch=(8, 7), backend="cpu").nodes["concatenate1"].output.channels
+6
 """
 
 from __future__ import annotations
@@ -16,7 +31,14 @@ from kernels.window import Window
 
 
 class NotConvertible(ValueError):
-    """The net has no exact dense form; the message names the layer and says why."""
+    """The net has no exact dense form; the message names the layer and says why.
+
+    >>> from net import Net
+    >>> Net([Convolution(2, 3, padding=1)], channels=1, patch=3, backend="cpu")
+    Traceback (most recent call last):
+        ...
+    net.layers.NotConvertible: layer 'conv1': padding 1 inside the patch net puts made-up values ...
+    """
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,16 @@ class Trainer:
 
     Raises:
         ValueError: an argument is wrong.
+
+    >>> from net.layers import Convolution, FullyConnected, ReLU
+    >>> from net.optimizers import SGD
+    >>> layers = [Convolution(4, 3), ReLU(), FullyConnected(2)]
+    >>> trainer = Trainer(Net(layers, channels=1, patch=5, backend="cpu"), SGD(0.1))
+    >>> image = np.random.default_rng(0).random((1, 9, 8), np.float32)
+    >>> labels, mask = (image[0] > 0.5).astype(int), np.ones((9, 8), bool)
+    >>> losses = [trainer.step(image, labels, mask) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
     """
 
     def __init__(
@@ -129,6 +139,13 @@ class Trainer:
 
         Raises:
             TypeError, ValueError: an argument does not suit the net; nothing is changed then.
+
+        >>> from net import zoo
+        >>> from net.optimizers import SGD
+        >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), SGD(0.1))
+        >>> image, mask = np.zeros((1, 6, 6), np.float32), np.eye(6, dtype=bool)
+        >>> round(trainer.step(image, np.ones((6, 6), int), mask), 4)  # -log(1/2)
+        0.6931
         """
         loss, gradients = self.gradients(image, labels, mask)
         self.optimizer.update(self.net, self.slots, gradients, self.steps)
@@ -136,7 +153,16 @@ class Trainer:
         return loss
 
     def gradients(self, image, labels, mask) -> tuple[float, dict]:
-        """(loss, gradients on the backend) of the next step; arguments and errors as ``step``."""
+        """(loss, gradients on the backend) of the next step; arguments and errors as ``step``.
+
+        >>> from net import zoo
+        >>> from net.optimizers import SGD
+        >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), SGD(0.1))
+        >>> image, mask = np.zeros((1, 6, 6), np.float32), np.eye(6, dtype=bool)
+        >>> loss, gradients = trainer.gradients(image, np.ones((6, 6), int), mask)
+        >>> gradients["fc2.bias"]
+        array([ 0.5, -0.5], dtype=float32)
+        """
         image = images.checked("image", image, self.net.dtype, (self.net.channels, None, None))
         size = self.dense.output_size(image.shape[1:])
         labels = checked_labels("labels", labels, self.net.output.channels, size)
@@ -152,7 +178,15 @@ class Trainer:
         return self._learned(program, scores, tape, targets)
 
     def loss(self, scores: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> float:
-        """The loss of host scores K x H x W at the chosen labelled pixels."""
+        """The loss of host scores K x H x W at the chosen labelled pixels.
+
+        >>> from net import zoo
+        >>> from net.optimizers import SGD
+        >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), SGD(0.1))
+        >>> scores, labels = np.zeros((2, 3, 3), np.float32), np.ones((3, 3), int)
+        >>> round(trainer.loss(scores, labels, labels > 0), 4)
+        0.6931
+        """
         return self._targets(labels, mask).loss(self.net.backend.memory.to_device(scores[None]))
 
     def _targets(self, labels, mask) -> Targets:

@@ -122,6 +122,9 @@ def build(name: str, **options) -> Net:
 
     Raises:
         ValueError: the zoo has no such net.
+
+    >>> build("n4", classes=3, backend="cpu").output.channels
+    3
     """
     if name not in ZOO:
         raise ValueError(f"net is {name!r}; expected one of {', '.join(ZOO)}")

@@ -74,6 +74,12 @@ class TestConversion:
         assert crop.margins == (0, 3, 6, 0)
         assert (full.window.kernel, full.window.dilation) == ((2, 2), (6, 3))
 
+    @pytest.mark.parametrize("form", ["dnese", "Dense", None])
+    def test_another_form(self, form):
+        message = f"form is {form!r}; expected one of 'patch', 'dense'"
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            Program(build("lenet28", backend="reference"), form)
+
 
 @pytest.mark.parametrize(
     ("layers", "steps"),
