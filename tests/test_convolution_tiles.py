@@ -1,5 +1,6 @@
 """The multiply-adds that the device's tiles add to those of a layer, counted from the tables."""
 
+from functools import cache
 from math import prod
 
 import pytest
@@ -36,6 +37,7 @@ def padded_shares_of_patches(filters, features, batch):
     )
 
 
+@cache
 def layers(name):
     """{(filters, channels, taps)} of a net's dense form."""
     net = zoo.build(name)
@@ -46,7 +48,8 @@ def layers(name):
 @pytest.mark.parametrize("name", zoo.ZOO)
 def test_few_channels_waste_at_most_a_third(name):
     few = [layer for layer in layers(name) if layer[0] <= 10 or layer[1] <= 3]
-    assert len(few) >= 2
+    # The image's, and that of the classes where there are few: authors133 has 32
+    assert len(few) >= (1 if name == "authors133" else 2)
     for layer in few:
         assert max(padded_shares(*layer)) <= 1.5, layer
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache, partial
 
 import pytest
 
@@ -119,6 +120,7 @@ NETS = {
     ),
 }
 
+geometry = cache(partial(build, backend="reference"))
 nets = pytest.mark.parametrize(("name", "expected"), NETS.items(), ids=NETS)
 
 
@@ -129,12 +131,12 @@ def test_every_net_is_listed_here():
 @nets
 class TestGeometry:
     def test_layers(self, name, expected):
-        net = build(name, backend="reference")
+        net = geometry(name)
         assert (net.channels, net.patch) == (expected.image[0], expected.image[1:] * 2)
         assert " ".join(node.layer.kind for node in net.nodes.values()) == expected.layers
 
     def test_maps(self, name, expected):
-        nodes = build(name, backend="reference").nodes.values()
+        nodes = geometry(name).nodes.values()
         maps = [
             (n.output.channels, n.output.size, n.sources[0].spacing, n.output.extent)
             for n in nodes
@@ -143,7 +145,7 @@ class TestGeometry:
         assert maps == [(c, (h, h), (d, d), (r, r)) for c, h, d, r in expected.maps]
 
     def test_reads_its_whole_patch_and_gives_one_vector(self, name, expected):
-        net = build(name, backend="reference")
+        net = geometry(name)
         assert net.receptive_field == net.patch
         assert net.output.size == (1, 1)
 
@@ -183,7 +185,7 @@ def shapes_in_memory(name, form, more):
     ],
 )
 def test_multiply_adds_of_scanning_over_dense(name, labelled, ratio):
-    summary = Dense(build(name, backend="reference")).summary(labelled)
+    summary = Dense(geometry(name)).summary(labelled)
     (found,) = re.findall(r"scanning takes ([0-9.]+) times", summary)
     assert round(float(found)) == ratio
 
