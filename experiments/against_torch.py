@@ -14,11 +14,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import torch_layers, ways
-from experiments.compare import BATCHES, Case
-from experiments.nets import prepared, relative_difference
-from experiments.peak import peak_memory
-from experiments.timing import NotEqual, interleaved, mark, spread
+from experiments.inputs.nets import prepared
+from experiments.measuring import runners, torch_layers
+from experiments.measuring.compare import BATCHES, Workload
+from experiments.measuring.exactness import NotEqual, relative_difference
+from experiments.measuring.peak import peak_memory
+from experiments.measuring.timing import interleaved, mark, spread
 from net import Dense
 from net.program import Program
 from net.zoo import ZOO
@@ -72,7 +73,7 @@ def run(options) -> tuple[list[dict], dict]:
             progress.set_postfix_str(f"{name}, {form} {size or ''}")
             parameters = {"net": name, "form": form, "size": size}
             measure = {"dense": _dense, THREADS: _threads}.get(form, _scanning)
-            rows += options.kept.measured(
+            rows += options.cache.measured(
                 parameters,
                 lambda measure=measure, name=name, size=size: measure(name, size, options),
             )
@@ -94,25 +95,25 @@ def _opponents(net, form, options):
 
 def _dense(name, size, options):
     net = prepared(name, seed=options.seed, backend=options.backend)
-    case, dense = Case(net, size, options.seed), Dense(net)
-    case.check_equal()
+    workload, dense = Workload(net, size, options.seed), Dense(net)
+    workload.check_equal()
     jobs = {
-        (OURS, "forward"): lambda: dense.forward(case.image),
-        (OURS, "forward + backward"): lambda: dense.gradients(case.image, case.error),
+        (OURS, "forward"): lambda: dense.forward(workload.image),
+        (OURS, "forward + backward"): lambda: dense.gradients(workload.image, workload.error),
     }
-    scores = dense.forward(case.image)
+    scores = dense.forward(workload.image)
     for label, opponent in _opponents(net, "dense", options).items():
-        if not _agrees(opponent, case.image[None], scores[None], label):
+        if not _agrees(opponent, workload.image[None], scores[None], label):
             continue
-        jobs[label, "forward"] = lambda o=opponent: o.forward(case.image[None])
+        jobs[label, "forward"] = lambda o=opponent: o.forward(workload.image[None])
         jobs[label, "forward + backward"] = lambda o=opponent: o.gradients(
-            case.image[None], case.error[None]
+            workload.image[None], workload.error[None]
         )
         jobs[label, "forward + backward"]()
     shared = {"net": name, "form": "dense", "labelled": size, "batch": None}
     job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
-    peaks = {OURS: peak_memory(job | {"way": ways.DENSE})}
-    peaks |= {label: peak_memory(job | {"way": label}) for label in ways.TORCH}
+    peaks = {OURS: peak_memory(job | {"runner": runners.DENSE})}
+    peaks |= {label: peak_memory(job | {"runner": label}) for label in runners.TORCH}
     return _rows(shared, _rounds(jobs, options), peaks)
 
 
@@ -154,12 +155,12 @@ def _threads(name, _, options):
     """Forward + backward on one thread, on two, and with a core that another process takes too."""
     net = prepared(name, seed=options.seed, backend=options.backend)
     size = QUICK_SIZES[0] if options.quick else SIZES[0]
-    case, dense, most = Case(net, size, options.seed), Dense(net), numba.get_num_threads()
+    workload, dense, most = Workload(net, size, options.seed), Dense(net), numba.get_num_threads()
 
     def on(threads):
         numba.set_num_threads(threads)
         try:
-            return _seconds(lambda: dense.gradients(case.image, case.error))
+            return _seconds(lambda: dense.gradients(workload.image, workload.error))
         finally:
             numba.set_num_threads(most)
 

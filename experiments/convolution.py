@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments import sweep
-from experiments.nets import relative_difference
-from experiments.timing import NotEqual
+from experiments.measuring import sweep
+from experiments.measuring.exactness import NotEqual, relative_difference
 from kernels import get_backend
 
 TIMED = True

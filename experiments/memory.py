@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.profiling import calls, traced
-from experiments.profiling.operators import OPERATORS, Case
+from experiments.profiling import calls, simulation
+from experiments.profiling.operators import OPERATORS, OperatorCase
 
 TIMED = False
 NETS = ("strided67",)
@@ -41,20 +41,20 @@ def run(options) -> tuple[list[dict], dict]:
         seen = {call.operator for _, call in found}
         singles = [name for name in OPERATORS if name not in seen and _reads_maps(name)]
         found += [single for name in singles for single in _single(name)]
-    cases = list(dict.fromkeys(traced.shortened(call.case) for _, call in found))
+    cases = list(dict.fromkeys(simulation.shortened(call.case) for _, call in found))
     parameters = {case: {"case": case.to_json()} for case in cases}
-    missing = [case for case in cases if not options.kept.holds(parameters[case])]
-    counted = traced.trace(missing, seed=options.seed)
+    missing = [case for case in cases if not options.cache.holds(parameters[case])]
+    counted = simulation.trace(missing, seed=options.seed)
     lines = {}
     with tqdm(cases, desc="memory", unit="call") as progress:
         for case in progress:
             progress.set_postfix_str(case.operator)
-            lines[case] = options.kept.measured(parameters[case], lambda: _rows(next(counted)))
+            lines[case] = options.cache.measured(parameters[case], lambda: _rows(next(counted)))
     rows = []
     for common, call in found:
         common = common | {"layer": call.layer, "direction": call.direction}
         common["shape"] = str(call.case)
-        rows += [common | line for line in lines[traced.shortened(call.case)]]
+        rows += [common | line for line in lines[simulation.shortened(call.case)]]
     return rows, {}
 
 
@@ -78,7 +78,7 @@ def _single(operator):
         window = {"dense": {"dilation": (2, 2)}, "patch": {"stride": (2, 2)}}
     for form, shape in SINGLE_SHAPES.items():
         moves = {"kernel": (2, 2)} | window[form] if window else {}
-        call = calls.of_case(Case(operator, shape, **moves))
+        call = calls.of_case(OperatorCase(operator, shape, **moves))
         common = {"net": SINGLE, "labelled": "", "form": form, "batch": shape[0]}
         yield common, replace(call, layer=operator)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments import sweep
-from experiments.timing import NotEqual
+from experiments.measuring import sweep
+from experiments.measuring.exactness import NotEqual
 from kernels import get_backend
 
 TIMED = True

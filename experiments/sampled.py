@@ -7,17 +7,16 @@ cost grows with the pixels. The crossing point, below which scanning is the chea
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import ways
-from experiments.compare import Case, dense_pass, fastest_batch, scan_pass
-from experiments.nets import prepared
-from experiments.peak import peak_memory
-from experiments.timing import MARKS, ROUNDS, interleaved, mark, spread_of_times
+from experiments.inputs.nets import prepared
+from experiments.measuring import runners
+from experiments.measuring.compare import Workload, dense_pass, fastest_batch, scan_pass
+from experiments.measuring.peak import peak_memory
+from experiments.measuring.timing import MARKS, ROUNDS, interleaved, mark, spread_of_times
+from experiments.reporting.derived import crossing, steadiness
 from net import Dense, Scan
 from net.zoo import ZOO
 
@@ -45,7 +44,7 @@ def run(options) -> tuple[list[dict], dict]:
         for name in progress:
             progress.set_postfix_str(name)
             parameters = {"net": name, "size": size, "numbers": numbers}
-            rows += options.kept.measured(
+            rows += options.cache.measured(
                 parameters, lambda name=name: _measured(name, size, numbers, options)
             )
     return rows, {}
@@ -53,31 +52,31 @@ def run(options) -> tuple[list[dict], dict]:
 
 def _measured(name, size, numbers, options):
     net = prepared(name, seed=options.seed, backend=options.backend)
-    case = Case(net, size, options.seed)
-    case.check_equal()
-    best, rates = fastest_batch(case, (16,) if options.quick else (16, 64, 256))
+    workload = Workload(net, size, options.seed)
+    workload.check_equal()
+    best, rates = fastest_batch(workload, (16,) if options.quick else (16, 64, 256))
     most = max(numbers[0], int((0.5 if options.quick else WORK) * rates[best] / ROUNDS))
     timed = [n for n in numbers if n <= most] or [numbers[0]]
     if most > timed[-1] and len(timed) < len(numbers):
         timed.append(most)
-    order = case.pixels(numbers[-1])
+    order = workload.pixels(numbers[-1])
     batches = {number: min(best, number) for number in timed}
     jobs = {}
     for number in numbers:
-        mask = case.mask(order[:number])
+        mask = workload.mask(order[:number])
         jobs["dense", number] = lambda mask=mask: dense_pass(
-            Dense(net), case.image, case.error, mask
+            Dense(net), workload.image, workload.error, mask
         )
     for number, batch in batches.items():
         pixels, scan = order[:number], Scan(net, batch=batch)
         jobs["scanning", number] = lambda scan=scan, pixels=pixels: scan_pass(
-            scan, case.image, case.error, pixels
+            scan, workload.image, workload.error, pixels
         )
     rounds = interleaved(jobs, 5.0 if options.quick else 60.0 * len(jobs))
     job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
-    whole = peak_memory(job | {"way": ways.DENSE})[KINDS[1]]
+    whole = peak_memory(job | {"runner": runners.DENSE})[KINDS[1]]
     peaks = {
-        batch: peak_memory(job | {"way": ways.SCANNING, "batch": batch})[KINDS[1]]
+        batch: peak_memory(job | {"runner": runners.SCANNING, "batch": batch})[KINDS[1]]
         for batch in dict.fromkeys(batches.values())
     }
     rows = []
@@ -102,31 +101,6 @@ def _time(taken, kind):
     """(wall, device) seconds of one pass."""
     wall, device = zip(*(taken.totals[direction] for direction in kind.split(" + ")))
     return sum(wall), None if None in device else sum(device)
-
-
-def crossing(rows: list[dict], net: str, kind: str) -> tuple[float, bool]:
-    """Pixels from which the dense form is the faster, and whether that rests on extrapolation.
-
-    Between two numbers of pixels the times are joined by a line; beyond the last, scanning is taken
-    to grow in proportion. At most 1: dense is the faster even for one pixel.
-    """
-    own = [r for r in rows if r["net"] == net and r["kind"] == kind]
-    scanning = sorted((r["pixels"], r["seconds"]) for r in own if r["form"] == "scanning")
-    guessed = {r["pixels"] for r in own if r["extrapolated"]}
-    flat = float(np.median([r["seconds"] for r in own if r["form"] == "dense"]))
-    if scanning[0][1] >= flat:
-        return 1.0, False
-    for (a, low), (b, high) in pairwise(scanning):
-        if low < flat <= high:
-            return float(a + (b - a) * (flat - low) / (high - low)), b in guessed
-    return float(scanning[-1][0] * flat / scanning[-1][1]), True
-
-
-def steadiness(rows: list[dict], net: str) -> float:
-    """Slowest over fastest number of pixels: dense backward times relative to their round's."""
-    own = [r for r in rows if r["net"] == net and (r["form"], r["kind"]) == ("dense", "backward")]
-    shares = [row["of_round"] for row in own]
-    return max(shares) / min(shares)
 
 
 def table(rows: list[dict]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from experiments.textures import CLASSES, border_distance, composed
+from experiments.inputs.textures import CLASSES, border_distance, composed
 from net import Dense, zoo
 from net.fitting import fit
 from net.optimizers import Adam, Cosine
@@ -28,7 +28,7 @@ COLORS = ("#d55e00", "#009e73", "#56b4e9")
 
 def run(options) -> tuple[list[dict], dict]:
     """Rows ``subject, measure, value``; the first test image with its maps as arrays."""
-    found = options.kept.measured({"net": NET}, lambda: _trained(options))
+    found = options.cache.measured({"net": NET}, lambda: _trained(options))
     return found["rows"], {name: np.array(array) for name, array in found["arrays"].items()}
 
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from experiments.profiling.operators import Arrays, Case, case_of, prepare
+from experiments.profiling.operators import Arrays, OperatorCase, case_of, prepare
 from kernels.backends import OPERATORS, Backend
 from kernels.device import launching
 from net import zoo
@@ -41,7 +41,7 @@ class Call:
     direction: str = ""
 
     @property
-    def case(self) -> Case:
+    def case(self) -> OperatorCase:
         """Its operator and shapes."""
         return case_of(self.operator, self.given)
 
@@ -129,7 +129,7 @@ class Notebook:
                 self.calls[number] = replace(call, layer=layer, direction=direction)
 
 
-def of_case(case: Case, arrays: Arrays | None = None) -> Call:
+def of_case(case: OperatorCase, arrays: Arrays | None = None) -> Call:
     """The call of one operator."""
     notebook = Notebook()
     prepare(notebook, case, arrays or Arrays(None))()

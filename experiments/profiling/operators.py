@@ -15,7 +15,7 @@ from kernels.window import Window
 
 
 @dataclass(frozen=True)
-class Case:
+class OperatorCase:
     """An operator and the shapes that it works on.
 
     Attributes:
@@ -39,7 +39,7 @@ class Case:
     tile: Tile | None = None
 
     @classmethod
-    def of_json(cls, values: dict) -> Case:
+    def of_json(cls, values: dict) -> OperatorCase:
         """The case that ``asdict`` and JSON made ``values`` of."""
         tile = values["tile"] and Tile(**_tuples(values["tile"]))
         return cls(**_tuples(values) | {"tile": tile})
@@ -92,12 +92,12 @@ def _tuples(values):
     return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
 
 
-def case_of(operator: str, given: dict) -> Case:
+def case_of(operator: str, given: dict) -> OperatorCase:
     """The case of a call of ``operator`` with the arguments ``given``, by name."""
     first = next(iter(given.values()))
     x = given.get("x", given.get("error", first[0] if isinstance(first, list) else first))
     chosen = {name: given.get(name) for name in ("activation", "tile")}
-    case = Case(operator, tuple(x.shape), **chosen)
+    case = OperatorCase(operator, tuple(x.shape), **chosen)
     moves = {k: checks.pair(k, given.get(k, 1)) for k in ("stride", "dilation")}
     match operator:
         case "convolution.forward" | "convolution.gradient_input":
@@ -151,7 +151,7 @@ class Arrays:
         return self._to_device(self._rng.integers(0, below, shape).astype(dtype))
 
 
-def prepare(ops, case: Case, arrays: Arrays):
+def prepare(ops, case: OperatorCase, arrays: Arrays):
     """A function without arguments that calls the operator of ``case`` on ``ops``."""
     module, name = case.operator.split(".")
     function = getattr(getattr(ops, module), name)

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.profiling.calls import Call
+from experiments.profiling.counter import Line
 from experiments.profiling.devices import Device
 from experiments.profiling.static import Code
-from experiments.profiling.traced import Line
 from kernels.device import launching
 
 LAUNCH_SECONDS = 2e-6

@@ -13,6 +13,7 @@ from experiments.profiling.devices import LIMITS
 from experiments.profiling.operators import Arrays, prepare
 from kernels import get_backend
 from kernels.device.api import cuda
+from kernels.device.streams import device_seconds
 
 WARM_UPS, REPEATS = 3, 20
 
@@ -38,18 +39,16 @@ def time(call: Call, seed: int = 0) -> Time:
     with _range(name):
         for _ in range(WARM_UPS):
             run()
-        seconds = [_seconds(run) for _ in range(REPEATS)]
+        seconds = [seconds_of(run) for _ in range(REPEATS)]
     low, median, high = np.quantile(seconds, (0.2, 0.5, 0.8))
     return Time(float(median), float(low), float(high), REPEATS)
 
 
-def _seconds(run):
-    begin, end = cuda.event(timing=True), cuda.event(timing=True)
-    begin.record()
-    run()
-    end.record()
-    end.synchronize()
-    return cuda.event_elapsed_time(begin, end) / 1e3
+def seconds_of(run) -> float:
+    """The device time of one call of ``run``."""
+    with device_seconds() as seconds:
+        run()
+    return seconds()
 
 
 def _range(name):

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import __main__, claims, report, results
+from experiments import __main__
+from experiments.reporting import claims, report
+from experiments.storing import cache, results
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = [name for name in __main__.EXPERIMENTS if name not in __main__.APART]
@@ -94,13 +96,13 @@ def test_report_rebuilds_everything_from_the_stored_files(quick):
 
 
 @pytest.mark.cpu
-def test_the_archive_holds_the_results_and_not_the_kept_measurements(quick):
+def test_the_archive_holds_the_results_and_not_the_cache(quick):
     machine, _ = quick
     with tarfile.open(machine.parent.with_name("results.tar.gz")) as archive:
         names = archive.getnames()
     for name in EXPERIMENTS:
         assert f"results/{machine.name}/{name}/measurements.csv" in names
-    assert not [name for name in names if "/kept/" in name]
+    assert not [name for name in names if f"/{cache.FOLDER}/" in name]
 
 
 @pytest.mark.cpu
@@ -115,7 +117,7 @@ def test_a_finished_experiment_is_not_measured_again_unless_asked(quick):
     assert counts["made"] == 0
     assert experiments(*again, "--fresh").returncode == 0
     counts = json.loads((machine / "convolution" / "record.json").read_text())["measurements"]
-    assert counts["kept"] <= 3  # the base point, which belongs to every axis
+    assert counts["reused"] <= 3  # the base point, which belongs to every axis
     assert stored.read_bytes() != before
 
 
@@ -143,10 +145,13 @@ def test_a_second_machine_lies_beside_the_first(quick, tmp_path):
 
 def test_list_names_every_experiment():
     printed = experiments("list").stdout
-    assert [line.split()[0] for line in printed.splitlines()] == list(__main__.EXPERIMENTS)
+    assert [line.split()[0] for line in printed.splitlines()] == [
+        *__main__.EXPERIMENTS,
+        *__main__.TOOLS,
+    ]
 
 
-@pytest.mark.parametrize("name", [*__main__.EXPERIMENTS, "all", "report", "list"])
+@pytest.mark.parametrize("name", [*__main__.EXPERIMENTS, *__main__.TOOLS, "all", "report", "list"])
 def test_help_explains_each_subcommand(name):
     assert name in experiments("--help").stdout
     assert "usage: python -m experiments" in experiments(name, "--help").stdout
@@ -201,7 +206,7 @@ def test_interrupting_leaves_nothing_half_written(tmp_path):
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate()
     assert process.returncode == 130, rest
-    assert "interrupted; finished measurements are kept" in rest
+    assert "interrupted; finished measurements are cached" in rest
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert all(json.loads(path.read_text())["value"] for path in files)
 

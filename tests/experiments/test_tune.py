@@ -9,7 +9,8 @@ import pytest
 
 from experiments import __main__ as command_line
 from experiments import tune
-from kernels import get_backend
+from experiments.profiling.operators import OperatorCase
+from experiments.profiling.timed import seconds_of
 from kernels.convolution import cuda as convolution
 from kernels.convolution import cuda_tiles_measured as measured
 from kernels.device import api, launching
@@ -123,24 +124,34 @@ class TestLookingUp:
 class TestMeasuring:
     def test_the_calls_of_a_net(self):
         """lenet28 has two convolutions and two 1 x 1 ones, in the patch net matrix products."""
-        calls = tune.calls_of("lenet28", 3, 2)
-        assert len(calls) == 2 * (4 + 3 + 4)
-        first = calls[0]
-        assert str(first).startswith("forward, 1 x 1 x 30 x 30, 20 x 1 x 5 x 5, 20, ")
-        assert first.choice == ("map", 20, 26 * 26, 4)
-        patch = [c for c in calls if c.arguments[0][0] == 2]
-        assert len(patch) == len(calls) // 2
-        assert {c.choice[0] for c in calls} == {"map", "weights", "matrix"}
+        cases = tune.cases_of("lenet28", 3, 2)
+        assert len(cases) == 2 * (4 + 3 + 4)
+        assert str(cases[0]) == "convolution.forward 1 x 1 x 30 x 30 to 20 kernel 5 x 5"
+        assert tune.product_of(cases[0]) == ("map", 20, 26 * 26)
+        patch = [case for case in cases if case.shape[0] == 2]
+        assert len(patch) == len(cases) // 2
+        assert {tune.product_of(case)[0] for case in cases} == {"map", "weights", "matrix"}
+
+    def test_the_product_is_the_one_that_the_convolutions_ask_a_tile_for(self, monkeypatch):
+        asked = []
+
+        def choose(*product):
+            asked.append(product)
+            return convolution.modelled_tile(*product)
+
+        monkeypatch.setattr(convolution, "choose_tile", choose)
+        cases = tune.cases_of("strided67", 3, 2)
+        assert asked == [(*tune.product_of(case), 4) for case in cases]
 
     def test_every_tile_of_the_table_is_measured(self):
-        call = tune.calls_of("lenet28", 3, 2)[0]
+        case = tune.cases_of("lenet28", 3, 2)[0]
         with launching.recorded() as launches:
 
             def seconds(run):
                 run()
                 return float(len(launches))
 
-            found = tune.measure(call, seconds)
+            found = tune.measure(case, seconds)
         assert [m["tile"] for m in found] == [asdict(tile) for tile in MAP_TILES]
         # A tile's weights are packed, then multiplied
         assert len(launches) == 2 * (tune.WARM_UPS + tune.REPEATS) * len(MAP_TILES)
@@ -150,13 +161,13 @@ class TestMeasuring:
 
     def test_a_run_keeps_what_the_convolutions_find(self, monkeypatch, capsys):
         """The model's choice is the slowest here, by decree."""
-        choices = [call.choice for call in tune.calls_of("lenet28", 3, 2)]
+        products = [(*tune.product_of(case), 4) for case in tune.cases_of("lenet28", 3, 2)]
 
-        def measure(call, seconds):
-            modelled = convolution.modelled_tile(*call.choice)
-            table, rows, columns, _ = call.choice
+        def measure(case, seconds_of):
+            table, rows, columns = tune.product_of(case)
+            modelled = convolution.modelled_tile(table, rows, columns, 4)
             return [
-                measurement(t, 2 if t == modelled else 1, rows, columns, str(call), table)
+                measurement(t, 2 if t == modelled else 1, rows, columns, str(case), table)
                 for t in convolution.TILES[table]
             ]
 
@@ -169,8 +180,8 @@ class TestMeasuring:
         record = json.loads((measured.user_folder() / measured.file_name(DEVICE)).read_text())
         assert record["gpu"] == DEVICE
         assert {"commit", "command", "utc", "versions"} < record.keys()
-        for choice in choices:
-            assert convolution.choose_tile(*choice) != convolution.modelled_tile(*choice)
+        for product in products:
+            assert convolution.choose_tile(*product) != convolution.modelled_tile(*product)
         assert [path.name for path in measured.user_folder().iterdir()] == [
             measured.file_name(DEVICE)
         ]
@@ -203,9 +214,7 @@ def test_a_layer_on_a_device(monkeypatch):
     tiles = dict.fromkeys(MAP_TILES[:2], 0.5)
     monkeypatch.setitem(convolution.TILES, "map", tiles)
     monkeypatch.setattr(tune, "REPEATS", 2)
-    get_backend("cuda")
-    shapes = tuple(map(tune.Shaped, ((1, 2, 6, 40), (3, 2, 2, 2), (3,))))
-    call = tune.Call("forward", shapes, (("dilation", 2),), ("map", 3, 4 * 38, 4))
-    found = tune.measure(call, tune.device_seconds)
+    case = OperatorCase("convolution.forward", (1, 2, 6, 40), 3, (2, 2), dilation=(2, 2))
+    found = tune.measure(case, seconds_of)
     assert [m["tile"] for m in found] == [asdict(tile) for tile in tiles]
     assert all(m["seconds"] > 0 for m in found)

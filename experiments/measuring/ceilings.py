@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FORCING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 SIDE, WORDS = 3072, 2**26
 """Rows and columns of the matrices; float32 words of the copied array."""
@@ -34,7 +34,7 @@ def ceilings(backend: str, threads: int, quick: bool) -> dict:
     """
     environment = {k: v for k, v in os.environ.items() if k not in FORCING}
     environment |= {"OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "experiments.ceilings", backend, str(threads)]
+    command = [sys.executable, "-m", "experiments.measuring.ceilings", backend, str(threads)]
     command += ["quick"] if quick else []
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -64,7 +64,7 @@ def _on_host(threads, side, words) -> dict:
 
 
 def _on_gpu(side, words) -> dict:
-    from experiments.torch_layers import why_unavailable
+    from experiments.measuring.torch_layers import why_unavailable
     from kernels import get_backend
 
     memory = get_backend("cuda").memory

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.photographs import astronaut
+from experiments.inputs.photographs import astronaut
 from net import Net, calibrate, zoo
 from net.layers import Convolution, FullyConnected, MaxPool, ReLU
 
@@ -45,8 +45,3 @@ def family(patch: int, **options) -> Net:
         rest = (rest - kernel + 1) // 2
     layers += [FullyConnected(64), ReLU(), FullyConnected(8)]
     return Net(layers, channels=1, patch=patch, **options)
-
-
-def relative_difference(a: np.ndarray, b: np.ndarray) -> float:
-    """max|a - b| / max|b|."""
-    return float(np.abs(a - b).max() / np.abs(b).max())

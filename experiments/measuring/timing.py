@@ -18,10 +18,6 @@ ENOUGH, MOST = 0.5, 30
 """Rounds go on until this many seconds are over, but not beyond this many rounds."""
 
 
-class NotEqual(AssertionError):
-    """The arrays that are timed hold wrong values: nothing is stored."""
-
-
 def interleaved(
     jobs: dict[str, Callable], longest: float = LONGEST, at_least: int = ROUNDS
 ) -> dict[str, list]:

@@ -13,13 +13,13 @@ from itertools import cycle
 
 import numpy as np
 
-from experiments.nets import prepared, relative_difference
-from experiments.peak import peak_memory
-from experiments.photographs import astronaut
-from experiments.timing import (
+from experiments.inputs.nets import prepared
+from experiments.inputs.photographs import astronaut
+from experiments.measuring.exactness import NotEqual, relative_difference
+from experiments.measuring.peak import peak_memory
+from experiments.measuring.timing import (
     LONGEST,
     ROUNDS,
-    NotEqual,
     interleaved,
     spread,
     spread_of_times,
@@ -108,7 +108,7 @@ def layer_name(step) -> str:
     return " + ".join(step.layers)
 
 
-class Case:
+class Workload:
     """A net, a photograph with ``labelled`` x ``labelled`` pixels to label, and an error map."""
 
     def __init__(self, net: Net, labelled: int, seed: int):
@@ -149,14 +149,14 @@ class Case:
             raise NotEqual(f"gradients of {self.labelled} x {self.labelled} differ by {worst:.1e}")
 
 
-def fastest_batch(case: Case, batches=BATCHES) -> tuple[int, dict[int, float]]:
+def fastest_batch(workload: Workload, batches=BATCHES) -> tuple[int, dict[int, float]]:
     """The batch size that scans most pixels a second, and those rates by batch size."""
-    pixels = case.pixels(max(batches))
+    pixels = workload.pixels(max(batches))
     seconds = dict.fromkeys(batches, math.inf)
-    scans = {batch: Scan(case.net, batch=batch) for batch in batches}
+    scans = {batch: Scan(workload.net, batch=batch) for batch in batches}
     for _ in range(2):
         for batch, scan in scans.items():
-            taken = scan_pass(scan, case.image, case.error, pixels[:batch])
+            taken = scan_pass(scan, workload.image, workload.error, pixels[:batch])
             seconds[batch] = min(seconds[batch], sum(wall for wall, _ in taken.totals.values()))
     rates = {batch: len(pixels[:batch]) / s for batch, s in seconds.items()}
     return max(rates, key=rates.get), rates
@@ -174,10 +174,10 @@ def compared(name: str, sizes: tuple[int, ...], options, memory: bool) -> list[d
         NotEqual: the forms disagree on the arrays that are timed.
     """
     net = prepared(name, seed=options.seed, backend=options.backend)
-    cases = {size: Case(net, size, options.seed) for size in sizes}
-    for case in cases.values():
-        case.check_equal()
-    largest = cases[max(sizes)]
+    workloads = {size: Workload(net, size, options.seed) for size in sizes}
+    for workload in workloads.values():
+        workload.check_equal()
+    largest = workloads[max(sizes)]
     batch, rates = fastest_batch(largest, (16,) if options.quick else BATCHES)
     sample = _sample(largest, batch, rates[batch], options.quick)
     parts = cycle(np.array_split(sample, ROUNDS))
@@ -192,8 +192,8 @@ def compared(name: str, sizes: tuple[int, ...], options, memory: bool) -> list[d
         return taken
 
     jobs = {
-        size: lambda case=case: dense_pass(Dense(net), case.image, case.error)
-        for size, case in cases.items()
+        size: lambda workload=workload: dense_pass(Dense(net), workload.image, workload.error)
+        for size, workload in workloads.items()
     }
     longest = 2.0 if options.quick else LONGEST * (1 + len(sizes))
     rounds = interleaved(jobs | {"scan": scan}, longest)
@@ -236,21 +236,21 @@ def _speedups(scans, passes, size, direction, layer):
     return [size * size * scanning / dense for scanning, dense in pairs]
 
 
-def _sample(case, batch, rate, quick):
+def _sample(workload, batch, rate, quick):
     """Pixels for all rounds, a whole number of batches in each (where the image has so many)."""
     enough = max(SAMPLE, SHORTEST_SAMPLE * rate)
     number = 2 * batch if quick else min(enough, LONGEST_SAMPLE * rate)
-    return case.pixels(math.ceil(number / (ROUNDS * batch)) * ROUNDS * batch)
+    return workload.pixels(math.ceil(number / (ROUNDS * batch)) * ROUNDS * batch)
 
 
 def _peaks(name, sizes, batch, options):
     """Peak memory of a pass by (form, size); that of a batch of patches is the same for all."""
     job = {"net": name, "backend": options.backend, "seed": options.seed}
-    at = {"way": "patch by patch", "labelled": max(sizes), "batch": batch}
+    at = {"runner": "patch by patch", "labelled": max(sizes), "batch": batch}
     scanning = peak_memory(job | at)["forward + backward"]
     peaks = {("scanning", size): scanning for size in sizes}
     for size in sizes:
-        dense = peak_memory(job | {"way": "dense", "labelled": size})
+        dense = peak_memory(job | {"runner": "dense", "labelled": size})
         peaks["dense", size] = dense["forward + backward"]
     return peaks
 
@@ -271,16 +271,3 @@ def _multiply_adds(net, size):
             counts[direction, layer_name(step)] = both
             totals[direction, TOTAL].update(both)
     return counts | totals
-
-
-def totals_of(rows: list[dict]) -> dict:
-    """Rows of totals by (net, labelled, direction, form)."""
-    return {
-        (r["net"], r["labelled"], r["direction"], r["form"]): r for r in rows if r["layer"] == TOTAL
-    }
-
-
-def arithmetic(totals: dict, net, labelled, direction) -> float:
-    """Multiply-adds of scanning over those of the dense form."""
-    scanning, dense = (totals[net, labelled, direction, f] for f in ("scanning", "dense"))
-    return scanning["multiply_adds"] / dense["multiply_adds"]

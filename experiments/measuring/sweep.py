@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.ceilings import ceilings
-from experiments.timing import LONGEST, interleaved, mark, spread_of_times, timed
+from experiments.measuring.ceilings import ceilings
+from experiments.measuring.timing import LONGEST, interleaved, mark, spread_of_times, timed
 from kernels import Backend
 
 AXES = {
@@ -64,7 +64,7 @@ def swept(name: str, measure, options) -> list[dict]:
 
     ops = get_backend(options.backend)
     threads = numba.get_num_threads()
-    highest = options.kept.measured(
+    highest = options.cache.measured(
         {"ceilings": threads}, lambda: ceilings(ops.name, threads, options.quick)
     )
     longest, rows = (2.0 if options.quick else LONGEST), []
@@ -82,7 +82,7 @@ def swept(name: str, measure, options) -> list[dict]:
                     for operation, values in times.items()
                 ]
 
-            found = options.kept.measured(parameters, measured)
+            found = options.cache.measured(parameters, measured)
             rows += [{"axis": axis} | row | highest for row in found]
     return rows
 

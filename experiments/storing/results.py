@@ -145,7 +145,7 @@ def _installed(name):
 
 
 def _git(*arguments) -> str | None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     try:
         done = subprocess.run(
             ["git", "-C", root, *arguments], capture_output=True, text=True, check=True
