@@ -23,13 +23,13 @@ EXPERIMENTS = {
     "methods": "against fragments, PyTorch's dilated layers and zero-filled kernels",
     "against_torch": "time and memory of the same work in PyTorch, dense and patch by patch",
 }
-"""By the name of their module, which is that of their folder of results, too."""
+"""A line on each, by its name: that of its subcommand, its module and its folder of results."""
 APART = ("against_torch",)
 """Not part of ``all``: a benchmark that needs the extra ``bench``."""
 OF_NETS = ("equality", "networks", "sampled", "memory", "methods", "against_torch")
 """Experiments on nets of the zoo, which ``--nets`` chooses."""
 TOOLS = {"profile": profile, "tune": tune}
-"""Subcommands on the CUDA kernels alone, with options of their own."""
+"""Subcommands that measure CUDA kernels alone; each has its own options."""
 BACKENDS = ("auto", "cuda", "simulator", "cpu")
 FULL_OUT, QUICK_OUT = Path("results"), Path("results-quick")
 
@@ -59,7 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
     from experiments.measuring.exactness import NotEqual
     from experiments.storing.cache import code_digest
 
-    options.code = {name: code_digest(name) for name in chosen}  # of the code that is loaded now
+    options.code = {
+        name: code_digest(name) for name in chosen
+    }  # now, while files and loaded code agree
     wrong = False
     try:
         for name in chosen:

@@ -1,6 +1,6 @@
 """Against PyTorch: time and memory of the same work on the host, dense and patch by patch.
 
-Both of PyTorch's memory formats, and through ``torch.compile`` where that runs.
+PyTorch runs in both of its memory formats, and through ``torch.compile`` where that works.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ SIZES, QUICK_SIZES = (256, 512), (16,)
 QUICK_NETS = ("lenet28", "strided67")
 ROUNDS = 7
 LONGEST = 180.0
-"""Seconds for the rounds of one comparison; fewer than ``ROUNDS`` are marked."""
+"""Seconds for all rounds of one comparison; fewer rounds than ``ROUNDS`` are marked."""
 PASSES = ("forward", "forward + backward")
 FORMS = ("dense", "patch by patch")
 THREADS = "dense, by threads"
 OURS = "this project"
 LIMIT = 1e-4
-"""float32: largest relative difference of PyTorch's scores."""
+"""Largest relative difference of PyTorch's float32 scores."""
 COLORS = ("#0072b2", "#e69f00")
 TARGETS = {
     ("dense", "forward"): {"contiguous": (2.0, None), "best": (1.0, 1.2)},
@@ -43,16 +43,16 @@ TARGETS = {
     ("patch by patch", "forward"): {"best": (1.0, None)},
     ("patch by patch", "forward + backward"): {"best": (1.0, None)},
 }
-"""What we aim at, times as fast as PyTorch: (on every net, on the geometric mean)."""
+"""The speed that we aim at, over PyTorch's: (at least on every net, in the geometric mean)."""
 MEMORY_TARGET = 0.75
-"""Of the peak memory of PyTorch's better format, on every net."""
+"""Largest share of the peak memory of PyTorch's better format, on every net."""
 SCALING_TARGET = 1.8
-"""Times as fast on two threads as on one, forward + backward."""
+"""Speed on two threads over that on one, forward + backward."""
 BUSY = "a thread for each core, and a busy process"
 
 
 def unavailable(backend: str) -> str | None:
-    """Why this cannot run here, as a sentence; None if it can."""
+    """Why this experiment cannot run here, as a sentence; None if it can."""
     return torch_layers.why_unavailable(backend)
 
 
@@ -81,7 +81,7 @@ def run(options) -> tuple[list[dict], dict]:
 
 
 def _opponents(net, form, options):
-    """PyTorch's ways by name: both formats, and the dense form compiled in the better of them."""
+    """PyTorch's nets by name: in both formats, and the dense form compiled in the faster one."""
     ways_of = [(name, False) for name in torch_layers.MEMORY_FORMATS]
     if form == "dense" and not options.quick:
         ways_of.append(("channels_last", True))
@@ -118,7 +118,7 @@ def _dense(name, size, options):
 
 
 def _scanning(name, _, options):
-    """Each side with the batch of patches that suits it best, found beforehand."""
+    """Times of patches one by one; each side runs with the batch size that is its fastest."""
     net = prepared(name, seed=options.seed, backend=options.backend)
     program, rng = Program(net, "patch"), np.random.default_rng(options.seed)
     opponents, calls = _opponents(net, "patch", options), {}
@@ -152,7 +152,7 @@ def _scanning(name, _, options):
 
 
 def _threads(name, _, options):
-    """Forward + backward on one thread, on two, and with a core that another process takes too."""
+    """Forward + backward on one thread, on all, and on all beside a process that is busy."""
     net = prepared(name, seed=options.seed, backend=options.backend)
     size = QUICK_SIZES[0] if options.quick else SIZES[0]
     workload, dense, most = Workload(net, size, options.seed), Dense(net), numba.get_num_threads()
@@ -184,14 +184,14 @@ def _threads(name, _, options):
 
 
 def _agrees(opponent, x, scores, label):
-    """Whether the opponent runs here, and then gives our scores; the first call warms it up.
+    """Whether the opponent runs here; if so, its scores are compared. The call warms it up.
 
     Raises:
-        NotEqual: it gives others.
+        NotEqual: its scores differ from ours.
     """
     try:
         found = opponent.forward(x)
-    except Exception as error:  # torch.compile wants a compiler, and has limits of its own
+    except Exception as error:  # torch.compile needs a C++ compiler, and has limits of its own
         if "compiled" not in label:
             raise
         tqdm.write(f"{label} does not run here: {str(error).splitlines()[0]}")
@@ -225,7 +225,7 @@ def _rows(shared, rounds, peaks):
 
 
 def _opponents_of(rows, net, form, size, p):
-    """PyTorch's rows in one comparison: {contiguous: NCHW, best: the fastest of its ways}."""
+    """PyTorch's rows in one comparison: {"contiguous": NCHW, "best": the fastest of all}."""
     place = {"net": net, "form": form, "labelled": size, "pass": p}
     theirs = [r for r in rows if r["way"] != OURS and place.items() <= r.items()]
     contiguous = next(r for r in theirs if r["way"] == "PyTorch contiguous")
@@ -233,7 +233,7 @@ def _opponents_of(rows, net, form, size, p):
 
 
 def verdicts(rows: list[dict]) -> list[str]:
-    """A sentence on each target: what was reached, and where it was missed."""
+    """A sentence on each target: what was reached, and which nets miss it."""
     said = []
     for (form, p), targets in TARGETS.items():
         for opponent, (each, mean) in targets.items():
@@ -308,7 +308,7 @@ def table(rows: list[dict]) -> str:
 
 
 def summary(rows: list[dict]) -> str:
-    """A Markdown table of a line for each net and size: how many times as long PyTorch takes."""
+    """A Markdown table of PyTorch's time over ours, a line for each net and size."""
     lines = [
         "| net | labelled pixels | forward: NCHW | forward: best | forward + backward: NCHW "
         "| forward + backward: best | our share of PyTorch's peak memory |",
@@ -348,7 +348,7 @@ def caption(record: dict) -> str:
 
 
 def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
-    """PyTorch's time over ours for every net, its two formats beside each other."""
+    """PyTorch's time over ours for every net, in both of its formats."""
     panels = [(form, p) for form in FORMS for p in PASSES]
     drawing = Figure(figsize=(12, 6.5), layout="constrained")
     for axes, (form, p) in zip(drawing.subplots(2, 2).ravel(), panels):

@@ -116,5 +116,5 @@ def caption(record: dict) -> str:
 
 
 def figure(rows: list[dict], record: dict, arrays: dict):
-    """No figure: the table says it all."""
+    """None: the table is enough."""
     return None

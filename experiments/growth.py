@@ -1,6 +1,6 @@
 """Growth: speedup against the size of the image, and against the size of the patch.
 
-A family of nets made by one rule (``nets.family``), so that only the patch differs.
+The nets are a family made by one rule (``nets.family``), so that only the patch differs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COMMON, QUICK_COMMON = 256, 16
 """Labelled rows and columns at which all patch sizes are compared."""
 SIZES, QUICK_SIZES = (64, 128, 256, 512, 1024), (16, 24)
 SWEPT, QUICK_SWEPT = (32, 96, 160), (16,)
-"""Patch sizes that run on images of all sizes."""
+"""Patch sizes of the nets that run on images of all sizes."""
 COLORS = ("#0072b2", "#e69f00", "#009e73")
 STYLES = {"forward": "o-", "backward": "s--"}
 

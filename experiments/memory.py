@@ -1,8 +1,8 @@
 """Memory access: what the kernels ask of memory in the dense form and in the strided patch form.
 
 Counted on the simulator, block by block, at the sizes and tiles of real launches: for each layer
-and kernel, the sectors of 32 bytes that a warp's request touches, and the bytes used of those moved
-(table 6 of the method). Nothing is timed, and no device is needed.
+and kernel, the sectors of 32 bytes that a warp's request touches, and the bytes used of those
+moved. Nothing is timed, and no device is needed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ TIMED = False
 NETS = ("strided67",)
 SIZE, QUICK_SIZE = 256, 32
 QUICK_CALLS = 2
-"""Operators of each form that are traced with --quick."""
+"""Calls of each form that are traced with --quick."""
 BATCH = 64
 SINGLE, SINGLE_SHAPES = "single operators", {"dense": (1, 16, 157, 157), "patch": (64, 16, 21, 21)}
-"""Operators that the nets do not call, and their maps."""
+"""The name of what stands for a net where an operator is called alone, and the maps it gets."""
 FORMS = ("dense", "patch")
 COLORS = {"dense": "#0072b2", "patch": "#e69f00"}
 
@@ -72,7 +72,7 @@ def _reads_maps(operator):
 
 
 def _single(operator):
-    """An operator that the nets do not call, on maps as large as theirs, for both forms."""
+    """Calls of an operator that no net calls, on maps as large as theirs, in both forms."""
     window = {}
     if operator.startswith("average_pooling"):
         window = {"dense": {"dilation": (2, 2)}, "patch": {"stride": (2, 2)}}
@@ -95,7 +95,7 @@ def sums(rows: list[dict]) -> dict[tuple, dict]:
             key = tuple(row[name] for name in names)
             one = total.setdefault(key, dict.fromkeys(_COUNTS, 0))
             for count in _COUNTS:
-                # As if all blocks of the launch had been traced
+                # Scaled to all blocks of the launch
                 one[count] += row[count] / row["share"]
     return total
 

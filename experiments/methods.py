@@ -1,7 +1,7 @@
 """Methods: the dense form against other exact ways to label every pixel, forward and backward.
 
-Max-pooling fragments and zero-filled kernels on the same operators, and PyTorch's own dilated
-layers in both of its memory formats. From host arrays to host arrays, whatever a way does between.
+The others are max-pooling fragments and zero-filled kernels, on the same operators, and PyTorch's
+own dilated layers, in both memory formats. All are timed from host arrays to host arrays.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ QUICK_NETS = ("lenet28", "strided67")
 OTHERS = (runners.FRAGMENTS, *runners.TORCH, runners.ZERO_FILLED)
 CHECKED = 48
 LIMITS = {"scores": 1e-4, "gradients": 5e-2}
-"""float32: largest relative differences of PyTorch's results. Where two cells of a window, or a
-ReLU's input and 0, tie within rounding, two ways may send an error elsewhere: so the gradients'
-limit is wide, and ``EXACT`` bounds them in float64. Our own operators give the same bits."""
+"""Largest relative differences of PyTorch's float32 results. Where two cells of a window, or a
+ReLU's input and 0, tie within rounding, two methods may propagate an error to different cells: so
+the limit of the gradients is wide, and ``EXACT`` bounds them in float64. Scores of our own
+operators are the same bits."""
 EXACT, EXACT_SIZE = 1e-9, 6
 """Largest relative difference in float64, on an image of so many labelled rows and columns."""
 COLORS = ("#0072b2", "#009e73", "#e69f00", "#d55e00", "#cc79a7")
 
 
 def run(options) -> tuple[list[dict], dict]:
-    """One row for each net, way and pass; no arrays.
+    """One row for each net, method (column ``way``) and pass; no arrays.
 
     Raises:
-        NotEqual: a way gives other results on the arrays that are timed.
+        NotEqual: a method gives other results on the arrays that are timed.
     """
     whole = QUICK_SIZE if options.quick else SIZE
     nets = options.nets or (QUICK_NETS if options.quick else ZOO)
@@ -57,7 +58,7 @@ def run(options) -> tuple[list[dict], dict]:
 
 
 def _measured(name, other, size, options):
-    """Rows of the other way, each beside the dense form, timed in the same rounds."""
+    """The rows of another method, timed in the same rounds as the dense form."""
     row = {"net": name, "labelled": size, "way": other}
     reason = runners.why_unavailable(other, options.backend)
     if reason:
@@ -107,7 +108,7 @@ _COLUMNS = (
 
 
 def _check_equal(workload, runs, other):
-    """Scores against patch-by-patch, gradients against the dense form, and both in float64."""
+    """Compare scores with scanning, gradients with the dense form, and both again in float64."""
     pixels = workload.pixels(CHECKED)
     scores = runs["other"].forward(workload.image)[:, pixels[:, 0], pixels[:, 1]].T
     by_patch = Scan(workload.net).forward(workload.image, pixels)
@@ -184,7 +185,7 @@ def caption(record: dict) -> str:
 
 
 def figure(rows: list[dict], record: dict, arrays: dict) -> Figure | None:
-    """Time of each way over that of the dense form, for both passes; none if all were skipped."""
+    """Each method's time over that of the dense form, for both passes; None if all were skipped."""
     own = [row for row in rows if not row["skipped"]]
     if not own:
         return None

@@ -1,8 +1,8 @@
 """The profiler of the CUDA kernels: see docs/profiling.md.
 
-For each layer of a net, or for one operator: what the compiler made of its kernels (static), how
-they access memory (traced on the simulator), what a roofline model says of named devices (model),
-and how long they take (timed, on a GPU). ``experiments.profiling`` has a module for each.
+For each layer of a net, or for one operator: what its kernels are compiled to (static), how they
+access memory (traced on the simulator), how long they should take on named devices by a roofline
+model (model), and how long they take (timed, on a GPU). See ``experiments.profiling``.
 """
 
 from __future__ import annotations

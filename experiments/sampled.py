@@ -1,8 +1,7 @@
 """Sampled pixels: time and memory of learning from n pixels, patch by patch and dense.
 
-The dense pass masks its error map and costs the same for one pixel as for all; patch by patch the
-cost grows with the pixels. The crossing point, below which scanning is the cheaper one, follows
-(table 5 of the method). Rounds of both alternate in one process.
+The dense pass masks its error map and costs the same for one pixel as for all; the cost of scanning
+grows with the number of pixels. So there is a crossing point, below which scanning is cheaper.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ TIMED = True
 SIZE, QUICK_SIZE = 128, 16
 PIXELS, QUICK_PIXELS = (1, 4, 16, 64, 256, 1024, 4096, 16384), (1, 16, 256)
 WORK = 20.0
-"""Seconds of scanning for one number of pixels, all rounds; larger numbers are extrapolated."""
+"""Seconds of scanning in all rounds; what would take longer is extrapolated."""
 KINDS = ("backward", "forward + backward")
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000")
 
@@ -32,7 +31,7 @@ COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#00
 def run(options) -> tuple[list[dict], dict]:
     """One row for each net, number of pixels, form and kind; no arrays.
 
-    ``of_round``: a dense pass's time over the mean of all numbers of pixels in the same round.
+    Column ``of_round``: a dense pass's time over the mean of all dense passes of the same round.
 
     Raises:
         NotEqual: the forms disagree on the arrays that are timed.

@@ -1,9 +1,9 @@
 """Measures every tile of the convolutions' tables on this machine's GPU, for layers of the zoo.
 
-Each net runs in its dense form on an image and as patch net on a batch of patches, forward and
-backward. The fastest tile of each matrix goes to the user's cache folder (XDG_CACHE_HOME or
-~/.cache), where the convolutions look for it from then on. Where nothing was measured on a device,
-or not with today's kernels, a cost model chooses. The file can be shipped, too: in
+The convolutions are those of each net's dense form on an image and of the patch net on a batch of
+patches, forward and backward. The times go to a file in the user's cache folder (XDG_CACHE_HOME or
+~/.cache), from which the convolutions choose the fastest tile from then on. Without measurements of
+the current device and the current kernels, a cost model chooses. The file can also be shipped, in
 kernels/convolution/tiles.
 """
 
@@ -115,7 +115,7 @@ def measure(case, seconds_of) -> list[dict]:
 
     Args:
         case: as ``cases_of`` gives it.
-        seconds_of: gives the seconds that a function takes on the device.
+        seconds_of: measures the seconds that a function takes on the device.
     """
     from experiments.profiling.operators import Arrays, prepare
     from kernels import get_backend
@@ -143,7 +143,7 @@ def measure(case, seconds_of) -> list[dict]:
 
 
 def verdict(case, measurements: list[dict]) -> str:
-    """A line: the fastest tile of a convolution beside the one that the cost model chooses."""
+    """A line on a convolution: its fastest tile, and the one that the cost model chooses."""
     from kernels.convolution import cuda as convolution
     from kernels.convolution.cuda_tile import Tile
 

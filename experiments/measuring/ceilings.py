@@ -1,7 +1,7 @@
-"""What this machine can do at most: a large matrix product and a large copy, each measured.
+"""The ceilings of this machine: the rates of a large matrix product and of a large copy.
 
-In a process of its own, which picks the BLAS kernels for this processor itself: variables that
-force others (``OPENBLAS_CORETYPE``, ``OPENBLAS_L2_SIZE``) are unset together.
+They are measured in a process of its own, in which BLAS picks its kernels for this processor:
+variables that force others (``OPENBLAS_CORETYPE``, ``OPENBLAS_L2_SIZE``) are unset.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ TIMES = 7
 
 
 def ceilings(backend: str, threads: int, quick: bool) -> dict:
-    """``gflops`` and ``gbytes`` a second, and how they were measured.
+    """Measure ``gflops`` and ``gbytes``, both 1e9 a second; ``method`` says how.
 
-    A flop is one multiplication or one addition; bytes are those read and those written. The best
-    of ``TIMES``. On ``cuda`` the product is PyTorch's, None without it. ``quick`` takes a sixteenth
-    of the memory.
+    A flop is one multiplication or one addition; bytes are those read and those written. Each is
+    the best of ``TIMES`` runs. On ``cuda`` the product is PyTorch's: None without it. ``quick``
+    takes a sixteenth of the memory.
 
     Raises:
         RuntimeError: the process failed.

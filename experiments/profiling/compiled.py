@@ -1,4 +1,4 @@
-"""What targets bound of the kernels' machine code: of any kernel, and of every tile."""
+"""Facts about machine code that have bounds: of any kernel, and of every tile's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TileCase:
 
     Attributes:
         table: of ``TILES``.
-        case: the convolution, its tile among it.
+        case: the convolution, with its tile.
     """
 
     table: str
@@ -33,7 +33,7 @@ class TileCase:
 
     @property
     def tile(self) -> Tile:
-        """That it uses."""
+        """Of the case."""
         return self.case.tile
 
     @property
@@ -48,7 +48,7 @@ class TileCase:
 
     @property
     def group(self) -> str:
-        """What it has in common with the cases of other tiles."""
+        """The kind of convolution, whatever its tile."""
         connected = "fully connected " if self.table == "matrix" else ""
         return connected + self.direction + (", 1 x 1" if self.is_pointwise else "")
 
@@ -79,7 +79,7 @@ def tile_cases() -> Iterator[TileCase]:
 
 
 def multiplying_launch(call: Call) -> launching.Launch:
-    """The launch of a convolution that multiplies; others prepare or sum up."""
+    """The launch of a convolution that multiplies; others pack weights or add partial sums."""
     return next(launch for launch in call.launches if roofline.executed_multiply_adds(call, launch))
 
 

@@ -121,12 +121,12 @@ def _model_rows(common, call, devices, reader, lines):
 
 
 def _counted_bytes(call, number, short, lines):
-    """Bytes of the traced sectors of a launch, scaled from the shortened call."""
+    """Bytes of the sectors of a launch, scaled from the traced lines of the shortened call."""
     launch = call.launches[number]
     names = [one.function.__name__ for one in call.launches]
     alike = [i for i, one in enumerate(short.launches) if one.function.__name__ == names[number]]
     nth = names[:number].count(names[number])
-    if nth >= len(alike):  # so short that it was not launched
+    if nth >= len(alike):  # the shortened call does without this launch
         return roofline.compulsory_bytes(launch)
     loops = call.multiply_adds / max(1, short.multiply_adds)
     rest = math.prod(launch.blocks) / math.prod(short.launches[alike[nth]].blocks)
@@ -143,7 +143,7 @@ def _timed_row(common, call, time):
 
 
 def _rates(common, seconds, peak, bandwidth):
-    """Achieved rates, and the share of what the roofline allows."""
+    """Achieved rates, and the roofline's least time over the time taken."""
     least = max(2 * common["multiply_adds"] / peak, common["compulsory_bytes"] / bandwidth)
     return {
         "GFLOP/s": 2e-9 * common["multiply_adds"] / seconds,

@@ -15,10 +15,10 @@ from net.zoo import ZOO
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be found out.
+    """The sources of facts to ask.
 
     Attributes:
-        sources: of ``experiments.profile.SOURCES``.
+        sources: ``static``, ``traced``, ``model`` or ``timed``.
         capabilities: that the static source compiles for.
         devices: of the model.
     """
@@ -29,11 +29,11 @@ class Plan:
 
     @classmethod
     def of(cls, options) -> Plan:
-        """What the options ask for.
+        """The plan of the options.
 
         Raises:
             ValueError: an architecture or a device is unknown.
-            static.NotReadable, BackendUnavailable: a source cannot be had here.
+            static.NotReadable, BackendUnavailable: a source is not available here.
         """
         sources = ("static", "traced") if options.targets else options.sources
         sources = sources or ("static", "traced", "model", *_timed_if_possible())
@@ -60,7 +60,9 @@ def _timed_if_possible():
 
 
 def jobs(options) -> list[tuple[dict, list[Call]]]:
-    """(what identifies them, calls) of each net and form, or of the operator; none for targets.
+    """The calls of each net and form, or of the operator, and the columns that identify them.
+
+    Empty for targets.
 
     Raises:
         ValueError, TypeError: the options name nothing that can run.
@@ -109,7 +111,7 @@ def _case(options):
 
 
 def folder_name(options) -> str:
-    """A folder's name for the results of the options."""
+    """The name of the folder for the results, made from the options."""
     if options.targets:
         return "targets"
     if options.operator:

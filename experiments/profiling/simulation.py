@@ -1,7 +1,7 @@
-"""Runs launches on the simulator, in a process of its own, and yields their counted accesses.
+"""The source ``traced``: runs launches on the simulator and counts their memory accesses.
 
-Blocks of real size need a process for themselves: see ``kernels.device.api.SMALL_BLOCKS``. No
-device is needed, and nothing is timed.
+This takes a process of its own: for blocks of real size, ``kernels.device.api.SMALL_BLOCKS`` is set
+before any operator is imported. No device is needed, and nothing is timed.
 """
 
 from __future__ import annotations

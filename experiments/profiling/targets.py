@@ -1,9 +1,9 @@
-"""The list of targets: what was read of the kernels or counted, and the verdict of each bound.
+"""The list of targets: facts that were read or counted, and the verdict of each bound.
 
-Nothing here needs a device. Read from the machine code: every kernel that a net of the zoo
-launches, and the convolutions with every tile of their tables. Counted on the simulator: every
-operator in the dense form at several d, all its blocks; and the convolutions with every tile.
-Counted in the launches: the work and the workspace of every layer of the zoo.
+Nothing here needs a device. Machine code is read of every kernel that a net of the zoo
+launches, and of the convolutions with every tile. Memory accesses are counted on the simulator: of
+every operator in the dense form at several d, and of the convolutions with every tile. Work and
+workspace are counted of every layer of the zoo.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def dense_case(operator: str, dilation=(2, 3)) -> OperatorCase:
 
 
 def _compiled_nets(capability):
-    """The kernels of each net's dense form, compiled in a process that has compiled nothing."""
+    """Facts about the kernels of each net's dense form, compiled in a fresh process."""
     with tqdm(ZOO, desc="nets", unit="net", leave=False) as nets:
         for net in nets:
             with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
@@ -112,7 +112,7 @@ def _launched():
 
 
 def waste_facts(call: Call, form: str, where: str) -> Iterator[dict]:
-    """The multiply-adds that a call wastes; a layer that gives classes, with every number of them.
+    """The multiply-adds that a call wastes; of a layer of classes, for every number of classes.
 
     Args:
         form: that the call belongs to.
@@ -150,7 +150,7 @@ def workspace_facts(call: Call, form: str, where: str) -> Iterator[dict]:
 
 
 def _workspace_bytes(call):
-    """Bytes of floats: copies of maps and weights, and partial sums."""
+    """Bytes of the floats that a call allocates: copies of maps and weights, partial sums."""
     own = {_address(array) for array in call.inputs + call.outputs}
     arrays = [
         a for launch in call.launches for a in arrays_of(launch).values() if a.dtype.kind == "f"
@@ -191,7 +191,7 @@ def _traced():
 
 
 def access_facts(case: OperatorCase, lines: list[Line]) -> Iterator[dict]:
-    """What the lines of a traced case say of sectors, wavefronts and repeated accesses."""
+    """Sectors, wavefronts and repeated accesses of a traced case."""
     operator, by_launch = case.operator.split(".")[0], {}
     for line in lines:
         by_launch.setdefault((line.launch, line.kernel), []).append(line)
@@ -245,7 +245,7 @@ def caption(record: dict) -> str:
 
 
 def figure(rows: list[dict], record: dict, arrays: dict) -> None:
-    """None."""
+    """None: the table is enough."""
 
 
 def table(rows: list[dict]) -> str:

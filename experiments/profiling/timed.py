@@ -1,4 +1,4 @@
-"""Device time of operators by CUDA events. Needs a device."""
+"""The source ``timed``: device time of operators, by CUDA events; needs a device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WARM_UPS, REPEATS = 3, 20
 
 @dataclass(frozen=True)
 class Time:
-    """Seconds of one call of an operator, all its launches together."""
+    """Seconds of a call of an operator, all its launches together."""
 
     median: float
     p20: float
@@ -29,7 +29,7 @@ class Time:
 
 
 def time(call: Call, seed: int = 0) -> Time:
-    """The device time of a call's operator on random arrays of its shapes.
+    """Measure the device time of a call's operator on random arrays of its shapes.
 
     An NVTX range named after the layer surrounds the calls where the package ``nvtx`` is installed.
     """
@@ -45,7 +45,7 @@ def time(call: Call, seed: int = 0) -> Time:
 
 
 def seconds_of(run) -> float:
-    """The device time of one call of ``run``."""
+    """Device seconds of one call of ``run``."""
     with device_seconds() as seconds:
         run()
     return seconds()

@@ -31,7 +31,7 @@ EFFICIENT = 0.5
 
 @dataclass(frozen=True)
 class Judged:
-    """What one machine says to a claim."""
+    """A claim, judged by the results of one machine."""
 
     result: str
     verdict: str
@@ -44,8 +44,8 @@ class Claim:
     Attributes:
         text: as the abstract (arXiv:1412.4526) has it; in brackets, the part that is tested.
         tested: how it is tested here.
-        experiment: whose rows decide.
-        judge: (rows) -> Judged.
+        experiment: on whose rows the verdict rests.
+        judge: of the experiment's rows.
     """
 
     text: str
@@ -88,7 +88,7 @@ def _is_same(row):
 
 
 def _redundancy(rows) -> Judged:
-    """The dense form does each layer at most once for every pixel of the image and its border."""
+    """Whether the dense form evaluates a layer at most once for each pixel of image and border."""
     totals, excess, dropped, good = totals_of(rows), [], [], 0
     size = max(key[1] for key in totals)
     nets = list(dict.fromkeys(key[0] for key in totals))
@@ -163,13 +163,13 @@ def _constant(rows) -> Judged:
 
 
 def _continuous(rows) -> Judged:
-    """Bytes asked for over bytes moved, kernel by kernel, for feature maps in the dense form."""
+    """Bytes asked for over bytes moved, kernel by kernel, for the feature maps of both forms."""
     sums = {}
     for row in rows:
         if row["is_map"]:
             own = sums.setdefault((row["form"], row["layer"], row["kernel"], row["access"]), [0, 0])
             for i, count in enumerate(("asked", "moved")):
-                own[i] += row[count] / row["share"]  # as if all blocks had been counted
+                own[i] += row[count] / row["share"]  # scaled to all blocks
     used = {
         form: [asked / moved for (own, *_), (asked, moved) in sums.items() if own == form]
         for form in ("dense", "patch")

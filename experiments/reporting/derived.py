@@ -1,4 +1,4 @@
-"""Numbers derived from stored rows, which tables, figures and verdicts share."""
+"""Quantities derived from stored rows that tables, figures and verdicts share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from experiments.measuring.compare import DIRECTIONS, TOTAL
 
 CLAIMED_SPEEDUP = 1500
-"""The abstract of the paper claims more, in both directions."""
+"""The abstract of the paper claims a speedup above this, forward and backward."""
 
 
 def totals_of(rows: list[dict]) -> dict:
@@ -26,7 +26,7 @@ def arithmetic(totals: dict, net, labelled, direction) -> float:
 
 
 def by_image(rows: list[dict]) -> dict:
-    """For each net run on several sizes: {direction: [(size, speedup, arithmetic) ...]}."""
+    """For each net that ran on all sizes: {direction: [(size, speedup, arithmetic) ...]}."""
     return _series(rows, own=0, along=1, along_of=lambda key: key[1])
 
 
@@ -56,10 +56,10 @@ def _series(rows, own, along, along_of):
 
 
 def crossing(rows: list[dict], net: str, kind: str) -> tuple[float, bool]:
-    """Pixels from which the dense form is the faster, and whether that rests on extrapolation.
+    """The number of pixels from which the dense form is faster, and whether it is extrapolated.
 
-    Between two numbers of pixels the times are joined by a line; beyond the last, scanning is taken
-    to grow in proportion. At most 1: dense is the faster even for one pixel.
+    Times of scanning are interpolated linearly; beyond the largest number of pixels, scanning is
+    taken to grow in proportion. 1: the dense form is faster even for one pixel.
     """
     own = [r for r in rows if r["net"] == net and r["kind"] == kind]
     scanning = sorted((r["pixels"], r["seconds"]) for r in own if r["form"] == "scanning")
@@ -74,7 +74,7 @@ def crossing(rows: list[dict], net: str, kind: str) -> tuple[float, bool]:
 
 
 def steadiness(rows: list[dict], net: str) -> float:
-    """Slowest over fastest number of pixels: dense backward times relative to their round's."""
+    """Slowest over fastest dense backward pass over numbers of pixels, relative to its round."""
     own = [r for r in rows if r["net"] == net and (r["form"], r["kind"]) == ("dense", "backward")]
     shares = [row["of_round"] for row in own]
     return max(shares) / min(shares)
