@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from experiments.profiling.devices import Capability
 from kernels.convolution import PARTIAL_BYTES
 from kernels.convolution.cuda import MOST_WASTED, TILES
 from kernels.convolution.cuda_tile import Tile
@@ -48,7 +49,8 @@ class Bound:
         return f"{'at least' if self.least else 'at most'} {format(self.limit, self.form)}"
 
 
-_SHARE, _EXPECTED = "multiply-adds of the main loop's instructions", "that share, of the expected"
+_SHARE = "multiply-adds of the main loop's instructions"
+_RELATIVE = f"{_SHARE}, relative to what the cost model expects"
 BOUNDS = {
     "share, large": Bound(
         *(_SHARE, "pixels or fully connected, tiles of 64 rows and more", 0.87, ".1%"),
@@ -68,15 +70,15 @@ BOUNDS = {
         least=True,
     ),
     "share, small": Bound(
-        *(_EXPECTED, "all smaller tiles, but the gradient by the input", 1, ".0%"),
-        "The cost model chooses tiles by the share that it expects of each; the compiled code must "
-        "not be worse.",
+        *(_RELATIVE, "smaller tiles on compute capability 9.0, but not input gradients", 1, ".1%"),
+        "The model chooses tiles by the share that it expects of each, as compiled for 9.0: the "
+        "compiled code must not be worse.",
         least=True,
     ),
-    "share, small, input": Bound(
-        *(_EXPECTED, "all smaller tiles, gradient by the input", 0.93, ".0%"),
-        "What the cost model expects is read from the forward convolution; this gradient computes "
-        "more addresses.",
+    "share, small, other": Bound(
+        *(_RELATIVE, "smaller tiles, input gradients and other compute capabilities", 0.93, ".1%"),
+        "What the model expects is read from other code: the input gradient computes more "
+        "addresses than the forward convolution, and instructions differ with the capability.",
         least=True,
     ),
     "local": Bound(
@@ -142,12 +144,15 @@ BOUNDS = {
 }
 
 
-def share_fact(table: str, direction: str, tile: Tile, share: float) -> tuple[str, float]:
+def share_fact(
+    table: str, direction: str, tile: Tile, capability: Capability, share: float
+) -> tuple[str, float]:
     """The bound on a tile's share of multiply-adds, by name, and the value that it judges.
 
     Args:
         table: of ``TILES``, that the tile belongs to.
         direction: ``forward``, ``gradient_input`` or ``gradient_weights``.
+        capability: that the tile's kernel is compiled for.
         share: of multiply-adds among the instructions of the tile's main loop.
     """
     if table in ("map", "matrix") and tile.height >= 64:
@@ -156,8 +161,8 @@ def share_fact(table: str, direction: str, tile: Tile, share: float) -> tuple[st
         return "share, medium", share
     if table == "weights" and tile.height * tile.width >= 32 * 96 and tile.height >= 32:
         return "share, weights", share
-    name = "share, small, input" if direction == "gradient_input" else "share, small"
-    return name, share / TILES[table][tile]
+    as_modelled = capability == (9, 0) and direction != "gradient_input"
+    return "share, small" if as_modelled else "share, small, other", share / TILES[table][tile]
 
 
 def fact(target: str, of: str, case, value: float) -> dict:

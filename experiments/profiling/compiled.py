@@ -96,7 +96,7 @@ def facts_of_tile(tile_case: TileCase, capability: Capability, code: MachineCode
     used = code.registers * tile.threads * tile.blocks / REGISTERS
     yield bounds.fact("registers", f"every tile, {which}", tile_case, used)
     share = code.multiply_add_share
-    target, value = bounds.share_fact(tile_case.table, tile_case.direction, tile, share)
+    target, value = bounds.share_fact(tile_case.table, tile_case.direction, tile, capability, share)
     yield bounds.fact(target, f"{tile_case.group}, {which}", tile_case, value)
 
 
