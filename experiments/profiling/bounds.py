@@ -65,8 +65,8 @@ BOUNDS = {
     ),
     "share, weights": Bound(
         *(_SHARE, "gradient by the weights, 32 rows and 32 x 96 sums and more", 0.85, ".1%"),
-        "A value costs 2.5 instructions and serves height * width / (height + width) multiply-adds "
-        "of a tile. Under 24 of them, those of 32 x 96, no tile reaches 85%.",
+        "Each value is looked up and stored by the kernel; in fewer sums it serves too few "
+        "multiply-adds for that: see `WEIGHT_TILES` in `kernels/convolution/cuda.py`.",
         least=True,
     ),
     "share, small": Bound(
@@ -106,8 +106,9 @@ BOUNDS = {
         "A tile that wastes more is chosen only if all do, and for so few rows others exist.",
     ),
     "waste, any": Bound(
-        *("multiply-adds wasted", "every layer of the zoo's dense forms", 1 / 2, ".1%"),
-        "A layer one row larger than a tile takes two of them.",
+        *("multiply-adds wasted by the tails of tiles", "every layer of the zoo", 1 / 2, ".1%"),
+        "A layer one row larger than a tile takes two of them. Judged from the tables by a test "
+        "alone: what launches execute includes the border of the input gradient.",
     ),
     "workspace": Bound(
         *("the input gradient's copies of weights and maps, of the weights", "every layer"),

@@ -121,18 +121,13 @@ def waste_facts(call: Call, form: str, where: str) -> Iterator[dict]:
     if not call.multiply_adds:
         return
     case, of = call.case, f"{form} form, {call.operator}"
-    if form == "dense":
-        yield bounds.fact("waste, any", of, f"{where}: {case}", _wasted_share(call))
     few = [call] if case.shape[1] in FEW_CHANNELS else []
     if case.filters in FEW_CLASSES:
         few += [calls.of_case(replace(case, filters=classes)) for classes in FEW_CLASSES]
     for one in few:
-        yield bounds.fact("waste", of, f"{where}: {one.case}", _wasted_share(one))
-
-
-def _wasted_share(call):
-    executed = sum(roofline.executed_multiply_adds(call, launch) for launch in call.launches)
-    return (executed - call.multiply_adds) / executed
+        executed = sum(roofline.executed_multiply_adds(one, launch) for launch in one.launches)
+        wasted = (executed - one.multiply_adds) / executed
+        yield bounds.fact("waste", of, f"{where}: {one.case}", wasted)
 
 
 def workspace_facts(call: Call, form: str, where: str) -> Iterator[dict]:

@@ -1,5 +1,6 @@
 """The profiler: its command line, the calls that it finds, occupancy, and the roofline model."""
 
+import itertools
 import json
 import math
 from collections import Counter
@@ -20,6 +21,7 @@ from experiments.profiling import (
     tables,
     targets,
 )
+from experiments.profiling.bounds import BOUNDS, share_fact
 from experiments.profiling.devices import DEVICES, LIMITS, resident_blocks
 from experiments.profiling.operators import Arrays, OperatorCase
 from experiments.storing import results
@@ -258,15 +260,30 @@ def fact(target, value, case="a", of="k"):
 def test_verdicts_follow_from_the_worst_case():
     rows = [fact("share, large", 0.9), fact("share, large", 0.86, "b"), fact("local", 0)]
     rows += [fact("compile", 61.5, "n4, 3 kernels"), fact("compile", 59.9, of="other")]
-    first, *lines = targets.table(rows).splitlines()
+    verdicts, reasons = targets.table(rows).split("\n\n## Why these bounds\n\n")
+    first, _, _, _, *lines = verdicts.splitlines()
     assert first == "2 of 4 lines are met."
-    cells = [line.split(" | ")[2:] for line in lines[3:]]
-    assert cells == [
+    assert [line.split(" | ")[2:] for line in lines] == [
         ["at least 87.0%", "86.0%", "b", "2", "**not met** by 1 of 2 |"],
         ["at most 0", "0", "a", "1", "met |"],
         ["at most 60.0", "61.5", "n4, 3 kernels", "1", "**not met** by 1 of 1 |"],
         ["at most 60.0", "59.9", "a", "1", "met |"],
     ]
+    for name in ("share, large", "local", "compile"):
+        assert reasons.count(BOUNDS[name].reason) == 1
+
+
+def test_each_tile_is_under_the_bound_of_its_scope():
+    """At its limit a share is within the bound, and below it is not."""
+    for case, capability in itertools.product(compiled.tile_cases(), [(8, 0), (9, 0)]):
+        where = case.table, case.direction, case.tile, capability
+        name, of_all = share_fact(*where, 1.0)
+        least = BOUNDS[name].limit / of_all
+        assert BOUNDS[name].holds(share_fact(*where, least * (1 + 1e-9))[1])
+        assert not BOUNDS[name].holds(share_fact(*where, least * (1 - 1e-9))[1])
+        small = name.startswith("share, small")
+        assert small == (of_all != 1)
+        assert small or case.tile.height >= 32
 
 
 def test_every_tile_has_a_case_that_uses_it():
@@ -336,7 +353,7 @@ class TestCompiled:
         assert tables.caption(record)
 
     def test_facts_of_a_tile(self):
-        tile = Tile(4, 4, (4, 8), (2, 1), depth=16, blocks=8)
+        (tile,) = (tile for tile in TILES["matrix"] if tile.height == 32)
         case = OperatorCase("convolution.forward", (64, 16, 2, 2), 64, (2, 2), tile=tile)
         case = compiled.TileCase("matrix", case)
         code = compiled.code_of(case, (9, 0))

@@ -1,4 +1,4 @@
-"""Tiles as measured: what is timed, what is kept, and who finds it. The timer is a stand-in."""
+"""Tiles as measured: what is timed, what is stored, and who reads it. The timer is a stand-in."""
 
 import json
 from argparse import Namespace
@@ -50,7 +50,7 @@ def without_a_device(monkeypatch):
     monkeypatch.setattr(memory, "to_device", np.asarray)
 
 
-def keep(folder, *measurements):
+def store(folder, *measurements):
     folder.mkdir(exist_ok=True)
     content = json.dumps({"measurements": measurements})
     (folder / measured.file_name(DEVICE)).write_text(content)
@@ -61,13 +61,13 @@ class TestLookingUp:
         return measured.measured_tile(table, rows, columns, itemsize)
 
     def test_the_fastest_is_found(self, device):
-        keep(measured.user_folder(), measurement(MAP_TILES[0], 2), measurement(MAP_TILES[1], 1))
+        store(measured.user_folder(), measurement(MAP_TILES[0], 2), measurement(MAP_TILES[1], 1))
         assert measured.user_folder() == device / "regularly-sparse"
         assert self.tile() == MAP_TILES[1]
         assert convolution.choose_tile("map", 20, 1000, 4) == MAP_TILES[1]
 
     def test_times_of_calls_with_one_matrix_add_up(self):
-        keep(
+        store(
             measured.user_folder(),
             *(measurement(MAP_TILES[0], s, call=c) for s, c in ((1, "forward"), (9, "gradient"))),
             *(measurement(MAP_TILES[1], s, call=c) for s, c in ((4, "forward"), (4, "gradient"))),
@@ -77,13 +77,13 @@ class TestLookingUp:
 
     def test_the_nearest_number_of_columns_counts(self):
         one, other = (measurement(MAP_TILES[i], 1, columns=c) for i, c in ((0, 1000), (1, 4000)))
-        keep(measured.user_folder(), one, other)
+        store(measured.user_folder(), one, other)
         columns = 400, 500, 1900, 2100, 8000, 8100
         expected = None, MAP_TILES[0], MAP_TILES[0], MAP_TILES[1], MAP_TILES[1], None
         assert tuple(self.tile(columns=c) for c in columns) == expected
 
     def test_other_matrices_are_left_to_the_model(self):
-        keep(measured.user_folder(), measurement(MAP_TILES[0], 1))
+        store(measured.user_folder(), measurement(MAP_TILES[0], 1))
         assert self.tile(rows=21) is None
         assert self.tile(table="weights") is None
         assert self.tile(itemsize=8) is None
@@ -91,15 +91,15 @@ class TestLookingUp:
         assert convolution.choose_tile("map", 21, 1000, 4) == modelled
 
     def test_a_shipped_file_is_found_after_the_users(self, device):
-        keep(device / "shipped", measurement(MAP_TILES[0], 1))
+        store(device / "shipped", measurement(MAP_TILES[0], 1))
         assert self.tile() == MAP_TILES[0]
-        keep(measured.user_folder(), measurement(MAP_TILES[1], 1))
+        store(measured.user_folder(), measurement(MAP_TILES[1], 1))
         measured._nearest.cache_clear()
         measured._read.cache_clear()
         assert self.tile() == MAP_TILES[1]
 
     def test_another_devices_file_and_other_kernels_do_not_count(self, monkeypatch):
-        keep(measured.user_folder(), measurement(MAP_TILES[0], 1))
+        store(measured.user_folder(), measurement(MAP_TILES[0], 1))
         monkeypatch.setattr(measured, "device_name", lambda: "another")
         assert self.tile() is None
         monkeypatch.setattr(measured, "device_name", lambda: DEVICE)
@@ -115,7 +115,7 @@ class TestLookingUp:
             assert self.tile() is None
 
     def test_nothing_is_looked_up_while_launches_are_recorded(self):
-        keep(measured.user_folder(), measurement(MAP_TILES[0], 1))
+        store(measured.user_folder(), measurement(MAP_TILES[0], 1))
         with launching.recorded():
             assert self.tile() is None
 
@@ -159,7 +159,7 @@ class TestMeasuring:
         assert times == sorted(times)
         assert measured.fastest_tiles(found) == {("map", 20, 676): MAP_TILES[0]}
 
-    def test_a_run_keeps_what_the_convolutions_find(self, monkeypatch, capsys):
+    def test_a_run_stores_what_the_convolutions_read(self, monkeypatch, capsys):
         """The model's choice is the slowest here, by decree."""
         products = [(*tune.product_of(case), 4) for case in tune.cases_of("lenet28", 3, 2)]
 
