@@ -55,7 +55,7 @@ def _without_the_folder_if_need_be():
     try:
         yield
     except OSError as error:
-        _warn(error.strerror)
+        _warn(error.strerror or str(error))
 
 
 @functools.cache

@@ -93,6 +93,13 @@ class TestDigest:
         assert len({code_cache.digest(module) for module in modules}) == 2
 
 
+class Terminal(io.StringIO):
+    """A terminal, as far as it says so."""
+
+    def isatty(self):
+        return True
+
+
 class TestProgress:
     @pytest.mark.cpu
     def test_says_once_what_it_compiles(self, tmp_path):
@@ -134,10 +141,6 @@ class TestProgress:
         )
 
     def test_one_line_on_a_terminal_that_goes_away(self, monkeypatch):
-        class Terminal(io.StringIO):
-            def isatty(self):
-                return True
-
         said = self.said(monkeypatch, "_correlate", "fill", to=Terminal())
         assert "\n" not in said
         _, first, second, last = said.split("\r\033[K")
@@ -147,12 +150,17 @@ class TestProgress:
 
     def test_functions_of_others_are_not_counted(self, monkeypatch):
         assert self.said(monkeypatch, "f", module="scipy.special") == ""
+        assert self.said(monkeypatch, "f", module="scipy.special", to=Terminal()) == ""
         assert "1 function so far" in self.said(monkeypatch, "f", module="kernels.masking.cpu")
 
-    def test_no_standard_error(self, monkeypatch):
-        with monkeypatch.context() as here:
-            here.setattr(progress, "sys", mock.Mock(stderr=None))
-            assert self.said(monkeypatch, "f") == ""
+    @pytest.mark.parametrize("closed", [False, True])
+    def test_no_standard_error(self, monkeypatch, capsys, closed):
+        nowhere = io.StringIO() if closed else None
+        if closed:
+            nowhere.close()
+        monkeypatch.setattr(progress, "sys", mock.Mock(stderr=nowhere))
+        assert self.said(monkeypatch, "f") == ""
+        assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.cpu

@@ -20,25 +20,25 @@ class _Progress(event.Listener):
         self.open.append(module.startswith("kernels."))
         if self.open[-1]:
             self.count += 1
-            self._say(f"{module.removeprefix('kernels.')} {name.strip('_')}")
+            functions = f"{self.count} function{'s' * (self.count > 1)} so far"
+            where = module.removeprefix("kernels.")
+            self._say(f"{functions} ({where} {name.strip('_')})")
 
     def on_end(self, details):
-        self.open.pop()
-        if not any(self.open) and _terminal():
-            print(end="\r\033[K", file=sys.stderr, flush=True)
+        ours = self.open.pop()
+        if ours and not any(self.open):
+            self._say("")
 
-    def _say(self, which):
-        functions = f"{self.count} function{'s' * (self.count > 1)} so far ({which})"
-        text = f"compiling kernels for this CPU, once: {functions}"
-        if _terminal():
-            print(end=f"\r\033[K{text}", file=sys.stderr, flush=True)
-        elif time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
+    def _say(self, functions):
+        out, text = sys.stderr, f"compiling kernels for this CPU, once: {functions}"
+        if out is None or out.closed:
+            return
+        if out.isatty():
+            out.write(f"\r\033[K{text if functions else ''}")
+        elif functions and time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
             self.said = time.monotonic()
-            print(text, file=sys.stderr, flush=True)
-
-
-def _terminal() -> bool:
-    return bool(sys.stderr) and sys.stderr.isatty()
+            out.write(f"{text}\n")
+        out.flush()
 
 
 def report() -> None:

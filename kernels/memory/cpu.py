@@ -28,12 +28,6 @@ class _Store:
         self.gaps = Gaps(self.range.nbytes)
         self.given_back = deque()
         self.lock = threading.Lock()
-        if hasattr(os, "register_at_fork"):
-            # No other thread may hold it, or be in the middle of a change, where a child begins
-            give_back = self.lock.release
-            os.register_at_fork(
-                before=self.lock.acquire, after_in_parent=give_back, after_in_child=give_back
-            )
 
     def take(self, nbytes):
         """(begin, end) of a place; None where there is none."""
@@ -90,6 +84,13 @@ class _Lent:
 
 
 _store = _Store()
+if hasattr(os, "register_at_fork"):
+    # A child begins with books that no other thread was in the middle of, and with a free lock
+    os.register_at_fork(
+        before=_store.lock.acquire,
+        after_in_parent=_store.lock.release,
+        after_in_child=_store.lock.release,
+    )
 
 
 def empty(shape, dtype):

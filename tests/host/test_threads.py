@@ -15,6 +15,15 @@ pytestmark = [
 ]
 
 
+SMALLEST = threads.SMALLEST_SHARED_WORK
+
+
+@pytest.fixture(autouse=True)
+def smallest(monkeypatch):
+    """What other tests do without."""
+    monkeypatch.setattr(threads, "SMALLEST_SHARED_WORK", SMALLEST)
+
+
 class Spy:
     """In a dispatcher's place: notes how many threads each call would get."""
 
@@ -33,7 +42,7 @@ class Spy:
 class TestParallel:
     def test_small_work_gets_one_thread_and_other_work_all(self):
         function, most = threads.Parallel(Spy()), numba.get_num_threads()
-        for work in (0, threads.SMALLEST_SHARED_WORK - 1, threads.SMALLEST_SHARED_WORK):
+        for work in (0, SMALLEST - 1, SMALLEST):
             function(None, work=work)
         function(None)
         assert function.dispatcher.seen == [1, 1, most, most]
