@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 
 from numba.core import event
 
@@ -30,15 +31,13 @@ class _Progress(event.Listener):
             self._say("")
 
     def _say(self, functions):
-        out, text = sys.stderr, f"compiling kernels for this CPU, once: {functions}"
-        if out is None or out.closed:
-            return
-        if out.isatty():
-            out.write(f"\r\033[K{text if functions else ''}")
-        elif functions and time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
-            self.said = time.monotonic()
-            out.write(f"{text}\n")
-        out.flush()
+        text = f"compiling kernels for this CPU, once: {functions}" if functions else ""
+        with suppress(AttributeError, OSError, ValueError):  # it may be closed, or no file at all
+            if sys.stderr.isatty():
+                print(end=f"\r\033[K{text}", file=sys.stderr, flush=True)
+            elif text and time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
+                self.said = time.monotonic()
+                print(text, file=sys.stderr, flush=True)
 
 
 def report() -> None:
