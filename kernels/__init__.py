@@ -6,8 +6,5 @@ simulator) hold functions of the same names and arguments. ``get_backend`` binds
 """
 
 from kernels.backends import BACKENDS, Backend, BackendUnavailable, get_backend
-from kernels.sources import drop_stale_cache
-
-drop_stale_cache()
 
 __all__ = ["BACKENDS", "Backend", "BackendUnavailable", "get_backend"]

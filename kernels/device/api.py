@@ -14,7 +14,7 @@ from numba.cuda import types as types
 from numba.cuda.core import config
 from numba.cuda.extending import intrinsic as intrinsic
 
-from kernels.sources import sources_digest
+from kernels.code_cache import keep_on_disk
 
 SIMULATING = bool(config.ENABLE_CUDASIM)
 # To the simulator threads are dear; a process that counts what the real blocks do sets this False,
@@ -78,7 +78,7 @@ def kernel(threads: int, blocks: int = 1):
         if SIMULATING:
             return cuda.jit(simulator.Simulated(function))
         compiled = cuda.jit(function, launch_bounds=(threads, blocks), fastmath=False)
-        _keep_on_disk(compiled)
+        keep_on_disk(compiled)
         return compiled
 
     return declare
@@ -90,14 +90,3 @@ def device(function):
         return cuda.jit(function, device=True, forceinline=True, fastmath=False)
     # The simulator's own wrapper takes a lock at each call, and only serves functions that use cuda
     return cuda.jit(function, device=True) if "cuda" in function.__code__.co_names else function
-
-
-def _keep_on_disk(compiled) -> None:
-    """Cache a kernel's code; a change in any file of ``kernels`` discards what was kept."""
-    try:
-        compiled.enable_caching()
-    except RuntimeError:  # no folder to write to
-        return
-    # Numba's own stamp is that of the kernel's file: it misses the device functions of other files.
-    # ``drop_stale_cache`` does not, but only sees this package's folder, where it can write there
-    compiled._cache._cache_file._source_stamp = sources_digest()

@@ -19,6 +19,7 @@ from kernels.adam import cuda as adam
 from kernels.average_pooling import cuda as average_pooling
 from kernels.batch_normalization import cuda as batch_normalization
 from kernels.checks import FLOAT_DTYPES
+from kernels.code_cache import PACKAGE
 from kernels.convolution import cuda as convolution
 from kernels.cross_entropy import cuda as cross_entropy
 from kernels.device import api, compiling
@@ -32,7 +33,6 @@ from kernels.padding import cuda as padding
 from kernels.patches import cuda as patches
 from kernels.sgd import cuda as sgd
 from kernels.softmax import cuda as softmax
-from kernels.sources import PACKAGE
 from tests.compile import recording
 
 MISSING = api.why_uncompilable()
