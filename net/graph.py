@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from kernels import checks, get_backend
 from kernels.checks import FLOAT_DTYPES, Pair, pair
 from kernels.window import Window
-from net import initialization
-from net.layers import BatchNorm, Convolution, FullyConnected, Layer, Map, NotConvertible
+from net import description, file_format, initialization
+from net.layers import Convolution, FullyConnected, Layer, Map, NotConvertible
 
 IMAGE = "image"
 
@@ -94,18 +95,14 @@ class Net:
         self.channels = channels
         self.patch = pair("patch", patch)
         self.dtype = dtype
-        self.nodes = _linked(self.layers, channels, self.patch)
+        self.nodes = linked(self.layers, channels, self.patch)
         self.output = next(reversed(self.nodes.values())).output
         self.backend = get_backend(backend)
         on_device = self.backend.memory.to_device
-        host = initialization.parameters(self.nodes.values(), dtype, seed, initializer)
-        self.parameters = {name: on_device(array) for name, array in host.items()}
-        self.statistics = {}
-        for node in self.nodes.values():
-            if isinstance(node.layer, BatchNorm):
-                c = node.output.channels
-                self.statistics[f"{node.name}.mean"] = on_device(np.zeros(c, dtype))
-                self.statistics[f"{node.name}.variance"] = on_device(np.ones(c, dtype))
+        host = initialization.arrays(self.nodes.values(), dtype, seed, initializer)
+        self.parameters, self.statistics = (
+            {name: on_device(array) for name, array in part.items()} for part in host
+        )
 
     @property
     def receptive_field(self) -> Pair:
@@ -142,9 +139,19 @@ class Net:
                     f"state[{name!r}] has shape {state[name].shape}; expected {array.shape}"
                 )
         values = {name: np.array(state[name], self.dtype, order="C") for name in own}
+        moved = {name: self.backend.memory.to_device(value) for name, value in values.items()}
         for arrays in (self.parameters, self.statistics):
             for name in arrays:
-                arrays[name] = self.backend.memory.to_device(values[name])
+                arrays[name] = moved[name]
+
+    def save(self, path: str | Path) -> None:
+        """Write the net to a file that ``net.load`` reads (docs/file-format.md).
+
+        Raises:
+            ValueError: a file cannot hold it; the layer and the field are named.
+            OSError: the file cannot be written; the old one is as it was.
+        """
+        file_format.write(path, *description.of_net(self))
 
     def to(self, *, dtype: str | None = None, backend: str | None = None) -> Net:
         """The same net with a copy of its state in another dtype or on another backend."""
@@ -159,7 +166,13 @@ class Net:
         return other
 
 
-def _linked(layers, channels, patch) -> dict[str, Node]:
+def linked(layers, channels: int, patch: Pair) -> dict[str, Node]:
+    """The layers in their places, by name, in order; nothing is allocated.
+
+    Raises:
+        NotConvertible: the net has no exact dense form (the layer is named).
+        ValueError, TypeError: no layers, no net, or an argument of a layer is wrong.
+    """
     maps = {IMAGE: Map(channels, patch, (1, 1), (1, 1))}
     nodes: dict[str, Node] = {}
     counts: Counter[str] = Counter()

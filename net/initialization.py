@@ -23,17 +23,29 @@ def _glorot(rng, shape):
 INITIALIZERS = {"he": _he, "glorot": _glorot}
 
 
-def parameters(nodes, dtype, seed, initializer):
-    """Host arrays by name: weights drawn in the order of the nodes, biases zero, gamma one."""
-    rng = np.random.default_rng(seed)
-    arrays = {}
+def shapes(nodes):
+    """Shapes of the parameters and of the statistics, by name, in the order of the nodes."""
+    parameters, statistics = {}, {}
     for node in nodes:
+        per_channel = (node.output.channels,)
         if node.has_weights:
-            weights = INITIALIZERS[initializer](rng, node.weights_shape)
-            arrays[f"{node.name}.weights"] = weights.astype(dtype)
+            parameters[f"{node.name}.weights"] = node.weights_shape
             if node.layer.bias:
-                arrays[f"{node.name}.bias"] = np.zeros(node.output.channels, dtype)
+                parameters[f"{node.name}.bias"] = per_channel
         elif isinstance(node.layer, BatchNorm):
-            arrays[f"{node.name}.gamma"] = np.ones(node.output.channels, dtype)
-            arrays[f"{node.name}.beta"] = np.zeros(node.output.channels, dtype)
-    return arrays
+            parameters |= {f"{node.name}.gamma": per_channel, f"{node.name}.beta": per_channel}
+            statistics |= {f"{node.name}.mean": per_channel, f"{node.name}.variance": per_channel}
+    return parameters, statistics
+
+
+def arrays(nodes, dtype, seed, initializer):
+    """Host arrays of ``shapes``: weights drawn in the order of the nodes, the rest neutral."""
+    rng = np.random.default_rng(seed)
+
+    def initial(name, shape):
+        kind = name.rsplit(".", 1)[1]
+        if kind == "weights":
+            return INITIALIZERS[initializer](rng, shape).astype(dtype)
+        return np.full(shape, kind in ("gamma", "variance"), dtype)
+
+    return tuple({name: initial(name, s) for name, s in part.items()} for part in shapes(nodes))
