@@ -24,6 +24,7 @@ from net.description import (
     architecture,
     check_arrays,
     demanded,
+    held,
     net_options,
     of_net,
 )
@@ -143,7 +144,8 @@ def of_run(trainer: Trainer) -> tuple[dict, dict[str, np.ndarray]]:
         "steps": trainer.steps,
         "history": history_described(trainer.history),
     }
-    arrays |= {f"slot/{name}": to_host(array) for name, array in trainer.slots.items()}
+    for name, array in trainer.slots.items():
+        arrays[f"slot/{name}"] = held(to_host(array), net.dtype)
     arrays[LOSSES] = np.array([_real("losses", loss) for loss in trainer.losses], np.float64)
     checked(document, arrays)
     return document, arrays
@@ -181,7 +183,7 @@ def checked(document: dict, arrays: dict) -> tuple[dict, Run | None]:
         for slot in run.options["optimizer"].slots:
             wanted |= {f"slot/{slot}.{n}": (options["dtype"], s) for n, s in parameters.items()}
     check_arrays({n: a for n, a in arrays.items() if n.startswith(file_format.PREFIXES)}, wanted)
-    if run and arrays[LOSSES].shape[0] > run.steps:
+    if run is not None and arrays[LOSSES].shape[0] > run.steps:
         raise ValueError(f"{LOSSES} has {arrays[LOSSES].shape[0]} losses of {run.steps} steps")
     return options, run
 

@@ -26,11 +26,15 @@ class Kinds:
     Args:
         classes: their fields have annotations that ``_CHECKS`` knows.
         nested: kinds that may stand in fields of an annotation.
+
+    Attributes:
+        names: the names that they have in a file.
     """
 
     def __init__(self, *classes: type, nested: dict[str, Kinds] | None = None):
         self._nested = nested or {}
         self._known = {cls.__name__: (cls, {f.name: f for f in fields(cls)}) for cls in classes}
+        self.names = self._known.keys()
         unknown = {f.type for _, own in self._known.values() for f in own.values()} - _CHECKS.keys()
         if unknown:
             raise TypeError(f"fields are {sorted(unknown)}; expected one of {sorted(_CHECKS)}")
@@ -88,7 +92,7 @@ def of_net(net) -> tuple[dict, dict[str, np.ndarray]]:
     Raises:
         ValueError: a file cannot hold it; the layer and the field, or the array, are named.
     """
-    arrays = {f"net/{name}": array for name, array in net.state().items()}
+    arrays = {f"net/{name}": held(array, net.dtype) for name, array in net.state().items()}
     check_arrays(arrays, demanded(net.nodes.values(), net.dtype))
     return {"net": architecture(net.layers, net.channels, net.patch, net.dtype)}, arrays
 
@@ -125,6 +129,11 @@ def net_options(value) -> dict:
         "patch": checks.pair("net.patch", _ints("net.patch", value["patch"], 2)),
         "dtype": a_choice("net.dtype", value["dtype"], checks.FLOAT_DTYPES),
     }
+
+
+def held(array: np.ndarray, dtype: str) -> np.ndarray:
+    """A float array in the dtype of its net: the backend ``reference`` widens every one."""
+    return array.astype(dtype, copy=False) if array.dtype.kind == "f" else array
 
 
 def demanded(nodes, dtype: str) -> dict[str, tuple[str, tuple]]:
@@ -170,13 +179,12 @@ def a_count(where: str, value, least: int = 1) -> int:
 
 def a_number(where: str, value) -> int | float:
     """``value`` if it is finite and at least 0."""
-    if type(value) is int:
-        return a_count(where, value, 0)
-    if not isinstance(value, float) or not 0 <= value < math.inf:
+    whole = type(value) is int and 0 <= value <= LARGEST_INT
+    if not whole and not (isinstance(value, float) and 0 <= value < math.inf):
         raise ValueError(
             f"{where} is {quoted(value)}; expected a finite Python number of at least 0"
         )
-    return float(value)
+    return value if whole else float(value)
 
 
 def a_choice(where: str, value, choices: tuple[str, ...]) -> str:

@@ -294,7 +294,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 
 def _text(document):
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(document, separators=(",", ":"), allow_nan=False)
 
 
 def _checksum(document, arrays):

@@ -1,7 +1,7 @@
 """Runs in the old format, an ``.npz``, made into files of today: ``python -m net convert OLD NEW``.
 
-Version 1 held a JSON header and the arrays, each stored uncompressed: an archive that says otherwise
-is none, and is refused before anything is unpacked.
+Version 1 held a JSON header and the arrays, each stored uncompressed: an archive that says
+otherwise is none, and is refused before anything is unpacked.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 
 from net import file_format
 from net.checkpoint import LOSSES, checked, history_described
+from net.description import held, net_options
 from net.file_format import MAX_HEADER, BadCheckpoint, exactly, parsed, quoted
 from net.files import checked_file, checked_path
 
@@ -76,7 +77,9 @@ def _run(arrays) -> tuple[dict, dict]:
     losses = header["losses"]
     if not isinstance(losses, list) or not all(type(loss) in (int, float) for loss in losses):
         raise ValueError(f"losses is {quoted(losses)}; expected numbers")
-    arrays[LOSSES] = np.array(losses, np.float64)
+    dtype = net_options(header["net"])["dtype"]
+    wide = {name: held(array, dtype) for name, array in arrays.items() if array.itemsize == 8}
+    arrays = arrays | wide | {LOSSES: np.array(losses, np.float64)}
     return {"net": header["net"], "run": run}, arrays
 
 
