@@ -209,21 +209,25 @@ def _run(value, classes) -> Run:
 
 
 def _row(where, row):
-    """Numbers by name; of a row in a document, or of a trainer's history."""
-    result = {}
-    for name, value in an_object(where, row).items():
-        if isinstance(value, str):
-            value = _NOT_FINITE.get(value, value)
-        result[a_text(where, name)] = _real(f"{where}.{name}", value)
-    return result
+    """Numbers by name, of a row in a document."""
+    row = an_object(where, row)
+    return _numbers(
+        where,
+        {n: _NOT_FINITE.get(v, v) if isinstance(v, str) else v for n, v in row.items()},
+    )
 
 
 def history_described(history: list[dict]) -> list[dict]:
     """A trainer's history as JSON can hold it."""
     if not isinstance(history, list):
         raise ValueError(f"history is {quoted(history)}; expected a list")
-    rows = [_row(f"history[{i}]", row) for i, row in enumerate(history)]
+    rows = [_numbers(f"history[{i}]", row) for i, row in enumerate(history)]
     return [{n: v if math.isfinite(v) else str(v) for n, v in row.items()} for row in rows]
+
+
+def _numbers(where, row):
+    row = an_object(where, row)
+    return {a_text(where, name): _real(f"{where}.{name}", value) for name, value in row.items()}
 
 
 def _real(where, value):

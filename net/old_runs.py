@@ -27,7 +27,7 @@ FORMAT = "regularly-sparse training run"
 
 _NPY = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '([<|][fu][1248])', 'fortran_order': (True|False), "
-    rb"'shape': \(((?:\d{1,19}, ?)*(?:\d{1,19})?)\), \} *\n",
+    rb"'shape': \(((?:(?:0|[1-9]\d*), ?)*(?:0|[1-9]\d*)?)\), \} *\n",
     re.DOTALL,
 )
 MAX_MEMBERS = 100_000
@@ -104,7 +104,8 @@ def _stored(content: bytes) -> dict[str, np.ndarray]:
 
 def _array(name, content) -> np.ndarray:
     header = _NPY.match(content)
-    if header is None or header[1] not in _DTYPES:
+    length = int.from_bytes(content[8:10], "little")
+    if header is None or header.end() != 10 + length or header[1] not in _DTYPES:
         raise ValueError(f"array {quoted(name)} is of no kind that a run holds")
     dtype = np.dtype(header[1].decode())
     shape = tuple(int(extent) for extent in header[3].replace(b",", b" ").split())

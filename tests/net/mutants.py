@@ -127,12 +127,12 @@ def _change(rng, tree, values):
     if not places:
         return
     node, key = rng.choice(places)
-    way = rng.randrange(6)
+    way = rng.randrange(8)
     if way < 3:
         node[key] = rng.choice(values)
     elif way == 3:
         del node[key]
-    elif isinstance(node[key], int | float) and rng.random() < 0.7:
+    elif isinstance(node[key], int | float) and way > 4:
         node[key] = rng.choice((node[key] + 1, node[key] / 2, node[key] * 3))
     elif way == 4 and isinstance(node, dict):
         other, other_key = rng.choice(places)

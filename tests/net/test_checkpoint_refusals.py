@@ -89,6 +89,7 @@ class TestSaveRefuses:
             ("losses", [True], "losses is True"),
             ("history", {}, "history is {}; expected a list"),
             ("history", [3], "history[0] is 3; expected an object"),
+            ("history", [{"a": "nan"}], "history[0].a is 'nan'; expected a number"),
             ("history", [{"a": [1]}], "history[0].a is [1]; expected a number"),
             ("history", [{3: 1}], "history[0] is 3; expected a printable text"),
             ("slots", {}, "array 'slot/mean.fc1.weights' is missing"),

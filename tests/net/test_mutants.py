@@ -1,4 +1,4 @@
-"""Thousands of damaged and crafted files, read in a process of little memory (tests.net.mutants)."""
+"""Thousands of damaged and crafted files, read in a process of little memory."""
 
 import json
 import subprocess
