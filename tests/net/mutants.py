@@ -1,8 +1,9 @@
 """Damaged and crafted files, and a process that reads thousands of them in little memory.
 
-``python -m tests.net.mutants KIND FOLDER NUMBER`` reads mutants of a ``run`` or of an old ``npz``
-in at most 300 MB above what the process has taken to start, and in some seconds for each. It fails
-unless each gives a BadCheckpoint or what the mutant holds.
+``python -m tests.net.mutants KIND FOLDER NUMBER`` reads mutants of a ``run`` or of an old ``npz``,
+or some ``large`` headers that unfold into as many Python objects as a header can. It has 300 MB
+above what the process has taken to start, and some seconds for each. It fails unless each gives a
+BadCheckpoint or what the mutant holds.
 """
 
 import io
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from net import checkpoint
-from net.file_format import BadCheckpoint
+from net.file_format import MAX_HEADER, BadCheckpoint
 from net.old_runs import convert
 from tests.net.crafted import parts, small_run, whole
 
@@ -183,6 +184,22 @@ def held(content):
     return {"net": header["net"], "run": run}, {n: a.tobytes() for n, a in arrays.items()}
 
 
+LARGE = {
+    "lists": (b"[[],", b"[],", b"[]]"),
+    "objects": (b"[{},", b"{},", b"{}]"),
+    "keys": (b"[", b'{"a":0},', b"{}]"),
+    "numbers": (b"[", b"0.1,", b"1]"),
+    "escapes": (b"", b'\\"', b""),
+}
+
+
+def large(begin, middle, end):
+    """A header of the largest size that is read."""
+    size = MAX_HEADER - 100
+    text = b'{"__metadata__":' + begin + middle * (size // len(middle)) + end + b"}"
+    return len(text).to_bytes(8, "little") + text
+
+
 def main(kind, folder, number):
     """Read ``number`` mutants; print how many were refused and how many loaded."""
     counts = {"refused": 0, "loaded": 0}
@@ -196,7 +213,10 @@ def main(kind, folder, number):
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
     for i in range(int(number)):
-        changed, may_differ = mutant(random.Random(i), content, foreign)
+        if kind == "large":
+            changed, may_differ = large(*list(LARGE.values())[i]), True
+        else:
+            changed, may_differ = mutant(random.Random(i), content, foreign)
         path.write_bytes(changed)
         again.unlink(missing_ok=True)
         signal.alarm(SECONDS)
