@@ -80,11 +80,14 @@ def load(path: str | Path, *, backend: str = "auto", expected: Net | None = None
     if expected is not None and not isinstance(expected, Net):
         raise TypeError(f"expected is a {type(expected).__name__}; expected a Net or None")
     get_backend(backend)
+    wanted = expected and architecture(
+        expected.layers, expected.channels, expected.patch, expected.dtype
+    )
     with opened(path) as contents:
         options, run = checked(contents.document, contents.entries)
-        if expected is not None:
-            wanted = (expected.layers, expected.channels, expected.patch, expected.dtype)
-            _check_same(architecture(**options), architecture(*wanted))
+        found = architecture(**options)
+        if expected is not None and found != wanted:
+            raise ValueError(f"it has another architecture: {_difference(found, wanted)}")
         if run is None:
             raise ValueError("it holds a net without a run, which net.load reads")
         arrays = contents.arrays()
@@ -211,10 +214,8 @@ def _run(value, classes) -> Run:
 def _row(where, row):
     """Numbers by name, of a row in a document."""
     row = an_object(where, row)
-    return _numbers(
-        where,
-        {n: _NOT_FINITE.get(v, v) if isinstance(v, str) else v for n, v in row.items()},
-    )
+    texts = {name for name, value in row.items() if isinstance(value, str)}
+    return _numbers(where, row | {name: _NOT_FINITE.get(row[name], row[name]) for name in texts})
 
 
 def history_described(history: list[dict]) -> list[dict]:
@@ -246,21 +247,11 @@ def _filled(options, backend, arrays) -> Net:
     return net
 
 
-def _check_same(found, expected):
-    layers = found["layers"], expected["layers"]
-    differences = [
-        *(
-            f"{key} {found[key]}, expected {expected[key]}"
-            for key in ("channels", "patch", "dtype")
-            if found[key] != expected[key]
-        ),
-        *(
-            f"layer {i} is {one}, expected {other}"
-            for i, (one, other) in enumerate(zip(*layers))
-            if one != other
-        ),
-    ]
-    if len(layers[0]) != len(layers[1]):
-        differences.append(f"{len(layers[0])} layers, expected {len(layers[1])}")
-    if differences:
-        raise ValueError(f"it has another architecture: {differences[0]}")
+def _difference(found, expected) -> str:
+    for key in ("channels", "patch", "dtype"):
+        if found[key] != expected[key]:
+            return f"{key} {found[key]}, expected {expected[key]}"
+    for i, (one, other) in enumerate(zip(found["layers"], expected["layers"])):
+        if one != other:
+            return f"layer {i} is {one}, expected {other}"
+    return f"{len(found['layers'])} layers, expected {len(expected['layers'])}"

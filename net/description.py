@@ -155,7 +155,8 @@ def check_arrays(arrays: dict, demanded: dict[str, tuple[str, tuple]]) -> None:
     Raises:
         ValueError: naming the first array that differs.
     """
-    for name in sorted(arrays.keys() ^ demanded.keys()):
+    if arrays.keys() != demanded.keys():
+        name = min(arrays.keys() ^ demanded.keys())
         fault = "missing" if name in demanded else "too many"
         raise ValueError(f"array {quoted(name)} is {fault}")
     for name, (dtype, shape) in demanded.items():
@@ -194,32 +195,35 @@ def a_choice(where: str, value, choices: tuple[str, ...]) -> str:
     return value
 
 
+def a_text(where: str, value) -> str:
+    """``value`` if it is a str that can be shown as it is, so that it can be encoded, too."""
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f"{where} is {quoted(value)}; expected a printable text")
+    return str(value)
+
+
 def _checked(field, where, value):
     return (_BY_NAME.get(field.name) or _CHECKS[field.type])(where, value)
 
 
 def _positive(where, value):
-    if a_number(where, value) == 0:
+    value = a_number(where, value)
+    if value == 0:
         raise ValueError(f"{where} is {value}; expected more than 0")
-    return a_number(where, value)
+    return value
 
 
 def _share(where, value):
-    if a_number(where, value) >= 1:
+    value = a_number(where, value)
+    if value >= 1:
         raise ValueError(f"{where} is {value}; expected less than 1")
-    return a_number(where, value)
+    return value
 
 
 def _bool(where, value):
     if type(value) is not bool:
         raise ValueError(f"{where} is {quoted(value)}; expected True or False")
     return value
-
-
-def a_text(where, value):
-    if not isinstance(value, str) or not value.isprintable():
-        raise ValueError(f"{where} is {quoted(value)}; expected a printable text")
-    return str(value)
 
 
 def _texts(where, value):

@@ -26,7 +26,7 @@ FORMAT = "regularly-sparse"
 VERSION = (2, 0)
 """Major and minor. Version 1 was the ``.npz`` of ``net.old_runs``."""
 
-KEY = "regularly-sparse"
+KEY = FORMAT
 """The one key of the safetensors metadata."""
 
 MAX_HEADER = 4 * 2**20

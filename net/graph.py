@@ -150,6 +150,15 @@ class Net:
         Raises:
             ValueError: a file cannot hold it; the layer and the field are named.
             OSError: the file cannot be written; the old one is as it was.
+
+        Example:
+            >>> import tempfile
+            >>> from net import load
+            >>> net = Net([FullyConnected(2)], channels=1, patch=3)
+            >>> path = Path(tempfile.mkdtemp(), "net.safetensors")
+            >>> net.save(path)
+            >>> load(path).layers == net.layers
+            True
         """
         file_format.write(path, *description.of_net(self))
 

@@ -340,6 +340,30 @@ class TestLoadRefuses:
             with pytest.raises(BadCheckpoint, match=f"^{re.escape(str(path))} .*{message}"):
                 read(path, backend="reference")
 
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"dtype": "float64"}, "dtype float32, expected float64"),
+            ({"patch": (7, 4)}, r"patch \[5, 4\], expected \[7, 4\]"),
+            ({"channels": 2}, "channels 1, expected 2"),
+        ],
+    )
+    def test_another_net_than_expected(self, tmp_path, options, message):
+        path, expected = tmp_path / "run", small_net(**options)
+        checkpoint.save(path, small_run())
+        with pytest.raises(BadCheckpoint, match=f"it has another architecture: {message}"):
+            checkpoint.load(path, backend="reference", expected=expected)
+
+    def test_more_layers_than_expected(self, tmp_path):
+        path = tmp_path / "run"
+        checkpoint.save(path, small_run())
+        fewer = Net(small_net().layers[:-1], channels=1, patch=(3, 2), backend="reference")
+        with pytest.raises(BadCheckpoint, match=r"patch \[5, 4\], expected \[3, 2\]"):
+            checkpoint.load(path, backend="reference", expected=fewer)
+        more = Net([*small_net().layers, ReLU()], channels=1, patch=(5, 4), backend="reference")
+        with pytest.raises(BadCheckpoint, match="5 layers, expected 6"):
+            checkpoint.load(path, backend="reference", expected=more)
+
     @pytest.mark.parametrize("read", [checkpoint.load, load])
     def test_arguments(self, tmp_path, read):
         path = tmp_path / "run"
