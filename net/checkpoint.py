@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 
 from kernels import get_backend
-from net import file_format, initialization
+from net import file_format
 from net.description import (
     Kinds,
     a_choice,
@@ -51,15 +52,13 @@ def save(path: str | Path, trainer: Trainer) -> None:
         ValueError: a file cannot hold it (see ``of_run``); nothing is written then.
         OSError: the file cannot be written.
 
-    Example:
-        >>> import tempfile
-        >>> from net import Net
-        >>> from net.layers import FullyConnected
-        >>> net = Net([FullyConnected(2)], channels=1, patch=3, backend="cpu")
-        >>> path = Path(tempfile.mkdtemp(), "run.safetensors")
-        >>> save(path, Trainer(net, Adam(1e-3), seed=7))
-        >>> load(path, backend="cpu").seed
-        7
+    >>> import tempfile
+    >>> from net import zoo
+    >>> trainer = Trainer(zoo.build("lenet28", backend="cpu"), SGD(0.1), seed=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Path(folder, "run.safetensors"), trainer)
+    ...     load(Path(folder, "run.safetensors"), backend="cpu").seed
+    3
     """
     file_format.write(path, *of_run(trainer))
 
@@ -76,6 +75,14 @@ def load(path: str | Path, *, backend: str = "auto", expected: Net | None = None
         BadCheckpoint: damaged, foreign, of a newer version, a net without a run, or of another
             architecture than expected.
         OSError: the file cannot be read.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "run.safetensors").write_bytes(b"no such thing")
+    ...     load(Path(folder, "run.safetensors"), backend="cpu")
+    Traceback (most recent call last):
+        ...
+    net.file_format.BadCheckpoint: ... cannot be loaded: it is truncated, or no safetensors file
     """
     if expected is not None and not isinstance(expected, Net):
         raise TypeError(f"expected is a {type(expected).__name__}; expected a Net or None")
@@ -111,13 +118,12 @@ def load_net(path: str | Path, *, backend: str = "auto") -> Net:
         BadCheckpoint: damaged, foreign, or of a newer version.
         OSError: the file cannot be read.
 
-    Example:
-        >>> import tempfile
-        >>> from net.layers import FullyConnected
-        >>> path = Path(tempfile.mkdtemp(), "net.safetensors")
-        >>> Net([FullyConnected(2)], channels=1, patch=3, backend="cpu").save(path)
-        >>> load_net(path, backend="cpu").patch
-        (3, 3)
+    >>> import tempfile
+    >>> from net import zoo
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     zoo.build("lenet28", backend="cpu").save(Path(folder, "net.safetensors"))
+    ...     load_net(Path(folder, "net.safetensors"), backend="cpu").patch
+    (28, 28)
     """
     get_backend(backend)
     with opened(path) as contents:
@@ -181,10 +187,10 @@ def checked(document: dict, arrays: dict) -> tuple[dict, Run | None]:
     wanted, run = demanded(nodes, options["dtype"]), None
     if "run" in document:
         run = _run(document["run"], nodes[-1].output.channels)
-        parameters, _ = initialization.shapes(nodes)
         wanted[LOSSES] = ("float64", (None,))
-        for slot in run.options["optimizer"].slots:
-            wanted |= {f"slot/{slot}.{n}": (options["dtype"], s) for n, s in parameters.items()}
+        for node, slot in product(nodes, run.options["optimizer"].slots):
+            for name, shape in node.parameters.items():
+                wanted[f"slot/{slot}.{name}"] = (options["dtype"], shape)
     check_arrays({n: a for n, a in arrays.items() if n.startswith(file_format.PREFIXES)}, wanted)
     if run is not None and arrays[LOSSES].shape[0] > run.steps:
         raise ValueError(f"{LOSSES} has {arrays[LOSSES].shape[0]} losses of {run.steps} steps")
@@ -242,8 +248,8 @@ def _real(where, value):
 
 def _filled(options, backend, arrays) -> Net:
     net = Net(**options, backend=backend)
-    own = {name: array for name, array in arrays.items() if name.startswith("net/")}
-    net.load_state({name.removeprefix("net/"): array for name, array in own.items()})
+    state = {name: array for name, array in arrays.items() if name.startswith("net/")}
+    net.load_state({name.removeprefix("net/"): array for name, array in state.items()})
     return net
 
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from kernels import checks
 from kernels.checks import Pair
-from net import initialization
 from net import layers as kinds_of_layers
 from net.file_format import LARGEST_INT, an_object, exactly, quoted
 
@@ -35,7 +34,9 @@ class Kinds:
         self._nested = nested or {}
         self._known = {cls.__name__: (cls, {f.name: f for f in fields(cls)}) for cls in classes}
         self.names = self._known.keys()
-        unknown = {f.type for _, own in self._known.values() for f in own.values()} - _CHECKS.keys()
+        unknown = {
+            f.type for _, declared in self._known.values() for f in declared.values()
+        } - _CHECKS.keys()
         if unknown:
             raise TypeError(f"fields are {sorted(unknown)}; expected one of {sorted(_CHECKS)}")
 
@@ -46,11 +47,11 @@ class Kinds:
             ValueError: it is of no known kind, or a field (named from ``where``) holds something
                 that no file can.
         """
-        cls, own = self._known.get(type(value).__name__, (None, None))
+        cls, declared = self._known.get(type(value).__name__, (None, {}))
         if type(value) is not cls:
             raise ValueError(f"{where} is {quoted(value)}; a file holds {', '.join(self._known)}")
         result = {"kind": cls.__name__}
-        for name, field in own.items():
+        for name, field in declared.items():
             place, inner = f"{where}.{name}", getattr(value, name)
             if field.type in self._nested and is_dataclass(inner):
                 result[name] = self._nested[field.type].described(place, inner)
@@ -67,18 +68,18 @@ class Kinds:
         kind = an_object(where, value).get("kind")
         if not isinstance(kind, str) or kind not in self._known:
             raise ValueError(f"{where}.kind is {quoted(kind)}; known are {', '.join(self._known)}")
-        cls, own = self._known[kind]
-        needed = {n for n, f in own.items() if f.default is MISSING}
-        if not needed <= value.keys() - {"kind"} <= own.keys():
+        cls, declared = self._known[kind]
+        needed = {n for n, f in declared.items() if f.default is MISSING}
+        if not needed <= value.keys() - {"kind"} <= declared.keys():
             raise ValueError(
                 f"{where} is a {kind} with {quoted(sorted(value.keys() - {'kind'}))}; "
-                f"expected {', '.join(own)}"
+                f"expected {', '.join(declared)}"
             )
         arguments = {}
         for name, inner in value.items():
             if name == "kind":
                 continue
-            place, field = f"{where}.{name}", own[name]
+            place, field = f"{where}.{name}", declared[name]
             if field.type in self._nested and isinstance(inner, dict):
                 arguments[name] = self._nested[field.type].rebuilt(place, inner)
             else:
@@ -140,8 +141,8 @@ def demanded(nodes, dtype: str) -> dict[str, tuple[str, tuple]]:
     """Dtypes and shapes of the arrays of a net, by their names in a file."""
     return {
         f"net/{name}": (dtype, shape)
-        for part in initialization.shapes(nodes)
-        for name, shape in part.items()
+        for node in nodes
+        for name, shape in (node.parameters | node.statistics).items()
     }
 
 

@@ -19,9 +19,8 @@ def checked_path(name: str, path: str | Path) -> Path:
     Raises:
         TypeError, ValueError: it is no str or path, is empty, or holds a null character.
 
-    Example:
-        >>> checked_path("log", "run.csv").name
-        'run.csv'
+    >>> checked_path("log", "run.csv").name
+    'run.csv'
     """
     if not isinstance(path, str | Path):
         raise TypeError(f"{name} is a {type(path).__name__}; expected a str or a pathlib.Path")
@@ -53,11 +52,10 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     Raises:
         OSError: naming ``path``; the old file is as it was, and no temporary file is left.
 
-    Example:
-        >>> path = Path(tempfile.mkdtemp(), "greeting.txt")
-        >>> write_atomically(path, b"hello")
-        >>> path.read_bytes()
-        b'hello'
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_atomically(Path(folder, "greeting.txt"), b"hello")
+    ...     Path(folder, "greeting.txt").read_bytes()
+    b'hello'
     """
     path = checked_path("path", path)
     with _errors_naming(path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from kernels import checks, get_backend
 from kernels.checks import FLOAT_DTYPES, Pair, pair
 from kernels.window import Window
 from net import description, file_format, initialization
-from net.layers import Convolution, FullyConnected, Layer, Map, NotConvertible
+from net.layers import BatchNorm, Convolution, FullyConnected, Layer, Map, NotConvertible
 
 IMAGE = "image"
 
@@ -42,15 +43,32 @@ class Node:
         """Whether it is a convolution, or fully connected."""
         return isinstance(self.layer, Convolution | FullyConnected)
 
-    @property
+    @cached_property
     def weights_shape(self) -> tuple[int, int, int, int]:
         """K x C x kh x kw."""
         return (self.output.channels, self.sources[0].channels, *self.window.kernel)
+
+    @cached_property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the arrays that it learns, by name such as ``"conv1.weights"``."""
+        k, shapes = self.output.channels, {}
+        if self.has_weights:
+            shapes = {"weights": self.weights_shape} | ({"bias": (k,)} if self.layer.bias else {})
+        elif isinstance(self.layer, BatchNorm):
+            shapes = {"gamma": (k,), "beta": (k,)}
+        return {f"{self.name}.{part}": shape for part, shape in shapes.items()}
 
     @property
     def multiply_adds(self) -> int:
         """Multiply-adds for one output pixel; 0 for layers without weights."""
         return int(np.prod(self.weights_shape)) if self.has_weights else 0
+
+    @property
+    def statistics(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the arrays that ``calibrate`` sets, by name such as ``"norm1.mean"``."""
+        normalizes = isinstance(self.layer, BatchNorm)
+        parts = ("mean", "variance") if normalizes else ()
+        return {f"{self.name}.{part}": (self.output.channels,) for part in parts}
 
 
 class Net:
@@ -99,10 +117,13 @@ class Net:
         self.output = next(reversed(self.nodes.values())).output
         self.backend = get_backend(backend)
         on_device = self.backend.memory.to_device
-        host = initialization.arrays(self.nodes.values(), dtype, seed, initializer)
-        self.parameters, self.statistics = (
-            {name: on_device(array) for name, array in part.items()} for part in host
-        )
+        host = initialization.parameters(self.nodes.values(), dtype, seed, initializer)
+        self.parameters = {name: on_device(array) for name, array in host.items()}
+        self.statistics = {}
+        for node in self.nodes.values():
+            for name, shape in node.statistics.items():
+                neutral = np.full(shape, name.endswith(".variance"), dtype)
+                self.statistics[name] = on_device(neutral)
 
     @property
     def receptive_field(self) -> Pair:
@@ -151,14 +172,13 @@ class Net:
             ValueError: a file cannot hold it; the layer and the field are named.
             OSError: the file cannot be written; the old one is as it was.
 
-        Example:
-            >>> import tempfile
-            >>> from net import load
-            >>> net = Net([FullyConnected(2)], channels=1, patch=3)
-            >>> path = Path(tempfile.mkdtemp(), "net.safetensors")
-            >>> net.save(path)
-            >>> load(path).layers == net.layers
-            True
+        >>> import tempfile
+        >>> from net import load
+        >>> net = Net([FullyConnected(2)], channels=1, patch=3, backend="cpu")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save(Path(folder, "net.safetensors"))
+        ...     load(Path(folder, "net.safetensors"), backend="cpu").layers
+        (FullyConnected(name=None, inputs=None, features=2, bias=True),)
         """
         file_format.write(path, *description.of_net(self))
 

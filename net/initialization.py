@@ -5,8 +5,6 @@
 
 import numpy as np
 
-from net.layers import BatchNorm
-
 
 def _he(rng, shape):
     """Normal, variance 2 / fan-in: keeps the variance of ReLU nets."""
@@ -20,32 +18,19 @@ def _glorot(rng, shape):
     return rng.uniform(-limit, limit, shape)
 
 
+FILL = {"bias": 0, "gamma": 1, "beta": 0}
 INITIALIZERS = {"he": _he, "glorot": _glorot}
 
 
-def shapes(nodes):
-    """Shapes of the parameters and of the statistics, by name, in the order of the nodes."""
-    parameters, statistics = {}, {}
-    for node in nodes:
-        per_channel = (node.output.channels,)
-        if node.has_weights:
-            parameters[f"{node.name}.weights"] = node.weights_shape
-            if node.layer.bias:
-                parameters[f"{node.name}.bias"] = per_channel
-        elif isinstance(node.layer, BatchNorm):
-            parameters |= {f"{node.name}.gamma": per_channel, f"{node.name}.beta": per_channel}
-            statistics |= {f"{node.name}.mean": per_channel, f"{node.name}.variance": per_channel}
-    return parameters, statistics
-
-
-def arrays(nodes, dtype, seed, initializer):
-    """Host arrays of ``shapes``: weights drawn in the order of the nodes, the rest neutral."""
+def parameters(nodes, dtype, seed, initializer):
+    """Host arrays by name: weights drawn in the order of the nodes, biases zero, gamma one."""
     rng = np.random.default_rng(seed)
-
-    def initial(name, shape):
-        kind = name.rsplit(".", 1)[1]
-        if kind == "weights":
-            return INITIALIZERS[initializer](rng, shape).astype(dtype)
-        return np.full(shape, kind in ("gamma", "variance"), dtype)
-
-    return tuple({name: initial(name, s) for name, s in part.items()} for part in shapes(nodes))
+    arrays = {}
+    for node in nodes:
+        for name, shape in node.parameters.items():
+            part = name.removeprefix(f"{node.name}.")
+            if part == "weights":
+                arrays[name] = INITIALIZERS[initializer](rng, shape).astype(dtype)
+            else:
+                arrays[name] = np.full(shape, FILL[part], dtype)
+    return arrays
