@@ -34,9 +34,7 @@ class Kinds:
         self._nested = nested or {}
         self._known = {cls.__name__: (cls, {f.name: f for f in fields(cls)}) for cls in classes}
         self.names = self._known.keys()
-        unknown = {
-            f.type for _, declared in self._known.values() for f in declared.values()
-        } - _CHECKS.keys()
+        unknown = {f.type for cls in classes for f in fields(cls)} - _CHECKS.keys()
         if unknown:
             raise TypeError(f"fields are {sorted(unknown)}; expected one of {sorted(_CHECKS)}")
 
