@@ -13,6 +13,7 @@ from kernels.activation.cuda import derivative, function
 from kernels.batch_normalization import check_backward, check_fold, check_forward
 from kernels.device.api import cuda, kernel, sqrt, u32
 from kernels.device.arrays import operator
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.device.sums import SHARE, THREADS, splits, sum_of_block, total_of
@@ -74,8 +75,8 @@ def _backward_kernel(activation, dtype):
         i, end = u32(first + thread), u32(first + min(u32(u32(batch) * plane - first), share))
         for_gamma, for_beta = dtype(0), dtype(0)
         while i < end:
-            n = u32(i // plane)
-            at = u32((n * channels + c) * plane + (i - n * plane))
+            n, p = divmod_u32(i, plane)
+            at = u32((n * channels + c) * plane + p)
             e = error[at]
             if activated:
                 e = differentiated(e, y[at])
@@ -110,10 +111,10 @@ def _fold_kernel(biased: bool, dtype):
     ):
         i = u32(cuda.grid(1))
         if i < folded.size:
-            k = u32(i // u32(taps))
+            k, tap = divmod_u32(i, taps)
             scale = gamma[k] / sqrt(variance[k] + epsilon)
             folded[i] = weights[i] * scale
-            if i == u32(k * u32(taps)):
+            if tap == u32(0):
                 before = dtype(0)
                 if biased:
                     before = bias[k]

@@ -15,52 +15,15 @@ pixels reads the weights once; the output is written once. Workspace: a copy of 
 
 from dataclasses import replace
 from functools import cache
-from typing import NamedTuple
 
-from kernels.checks import Pair
 from kernels.convolution import ConvolutionShape
+from kernels.convolution.cuda_sizes import ConvolutionSizes, tap_offset
 from kernels.convolution.cuda_tile import NOWHERE, Tile, multiplier, positioner, stager, writer
 from kernels.device.api import cuda, device, kernel, u32
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
 from kernels.memory import cuda as memory
-
-
-class Sizes(NamedTuple):
-    """Extents and distances between elements that the kernels need."""
-
-    filters: int
-    taps: int  # C*kh*kw
-    kernel: Pair
-    pixels: int  # N*Ho*Wo
-    output_plane: int  # Ho*Wo
-    output_width: int
-    image: int  # C*H*W
-    plane: int  # H*W
-    pixel: Pair  # sy*W, sx
-    tap: Pair  # dy*W, dx
-    weight: Pair  # between filters, and between steps
-    biased: bool
-
-    @classmethod
-    def of(cls, shape: ConvolutionShape, weight: Pair, biased: bool):
-        """The sizes of a convolution."""
-        (h, w), (ho, wo) = shape.size, shape.output
-        (sy, sx), (dy, dx) = shape.window.stride, shape.window.dilation
-        return cls(
-            filters=shape.filters,
-            taps=shape.taps,
-            kernel=shape.window.kernel,
-            pixels=shape.batch * ho * wo,
-            output_plane=ho * wo,
-            output_width=wo,
-            image=shape.channels * h * w,
-            plane=h * w,
-            pixel=(sy * w, sx),
-            tap=(dy * w, dx),
-            weight=weight,
-            biased=biased,
-        )
 
 
 @cache
@@ -71,20 +34,16 @@ def _pack_kernel(dtype):
         packed,  # steps x filters and more
         offsets,  # steps and more; the last tap's beyond the taps
         pitch,
-        g,  # Sizes
+        weight_distances,  # between filters, and between taps, of weights
+        g,  # ConvolutionSizes
     ):
         i = u32(cuda.grid(1))
-        taps, kernel_y, kernel_x = u32(g.taps), u32(g.kernel[0]), u32(g.kernel[1])
         if i < packed.size:
-            t = u32(i // u32(pitch))
-            k = u32(i - t * u32(pitch))
-            at = u32(k * u32(g.weight[0]) + t * u32(g.weight[1]))
+            t, k = divmod_u32(i, pitch)
+            at = u32(k * u32(weight_distances[0]) + t * u32(weight_distances[1]))
             packed[i] = weights[at] if k < u32(g.filters) else dtype(0)
         if i < offsets.size:
-            t = u32(min(i, u32(taps - u32(1))))
-            row = u32(t // kernel_x)
-            offset = u32((t - row * kernel_x) * u32(g.tap[1]) + (row % kernel_y) * u32(g.tap[0]))
-            offsets[i] = u32(offset + u32(row // kernel_y) * u32(g.plane))
+            offsets[i] = tap_offset(min(i, u32(u32(g.taps) - u32(1))), g)
 
     return pack_weights
 
@@ -131,7 +90,8 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
         bias,  # K
         y,  # N*K*Ho*Wo
         pitch,  # of the steps in packed
-        g,  # Sizes
+        biased,
+        g,  # ConvolutionSizes
     ):
         weight_tile = cuda.shared.array(weight_buffers, dtype)
         pixel_tile = cuda.shared.array(pixel_buffers, dtype)
@@ -145,7 +105,8 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
 
         thread = u32(cuda.threadIdx.x)
         lane, warp = u32(thread % lanes), u32(thread // lanes)
-        filters, plane, pixel_count = u32(g.filters), u32(g.output_plane), u32(g.pixels)
+        filters, pixel_count = u32(g.filters), u32(g.pixels)
+        output_x, plane = u32(g.output[1]), u32(u32(g.output[0]) * u32(g.output[1]))
         input_plane, taps, pitch = u32(g.plane), u32(g.taps), u32(pitch)
         first_filter = u32(u32(cuda.blockIdx.y) * height)
         first_pixel = u32(u32(cuda.blockIdx.x) * width + lane)
@@ -155,10 +116,8 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
         # Where the windows of the thread's pixels begin; a pixel beyond the last is the last
         for m in range(chunks):
             p = u32(min(u32(first_pixel + u32(m) * lanes), u32(pixel_count - u32(1))))
-            n = u32(p // plane)
-            p = u32(p - n * plane)
-            oy = u32(p // u32(g.output_width))
-            ox = u32(p - oy * u32(g.output_width))
+            n, p = divmod_u32(p, plane)
+            oy, ox = divmod_u32(p, output_x)
             origin = u32(n * u32(g.image) + oy * u32(g.pixel[0]) + ox * u32(g.pixel[1]))
             origins[m] = origin
 
@@ -195,7 +154,7 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
             p = u32(first_pixel + u32(m) * lanes)
             place = u32(p + u32(p // plane) * u32(filters - u32(1)) * plane)
             places[m] = place if p < pixel_count else NOWHERE
-        write(sums, pixel_tile, bias, g.biased, y, places, first_filter, filters, plane)
+        write(sums, pixel_tile, bias, biased, y, places, first_filter, filters, plane)
 
     return convolution_forward
 
@@ -220,11 +179,12 @@ def _convolve(x, weights, weight_distances, bias, y, shape, activation, tile):
     dtype = x.dtype.type
     packed = memory.empty(tile.packed_shape(shape.filters, shape.taps), x.dtype)
     offsets, pitch = memory.empty((max(shape.taps, tile.depth),), "uint32"), packed.shape[1]
-    sizes = Sizes.of(shape, weight_distances, bias is not None)
+    sizes = ConvolutionSizes.of(shape)
     pointwise = shape.window.kernel == (1, 1) and shape.channels >= tile.depth
     weights, packed = flat("weights", weights), flat("packed weights", packed)
     count = max(packed.size, offsets.size)
-    launch_over(_pack_kernel(dtype), count, weights, packed, offsets, pitch, sizes)
+    packing = weights, packed, offsets, pitch, weight_distances, sizes
+    launch_over(_pack_kernel(dtype), count, *packing)
     launch(
         _forward_kernel(tile, dtype, activation, pointwise),
         (ceil_division(sizes.pixels, tile.width), ceil_division(shape.filters, tile.height)),
@@ -235,5 +195,6 @@ def _convolve(x, weights, weight_distances, bias, y, shape, activation, tile):
         weights if bias is None else bias,
         flat("y", y),
         pitch,
+        bias is not None,
         sizes,
     )

@@ -25,6 +25,7 @@ from kernels.checks import Pair
 from kernels.convolution import ConvolutionShape
 from kernels.convolution.cuda_tile import NOWHERE, Tile, multiplier, positioner, stager, writer
 from kernels.device.api import cuda, device, kernel, u32
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
 from kernels.device.loads import kept, load_if, place_of
@@ -100,13 +101,10 @@ def _pack_kernel(dtype):
         i = u32(cuda.grid(1))
         if i < packed.size:
             filters, channels = u32(g.filters), u32(g.channels)
-            t = u32(i // u32(pitch))
-            c = u32(i - t * u32(pitch))
-            tap = u32(t // filters)
-            k = u32(t - tap * filters)
-            taps_x = u32(max(g.taps[1], 1))
-            y = u32(tap // taps_x)
-            x = u32(u32(g.first_tap[1]) + u32(tap - y * taps_x) * u32(g.tap_step[1]))
+            t, c = divmod_u32(i, pitch)
+            tap, k = divmod_u32(t, filters)
+            y, x = divmod_u32(tap, max(g.taps[1], 1))
+            x = u32(u32(g.first_tap[1]) + x * u32(g.tap_step[1]))
             y = u32(u32(g.first_tap[0]) + y * u32(g.tap_step[0]))
             at = u32(u32(k * channels + c) * u32(g.kernel[0]) + y)
             packed[i] = weights[u32(at * u32(g.kernel[1]) + x)] if c < channels else dtype(0)
@@ -192,10 +190,8 @@ def _gradient_kernel(tile: Tile, dtype):
             sums[m] = dtype(0)
         for m in range(chunks):
             p = u32(first_pixel + u32(m) * lanes)
-            n = u32(p // pixels)
-            p = u32(p - n * pixels)
-            ys[m] = u32(p // size_x)
-            xs[m] = u32(p - ys[m] * size_x)
+            n, p = divmod_u32(p, pixels)
+            ys[m], xs[m] = divmod_u32(p, size_x)
             image = u32(n * filters * error_plane)
             places[m] = u32(image + ys[m] * u32(g.output[1]) + xs[m])
             # A pixel beyond the last has no partner
@@ -248,10 +244,9 @@ def _gradient_kernel(tile: Tile, dtype):
 
         for m in range(chunks):
             p = u32(first_pixel + u32(m) * lanes)
-            n = u32(p // pixels)
-            p = u32(p - n * pixels)
-            y = u32(p // size_x)
-            x = u32(u32(p - y * size_x) * u32(g.pixel_step[1]) + u32(g.first_pixel[1]))
+            n, p = divmod_u32(p, pixels)
+            y, x = divmod_u32(p, size_x)
+            x = u32(x * u32(g.pixel_step[1]) + u32(g.first_pixel[1]))
             y = u32(y * u32(g.pixel_step[0]) + u32(g.first_pixel[0]))
             place = u32(n * channels * plane + y * u32(g.image_size[1]) + x)
             places[m] = place if n < u32(g.batch) else NOWHERE

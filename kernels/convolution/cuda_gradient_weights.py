@@ -15,12 +15,12 @@ taps reads the error map once. Workspace: the partial sums, at most ``PARTIAL_BY
 
 from functools import cache
 from math import gcd
-from typing import NamedTuple
 
-from kernels.checks import Pair
 from kernels.convolution import PARTIAL_BYTES, ConvolutionShape
+from kernels.convolution.cuda_sizes import ConvolutionSizes, tap_offset
 from kernels.convolution.cuda_tile import Tile, in_turn, multiplier, positioner
 from kernels.device.api import cuda, device, kernel, u32
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
 from kernels.device.loads import kept, load_from, place_of
@@ -30,37 +30,6 @@ from kernels.memory import cuda as memory
 WANTED_BLOCKS = 1024
 # Pixels that one block adds up in one accumulator: bounds, for speed below, for accuracy above
 FEWEST_PIXELS, MOST_PIXELS = 256, 8192
-
-
-class Sizes(NamedTuple):
-    """Extents and distances between elements that the kernel needs."""
-
-    filters: int
-    taps: int  # C*kh*kw
-    kernel: Pair
-    output: Pair
-    pixels: int  # N*Ho*Wo
-    image: int  # C*H*W
-    plane: int  # H*W
-    pixel: Pair  # sy*W, sx
-    tap: Pair  # dy*W, dx
-
-    @classmethod
-    def of(cls, shape: ConvolutionShape):
-        """The sizes of a convolution."""
-        (h, w), (ho, wo) = shape.size, shape.output
-        (sy, sx), (dy, dx) = shape.window.stride, shape.window.dilation
-        return cls(
-            filters=shape.filters,
-            taps=shape.taps,
-            kernel=shape.window.kernel,
-            output=shape.output,
-            pixels=shape.batch * ho * wo,
-            image=shape.channels * h * w,
-            plane=h * w,
-            pixel=(sy * w, sx),
-            tap=(dy * w, dx),
-        )
 
 
 def pitch(extent: int) -> int:
@@ -197,7 +166,7 @@ def _gradient_kernel(tile: Tile, dtype):
         start,  # the first pixel of the first split
         share,  # pixels of a split
         add,  # whether to add to what ``partial`` holds
-        g,  # Sizes
+        g,  # ConvolutionSizes
     ):
         filter_tile = cuda.shared.array(filter_buffers, dtype)
         tap_tile = cuda.shared.array(tap_buffers, dtype)
@@ -207,7 +176,6 @@ def _gradient_kernel(tile: Tile, dtype):
 
         thread = u32(cuda.threadIdx.x)
         filters, taps = u32(g.filters), u32(g.taps)
-        kernel_y, kernel_x = u32(g.kernel[0]), u32(g.kernel[1])
         output_y, output_x = u32(g.output[0]), u32(g.output[1])
         pixel_y, pixel_x = u32(g.pixel[0]), u32(g.pixel[1])
         plane = u32(output_y * output_x)
@@ -224,11 +192,7 @@ def _gradient_kernel(tile: Tile, dtype):
                 table[slot] = u32(min(k, u32(filters - u32(1))) * plane)
             else:
                 t = u32(first_tap + tap_of(u32(slot - height)))
-                t = u32(min(t, u32(taps - u32(1))))
-                i = u32(t // kernel_x)
-                at = u32(u32(t - i * kernel_x) * u32(g.tap[1]))
-                at = u32(at + u32(i % kernel_y) * u32(g.tap[0]))
-                table[slot] = u32(at + u32(i // kernel_y) * u32(g.plane))
+                table[slot] = tap_offset(min(t, u32(taps - u32(1))), g)
             slot = u32(slot + threads)
         cuda.syncthreads()
 
@@ -237,17 +201,13 @@ def _gradient_kernel(tile: Tile, dtype):
         first = u32(u32(start) + u32(cuda.blockIdx.z) * u32(share))
         end = u32(min(u32(g.pixels - first), u32(share)))
         p = u32(min(u32(first + lane), u32(g.pixels - 1)))
-        n = u32(p // plane)
+        n, of_map = divmod_u32(p, plane)
+        oy, ox = divmod_u32(of_map, output_x)
         next_image = kept(u32(u32(filters - u32(1)) * plane))
         error_pixel = u32(p + n * next_image)
-        p = u32(p - n * plane)
-        oy = u32(p // output_x)
-        ox = u32(p - oy * output_x)
         x_pixel = u32(n * u32(g.image) + oy * pixel_y + ox * pixel_x)
-        slice_n = u32(depth // plane)
-        slice_x = u32(depth - slice_n * plane)
-        slice_y = u32(slice_x // output_x)
-        slice_x = u32(slice_x - slice_y * output_x)
+        slice_n, slice_x = divmod_u32(depth, plane)
+        slice_y, slice_x = divmod_u32(slice_x, output_x)
         advance_error = u32(depth + slice_n * next_image)
         advance_x = u32(slice_n * u32(g.image) + slice_y * pixel_y + slice_x * pixel_x)
         next_row = kept(u32(pixel_y - output_x * pixel_x))
@@ -320,7 +280,7 @@ def gradient_weights(x, error, shape: ConvolutionShape, tile: Tile):
     """dw for checked arguments; see ``kernels.convolution.cuda.gradient_weights``."""
     dtype = x.dtype.type
     gradient = memory.empty(shape.weights, x.dtype)
-    sizes = Sizes.of(shape)
+    sizes = ConvolutionSizes.of(shape)
     tiles = (ceil_division(shape.taps, tile.width), ceil_division(shape.filters, tile.height))
     wanted = ceil_division(WANTED_BLOCKS, tiles[0] * tiles[1])
     share = min(max(ceil_division(sizes.pixels, wanted), FEWEST_PIXELS), MOST_PIXELS)

@@ -13,6 +13,7 @@ from functools import cache
 from kernels.cross_entropy import UNLABELLED, check_labels, check_scores
 from kernels.device.api import SMALL_BLOCKS, cuda, device, exp, kernel, log, u32
 from kernels.device.arrays import operator
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
 from kernels.device.sums import total_of
@@ -66,9 +67,9 @@ def _sum_kernel(dtype, with_loss: bool):
             label = u32(labels[i])
             value = class_weights[label]
             if with_loss:
-                n = u32(i // plane)
+                n, p = divmod_u32(i, plane)
                 classes = u32(class_weights.size)
-                first = u32(n * classes * plane + (i - n * plane))
+                first = u32(n * classes * plane + p)
                 highest, powers = highest_and_sum(
                     scores, first, u32(first + classes * plane), plane
                 )
@@ -104,8 +105,8 @@ def _backward_kernel(dtype):
         i = u32(cuda.grid(1))
         plane = u32(plane)
         if i < labels.size:
-            n = u32(i // plane)
-            first = u32(n * u32(class_weights.size) * plane + (i - n * plane))
+            n, p = divmod_u32(i, plane)
+            first = u32(n * u32(class_weights.size) * plane + p)
             end = u32(first + u32(class_weights.size) * plane)
             chosen = mask[i] and labels[i] != UNLABELLED
             highest, powers, weight, own = dtype(0), dtype(1), dtype(0), first

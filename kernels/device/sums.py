@@ -10,6 +10,7 @@ adds the blocks' sums in the same way. No atomics: the same bits every time. Eac
 from functools import cache
 
 from kernels.device.api import SMALL_BLOCKS, cuda, device, kernel, u32
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch
 from kernels.device.limits import ceil_division, flat
 from kernels.memory import cuda as memory
@@ -61,8 +62,8 @@ def _sums_kernel(dtype):
         end = u32(min(u32(u32(batch) * plane - (i - thread)), share) + (i - thread))
         total = dtype(0)
         while i < end:
-            n = u32(i // plane)
-            total += error[u32((n * channels + c) * plane + (i - n * plane))]
+            n, p = divmod_u32(i, plane)
+            total += error[u32((n * channels + c) * plane + p)]
             i = u32(i + step)
         total = add_up(total, shared)
         if thread == u32(0):

@@ -9,6 +9,7 @@ import numpy as np
 
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.arrays import operator
+from kernels.device.indices import divmod_u32, unravel
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.dropout import BITS, check_apply
@@ -43,12 +44,8 @@ def _kernel(dtype):
     ):
         at = u32(cuda.grid(1))
         if at < y.size:
-            line = u32(at // u32(size[1]))
-            j = u32(at - line * u32(size[1]))
-            plane = u32(line // u32(size[0]))
-            i = u32(line - plane * u32(size[0]))
-            n = u32(plane // u32(channels))
-            c = u32(plane - n * u32(channels))
+            plane, i, j = unravel(at, size)
+            n, c = divmod_u32(plane, channels)
             word = mixed(mixed(mixed(u32(0), key[0]), key[1]), key[2])
             word = mixed(word, c)
             word = mixed(word, u32(u32(rows[n]) + i * u32(spacing[0])))

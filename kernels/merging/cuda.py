@@ -8,6 +8,7 @@ from functools import cache
 from kernels import checks
 from kernels.device.api import cuda, kernel, u32
 from kernels.device.arrays import operator
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.memory import cuda as memory
@@ -42,12 +43,10 @@ def _copy_kernel(dtype):
         batch,
         run,  # elements of an image to copy
     ):
-        i = u32(cuda.grid(1))
-        n = u32(i // u32(run))
+        n, i = divmod_u32(cuda.grid(1), run)
         if n < u32(batch):
-            r = u32(i - n * u32(run))
-            value = source[u32(n * u32(source_image) + u32(source_first) + r)]
-            target[u32(n * u32(target_image) + u32(target_first) + r)] = value
+            value = source[u32(n * u32(source_image) + u32(source_first) + i)]
+            target[u32(n * u32(target_image) + u32(target_first) + i)] = value
 
     return copy_channels
 

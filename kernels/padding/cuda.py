@@ -13,6 +13,7 @@ from functools import cache
 from kernels import checks
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.arrays import operator
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, MAX_ELEMENTS, flat, threads_of_row
 from kernels.memory import cuda as memory
@@ -29,13 +30,6 @@ def reflected(t, before, n):
     return m if m < n else u32(period - m)
 
 
-@device
-def line_and_place(thread, columns):
-    """The row, of all maps one below the other, and the place in it of a thread's element."""
-    row = u32(thread // u32(columns))
-    return row, u32(thread - row * u32(columns))
-
-
 @cache
 def _pad_kernel(dtype, reflect: bool):
     @kernel(ELEMENTWISE_THREADS)
@@ -47,13 +41,12 @@ def _pad_kernel(dtype, reflect: bool):
         corner,  # (top, left)
         columns,  # threads of a row of the result
     ):
-        row, j = line_and_place(u32(cuda.grid(1)), columns)
+        row, j = divmod_u32(cuda.grid(1), columns)
         height, width = u32(size[0]), u32(size[1])
         top, left = u32(corner[0]), u32(corner[1])
         at = u32(row * u32(padded_size[1]) + j)
         if j < u32(padded_size[1]) and at < y.size:
-            plane = u32(row // u32(padded_size[0]))
-            i = u32(row - plane * u32(padded_size[0]))
+            plane, i = divmod_u32(row, padded_size[0])
             if reflect:
                 i, j = reflected(i, top, height), reflected(j, left, width)
             else:
@@ -75,11 +68,10 @@ def _crop_kernel(dtype):
         corner,  # (top, left)
         columns,  # threads of a row of the result
     ):
-        row, j = line_and_place(u32(cuda.grid(1)), columns)
+        row, j = divmod_u32(cuda.grid(1), columns)
         at = u32(row * u32(cropped_size[1]) + j)
         if j < u32(cropped_size[1]) and at < y.size:
-            plane = u32(row // u32(cropped_size[0]))
-            i = u32(row - plane * u32(cropped_size[0]))
+            plane, i = divmod_u32(row, cropped_size[0])
             i = u32(plane * u32(size[0]) + i + u32(corner[0]))
             y[at] = x[u32(i * u32(size[1]) + j + u32(corner[1]))]
 
@@ -109,12 +101,11 @@ def _unreflect_kernel(dtype):
         corner,  # (top, left)
         columns,  # threads of a row of the result
     ):
-        row, j = line_and_place(u32(cuda.grid(1)), columns)
+        row, j = divmod_u32(cuda.grid(1), columns)
         height, width = u32(padded_size[0]), u32(padded_size[1])
         at = u32(row * u32(size[1]) + j)
         if j < u32(size[1]) and at < gradient.size:
-            plane = u32(row // u32(size[0]))
-            i = u32(row - plane * u32(size[0]))
+            plane, i = divmod_u32(row, size[0])
             y, other_y, period_y = images(i, u32(corner[0]), u32(size[0]))
             first_x, other_x, period_x = images(j, u32(corner[1]), u32(size[1]))
             total = dtype(0)

@@ -11,6 +11,7 @@ from functools import cache
 
 from kernels.device.api import cuda, kernel, u32
 from kernels.device.arrays import operator
+from kernels.device.indices import divmod_u32, unravel
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.memory import cuda as memory
@@ -31,12 +32,8 @@ def _extract_kernel(dtype):
     ):
         at = u32(cuda.grid(1))
         if at < patches.size:
-            line = u32(at // u32(size[1]))
-            j = u32(at - line * u32(size[1]))
-            plane = u32(line // u32(size[0]))
-            i = u32(line - plane * u32(size[0]))
-            n = u32(plane // u32(channels))
-            c = u32(plane - n * u32(channels))
+            plane, i, j = unravel(at, size)
+            n, c = divmod_u32(plane, channels)
             line = u32(c * u32(image_size[0]) + u32(rows[n]) + i)
             patches[at] = image[u32(line * u32(image_size[1]) + u32(columns[n]) + j)]
 
@@ -58,10 +55,7 @@ def _extract_backward_kernel(dtype):
         at = u32(cuda.grid(1))
         height, width = u32(size[0]), u32(size[1])
         if at < gradient.size:
-            line = u32(at // u32(image_size[1]))
-            x = u32(at - line * u32(image_size[1]))
-            c = u32(line // u32(image_size[0]))
-            y = u32(line - c * u32(image_size[0]))
+            c, y, x = unravel(at, image_size)
             total = dtype(0)
             n = u32(0)
             while n < rows.size:

@@ -13,6 +13,7 @@ from functools import cache
 from kernels import checks
 from kernels.device.api import cuda, exp, kernel, u32
 from kernels.device.arrays import operator
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.memory import cuda as memory
@@ -30,9 +31,9 @@ def _forward_kernel(dtype):
     ):
         i = u32(cuda.grid(1))
         plane = u32(plane)
-        n = u32(i // plane)
+        n, p = divmod_u32(i, plane)
         if n < u32(batch):
-            first = u32(n * u32(channels) * plane + (i - n * plane))
+            first = u32(n * u32(channels) * plane + p)
             end = u32(first + u32(channels) * plane)
             highest = x[first]
             at = u32(first + plane)
@@ -66,9 +67,9 @@ def _backward_kernel(dtype):
     ):
         i = u32(cuda.grid(1))
         plane = u32(plane)
-        n = u32(i // plane)
+        n, p = divmod_u32(i, plane)
         if n < u32(batch):
-            first = u32(n * u32(channels) * plane + (i - n * plane))
+            first = u32(n * u32(channels) * plane + p)
             end = u32(first + u32(channels) * plane)
             total = dtype(0)
             at = first
