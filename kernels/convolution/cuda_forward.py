@@ -105,8 +105,7 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
 
         thread = u32(cuda.threadIdx.x)
         lane, warp = u32(thread % lanes), u32(thread // lanes)
-        filters, pixel_count = u32(g.filters), u32(g.pixels)
-        output_x, plane = u32(g.output[1]), u32(u32(g.output[0]) * u32(g.output[1]))
+        filters, plane, pixel_count = u32(g.filters), u32(g.output_plane), u32(g.pixels)
         input_plane, taps, pitch = u32(g.plane), u32(g.taps), u32(pitch)
         first_filter = u32(u32(cuda.blockIdx.y) * height)
         first_pixel = u32(u32(cuda.blockIdx.x) * width + lane)
@@ -117,7 +116,7 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
         for m in range(chunks):
             p = u32(min(u32(first_pixel + u32(m) * lanes), u32(pixel_count - u32(1))))
             n, p = divmod_u32(p, plane)
-            oy, ox = divmod_u32(p, output_x)
+            oy, ox = divmod_u32(p, g.output[1])
             origin = u32(n * u32(g.image) + oy * u32(g.pixel[0]) + ox * u32(g.pixel[1]))
             origins[m] = origin
 

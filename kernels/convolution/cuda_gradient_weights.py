@@ -178,7 +178,7 @@ def _gradient_kernel(tile: Tile, dtype):
         filters, taps = u32(g.filters), u32(g.taps)
         output_y, output_x = u32(g.output[0]), u32(g.output[1])
         pixel_y, pixel_x = u32(g.pixel[0]), u32(g.pixel[1])
-        plane = u32(output_y * output_x)
+        plane = u32(g.output_plane)
         first_filter = u32(u32(cuda.blockIdx.y) * height)
         first_tap = u32(u32(cuda.blockIdx.x) * width)
         for m in range(count):

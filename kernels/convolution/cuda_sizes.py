@@ -17,6 +17,7 @@ class ConvolutionSizes(NamedTuple):
     taps: int  # C*kh*kw
     kernel: Pair
     output: Pair
+    output_plane: int  # Ho*Wo
     pixels: int  # N*Ho*Wo
     image: int  # C*H*W
     plane: int  # H*W
@@ -33,6 +34,7 @@ class ConvolutionSizes(NamedTuple):
             taps=shape.taps,
             kernel=shape.window.kernel,
             output=shape.output,
+            output_plane=ho * wo,
             pixels=shape.batch * ho * wo,
             image=shape.channels * h * w,
             plane=h * w,
