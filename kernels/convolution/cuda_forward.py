@@ -17,8 +17,9 @@ from dataclasses import replace
 from functools import cache
 
 from kernels.convolution import ConvolutionShape
+from kernels.convolution.cuda_map_tile import NOWHERE, stager, writer
 from kernels.convolution.cuda_sizes import ConvolutionSizes, tap_offset
-from kernels.convolution.cuda_tile import NOWHERE, Tile, multiplier, positioner, stager, writer
+from kernels.convolution.cuda_tile import Tile, main_loop, multiplier, opener, partial_multiplier
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
@@ -51,36 +52,44 @@ def _pack_kernel(dtype):
 @cache
 def _forward_kernel(tile: Tile, dtype, activation, pointwise):
     lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
-    height, width, depth = u32(tile.height), u32(tile.width), u32(tile.depth)
-    chunks, count = tile.chunks, tile.rows * tile.columns
+    depth, chunks, count = u32(tile.depth), tile.chunks, tile.rows * tile.columns
     steps = tile.depth // tile.warp_count  # of a slice, whose pixels a warp fetches
-    fetched, weights_fetched = steps * chunks, tile.weights_fetched
-    weight_loads = tile.weight_loads
-    weight_buffers, pixel_buffers = 2 * tile.weight_buffer, 2 * tile.pixel_buffer
-    weight_buffer, pixel_buffer = u32(tile.weight_buffer), u32(tile.pixel_buffer)
-    multiply, multiply_some = multiplier(tile, dtype, tile.height, tile.width, tile.depth)
-    own, _, _ = positioner(tile)
+    fetched, weights_fetched, weight_loads = steps * chunks, tile.weights_fetched, tile.weight_loads
+    weight_buffers, pixel_buffers = (2 * size for size in tile.pixel_layout.buffers)
+    start = opener(tile, dtype)
+    multiply = multiplier(tile, dtype, tile.pixel_layout, 0, tile.depth)
+    multiply_rest = partial_multiplier(tile, dtype, tile.pixel_layout)
     locate_weights, fetch_weights, store = stager(tile, dtype)
     write = writer(tile, dtype, activation)
 
     @device
-    def locate_channels(offsets, step, plane, distances):
-        """Where a warp's steps of a slice lie, from the pixels: a step is a channel."""
+    def locate(step, source):
+        """Look up how far a warp's steps of a slice lie from the pixels."""
+        (_, _, offsets, _, distances, _), (warp, plane, _, _) = source
+        first = u32(step + warp)
         for q in range(steps):
-            distances[q] = u32(u32(step + u32(q) * warps) * plane)
+            if pointwise:  # a step is a channel
+                distances[q] = u32(u32(first + u32(q) * warps) * plane)
+            else:
+                distances[q] = offsets[first + u32(q) * warps]
 
     @device
-    def look_up_taps(offsets, step, plane, distances):
-        for q in range(steps):
-            distances[q] = offsets[step + u32(q) * warps]
-
-    locate = locate_channels if pointwise else look_up_taps
-
-    @device
-    def fetch(x, origins, distances, pixels):
+    def fetch(step, source, values):
+        (x, packed, _, origins, distances, weight_indices), (_, _, pitch, _) = source
+        pixels, weights = values
         for q in range(steps):
             for m in range(chunks):
                 pixels[q * chunks + m] = x[u32(origins[m] + distances[q])]
+        fetch_weights(packed, weight_indices, u32(step * pitch), weights)
+
+    @device
+    def advance(step, source):
+        _, (_, _, _, last_step) = source
+        step = u32(min(u32(step + depth), last_step))
+        locate(step, source)
+        return step
+
+    loop = main_loop(tile, [(fetch, multiply, store)], advance)
 
     @kernel(tile.threads, tile.blocks)
     def convolution_forward(
@@ -103,51 +112,34 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
         origins = cuda.local.array(chunks, u32)
         places = cuda.local.array(chunks, u32)
 
-        thread = u32(cuda.threadIdx.x)
-        lane, warp = u32(thread % lanes), u32(thread // lanes)
         filters, plane, pixel_count = u32(g.filters), u32(g.output_plane), u32(g.pixels)
-        input_plane, taps, pitch = u32(g.plane), u32(g.taps), u32(pitch)
-        first_filter = u32(u32(cuda.blockIdx.y) * height)
-        first_pixel = u32(u32(cuda.blockIdx.x) * width + lane)
-        row, column = own()
-        for m in range(count):
-            sums[m] = dtype(0)
+        taps, pitch = u32(g.taps), u32(pitch)
+        warp, lane = divmod_u32(cuda.threadIdx.x, lanes)
+        (first_filter, first_pixel), corner = start(sums)
+        first_pixel = u32(first_pixel + lane)
         # Where the windows of the thread's pixels begin; a pixel beyond the last is the last
         for m in range(chunks):
             p = u32(min(u32(first_pixel + u32(m) * lanes), u32(pixel_count - u32(1))))
             n, p = divmod_u32(p, plane)
             oy, ox = divmod_u32(p, g.output[1])
-            origin = u32(n * u32(g.image) + oy * u32(g.pixel[0]) + ox * u32(g.pixel[1]))
-            origins[m] = origin
+            origins[m] = u32(n * u32(g.image) + oy * u32(g.pixel[0]) + ox * u32(g.pixel[1]))
+        locate_weights(first_filter, pitch, taps, weight_indices)
 
         # The last slice ends with the last step: it may repeat some of the slice before
-        step, buffer, last_step = u32(0), u32(0), u32(max(taps, depth) - depth)
-        locate_weights(first_filter, pitch, taps, weight_indices)
-        locate(offsets, warp, input_plane, distances)
-        fetch(x, origins, distances, pixels)
-        fetch_weights(packed, weight_indices, step, weights)
-        store(weights, pixels, buffer, weight_tile, pixel_tile)
-        step = u32(min(depth, last_step))
-        locate(offsets, u32(step + warp), input_plane, distances)
+        last_step = u32(max(taps, depth) - depth)
+        arrays = x, packed, offsets, origins, distances, weight_indices
+        source = arrays, (warp, u32(g.plane), pitch, last_step)
+        values, tiles = (pixels, weights), (weight_tile, pixel_tile)
+        step, buffer = u32(0), u32(0)
+        locate(step, source)
+        fetch(step, source, values)
+        store(values, buffer, tiles)
+        step = advance(step, source)
         cuda.syncthreads()
-        left = taps
-        while left > depth:
-            fetch(x, origins, distances, pixels)
-            fetch_weights(packed, weight_indices, u32(step * pitch), weights)
-            first = u32(row | (buffer & weight_buffer))
-            second = u32(column | (buffer & pixel_buffer))
-            multiply(first, second, weight_tile, pixel_tile, sums)
-            buffer = u32(~buffer)
-            store(weights, pixels, buffer, weight_tile, pixel_tile)
-            step = u32(min(u32(step + depth), last_step))
-            locate(offsets, u32(step + warp), input_plane, distances)
-            cuda.syncthreads()
-            left = u32(left - depth)
+        left, buffer, step = loop(taps, buffer, step, source, values, corner, tiles, sums)
         done = u32(taps - left)
         repeated = u32(done - min(done, last_step))
-        first = u32(u32(row | (buffer & weight_buffer)) + repeated * height)
-        second = u32(u32(column | (buffer & pixel_buffer)) + repeated * width)
-        multiply_some(left, first, second, weight_tile, pixel_tile, sums)
+        multiply_rest(left, (repeated, repeated), buffer, corner, tiles, sums)
 
         for m in range(chunks):
             p = u32(first_pixel + u32(m) * lanes)
