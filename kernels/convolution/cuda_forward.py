@@ -19,7 +19,14 @@ from functools import cache
 from kernels.convolution import ConvolutionShape
 from kernels.convolution.cuda_map_tile import NOWHERE, stager, writer
 from kernels.convolution.cuda_sizes import ConvolutionSizes, tap_offset
-from kernels.convolution.cuda_tile import Tile, main_loop, multiplier, opener, partial_multiplier
+from kernels.convolution.cuda_tile import (
+    Tile,
+    lane_and_warp,
+    main_loop,
+    multiplier,
+    opener,
+    partial_multiplier,
+)
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
@@ -56,7 +63,7 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
     steps = tile.depth // tile.warp_count  # of a slice, whose pixels a warp fetches
     fetched, weights_fetched, weight_loads = steps * chunks, tile.weights_fetched, tile.weight_loads
     weight_buffers, pixel_buffers = (2 * size for size in tile.pixel_layout.buffers)
-    start = opener(tile, dtype)
+    start, numbers = opener(tile, dtype), lane_and_warp(tile)
     multiply = multiplier(tile, dtype, tile.pixel_layout, 0, tile.depth)
     multiply_rest = partial_multiplier(tile, dtype, tile.pixel_layout)
     locate_weights, fetch_weights, store = stager(tile, dtype)
@@ -114,7 +121,7 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
 
         filters, plane, pixel_count = u32(g.filters), u32(g.output_plane), u32(g.pixels)
         taps, pitch = u32(g.taps), u32(pitch)
-        warp, lane = divmod_u32(cuda.threadIdx.x, lanes)
+        lane, warp = numbers()
         (first_filter, first_pixel), corner = start(sums)
         first_pixel = u32(first_pixel + lane)
         # Where the windows of the thread's pixels begin; a pixel beyond the last is the last

@@ -24,7 +24,14 @@ from typing import NamedTuple
 from kernels.checks import Pair
 from kernels.convolution import ConvolutionShape
 from kernels.convolution.cuda_map_tile import NOWHERE, stager, writer
-from kernels.convolution.cuda_tile import Tile, main_loop, multiplier, opener, partial_multiplier
+from kernels.convolution.cuda_tile import (
+    Tile,
+    lane_and_warp,
+    main_loop,
+    multiplier,
+    opener,
+    partial_multiplier,
+)
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
@@ -120,7 +127,7 @@ def _gradient_kernel(tile: Tile, dtype):
     steps = tile.depth // tile.warp_count  # of a slice, whose pixels a warp fetches
     fetched, weights_fetched, weight_loads = steps * chunks, tile.weights_fetched, tile.weight_loads
     weight_buffers, pixel_buffers = (2 * size for size in tile.pixel_layout.buffers)
-    start = opener(tile, dtype)
+    start, numbers = opener(tile, dtype), lane_and_warp(tile)
     multiply = multiplier(tile, dtype, tile.pixel_layout, 0, tile.depth)
     multiply_rest = partial_multiplier(tile, dtype, tile.pixel_layout)
     locate_weights, fetch_weights, store = stager(tile, dtype)
@@ -197,7 +204,7 @@ def _gradient_kernel(tile: Tile, dtype):
         error_plane = u32(u32(g.output[0]) * u32(g.output[1]))
         plane = u32(u32(g.image_size[0]) * u32(g.image_size[1]))
         size_x, pixels = u32(g.size[1]), u32(u32(g.size[0]) * u32(g.size[1]))
-        warp, lane = divmod_u32(cuda.threadIdx.x, lanes)
+        lane, warp = numbers()
         (first_channel, first_pixel), corner = start(sums)
         first_pixel = u32(first_pixel + lane)
         for m in range(chunks):

@@ -8,7 +8,7 @@ coalesced, and shared ones take 128 bits without bank conflicts.
 from functools import cache
 
 from kernels.activation.cuda import function as activation_function
-from kernels.convolution.cuda_tile import Tile, in_buffer, in_turn, positioner
+from kernels.convolution.cuda_tile import Tile, in_buffer, in_turn, lane_and_warp, positioner
 from kernels.device.api import cuda, device, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.limits import MAX_ELEMENTS
@@ -34,6 +34,7 @@ def stager(tile: Tile, dtype):
     chunks, together, steps = tile.chunks, tile.side_by_side, tile.depth // tile.warp_count
     loads, run = tile.weight_loads, tile.weights_together
     weights_in, pixels_in = map(in_buffer, tile.pixel_layout.buffers)
+    numbers = lane_and_warp(tile)
 
     @device
     def locate(first_row, row_pitch, step_count, indices):
@@ -58,7 +59,7 @@ def stager(tile: Tile, dtype):
     @device
     def store(values, buffer, tiles):
         (pixels, weights), (weight_tile, pixel_tile) = values, tiles
-        warp, lane = divmod_u32(cuda.threadIdx.x, lanes)
+        lane, warp = numbers()
         at = weights_in(kept(u32(run * cuda.threadIdx.x)), buffer)
         for m in range(run * loads):
             weight_tile[at + u32(m // run * run) * threads + u32(m % run)] = weights[m]
@@ -87,7 +88,7 @@ def writer(tile: Tile, dtype, activation):
     # Rows of each thread that pass at a time: as many as two slices of pixels make room for
     owners = tile.lanes[0] * tile.warps[0]
     passing = min(rows, 2 * tile.depth // owners)
-    no_bias = dtype(-0.0)
+    no_bias, numbers = dtype(-0.0), lane_and_warp(tile)
     f = activation_function(activation, dtype)
 
     def pass_from(i):
@@ -97,7 +98,7 @@ def writer(tile: Tile, dtype, activation):
         @device
         def write_rows(sums, stage, bias, biased, y, places, first_row, row_count, plane):
             values = cuda.local.array(together, dtype)
-            warp, lane = divmod_u32(cuda.threadIdx.x, lanes)
+            lane, warp = numbers()
             owner = u32((warp // warps_x) * lanes_y + lane // lanes_x)
             _, first_column = corner()
             cuda.syncthreads()

@@ -193,24 +193,35 @@ def opener(tile: Tile, dtype):
 
 
 @cache
+def lane_and_warp(tile: Tile):
+    """Device function: the number of a thread in its warp, and that of the warp."""
+    lanes = u32(tile.warp_threads)
+
+    @device
+    def numbers():
+        thread = u32(cuda.threadIdx.x)
+        return u32(thread % lanes), u32(thread // lanes)
+
+    return numbers
+
+
+@cache
 def positioner(tile: Tile):
     """Device functions (corner, row, column): of a thread's sums within the tile.
 
     ``corner`` gives the first row and column of the thread, ``row`` its i-th row from the first,
     and ``column`` its j-th column.
     """
-    (row_run, column_run), lanes = tile.runs, u32(tile.warp_threads)
+    (row_run, column_run), numbers = tile.runs, lane_and_warp(tile)
     lanes_x, warps_x = u32(tile.lanes[1]), u32(tile.warps[1])
     warp_height, warp_width = u32(tile.rows * tile.lanes[0]), u32(tile.columns * tile.lanes[1])
     row_step, column_step = u32(row_run * tile.lanes[0]), u32(column_run * tile.lanes[1])
 
     @device
     def corner():
-        warp, lane = divmod_u32(cuda.threadIdx.x, lanes)
-        warp_y, warp_x = divmod_u32(warp, warps_x)
-        lane_y, lane_x = divmod_u32(lane, lanes_x)
-        row = u32(warp_y * warp_height + lane_y * u32(row_run))
-        column = u32(warp_x * warp_width + lane_x * u32(column_run))
+        lane, warp = numbers()
+        row = u32(warp // warps_x * warp_height + lane // lanes_x * u32(row_run))
+        column = u32(warp % warps_x * warp_width + lane % lanes_x * u32(column_run))
         return kept(row), kept(column)
 
     @device
