@@ -3,10 +3,11 @@
     y[n, c, oy, ox] = sum over i of (sum over j of x[n, c, oy*s + i*d, ox*s + j*d]) / (kh * kw)
 
 Each window adds up its rows, one after the other. With a vertical stride of 1, as in the dense
-form, a thread adds up each row once, for a strip of outputs; backward, for a strip of inputs, it
-adds the errors of the windows that cover them: no atomics.
+form, a thread has a strip of outputs, and adds up a row once for all of them. Backward, a thread
+has a strip of inputs, and adds the errors of the windows that cover them: no atomics. What both
+poolings share stands in ``kernels.device.windows``.
 
-Bytes: each map once. What threads share they read from the cache, as in ``kernels.max_pooling``.
+Bytes: each map once. What several threads read comes from the cache, as in ``kernels.max_pooling``.
 """
 
 from functools import cache
@@ -131,11 +132,7 @@ def _backward_kernel(dtype):
 
 @operator
 def forward(x, kernel, *, stride=1, dilation=1):
-    """y: the mean of each window of x, N x C x H x W in float32 or float64: N x C x Ho x Wo.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """y: the mean of each window of x, N x C x H x W in float32 or float64: N x C x Ho x Wo."""
     shape = PoolingShape.of_input(x, kernel, stride, dilation)
     y = memory.empty(shape.y, x.dtype)
     strip = strip_of(shape.window.stride[0])
@@ -147,11 +144,7 @@ def forward(x, kernel, *, stride=1, dilation=1):
 
 @operator
 def backward(error, size, kernel, *, stride=1, dilation=1):
-    """dx, N x C x H x W for ``size`` (H, W): each window's error, shared equally by its cells.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """dx, N x C x H x W for ``size`` (H, W): each window's error, shared equally by its cells."""
     shape = PoolingShape.of_error(error, size, kernel, stride, dilation)
     gradient = memory.empty(shape.x, error.dtype)
     number, arrays = error.dtype.type, (flat("error", error), flat("gradient", gradient))

@@ -13,7 +13,7 @@ from math import gcd
 from kernels.convolution.cuda_tile import Tile, in_buffer, pitch, side_by_side
 from kernels.device.api import cuda, device, u32
 from kernels.device.indices import divmod_u32
-from kernels.device.loads import kept, load_from, load_if, place_of
+from kernels.device.loads import computed_once, load_from, load_if, place_of
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def locator(factor: Factor):
         for m in range(wide):
             for b in range(together):
                 r = u32(row + u32(m * across + b * vectors))
-                present[together * m + b] = kept(u32(1) if r < row_count else u32(0))
+                present[together * m + b] = computed_once(u32(1) if r < row_count else u32(0))
                 if along_steps:  # a row beyond the last is the last
                     r = u32(min(r, u32(row_count - u32(1))))
                     indices[together * m + b] = u32(r * step_count + step)

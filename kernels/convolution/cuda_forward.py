@@ -3,11 +3,11 @@
     y[k, p] = f(b[k] + sum over t = (c, i, j) of w[k, t] * x[n, c, oy*s + i*d, ox*s + j*d]),
     p = (n, oy, ox) flattened
 
-An input's address is that of the pixel plus that of the tap. A thread works out its pixels once,
-and a table holds the taps: it is made by the kernel that packs the weights in the order in which
-blocks read them. Each sum is one accumulator that runs through the taps in order, whatever the
-tile, the stride and the dilation: the dense form has the patch net's bits. The steps of a 1 x 1
-window are whole channels, for which no table is read: a plain matrix product.
+An input's address is that of its pixel's window plus the offset of its tap. A thread computes its
+pixels' windows once; a table holds the offsets of the taps, made by the kernel that packs the
+weights in the order in which blocks read them. Each sum is one accumulator that runs through the
+taps in order, whatever the tile, the stride and the dilation: the dense form has the patch net's
+bits. With a 1 x 1 window the taps are channels, and no table is read: a plain matrix product.
 
 Multiply-adds: N*K*Ho*Wo*C*kh*kw. Bytes: each block of filters reads the input and each block of
 pixels reads the weights once; the output is written once. Workspace: a copy of the weights.
@@ -40,7 +40,7 @@ def _pack_kernel(dtype):
     def pack_weights(
         weights,  # K*taps, or taps*K
         packed,  # steps x filters and more
-        offsets,  # steps and more; the last tap's beyond the taps
+        offsets,  # steps and more; those beyond the taps are the last tap's
         pitch,
         weight_distances,  # between filters, and between taps, of weights
         g,  # ConvolutionSizes
@@ -165,15 +165,18 @@ def forward(x, weights, bias, shape: ConvolutionShape, activation, tile: Tile):
 
 
 def gradient_input(error, weights, shape: ConvolutionShape, tile: Tile):
-    """dx of a 1 x 1 convolution that reads every pixel: the error's, with weights transposed."""
+    """dx of a 1 x 1 convolution that reads every pixel: the error convolved with w transposed."""
     gradient = memory.empty(shape.x, error.dtype)
-    turned = replace(shape, channels=shape.filters, filters=shape.channels)
-    _convolve(error, weights, (1, shape.channels), None, gradient, turned, None, tile)
+    transposed = replace(shape, channels=shape.filters, filters=shape.channels)
+    _convolve(error, weights, (1, shape.channels), None, gradient, transposed, None, tile)
     return gradient
 
 
 def _convolve(x, weights, weight_distances, bias, y, shape, activation, tile):
-    """Pack the weights, which lie as far apart as is said, and launch the convolution into y."""
+    """Pack the weights and launch the convolution into y.
+
+    ``weight_distances`` are those between filters, and between taps, of ``weights``.
+    """
     dtype = x.dtype.type
     packed = memory.empty(tile.packed_shape(shape.filters, shape.taps), x.dtype)
     offsets, pitch = memory.empty((max(shape.taps, tile.depth),), "uint32"), packed.shape[1]

@@ -3,13 +3,14 @@
     dx[n, c, y, x] = sum over t = (i, j, k) of w[k, c, i, j] * e[n, k, (y - i*d) / s, (x - j*d) / s]
     over the taps where both quotients are whole and inside the error map
 
-Which quotients are whole depends on the remainders of y and x by s alone. So the pixels are parted
-by their remainders; each part has taps of its own, which all its pixels share, and a stride of 1.
-The channels k of the error map run fastest: in the main loop a thread keeps the places of its
-pixels in the error map, and there is no arithmetic of taps. Neighbouring threads read neighbouring
-errors. No flipped or padded copy of a map is made.
+Which quotients are whole depends only on the remainders of y and x by s. So the pixels are divided
+into parts by their remainders; all pixels of a part have the same taps, and a stride of 1. The
+channels k of the error map run fastest: within a tap a thread's pixels stay at their places in the
+error map, and the main loop computes no taps. Neighbouring threads read neighbouring errors. No
+flipped or padded copy of a map is made.
 
-An absent tap multiplies its weight by a zero error: exact, unless that weight is not finite.
+Where a tap lies outside of the error map, its weight is multiplied by 0: exact, unless the weight
+is not finite.
 
 Multiply-adds: N*C*H*W*K*kh*kw / (sy*sx), taps beyond the error map's border included. Bytes: each
 block of channels reads the error map and each block of pixels reads the weights once; the gradient
@@ -36,7 +37,7 @@ from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
-from kernels.device.loads import kept, load_if, place_of
+from kernels.device.loads import computed_once, load_if, place_of
 from kernels.memory import cuda as memory
 
 
@@ -81,7 +82,7 @@ class Part(NamedTuple):
 
 
 def _parts(size, kernel, stride, dilation):
-    """Along one axis, for each remainder: its pixels, its taps, and where these read the error."""
+    """Along one axis, for each remainder: its pixels, its taps, and which errors these read."""
     tap_step = stride // gcd(stride, dilation)
     for remainder in range(min(size, stride)):
         taps = [i for i in range(kernel) if i * dilation % stride == remainder]
@@ -135,16 +136,16 @@ def _gradient_kernel(tile: Tile, dtype):
 
     @device
     def move(down, across, ys, xs, places, present, errors, g):
-        """Move on to the pixels' partners at a tap in the first error map of their image.
+        """Move on to the errors that the pixels read at the next tap, in their image's first map.
 
-        ``present`` tells which have one; the errors of the others become 0.
+        ``present`` tells which pixels have one; the errors of the others become 0.
         """
         distance = u32(down * u32(g.output[1]) + across)
         for m in range(chunks):
             ys[m], xs[m] = u32(ys[m] - down), u32(xs[m] - across)
             places[m] = u32(places[m] - distance)
             inside = ys[m] < u32(g.output[0]) and xs[m] < u32(g.output[1])
-            present[m] = kept(u32(1) if inside else u32(0))
+            present[m] = computed_once(u32(1) if inside else u32(0))
         for m in range(fetched):
             errors[m] = dtype(0)
 
@@ -212,7 +213,7 @@ def _gradient_kernel(tile: Tile, dtype):
             ys[m], xs[m] = divmod_u32(p, size_x)
             image = u32(n * filters * error_plane)
             places[m] = u32(image + ys[m] * u32(g.output[1]) + xs[m])
-            # A pixel beyond the last has no partner
+            # A pixel beyond the last has no error
             ys[m] = ys[m] if n < u32(g.batch) else NOWHERE
         taps = u32(u32(g.taps[0]) * u32(g.taps[1]))
         locate_weights(first_channel, pitch, u32(taps * filters), weight_indices)

@@ -4,10 +4,11 @@
     t = (c, i, j)
 
 Here the pixels are the steps. They are shared out over blocks, whose partial sums a second kernel
-adds in a fixed order: no atomics, and the same bits every time. A thread stands for one pixel of a
-slice and steps through the pixels like an odometer, while the distances of filters and taps from
-it lie in a table in shared memory. It reads 4 of them from a map each, next to its neighbour's
-pixel, and stores them side by side, so that the transposition costs no bank conflicts.
+adds in a fixed order: no atomics, and the same bits every time. A thread has one pixel of a slice,
+and moves through the pixels like an odometer; a table in shared memory holds the distances of
+filters and taps from a pixel. A thread reads its pixel of 4 filters, or at 4 taps, each next to its
+neighbour's, and stores the 4 values side by side, so that the transposition causes no bank
+conflicts.
 
 Multiply-adds: N*Ho*Wo*K*C*kh*kw. Bytes: each block of filters reads the input and each block of
 taps reads the error map once. Workspace: the partial sums, at most ``PARTIAL_BYTES``.
@@ -35,12 +36,12 @@ from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
-from kernels.device.loads import kept, load_from, place_of
+from kernels.device.loads import computed_once, load_from, place_of
 from kernels.memory import cuda as memory
 
-# Enough blocks for any device of today, and few enough that partial sums are cheap to add
+# Enough blocks for any device of today, and few enough for the partial sums to be added quickly
 WANTED_BLOCKS = 1024
-# Pixels that one block adds up in one accumulator: bounds, for speed below, for accuracy above
+# Pixels that a block adds up in one accumulator: fewer would be slow, more would lose accuracy
 FEWEST_PIXELS, MOST_PIXELS = 256, 8192
 
 
@@ -208,21 +209,21 @@ def _gradient_kernel(tile: Tile, dtype):
 
         # This thread's pixel p, with the odometer that moves it on by a slice
         team, lane = divmod_u32(cuda.threadIdx.x, depth)
-        lane = kept(lane)
+        lane = computed_once(lane)
         first = u32(u32(first) + u32(cuda.blockIdx.z) * u32(share))
         end = u32(min(u32(g.pixels - first), u32(share)))
         p = u32(min(u32(first + lane), u32(g.pixels - 1)))
         n, of_map = divmod_u32(p, plane)
         oy, ox = divmod_u32(of_map, output_x)
-        next_image = kept(u32(u32(filters - u32(1)) * plane))
+        next_image = computed_once(u32(u32(filters - u32(1)) * plane))
         error_pixel = u32(p + n * next_image)
         x_pixel = u32(n * u32(g.image) + oy * pixel_y + ox * pixel_x)
         slice_n, slice_x = divmod_u32(depth, plane)
         slice_y, slice_x = divmod_u32(slice_x, output_x)
         advance_error = u32(depth + slice_n * next_image)
         advance_x = u32(slice_n * u32(g.image) + slice_y * pixel_y + slice_x * pixel_x)
-        next_row = kept(u32(pixel_y - output_x * pixel_x))
-        next_map = kept(u32(u32(g.image) - output_y * pixel_y))
+        next_row = computed_once(u32(pixel_y - output_x * pixel_x))
+        next_map = computed_once(u32(u32(g.image) - output_y * pixel_y))
 
         by = advance_error, advance_x, slice_y, slice_x
         odometer = end, (output_y, output_x), by, next_row, next_map, next_image

@@ -12,7 +12,7 @@ from kernels.convolution.cuda_tile import Tile, in_buffer, in_turn, lane_and_war
 from kernels.device.api import cuda, device, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.limits import MAX_ELEMENTS
-from kernels.device.loads import kept, load4
+from kernels.device.loads import computed_once, load4
 
 # No element has this index
 NOWHERE = u32(MAX_ELEMENTS)
@@ -60,7 +60,7 @@ def stager(tile: Tile, dtype):
     def store(values, buffer, tiles):
         (pixels, weights), (weight_tile, pixel_tile) = values, tiles
         lane, warp = numbers()
-        at = weights_in(kept(u32(run * cuda.threadIdx.x)), buffer)
+        at = weights_in(computed_once(u32(run * cuda.threadIdx.x)), buffer)
         for m in range(run * loads):
             weight_tile[at + u32(m // run * run) * threads + u32(m % run)] = weights[m]
         at = pixels_in(u32(warp * width + u32(together) * lane), buffer)

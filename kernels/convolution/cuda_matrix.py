@@ -6,9 +6,8 @@
     gradient_input:    dx[n, t] = sum_k e[n, k] * w[k, t]
     gradient_weights:  dw[k, t] = sum_n e[n, k] * x[n, t]
 
-Here a patch's channels and taps lie side by side, not its pixels, so neighbouring threads walk
-along whichever index is contiguous in each factor. Forward, each sum runs through t in order in one
-accumulator, as in ``cuda_forward``, and gives the same bits.
+In each factor neighbouring threads read along the index that is contiguous in memory. Forward, each
+sum runs through t in order in one accumulator, as in ``cuda_forward``, and has the same bits.
 
 Multiply-adds: N*K*C*kh*kw each. Workspace: partial sums of ``gradient_weights`` over large batches.
 """
@@ -35,7 +34,7 @@ from kernels.device.launching import launch
 from kernels.device.limits import ceil_division, flat
 from kernels.memory import cuda as memory
 
-# Steps that one accumulator adds up when nothing demands that it be all of them
+# The most steps that one accumulator adds up in a gradient by the weights
 MOST_STEPS = 8192
 
 

@@ -20,7 +20,7 @@ from kernels.checks import Pair
 from kernels.device.api import cuda, device, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.limits import ceil_division
-from kernels.device.loads import kept
+from kernels.device.loads import computed_once
 
 
 class Layout(NamedTuple):
@@ -222,7 +222,7 @@ def positioner(tile: Tile):
         lane, warp = numbers()
         row = u32(warp // warps_x * warp_height + lane // lanes_x * u32(row_run))
         column = u32(warp % warps_x * warp_width + lane % lanes_x * u32(column_run))
-        return kept(row), kept(column)
+        return computed_once(row), computed_once(column)
 
     @device
     def row(first, i):
@@ -237,7 +237,7 @@ def positioner(tile: Tile):
 
 @cache
 def in_buffer(size: int):
-    """Device function (at, buffer): where ``at``, in the first of two buffers, lies in one of them.
+    """Device function (at, buffer): where the element ``at`` of a buffer lies in one of two.
 
     ``buffer`` is 0 for the first, and all ones for the second, which begins at ``size``.
     """

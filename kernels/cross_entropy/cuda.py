@@ -3,7 +3,7 @@
     total = sum of w[l];   loss = sum of w[l] * (log sum_k exp x[k] - x[l]) / total
     e[k] = w[l] / total * (softmax(x)[k] - [k = l]), and 0 where a pixel does not count
 
-A thread for each pixel goes through its classes; neighbouring pixels are on neighbouring threads.
+A thread for each pixel goes through its classes; neighbouring threads have neighbouring pixels.
 Sums are trees: a block adds up its pixels by halves, and ``total_of`` the blocks in the same way.
 No atomics: the same bits every time.
 """
@@ -109,17 +109,17 @@ def _backward_kernel(dtype):
             first = u32(n * u32(class_weights.size) * plane + p)
             end = u32(first + u32(class_weights.size) * plane)
             chosen = mask[i] and labels[i] != UNLABELLED
-            highest, powers, weight, own = dtype(0), dtype(1), dtype(0), first
+            highest, powers, weight, of_label = dtype(0), dtype(1), dtype(0), first
             if chosen:
                 highest, powers = highest_and_sum(scores, first, end, plane)
                 weight = class_weights[u32(labels[i])] / total[u32(0)]
-                own = u32(first + u32(labels[i]) * plane)
+                of_label = u32(first + u32(labels[i]) * plane)
             at = first
             while at != end:
                 of_class = dtype(0)
                 if chosen:
                     of_class = weight * (exp(scores[at] - highest) / powers)
-                    if at == own:
+                    if at == of_label:
                         of_class -= weight
                 error[at] = of_class
                 at = u32(at + plane)
@@ -137,9 +137,6 @@ def total_weight(labels, mask, class_weights):
         class_weights: K, float32 or float64.
 
     Workspace: a number for each ``THREADS`` pixels.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_labels(labels, mask, class_weights)
     return _summed(False, class_weights, labels, mask, class_weights, class_weights)
@@ -157,9 +154,6 @@ def forward(scores, labels, mask, class_weights, total):
         total: what ``total_weight`` gives for all pixels that share this loss.
 
     Workspace: a number for each ``THREADS`` pixels.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_scores(scores, labels, mask, class_weights, total)
     return _summed(True, scores, labels, mask, class_weights, total)

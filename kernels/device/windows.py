@@ -52,10 +52,10 @@ class PoolingSizes(NamedTuple):
 
 
 class Strips(NamedTuple):
-    """How maps are shared out among threads: strips of cells that lie d rows apart."""
+    """How the cells of maps are shared out among threads: in strips of cells d rows apart."""
 
     planes: int
-    rows: int  # of a group: in each begins a strip
+    rows: int  # of a group: a strip begins in each
     group: int  # rows from one group to the next
     strips: int  # of a column
     columns: int  # threads of a row
@@ -75,12 +75,12 @@ class Strips(NamedTuple):
 
     @property
     def threads(self) -> int:
-        """How many threads have a strip, or are idle at the end of a row."""
+        """Threads to launch; those beyond the end of a row have no strip."""
         return self.planes * self.strips * self.columns
 
 
 def strip_of(stride: int) -> int:
-    """Cells of a thread where windows are ``stride`` rows apart: several if they share rows."""
+    """Cells of a thread if windows are ``stride`` rows apart: several where windows share rows."""
     return STRIP if stride == 1 else 1
 
 

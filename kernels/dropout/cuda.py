@@ -17,7 +17,7 @@ from kernels.memory import cuda as memory
 
 
 @device
-def _mixed(word, value):
+def mixed(word, value):
     """``word`` with ``value`` mixed in, modulo 2^32."""
     word = u32(u32(word ^ value) * u32(0x9E3779B1))
     word = u32(u32(word ^ u32(word >> u32(16))) * u32(0x85EBCA6B))
@@ -27,8 +27,6 @@ def _mixed(word, value):
 
 @cache
 def _kernel(dtype):
-    mixed = _mixed
-
     @kernel(ELEMENTWISE_THREADS)
     def apply_dropout(
         x,  # N*C*H*W
@@ -58,7 +56,7 @@ def _kernel(dtype):
 
 @operator
 def apply(x, rows, columns, *, spacing, rate, key):
-    """x where it is kept, scaled by 1 / (1 - rate); also the gradient, applied to the error.
+    """x / (1 - rate) where a cell is kept, else 0; applied to the error, the gradient.
 
     Args:
         x: N x C x H x W, float32 or float64.
@@ -66,9 +64,6 @@ def apply(x, rows, columns, *, spacing, rate, key):
         spacing: (y, x) dense pixels between neighbouring cells.
         rate: share of cells to drop, 0 <= rate < 1.
         key: (seed, step, layer), ints of at least 0.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_apply(x, rows, columns, spacing, rate, key)
     y = memory.empty(x.shape, x.dtype)

@@ -2,7 +2,7 @@
 
     y[n, k, p] = e[n, k, p] where mask[n, p], else 0
 
-A thread for each element; errors outside the mask are not read.
+A thread for each element; errors outside of the mask are not read.
 """
 
 from functools import cache
@@ -42,9 +42,6 @@ def apply(error, mask):
     Args:
         error: float32 or float64.
         mask: N x H x W, bool.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_apply(error, mask)
     y = memory.empty(error.shape, error.dtype)

@@ -2,17 +2,19 @@
 
     y[n, c, oy, ox] = max over i, j of x[n, c, oy*s + i*d, ox*s + j*d]
 
-Forward with a vertical stride of 1, as in the dense form, a thread takes the maximum of each row of
-a window once and updates a strip of outputs with it, which reads (STRIP + kh - 1) * kw values for
-them in place of STRIP * kh * kw. Other strides share nothing, or little: there a thread has one
-output. Backward the same the other way: a thread with a strip of inputs visits the windows that
-cover them, and adds the errors of those whose argmax they are: no atomics. A kernel is compiled for
-each size of window, so that its loops unroll, but not for each size of map.
+Forward with a vertical stride of 1, as in the dense form, a thread has a strip of outputs. It takes
+the maximum of each row of a window once, for all of them, which reads (STRIP + kh - 1) * kw values
+in place of STRIP * kh * kw. Windows of other strides share few rows or none: there a thread has one
+output. Backward, a thread with a strip of inputs visits the windows that cover them, and adds the
+errors of those whose argmax they are: no atomics. A kernel is compiled for each size of window, so
+that its loops unroll, but not for each size of map. What both poolings share stands in
+``kernels.device.windows``.
 
 Comparisons select and never call max(), whose instruction drops NaN.
 
-Bytes: the input once and 5 for each output forward (float32); backward the same the other way.
-What threads share they read from the cache: rows of a strip's neighbours were read just before.
+Bytes: forward the input is read once, and 5 bytes are written for each output (float32); backward
+these are read, and the gradient is written once. Rows that several threads read come from the
+cache.
 """
 
 from functools import cache
@@ -105,7 +107,7 @@ def _dense_backward_kernel(dtype, window: Pair):
             if ox < u32(g.output[1]):
                 at = u32(first + ox)
                 of_window = error[at]
-                # 0 if cell (t - (STRIP - 1), j) won, columns if the one below ...
+                # 0 if the cell (t - (STRIP - 1), j) won, columns if the one below it did, ...
                 cell = u32(argmax[at] + above - u32(t * columns + j))
                 for v in range(STRIP):
                     if cell == u32(v * columns):
@@ -168,9 +170,6 @@ def forward(x, kernel, *, stride=1, dilation=1):
 
     Returns:
         y, N x C x Ho x Wo, and the cell numbers i * kw + j in ``argmax_dtype``.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = PoolingShape.of_input(x, kernel, stride, dilation)
     cell_dtype = np.dtype(argmax_dtype(shape.window))
@@ -202,9 +201,6 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
 
     Returns:
         N x C x H x W.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = backward_shape(error, size, kernel, stride, dilation, argmax)
     gradient = memory.empty(shape.x, error.dtype)

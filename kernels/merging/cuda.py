@@ -1,6 +1,7 @@
-"""Merging branches on the device: a thread for each element, each map moved once.
+"""Merging branches on the device: a thread for each element.
 
-add: y = x_0 + x_1, then y + x_2, ...       concatenate: one copy of each map into its channels
+add:          y = x_0 + x_1, then y + x_2, ...
+concatenate:  each map is copied to its channels of y
 """
 
 from functools import cache
@@ -71,11 +72,7 @@ def _copy(source, source_channel, target, target_channel, channels):
 
 @operator
 def add(maps):
-    """The sum of maps of one shape, N x C x H x W, left to right.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """The sum of maps of one shape, N x C x H x W, left to right."""
     checks.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
     first = maps[0]
     y = memory.empty(first.shape, first.dtype)
@@ -91,11 +88,7 @@ def add(maps):
 
 @operator
 def concatenate(maps):
-    """The maps, N x C_i x H x W, joined along their channels.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """The maps, N x C_i x H x W, joined along their channels."""
     y = memory.empty(concatenated_shape(maps), maps[0].dtype)
     first = 0
     for x in maps:
@@ -106,11 +99,7 @@ def concatenate(maps):
 
 @operator
 def concatenate_backward(error, channels):
-    """The errors, N x C_i x H x W, of maps of ``channels`` channels each, in order.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """The errors, N x C_i x H x W, of maps of ``channels`` channels each, in order."""
     check_split(error, channels)
     n, _, h, w = error.shape
     gradients, first = [], 0

@@ -3,9 +3,9 @@
     zero:     y[t] = x[t - before] inside, else 0
     reflect:  y[t] = x[m] or x[period - m], m = |t - before| mod period, period = 2 * (n - 1)
 
-along y and x. A thread for each element of the result, neighbours on neighbouring threads. The
-gradient of a reflection gathers: a cell i adds the errors at all t with t = before + i or
-t = before - i (mod period). No atomics.
+along y and x. A thread for each element of the result; neighbouring threads have neighbouring
+elements. The gradient of a reflection gathers: a cell i adds the errors at all t with
+t = before + i or t = before - i (mod period). No atomics.
 """
 
 from functools import cache
@@ -22,7 +22,7 @@ from kernels.padding import cropped_shape, padded_shape, unpadded_shape
 
 @device
 def reflected(t, before, n):
-    """The cell of n that lies at the position ``t`` of a padded line."""
+    """Which of a line's n cells lies at the position ``t`` of the padded line."""
     if n == 1:
         return u32(0)
     period = u32(u32(2) * (n - u32(1)))
@@ -84,7 +84,7 @@ def _unreflect_kernel(dtype):
 
     @device
     def images(i, before, n):
-        """(first, first, period) of the two sequences of positions at which the cell i lies."""
+        """(first, other, period): the cell i lies at first, other, and every period after these."""
         if n == 1:
             return u32(0), nowhere, u32(1)
         period = u32(u32(2) * (n - u32(1)))
@@ -142,9 +142,6 @@ def pad(x, margins, mode):
     Args:
         margins: (top, left, bottom, right).
         mode: zero or reflect.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = padded_shape(x, margins, mode)
     return _resize(_pad_kernel(x.dtype.type, mode == "reflect"), x, shape, tuple(margins[:2]))
@@ -152,11 +149,7 @@ def pad(x, margins, mode):
 
 @operator
 def pad_backward(error, margins, mode):
-    """dx: each cell's error and, for ``reflect``, that of all its images.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """dx: each cell's error and, for ``reflect``, the errors of all its mirror images."""
     shape = unpadded_shape(error, margins, mode)
     make = _unreflect_kernel if mode == "reflect" else _crop_kernel
     return _resize(make(error.dtype.type), error, shape, tuple(margins[:2]))
@@ -164,21 +157,13 @@ def pad_backward(error, margins, mode):
 
 @operator
 def crop(x, margins):
-    """x, N x C x H x W, without its margins.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """x, N x C x H x W, without its margins."""
     shape = cropped_shape(x, margins)
     return _resize(_crop_kernel(x.dtype.type), x, shape, tuple(margins[:2]))
 
 
 @operator
 def crop_backward(error, margins):
-    """dx: the error inside the margins, zero in them.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """dx: the error inside the margins, zero in them."""
     checks.array("error", error, (None,) * 4)
     return pad(error, margins, "zero")

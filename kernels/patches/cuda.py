@@ -2,9 +2,9 @@
 
     p[n, c, i, j] = image[0, c, rows[n] + i, columns[n] + j]
 
-A thread for each element of the patches; backward, one for each element of the image, which goes
-through the patches in order and adds the errors of those that cover it. No atomics. All threads of
-a warp look at the same patch at the same time, so that its place is read once for them.
+Forward, a thread for each element of the patches. Backward, a thread for each element of the image
+goes through the patches in order and adds the errors of those that cover it. No atomics. All
+threads of a warp look at the same patch at the same time, and read its position once.
 """
 
 from functools import cache
@@ -77,9 +77,6 @@ def extract(image, rows, columns, size):
         image: 1 x C x H x W, float32 or float64.
         rows, columns: n, int32. Every patch must lie inside the image.
         size: (ph, pw).
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = patches_shape(image, rows, columns, size)
     patches = memory.empty(shape, image.dtype)
@@ -91,15 +88,12 @@ def extract(image, rows, columns, size):
 
 @operator
 def extract_backward(error, rows, columns, image_size):
-    """1 x C x H x W: the sum of the patches' errors, n x C x ph x pw, each at its place.
+    """1 x C x H x W: the patches' errors, n x C x ph x pw, added up where each was cut out.
 
     Args:
         error: float32 or float64.
         rows, columns: n, int32.
         image_size: (H, W).
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = image_shape(error, rows, columns, image_size)
     gradient = memory.empty(shape, error.dtype)

@@ -3,9 +3,9 @@
     y[n, k] = exp(x[n, k] - m) / sum_l exp(x[n, l] - m), m = max_l x[n, l];
     dx[n, k] = y[n, k] * (e[n, k] - sum_l e[n, l] * y[n, l])
 
-A thread for each pixel goes through its channels; neighbouring pixels are on neighbouring threads.
-Each map moves once: what is read again, forward the scores and backward both maps, comes from the
-cache, because classes are few.
+A thread for each pixel goes through its channels; neighbouring threads have neighbouring pixels.
+Each map is read from memory once: forward the scores are read three times and backward both maps
+twice, but classes are few, and the cache still holds them.
 """
 
 from functools import cache
@@ -86,11 +86,7 @@ def _backward_kernel(dtype):
 
 @operator
 def forward(x):
-    """Class probabilities of each pixel, N x K x H x W, of scores in float32 or float64.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """Class probabilities of each pixel, N x K x H x W, of scores in float32 or float64."""
     checks.array("x", x, (None,) * 4)
     y = memory.empty(x.shape, x.dtype)
     n, k, h, w = x.shape
@@ -101,11 +97,7 @@ def forward(x):
 
 @operator
 def backward(error, y):
-    """dx = y * (e - sum over the channels of e * y), N x K x H x W.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """dx = y * (e - sum over the channels of e * y), N x K x H x W."""
     checks.same_map(error=error, y=y)
     gradient = memory.empty(y.shape, y.dtype)
     n, k, h, w = y.shape
