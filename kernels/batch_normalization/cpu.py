@@ -7,7 +7,7 @@ find them again.
 import numpy as np
 from numba import prange
 
-from kernels.activation.cpu import activate, differentiate, number
+from kernels.activation.cpu import NONE, activate, differentiate, numbered
 from kernels.batch_normalization import check_backward, check_fold, check_forward
 from kernels.host import simd
 from kernels.host.compilation import compiled, compiled_parallel
@@ -34,7 +34,7 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
     check_forward(x, mean, variance, gamma, beta, activation)
     y = memory.empty(x.shape, x.dtype)
     scale = _inverse_deviation(variance, epsilon) * gamma
-    _forward(_planes(y), _planes(x), mean, scale, beta, number(activation))
+    _forward(_planes(y), _planes(x), mean, scale, beta, numbered(activation, x.dtype))
     return y
 
 
@@ -66,7 +66,7 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
     maps = [_planes(m) for m in (gradient, error, x, x if activation is None else y)]
     deviation = _inverse_deviation(variance, epsilon)
     scales = mean, deviation, deviation * gamma
-    _backward(by_gamma, by_beta, *maps, *scales, number(activation))
+    _backward(by_gamma, by_beta, *maps, *scales, numbered(activation, x.dtype))
     return gradient, by_gamma, by_beta
 
 
@@ -107,7 +107,7 @@ def _forward(y, x, mean, scale, shift, activation):
         n, c, begin = item // (channels * blocks), item // blocks % channels, item % blocks * BLOCK
         end = min(begin + BLOCK, plane)
         _normalize(y[n, c, begin:end], x[n, c, begin:end], mean[c], scale[c], shift[c])
-        if activation >= 0:
+        if activation.number != NONE:
             activate(y[n, c, begin:end], activation)
 
 
@@ -129,7 +129,7 @@ def _backward(by_gamma, by_beta, gradient, error, x, y, mean, inverse_deviation,
         for n in range(batch):
             for begin in range(0, plane, BLOCK):
                 end = min(begin + BLOCK, plane)
-                if activation >= 0:
+                if activation.number != NONE:
                     differentiate(e, error[n, c, begin:end], y[n, c, begin:end], activation)
                 else:
                     simd.copy(e, 0, error[n, c], begin, end - begin)

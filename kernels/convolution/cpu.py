@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from kernels import checks
-from kernels.activation.cpu import number
+from kernels.activation.cpu import numbered
 from kernels.convolution import (
     cpu_rows,
     cpu_scattered,
@@ -55,13 +55,13 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
     if _in_rows(shape.batch, shape.channels, shape.filters, shape.output, window, 1, lanes):
         weights = packed(weights, cpu_rows.tile_shape(shape.filters)[1])
         maps = out, source, weights, window.kernel, start
-        cpu_rows.correlate(*maps, window.dilation, (0, 0), number(activation))
+        cpu_rows.correlate(*maps, window.dilation, (0, 0), numbered(activation, x.dtype))
     else:
         weights = packed(weights, lanes)
         axes = zip(shape.output, window.kernel, window.stride, window.dilation)
         taps = [Taps.reading(*axis) for axis in axes]
         maps = out, source, weights, window.kernel, start
-        cpu_scattered.correlate(*maps, *taps, number(activation))
+        cpu_scattered.correlate(*maps, *taps, numbered(activation, x.dtype))
     return y
 
 
@@ -86,7 +86,7 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
         shape = shape.flattened()
     window, out, source = shape.window, gradient.reshape(shape.x), error.reshape(shape.y)
     weights = weights.reshape(shape.weights)
-    start = np.zeros(shape.channels, error.dtype)
+    start, no_activation = np.zeros(shape.channels, error.dtype), numbered(None, error.dtype)
     inside = shape.output[0] / shape.size[0]
     lanes = simd.lanes(error.itemsize)
     outputs = shape.channels, shape.size
@@ -95,12 +95,14 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
         group = cpu_rows.tile_shape(shape.channels)[1]
         weights = packed(weights, group, transposed=True, flipped=True)
         origin = tuple((1 - k) * d for k, d in zip(window.kernel, window.dilation))
-        cpu_rows.correlate(out, source, weights, window.kernel, start, window.dilation, origin)
+        maps = out, source, weights, window.kernel, start
+        cpu_rows.correlate(*maps, window.dilation, origin, no_activation)
     else:
         weights = packed(weights, lanes, transposed=True)
         axes = zip(shape.size, shape.output, window.kernel, window.stride, window.dilation)
         taps = [Taps.read_by(*axis) for axis in axes]
-        cpu_scattered.correlate(out, source, weights, window.kernel, start, *taps)
+        maps = out, source, weights, window.kernel, start
+        cpu_scattered.correlate(*maps, *taps, no_activation)
     return gradient
 
 

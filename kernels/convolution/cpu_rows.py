@@ -21,7 +21,7 @@ import numba
 import numpy as np
 from numba import prange
 
-from kernels.activation.cpu import activate
+from kernels.activation.cpu import NONE, activate
 from kernels.host import simd
 from kernels.host.compilation import compiled, compiled_parallel
 from kernels.host.work_sharing import queue, take
@@ -36,7 +36,7 @@ TILE_TIME = 360
 ITEMS = 32
 
 
-def correlate(out, source, weights, kernel, start, dilation, origin, activation=-1):
+def correlate(out, source, weights, kernel, start, dilation, origin, activation):
     """Fill ``out``, N x K x H x W, from ``source``, N x C x h x w.
 
     Args:
@@ -45,7 +45,7 @@ def correlate(out, source, weights, kernel, start, dilation, origin, activation=
         start: K, what each channel's sums start from.
         dilation: (dy, dx).
         origin: (top, left) in the source of the first tap of the first output.
-        activation: what the sums go through, by number (``kernels.activation.cpu``).
+        activation: what the sums go through, ``Numbered`` (see ``kernels.activation.cpu``).
     """
     batch, _, height, width = out.shape
     depth, (kh, kw) = source.shape[1], kernel
@@ -196,7 +196,7 @@ def _loops(vectors, columns):
                 x += plane
                 w += area * columns
             if first_channel + count == depth:
-                if activation >= 0:
+                if activation.number != NONE:
                     simd.store_vectors(tile, staged, 0, wide, columns)
                     activate(staged[: columns * wide], activation)
                     tile = simd.tile_of_columns(staged, 0, wide, vectors, columns)

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from numba import prange
 
-from kernels.activation.cpu import activate
+from kernels.activation.cpu import NONE, activate
 from kernels.host import simd
 from kernels.host.compilation import compiled, compiled_parallel
 from kernels.host.simd import COLUMNS
@@ -21,7 +21,7 @@ from kernels.host.work_sharing import queue, take
 ITEMS = 64
 
 
-def correlate(out, source, weights, kernel, start, rows, columns, activation=-1):
+def correlate(out, source, weights, kernel, start, rows, columns, activation):
     """Fill ``out``, N x K x H x W, from ``source``, N x C x h x w.
 
     Args:
@@ -29,7 +29,7 @@ def correlate(out, source, weights, kernel, start, rows, columns, activation=-1)
         kernel: (kh, kw).
         start: K, what each channel's sums start from.
         rows, columns: ``Taps`` of both axes.
-        activation: what the sums go through, by number (``kernels.activation.cpu``).
+        activation: what the sums go through, ``Numbered`` (see ``kernels.activation.cpu``).
     """
     lanes = simd.lanes(out.itemsize)
     _correlate(
@@ -136,7 +136,7 @@ def _loops(vectors):
                 tile = simd.multiply_add(
                     tile, weights, w + entries[t], group, source, places[t], at
                 )
-            if activation >= 0:
+            if activation.number != NONE:
                 simd.store_vectors(tile, staged, 0, wide, COLUMNS)
                 activate(staged[: COLUMNS * wide], activation)
                 tile = simd.tile_of_columns(staged, 0, wide, vectors, COLUMNS)

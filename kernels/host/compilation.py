@@ -37,13 +37,24 @@ class _Announcement(event.Listener):
 event.register("numba:compile", _Announcement())
 
 
+OPTIONS = {"error_model": "numpy", "nogil": True}
+"""How all of the host's code is compiled: IEEE arithmetic, no fast math, without Python's lock."""
+
+
 def compiled(function, *, parallel: bool = False):
-    """``@compiled``: machine code for the host, cached on disk; IEEE arithmetic, no fast math."""
-    options = {"error_model": "numpy", "nogil": True, "parallel": parallel}
-    dispatcher = numba.njit(function, **options)
+    """``@compiled``: machine code for the host, cached on disk."""
+    dispatcher = numba.njit(function, **OPTIONS, parallel=parallel)
     if not keep_on_disk(dispatcher):
         _warn_once()
     return dispatcher
+
+
+def compiled_into_callers(function):
+    """``@compiled_into_callers``: as ``compiled``, but cached as a part of its callers only.
+
+    For closures over compiled functions: in every process, Numba's key for them is another.
+    """
+    return numba.njit(function, **OPTIONS)
 
 
 compiled_parallel = functools.partial(compiled, parallel=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from net import Dense, Net, checkpoint
+from net.layers import ELU, Convolution, FullyConnected, LeakyReLU
 from net.optimizers import SGD, Adam, Cosine
 from net.training import Trainer
 from tests.net.learning import LAYERS, examples, run_for, small_net
@@ -84,6 +85,13 @@ def test_it_holds_the_architecture(tmp_path):
     image = examples(1)[0][0]
     scores = [Dense(t.net, "zero").forward(image) for t in (trainer, loaded)]
     assert scores[0].tobytes() == scores[1].tobytes()
+
+
+def test_it_holds_the_parameters_of_activations(tmp_path):
+    layers = [Convolution(2, 3), LeakyReLU(0.2), FullyConnected(2), ELU(1.5, name="end")]
+    net = Net(layers, channels=1, patch=5, backend="cpu")
+    checkpoint.save(tmp_path / "run.npz", Trainer(net, SGD(0.1)))
+    assert checkpoint.load(tmp_path / "run.npz", backend="cpu").net.layers == net.layers
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
