@@ -26,6 +26,9 @@ from kernels import checks
 ACTIVATIONS = {"relu": None, "tanh": None, "sigmoid": None, "leaky_relu": "slope", "elu": "alpha"}
 """What the parameter of each activation is called, if it has one. Compiled code knows an activation
 by its position here."""
+_LIMITS = np.finfo(np.float32)
+SMALLEST, LARGEST = float(_LIMITS.tiny), float(_LIMITS.max)
+"""Limits of a parameter: in either dtype, it is neither 0 nor infinite."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,8 @@ def activation_of(activation: str | Activation) -> Activation:
         raise ValueError(
             f"activation is {given.name!r}; expected Activation({given.name!r}, {parameter})"
         )
-    limits = np.finfo(np.float32)
     number = isinstance(given.parameter, Real) and not isinstance(given.parameter, bool)
-    if not number or not limits.tiny <= given.parameter <= limits.max:
+    if not number or not SMALLEST <= given.parameter <= LARGEST:
         raise ValueError(
             f"{parameter} is {given.parameter!r}; expected a number above 0, finite in float32"
         )

@@ -12,7 +12,7 @@ from numba import prange
 
 from kernels.activation import ACTIVATIONS, activation_of, check_backward, check_forward
 from kernels.host import simd
-from kernels.host.compilation import compiled, compiled_into_callers, compiled_parallel
+from kernels.host.compilation import compiled, compiled_parallel, inlined
 from kernels.host.exponentials import exp, expm1, tanh
 from kernels.memory import cpu as memory
 
@@ -92,7 +92,7 @@ def activate(y, activation):
     Args:
         activation: ``Numbered``. Of a number that is not known, the results are NaN.
     """
-    _ACTIVATE(activation.number, y, activation.parameter)
+    _ACTIVATE(y, activation)
 
 
 @compiled_parallel
@@ -109,58 +109,58 @@ def differentiate(gradient, error, y, activation):
     Args:
         activation: ``Numbered``. Of a number that is not known, the results are NaN.
     """
-    _DIFFERENTIATE(activation.number, gradient, error, y, activation.parameter)
+    _DIFFERENTIATE(gradient, error, y, activation)
 
 
-@compiled
+@inlined
 def _relu(x, _):
     return type(x)(0) if x <= 0 else x
 
 
-@compiled
+@inlined
 def _relu_derivative(e, y, _):
     return type(e)(0) if y <= 0 else e
 
 
-@compiled
+@inlined
 def _tanh(x, _):
     return tanh(x)
 
 
-@compiled
+@inlined
 def _tanh_derivative(e, y, _):
     return e * (type(y)(1) - y * y)
 
 
-@compiled
+@inlined
 def _sigmoid(x, _):
     # exp(-|x|) never overflows
     one, power = type(x)(1), exp(-abs(x))
     return (power if x < 0 else one) / (one + power)
 
 
-@compiled
+@inlined
 def _sigmoid_derivative(e, y, _):
     return e * y * (type(y)(1) - y)
 
 
-@compiled
+@inlined
 def _leaky_relu(x, slope):
     return slope * x if x <= 0 else x
 
 
-@compiled
+@inlined
 def _leaky_relu_derivative(e, y, slope):
     return slope * e if y <= 0 else e
 
 
-@compiled
+@inlined
 def _elu(x, alpha):
     below = alpha * expm1(-abs(x))
     return below if x <= 0 else x
 
 
-@compiled
+@inlined
 def _elu_derivative(e, y, alpha):
     return e * (y + alpha) if y <= 0 else e
 
@@ -175,47 +175,41 @@ _FORMULAS = {
 }
 
 
-def _loop_of(function):
-    @compiled_into_callers
-    def loop(y, parameter):
-        for i in range(len(y)):
-            y[i] = function(y[i], parameter)
-
-    return loop
-
-
-def _loop_of_derivative(derivative):
-    @compiled_into_callers
-    def loop(gradient, error, y, parameter):
-        for i in range(len(y)):
-            gradient[i] = derivative(error[i], y[i], parameter)
-
-    return loop
-
-
-def _by_number(loops):
-    """A compiled function (number, *arguments) that runs one of the ``loops``; of a number that is
-    none of theirs, it fills the first array with NaN."""
-
-    @compiled_into_callers
-    def choice(number, results, *others):
-        results[:] = np.nan
-
-    for number, loop in enumerate(loops):
-        choice = _either(number, loop, choice)
-    return choice
-
-
-def _either(number, loop, otherwise):
-    @compiled_into_callers
-    def choice(chosen, *arguments):
-        if chosen == number:
-            loop(*arguments)
+def _activation_loop(number, function, otherwise):
+    @inlined
+    def loop(y, activation):
+        if activation.number == number:
+            for i in range(len(y)):
+                y[i] = function(y[i], activation.parameter)
         else:
-            otherwise(chosen, *arguments)
+            otherwise(y, activation)
 
-    return choice
+    return loop
 
 
-_ACTIVATE = _by_number([_loop_of(_FORMULAS[name][0]) for name in ACTIVATIONS])
-_DIFFERENTIATE = _by_number([_loop_of_derivative(_FORMULAS[name][1]) for name in ACTIVATIONS])
+def _derivative_loop(number, derivative, otherwise):
+    @inlined
+    def loop(gradient, error, y, activation):
+        if activation.number == number:
+            for i in range(len(y)):
+                gradient[i] = derivative(error[i], y[i], activation.parameter)
+        else:
+            otherwise(gradient, error, y, activation)
+
+    return loop
+
+
+@inlined
+def _unknown_activation(y, activation):
+    y[:] = np.nan
+
+
+@inlined
+def _unknown_derivative(gradient, error, y, activation):
+    gradient[:] = np.nan
+
+
+_ACTIVATE, _DIFFERENTIATE = _unknown_activation, _unknown_derivative
+for _number, _name in enumerate(ACTIVATIONS):
+    _ACTIVATE = _activation_loop(_number, _FORMULAS[_name][0], _ACTIVATE)
+    _DIFFERENTIATE = _derivative_loop(_number, _FORMULAS[_name][1], _DIFFERENTIATE)

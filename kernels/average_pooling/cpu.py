@@ -7,7 +7,7 @@ cells.
 
 from numba import prange
 
-from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.windows import by_plane, offsets
 from kernels.memory import cpu as memory
 from kernels.window import PoolingShape
@@ -61,13 +61,13 @@ def backward(error, size, kernel, *, stride=1, dilation=1):
     return gradient
 
 
-@compiled
+@inner
 def _add(total, values):
     for i in range(len(total)):
         total[i] += values[i]
 
 
-@compiled
+@inner
 def _divide(total, cells):
     for i in range(len(total)):
         total[i] /= cells

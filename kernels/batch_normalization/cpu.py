@@ -10,7 +10,7 @@ from numba import prange
 from kernels.activation.cpu import NONE, activate, differentiate, numbered
 from kernels.batch_normalization import check_backward, check_fold, check_forward
 from kernels.host import simd
-from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.compilation import compiled_parallel, inner
 from kernels.memory import cpu as memory
 
 BLOCK = 1024
@@ -111,7 +111,7 @@ def _forward(y, x, mean, scale, shift, activation):
             activate(y[n, c, begin:end], activation)
 
 
-@compiled
+@inner
 def _normalize(y, x, mean, scale, shift):
     for i in range(len(x)):
         y[i] = (x[i] - mean) * scale + shift
@@ -139,14 +139,14 @@ def _backward(by_gamma, by_beta, gradient, error, x, y, mean, inverse_deviation,
         by_beta[c] = errors.sum()
 
 
-@compiled
+@inner
 def _add_up(products, errors, error, x, mean):
     for i in range(len(x)):
         products[i] += error[i] * (x[i] - mean)
         errors[i] += error[i]
 
 
-@compiled
+@inner
 def _scale(y, x, scale):
     for i in range(len(y)):
         y[i] = x[i] * scale

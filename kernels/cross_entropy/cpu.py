@@ -5,7 +5,7 @@ import math
 from numba import prange
 
 from kernels.cross_entropy import UNLABELLED, check_labels, check_scores
-from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.compilation import compiled_parallel, inner
 from kernels.memory import cpu as memory
 
 
@@ -75,7 +75,7 @@ def _total_weight(rows, labels, mask, class_weights):
         rows[row] = total
 
 
-@compiled
+@inner
 def _largest_and_sum(pixel):
     """max_k x[k] and sum_k exp(x[k] - max)."""
     largest = pixel[0]

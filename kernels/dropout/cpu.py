@@ -4,7 +4,7 @@ import numpy as np
 from numba import prange
 
 from kernels.dropout import BITS, check_apply
-from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.compilation import compiled_parallel, inner
 from kernels.memory import cpu as memory
 
 
@@ -32,7 +32,7 @@ def apply(x, rows, columns, *, spacing, rate, key):
     return y
 
 
-@compiled
+@inner
 def _mixed(word, value):
     u = np.uint32
     word = u(u(word ^ value) * u(0x9E3779B1))

@@ -9,7 +9,7 @@ from numba import types
 from numba.extending import overload
 
 from kernels.host import simd
-from kernels.host.compilation import OPTIONS, compiled
+from kernels.host.compilation import OPTIONS, inner
 
 # ln(2) as a number of few bits, whose small multiples are exact, and the rest
 LN2_HIGH = 0.693359375
@@ -47,7 +47,7 @@ def _tanh_of_its_dtype(x):
     return _tanh32 if x == types.float32 else tanh
 
 
-@compiled
+@inner
 def _reduced(x):
     """(n, r) with x = n * ln(2) + r and |r| <= ln(2) / 2, of a float32 number."""
     f = np.float32
@@ -55,7 +55,7 @@ def _reduced(x):
     return np.int32(n), simd.fma(n, f(LN2_LOW), simd.fma(n, f(-LN2_HIGH), x))
 
 
-@compiled
+@inner
 def _series(r):
     """exp(r) - 1 for |r| <= ln(2) / 2: its Taylor series up to r^7."""
     f = np.float32

@@ -8,7 +8,7 @@ for all windows that the row is part of. Backward, each window gives its error t
 import numpy as np
 from numba import prange
 
-from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.windows import by_plane, offsets
 from kernels.max_pooling import argmax_dtype, backward_shape
 from kernels.memory import cpu as memory
@@ -67,12 +67,12 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
 
 
 # The first maximum wins, and the first NaN wins over everything
-@compiled
+@inner
 def _wins(value, before):
     return (value > before) | ((value != value) & (before == before))
 
 
-@compiled
+@inner
 def _larger(best, cells, values, more, cell):
     """Of two cells, 0 and ``cell``."""
     for o in range(len(best)):
@@ -81,7 +81,7 @@ def _larger(best, cells, values, more, cell):
         cells[o] = cell if wins else 0
 
 
-@compiled
+@inner
 def _keep_larger(best, cells, values, cell):
     for o in range(len(best)):
         wins = _wins(values[o], best[o])
@@ -89,7 +89,7 @@ def _keep_larger(best, cells, values, cell):
         cells[o] = cell if wins else cells[o]
 
 
-@compiled
+@inner
 def _larger_row(best, cells, row, row_cells, more, more_cells, first):
     """Of two rows of cells; the cells of the second begin with ``first``."""
     for o in range(len(best)):
@@ -98,7 +98,7 @@ def _larger_row(best, cells, row, row_cells, more, more_cells, first):
         cells[o] = first + more_cells[o] if wins else row_cells[o]
 
 
-@compiled
+@inner
 def _keep_larger_row(best, cells, row, row_cells, first):
     for o in range(len(best)):
         wins = _wins(row[o], best[o])
@@ -106,7 +106,7 @@ def _keep_larger_row(best, cells, row, row_cells, first):
         cells[o] = first + row_cells[o] if wins else cells[o]
 
 
-@compiled
+@inner
 def _maxima_of_rows(maxima, columns, source, kernel, dilation):
     """The largest of ``kernel`` cells from each on, and its number, of a map in one run."""
     for begin in range(0, len(maxima), BLOCK):

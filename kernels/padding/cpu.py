@@ -3,7 +3,7 @@
 from numba import prange
 
 from kernels import checks
-from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.compilation import compiled_parallel, inner
 from kernels.memory import cpu as memory
 from kernels.padding import cropped_shape, padded_shape, unpadded_shape
 
@@ -73,7 +73,7 @@ def crop_backward(error, margins):
     return pad(error, margins, "zero")
 
 
-@compiled
+@inner
 def _reflected(position, size):
     """The cell of 0 ... size - 1 that a reflecting border shows at ``position``."""
     if size == 1:
