@@ -13,7 +13,6 @@ from kernels.device import api
 # What one operator offers to another, and no backend has to have
 HELPERS = {
     "kernels.convolution.cuda.choose_tile",
-    "kernels.max_pooling.reference.cells",
 }
 IMPLEMENTATIONS = ("reference", "cpu", "cuda")
 

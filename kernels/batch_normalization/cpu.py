@@ -27,9 +27,6 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
 
     Returns:
         an array like x. Workspace: one vector of C.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_forward(x, mean, variance, gamma, beta, activation)
     y = memory.empty(x.shape, x.dtype)
@@ -56,9 +53,6 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
 
     Returns:
         an array like x, two vectors of C. Workspace: three blocks for each thread.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_backward(error, x, mean, variance, gamma, activation, y, out)
     gradient = memory.empty(x.shape, x.dtype) if out is None else out
@@ -81,9 +75,6 @@ def fold(weights, bias, mean, variance, gamma, beta, epsilon):
 
     Returns:
         (weights, bias) of a convolution that gives, but for rounding, what both gave.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_fold(weights, bias, mean, variance, gamma, beta)
     scale = _inverse_deviation(variance, epsilon) * gamma

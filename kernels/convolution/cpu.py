@@ -40,9 +40,6 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
 
     Returns:
         N x K x Ho x Wo. Workspace: a packed copy of the weights.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = forward_shape(x, weights, bias, stride, dilation, activation)
     y = memory.empty(shape.y, x.dtype)
@@ -76,9 +73,6 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
 
     Returns:
         N x C x H x W. Workspace: a packed copy of the weights.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = gradient_input_shape(error, weights, size, stride, dilation)
     gradient = memory.empty(shape.x, error.dtype)
@@ -132,9 +126,6 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1):
     Returns:
         K x C x kh x kw. Workspace: at most 16 partial sums of the size of the result, and at most
         64 MB of them if that is more than one; 256 pixels of packed errors for each thread.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = gradient_weights_shape(x, error, kernel, stride, dilation)
     gradient = memory.empty(shape.weights, x.dtype)
@@ -145,11 +136,7 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1):
 
 
 def gradient_bias(error):
-    """db: the sum of N x K x Ho x Wo errors over all but the channels; K, same dtype.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """db: the sum of N x K x Ho x Wo errors over all but the channels; K, same dtype."""
     checks.array("error", error, (None,) * 4)
     gradient = memory.empty(error.shape[1], error.dtype)
     _sum_channels(gradient, error)

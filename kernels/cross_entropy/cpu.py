@@ -19,9 +19,6 @@ def total_weight(labels, mask, class_weights):
 
     Returns:
         an array of one number like the weights. Workspace: a number for each row.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_labels(labels, mask, class_weights)
     rows = memory.empty(labels.shape[0] * labels.shape[1], class_weights.dtype)
@@ -41,9 +38,6 @@ def forward(scores, labels, mask, class_weights, total):
 
     Returns:
         an array of one number like the scores. Workspace: a number for each row.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_scores(scores, labels, mask, class_weights, total)
     rows = memory.empty(labels.shape[0] * labels.shape[1], scores.dtype)

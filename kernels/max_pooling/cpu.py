@@ -9,7 +9,8 @@ import numpy as np
 from numba import prange
 
 from kernels.host.compilation import compiled_parallel, inner
-from kernels.host.windows import by_plane, offsets
+from kernels.host.maps import by_plane
+from kernels.host.windows import offsets, over_windows
 from kernels.max_pooling import argmax_dtype, backward_shape
 from kernels.memory import cpu as memory
 from kernels.window import PoolingShape
@@ -28,19 +29,11 @@ def forward(x, kernel, *, stride=1, dilation=1):
     Returns:
         y like x, and argmax (uint8, or int32 for windows of more than 256 cells), both
         N x C x Ho x Wo. Workspace: a map and its argmax for each thread.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = PoolingShape.of_input(x, kernel, stride, dilation)
     y = memory.empty(shape.y, x.dtype)
     argmax = memory.empty(shape.y, argmax_dtype(shape.window))
-    window = shape.window
-    if window.stride == (1, 1):
-        _forward(y, argmax, x, window.kernel, window.dilation)
-    else:
-        flat = (by_plane(array) for array in (y, argmax, x))
-        _forward_strided(*flat, *offsets(shape.y[2:], x.shape[3], window))
+    over_windows(shape, _forward, _forward_strided, y, argmax, x)
     return y, argmax
 
 
@@ -55,9 +48,6 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
 
     Returns:
         N x C x H x W. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = backward_shape(error, size, kernel, stride, dilation, argmax)
     gradient = memory.empty(shape.x, error.dtype)

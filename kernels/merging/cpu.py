@@ -16,9 +16,6 @@ def add(maps):
 
     Returns:
         an array like each of them. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     checks.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
     y = memory.empty(maps[0].shape, maps[0].dtype)
@@ -36,9 +33,6 @@ def concatenate(maps):
 
     Returns:
         N x sum of C_i x H x W. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     y = memory.empty(concatenated_shape(maps), maps[0].dtype)
     start = 0
@@ -57,9 +51,6 @@ def concatenate_backward(error, channels):
 
     Returns:
         a list of N x C_i x H x W arrays. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_split(error, channels)
     n, _, h, w = error.shape
