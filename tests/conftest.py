@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from kernels import BackendUnavailable, get_backend
+from kernels.host import threads
 from kernels.memory import cpu as cpu_memory
 from kernels.memory import cuda as cuda_memory
 
@@ -58,6 +59,12 @@ def poisoned_allocations(monkeypatch):
     """Fill what ``memory.empty`` allocates with NaN, -1 or 255: an unwritten output cannot pass."""
     for memory in (cpu_memory, cuda_memory):
         monkeypatch.setattr(memory, "empty", _poisoned(memory))
+
+
+@pytest.fixture(autouse=True)
+def shared_work(monkeypatch):
+    """Share the work of small cases, too: it is what they test."""
+    monkeypatch.setattr(threads, "SMALLEST_SHARED_WORK", 0)
 
 
 def _poisoned(memory):

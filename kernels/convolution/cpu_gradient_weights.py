@@ -50,16 +50,25 @@ def accumulate(gradient, x, error, shape):
     """Fill ``gradient`` (K*C*kh*kw) from flat ``x`` and ``error`` of a ``ConvolutionShape``."""
     (sy, sx), (h, w) = shape.window.stride, shape.size
     lanes, taps = simd.lanes(x.itemsize), _taps(shape)
-    vectors = -(-shape.filters // lanes)
-    one_sum = len(taps) * vectors * lanes
-    blocks = -(-shape.batch * shape.output[0] * shape.output[1] // BLOCK)
-    groups = min(PARTIAL_SUMS, blocks, max(1, PARTIAL_BYTES // (one_sum * x.itemsize)))
-    partial = memory.zeros((groups, len(taps), vectors * lanes), x.dtype)
+    pixels = shape.batch * shape.output[0] * shape.output[1]
+    groups, _, channels = sums = partial_shape(shape.weights, pixels, x.itemsize)
+    vectors = channels // lanes
+    partial = memory.zeros(sums, x.dtype)
     pitches = shape.channels * h * w, sy * w, sx
     maps = _Maps(x, error, shape.batch, shape.filters, *shape.output, *pitches)
     tiling = _Tiling(taps, lanes, vectors, np.array(simd.blocks(vectors)), groups)
     _add_up(partial.reshape(-1), maps, tiling, queue(), numba.get_num_threads())
     _sum_groups(gradient.reshape(shape.filters, shape.taps), partial)
+
+
+def partial_shape(weights, pixels, itemsize):
+    """Of the sums that a gradient by weights of that shape is taken in, over so many pixels:
+    (sums, taps, channels), taps and channels filled up to whole tiles."""
+    lanes, (filters, channels, kh, kw) = simd.lanes(itemsize), weights
+    taps = -(-channels * kh * kw // COLUMNS) * COLUMNS
+    vectors, blocks = -(-filters // lanes), -(-pixels // BLOCK)
+    most = max(1, PARTIAL_BYTES // (taps * vectors * lanes * itemsize))
+    return min(PARTIAL_SUMS, blocks, most), taps, vectors * lanes
 
 
 @lru_cache(1024)

@@ -142,6 +142,15 @@ def correlate(out, source, weights, kernel, start, dilation, origin, activation)
     _correlate(maps, packed, window, tiling, activation, items, queue(), threads)
 
 
+def thread_bytes(shape, kernel, itemsize):
+    """About what each thread works in to fill maps of ``shape``, N x K x H x W: the sums of the
+    rows that it computes at once."""
+    _, filters, height, width = shape
+    rows = max(1, min(ROWS if kernel[0] > 1 else 1, height // ITEMS))
+    tiles = min(width, WIDTH) + 2 * tile_shape(filters)[0] * simd.lanes(itemsize)
+    return filters * rows * tiles * itemsize
+
+
 def tile_shape(filters):
     """Most vectors, and columns, of the tiles that ``filters`` fill best."""
     return min(simd.SHAPES, key=lambda shape: -(-filters // shape[1]) * shape[1])

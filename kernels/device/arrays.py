@@ -16,7 +16,9 @@ from kernels.device.limits import check_shape
 from kernels.device.streams import wait_for
 
 if SIMULATING:
-    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray as DeviceArray
+else:
+    from numba.cuda.cudadrv.devicearray import DeviceNDArray as DeviceArray
 
 
 def operator(function):
@@ -75,7 +77,7 @@ def wrapped(array):
     # The simulator's device memory is the host's, and both interfaces have one format
     interface = array.__cuda_array_interface__
     there = type("Host", (), {"__array_interface__": interface, "owner": array})()
-    return FakeCUDAArray(np.asarray(there))
+    return DeviceArray(np.asarray(there))
 
 
 def is_on_another_device(array) -> bool:

@@ -12,6 +12,7 @@ import threading
 from contextlib import contextmanager
 
 import numpy as np
+from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 from numba.cuda.simulator.kernel import BlockManager, BlockThread
 from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
@@ -81,6 +82,7 @@ def repair() -> None:
     """Put this module's scheduler and shared arrays in the place of the simulator's own."""
     BlockManager.run = _run_block
     FakeCUDAShared.array = _shared_array
+    FakeCUDAArray.__deepcopy__ = None  # which would be that of the NumPy array inside
 
 
 class Simulated:

@@ -4,6 +4,7 @@ from numba import prange
 
 from kernels.host.compilation import compiled_parallel
 from kernels.host.maps import place_of_row
+from kernels.host.threads import CELL
 from kernels.masking import check_apply
 from kernels.memory import cpu as memory
 
@@ -20,7 +21,7 @@ def apply(error, mask):
     """
     check_apply(error, mask)
     chosen = memory.empty(error.shape, error.dtype)
-    _apply(chosen, error, mask)
+    _apply(chosen, error, mask, work=CELL * chosen.size)
     return chosen
 
 

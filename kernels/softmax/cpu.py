@@ -7,6 +7,7 @@ from numba import prange
 
 from kernels import checks
 from kernels.host.compilation import compiled_parallel
+from kernels.host.threads import CELL, EXPONENTIAL
 from kernels.memory import cpu as memory
 
 
@@ -21,7 +22,7 @@ def forward(x):
     """
     checks.array("x", x, (None,) * 4)
     y = memory.empty(x.shape, x.dtype)
-    _forward(y, x)
+    _forward(y, x, work=2 * EXPONENTIAL * y.size)
     return y
 
 
@@ -37,7 +38,7 @@ def backward(error, y):
     """
     checks.same_map(error=error, y=y)
     gradient = memory.empty(y.shape, y.dtype)
-    _backward(gradient, error, y)
+    _backward(gradient, error, y, work=2 * CELL * y.size)
     return gradient
 
 
