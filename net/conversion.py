@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kernels import checks
+from kernels.activation import Activation
 from kernels.checks import Pair
 from kernels.window import Window
 from net.graph import Net, Node
@@ -101,7 +102,7 @@ def _takes_normalization(step: Step) -> bool:
     return isinstance(step, ConvolutionStep) and step.activation is step.folded is None
 
 
-def _activation_of(step: Step) -> str | None:
+def _activation_of(step: Step) -> str | Activation | None:
     activates = ConvolutionStep | BatchNormStep | ActivationStep
     return step.activation if isinstance(step, activates) else None
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from kernels import checks
 from kernels.cross_entropy import UNLABELLED
-from net.checkpoint import save
+from net.checkpoint import of_run, save
 from net.files import write_atomically
 from net.images import checked
 from net.sampling import balanced_mask
@@ -65,6 +65,8 @@ def fit(
     if save_every is not None:
         checks.count("save_every", save_every)
     _check_data(trainer, examples, pixels, validation)
+    if checkpoint is not None:
+        of_run(trainer)  # what no file can hold is refused now, not after an epoch
     steps_an_epoch = len(examples[0])
     end = epochs * steps_an_epoch
     with tqdm(total=end, initial=trainer.steps, unit="step", disable=not progress) as bar:

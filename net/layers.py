@@ -5,17 +5,8 @@ Sizes may be ints or pairs (y, x). Every layer takes ``name`` (default: its kind
 patch). Arguments that break the dense form are taken only to be refused, with the reason.
 
 >>> from net import Net
->>> layers = [
-...     Convolution(4, (3, 2), name="a"),
-...     BatchNorm(),
-...     Tanh(name="b"),
-...     Crop((1, 1, 1, 0), inputs=("image",), name="c"),
-...     Concatenate(inputs=("b", "c")),
-...     MaxPool(2),
-...     Dropout(0.5),
-...     FullyConnected(3),
-...     Softmax(),
-... ]
+>>> layers = [Convolution(4, (3, 2)), Tanh(name="a"), Crop((1, 1, 1, 0), inputs=("image",))]
+>>> layers += [Concatenate(inputs=("a", "crop1")), MaxPool(2), FullyConnected(3), Softmax()]
 >>> Net(layers, channels=2, patch=(8, 7), backend="cpu").nodes["concatenate1"].output.channels
 6
 """
@@ -26,6 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kernels import checks
+from kernels.activation import Activation, activation_of
 from kernels.checks import Margins, Pair, pair
 from kernels.window import Window
 
@@ -206,33 +198,62 @@ class AdaptiveAveragePool(_AdaptivePool):
 
 @dataclass(frozen=True)
 class ActivationLayer(Layer):
-    """A pointwise nonlinearity: its ``activation`` as the operators take it."""
+    """A layer that is an ``activation``, as the operators take it (``kernels.activation``)."""
 
-    activation: ClassVar[str]
+    activation: ClassVar[str | Activation]
+
+    def window(self, source):
+        activation_of(self.activation)
 
 
 @dataclass(frozen=True)
 class ReLU(ActivationLayer):
     """max(x, 0), NaN stays NaN."""
 
-    kind: ClassVar[str] = "relu"
-    activation: ClassVar[str] = "relu"
+    kind = activation = "relu"
+
+
+@dataclass(frozen=True)
+class LeakyReLU(ActivationLayer):
+    """x above 0, ``slope`` * x below; the slope is above 0."""
+
+    slope: float = 0.01
+
+    kind: ClassVar[str] = "leaky_relu"
+
+    @property
+    def activation(self) -> Activation:
+        return Activation("leaky_relu", self.slope)
+
+
+@dataclass(frozen=True)
+class ELU(ActivationLayer):
+    """x above 0, ``alpha`` * (exp(x) - 1) below; alpha is above 0.
+
+    Clevert, Unterthiner & Hochreiter 2016, arXiv:1511.07289.
+    """
+
+    alpha: float = 1.0
+
+    kind: ClassVar[str] = "elu"
+
+    @property
+    def activation(self) -> Activation:
+        return Activation("elu", self.alpha)
 
 
 @dataclass(frozen=True)
 class Tanh(ActivationLayer):
     """tanh x."""
 
-    kind: ClassVar[str] = "tanh"
-    activation: ClassVar[str] = "tanh"
+    kind = activation = "tanh"
 
 
 @dataclass(frozen=True)
 class Sigmoid(ActivationLayer):
     """1 / (1 + exp(-x))."""
 
-    kind: ClassVar[str] = "sigmoid"
-    activation: ClassVar[str] = "sigmoid"
+    kind = activation = "sigmoid"
 
 
 @dataclass(frozen=True)

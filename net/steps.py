@@ -1,9 +1,8 @@
 """What a backend executes: one step for each layer, the same for the patch net and its dense form.
 
-The two forms differ only in numbers: a window's stride and dilation, and a crop's margins
-(``net.conversion``). Beside what it computes, a step says what that takes of memory: what is saved
-for backward, where errors lie and what operators work in. ``net.program`` saves by what it says,
-and ``net.planning`` foretells a pass from it.
+The two forms differ only in numbers (``net.conversion``): a window's stride and dilation, and a
+crop's margins. A step also says what it takes of memory: what is saved for backward, where errors
+lie and what operators work in. ``net.program`` saves by that, and ``net.planning`` plans by it.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from kernels.activation import Activation
 from kernels.checks import Margins, Pair
 from kernels.convolution.cpu_gradient_weights import partial_shape
 from kernels.convolution.cpu_rows import thread_bytes
@@ -141,7 +141,7 @@ class ConvolutionStep(_WindowStep):
     between, where it became part of the weights.
     """
 
-    activation: str | None = None
+    activation: str | Activation | None = None
     pooled: bool = False
     folded: BatchNormStep | None = None
 
@@ -197,7 +197,7 @@ class MaxPoolStep(_WindowStep):
     Only a window's largest cell gets an error, and its value is the pooled one: f' needs no other.
     """
 
-    activation: str | None = None
+    activation: str | Activation | None = None
 
     @property
     def differentiates(self):
@@ -234,7 +234,7 @@ class AveragePoolStep(_WindowStep):
 class ActivationStep(Step):
     """An activation; ``pooled`` as in ``ConvolutionStep``."""
 
-    activation: str
+    activation: str | Activation
     pooled: bool = False
 
     passes_error: ClassVar[bool] = True
@@ -259,7 +259,7 @@ class BatchNormStep(Step):
     """
 
     epsilon: float
-    activation: str | None = None
+    activation: str | Activation | None = None
     pooled: bool = False
     overwrites_input: bool = field(default=False, kw_only=True)
 

@@ -60,6 +60,9 @@ class Targets:
         return self.labels, self.mask, self.weights, self.total
 
 
+FORMS = ("dense", "patch")
+
+
 class Trainer:
     """A net in training: takes steps, each on one image and its chosen pixels.
 
@@ -113,7 +116,7 @@ class Trainer:
                 "least 0"
             )
         self.net, self.optimizer, self.seed = net, optimizer, seed
-        self.form = checks.choice("form", form, ("dense", "patch"))
+        self.form = checks.choice("form", form, FORMS)
         self.class_weights = weights
         self.steps = 0
         self.losses: list[float] = []

@@ -5,7 +5,7 @@ import math
 from numba import prange
 
 from kernels.cross_entropy import UNLABELLED, check_labels, check_scores
-from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.compilation import compiled_parallel, inner
 from kernels.memory import cpu as memory
 
 
@@ -19,9 +19,6 @@ def total_weight(labels, mask, class_weights):
 
     Returns:
         an array of one number like the weights. Workspace: a number for each row.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_labels(labels, mask, class_weights)
     rows = memory.empty(labels.shape[0] * labels.shape[1], class_weights.dtype)
@@ -41,9 +38,6 @@ def forward(scores, labels, mask, class_weights, total):
 
     Returns:
         an array of one number like the scores. Workspace: a number for each row.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_scores(scores, labels, mask, class_weights, total)
     rows = memory.empty(labels.shape[0] * labels.shape[1], scores.dtype)
@@ -75,7 +69,7 @@ def _total_weight(rows, labels, mask, class_weights):
         rows[row] = total
 
 
-@compiled
+@inner
 def _largest_and_sum(pixel):
     """max_k x[k] and sum_k exp(x[k] - max)."""
     largest = pixel[0]

@@ -24,10 +24,12 @@ C-contiguous, indices count elements and are not checked.
 """
 
 import platform
+from typing import NamedTuple
 
 import llvmlite.binding
 import llvmlite.ir as ir
 import numba
+import numpy as np
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
@@ -57,13 +59,21 @@ def lanes(itemsize: int) -> int:
 
 
 def blocks(vectors):
-    """(first vector, vectors) of the tiles that share ``vectors``: 3s, but 2 + 2."""
-    found, first = [], 0
+    """(first vector, vectors) of the tiles that share ``vectors``: 3 each, but 2 + 2 for 4."""
+    tiles, first = [], 0
     while first < vectors:
         left = vectors - first
-        found.append((first, 2 if left == 4 else min(left, MAX_VECTORS)))
-        first += found[-1][1]
-    return found
+        tiles.append((first, 2 if left == 4 else min(left, MAX_VECTORS)))
+        first += tiles[-1][1]
+    return tiles
+
+
+class Runs(NamedTuple):
+    """Runs of numbers in a flat array: number p begins at ``array[at + p * pitch]``."""
+
+    array: np.ndarray
+    at: int
+    pitch: int
 
 
 class Tile(types.Type):

@@ -16,7 +16,7 @@ What an item gives must not depend on the thread that takes it.
 import numpy as np
 
 from kernels.host import simd
-from kernels.host.compilation import compiled
+from kernels.host.compilation import inner
 
 
 def queue() -> np.ndarray:
@@ -24,7 +24,7 @@ def queue() -> np.ndarray:
     return np.zeros(1, np.int64)
 
 
-@compiled
+@inner
 def take(items):
     """The next item of a ``queue()``."""
     return simd.fetch_add(items, 0)

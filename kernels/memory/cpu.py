@@ -10,10 +10,10 @@ import threading
 from collections import deque
 from contextlib import contextmanager
 from math import prod
-from pathlib import Path
 
 import numpy as np
 
+from kernels.host import limits
 from kernels.memory.gaps import PAGE, Gaps
 
 # Smaller arrays come straight from NumPy, whose allocator keeps them itself
@@ -21,7 +21,7 @@ SMALLEST = 2**20
 
 
 class _Store:
-    """A range of addresses about as long as the system's memory; pages come where it is used."""
+    """A range of addresses, as long as arrays may need; pages come where it is used."""
 
     def __init__(self):
         self.range = _addresses()
@@ -35,6 +35,12 @@ class _Store:
             self._join()
             return self.gaps.take(nbytes)
 
+    def free_bytes(self):
+        """Bytes of addresses that no array lies at."""
+        with self.lock:
+            self._join()
+            return self.gaps.free_bytes()
+
     def kept_bytes(self):
         """Bytes that were used and are free."""
         with self.lock:
@@ -47,12 +53,17 @@ class _Store:
 
 
 def _addresses():
-    """Most of what the system has as memory; none where it does not tell or does not want to.
+    """Most of what the process can have as memory; none where the system does not tell or does not
+    want to.
 
-    Linux refuses more than all in one piece, and what it counts as all varies by some pages.
+    Linux refuses more than all in one piece, and what it counts as all varies by some pages. Where
+    addresses are limited, half are left to all else that the process allocates.
     """
     try:
         nbytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 7 // 8
+        addresses = limits.free_addresses()
+        for limit in (limits.most_pages(), addresses and addresses // 2):
+            nbytes = nbytes if limit is None else min(nbytes, limit)
         memory = np.empty(nbytes, np.uint8)
     except (AttributeError, ValueError, MemoryError):
         return np.empty(0, np.uint8)
@@ -73,6 +84,13 @@ class _Lent:
 
 
 _store = _Store()
+if hasattr(os, "register_at_fork"):
+    # A child begins with books that no other thread was in the middle of, and with a free lock
+    os.register_at_fork(
+        before=_store.lock.acquire,
+        after_in_parent=_store.lock.release,
+        after_in_child=_store.lock.release,
+    )
 
 
 def empty(shape, dtype):
@@ -116,12 +134,11 @@ def on_stream(handle):
 
 
 def free_bytes():
-    """Bytes that new arrays can take, what is kept of dead ones included; None where the system
-    does not tell (it is no Linux)."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    table = dict(line.split(":") for line in lines)
-    system = sum(1024 * int(table[name].split()[0]) for name in ("MemAvailable", "SwapFree"))
-    return system + _store.kept_bytes()
+    """Bytes that new arrays can take, the memory kept of dead ones included: the least of what the
+    system, the control groups and the limits of the process leave (``kernels.host.limits``); None
+    where nothing tells (it is no Linux)."""
+    pages, addresses = limits.free_pages(), limits.free_addresses()
+    rooms = [] if pages is None else [pages + _store.kept_bytes()]
+    if addresses is not None:
+        rooms.append(addresses + _store.free_bytes())
+    return min(rooms, default=None)

@@ -1,5 +1,6 @@
 """Arrays in the device's memory."""
 
+import copyreg
 from contextlib import contextmanager
 from functools import cache
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from kernels.checks import lies_on_device
 from kernels.device.api import SIMULATING, cuda, kernel, u32
-from kernels.device.arrays import view
+from kernels.device.arrays import DeviceArray, view
 from kernels.device.launching import device_empty, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, check_shape, flat
 from kernels.device.streams import chosen_stream, stream
@@ -45,13 +46,13 @@ def to_device(array):
     """A contiguous copy of a host array in the device's memory; a device array where it lies.
 
     Raises:
-        TypeError, ValueError: a device array that cannot be used; see ``kernels.cuda_arrays``.
+        TypeError, ValueError: a device array that cannot be used; see ``kernels.device.arrays``.
     """
     if lies_on_device("array", array):
         return view("array", array)
-    there = cuda.to_device(np.ascontiguousarray(array), stream=stream())
+    copy = cuda.to_device(np.ascontiguousarray(array), stream=stream())
     stream().synchronize()
-    return there
+    return copy
 
 
 def to_host(array):
@@ -59,6 +60,10 @@ def to_host(array):
     host = view("array", array).copy_to_host(stream=stream())
     stream().synchronize()
     return host
+
+
+# Pickled and copied with the nets whose parameters they are
+copyreg.pickle(DeviceArray, lambda array: (to_device, (to_host(array),)))
 
 
 def synchronize():
@@ -78,7 +83,7 @@ def on_stream(handle):
     """
     if type(handle) is not int or handle < 0:
         raise ValueError(f"handle is {handle!r}; expected a stream's address, an int of at least 0")
-    # The simulator knows no streams of others. 1 is what the default stream is called elsewhere
+    # The simulator has no streams of other libraries. CUDA's handle of the legacy stream is 1
     chosen = cuda.stream() if SIMULATING else cuda.external_stream(handle or 1)
     token = chosen_stream.set(chosen)
     try:
@@ -88,5 +93,5 @@ def on_stream(handle):
 
 
 def free_bytes():
-    """None: the device's own error tells when it is full."""
+    """None: not asked for; the driver raises an error when the device's memory is full."""
     return None

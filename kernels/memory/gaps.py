@@ -40,6 +40,10 @@ class Gaps:
             begin = self._gaps.pop(at)[0]
         self._gaps.insert(at, (begin, end))
 
+    def free_bytes(self) -> int:
+        """Bytes of all gaps."""
+        return sum(end - begin for begin, end in self._gaps)
+
     def kept_bytes(self) -> int:
         """Bytes of the gaps below ``used``."""
         return sum(max(0, min(end, self.used) - begin) for begin, end in self._gaps)

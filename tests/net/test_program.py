@@ -7,12 +7,14 @@ from net import Net
 from net.conversion import steps_of
 from net.graph import IMAGE
 from net.layers import (
+    ELU,
     Add,
     AveragePool,
     BatchNorm,
     Convolution,
     Crop,
     FullyConnected,
+    LeakyReLU,
     MaxPool,
     ReLU,
     Softmax,
@@ -95,6 +97,10 @@ class TestConversion:
         (
             [Convolution(2, 3), BatchNorm(), ReLU()],
             [("conv1",), ("norm1", "relu1")],
+        ),
+        (
+            [Convolution(2, 2), LeakyReLU(), BatchNorm(), ELU(), FullyConnected(1)],
+            [("conv1", "leaky_relu1"), ("norm1", "elu1"), ("fc1",)],
         ),
         (
             [MaxPool(3), ReLU()],

@@ -7,10 +7,12 @@ import pytest
 from scipy.signal import correlate
 
 from kernels import get_backend
+from kernels.activation import Activation
 from kernels.checks import Pair
 from kernels.convolution.cuda import TILES
 from kernels.convolution.cuda_tile import Tile
 from kernels.window import Window
+from tests.activations import UNKNOWN, each_activation
 from tests.comparison import (
     DTYPES,
     FORWARD,
@@ -171,7 +173,7 @@ class TestInfinityAndNaN:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
+@each_activation
 @pytest.mark.parametrize("case", [SMALL[4], SMALL[11]], ids=str)
 def test_fused_activation_has_the_bits_of_a_separate_one(backend, rng, case, activation, dtype):
     operands = case.operands(rng, dtype)
@@ -346,7 +348,7 @@ class TestReference:
         y = REFERENCE.convolution.forward(x, weights, np.array([0.5, 0]), stride=2, dilation=(1, 3))
         np.testing.assert_array_equal(y, [[[[30.5], [118.5]], [[-3.0], [-11.0]]]])
 
-    @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
+    @each_activation
     def test_activation_is_applied(self, rng, activation):
         x, weights = rng.standard_normal((1, 2, 4, 5)), rng.standard_normal((3, 2, 2, 2))
         plain = REFERENCE.convolution.forward(x, weights)
@@ -407,9 +409,15 @@ REFUSALS = [
     ),
     (
         "convolution.forward",
-        {"activation": "elu"},
+        {"activation": "gelu"},
         ValueError,
-        "activation is 'elu'; expected one of 'relu', 'tanh', 'sigmoid'",
+        UNKNOWN,
+    ),
+    (
+        "convolution.forward",
+        {"activation": Activation("elu", -1.0)},
+        ValueError,
+        "alpha is -1.0; expected a number above 0, finite in float32",
     ),
     (
         "convolution.gradient_input",
