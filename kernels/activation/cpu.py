@@ -1,7 +1,7 @@
 """Activations on the host, over flat blocks that fit the cache.
 
-Loops are vectorised for arrays that are identical or do not overlap: so a block is first copied, and
-then computed in place.
+Loops are vectorised for arrays that are identical or do not overlap: so a block is first copied,
+and then computed in place.
 """
 
 from functools import lru_cache

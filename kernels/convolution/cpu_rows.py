@@ -204,10 +204,10 @@ def _items(batch, height, width, spacing, rows, lanes):
 
 @compiled
 def _next_vectors(length, done, lanes, most, beyond):
-    """Vectors of the next tile: those that are left are shared out evenly.
+    """Vectors of the next tile; what is left is shared out evenly.
 
-    A tile of 1 vector is slow. So the last one takes 2 and reaches ``beyond`` the length, if there
-    is room; otherwise the caller moves it back over the tile before it.
+    If there is room ``beyond`` the length, the last vector may reach there. If not, the caller moves
+    the last tile back, over the one before it; it then takes 2 vectors rather than 1, which is slow.
     """
     left = -(-(length - done) // lanes)
     v = max(2, -(-left // -(-left // most)))

@@ -98,8 +98,8 @@ def _keep_larger_row(best, cells, row, row_cells, first):
 
 @inner
 def _maxima_of_rows(maxima, columns, source, kernel, dilation):
-    """For each cell of a map in one run: the maximum, and its number, of the ``kernel`` cells in one
-    row of a window that begins there."""
+    """For each cell of a map in one run: the maximum of the ``kernel`` cells in one row of a window
+    that begins there, and its number."""
     for begin in range(0, len(maxima), BLOCK):
         best, cells = maxima[begin : begin + BLOCK], columns[begin : begin + BLOCK]
         if kernel == 1:
