@@ -206,8 +206,8 @@ def _items(batch, height, width, spacing, rows, lanes):
 def _next_vectors(length, done, lanes, most, beyond):
     """Vectors of the next tile; what is left is shared out evenly.
 
-    If there is room ``beyond`` the length, the last vector may reach there. If not, the caller moves
-    the last tile back, over the one before it; it then takes 2 vectors rather than 1, which is slow.
+    If there is room ``beyond`` the length, the last vector may reach there. Otherwise the caller
+    moves the last tile back, over the one before it; it then has 2 vectors, as 1 would be slow.
     """
     left = -(-(length - done) // lanes)
     v = max(2, -(-left // -(-left // most)))
