@@ -6,9 +6,20 @@ normalisations. ``net.zoo`` holds the networks of the tables.
 """
 
 from net.calibration import calibrate
+from net.checkpoint import BadCheckpoint
+from net.checkpoint import load_net as load
 from net.dense import Dense, Gradients
 from net.graph import Net
 from net.layers import NotConvertible
 from net.scanning import Scan
 
-__all__ = ["Dense", "Gradients", "Net", "NotConvertible", "Scan", "calibrate"]
+__all__ = [
+    "BadCheckpoint",
+    "Dense",
+    "Gradients",
+    "Net",
+    "NotConvertible",
+    "Scan",
+    "calibrate",
+    "load",
+]

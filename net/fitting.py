@@ -13,7 +13,7 @@ from tqdm import tqdm
 from kernels import checks
 from kernels.cross_entropy import UNLABELLED
 from net import images as doors
-from net.checkpoint import save
+from net.checkpoint import of_run, save
 from net.files import write_atomically
 from net.sampling import balanced_mask
 from net.training import Trainer, checked_labels
@@ -69,6 +69,8 @@ def fit(
             f"examples hold no pixel of class {', '.join(map(str, missing))}; expected every class "
             "of the net"
         )
+    if checkpoint is not None:
+        of_run(trainer)  # what no file can hold is refused now, not after an epoch
     number = len(examples[0])
     end = epochs * number
     with tqdm(total=end, initial=trainer.steps, unit="step", disable=not progress) as bar:

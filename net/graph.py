@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from kernels import checks, get_backend
 from kernels.checks import FLOAT_DTYPES, Pair, pair
 from kernels.window import Window
-from net import initialization
+from net import description, file_format, initialization
 from net.layers import BatchNorm, Convolution, FullyConnected, Layer, Map, NotConvertible
 
 IMAGE = "image"
@@ -41,15 +43,32 @@ class Node:
         """Whether it is a convolution, or fully connected."""
         return isinstance(self.layer, Convolution | FullyConnected)
 
-    @property
+    @cached_property
     def weights_shape(self) -> tuple[int, int, int, int]:
         """K x C x kh x kw."""
         return (self.output.channels, self.sources[0].channels, *self.window.kernel)
+
+    @cached_property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the arrays that it learns, by name such as ``"conv1.weights"``."""
+        k, shapes = self.output.channels, {}
+        if self.has_weights:
+            shapes = {"weights": self.weights_shape} | ({"bias": (k,)} if self.layer.bias else {})
+        elif isinstance(self.layer, BatchNorm):
+            shapes = {"gamma": (k,), "beta": (k,)}
+        return {f"{self.name}.{part}": shape for part, shape in shapes.items()}
 
     @property
     def multiply_adds(self) -> int:
         """Multiply-adds for one output pixel; 0 for layers without weights."""
         return int(np.prod(self.weights_shape)) if self.has_weights else 0
+
+    @property
+    def statistics(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the arrays that ``calibrate`` sets, by name such as ``"norm1.mean"``."""
+        normalizes = isinstance(self.layer, BatchNorm)
+        parts = ("mean", "variance") if normalizes else ()
+        return {f"{self.name}.{part}": (self.output.channels,) for part in parts}
 
 
 class Net:
@@ -94,7 +113,7 @@ class Net:
         self.channels = channels
         self.patch = pair("patch", patch)
         self.dtype = dtype
-        self.nodes = _linked(self.layers, channels, self.patch)
+        self.nodes = linked(self.layers, channels, self.patch)
         self.output = next(reversed(self.nodes.values())).output
         self.backend = get_backend(backend)
         on_device = self.backend.memory.to_device
@@ -102,10 +121,9 @@ class Net:
         self.parameters = {name: on_device(array) for name, array in host.items()}
         self.statistics = {}
         for node in self.nodes.values():
-            if isinstance(node.layer, BatchNorm):
-                c = node.output.channels
-                self.statistics[f"{node.name}.mean"] = on_device(np.zeros(c, dtype))
-                self.statistics[f"{node.name}.variance"] = on_device(np.ones(c, dtype))
+            for name, shape in node.statistics.items():
+                neutral = np.full(shape, name.endswith(".variance"), dtype)
+                self.statistics[name] = on_device(neutral)
 
     @property
     def receptive_field(self) -> Pair:
@@ -142,9 +160,27 @@ class Net:
                     f"state[{name!r}] has shape {state[name].shape}; expected {array.shape}"
                 )
         values = {name: np.array(state[name], self.dtype, order="C") for name in own}
+        moved = {name: self.backend.memory.to_device(value) for name, value in values.items()}
         for arrays in (self.parameters, self.statistics):
             for name in arrays:
-                arrays[name] = self.backend.memory.to_device(values[name])
+                arrays[name] = moved[name]
+
+    def save(self, path: str | Path) -> None:
+        """Write the net to a file that ``net.load`` reads (docs/file-format.md).
+
+        Raises:
+            ValueError: a file cannot hold it; the layer and the field are named.
+            OSError: the file cannot be written; the old one is as it was.
+
+        >>> import tempfile
+        >>> from net import load
+        >>> net = Net([FullyConnected(2)], channels=1, patch=3, backend="cpu")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save(Path(folder, "net.safetensors"))
+        ...     load(Path(folder, "net.safetensors"), backend="cpu").layers
+        (FullyConnected(name=None, inputs=None, features=2, bias=True),)
+        """
+        file_format.write(path, *description.of_net(self))
 
     def to(self, *, dtype: str | None = None, backend: str | None = None) -> Net:
         """The same net with a copy of its state in another dtype or on another backend."""
@@ -159,7 +195,13 @@ class Net:
         return other
 
 
-def _linked(layers, channels, patch) -> dict[str, Node]:
+def linked(layers, channels: int, patch: Pair) -> dict[str, Node]:
+    """The layers in their places, by name, in order; nothing is allocated.
+
+    Raises:
+        NotConvertible: the net has no exact dense form (the layer is named).
+        ValueError, TypeError: no layers, no net, or an argument of a layer is wrong.
+    """
     maps = {IMAGE: Map(channels, patch, (1, 1), (1, 1))}
     nodes: dict[str, Node] = {}
     counts: Counter[str] = Counter()

@@ -18,6 +18,8 @@ from net.program import Program, added
 from net.scanning import Scan
 from net.steps import Learning
 
+FORMS = ("dense", "patch")
+
 
 class Trainer:
     """A net in training: takes steps, each on one image and its chosen pixels.
@@ -62,7 +64,7 @@ class Trainer:
                 "least 0"
             )
         self.net, self.optimizer, self.seed = net, optimizer, seed
-        self.form = checks.choice("form", form, ("dense", "patch"))
+        self.form = checks.choice("form", form, FORMS)
         self.class_weights = weights
         self.steps = 0
         self.losses: list[float] = []

@@ -84,8 +84,15 @@ def _poisoned(memory):
     return empty
 
 
+def pytest_addoption(parser):
+    """``--long``: also the tests that are long by nature."""
+    parser.addoption("--long", action="store_true", help="run the tests marked long, too")
+
+
 def pytest_runtest_setup(item):
     """Skip, with the reason, what this process or this machine cannot run."""
+    if item.get_closest_marker("long") and not item.config.getoption("--long"):
+        pytest.skip("long: make test-long")
     if SIMULATING and item.get_closest_marker("simulator") is None:
         pytest.skip("NUMBA_ENABLE_CUDASIM=1 is set: this process runs the simulator's tests only")
     for marker, name in (("simulator", "simulator"), ("gpu", "cuda")):
