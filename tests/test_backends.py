@@ -16,6 +16,7 @@ from kernels.device import api
 # What one operator offers to another, and no backend has to have
 HELPERS = {
     "kernels.convolution.cuda.choose_tile",
+    "kernels.convolution.cuda.product_of",
 }
 IMPLEMENTATIONS = ("reference", "cpu", "cuda")
 ROOT = Path(kernels.__file__).parents[1]
