@@ -259,7 +259,10 @@ _CHECKS = {
 }
 """By the annotation of a field; what a layer allows within that, it checks itself."""
 
-_BY_NAME = {"epsilon": _positive, "beta1": _share, "beta2": _share}
+_BY_NAME = {
+    **dict.fromkeys(("epsilon", "slope", "alpha"), _positive),
+    **dict.fromkeys(("beta1", "beta2"), _share),
+}
 """By the name of a field, where it is narrower than its annotation."""
 
 LAYERS = Kinds(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kernels import checks
+from kernels.activation import Activation, activation_of
 from kernels.checks import Margins, Pair, pair
 from kernels.window import Window
 
@@ -183,24 +184,66 @@ class AdaptiveAveragePool(_AdaptivePool):
 
 
 @dataclass(frozen=True)
-class ReLU(Layer):
+class ActivationLayer(Layer):
+    """A layer that is an ``activation``, as the operators take it (``kernels.activation``)."""
+
+    activation: ClassVar[str | Activation]
+
+    def window(self, source):
+        activation_of(self.activation)
+
+
+@dataclass(frozen=True)
+class ReLU(ActivationLayer):
     """max(x, 0), NaN stays NaN."""
 
     kind: ClassVar[str] = "relu"
+    activation: ClassVar[str] = "relu"
 
 
 @dataclass(frozen=True)
-class Tanh(Layer):
+class LeakyReLU(ActivationLayer):
+    """x above 0, ``slope`` * x below; the slope is above 0."""
+
+    slope: float = 0.01
+
+    kind: ClassVar[str] = "leaky_relu"
+
+    @property
+    def activation(self) -> Activation:
+        return Activation("leaky_relu", self.slope)
+
+
+@dataclass(frozen=True)
+class ELU(ActivationLayer):
+    """x above 0, ``alpha`` * (exp(x) - 1) below; alpha is above 0.
+
+    Clevert, Unterthiner & Hochreiter 2016, arXiv:1511.07289.
+    """
+
+    alpha: float = 1.0
+
+    kind: ClassVar[str] = "elu"
+
+    @property
+    def activation(self) -> Activation:
+        return Activation("elu", self.alpha)
+
+
+@dataclass(frozen=True)
+class Tanh(ActivationLayer):
     """tanh x."""
 
     kind: ClassVar[str] = "tanh"
+    activation: ClassVar[str] = "tanh"
 
 
 @dataclass(frozen=True)
-class Sigmoid(Layer):
+class Sigmoid(ActivationLayer):
     """1 / (1 + exp(-x))."""
 
     kind: ClassVar[str] = "sigmoid"
+    activation: ClassVar[str] = "sigmoid"
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from kernels import Backend
+from kernels.activation import Activation
 from kernels.checks import Margins, Pair
 from kernels.window import Window
 from net.graph import Net, Node
 from net.layers import (
+    ActivationLayer,
     AdaptiveAveragePool,
     AdaptiveMaxPool,
     Add,
@@ -26,16 +28,11 @@ from net.layers import (
     Dropout,
     FullyConnected,
     MaxPool,
-    ReLU,
-    Sigmoid,
     Softmax,
-    Tanh,
     dense_window,
 )
 
 FORMS = ("patch", "dense")
-
-ACTIVATION = {ReLU: "relu", Tanh: "tanh", Sigmoid: "sigmoid"}
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ class ConvolutionStep(Step):
     """
 
     window: Window
-    activation: str | None = None
+    activation: str | Activation | None = None
     pooled: bool = False
     folded: BatchNormStep | None = None
 
@@ -155,7 +152,7 @@ class MaxPoolStep(Step):
     """
 
     window: Window
-    activation: str | None = None
+    activation: str | Activation | None = None
 
     def forward(self, run, x):
         w = self.window
@@ -191,7 +188,7 @@ class AveragePoolStep(Step):
 class ActivationStep(Step):
     """An activation; ``pooled`` as in ``ConvolutionStep``."""
 
-    activation: str
+    activation: str | Activation
     pooled: bool = False
 
     def forward(self, run, x):
@@ -214,7 +211,7 @@ class BatchNormStep(Step):
     """
 
     epsilon: float
-    activation: str | None = None
+    activation: str | Activation | None = None
     pooled: bool = False
     overwrites: bool = False
 
@@ -365,7 +362,7 @@ def _can_fold(step: Step) -> bool:
     return isinstance(step, ConvolutionStep) and step.activation is step.folded is None
 
 
-def _activation_of(step: Step) -> str | None:
+def _activation_of(step: Step) -> str | Activation | None:
     activates = ConvolutionStep | BatchNormStep | ActivationStep
     return step.activation if isinstance(step, activates) else None
 
@@ -382,8 +379,8 @@ def _step(node: Node, form: str, number: int) -> Step:
             return MaxPoolStep(*place, window)
         case AveragePool() | AdaptiveAveragePool():
             return AveragePoolStep(*place, window)
-        case ReLU() | Tanh() | Sigmoid():
-            return ActivationStep(*place, ACTIVATION[type(layer)])
+        case ActivationLayer():
+            return ActivationStep(*place, layer.activation)
         case BatchNorm():
             return BatchNormStep(*place, layer.epsilon)
         case Softmax():

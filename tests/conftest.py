@@ -26,7 +26,6 @@ CPU = pytest.param("cpu", marks=pytest.mark.cpu)
 SIMULATOR = pytest.param("simulator", marks=pytest.mark.simulator)
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 
-_tier_of = pytest.StashKey[dict[str, str]]()
 _deselected = pytest.StashKey[Counter]()
 
 
@@ -104,9 +103,10 @@ def pytest_runtest_setup(item):
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config, items):
-    """Note every test's tier before any is deselected."""
-    config.stash[_tier_of] = {item.nodeid: _tier(item) for item in items}
+def pytest_collection_modifyitems(items):
+    """Note every test's tier, where reports of another process show it too."""
+    for item in items:
+        item.user_properties.append(("tier", _tier(item)))
 
 
 def pytest_deselected(items):
@@ -115,13 +115,25 @@ def pytest_deselected(items):
         item.config.stash.setdefault(_deselected, Counter())[_tier(item)] += 1
 
 
+def pytest_sessionfinish(session):
+    """Tell the process that started this one, if one did (pytest-xdist), what was left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["deselected"] = dict(session.config.stash.get(_deselected, {}))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Take over what a process left out; all leave out the same."""
+    node.config.stash[_deselected] = Counter(getattr(node, "workeroutput", {}).get("deselected"))
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """One line for each tier; a tier that did not run says so."""
     outcomes = {tier: Counter() for tier in TIERS}
     reasons = {tier: set() for tier in TIERS}
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.getreports(outcome):
-            tier = config.stash.get(_tier_of, {}).get(report.nodeid)
+            tier = dict(getattr(report, "user_properties", ())).get("tier")
             if tier is None:
                 continue
             outcomes[tier]["failed" if outcome == "error" else outcome] += 1

@@ -15,10 +15,8 @@ from kernels.device import api
 
 # What one operator offers to another, and no backend has to have
 HELPERS = {
-    "kernels.activation.cpu.activate",
-    "kernels.activation.cpu.number",
     "kernels.convolution.cuda.choose_tile",
-    "kernels.max_pooling.reference.cells",
+    "kernels.convolution.cuda.product_of",
 }
 IMPLEMENTATIONS = ("reference", "cpu", "cuda")
 ROOT = Path(kernels.__file__).parents[1]

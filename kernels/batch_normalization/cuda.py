@@ -2,9 +2,9 @@
 
     y[n, c] = f((x[n, c] - mean[c]) * gamma[c] / sqrt(variance[c] + epsilon) + beta[c])
 
-Neighbours in memory on neighbouring threads; each map moves once. Forward, a thread has one
-element. Backward, a block has a share of one channel's pixels, whose errors it scales and adds up
-on the way (see ``kernels.cuda_sums``).
+Neighbouring threads have neighbouring elements; each map is read or written once. Forward, a
+thread has one element. Backward, a block has a share of one channel's pixels: it scales their
+errors and adds them up (see ``kernels.device.sums``).
 """
 
 from functools import cache
@@ -13,6 +13,7 @@ from kernels.activation.cuda import derivative, function
 from kernels.batch_normalization import check_backward, check_fold, check_forward
 from kernels.device.api import cuda, kernel, sqrt, u32
 from kernels.device.arrays import operator
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.device.sums import SHARE, THREADS, splits, sum_of_block, total_of
@@ -74,8 +75,8 @@ def _backward_kernel(activation, dtype):
         i, end = u32(first + thread), u32(first + min(u32(u32(batch) * plane - first), share))
         for_gamma, for_beta = dtype(0), dtype(0)
         while i < end:
-            n = u32(i // plane)
-            at = u32((n * channels + c) * plane + (i - n * plane))
+            n, p = divmod_u32(i, plane)
+            at = u32((n * channels + c) * plane + p)
             e = error[at]
             if activated:
                 e = differentiated(e, y[at])
@@ -110,10 +111,10 @@ def _fold_kernel(biased: bool, dtype):
     ):
         i = u32(cuda.grid(1))
         if i < folded.size:
-            k = u32(i // u32(taps))
+            k, tap = divmod_u32(i, taps)
             scale = gamma[k] / sqrt(variance[k] + epsilon)
             folded[i] = weights[i] * scale
-            if i == u32(k * u32(taps)):
+            if tap == u32(0):
                 before = dtype(0)
                 if biased:
                     before = bias[k]
@@ -131,9 +132,6 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
         mean, variance, gamma, beta: C.
         epsilon: a float.
         activation: None, ``"relu"``, ``"tanh"`` or ``"sigmoid"``.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_forward(x, mean, variance, gamma, beta, activation)
     dtype = x.dtype.type
@@ -146,16 +144,15 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
 
 @operator
 def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, out=None):
-    """(dx, dgamma, dbeta): with e * f'(z) for e, where z is what the activation was given,
-    e * gamma / sqrt(variance + epsilon), N x C x H x W, and the sums over n, y, x of
-    e * (x - mean) / sqrt(variance + epsilon) and e.
+    """(dx, dgamma, dbeta), from d = e * f'(z), z being the activation's input:
 
-    ``y`` is the output, where there is an activation. ``out`` is an array like x to fill with dx;
-    error, x or y themselves, too; None makes one. Workspace: partial sums, two of each channel for
-    some thousand pixels.
+        dx = d * gamma / sqrt(variance + epsilon)
+        dgamma = sum over n, y, x of d * (x - mean) / sqrt(variance + epsilon)
+        dbeta = sum over n, y, x of d
 
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
+    ``y`` is the output, needed only with an activation. ``out`` is an array like x that dx is
+    written to, possibly error, x or y; None makes one. Workspace: two partial sums of each channel
+    for some thousand pixels.
     """
     check_backward(error, x, mean, variance, gamma, activation, y, out)
     (n, c, h, w), dtype = x.shape, x.dtype.type
@@ -170,12 +167,10 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
 
 @operator
 def fold(weights, bias, mean, variance, gamma, beta, epsilon):
-    """(weights, bias) of a convolution that gives what it gave and a normalisation behind it.
+    """(weights, bias) of one convolution in place of a convolution and its batch normalisation.
 
-    ``weights`` is K x C x kh x kw, the others but epsilon are K; ``bias`` may be None.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
+    ``weights`` is K x C x kh x kw; ``bias``, which may be None, and the parameters of the
+    normalisation are K.
     """
     check_fold(weights, bias, mean, variance, gamma, beta)
     dtype = weights.dtype.type

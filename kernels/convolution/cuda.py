@@ -2,14 +2,16 @@
 
 One kernel for each direction, with a stride and a dilation, serves the patch net and its dense
 form; a window that covers the whole map is a matrix product. See the modules named ``cuda_*``
-beside this one. Results do not depend on the tile, except for the order in which the gradients by
-weights and bias are summed.
+beside this one, and ``docs/kernels.md``, which leads to them from one thread an output. Results do
+not depend on the tile, except for the order in which the gradient by the weights is summed.
 """
 
 from functools import cache
+from math import prod
 
 from kernels import checks
 from kernels.convolution import (
+    ConvolutionShape,
     cuda_forward,
     cuda_gradient_input,
     cuda_gradient_weights,
@@ -25,13 +27,15 @@ from kernels.device.arrays import operator
 from kernels.device.limits import ceil_division
 from kernels.device.sums import channel_sums
 
-# Each table gives the share of a device's multiply-adds that a tile should reach when all of it is
-# used: the share of multiply-adds in its main loop as compiled for compute capability 9.0, forward,
-# or less where it holds few warps, or asks for more than the L2 cache gives.
+# Each table gives the share of a device's peak that a tile should reach when all of the tile is
+# used: the share of multiply-adds in its main loop as compiled for compute capability 9.0, forward;
+# or less, where a multiprocessor holds few of its warps, or where it needs more than the L2 cache
+# gives.
 
-# Rows are output channels, columns pixels. A tile as high as the layer reads each pixel once, and
-# each pixel in shared memory serves all of a thread's rows: the higher, the more multiply-adds for
-# each load. So for few channels there is a tile with about as many rows, and lanes along pixels.
+# Rows are output channels, columns pixels. A tile as high as the layer has channels reads each
+# pixel once, and each pixel in shared memory serves all rows of a thread: the higher the tile, the
+# more multiply-adds for each load. So for each small number of channels there is a tile with about
+# as many rows, whose lanes all lie along the pixels.
 MAP_TILES = {
     Tile(1, 4, (1, 32), (1, 2), blocks=8): 0.18,  # inputs of one channel
     Tile(2, 4, (1, 32), (1, 2), blocks=8): 0.30,  # two classes
@@ -48,12 +52,13 @@ MAP_TILES = {
     Tile(8, 16, (4, 8), (2, 1), blocks=4): 0.88,  # 64 channels
     Tile(8, 16, (4, 8), (4, 1), blocks=2): 0.90,  # 128 channels and more
 }
-# Rows are output channels, columns taps; the many steps, pixels, are shared out over blocks. Depth
-# 32 lets a warp read 32 neighbouring pixels. A value in shared memory costs 2.5 instructions: its
-# address, its load, and a quarter each of the store and of looking up its distance; moving on to
-# the next slice costs 35. A value serves height * width / (height + width) multiply-adds: where a
-# layer is small, so is that, and under 24, those of 32 x 96, no tile reaches 85%. With 64 x 12
-# these instructions alone leave 80%. Few classes get tiles that are wide, where that wastes little.
+# Rows are output channels, columns taps; the steps, pixels, are many, and are shared out over
+# blocks. Depth 32 lets a warp read 32 neighbouring pixels. To bring a value to shared memory takes
+# 2.5 instructions: its address, its load, and a quarter each of a store and of a look-up of its
+# distance; to move on to the next slice takes 35. A value serves height * width / (height + width)
+# multiply-adds, few in a small layer: with fewer than 24, those of 32 x 96, no tile reaches 85%,
+# and with those of 64 x 12 these instructions alone leave 80%. For few classes the tiles are wide,
+# as long as that wastes little.
 WEIGHT_TILES = {
     Tile(1, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.14,  # one class
     Tile(2, 2, (1, 32), (1, 1), depth=32, blocks=8): 0.32,  # two classes
@@ -72,10 +77,10 @@ WEIGHT_TILES = {
     Tile(12, 8, (4, 8), (1, 2), depth=32, blocks=3): 0.86,  # 48 channels
     Tile(8, 8, (4, 8), (2, 1), depth=32, blocks=4): 0.85,  # more: most warps of the large ones
 }
-# Rows are filters (in the gradient by the input, patches), columns patches or taps. Fully connected
-# layers of a patch net have few of all for a device, so that smaller tiles keep more of it busy.
-# Those of one warp load much for each multiply-add: a full device would get from its L2 cache, at 7
-# words a clock and multiprocessor, enough for 5.5% * height * width / (height + width).
+# Rows are filters (patches in the gradient by the input), columns patches or taps. Fully connected
+# layers of a patch net are small for a device, and small tiles keep more of it busy. The tiles of
+# one warp load much for each multiply-add: the L2 cache gives 7 words a clock to each
+# multiprocessor, enough for a share of 5.5% * height * width / (height + width).
 MATRIX_TILES = {
     Tile(1, 1, (1, 32), (1, 1), depth=32, blocks=16): 0.05,  # one class
     Tile(1, 1, (2, 16), (1, 1), depth=32, blocks=16): 0.10,  # other classes, and 16 patches
@@ -85,24 +90,43 @@ MATRIX_TILES = {
     Tile(8, 16, (4, 8), (4, 1), blocks=2): 0.89,
 }
 TILES = {"map": MAP_TILES, "weights": WEIGHT_TILES, "matrix": MATRIX_TILES}
-# For the simulator, to which threads and barriers are dear
+# For the simulator, on which threads and barriers are slow
 SIMULATED_TILES = {
     "map": Tile(4, 32, (1, 2), (1, 1), depth=4),
     "weights": Tile(4, 4, (1, 4), (1, 1), depth=4),
     "matrix": Tile(4, 4, (1, 4), (1, 1), depth=4),
 }
 
-# A device is taken to be busy with this many warps: 4 on each of 132 multiprocessors
+# With this many warps a device is assumed to be busy: 4 on each of 132 multiprocessors
 BUSY_WARPS = 528
 # Of a tile's multiply-adds, for few classes too
 MOST_WASTED = 1 / 3
-# Sums of a thread, and elements of a slice, that leave room for the rest in the registers and in
-# shared memory: float64 takes twice as much of both
+# The most sums of a thread, and elements of a slice, for which registers and shared memory suffice
+# in float64, which takes twice as much of both
 MOST_DOUBLE_SUMS, LONGEST_DOUBLE_SLICE = 32, 2560
 
 
+def product_of(direction: str, shape: ConvolutionShape) -> tuple[str, int, int]:
+    """The matrix of sums that a direction computes: the first arguments of ``choose_tile``.
+
+    Args:
+        direction: ``forward``, ``gradient_input`` or ``gradient_weights``.
+    """
+    match direction:
+        case "forward" if shape.covers_map:
+            return "matrix", shape.filters, shape.batch
+        case "forward":
+            return "map", shape.filters, shape.batch * prod(shape.output)
+        case "gradient_input" if shape.covers_map:
+            return "matrix", shape.batch, shape.taps
+        case "gradient_input":
+            return "map", shape.channels, shape.batch * prod(shape.size)
+        case "gradient_weights":
+            return "matrix" if shape.covers_map else "weights", shape.filters, shape.taps
+
+
 def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
-    """The tile for a matrix of rows x columns sums: as measured on this device, or as modelled.
+    """The tile for a matrix of rows x columns sums: the fastest as measured here, else as modelled.
 
     Args:
         table: ``map``, ``weights`` (whose tiles are shared out over many blocks) or ``matrix``.
@@ -117,9 +141,9 @@ def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
 
 @cache
 def modelled_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
-    """The tile that should waste least of a device; arguments as ``choose_tile``.
+    """The tile that should use most of a device; arguments as ``choose_tile``.
 
-    One that wastes more than ``MOST_WASTED`` of its multiply-adds is chosen only if all do.
+    A tile that wastes more than ``MOST_WASTED`` of its multiply-adds is chosen only if all do.
     """
 
     def fitness(tile):
@@ -151,16 +175,11 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None, til
 
     Returns:
         N x K x Ho x Wo.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = forward_shape(x, weights, bias, stride, dilation, activation)
+    tile = tile or choose_tile(*product_of("forward", shape), x.dtype.itemsize)
     if shape.covers_map:
-        tile = tile or choose_tile("matrix", shape.filters, shape.batch, x.dtype.itemsize)
         return cuda_matrix.forward(x, weights, bias, shape, activation, tile)
-    pixels = shape.batch * shape.output[0] * shape.output[1]
-    tile = tile or choose_tile("map", shape.filters, pixels, x.dtype.itemsize)
     return cuda_forward.forward(x, weights, bias, shape, activation, tile)
 
 
@@ -179,16 +198,11 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1, tile=None):
 
     Returns:
         N x C x H x W.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = gradient_input_shape(error, weights, size, stride, dilation)
+    tile = tile or choose_tile(*product_of("gradient_input", shape), error.dtype.itemsize)
     if shape.covers_map:
-        tile = tile or choose_tile("matrix", shape.batch, shape.taps, error.dtype.itemsize)
         return cuda_matrix.gradient_input(error, weights, shape, tile)
-    pixels = shape.batch * shape.size[0] * shape.size[1]
-    tile = tile or choose_tile("map", shape.channels, pixels, error.dtype.itemsize)
     if shape.window.kernel == (1, 1) and shape.output == shape.size:
         return cuda_forward.gradient_input(error, weights, shape, tile)
     return cuda_gradient_input.gradient_input(error, weights, shape, tile)
@@ -209,15 +223,11 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1, tile=None):
 
     Returns:
         K x C x kh x kw.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = gradient_weights_shape(x, error, kernel, stride, dilation)
+    tile = tile or choose_tile(*product_of("gradient_weights", shape), x.dtype.itemsize)
     if shape.covers_map:
-        tile = tile or choose_tile("matrix", shape.filters, shape.taps, x.dtype.itemsize)
         return cuda_matrix.gradient_weights(x, error, shape, tile)
-    tile = tile or choose_tile("weights", shape.filters, shape.taps, x.dtype.itemsize)
     return cuda_gradient_weights.gradient_weights(x, error, shape, tile)
 
 
@@ -226,9 +236,6 @@ def gradient_bias(error):
     """db[k] = sum_n,o e[n, k, o]: K sums of N x K x Ho x Wo, float32 or float64.
 
     Workspace: partial sums, one of each channel for some thousand pixels.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     checks.array("error", error, (None,) * 4)
     return channel_sums(error)

@@ -3,11 +3,11 @@
     y[k, p] = f(b[k] + sum over t = (c, i, j) of w[k, t] * x[n, c, oy*s + i*d, ox*s + j*d]),
     p = (n, oy, ox) flattened
 
-An input's address is that of the pixel plus that of the tap. A thread works out its pixels once,
-and a table holds the taps: it is made by the kernel that packs the weights in the order in which
-blocks read them. Each sum is one accumulator that runs through the taps in order, whatever the
-tile, the stride and the dilation: the dense form has the patch net's bits. The steps of a 1 x 1
-window are whole channels, for which no table is read: a plain matrix product.
+An input's address is that of its pixel's window plus the offset of its tap. A thread computes its
+pixels' windows once; a table holds the offsets of the taps, made by the kernel that packs the
+weights in the order in which blocks read them. Each sum is one accumulator that runs through the
+taps in order, whatever the tile, the stride and the dilation: the dense form has the patch net's
+bits. With a 1 x 1 window the taps are channels, and no table is read: a plain matrix product.
 
 Multiply-adds: N*K*Ho*Wo*C*kh*kw. Bytes: each block of filters reads the input and each block of
 pixels reads the weights once; the output is written once. Workspace: a copy of the weights.
@@ -15,52 +15,23 @@ pixels reads the weights once; the output is written once. Workspace: a copy of 
 
 from dataclasses import replace
 from functools import cache
-from typing import NamedTuple
 
-from kernels.checks import Pair
 from kernels.convolution import ConvolutionShape
-from kernels.convolution.cuda_tile import NOWHERE, Tile, multiplier, positioner, stager, writer
+from kernels.convolution.cuda_map_tile import NOWHERE, stager, writer
+from kernels.convolution.cuda_sizes import ConvolutionSizes, tap_offset
+from kernels.convolution.cuda_tile import (
+    Tile,
+    lane_and_warp,
+    main_loop,
+    multiplier,
+    opener,
+    partial_multiplier,
+)
 from kernels.device.api import cuda, device, kernel, u32
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
 from kernels.memory import cuda as memory
-
-
-class Sizes(NamedTuple):
-    """Extents and distances between elements that the kernels need."""
-
-    filters: int
-    taps: int  # C*kh*kw
-    kernel: Pair
-    pixels: int  # N*Ho*Wo
-    output_plane: int  # Ho*Wo
-    output_width: int
-    image: int  # C*H*W
-    plane: int  # H*W
-    pixel: Pair  # sy*W, sx
-    tap: Pair  # dy*W, dx
-    weight: Pair  # between filters, and between steps
-    biased: bool
-
-    @classmethod
-    def of(cls, shape: ConvolutionShape, weight: Pair, biased: bool):
-        """The sizes of a convolution."""
-        (h, w), (ho, wo) = shape.size, shape.output
-        (sy, sx), (dy, dx) = shape.window.stride, shape.window.dilation
-        return cls(
-            filters=shape.filters,
-            taps=shape.taps,
-            kernel=shape.window.kernel,
-            pixels=shape.batch * ho * wo,
-            output_plane=ho * wo,
-            output_width=wo,
-            image=shape.channels * h * w,
-            plane=h * w,
-            pixel=(sy * w, sx),
-            tap=(dy * w, dx),
-            weight=weight,
-            biased=biased,
-        )
 
 
 @cache
@@ -69,22 +40,18 @@ def _pack_kernel(dtype):
     def pack_weights(
         weights,  # K*taps, or taps*K
         packed,  # steps x filters and more
-        offsets,  # steps and more; the last tap's beyond the taps
+        offsets,  # steps and more; those beyond the taps are the last tap's
         pitch,
-        g,  # Sizes
+        weight_distances,  # between filters, and between taps, of weights
+        g,  # ConvolutionSizes
     ):
         i = u32(cuda.grid(1))
-        taps, kernel_y, kernel_x = u32(g.taps), u32(g.kernel[0]), u32(g.kernel[1])
         if i < packed.size:
-            t = u32(i // u32(pitch))
-            k = u32(i - t * u32(pitch))
-            at = u32(k * u32(g.weight[0]) + t * u32(g.weight[1]))
+            t, k = divmod_u32(i, pitch)
+            at = u32(k * u32(weight_distances[0]) + t * u32(weight_distances[1]))
             packed[i] = weights[at] if k < u32(g.filters) else dtype(0)
         if i < offsets.size:
-            t = u32(min(i, u32(taps - u32(1))))
-            row = u32(t // kernel_x)
-            offset = u32((t - row * kernel_x) * u32(g.tap[1]) + (row % kernel_y) * u32(g.tap[0]))
-            offsets[i] = u32(offset + u32(row // kernel_y) * u32(g.plane))
+            offsets[i] = tap_offset(min(i, u32(u32(g.taps) - u32(1))), g)
 
     return pack_weights
 
@@ -92,36 +59,44 @@ def _pack_kernel(dtype):
 @cache
 def _forward_kernel(tile: Tile, dtype, activation, pointwise):
     lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
-    height, width, depth = u32(tile.height), u32(tile.width), u32(tile.depth)
-    chunks, count = tile.chunks, tile.rows * tile.columns
+    depth, chunks, count = u32(tile.depth), tile.chunks, tile.rows * tile.columns
     steps = tile.depth // tile.warp_count  # of a slice, whose pixels a warp fetches
-    fetched, weights_fetched = steps * chunks, tile.weights_fetched
-    weight_loads = tile.weight_loads
-    weight_buffers, pixel_buffers = 2 * tile.weight_buffer, 2 * tile.pixel_buffer
-    weight_buffer, pixel_buffer = u32(tile.weight_buffer), u32(tile.pixel_buffer)
-    multiply, multiply_some = multiplier(tile, dtype, tile.height, tile.width, tile.depth)
-    own, _, _ = positioner(tile)
+    fetched, weights_fetched, weight_loads = steps * chunks, tile.weights_fetched, tile.weight_loads
+    weight_buffers, pixel_buffers = (2 * size for size in tile.pixel_layout.buffers)
+    start, numbers = opener(tile, dtype), lane_and_warp(tile)
+    multiply = multiplier(tile, dtype, tile.pixel_layout, 0, tile.depth)
+    multiply_rest = partial_multiplier(tile, dtype, tile.pixel_layout)
     locate_weights, fetch_weights, store = stager(tile, dtype)
     write = writer(tile, dtype, activation)
 
     @device
-    def locate_channels(offsets, step, plane, distances):
-        """Where a warp's steps of a slice lie, from the pixels: a step is a channel."""
+    def locate(step, source):
+        """Look up how far a warp's steps of a slice lie from the pixels."""
+        (_, _, offsets, _, distances, _), (warp, plane, _, _) = source
+        first = u32(step + warp)
         for q in range(steps):
-            distances[q] = u32(u32(step + u32(q) * warps) * plane)
+            if pointwise:  # a step is a channel
+                distances[q] = u32(u32(first + u32(q) * warps) * plane)
+            else:
+                distances[q] = offsets[first + u32(q) * warps]
 
     @device
-    def look_up_taps(offsets, step, plane, distances):
-        for q in range(steps):
-            distances[q] = offsets[step + u32(q) * warps]
-
-    locate = locate_channels if pointwise else look_up_taps
-
-    @device
-    def fetch(x, origins, distances, pixels):
+    def fetch(step, source, values):
+        (x, packed, _, origins, distances, weight_indices), (_, _, pitch, _) = source
+        pixels, weights = values
         for q in range(steps):
             for m in range(chunks):
                 pixels[q * chunks + m] = x[u32(origins[m] + distances[q])]
+        fetch_weights(packed, weight_indices, u32(step * pitch), weights)
+
+    @device
+    def advance(step, source):
+        _, (_, _, _, last_step) = source
+        step = u32(min(u32(step + depth), last_step))
+        locate(step, source)
+        return step
+
+    loop = main_loop(tile, [(fetch, multiply, store)], advance)
 
     @kernel(tile.threads, tile.blocks)
     def convolution_forward(
@@ -131,7 +106,8 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
         bias,  # K
         y,  # N*K*Ho*Wo
         pitch,  # of the steps in packed
-        g,  # Sizes
+        biased,
+        g,  # ConvolutionSizes
     ):
         weight_tile = cuda.shared.array(weight_buffers, dtype)
         pixel_tile = cuda.shared.array(pixel_buffers, dtype)
@@ -143,59 +119,40 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
         origins = cuda.local.array(chunks, u32)
         places = cuda.local.array(chunks, u32)
 
-        thread = u32(cuda.threadIdx.x)
-        lane, warp = u32(thread % lanes), u32(thread // lanes)
         filters, plane, pixel_count = u32(g.filters), u32(g.output_plane), u32(g.pixels)
-        input_plane, taps, pitch = u32(g.plane), u32(g.taps), u32(pitch)
-        first_filter = u32(u32(cuda.blockIdx.y) * height)
-        first_pixel = u32(u32(cuda.blockIdx.x) * width + lane)
-        row, column = own()
-        for m in range(count):
-            sums[m] = dtype(0)
+        taps, pitch = u32(g.taps), u32(pitch)
+        lane, warp = numbers()
+        (first_filter, first_pixel), corner = start(sums)
+        first_pixel = u32(first_pixel + lane)
         # Where the windows of the thread's pixels begin; a pixel beyond the last is the last
         for m in range(chunks):
             p = u32(min(u32(first_pixel + u32(m) * lanes), u32(pixel_count - u32(1))))
-            n = u32(p // plane)
-            p = u32(p - n * plane)
-            oy = u32(p // u32(g.output_width))
-            ox = u32(p - oy * u32(g.output_width))
-            origin = u32(n * u32(g.image) + oy * u32(g.pixel[0]) + ox * u32(g.pixel[1]))
-            origins[m] = origin
+            n, p = divmod_u32(p, plane)
+            oy, ox = divmod_u32(p, g.output[1])
+            origins[m] = u32(n * u32(g.image) + oy * u32(g.pixel[0]) + ox * u32(g.pixel[1]))
+        locate_weights(first_filter, pitch, taps, weight_indices)
 
         # The last slice ends with the last step: it may repeat some of the slice before
-        step, buffer, last_step = u32(0), u32(0), u32(max(taps, depth) - depth)
-        locate_weights(first_filter, pitch, taps, weight_indices)
-        locate(offsets, warp, input_plane, distances)
-        fetch(x, origins, distances, pixels)
-        fetch_weights(packed, weight_indices, step, weights)
-        store(weights, pixels, buffer, weight_tile, pixel_tile)
-        step = u32(min(depth, last_step))
-        locate(offsets, u32(step + warp), input_plane, distances)
+        last_step = u32(max(taps, depth) - depth)
+        arrays = x, packed, offsets, origins, distances, weight_indices
+        source = arrays, (warp, u32(g.plane), pitch, last_step)
+        values, tiles = (pixels, weights), (weight_tile, pixel_tile)
+        step, buffer = u32(0), u32(0)
+        locate(step, source)
+        fetch(step, source, values)
+        store(values, buffer, tiles)
+        step = advance(step, source)
         cuda.syncthreads()
-        left = taps
-        while left > depth:
-            fetch(x, origins, distances, pixels)
-            fetch_weights(packed, weight_indices, u32(step * pitch), weights)
-            first = u32(row | (buffer & weight_buffer))
-            second = u32(column | (buffer & pixel_buffer))
-            multiply(first, second, weight_tile, pixel_tile, sums)
-            buffer = u32(~buffer)
-            store(weights, pixels, buffer, weight_tile, pixel_tile)
-            step = u32(min(u32(step + depth), last_step))
-            locate(offsets, u32(step + warp), input_plane, distances)
-            cuda.syncthreads()
-            left = u32(left - depth)
+        left, buffer, step = loop(taps, buffer, step, source, values, corner, tiles, sums)
         done = u32(taps - left)
         repeated = u32(done - min(done, last_step))
-        first = u32(u32(row | (buffer & weight_buffer)) + repeated * height)
-        second = u32(u32(column | (buffer & pixel_buffer)) + repeated * width)
-        multiply_some(left, first, second, weight_tile, pixel_tile, sums)
+        multiply_rest(left, (repeated, repeated), buffer, corner, tiles, sums)
 
         for m in range(chunks):
             p = u32(first_pixel + u32(m) * lanes)
             place = u32(p + u32(p // plane) * u32(filters - u32(1)) * plane)
             places[m] = place if p < pixel_count else NOWHERE
-        write(sums, pixel_tile, bias, g.biased, y, places, first_filter, filters, plane)
+        write(sums, pixel_tile, bias, biased, y, places, first_filter, filters, plane)
 
     return convolution_forward
 
@@ -208,23 +165,27 @@ def forward(x, weights, bias, shape: ConvolutionShape, activation, tile: Tile):
 
 
 def gradient_input(error, weights, shape: ConvolutionShape, tile: Tile):
-    """dx of a 1 x 1 convolution that reads every pixel: the error's, with weights transposed."""
+    """dx of a 1 x 1 convolution that reads every pixel: the error convolved with w transposed."""
     gradient = memory.empty(shape.x, error.dtype)
-    turned = replace(shape, channels=shape.filters, filters=shape.channels)
-    _convolve(error, weights, (1, shape.channels), None, gradient, turned, None, tile)
+    transposed = replace(shape, channels=shape.filters, filters=shape.channels)
+    _convolve(error, weights, (1, shape.channels), None, gradient, transposed, None, tile)
     return gradient
 
 
 def _convolve(x, weights, weight_distances, bias, y, shape, activation, tile):
-    """Pack the weights, which lie as far apart as is said, and launch the convolution into y."""
+    """Pack the weights and launch the convolution into y.
+
+    ``weight_distances`` are those between filters, and between taps, of ``weights``.
+    """
     dtype = x.dtype.type
     packed = memory.empty(tile.packed_shape(shape.filters, shape.taps), x.dtype)
     offsets, pitch = memory.empty((max(shape.taps, tile.depth),), "uint32"), packed.shape[1]
-    sizes = Sizes.of(shape, weight_distances, bias is not None)
+    sizes = ConvolutionSizes.of(shape)
     pointwise = shape.window.kernel == (1, 1) and shape.channels >= tile.depth
     weights, packed = flat("weights", weights), flat("packed weights", packed)
     count = max(packed.size, offsets.size)
-    launch_over(_pack_kernel(dtype), count, weights, packed, offsets, pitch, sizes)
+    packing = weights, packed, offsets, pitch, weight_distances, sizes
+    launch_over(_pack_kernel(dtype), count, *packing)
     launch(
         _forward_kernel(tile, dtype, activation, pointwise),
         (ceil_division(sizes.pixels, tile.width), ceil_division(shape.filters, tile.height)),
@@ -235,5 +196,6 @@ def _convolve(x, weights, weight_distances, bias, y, shape, activation, tile):
         weights if bias is None else bias,
         flat("y", y),
         pitch,
+        bias is not None,
         sizes,
     )

@@ -3,13 +3,14 @@
     dx[n, c, y, x] = sum over t = (i, j, k) of w[k, c, i, j] * e[n, k, (y - i*d) / s, (x - j*d) / s]
     over the taps where both quotients are whole and inside the error map
 
-Which quotients are whole depends on the remainders of y and x by s alone. So the pixels are parted
-by their remainders; each part has taps of its own, which all its pixels share, and a stride of 1.
-The channels k of the error map run fastest: in the main loop a thread keeps the places of its
-pixels in the error map, and there is no arithmetic of taps. Neighbouring threads read neighbouring
-errors. No flipped or padded copy of a map is made.
+Which quotients are whole depends only on the remainders of y and x by s. So the pixels are divided
+into parts by their remainders; all pixels of a part have the same taps, and a stride of 1. The
+channels k of the error map run fastest: within a tap a thread's pixels stay at their places in the
+error map, and the main loop computes no taps. Neighbouring threads read neighbouring errors. No
+flipped or padded copy of a map is made.
 
-An absent tap multiplies its weight by a zero error: exact, unless that weight is not finite.
+Where a tap lies outside of the error map, its weight is multiplied by 0: exact, unless the weight
+is not finite.
 
 Multiply-adds: N*C*H*W*K*kh*kw / (sy*sx), taps beyond the error map's border included. Bytes: each
 block of channels reads the error map and each block of pixels reads the weights once; the gradient
@@ -23,11 +24,20 @@ from typing import NamedTuple
 
 from kernels.checks import Pair
 from kernels.convolution import ConvolutionShape
-from kernels.convolution.cuda_tile import NOWHERE, Tile, multiplier, positioner, stager, writer
+from kernels.convolution.cuda_map_tile import NOWHERE, stager, writer
+from kernels.convolution.cuda_tile import (
+    Tile,
+    lane_and_warp,
+    main_loop,
+    multiplier,
+    opener,
+    partial_multiplier,
+)
 from kernels.device.api import cuda, device, kernel, u32
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
-from kernels.device.loads import kept, load_if, place_of
+from kernels.device.loads import computed_once, load_if, place_of
 from kernels.memory import cuda as memory
 
 
@@ -72,7 +82,7 @@ class Part(NamedTuple):
 
 
 def _parts(size, kernel, stride, dilation):
-    """Along one axis, for each remainder: its pixels, its taps, and where these read the error."""
+    """Along one axis, for each remainder: its pixels, its taps, and which errors these read."""
     tap_step = stride // gcd(stride, dilation)
     for remainder in range(min(size, stride)):
         taps = [i for i in range(kernel) if i * dilation % stride == remainder]
@@ -100,13 +110,10 @@ def _pack_kernel(dtype):
         i = u32(cuda.grid(1))
         if i < packed.size:
             filters, channels = u32(g.filters), u32(g.channels)
-            t = u32(i // u32(pitch))
-            c = u32(i - t * u32(pitch))
-            tap = u32(t // filters)
-            k = u32(t - tap * filters)
-            taps_x = u32(max(g.taps[1], 1))
-            y = u32(tap // taps_x)
-            x = u32(u32(g.first_tap[1]) + u32(tap - y * taps_x) * u32(g.tap_step[1]))
+            t, c = divmod_u32(i, pitch)
+            tap, k = divmod_u32(t, filters)
+            y, x = divmod_u32(tap, max(g.taps[1], 1))
+            x = u32(u32(g.first_tap[1]) + x * u32(g.tap_step[1]))
             y = u32(u32(g.first_tap[0]) + y * u32(g.tap_step[0]))
             at = u32(u32(k * channels + c) * u32(g.kernel[0]) + y)
             packed[i] = weights[u32(at * u32(g.kernel[1]) + x)] if c < channels else dtype(0)
@@ -117,48 +124,63 @@ def _pack_kernel(dtype):
 @cache
 def _gradient_kernel(tile: Tile, dtype):
     lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
-    height, width, depth = u32(tile.height), u32(tile.width), u32(tile.depth)
-    chunks, count = tile.chunks, tile.rows * tile.columns
+    depth, chunks, count = u32(tile.depth), tile.chunks, tile.rows * tile.columns
     steps = tile.depth // tile.warp_count  # of a slice, whose pixels a warp fetches
-    fetched, weights_fetched = steps * chunks, tile.weights_fetched
-    weight_loads = tile.weight_loads
-    weight_buffers, pixel_buffers = 2 * tile.weight_buffer, 2 * tile.pixel_buffer
-    weight_buffer, pixel_buffer = u32(tile.weight_buffer), u32(tile.pixel_buffer)
-    multiply, multiply_some = multiplier(tile, dtype, tile.height, tile.width, tile.depth)
-    own, _, _ = positioner(tile)
+    fetched, weights_fetched, weight_loads = steps * chunks, tile.weights_fetched, tile.weight_loads
+    weight_buffers, pixel_buffers = (2 * size for size in tile.pixel_layout.buffers)
+    start, numbers = opener(tile, dtype), lane_and_warp(tile)
+    multiply = multiplier(tile, dtype, tile.pixel_layout, 0, tile.depth)
+    multiply_rest = partial_multiplier(tile, dtype, tile.pixel_layout)
     locate_weights, fetch_weights, store = stager(tile, dtype)
     write = writer(tile, dtype, None)
 
     @device
     def move(down, across, ys, xs, places, present, errors, g):
-        """Move on to the pixels' partners at a tap in the first error map of their image.
+        """Move on to the errors that the pixels read at the next tap, in their image's first map.
 
-        ``present`` tells which have one; the errors of the others become 0.
+        ``present`` tells which pixels have one; the errors of the others become 0.
         """
         distance = u32(down * u32(g.output[1]) + across)
         for m in range(chunks):
             ys[m], xs[m] = u32(ys[m] - down), u32(xs[m] - across)
             places[m] = u32(places[m] - distance)
-            found = ys[m] < u32(g.output[0]) and xs[m] < u32(g.output[1])
-            present[m] = kept(u32(1) if found else u32(0))
+            inside = ys[m] < u32(g.output[0]) and xs[m] < u32(g.output[1])
+            present[m] = computed_once(u32(1) if inside else u32(0))
         for m in range(fetched):
             errors[m] = dtype(0)
 
     def fetcher(first_slice):
         @device
-        def fetch(error, k, filters, plane, places, present, errors):
+        def fetch(at, source, values):
+            """Fetch the slice whose errors begin at the filter k, and whose weights at a step."""
+            (k, step), (errors, weights) = at, values
+            (error, packed, places, present, weight_indices), sizes = source
+            warp, filters, plane, pitch = sizes
             for q in range(steps):
-                of_map = u32(k + u32(q) * warps)
+                of_map = u32(k + warp + u32(q) * warps)
                 if first_slice:  # which alone may have more steps than there are filters
                     of_map = u32(min(of_map, u32(filters - u32(1))))
                 of_map = u32(of_map * plane)
                 for m in range(chunks):
                     e, place = q * chunks + m, place_of(error, u32(places[m] + of_map))
                     errors[e] = load_if(present[m], error, place, u32(0), errors[e])
+            fetch_weights(packed, weight_indices, u32(step * pitch), weights)
 
         return fetch
 
     fetch_first, fetch_next = fetcher(True), fetcher(False)
+
+    @device
+    def fetch(cursor, source, values):
+        first_step, k, _ = cursor
+        fetch_next((k, u32(first_step + k)), source, values)
+
+    @device
+    def advance(cursor, source):
+        first_step, k, last_k = cursor
+        return first_step, u32(min(u32(k + depth), last_k)), last_k
+
+    loop = main_loop(tile, [(fetch, multiply, store)], advance)
 
     @kernel(tile.threads, tile.blocks)
     def convolution_gradient_input(
@@ -179,57 +201,41 @@ def _gradient_kernel(tile: Tile, dtype):
         places = cuda.local.array(chunks, u32)
         present = cuda.local.array(chunks, u32)
 
-        thread = u32(cuda.threadIdx.x)
-        lane, warp = u32(thread % lanes), u32(thread // lanes)
-        first_channel = u32(u32(cuda.blockIdx.y) * height)
-        first_pixel = u32(u32(cuda.blockIdx.x) * width + lane)
         filters, channels, pitch = u32(g.filters), u32(g.channels), u32(pitch)
         error_plane = u32(u32(g.output[0]) * u32(g.output[1]))
         plane = u32(u32(g.image_size[0]) * u32(g.image_size[1]))
         size_x, pixels = u32(g.size[1]), u32(u32(g.size[0]) * u32(g.size[1]))
-        row, column = own()
-        for m in range(count):
-            sums[m] = dtype(0)
+        lane, warp = numbers()
+        (first_channel, first_pixel), corner = start(sums)
+        first_pixel = u32(first_pixel + lane)
         for m in range(chunks):
-            p = u32(first_pixel + u32(m) * lanes)
-            n = u32(p // pixels)
-            p = u32(p - n * pixels)
-            ys[m] = u32(p // size_x)
-            xs[m] = u32(p - ys[m] * size_x)
+            n, p = divmod_u32(u32(first_pixel + u32(m) * lanes), pixels)
+            ys[m], xs[m] = divmod_u32(p, size_x)
             image = u32(n * filters * error_plane)
             places[m] = u32(image + ys[m] * u32(g.output[1]) + xs[m])
-            # A pixel beyond the last has no partner
+            # A pixel beyond the last has no error
             ys[m] = ys[m] if n < u32(g.batch) else NOWHERE
+        taps = u32(u32(g.taps[0]) * u32(g.taps[1]))
+        locate_weights(first_channel, pitch, u32(taps * filters), weight_indices)
 
         # The last slice of a tap ends with the last filter: it may repeat some of the slice before
         last_k = u32(max(filters, depth) - depth)
-        tap, j, buffer = u32(0), u32(0), u32(0)
-        taps = u32(u32(g.taps[0]) * u32(g.taps[1]))
-        step, last_step = u32(0), u32(max(u32(taps * filters), depth) - depth)
-        locate_weights(first_channel, pitch, u32(taps * filters), weight_indices)
+        last_step = u32(max(u32(taps * filters), depth) - depth)
+        arrays = error, packed, places, present, weight_indices
+        source = arrays, (warp, filters, error_plane, pitch)
+        values, tiles = (errors, weights), (weight_tile, pixel_tile)
+        tap, j, step, buffer = u32(0), u32(0), u32(0), u32(0)
         if tap < taps:
             move(u32(g.shift[0]), u32(g.shift[1]), ys, xs, places, present, errors, g)
-            fetch_first(error, warp, filters, error_plane, places, present, errors)
-            fetch_weights(packed, weight_indices, step, weights)
-            store(weights, errors, buffer, weight_tile, pixel_tile)
+            fetch_first((u32(0), step), source, values)
+            store(values, buffer, tiles)
             cuda.syncthreads()
         while tap < taps:
-            k, left = u32(0), filters
-            while left > depth:
-                k = u32(min(u32(k + depth), last_k))
-                fetch_next(error, u32(k + warp), filters, error_plane, places, present, errors)
-                fetch_weights(packed, weight_indices, u32(u32(step + k) * pitch), weights)
-                first = u32(row | (buffer & weight_buffer))
-                second = u32(column | (buffer & pixel_buffer))
-                multiply(first, second, weight_tile, pixel_tile, sums)
-                buffer = u32(~buffer)
-                store(weights, errors, buffer, weight_tile, pixel_tile)
-                cuda.syncthreads()
-                left = u32(left - depth)
+            cursor = step, u32(min(depth, last_k)), last_k
+            left, buffer, _ = loop(filters, buffer, cursor, source, values, corner, tiles, sums)
             done = u32(filters - left)
-            repeated = u32(u32(step + done) - min(u32(step + k), last_step))
-            first = u32(u32(row | (buffer & weight_buffer)) + repeated * height)
-            second = u32(u32(column | (buffer & pixel_buffer)) + u32(done - k) * width)
+            k = u32(min(done, last_k))
+            skipped = u32(u32(step + done) - min(u32(step + k), last_step)), u32(done - k)
             # The last slice of a tap, while the first one of the next tap is fetched
             tap, j, step = u32(tap + u32(1)), u32(j + u32(1)), u32(step + filters)
             down, across = u32(0), u32(g.step[1])
@@ -237,21 +243,17 @@ def _gradient_kernel(tile: Tile, dtype):
                 j, down, across = u32(0), u32(g.step[0]), u32(across - j * across)
             if tap < taps:
                 move(down, across, ys, xs, places, present, errors, g)
-                weight_step = u32(min(step, last_step))
-                fetch_first(error, warp, filters, error_plane, places, present, errors)
-                fetch_weights(packed, weight_indices, u32(weight_step * pitch), weights)
-            multiply_some(left, first, second, weight_tile, pixel_tile, sums)
+                fetch_first((u32(0), u32(min(step, last_step))), source, values)
+            multiply_rest(left, skipped, buffer, corner, tiles, sums)
             if tap < taps:
                 buffer = u32(~buffer)
-                store(weights, errors, buffer, weight_tile, pixel_tile)
+                store(values, buffer, tiles)
                 cuda.syncthreads()
 
         for m in range(chunks):
-            p = u32(first_pixel + u32(m) * lanes)
-            n = u32(p // pixels)
-            p = u32(p - n * pixels)
-            y = u32(p // size_x)
-            x = u32(u32(p - y * size_x) * u32(g.pixel_step[1]) + u32(g.first_pixel[1]))
+            n, p = divmod_u32(u32(first_pixel + u32(m) * lanes), pixels)
+            y, x = divmod_u32(p, size_x)
+            x = u32(x * u32(g.pixel_step[1]) + u32(g.first_pixel[1]))
             y = u32(y * u32(g.pixel_step[0]) + u32(g.first_pixel[0]))
             place = u32(n * channels * plane + y * u32(g.image_size[1]) + x)
             places[m] = place if n < u32(g.batch) else NOWHERE

@@ -4,101 +4,65 @@
     t = (c, i, j)
 
 Here the pixels are the steps. They are shared out over blocks, whose partial sums a second kernel
-adds in a fixed order: no atomics, and the same bits every time. A thread stands for one pixel of a
-slice and steps through the pixels like an odometer, while the distances of filters and taps from
-it lie in a table in shared memory. It reads 4 of them from a map each, next to its neighbour's
-pixel, and stores them side by side, so that the transposition costs no bank conflicts.
+adds in a fixed order: no atomics, and the same bits every time. A thread has one pixel of a slice,
+and moves through the pixels like an odometer; a table in shared memory holds the distances of
+filters and taps from a pixel. A thread reads its pixel of 4 filters, or at 4 taps, each next to its
+neighbour's, and stores the 4 values side by side, so that the transposition causes no bank
+conflicts.
 
 Multiply-adds: N*Ho*Wo*K*C*kh*kw. Bytes: each block of filters reads the input and each block of
 taps reads the error map once. Workspace: the partial sums, at most ``PARTIAL_BYTES``.
 """
 
 from functools import cache
-from math import gcd
-from typing import NamedTuple
 
-from kernels.checks import Pair
 from kernels.convolution import PARTIAL_BYTES, ConvolutionShape
-from kernels.convolution.cuda_tile import Tile, in_turn, multiplier, positioner
+from kernels.convolution.cuda_sizes import ConvolutionSizes, tap_offset
+from kernels.convolution.cuda_tile import (
+    Layout,
+    Tile,
+    in_buffer,
+    in_turn,
+    main_loop,
+    multiplier,
+    opener,
+    partial_multiplier,
+    pitch,
+    placer,
+    positioner,
+    side_by_side,
+)
 from kernels.device.api import cuda, device, kernel, u32
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
-from kernels.device.loads import kept, load_from, place_of
+from kernels.device.loads import computed_once, load_from, place_of
 from kernels.memory import cuda as memory
 
-# Enough blocks for any device of today, and few enough that partial sums are cheap to add
+# Enough blocks for any device of today, and few enough for the partial sums to be added quickly
 WANTED_BLOCKS = 1024
-# Pixels that one block adds up in one accumulator: bounds, for speed below, for accuracy above
+# Pixels that a block adds up in one accumulator: fewer would be slow, more would lose accuracy
 FEWEST_PIXELS, MOST_PIXELS = 256, 8192
 
 
-class Sizes(NamedTuple):
-    """Extents and distances between elements that the kernel needs."""
-
-    filters: int
-    taps: int  # C*kh*kw
-    kernel: Pair
-    output: Pair
-    pixels: int  # N*Ho*Wo
-    image: int  # C*H*W
-    plane: int  # H*W
-    pixel: Pair  # sy*W, sx
-    tap: Pair  # dy*W, dx
-
-    @classmethod
-    def of(cls, shape: ConvolutionShape):
-        """The sizes of a convolution."""
-        (h, w), (ho, wo) = shape.size, shape.output
-        (sy, sx), (dy, dx) = shape.window.stride, shape.window.dilation
-        return cls(
-            filters=shape.filters,
-            taps=shape.taps,
-            kernel=shape.window.kernel,
-            output=shape.output,
-            pixels=shape.batch * ho * wo,
-            image=shape.channels * h * w,
-            plane=h * w,
-            pixel=(sy * w, sx),
-            tap=(dy * w, dx),
-        )
-
-
-def pitch(extent: int) -> int:
-    """Distance of steps in shared memory: an odd number of 4-word groups avoids bank conflicts."""
-    return extent if extent % 8 else extent + 4
-
-
-def side_by_side(extent: int) -> int:
-    """Rows, or columns, that a thread stores next to each other in a step: a vector.
-
-    Slot v*a + b of a step, v being their number, holds row b * extent/v + a, so that in the end
-    neighbouring threads write neighbouring sums.
-    """
-    return gcd(4, extent)
-
-
 @cache
-def _stager(tile: Tile, dtype):
-    """Device functions: stage a slice; stage a slice while the previous one is multiplied.
+def _parts(tile: Tile, dtype):
+    """The parts of a turn of the main loop, and the values that a thread fetches for a part.
 
     A slice goes in parts, to need few registers: a part of its rows and columns is fetched, some
-    steps of the previous slice are multiplied, then the part is stored. The first result is the
-    number of values that a thread fetches for a part.
+    steps of the previous slice are multiplied, then the part is stored.
     """
     extents, teams = (tile.height, tile.width), tile.threads // tile.depth
-    part_steps = min(8, tile.depth)
-    parts = tile.depth // part_steps
-    pitches = pitch(tile.height), pitch(tile.width)
-    row_pitch, column_pitch = map(u32, pitches)
-    row_buffer, column_buffer = (u32(tile.depth * p) for p in pitches)
-    multiply, _ = multiplier(tile, dtype, *pitches, part_steps)
+    layout, part_steps = _layout(tile), min(8, tile.depth)
+    count = tile.depth // part_steps
 
     def stage(factor, part, slot):
-        """(fetch, store, next slot) for a part of the rows or columns."""
+        """(fetch, store, next slot) for a part of the rows, or of the columns."""
         together = side_by_side(extents[factor])
         groups = extents[factor] // together // teams
-        first, last = (groups * (part + n) // parts for n in (0, 1))
+        first, last = (groups * (part + n) // count for n in (0, 1))
         begin, step = factor * tile.height, together * teams
+        pitch_, within = u32(layout.pitches[factor]), in_buffer(layout.buffers[factor])
 
         @device
         def fetch(source, place, table, team, values):
@@ -109,7 +73,8 @@ def _stager(tile: Tile, dtype):
                     values[slot + (n - first) * together + q] = load_from(source, place, away)
 
         @device
-        def store(values, shared, at, team):
+        def store(values, shared, buffer, lane, team):
+            at = within(u32(lane * pitch_), buffer)
             for n in range(first, last):
                 to = u32(at + team * u32(together)) + u32(n * step)
                 for q in range(together):
@@ -117,33 +82,32 @@ def _stager(tile: Tile, dtype):
 
         return fetch, store, slot + (last - first) * together
 
-    def work_on(part, multiplying):
+    def part_of(part):
         fetch_rows, store_rows, slot = stage(0, part, 0)
-        fetch_columns, store_columns, _ = stage(1, part, slot)
-        rows_done, columns_done = (u32(part * part_steps * p) for p in pitches)
+        fetch_columns, store_columns, end = stage(1, part, slot)
 
         @device
-        def work(error, x, at_error, at_x, table, team, lane, buffer, values, tiles, corner, sums):
-            filter_tile, tap_tile = tiles
-            fetch_rows(error, at_error, table, team, values)
-            fetch_columns(x, at_x, table, team, values)
-            if multiplying:
-                row = u32(buffer * row_buffer + corner[0]) + rows_done
-                column = u32(buffer * column_buffer + corner[1]) + columns_done
-                multiply(row, column, filter_tile, tap_tile, sums)
-                buffer = u32(buffer ^ u32(1))
-            store_rows(values, filter_tile, u32(buffer * row_buffer + lane * row_pitch), team)
-            at = u32(buffer * column_buffer + lane * column_pitch)
-            store_columns(values, tap_tile, at, team)
+        def fetch(pixel, source, values):
+            (_, _, _, _, _, at_error, at_x), (error, x, table, team, _) = pixel, source
+            fetch_rows(error, at_error, table, team, values[0])
+            fetch_columns(x, at_x, table, team, values[0])
 
-        return work
+        @device
+        def store(values, buffer, tiles):
+            fetched, lane, team = values
+            store_rows(fetched, tiles[0], buffer, lane, team)
+            store_columns(fetched, tiles[1], buffer, lane, team)
 
-    most = max(stage(1, part, stage(0, part, 0)[2])[2] for part in range(parts))
-    first, later = (
-        in_turn([work_on(part, multiplying) for part in range(parts)])
-        for multiplying in (False, True)
-    )
-    return most, first, later
+        multiply = multiplier(tile, dtype, layout, part * part_steps, part_steps)
+        return (fetch, multiply, store), end
+
+    parts, ends = zip(*[part_of(part) for part in range(count)])
+    return parts, max(ends)
+
+
+def _layout(tile: Tile) -> Layout:
+    pitches = pitch(tile.height), pitch(tile.width)
+    return Layout(pitches, tuple(tile.depth * p for p in pitches))
 
 
 @cache
@@ -151,34 +115,55 @@ def _gradient_kernel(tile: Tile, dtype):
     threads, depth = u32(tile.threads), u32(tile.depth)
     height, width = u32(tile.height), u32(tile.width)
     columns, count = tile.columns, tile.rows * tile.columns
-    own, row_of, column_of = positioner(tile)
-    filters_together, taps_together = side_by_side(tile.height), side_by_side(tile.width)
-    filter_groups, tap_groups = (
-        u32(tile.height // filters_together),
-        u32(tile.width // taps_together),
-    )
-    filters_together, taps_together = u32(filters_together), u32(taps_together)
-    pitches, table_size = (pitch(tile.height), pitch(tile.width)), tile.height + tile.width
-    filter_buffers, tap_buffers = (2 * tile.depth * p for p in pitches)
-    filter_buffer, tap_buffer = u32(filter_buffers // 2), u32(tap_buffers // 2)
-    fetched, stage, stage_and_multiply = _stager(tile, dtype)
-    _, multiply_some = multiplier(tile, dtype, *pitches, 8)
+    _, row_of, column_of = positioner(tile)
+    filter_of, tap_of = placer(tile.height), placer(tile.width)
+    table_size, layout = tile.height + tile.width, _layout(tile)
+    filter_buffers, tap_buffers = (2 * size for size in layout.buffers)
+    start = opener(tile, dtype)
+    parts, fetched = _parts(tile, dtype)
+    multiply_rest = partial_multiplier(tile, dtype, layout)
+
+    def filler(fetch, store):
+        @device
+        def fill(pixel, source, values, buffer, tiles):
+            fetch(pixel, source, values)
+            store(values, buffer, tiles)
+
+        return fill
+
+    fill = in_turn([filler(fetch, store) for fetch, _, store in parts])
 
     @device
-    def filter_of(slot):
-        """The row of a step that ``slot`` holds: neighbours lie far apart, see ``side_by_side``."""
-        return u32(slot % filters_together * filter_groups + slot // filters_together)
+    def advance(pixel, source):
+        """Move the thread on by a slice, like an odometer, if it has a pixel there.
 
-    @device
-    def tap_of(slot):
-        return u32(slot % taps_together * tap_groups + slot // taps_together)
+        Else it reads the same once more, for nothing.
+        """
+        p, error_pixel, x_pixel, oy, ox, _, _ = pixel
+        error, x, _, _, odometer = source
+        end, size, by, next_row, next_map, next_image = odometer
+        p = u32(p + depth)
+        if p < end:
+            error_pixel = u32(error_pixel + by[0])
+            x_pixel = u32(x_pixel + by[1])
+            oy, ox = u32(oy + by[2]), u32(ox + by[3])
+            if ox >= size[1]:
+                ox, oy = u32(ox - size[1]), u32(oy + u32(1))
+                x_pixel = u32(x_pixel + next_row)
+            if oy >= size[0]:
+                oy = u32(oy - size[0])
+                x_pixel = u32(x_pixel + next_map)
+                error_pixel = u32(error_pixel + next_image)
+        return p, error_pixel, x_pixel, oy, ox, place_of(error, error_pixel), place_of(x, x_pixel)
+
+    loop = main_loop(tile, parts, advance)
 
     def write_row(i):
         @device
-        def write(sums, own_row, own_column, partial, add, first_filter, first_tap, filters, taps):
-            k = u32(first_filter + filter_of(row_of(own_row, i)))
+        def write(sums, corner, partial, add, first_filter, first_tap, filters, taps):
+            k = u32(first_filter + filter_of(row_of(corner[0], i)))
             for j in range(columns):
-                t = u32(first_tap + tap_of(column_of(own_column, j)))
+                t = u32(first_tap + tap_of(column_of(corner[1], j)))
                 if k < filters and t < taps:
                     at = u32((u32(cuda.blockIdx.z) * filters + k) * taps + t)
                     before = partial[at] if add else dtype(0)
@@ -194,98 +179,64 @@ def _gradient_kernel(tile: Tile, dtype):
         error,  # N*K*Ho*Wo
         x,  # N*C*H*W
         partial,  # splits x K*taps
-        start,  # the first pixel of the first split
+        first,  # the first pixel of the first split
         share,  # pixels of a split
         add,  # whether to add to what ``partial`` holds
-        g,  # Sizes
+        g,  # ConvolutionSizes
     ):
         filter_tile = cuda.shared.array(filter_buffers, dtype)
         tap_tile = cuda.shared.array(tap_buffers, dtype)
         table = cuda.shared.array(table_size, u32)
         sums = cuda.local.array(count, dtype)
-        values = cuda.local.array(fetched, dtype)
+        registers = cuda.local.array(fetched, dtype)
 
-        thread = u32(cuda.threadIdx.x)
-        filters, taps = u32(g.filters), u32(g.taps)
-        kernel_y, kernel_x = u32(g.kernel[0]), u32(g.kernel[1])
+        filters, taps, plane = u32(g.filters), u32(g.taps), u32(g.output_plane)
         output_y, output_x = u32(g.output[0]), u32(g.output[1])
         pixel_y, pixel_x = u32(g.pixel[0]), u32(g.pixel[1])
-        plane = u32(output_y * output_x)
-        first_filter = u32(u32(cuda.blockIdx.y) * height)
-        first_tap = u32(u32(cuda.blockIdx.x) * width)
-        for m in range(count):
-            sums[m] = dtype(0)
+        (first_filter, first_tap), corner = start(sums)
 
         # Distances of the tile's filters and taps; one beyond the last is the last
-        slot = thread
+        slot = u32(cuda.threadIdx.x)
         while slot < height + width:
             if slot < height:
                 k = u32(first_filter + filter_of(slot))
                 table[slot] = u32(min(k, u32(filters - u32(1))) * plane)
             else:
                 t = u32(first_tap + tap_of(u32(slot - height)))
-                t = u32(min(t, u32(taps - u32(1))))
-                i = u32(t // kernel_x)
-                at = u32(u32(t - i * kernel_x) * u32(g.tap[1]))
-                at = u32(at + u32(i % kernel_y) * u32(g.tap[0]))
-                table[slot] = u32(at + u32(i // kernel_y) * u32(g.plane))
+                table[slot] = tap_offset(min(t, u32(taps - u32(1))), g)
             slot = u32(slot + threads)
         cuda.syncthreads()
 
         # This thread's pixel p, with the odometer that moves it on by a slice
-        lane, team = kept(u32(thread % depth)), u32(thread // depth)
-        first = u32(u32(start) + u32(cuda.blockIdx.z) * u32(share))
+        team, lane = divmod_u32(cuda.threadIdx.x, depth)
+        lane = computed_once(lane)
+        first = u32(u32(first) + u32(cuda.blockIdx.z) * u32(share))
         end = u32(min(u32(g.pixels - first), u32(share)))
         p = u32(min(u32(first + lane), u32(g.pixels - 1)))
-        n = u32(p // plane)
-        next_image = kept(u32(u32(filters - u32(1)) * plane))
+        n, of_map = divmod_u32(p, plane)
+        oy, ox = divmod_u32(of_map, output_x)
+        next_image = computed_once(u32(u32(filters - u32(1)) * plane))
         error_pixel = u32(p + n * next_image)
-        p = u32(p - n * plane)
-        oy = u32(p // output_x)
-        ox = u32(p - oy * output_x)
         x_pixel = u32(n * u32(g.image) + oy * pixel_y + ox * pixel_x)
-        slice_n = u32(depth // plane)
-        slice_x = u32(depth - slice_n * plane)
-        slice_y = u32(slice_x // output_x)
-        slice_x = u32(slice_x - slice_y * output_x)
+        slice_n, slice_x = divmod_u32(depth, plane)
+        slice_y, slice_x = divmod_u32(slice_x, output_x)
         advance_error = u32(depth + slice_n * next_image)
         advance_x = u32(slice_n * u32(g.image) + slice_y * pixel_y + slice_x * pixel_x)
-        next_row = kept(u32(pixel_y - output_x * pixel_x))
-        next_map = kept(u32(u32(g.image) - output_y * pixel_y))
+        next_row = computed_once(u32(pixel_y - output_x * pixel_x))
+        next_map = computed_once(u32(u32(g.image) - output_y * pixel_y))
 
-        own_row, own_column = own()
-        tiles, corner = (filter_tile, tap_tile), (own_row, own_column)
-        buffer, p = u32(0), lane
-        at_error, at_x = place_of(error, error_pixel), place_of(x, x_pixel)
-        stage(error, x, at_error, at_x, table, team, lane, buffer, values, tiles, corner, sums)
+        by = advance_error, advance_x, slice_y, slice_x
+        odometer = end, (output_y, output_x), by, next_row, next_map, next_image
+        source, values = (error, x, table, team, odometer), (registers, lane, team)
+        places = place_of(error, error_pixel), place_of(x, x_pixel)
+        pixel = lane, error_pixel, x_pixel, oy, ox, places[0], places[1]
+        tiles, buffer = (filter_tile, tap_tile), u32(0)
+        fill(pixel, source, values, buffer, tiles)
+        pixel = advance(pixel, source)
         cuda.syncthreads()
-        left = end
-        while left >= depth:
-            p = u32(p + depth)
-            if p < end:  # else read the same once more, for nothing
-                error_pixel = u32(error_pixel + advance_error)
-                x_pixel = u32(x_pixel + advance_x)
-                ox, oy = u32(ox + slice_x), u32(oy + slice_y)
-                if ox >= output_x:
-                    ox, oy = u32(ox - output_x), u32(oy + u32(1))
-                    x_pixel = u32(x_pixel + next_row)
-                if oy >= output_y:
-                    oy = u32(oy - output_y)
-                    x_pixel = u32(x_pixel + next_map)
-                    error_pixel = u32(error_pixel + next_image)
-            at_error, at_x = place_of(error, error_pixel), place_of(x, x_pixel)
-            stage_and_multiply(
-                error, x, at_error, at_x, table, team, lane, buffer, values, tiles, corner, sums
-            )
-            buffer = u32(buffer ^ u32(1))
-            cuda.syncthreads()
-            left = u32(left - depth)
-        row = u32(buffer * filter_buffer + own_row)
-        column = u32(buffer * tap_buffer + own_column)
-        multiply_some(left, row, column, filter_tile, tap_tile, sums)
-
-        writes = partial, add, first_filter, first_tap, filters, taps
-        write(sums, own_row, own_column, *writes)
+        left, buffer, pixel = loop(end, buffer, pixel, source, values, corner, tiles, sums)
+        multiply_rest(left, (u32(0), u32(0)), buffer, corner, tiles, sums)
+        write(sums, corner, partial, add, first_filter, first_tap, filters, taps)
 
     return convolution_gradient_weights
 
@@ -320,7 +271,7 @@ def gradient_weights(x, error, shape: ConvolutionShape, tile: Tile):
     """dw for checked arguments; see ``kernels.convolution.cuda.gradient_weights``."""
     dtype = x.dtype.type
     gradient = memory.empty(shape.weights, x.dtype)
-    sizes = Sizes.of(shape)
+    sizes = ConvolutionSizes.of(shape)
     tiles = (ceil_division(shape.taps, tile.width), ceil_division(shape.filters, tile.height))
     wanted = ceil_division(WANTED_BLOCKS, tiles[0] * tiles[1])
     share = min(max(ceil_division(sizes.pixels, wanted), FEWEST_PIXELS), MOST_PIXELS)

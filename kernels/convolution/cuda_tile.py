@@ -7,23 +7,32 @@ A block owns a tile of ``height`` x ``width`` sums and walks through the steps i
 memory into registers and writes it to a second buffer: one barrier for each slice. A thread holds
 rows x columns sums in registers and reads up to 4 adjacent words at a time.
 
-Where columns are pixels, a warp reads and writes chunks of 32 neighbouring pixels of a map, and
-lane l puts those of 4 chunks, l, 32 + l, 64 + l and 96 + l, side by side in shared memory. So
-global accesses are coalesced, and shared ones take 128 bits without bank conflicts.
+Here is what all four kernels have in common: which sums a thread has, how it multiplies, and the
+main loop. What they fetch and how they store it in shared memory stands with each of them.
 """
 
 from dataclasses import dataclass
 from functools import cache, reduce
 from math import gcd
+from typing import NamedTuple
 
-from kernels.activation.cuda import function as activation_function
 from kernels.checks import Pair
 from kernels.device.api import cuda, device, u32
-from kernels.device.limits import MAX_ELEMENTS, ceil_division
-from kernels.device.loads import kept, load4
+from kernels.device.indices import divmod_u32
+from kernels.device.limits import ceil_division
+from kernels.device.loads import computed_once
 
-# No element has this index
-NOWHERE = u32(MAX_ELEMENTS)
+
+class Layout(NamedTuple):
+    """How the slices of two factors lie in shared memory; pairs are (rows, columns).
+
+    Attributes:
+        pitches: elements from one step to the next.
+        buffers: elements from the first buffer to the second one.
+    """
+
+    pitches: Pair
+    buffers: Pair
 
 
 @dataclass(frozen=True)
@@ -111,9 +120,42 @@ class Tile:
         """Elements of a slice of pixels in shared memory, rounded up to a power of two."""
         return 1 << (self.width * self.depth - 1).bit_length()
 
+    @property
+    def pixel_layout(self) -> Layout:
+        """How a slice of weights and one of pixels lie in shared memory."""
+        return Layout((self.height, self.width), (self.weight_buffer, self.pixel_buffer))
+
     def packed_shape(self, rows: int, steps: int) -> tuple[int, int]:
         """Packed weights, steps x rows: at least one step, rows rounded up to what a load takes."""
         return max(1, steps), ceil_division(rows, self.weights_together) * self.weights_together
+
+
+def pitch(extent: int) -> int:
+    """Distance of steps in shared memory: an odd number of 4-word groups avoids bank conflicts."""
+    return extent if extent % 8 else extent + 4
+
+
+def side_by_side(extent: int) -> int:
+    """Rows, or columns, that a thread stores next to each other in a step: a vector.
+
+    Slot v*a + b of a step, v being their number, holds row b * extent/v + a, so that in the end
+    neighbouring threads write neighbouring sums.
+    """
+    return gcd(4, extent)
+
+
+@cache
+def placer(extent: int):
+    """Device function: the row, or column, of a step that a slot holds; see ``side_by_side``."""
+    together = side_by_side(extent)
+    vectors = u32(extent // together)
+
+    @device
+    def held_by(slot):
+        vector, nth = divmod_u32(slot, together)
+        return u32(nth * vectors + vector)
+
+    return held_by
 
 
 def in_turn(functions):
@@ -131,50 +173,108 @@ def in_turn(functions):
 
 
 @cache
-def positioner(tile: Tile):
-    """Device functions (own, row, column): of a thread's sums within the tile.
+def opener(tile: Tile, dtype):
+    """Device function (sums): clears them; the first row and column of the block, of the thread.
 
-    ``own`` gives the first row and column of the thread, ``row`` its i-th row from the first, and
-    ``column`` its j-th column.
+    The block's are those of the matrix, the thread's those within the tile.
     """
-    (row_run, column_run), lanes = tile.runs, u32(tile.warp_threads)
-    lanes_y, lanes_x, warps_x = u32(tile.lanes[0]), u32(tile.lanes[1]), u32(tile.warps[1])
-    rows, columns = u32(tile.rows), u32(tile.columns)
+    count = tile.rows * tile.columns
+    height, width = u32(tile.height), u32(tile.width)
+    corner_of_thread, _, _ = positioner(tile)
 
     @device
-    def own():
-        thread = u32(cuda.threadIdx.x)
-        lane, warp = u32(thread % lanes), u32(thread // lanes)
-        row = u32((warp // warps_x) * rows * lanes_y + lane // lanes_x * u32(row_run))
-        column = u32((warp % warps_x) * columns * lanes_x + lane % lanes_x * u32(column_run))
-        return kept(row), kept(column)
+    def start(sums):
+        for m in range(count):
+            sums[m] = dtype(0)
+        corner = u32(u32(cuda.blockIdx.y) * height), u32(u32(cuda.blockIdx.x) * width)
+        return corner, corner_of_thread()
 
-    @device
-    def row(first, i):
-        return u32(first + u32(i // row_run * row_run) * lanes_y + u32(i % row_run))
-
-    @device
-    def column(first, j):
-        return u32(first + u32(j // column_run * column_run) * lanes_x + u32(j % column_run))
-
-    return own, row, column
+    return start
 
 
 @cache
-def multiplier(tile: Tile, dtype, row_pitch: int, column_pitch: int, unrolled: int):
-    """Device functions that add ``unrolled`` steps, and any number of steps, to a thread's sums.
+def lane_and_warp(tile: Tile):
+    """Device function: the number of a thread in its warp, and that of the warp."""
+    lanes = u32(tile.warp_threads)
 
-    They take where the thread's first row and column of the first step lie in shared memory, the
-    two shared arrays, whose steps lie a pitch apart, and the sums. Calls of calls unroll the steps,
-    which a loop would not.
+    @device
+    def numbers():
+        thread = u32(cuda.threadIdx.x)
+        return u32(thread % lanes), u32(thread // lanes)
+
+    return numbers
+
+
+@cache
+def positioner(tile: Tile):
+    """Device functions (corner, row, column): of a thread's sums within the tile.
+
+    ``corner`` gives the first row and column of the thread, ``row`` its i-th row from the first,
+    and ``column`` its j-th column.
     """
+    (row_run, column_run), numbers = tile.runs, lane_and_warp(tile)
+    lanes_x, warps_x = u32(tile.lanes[1]), u32(tile.warps[1])
+    warp_height, warp_width = u32(tile.rows * tile.lanes[0]), u32(tile.columns * tile.lanes[1])
+    row_step, column_step = u32(row_run * tile.lanes[0]), u32(column_run * tile.lanes[1])
+
+    @device
+    def corner():
+        lane, warp = numbers()
+        row = u32(warp // warps_x * warp_height + lane // lanes_x * u32(row_run))
+        column = u32(warp % warps_x * warp_width + lane % lanes_x * u32(column_run))
+        return computed_once(row), computed_once(column)
+
+    @device
+    def row(first, i):
+        return u32(first + u32(i // row_run) * row_step + u32(i % row_run))
+
+    @device
+    def column(first, j):
+        return u32(first + u32(j // column_run) * column_step + u32(j % column_run))
+
+    return corner, row, column
+
+
+@cache
+def in_buffer(size: int):
+    """Device function (at, buffer): where the element ``at`` of a buffer lies in one of two.
+
+    ``buffer`` is 0 for the first, and all ones for the second, which begins at ``size``.
+    """
+    aligned, size = size & (size - 1) == 0, u32(size)
+
+    @device
+    def beside(at, buffer):
+        if aligned:
+            return u32(at | (buffer & size))
+        return u32(at - buffer * size)
+
+    return beside
+
+
+@cache
+def _adder(tile: Tile, dtype, pitches: Pair, steps: int):
+    """Device function (row, column, first, second, sums): adds ``steps`` steps, a power of two.
+
+    Calls of calls unroll the steps, which a loop would not.
+    """
+    if steps > 1:
+        half = _adder(tile, dtype, pitches, steps // 2)
+        down, across = (u32(steps // 2 * pitch) for pitch in pitches)
+
+        @device
+        def add_steps(row, column, first, second, sums):
+            half(row, column, first, second, sums)
+            half(row + down, column + across, first, second, sums)
+
+        return add_steps
+
     rows, columns = tile.rows, tile.columns
     (row_run, column_run), (lanes_y, lanes_x) = tile.runs, tile.lanes
     row_step, column_step = u32(row_run * lanes_y), u32(column_run * lanes_x)
-    row_pitch, column_pitch = u32(row_pitch), u32(column_pitch)
 
     @device
-    def step(row, column, first, second, sums):
+    def add_step(row, column, first, second, sums):
         a = cuda.local.array(rows, dtype)
         b = cuda.local.array(columns, dtype)
         for i in range(rows):
@@ -185,143 +285,90 @@ def multiplier(tile: Tile, dtype, row_pitch: int, column_pitch: int, unrolled: i
             for j in range(columns):
                 sums[i * columns + j] += a[i] * b[j]
 
-    def twice(steps, count):
-        down, across = u32(count) * row_pitch, u32(count) * column_pitch
+    return add_step
 
-        @device
-        def both(row, column, first, second, sums):
-            steps(row, column, first, second, sums)
-            steps(row + down, column + across, first, second, sums)
 
-        return both
+@cache
+def multiplier(tile: Tile, dtype, layout: Layout, first_step: int, steps: int):
+    """Device function (buffer, corner, tiles, sums): adds ``steps`` steps of a slice to the sums.
 
-    chain = [step]
-    while 2 ** len(chain) <= unrolled:
-        chain.append(twice(chain[-1], 2 ** (len(chain) - 1)))
-    four_steps = chain[2]
+    ``corner`` is the thread's first row and column, ``tiles`` are the two shared arrays.
+    """
+    row_in, column_in = map(in_buffer, layout.buffers)
+    down, across = (u32(first_step * pitch) for pitch in layout.pitches)
+    add = _adder(tile, dtype, layout.pitches, steps)
 
     @device
-    def multiply_some(steps, row, column, first, second, sums):
+    def multiply(buffer, corner, tiles, sums):
+        row, column = row_in(corner[0], buffer), column_in(corner[1], buffer)
+        add(row + down, column + across, tiles[0], tiles[1], sums)
+
+    return multiply
+
+
+@cache
+def partial_multiplier(tile: Tile, dtype, layout: Layout):
+    """Device function (steps, skipped, buffer, corner, tiles, sums): adds that many of a slice.
+
+    ``skipped`` are the steps before them, of the slice in each of the two ``tiles``.
+    """
+    row_in, column_in = map(in_buffer, layout.buffers)
+    row_pitch, column_pitch = map(u32, layout.pitches)
+    one, four = (_adder(tile, dtype, layout.pitches, steps) for steps in (1, 4))
+
+    @device
+    def multiply(steps, skipped, buffer, corner, tiles, sums):
+        row = u32(row_in(corner[0], buffer) + skipped[0] * row_pitch)
+        column = u32(column_in(corner[1], buffer) + skipped[1] * column_pitch)
         while steps >= u32(4):
-            four_steps(row, column, first, second, sums)
+            four(row, column, tiles[0], tiles[1], sums)
             row = u32(row + u32(4) * row_pitch)
             column = u32(column + u32(4) * column_pitch)
             steps = u32(steps - u32(4))
         while steps > u32(0):
-            step(row, column, first, second, sums)
+            one(row, column, tiles[0], tiles[1], sums)
             row = u32(row + row_pitch)
             column = u32(column + column_pitch)
             steps = u32(steps - u32(1))
 
-    return chain[-1], multiply_some
+    return multiply
 
 
-@cache
-def stager(tile: Tile, dtype):
-    """Device functions (locate, fetch, store): a slice of packed weights, and one of pixels too.
+def main_loop(tile: Tile, parts, advance):
+    """The double-buffered main loop: a slice is multiplied while the next one is on its way.
 
-    ``locate`` gives the indices of a thread's weights in the first slice; beyond the last row, step
-    or slice the last ones will do. Warp w fetches the pixels of the steps w, w + warps and so on of
-    a slice. ``buffer`` is 0 for the first buffers, and all ones for the second ones, which begin at
-    a power of two.
+    Device function (left, buffer, cursor, source, values, corner, tiles, sums), which returns
+    (left, buffer, cursor). ``left`` counts steps, those of the slice in ``buffer`` among them: it
+    stops before the last slice, and leaves that in ``buffer``. The ``cursor`` tells which slice to
+    fetch from the ``source`` next, by way of the ``values``, which are registers.
+
+    Args:
+        parts: of a turn, for each the device functions fetch(cursor, source, values),
+            multiply(buffer, corner, tiles, sums) and store(values, buffer, tiles).
+        advance: (cursor, source): the cursor of the slice after that.
     """
-    threads, width, height, depth = (
-        u32(n) for n in (tile.threads, tile.width, tile.height, tile.depth)
-    )
-    lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
-    chunks, together, steps = tile.chunks, tile.side_by_side, tile.depth // tile.warp_count
-    loads, run = tile.weight_loads, tile.weights_together
-    weight_buffer, pixel_buffer = u32(tile.weight_buffer), u32(tile.pixel_buffer)
 
-    @device
-    def locate(first_row, row_pitch, step_count, indices):
-        last_step = u32(min(step_count, depth) - u32(1))
-        for m in range(loads):
-            e = u32(u32(run) * u32(u32(cuda.threadIdx.x) + u32(m) * threads))
-            step = u32(min(u32(e // height), last_step))
-            row = u32(min(u32(first_row + e % height), u32(row_pitch - u32(run))))
-            indices[m] = u32(step * row_pitch + row)
+    depth = u32(tile.depth)
 
-    @device
-    def fetch(packed, indices, distance, weights):
-        for m in range(loads):
-            if run == 4:
-                four = load4(packed, u32(indices[m] + distance))
-                for q in range(4):
-                    weights[4 * m + q] = four[q]
-            else:
-                weights[m] = packed[u32(indices[m] + distance)]
-
-    @device
-    def store(weights, pixels, buffer, weight_tile, pixel_tile):
-        thread = u32(cuda.threadIdx.x)
-        at = u32(kept(u32(u32(run) * thread)) | (buffer & weight_buffer))
-        for m in range(run * loads):
-            weight_tile[at + u32(m // run * run) * threads + u32(m % run)] = weights[m]
-        at = u32((thread // lanes) * width + u32(together) * (thread % lanes))
-        at = u32(at | (buffer & pixel_buffer))
-        for q in range(steps):
-            for m in range(chunks):
-                run_of_chunks = u32(m // together * together) * lanes
-                slot = at + u32(q) * warps * width + run_of_chunks + u32(m % together)
-                pixel_tile[slot] = pixels[q * chunks + m]
-
-    return locate, fetch, store
-
-
-@cache
-def writer(tile: Tile, dtype, activation):
-    """A device function that writes a block's sums to maps: y = f(sum + bias).
-
-    The sums pass through shared memory, so that a warp writes 32 neighbouring pixels at a time.
-    """
-    rows, columns = tile.rows, tile.columns
-    lanes_y, lanes_x = u32(tile.lanes[0]), u32(tile.lanes[1])
-    warps_x, warps, lanes = u32(tile.warps[1]), u32(tile.warp_count), u32(tile.warp_threads)
-    width, chunks, together = u32(tile.width), tile.chunks, tile.side_by_side
-    (row_run, run), (own, _, _) = tile.runs, positioner(tile)
-    row_run = u32(row_run)
-    # Rows of each thread that pass at a time: as many as two slices of pixels make room for
-    owners = tile.lanes[0] * tile.warps[0]
-    passing = min(rows, 2 * tile.depth // owners)
-    no_bias = dtype(-0.0)
-    f = activation_function(activation, dtype)
-
-    def pass_from(i):
-        count = min(passing, rows - i)
-        per_pass, staged = u32(count), u32(count * owners)
-
+    def worker(fetch, multiply, store):
         @device
-        def write_rows(sums, stage, bias, biased, y, places, first_row, row_count, plane):
-            values = cuda.local.array(together, dtype)
-            lane, warp = u32(cuda.threadIdx.x % lanes), u32(cuda.threadIdx.x // lanes)
-            own_row = u32((warp // warps_x) * lanes_y + lane // lanes_x)
-            _, own_column = own()
-            cuda.syncthreads()
-            for k in range(count):
-                at = u32((own_row * per_pass + u32(k)) * width + own_column)
-                for j in range(columns):
-                    slot = at + u32(j // run * run) * lanes_x + u32(j % run)
-                    stage[slot] = sums[(i + k) * columns + j]
-            cuda.syncthreads()
-            s = warp
-            while s < staged:
-                owner = u32(s // per_pass)
-                row = u32(first_row + (owner // lanes_y) * u32(rows) * lanes_y)
-                nth = u32(u32(i) + s % per_pass)
-                row = u32(row + ((nth // row_run) * lanes_y + owner % lanes_y) * row_run)
-                row = u32(row + nth % row_run)
-                if row < row_count:
-                    b = bias[row] if biased else no_bias
-                    for m in range(0, chunks, together):
-                        at = u32(s * width + u32(m) * lanes + u32(together) * lane)
-                        for q in range(together):
-                            values[q] = stage[at + u32(q)]
-                        for q in range(together):
-                            if places[m + q] != NOWHERE:
-                                y[u32(places[m + q] + row * plane)] = f(values[q] + b)
-                s = u32(s + warps)
+        def work(buffer, cursor, source, values, corner, tiles, sums):
+            fetch(cursor, source, values)
+            multiply(buffer, corner, tiles, sums)
+            store(values, u32(~buffer), tiles)
 
-        return write_rows
+        return work
 
-    return in_turn([pass_from(i) for i in range(0, rows, passing)])
+    work = in_turn([worker(*part) for part in parts])
+
+    @device
+    def loop(left, buffer, cursor, source, values, corner, tiles, sums):
+        while left > depth:
+            work(buffer, cursor, source, values, corner, tiles, sums)
+            buffer = u32(~buffer)
+            cursor = advance(cursor, source)
+            cuda.syncthreads()
+            left = u32(left - depth)
+        return left, buffer, cursor
+
+    return loop

@@ -1,7 +1,8 @@
 """Tiles that were measured on a device, by ``python -m experiments tune``: a file for each device.
 
 It is looked for in the user's cache folder, then among the files shipped in ``tiles`` beside this
-one. A file serves the kernels that it was measured with: its name carries their sources' digest.
+one. A file is valid for the kernels that it was measured with: the digest of their sources is part
+of its name.
 """
 
 import hashlib
@@ -24,13 +25,13 @@ FARTHEST = 1.0
 
 
 def user_folder() -> Path:
-    """Where this user's measurements are kept."""
+    """Where this user's measurements are stored."""
     cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache_home) / "regularly-sparse"
 
 
 def file_name(device: str) -> str:
-    """The name of a device's file for today's kernels."""
+    """The name of a device's file for the kernels as they are."""
     words = re.findall("[0-9A-Za-z]+", device)
     return f"tiles-{'-'.join(words)}-{_sources()}.json"
 
@@ -56,7 +57,7 @@ def _nearest(device, folder, table, rows, columns):
 
 @cache
 def _read(device, folder):
-    """The fastest tile by (table, rows, columns) as a device's file has it."""
+    """The fastest tile by (table, rows, columns) according to a device's file."""
     for place in (folder, SHIPPED):
         path = place / file_name(device)
         if path.is_file():

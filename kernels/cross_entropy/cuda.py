@@ -3,7 +3,7 @@
     total = sum of w[l];   loss = sum of w[l] * (log sum_k exp x[k] - x[l]) / total
     e[k] = w[l] / total * (softmax(x)[k] - [k = l]), and 0 where a pixel does not count
 
-A thread for each pixel goes through its classes; neighbouring pixels are on neighbouring threads.
+A thread for each pixel goes through its classes; neighbouring threads have neighbouring pixels.
 Sums are trees: a block adds up its pixels by halves, and ``total_of`` the blocks in the same way.
 No atomics: the same bits every time.
 """
@@ -13,6 +13,7 @@ from functools import cache
 from kernels.cross_entropy import UNLABELLED, check_labels, check_scores
 from kernels.device.api import SMALL_BLOCKS, cuda, device, exp, kernel, log, u32
 from kernels.device.arrays import operator
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
 from kernels.device.sums import total_of
@@ -66,9 +67,9 @@ def _sum_kernel(dtype, with_loss: bool):
             label = u32(labels[i])
             value = class_weights[label]
             if with_loss:
-                n = u32(i // plane)
+                n, p = divmod_u32(i, plane)
                 classes = u32(class_weights.size)
-                first = u32(n * classes * plane + (i - n * plane))
+                first = u32(n * classes * plane + p)
                 highest, powers = highest_and_sum(
                     scores, first, u32(first + classes * plane), plane
                 )
@@ -104,21 +105,21 @@ def _backward_kernel(dtype):
         i = u32(cuda.grid(1))
         plane = u32(plane)
         if i < labels.size:
-            n = u32(i // plane)
-            first = u32(n * u32(class_weights.size) * plane + (i - n * plane))
+            n, p = divmod_u32(i, plane)
+            first = u32(n * u32(class_weights.size) * plane + p)
             end = u32(first + u32(class_weights.size) * plane)
             chosen = mask[i] and labels[i] != UNLABELLED
-            highest, powers, weight, own = dtype(0), dtype(1), dtype(0), first
+            highest, powers, weight, of_label = dtype(0), dtype(1), dtype(0), first
             if chosen:
                 highest, powers = highest_and_sum(scores, first, end, plane)
                 weight = class_weights[u32(labels[i])] / total[u32(0)]
-                own = u32(first + u32(labels[i]) * plane)
+                of_label = u32(first + u32(labels[i]) * plane)
             at = first
             while at != end:
                 of_class = dtype(0)
                 if chosen:
                     of_class = weight * (exp(scores[at] - highest) / powers)
-                    if at == own:
+                    if at == of_label:
                         of_class -= weight
                 error[at] = of_class
                 at = u32(at + plane)
@@ -136,9 +137,6 @@ def total_weight(labels, mask, class_weights):
         class_weights: K, float32 or float64.
 
     Workspace: a number for each ``THREADS`` pixels.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_labels(labels, mask, class_weights)
     return _summed(False, class_weights, labels, mask, class_weights, class_weights)
@@ -156,9 +154,6 @@ def forward(scores, labels, mask, class_weights, total):
         total: what ``total_weight`` gives for all pixels that share this loss.
 
     Workspace: a number for each ``THREADS`` pixels.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_scores(scores, labels, mask, class_weights, total)
     return _summed(True, scores, labels, mask, class_weights, total)

@@ -1,1 +1,1 @@
-"""What makes the device work: all that depends on the CUDA packages or on their simulator."""
+"""Machinery of the CUDA operators: all that depends on the CUDA packages or their simulator."""

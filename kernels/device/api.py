@@ -1,7 +1,7 @@
-"""The door to ``numba.cuda``: what kernels are written in, and whether they can run here.
+"""The only way to ``numba.cuda``: what kernels are written with, and whether they can run here.
 
 Kernels say ``from kernels.device.api import cuda`` and are declared with ``kernel`` and ``device``.
-Outside of ``kernels.device`` nothing imports the CUDA packages.
+Nothing outside of ``kernels.device`` imports the CUDA packages.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from numba.cuda.extending import intrinsic as intrinsic
 from kernels.code_cache import keep_on_disk
 
 SIMULATING = bool(config.ENABLE_CUDASIM)
-# To the simulator threads are dear; a process that counts what the real blocks do sets this False,
-# before it imports an operator
+# The simulator starts few threads a second, so its blocks are small. A process that counts the
+# accesses of real blocks sets this to False before it imports an operator
 SMALL_BLOCKS = SIMULATING
 
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
-# To free memory is to wait for the device: do it seldom, or where memory runs out
+# Freeing memory waits for the device: do it seldom, or when memory runs out
 config.CUDA_DEALLOCS_COUNT = 1000
 
 u32 = np.uint32
 # NumPy's functions keep float32 in the simulator, where math's would widen it.
 _LIBRARY = np if SIMULATING else math
-exp, log, sqrt, tanh = _LIBRARY.exp, _LIBRARY.log, _LIBRARY.sqrt, _LIBRARY.tanh
+exp, expm1, log = _LIBRARY.exp, _LIBRARY.expm1, _LIBRARY.log
+sqrt, tanh = _LIBRARY.sqrt, _LIBRARY.tanh
 
 if SIMULATING:
     from kernels.device import simulator
@@ -37,7 +38,7 @@ if SIMULATING:
 
 
 def why_unavailable() -> str | None:
-    """What keeps kernels from running on a device here, as a sentence; None if nothing does."""
+    """Why kernels cannot run on a device here; None if they can."""
     if SIMULATING:
         return "the CUDA simulator is on, so there is no device"
     if cuda.is_available():
@@ -47,7 +48,7 @@ def why_unavailable() -> str | None:
 
 
 def why_uncompilable() -> str | None:
-    """What keeps kernels from being compiled here, as a sentence; None if nothing does."""
+    """Why kernels cannot be compiled here; None if they can."""
     if SIMULATING:
         return "the CUDA simulator is on, and it does not compile"
     from numba.cuda.cudadrv import nvvm
@@ -58,7 +59,7 @@ def why_uncompilable() -> str | None:
 
 
 def device_name() -> str:
-    """What the current device calls itself."""
+    """The current device's name."""
     name = cuda.get_current_device().name
     return name.decode() if isinstance(name, bytes) else name
 
@@ -88,5 +89,5 @@ def device(function):
     """Declare a function that kernels call; it is inlined into them."""
     if not SIMULATING:
         return cuda.jit(function, device=True, forceinline=True, fastmath=False)
-    # The simulator's own wrapper takes a lock at each call, and only serves functions that use cuda
+    # The simulator's wrapper takes a lock at each call; only functions that use cuda need it
     return cuda.jit(function, device=True) if "cuda" in function.__code__.co_names else function

@@ -1,7 +1,7 @@
-"""The door of the CUDA operators: whose arrays they take, and what they make sure of first.
+"""Which arrays the CUDA operators accept: device arrays of any library, without a copy.
 
-Any library's device arrays will do, through the CUDA array interface (version 3 and older): they
-are read where they lie. Work that their own stream still has to do is waited for on the device.
+They come through the CUDA array interface (version 3 and older). The device waits for the work that
+is pending on an array's stream.
 """
 
 import functools
@@ -22,26 +22,27 @@ else:
 
 
 def operator(function):
-    """Declare a function of an operator: what it is called with are arrays of Numba, all checked.
+    """Declare a public function of an operator: its device arrays arrive as arrays of Numba.
 
     Raises:
-        TypeError, ValueError: as ``view``, naming the argument; or an array of the host.
+        TypeError: an array in the host's memory; or as ``view``.
+        ValueError: as ``view``.
     """
     signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def at_the_door(*arguments, **options):
+    def with_views(*arguments, **options):
         bound = signature.bind(*arguments, **options)
         for name, value in bound.arguments.items():
-            bound.arguments[name] = _entered(name, value)
+            bound.arguments[name] = _viewed(name, value)
         return function(*bound.args, **bound.kwargs)
 
-    return at_the_door
+    return with_views
 
 
-def _entered(name, value):
+def _viewed(name, value):
     if isinstance(value, (tuple, list)):
-        return type(value)(_entered(f"{name}[{i}]", v) for i, v in enumerate(value))
+        return type(value)(_viewed(f"{name}[{i}]", v) for i, v in enumerate(value))
     if checks.lies_on_device(name, value):
         return view(name, value)
     if is_recording() and hasattr(value, "shape"):
@@ -58,7 +59,7 @@ def view(name: str, array):
     """``array`` of any library, on the current device, as an array of Numba; no copy.
 
     Raises:
-        TypeError: its library does not give it away.
+        TypeError: its library does not export it.
         ValueError: it lies on another device, or is too large for 32-bit indices.
     """
     if not getattr(array, "__cuda_ndarray__", False):
@@ -74,10 +75,10 @@ def wrapped(array):
     """The memory of ``array``, anything with ``__cuda_array_interface__``, as an array of Numba."""
     if not SIMULATING:
         return cuda.as_cuda_array(array, sync=False)
-    # The simulator's device memory is the host's, and both interfaces have one format
+    # The simulator's device memory is the host's, and both interfaces have the same format
     interface = array.__cuda_array_interface__
-    there = type("Host", (), {"__array_interface__": interface, "owner": array})()
-    return DeviceArray(np.asarray(there))
+    on_host = type("OnHost", (), {"__array_interface__": interface, "owner": array})()
+    return DeviceArray(np.asarray(on_host))
 
 
 def is_on_another_device(array) -> bool:

@@ -1,8 +1,10 @@
 """Kernels compiled without a device: to PTX, or to the machine code that a launch would load."""
 
-from unittest import mock
+from contextlib import contextmanager
+from typing import NamedTuple
 
 from cuda.core import Linker, LinkerOptions, ObjectCode
+from numba.cuda import dispatcher
 from numba.cuda.typing.typeof import typeof
 
 from kernels.device.api import cuda
@@ -29,9 +31,7 @@ def machine_code(function, arguments, capability: tuple[int, int]) -> bytes:
 
 
 def _compile(function, arguments, capability, output):
-    # Device functions are compiled for the current device, which there may not be
-    here = mock.Mock(compute_capability=capability)
-    with mock.patch("numba.cuda.dispatcher.get_current_device", return_value=here):
+    with _device_of(capability):
         code, _ = cuda.compile(
             function.py_func,
             tuple(typeof(a) for a in arguments),
@@ -42,3 +42,24 @@ def _compile(function, arguments, capability, output):
             output=output,
         )
     return code
+
+
+class _Device(NamedTuple):
+    """All that Numba asks of a device while it compiles."""
+
+    compute_capability: tuple[int, int]
+
+
+@contextmanager
+def _device_of(capability):
+    """Within it, Numba compiles device functions for ``capability``.
+
+    ``cuda.compile`` does not hand ``cc`` down to them: each asks the current device, which there
+    may not be.
+    """
+    asked = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: _Device(capability)
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = asked

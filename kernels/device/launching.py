@@ -1,4 +1,4 @@
-"""Starting kernels: on the device, on the simulator, or only noting what would be started."""
+"""Launching kernels: on the device or the simulator, or only recording what would be launched."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if SIMULATING:
 class Launch(NamedTuple):
     """A kernel on a grid of ``blocks`` (x, y, z) of ``threads`` threads each.
 
-    ``independent``: its threads share nothing and never wait for each other.
+    ``independent``: its threads share no memory and no barrier.
     """
 
     kernel: object
@@ -54,7 +54,7 @@ def instead_of_launching(handle):
 
 @contextmanager
 def recorded():
-    """Within it, launches are only noted, in the list of ``Launch`` that it gives."""
+    """Within it, launches are only recorded, in the list of ``Launch`` that it gives."""
     launches: list[Launch] = []
     with instead_of_launching(launches.append):
         yield launches
@@ -68,12 +68,12 @@ def device_empty(shape, dtype):
 
 
 def is_recording() -> bool:
-    """Whether launches are only noted, so that host arrays will do."""
+    """Whether launches are only recorded, so that host arrays will do."""
     return _instead is not None
 
 
 def launch(function, blocks, threads: int, *arguments) -> None:
-    """Start a kernel on a grid of ``blocks`` (an int or a tuple) of ``threads`` threads.
+    """Launch a kernel on a grid of ``blocks`` (an int or a tuple) of ``threads`` threads.
 
     Raises:
         ValueError: a grid larger than devices have.
@@ -85,9 +85,10 @@ def launch(function, blocks, threads: int, *arguments) -> None:
 
 
 def launch_over(function, count: int, *arguments) -> None:
-    """Start a kernel without barriers with a thread ``cuda.grid(1)`` for each of ``count``.
+    """Launch a kernel without barriers; ``cuda.grid(1)`` numbers its ``count`` threads.
 
-    Ints among the arguments arrive as uint32: a cast of 64-bit ones leaves arithmetic on 64 bits.
+    Ints among the arguments are passed as uint32, as 64-bit ones would leave some arithmetic on 64
+    bits even where the kernel casts them.
 
     Raises:
         ValueError: more threads than a 32-bit index can count.

@@ -1,14 +1,15 @@
-"""What a device can count and hold: limits of indices and grids, and how many threads a row gets.
+"""Limits of indices and grids, and how many threads a row of a map gets.
 
-Kernels index with unsigned 32-bit numbers: a signed index costs twice the instructions, because
-Numba lets it be negative. So every array that a kernel sees passes through ``flat``.
+Kernels index with unsigned 32-bit numbers: a signed index takes twice the instructions, because in
+Numba it may be negative and then counts from the end. So every array that is passed to a kernel
+passes through ``flat``, which refuses those that 32 bits cannot index.
 """
 
 import math
 
-# Threads of the last blocks may count beyond the last element, and must not wrap
+# Indices of threads beyond the last element, up to a block or a tile, must not wrap around
 MAX_ELEMENTS = 2**32 - 2**16
-# Positions beside a map, a window or a few dilations away, must not wrap into it
+# Positions outside of a map, a window or a few dilations away, must not wrap around into it
 MOST_ROWS = 2**29
 MAX_GRID = (2**31 - 1, 65535, 65535)
 ELEMENTWISE_THREADS = 256
@@ -21,12 +22,12 @@ def ceil_division(a: int, b: int) -> int:
 
 
 def threads_of_row(width: int) -> int:
-    """Threads for a row of a map: where it is long, whole warps, so that none crosses its end."""
+    """Threads for a row of a map: whole warps for a long row, so that no warp spans two rows."""
     return ceil_division(width, WARP) * WARP if width >= 4 * WARP else width
 
 
 def flat(name: str, array):
-    """``array``, C-contiguous, as one axis: what a kernel is given.
+    """``array``, C-contiguous, as one axis, for a kernel.
 
     Raises:
         ValueError: it has more elements than a 32-bit index can count.

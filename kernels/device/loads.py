@@ -1,7 +1,7 @@
-"""Loads from global memory that the compiler does not find by itself.
+"""Loads from global memory, and addresses, that the compiler does not arrive at by itself.
 
-A *place* stands for an element of an array: its address, worked out once, from which the distance
-to another element takes one instruction, where an index takes two. On the simulator it is an index.
+A *place* stands for an element of an array: its address, computed once. From there another element
+takes one instruction, where an index takes two. On the simulator a place is an index.
 """
 
 from llvmlite import ir
@@ -10,7 +10,7 @@ from kernels.device.api import SIMULATING, intrinsic, types, u32
 
 if SIMULATING:
 
-    def kept(value):
+    def computed_once(value):
         return value
 
     def place_of(array, index):
@@ -41,7 +41,7 @@ else:
         return builder.gep(start, [builder.zext(distance, _U64)])
 
     def _opaque(builder, value):
-        """The same value, about which the compiler knows nothing."""
+        """The same value, about which the compiler can conclude nothing."""
         bits = value.type.width
         same = ir.InlineAsm(
             ir.FunctionType(value.type, [value.type]),
@@ -51,8 +51,8 @@ else:
         return builder.call(same, [value])
 
     @intrinsic
-    def kept(typing_context, value):
-        """A uint32 that is worked out once, and not in parts again wherever it is used."""
+    def computed_once(typing_context, value):
+        """A uint32 that the compiler computes once and not, in parts, at each use."""
 
         def emit(context, builder, signature, arguments):
             return _opaque(builder, *arguments)
@@ -65,7 +65,7 @@ else:
 
         def emit(context, builder, signature, arguments):
             address = builder.ptrtoint(_address(context, builder, array, *arguments), _U64)
-            # Or the compiler adds index and distance first
+            # Else the compiler would add index and distance first
             return _opaque(builder, address)
 
         return types.uint64(array, types.uint32), emit

@@ -1,8 +1,8 @@
 """What the compiler made of a kernel: registers, memory, and the instructions of its main loop.
 
-The code read is that which a launch loads onto a device of the compute capability asked for: Numba
-compiles the kernel to LTO-IR, nvJitLink links that to machine code, ``nvdisasm`` disassembles it.
-It is not ptxas on the kernel's PTX, whose code can differ. No device is needed.
+This is the code that a launch loads onto a device of the given compute capability: Numba compiles
+the kernel to LTO-IR, nvJitLink links that to machine code, ``nvdisasm`` disassembles it. (What
+ptxas makes of the kernel's PTX can differ.) No device is needed.
 """
 
 import re
@@ -16,7 +16,7 @@ from cuda.pathfinder import find_nvidia_binary_utility
 
 from kernels.device import compiling
 
-# Classes of instructions by what their opcode begins with, the first that fits
+# Classes of instructions by the beginning of their opcode; the first match counts
 CLASSES = {
     "multiply-add": ("FFMA", "DFMA"),
     "LDS": ("LDS",),
@@ -31,7 +31,7 @@ CLASSES = {
 }
 # Everything else computes indices, moves and compares
 INTEGER = "integer"
-# What goes to a label and does not come back: before 9.0 some loops are left by such a call
+# Jumps to a label without return; before compute capability 9.0 such a call can end a loop
 JUMPS = ("BRA", "CALL.REL.NOINC")
 # Instructions whose width in bits is part of their class: LDS 128
 WIDE = ("LDS", "STS", "LDG", "STG")
@@ -47,9 +47,9 @@ class MachineCode:
         shared_bytes: shared memory of each block.
         barriers: barriers that a block uses.
         instructions: how many of each class the kernel has.
-        main_loop: the same for its main loop: of the loops with multiply-adds and a barrier, else
-            with multiply-adds, else of all, the innermost one with most multiply-adds, or the
-            longest; empty without a loop.
+        main_loop: the same for its main loop; empty without a loop. That is an innermost loop, the
+            one with most multiply-adds, or the longest: if possible among the loops that have both
+            multiply-adds and a barrier, else among those that have multiply-adds.
         text: the disassembly.
     """
 
@@ -88,10 +88,10 @@ def read(kernel, arguments, capability: tuple[int, int]) -> MachineCode:
 
 
 def find_disassembler() -> str:
-    """Where ``nvdisasm`` is.
+    """The path of ``nvdisasm``.
 
     Raises:
-        RuntimeError: nowhere.
+        RuntimeError: it is not installed; the message names the package that brings it.
     """
     path = find_nvidia_binary_utility("nvdisasm")
     if path is None:
@@ -147,8 +147,8 @@ def _instructions(text):
             break
         if label := re.match(r"(\.L_\w+):", text_line):
             targets[label[1]] = len(instructions)
-        elif found := line.match(text_line):
-            instructions.append((bool(found[1]), found[2], found[3]))
+        elif parts := line.match(text_line):
+            instructions.append((bool(parts[1]), parts[2], parts[3]))
     return instructions, targets
 
 
@@ -190,13 +190,13 @@ def _loops(successors):
 
     def reaching(ends, without):
         """Positions from which ``ends`` are reached, but not through ``without``."""
-        found, waiting = {without}, list(ends)
+        reached, waiting = {without}, list(ends)
         while waiting:
             i = waiting.pop()
-            if i not in found:
-                found.add(i)
+            if i not in reached:
+                reached.add(i)
                 waiting.extend(predecessors[i])
-        return found
+        return reached
 
     backward = {}
     for i, following in enumerate(successors):
@@ -204,5 +204,5 @@ def _loops(successors):
             if j <= i:
                 backward.setdefault(j, []).append(i)
     loops = (reaching(ends, header) for header, ends in backward.items())
-    # What is reached from the first instruction without the header is not dominated by it
+    # A loop that the first instruction reaches without its header is not dominated by that
     return [sorted(loop) for header, loop in zip(backward, loops) if header == 0 or 0 not in loop]

@@ -1,8 +1,9 @@
-"""Repairs of Numba's CUDA simulator, and launches whose blocks and threads are chosen and watched.
+"""Repairs of Numba's CUDA simulator, and launches of chosen blocks whose accesses are observed.
 
-The simulator lets the threads of a block compete, each spinning meanwhile, and finds and allocates
-a shared array in two steps, so that two threads can get an array each. Here a block's threads run
-in turn, each up to the next barrier. ``api`` calls ``repair`` where the simulator is on.
+The simulator lets the threads of a block compete with each other, spinning while they wait. It
+looks up and allocates a shared array in two steps, so that two threads can get an array each. Here
+a block's threads run in turn, each up to the next barrier. ``api`` calls ``repair`` where the
+simulator is on.
 """
 
 from __future__ import annotations
@@ -47,10 +48,7 @@ class _Thread(BlockThread):
 
 
 def _run_block(self, grid_point, *arguments):
-    """Run a block's threads in turn, each up to the next barrier.
-
-    The simulator's own scheduler lets them compete with each other, and spins meanwhile.
-    """
+    """Run a block's threads in turn, each up to the next barrier."""
     threads = [
         _Thread(lambda: self._f(*arguments), self, grid_point, place, self._debug)
         for place in np.ndindex(*self._block_dim)
@@ -69,7 +67,7 @@ def _run_block(self, grid_point, *arguments):
 
 
 def _shared_array(self, shape, dtype):
-    """The block's array of one source line; the simulator's own way to find it takes long."""
+    """The block's array of one source line."""
     caller = sys._getframe(1)
     line = caller.f_code.co_filename, caller.f_lineno
     if line not in self._allocations:
@@ -79,14 +77,14 @@ def _shared_array(self, shape, dtype):
 
 
 def repair() -> None:
-    """Put this module's scheduler and shared arrays in the place of the simulator's own."""
+    """Replace the simulator's scheduler and shared arrays by those of this module."""
     BlockManager.run = _run_block
     FakeCUDAShared.array = _shared_array
     FakeCUDAArray.__deepcopy__ = None  # which would be that of the NumPy array inside
 
 
 class Simulated:
-    """A kernel for the simulator, whose uint32 wraps and whose NaN spreads without a warning."""
+    """A kernel for the simulator, in which uint32 overflows and NaN appears without a warning."""
 
     def __init__(self, function):
         self.__globals__ = function.__globals__
@@ -114,12 +112,13 @@ class Simulated:
 def simulate(launch, blocks, run, watch=None) -> None:
     """Simulate some blocks of a launch.
 
-    Independent threads are simulated one after the other in one thread: 1000 could start a second.
+    Independent threads are simulated one after the other in a single thread, as starting a thread
+    takes a millisecond.
 
     Args:
         blocks: their numbers, counted along x first.
         run: called as ``run(function, arguments)`` for each of their threads.
-        watch: called with each shared array; what it returns stands for the array.
+        watch: called with each shared array; the kernel is given what it returns instead.
     """
     global _watch
 

@@ -1,4 +1,4 @@
-"""Streams: where work goes, what it waits for, and the seconds that it takes on the device."""
+"""Streams: which one work goes to, what it waits for, and how long it takes on the device."""
 
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,10 +15,10 @@ def stream():
 
 
 def wait_for(producer) -> None:
-    """Let ``stream()``, and not the host, wait for what the stream ``producer`` has to do so far.
+    """Make ``stream()``, not the host, wait for the work that is pending on ``producer``.
 
     Args:
-        producer: a stream of Numba, or 0 where nothing is known of any.
+        producer: a stream of Numba, or 0 if there is none or it is not known.
     """
     here = stream()
     if not SIMULATING and producer and int(producer) != int(here):
@@ -29,7 +29,7 @@ def wait_for(producer) -> None:
 
 @contextmanager
 def device_seconds():
-    """Gives a function that tells, after the block, the seconds it took on the device's clock."""
+    """Yields a function that returns, after the block, the seconds that the device took for it."""
     first, last = cuda.event(), cuda.event()
     first.record()
     yield lambda: cuda.event_elapsed_time(first, last) / 1e3

@@ -2,14 +2,16 @@
 
     sums[c] = sum_n,p e[n, c, p]
 
-Trees in two stages. Each block adds up a share of one channel's pixels: a thread some tens of them,
-neighbours on neighbouring threads, then the block its threads' sums by halves. A second launch
-adds the blocks' sums in the same way. No atomics: the same bits every time. Each map is read once.
+A tree in two stages. Each block adds up a share of one channel's pixels: first each thread some
+tens of them, where neighbouring threads read neighbouring pixels, then the block its threads' sums,
+by halves. A second launch adds up the blocks' sums in the same way. No atomics: the same bits every
+time. Each map is read once.
 """
 
 from functools import cache
 
 from kernels.device.api import SMALL_BLOCKS, cuda, device, kernel, u32
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch
 from kernels.device.limits import ceil_division, flat
 from kernels.memory import cuda as memory
@@ -22,10 +24,9 @@ SHARE = PIXELS_PER_THREAD * THREADS
 
 @cache
 def sum_of_block():
-    """The device function that adds up one number of each thread, for all of a block's threads.
+    """Device function (value, sums): the sum of the values of a block's threads, to each of them.
 
-    Its argument ``sums`` is shared memory for ``THREADS`` numbers, of no use to others before all
-    threads have met at a barrier.
+    ``sums`` is shared memory for ``THREADS`` numbers, not to be written again before a barrier.
     """
 
     def add_up(value, sums):
@@ -61,8 +62,8 @@ def _sums_kernel(dtype):
         end = u32(min(u32(u32(batch) * plane - (i - thread)), share) + (i - thread))
         total = dtype(0)
         while i < end:
-            n = u32(i // plane)
-            total += error[u32((n * channels + c) * plane + (i - n * plane))]
+            n, p = divmod_u32(i, plane)
+            total += error[u32((n * channels + c) * plane + p)]
             i = u32(i + step)
         total = add_up(total, shared)
         if thread == u32(0):
@@ -77,7 +78,7 @@ def splits(batch: int, plane: int) -> int:
 
 
 def total_of(sums, channels: int, parts: int):
-    """C sums of C x parts."""
+    """The sum of each row of C x parts numbers."""
     while parts > 1:
         parts, sums = _partial(sums, 1, channels, parts)
     return sums

@@ -9,6 +9,7 @@ import numpy as np
 
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.arrays import operator
+from kernels.device.indices import divmod_u32, unravel
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.dropout import BITS, check_apply
@@ -16,7 +17,7 @@ from kernels.memory import cuda as memory
 
 
 @device
-def _mixed(word, value):
+def mixed(word, value):
     """``word`` with ``value`` mixed in, modulo 2^32."""
     word = u32(u32(word ^ value) * u32(0x9E3779B1))
     word = u32(u32(word ^ u32(word >> u32(16))) * u32(0x85EBCA6B))
@@ -26,8 +27,6 @@ def _mixed(word, value):
 
 @cache
 def _kernel(dtype):
-    mixed = _mixed
-
     @kernel(ELEMENTWISE_THREADS)
     def apply_dropout(
         x,  # N*C*H*W
@@ -43,12 +42,8 @@ def _kernel(dtype):
     ):
         at = u32(cuda.grid(1))
         if at < y.size:
-            line = u32(at // u32(size[1]))
-            j = u32(at - line * u32(size[1]))
-            plane = u32(line // u32(size[0]))
-            i = u32(line - plane * u32(size[0]))
-            n = u32(plane // u32(channels))
-            c = u32(plane - n * u32(channels))
+            plane, i, j = unravel(at, size)
+            n, c = divmod_u32(plane, channels)
             word = mixed(mixed(mixed(u32(0), key[0]), key[1]), key[2])
             word = mixed(word, c)
             word = mixed(word, u32(u32(rows[n]) + i * u32(spacing[0])))
@@ -61,7 +56,7 @@ def _kernel(dtype):
 
 @operator
 def apply(x, rows, columns, *, spacing, rate, key):
-    """x where it is kept, scaled by 1 / (1 - rate); also the gradient, applied to the error.
+    """x / (1 - rate) where a cell is kept, else 0; applied to the error, the gradient.
 
     Args:
         x: N x C x H x W, float32 or float64.
@@ -69,9 +64,6 @@ def apply(x, rows, columns, *, spacing, rate, key):
         spacing: (y, x) dense pixels between neighbouring cells.
         rate: share of cells to drop, 0 <= rate < 1.
         key: (seed, step, layer), ints of at least 0.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_apply(x, rows, columns, spacing, rate, key)
     y = memory.empty(x.shape, x.dtype)

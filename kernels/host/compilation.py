@@ -16,11 +16,13 @@ from kernels.host.threads import Parallel
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 progress.report()
 
+OPTIONS = {"error_model": "numpy", "nogil": True}
+"""How all of the host's code is compiled: IEEE arithmetic, no fast math, without Python's lock."""
+
 
 def compiled(function, *, parallel: bool = False):
-    """``@compiled``: machine code for the host, cached on disk; IEEE arithmetic, no fast math."""
-    options = {"error_model": "numpy", "nogil": True, "parallel": parallel}
-    dispatcher = numba.njit(function, **options)
+    """``@compiled``: machine code for the host, cached on disk."""
+    dispatcher = numba.njit(function, **OPTIONS, parallel=parallel)
     keep_on_disk(dispatcher)
     return dispatcher
 
@@ -28,3 +30,18 @@ def compiled(function, *, parallel: bool = False):
 def compiled_parallel(function) -> Parallel:
     """``@compiled_parallel``: the same, with ``prange`` over Numba's threads."""
     return Parallel(compiled(function, parallel=True))
+
+
+def inner(function, *, inline: bool = False):
+    """``@inner``: a function that only compiled code calls, and that is cached as a part of it.
+
+    It takes less time to compile. For closures over compiled functions there is no other way: their
+    key in Numba's cache would be a new one in every process.
+    """
+    options = {"forceinline": inline, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return numba.njit(function, **OPTIONS, **options)
+
+
+def inlined(function):
+    """``@inlined``: the same, inlined wherever it is called."""
+    return inner(function, inline=True)

@@ -2,13 +2,14 @@
 
     y[n, k, p] = e[n, k, p] where mask[n, p], else 0
 
-A thread for each element; errors outside the mask are not read.
+A thread for each element; errors outside of the mask are not read.
 """
 
 from functools import cache
 
 from kernels.device.api import cuda, kernel, u32
 from kernels.device.arrays import operator
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.masking import check_apply
@@ -27,8 +28,7 @@ def _mask_kernel(dtype):
     ):
         i = u32(cuda.grid(1))
         if i < y.size:
-            map_ = u32(i // u32(plane))
-            p = u32(i - map_ * u32(plane))
+            map_, p = divmod_u32(i, plane)
             chosen = mask[u32(map_ // u32(channels) * u32(plane) + p)]
             y[i] = error[i] if chosen else dtype(0)
 
@@ -42,9 +42,6 @@ def apply(error, mask):
     Args:
         error: float32 or float64.
         mask: N x H x W, bool.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_apply(error, mask)
     y = memory.empty(error.shape, error.dtype)

@@ -2,17 +2,19 @@
 
     y[n, c, oy, ox] = max over i, j of x[n, c, oy*s + i*d, ox*s + j*d]
 
-Forward with a vertical stride of 1, as in the dense form, a thread takes the maximum of each row of
-a window once and updates a strip of outputs with it, which reads (STRIP + kh - 1) * kw values for
-them in place of STRIP * kh * kw. Other strides share nothing, or little: there a thread has one
-output. Backward the same the other way: a thread with a strip of inputs visits the windows that
-cover them, and adds the errors of those whose argmax they are: no atomics. A kernel is compiled for
-each size of window, so that its loops unroll, but not for each size of map.
+Forward with a vertical stride of 1, as in the dense form, a thread has a strip of outputs. It takes
+the maximum of each row of a window once, for all of them, which reads (STRIP + kh - 1) * kw values
+in place of STRIP * kh * kw. Windows of other strides share few rows or none: there a thread has one
+output. Backward, a thread with a strip of inputs visits the windows that cover them, and adds the
+errors of those whose argmax they are: no atomics. A kernel is compiled for each size of window, so
+that its loops unroll, but not for each size of map. What both poolings share stands in
+``kernels.device.windows``.
 
 Comparisons select and never call max(), whose instruction drops NaN.
 
-Bytes: the input once and 5 for each output forward (float32); backward the same the other way.
-What threads share they read from the cache: rows of a strip's neighbours were read just before.
+Bytes: forward the input is read once, and 5 bytes are written for each output (float32); backward
+these are read, and the gradient is written once. Rows that several threads read come from the
+cache.
 """
 
 from functools import cache
@@ -24,7 +26,15 @@ from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.arrays import operator
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
-from kernels.device.windows import STRIP, Sizes, Strips, first_of, first_window, strip_of
+from kernels.device.windows import (
+    STRIP,
+    PoolingSizes,
+    Strips,
+    strip_gatherer,
+    strip_of,
+    strip_reducer,
+    window_gatherer,
+)
 from kernels.max_pooling import argmax_dtype, backward_shape
 from kernels.memory import cuda as memory
 from kernels.window import PoolingShape
@@ -40,47 +50,44 @@ def _forward_kernel(dtype, argmax_dtype, window: Pair, strip: int):
         """Whether a later value replaces the best so far: the first NaN beats everything."""
         return not (value <= best) and best == best
 
+    @device
+    def reduce_row(x, at, step):
+        top, column = x[at], u32(0)
+        for j in range(1, columns):
+            value = x[u32(at + u32(u32(j) * step))]
+            if wins(value, top):
+                top, column = value, u32(j)
+        return top, column
+
+    @device
+    def take(maxima, v, i, result):
+        (best, cell), (top, column) = maxima, result
+        if wins(top, best[v]):
+            best[v] = top
+            cell[v] = u32(u32(i * columns) + column)
+
+    @device
+    def write(maxima, v, outputs, at):
+        (best, cell), (y, argmax) = maxima, outputs
+        y[at] = best[v]
+        argmax[at] = argmax_dtype(cell[v])
+
+    reduce_strip = strip_reducer(rows, strip, reduce_row, take, write)
+
     @kernel(ELEMENTWISE_THREADS)
     def max_pooling_forward(
         x,  # N*C*H*W
         y,  # N*C*Ho*Wo
         argmax,  # N*C*Ho*Wo
         strips,  # Strips of outputs
-        g,  # Sizes
+        g,  # PoolingSizes
     ):
         best = cuda.local.array(strip, dtype)
         cell = cuda.local.array(strip, u32)
-        output_y, output_x = u32(g.output[0]), u32(g.output[1])
-        dilation_y, dilation_x = u32(g.dilation[0]), u32(g.dilation[1])
-        height, width = u32(g.size[0]), u32(g.size[1])
-        plane, oy, ox = first_of(u32(cuda.grid(1)), strips)
-        if plane < u32(strips.planes) and oy < output_y and ox < output_x:
-            for v in range(strip):
-                best[v] = lowest
-                cell[v] = u32(0)
-            row = u32(oy * u32(g.stride[0]))
-            at = u32(u32(u32(plane * height) + row) * width + ox * u32(g.stride[1]))
-            row_step = u32(dilation_y * width)
-            for t in range(rows + strip - 1):
-                if row < height:
-                    top, column = x[at], u32(0)
-                    for j in range(1, columns):
-                        value = x[u32(at + u32(u32(j) * dilation_x))]
-                        if wins(value, top):
-                            top, column = value, u32(j)
-                    for v in range(strip):
-                        if 0 <= t - v < rows and wins(top, best[v]):
-                            best[v] = top
-                            cell[v] = u32(u32((t - v) * columns) + column)
-                row = u32(row + dilation_y)
-                at = u32(at + row_step)
-            at = u32(u32(u32(plane * output_y) + oy) * output_x + ox)
-            for v in range(strip):
-                if oy < output_y:
-                    y[at] = best[v]
-                    argmax[at] = argmax_dtype(cell[v])
-                oy = u32(oy + dilation_y)
-                at = u32(at + u32(dilation_y * output_x))
+        for v in range(strip):
+            best[v] = lowest
+            cell[v] = u32(0)
+        reduce_strip(x, (best, cell), (y, argmax), strips, g)
 
     return max_pooling_forward
 
@@ -91,45 +98,39 @@ def _dense_backward_kernel(dtype, window: Pair):
     rows, columns = window
     above = u32((STRIP - 1) * columns)
 
+    @device
+    def gather_row(sources, first, x, t, totals, g):
+        error, argmax = sources
+        for j in range(columns):
+            # Beyond the left edge, positions wrap and are too large
+            ox = u32(x - u32(u32(j) * u32(g.dilation[1])))
+            if ox < u32(g.output[1]):
+                at = u32(first + ox)
+                of_window = error[at]
+                # 0 if the cell (t - (STRIP - 1), j) won, columns if the one below it did, ...
+                cell = u32(argmax[at] + above - u32(t * columns + j))
+                for v in range(STRIP):
+                    if cell == u32(v * columns):
+                        totals[v] += of_window
+
+    @device
+    def write(gradient, at, total):
+        gradient[at] = total
+
+    gather_strip = strip_gatherer(rows, gather_row, write)
+
     @kernel(ELEMENTWISE_THREADS)
     def max_pooling_dense_backward(
         error,  # N*C*Ho*Wo
         argmax,  # N*C*Ho*Wo
         gradient,  # N*C*H*W
         strips,  # Strips of inputs
-        g,  # Sizes
+        g,  # PoolingSizes
     ):
         totals = cuda.local.array(STRIP, dtype)
-        output_y, output_x = u32(g.output[0]), u32(g.output[1])
-        dilation_y, dilation_x = u32(g.dilation[0]), u32(g.dilation[1])
-        height, width = u32(g.size[0]), u32(g.size[1])
-        plane, y, x = first_of(u32(cuda.grid(1)), strips)
-        if plane < u32(strips.planes) and y < height and x < width:
-            for v in range(STRIP):
-                totals[v] = dtype(0)
-            # The windows whose row t lies on the strip's last input, and row t + v - (STRIP - 1) on
-            # input v. Beyond the top and the left edge, positions wrap and are too large
-            oy = u32(y + u32(STRIP - 1) * dilation_y)
-            for t in range(rows + STRIP - 1):
-                if oy < output_y:
-                    first = u32(u32(u32(plane * output_y) + oy) * output_x)
-                    for j in range(columns):
-                        ox = u32(x - u32(u32(j) * dilation_x))
-                        if ox < output_x:
-                            at = u32(first + ox)
-                            of_window = error[at]
-                            # 0 if cell (t - (STRIP - 1), j) won, columns if the one below ...
-                            cell = u32(argmax[at] + above - u32(t * columns + j))
-                            for v in range(STRIP):
-                                if cell == u32(v * columns):
-                                    totals[v] += of_window
-                oy = u32(oy - dilation_y)
-            at = u32(u32(u32(plane * height) + y) * width + x)
-            for v in range(STRIP):
-                if y < height:
-                    gradient[at] = totals[v]
-                y = u32(y + dilation_y)
-                at = u32(at + u32(dilation_y * width))
+        for v in range(STRIP):
+            totals[v] = dtype(0)
+        gather_strip((error, argmax), totals, gradient, strips, g)
 
     return max_pooling_dense_backward
 
@@ -138,32 +139,23 @@ def _dense_backward_kernel(dtype, window: Pair):
 def _backward_kernel(dtype):
     """For any stride: a thread has one input, which few windows cover."""
 
+    @device
+    def gather(sources, window, cell, total):
+        error, argmax = sources
+        return total + error[window] if u32(argmax[window]) == cell else total
+
+    gather_windows = window_gatherer(gather)
+
     @kernel(ELEMENTWISE_THREADS)
     def max_pooling_backward(
         error,  # N*C*Ho*Wo
         argmax,  # N*C*Ho*Wo
         gradient,  # N*C*H*W
-        g,  # Sizes
+        g,  # PoolingSizes
     ):
         at = u32(cuda.grid(1))
-        output_y, output_x = u32(g.output[0]), u32(g.output[1])
-        kernel_y, kernel_x = u32(g.kernel[0]), u32(g.kernel[1])
         if at < gradient.size:
-            plane, oy, first_ox, i, first_j = first_window(at, g)
-            total = dtype(0)
-            # Beyond the top and the left edge, positions wrap and are too large
-            while i < kernel_y:
-                j, ox = first_j, first_ox
-                while oy < output_y and j < kernel_x:
-                    if ox < output_x:
-                        window = u32(u32(u32(plane * output_y) + oy) * output_x + ox)
-                        if u32(argmax[window]) == u32(i * kernel_x + j):
-                            total += error[window]
-                    j = u32(j + u32(g.cells_apart[1]))
-                    ox = u32(ox - u32(g.windows_apart[1]))
-                i = u32(i + u32(g.cells_apart[0]))
-                oy = u32(oy - u32(g.windows_apart[0]))
-            gradient[at] = total
+            gradient[at] = gather_windows((error, argmax), at, dtype(0), g)
 
     return max_pooling_backward
 
@@ -178,9 +170,6 @@ def forward(x, kernel, *, stride=1, dilation=1):
 
     Returns:
         y, N x C x Ho x Wo, and the cell numbers i * kw + j in ``argmax_dtype``.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = PoolingShape.of_input(x, kernel, stride, dilation)
     cell_dtype = np.dtype(argmax_dtype(shape.window))
@@ -195,7 +184,7 @@ def forward(x, kernel, *, stride=1, dilation=1):
         flat("y", y),
         flat("argmax", argmax),
         strips,
-        Sizes.of(shape),
+        PoolingSizes.of(shape),
     )
     return y, argmax
 
@@ -212,9 +201,6 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
 
     Returns:
         N x C x H x W.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = backward_shape(error, size, kernel, stride, dilation, argmax)
     gradient = memory.empty(shape.x, error.dtype)
@@ -222,7 +208,9 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     if shape.window.stride == (1, 1):
         strips = Strips.of(shape, shape.size, STRIP)
         f = _dense_backward_kernel(error.dtype.type, shape.window.kernel)
-        launch_over(f, strips.threads, *arrays, strips, Sizes.of(shape))
+        launch_over(f, strips.threads, *arrays, strips, PoolingSizes.of(shape))
     else:
-        launch_over(_backward_kernel(error.dtype.type), gradient.size, *arrays, Sizes.of(shape))
+        launch_over(
+            _backward_kernel(error.dtype.type), gradient.size, *arrays, PoolingSizes.of(shape)
+        )
     return gradient

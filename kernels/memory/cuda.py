@@ -46,13 +46,13 @@ def to_device(array):
     """A contiguous copy of a host array in the device's memory; a device array where it lies.
 
     Raises:
-        TypeError, ValueError: a device array that cannot be used; see ``kernels.cuda_arrays``.
+        TypeError, ValueError: a device array that cannot be used; see ``kernels.device.arrays``.
     """
     if lies_on_device("array", array):
         return view("array", array)
-    there = cuda.to_device(np.ascontiguousarray(array), stream=stream())
+    copy = cuda.to_device(np.ascontiguousarray(array), stream=stream())
     stream().synchronize()
-    return there
+    return copy
 
 
 def to_host(array):
@@ -83,7 +83,7 @@ def on_stream(handle):
     """
     if type(handle) is not int or handle < 0:
         raise ValueError(f"handle is {handle!r}; expected a stream's address, an int of at least 0")
-    # The simulator knows no streams of others. 1 is what the default stream is called elsewhere
+    # The simulator has no streams of other libraries. CUDA's handle of the legacy stream is 1
     chosen = cuda.stream() if SIMULATING else cuda.external_stream(handle or 1)
     token = chosen_stream.set(chosen)
     try:
@@ -93,5 +93,5 @@ def on_stream(handle):
 
 
 def free_bytes():
-    """None: the device's own error tells when it is full."""
+    """None: not asked for; the driver raises an error when the device's memory is full."""
     return None

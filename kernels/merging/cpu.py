@@ -17,9 +17,6 @@ def add(maps):
 
     Returns:
         an array like each of them. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     checks.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
     y = memory.empty(maps[0].shape, maps[0].dtype)
@@ -38,9 +35,6 @@ def concatenate(maps):
 
     Returns:
         N x sum of C_i x H x W. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     y = memory.empty(concatenated_shape(maps), maps[0].dtype)
     start = 0
@@ -59,17 +53,13 @@ def concatenate_backward(error, channels):
 
     Returns:
         a list of N x C_i x H x W arrays. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_split(error, channels)
     n, _, h, w = error.shape
     errors, start = [], 0
     for count in channels:
         errors.append(memory.empty((n, count, h, w), error.dtype))
-        own = errors[-1]
-        _copy_channels(own, 0, error, start, count, work=CELL * own.size)
+        _copy_channels(errors[-1], 0, error, start, count, work=CELL * errors[-1].size)
         start += count
     return errors
 

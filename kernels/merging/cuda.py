@@ -1,6 +1,7 @@
-"""Merging branches on the device: a thread for each element, each map moved once.
+"""Merging branches on the device: a thread for each element.
 
-add: y = x_0 + x_1, then y + x_2, ...       concatenate: one copy of each map into its channels
+add:          y = x_0 + x_1, then y + x_2, ...
+concatenate:  each map is copied to its channels of y
 """
 
 from functools import cache
@@ -8,6 +9,7 @@ from functools import cache
 from kernels import checks
 from kernels.device.api import cuda, kernel, u32
 from kernels.device.arrays import operator
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.memory import cuda as memory
@@ -42,12 +44,10 @@ def _copy_kernel(dtype):
         batch,
         run,  # elements of an image to copy
     ):
-        i = u32(cuda.grid(1))
-        n = u32(i // u32(run))
+        n, i = divmod_u32(cuda.grid(1), run)
         if n < u32(batch):
-            r = u32(i - n * u32(run))
-            value = source[u32(n * u32(source_image) + u32(source_first) + r)]
-            target[u32(n * u32(target_image) + u32(target_first) + r)] = value
+            value = source[u32(n * u32(source_image) + u32(source_first) + i)]
+            target[u32(n * u32(target_image) + u32(target_first) + i)] = value
 
     return copy_channels
 
@@ -72,11 +72,7 @@ def _copy(source, source_channel, target, target_channel, channels):
 
 @operator
 def add(maps):
-    """The sum of maps of one shape, N x C x H x W, left to right.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """The sum of maps of one shape, N x C x H x W, left to right."""
     checks.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
     first = maps[0]
     y = memory.empty(first.shape, first.dtype)
@@ -92,11 +88,7 @@ def add(maps):
 
 @operator
 def concatenate(maps):
-    """The maps, N x C_i x H x W, joined along their channels.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """The maps, N x C_i x H x W, joined along their channels."""
     y = memory.empty(concatenated_shape(maps), maps[0].dtype)
     first = 0
     for x in maps:
@@ -107,11 +99,7 @@ def concatenate(maps):
 
 @operator
 def concatenate_backward(error, channels):
-    """The errors, N x C_i x H x W, of maps of ``channels`` channels each, in order.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """The errors, N x C_i x H x W, of maps of ``channels`` channels each, in order."""
     check_split(error, channels)
     n, _, h, w = error.shape
     gradients, first = [], 0

@@ -3,9 +3,9 @@
     zero:     y[t] = x[t - before] inside, else 0
     reflect:  y[t] = x[m] or x[period - m], m = |t - before| mod period, period = 2 * (n - 1)
 
-along y and x. A thread for each element of the result, neighbours on neighbouring threads. The
-gradient of a reflection gathers: a cell i adds the errors at all t with t = before + i or
-t = before - i (mod period). No atomics.
+along y and x. A thread for each element of the result; neighbouring threads have neighbouring
+elements. The gradient of a reflection gathers: a cell i adds the errors at all t with
+t = before + i or t = before - i (mod period). No atomics.
 """
 
 from functools import cache
@@ -13,6 +13,7 @@ from functools import cache
 from kernels import checks
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.arrays import operator
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, MAX_ELEMENTS, flat, threads_of_row
 from kernels.memory import cuda as memory
@@ -21,19 +22,12 @@ from kernels.padding import cropped_shape, padded_shape, unpadded_shape
 
 @device
 def reflected(t, before, n):
-    """The cell of n that lies at the position ``t`` of a padded line."""
+    """Which of a line's n cells lies at the position ``t`` of the padded line."""
     if n == 1:
         return u32(0)
     period = u32(u32(2) * (n - u32(1)))
     m = u32((t - before if t >= before else before - t) % period)
     return m if m < n else u32(period - m)
-
-
-@device
-def line_and_place(thread, columns):
-    """The row, of all maps one below the other, and the place in it of a thread's element."""
-    row = u32(thread // u32(columns))
-    return row, u32(thread - row * u32(columns))
 
 
 @cache
@@ -47,13 +41,12 @@ def _pad_kernel(dtype, reflect: bool):
         corner,  # (top, left)
         columns,  # threads of a row of the result
     ):
-        row, j = line_and_place(u32(cuda.grid(1)), columns)
+        row, j = divmod_u32(cuda.grid(1), columns)
         height, width = u32(size[0]), u32(size[1])
         top, left = u32(corner[0]), u32(corner[1])
         at = u32(row * u32(padded_size[1]) + j)
         if j < u32(padded_size[1]) and at < y.size:
-            plane = u32(row // u32(padded_size[0]))
-            i = u32(row - plane * u32(padded_size[0]))
+            plane, i = divmod_u32(row, padded_size[0])
             if reflect:
                 i, j = reflected(i, top, height), reflected(j, left, width)
             else:
@@ -75,11 +68,10 @@ def _crop_kernel(dtype):
         corner,  # (top, left)
         columns,  # threads of a row of the result
     ):
-        row, j = line_and_place(u32(cuda.grid(1)), columns)
+        row, j = divmod_u32(cuda.grid(1), columns)
         at = u32(row * u32(cropped_size[1]) + j)
         if j < u32(cropped_size[1]) and at < y.size:
-            plane = u32(row // u32(cropped_size[0]))
-            i = u32(row - plane * u32(cropped_size[0]))
+            plane, i = divmod_u32(row, cropped_size[0])
             i = u32(plane * u32(size[0]) + i + u32(corner[0]))
             y[at] = x[u32(i * u32(size[1]) + j + u32(corner[1]))]
 
@@ -92,7 +84,7 @@ def _unreflect_kernel(dtype):
 
     @device
     def images(i, before, n):
-        """(first, first, period) of the two sequences of positions at which the cell i lies."""
+        """(first, other, period): the cell i lies at first, other, and every period after these."""
         if n == 1:
             return u32(0), nowhere, u32(1)
         period = u32(u32(2) * (n - u32(1)))
@@ -109,12 +101,11 @@ def _unreflect_kernel(dtype):
         corner,  # (top, left)
         columns,  # threads of a row of the result
     ):
-        row, j = line_and_place(u32(cuda.grid(1)), columns)
+        row, j = divmod_u32(cuda.grid(1), columns)
         height, width = u32(padded_size[0]), u32(padded_size[1])
         at = u32(row * u32(size[1]) + j)
         if j < u32(size[1]) and at < gradient.size:
-            plane = u32(row // u32(size[0]))
-            i = u32(row - plane * u32(size[0]))
+            plane, i = divmod_u32(row, size[0])
             y, other_y, period_y = images(i, u32(corner[0]), u32(size[0]))
             first_x, other_x, period_x = images(j, u32(corner[1]), u32(size[1]))
             total = dtype(0)
@@ -151,9 +142,6 @@ def pad(x, margins, mode):
     Args:
         margins: (top, left, bottom, right).
         mode: zero or reflect.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = padded_shape(x, margins, mode)
     return _resize(_pad_kernel(x.dtype.type, mode == "reflect"), x, shape, tuple(margins[:2]))
@@ -161,11 +149,7 @@ def pad(x, margins, mode):
 
 @operator
 def pad_backward(error, margins, mode):
-    """dx: each cell's error and, for ``reflect``, that of all its images.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """dx: each cell's error and, for ``reflect``, the errors of all its mirror images."""
     shape = unpadded_shape(error, margins, mode)
     make = _unreflect_kernel if mode == "reflect" else _crop_kernel
     return _resize(make(error.dtype.type), error, shape, tuple(margins[:2]))
@@ -173,21 +157,13 @@ def pad_backward(error, margins, mode):
 
 @operator
 def crop(x, margins):
-    """x, N x C x H x W, without its margins.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """x, N x C x H x W, without its margins."""
     shape = cropped_shape(x, margins)
     return _resize(_crop_kernel(x.dtype.type), x, shape, tuple(margins[:2]))
 
 
 @operator
 def crop_backward(error, margins):
-    """dx: the error inside the margins, zero in them.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """dx: the error inside the margins, zero in them."""
     checks.array("error", error, (None,) * 4)
     return pad(error, margins, "zero")

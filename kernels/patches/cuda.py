@@ -2,15 +2,16 @@
 
     p[n, c, i, j] = image[0, c, rows[n] + i, columns[n] + j]
 
-A thread for each element of the patches; backward, one for each element of the image, which goes
-through the patches in order and adds the errors of those that cover it. No atomics. All threads of
-a warp look at the same patch at the same time, so that its place is read once for them.
+Forward, a thread for each element of the patches. Backward, a thread for each element of the image
+goes through the patches in order and adds the errors of those that cover it. No atomics. All
+threads of a warp look at the same patch at the same time, and read its position once.
 """
 
 from functools import cache
 
 from kernels.device.api import cuda, kernel, u32
 from kernels.device.arrays import operator
+from kernels.device.indices import divmod_u32, unravel
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.memory import cuda as memory
@@ -31,12 +32,8 @@ def _extract_kernel(dtype):
     ):
         at = u32(cuda.grid(1))
         if at < patches.size:
-            line = u32(at // u32(size[1]))
-            j = u32(at - line * u32(size[1]))
-            plane = u32(line // u32(size[0]))
-            i = u32(line - plane * u32(size[0]))
-            n = u32(plane // u32(channels))
-            c = u32(plane - n * u32(channels))
+            plane, i, j = unravel(at, size)
+            n, c = divmod_u32(plane, channels)
             line = u32(c * u32(image_size[0]) + u32(rows[n]) + i)
             patches[at] = image[u32(line * u32(image_size[1]) + u32(columns[n]) + j)]
 
@@ -58,10 +55,7 @@ def _extract_backward_kernel(dtype):
         at = u32(cuda.grid(1))
         height, width = u32(size[0]), u32(size[1])
         if at < gradient.size:
-            line = u32(at // u32(image_size[1]))
-            x = u32(at - line * u32(image_size[1]))
-            c = u32(line // u32(image_size[0]))
-            y = u32(line - c * u32(image_size[0]))
+            c, y, x = unravel(at, image_size)
             total = dtype(0)
             n = u32(0)
             while n < rows.size:
@@ -83,9 +77,6 @@ def extract(image, rows, columns, size):
         image: 1 x C x H x W, float32 or float64.
         rows, columns: n, int32. Every patch must lie inside the image.
         size: (ph, pw).
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = patches_shape(image, rows, columns, size)
     patches = memory.empty(shape, image.dtype)
@@ -97,15 +88,12 @@ def extract(image, rows, columns, size):
 
 @operator
 def extract_backward(error, rows, columns, image_size):
-    """1 x C x H x W: the sum of the patches' errors, n x C x ph x pw, each at its place.
+    """1 x C x H x W: the patches' errors, n x C x ph x pw, added up where each was cut out.
 
     Args:
         error: float32 or float64.
         rows, columns: n, int32.
         image_size: (H, W).
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = image_shape(error, rows, columns, image_size)
     gradient = memory.empty(shape, error.dtype)

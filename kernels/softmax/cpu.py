@@ -19,9 +19,6 @@ def forward(x):
 
     Returns:
         an array like x. Workspace: two rows for each thread.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     checks.array("x", x, (None,) * 4)
     y = memory.empty(x.shape, x.dtype)
@@ -38,9 +35,6 @@ def backward(error, y):
 
     Returns:
         an array like y. Workspace: one row for each thread.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     checks.same_map(error=error, y=y)
     gradient = memory.empty(y.shape, y.dtype)

@@ -3,9 +3,9 @@
     y[n, k] = exp(x[n, k] - m) / sum_l exp(x[n, l] - m), m = max_l x[n, l];
     dx[n, k] = y[n, k] * (e[n, k] - sum_l e[n, l] * y[n, l])
 
-A thread for each pixel goes through its channels; neighbouring pixels are on neighbouring threads.
-Each map moves once: what is read again, forward the scores and backward both maps, comes from the
-cache, because classes are few.
+A thread for each pixel goes through its channels; neighbouring threads have neighbouring pixels.
+Each map is read from memory once: forward the scores are read three times and backward both maps
+twice, but classes are few, and the cache still holds them.
 """
 
 from functools import cache
@@ -13,6 +13,7 @@ from functools import cache
 from kernels import checks
 from kernels.device.api import cuda, exp, kernel, u32
 from kernels.device.arrays import operator
+from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.memory import cuda as memory
@@ -30,9 +31,9 @@ def _forward_kernel(dtype):
     ):
         i = u32(cuda.grid(1))
         plane = u32(plane)
-        n = u32(i // plane)
+        n, p = divmod_u32(i, plane)
         if n < u32(batch):
-            first = u32(n * u32(channels) * plane + (i - n * plane))
+            first = u32(n * u32(channels) * plane + p)
             end = u32(first + u32(channels) * plane)
             highest = x[first]
             at = u32(first + plane)
@@ -66,9 +67,9 @@ def _backward_kernel(dtype):
     ):
         i = u32(cuda.grid(1))
         plane = u32(plane)
-        n = u32(i // plane)
+        n, p = divmod_u32(i, plane)
         if n < u32(batch):
-            first = u32(n * u32(channels) * plane + (i - n * plane))
+            first = u32(n * u32(channels) * plane + p)
             end = u32(first + u32(channels) * plane)
             total = dtype(0)
             at = first
@@ -85,11 +86,7 @@ def _backward_kernel(dtype):
 
 @operator
 def forward(x):
-    """Class probabilities of each pixel, N x K x H x W, of scores in float32 or float64.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """Class probabilities of each pixel, N x K x H x W, of scores in float32 or float64."""
     checks.array("x", x, (None,) * 4)
     y = memory.empty(x.shape, x.dtype)
     n, k, h, w = x.shape
@@ -100,11 +97,7 @@ def forward(x):
 
 @operator
 def backward(error, y):
-    """dx = y * (e - sum over the channels of e * y), N x K x H x W.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """dx = y * (e - sum over the channels of e * y), N x K x H x W."""
     checks.same_map(error=error, y=y)
     gradient = memory.empty(y.shape, y.dtype)
     n, k, h, w = y.shape

@@ -15,6 +15,7 @@ from net import Dense, Net, checkpoint, load
 from net.checkpoint import BadCheckpoint
 from net.description import LAYERS
 from net.layers import (
+    ELU,
     AdaptiveAveragePool,
     AdaptiveMaxPool,
     Add,
@@ -25,6 +26,7 @@ from net.layers import (
     Crop,
     Dropout,
     FullyConnected,
+    LeakyReLU,
     MaxPool,
     ReLU,
     Sigmoid,
@@ -216,7 +218,8 @@ class TestRoundTrip:
                 Convolution(4, 1, bias=False),
             ),
             *(Add(inputs=("c", "conv2")), AdaptiveAveragePool((2, 1)), ReLU(name="r")),
-            *(Concatenate(inputs=("r", "r")), AdaptiveMaxPool(1), FullyConnected(2), Softmax()),
+            *(Concatenate(inputs=("r", "r")), LeakyReLU(0.2), ELU(1.5), AdaptiveMaxPool(1)),
+            *(FullyConnected(2), Softmax()),
         ]
         net = Net(layers, channels=2, patch=(8, 7), backend="reference")
         kinds = {type(layer).__name__ for layer in layers}

@@ -6,12 +6,14 @@ import pytest
 from net import Net
 from net.graph import IMAGE
 from net.layers import (
+    ELU,
     Add,
     AveragePool,
     BatchNorm,
     Convolution,
     Crop,
     FullyConnected,
+    LeakyReLU,
     MaxPool,
     ReLU,
     Softmax,
@@ -89,6 +91,10 @@ class TestConversion:
         (
             [Convolution(2, 3), BatchNorm(), ReLU()],
             [("conv1",), ("norm1", "relu1")],
+        ),
+        (
+            [Convolution(2, 2), LeakyReLU(), BatchNorm(), ELU(), FullyConnected(1)],
+            [("conv1", "leaky_relu1"), ("norm1", "elu1"), ("fc1",)],
         ),
         (
             [MaxPool(3), ReLU()],

@@ -1,6 +1,6 @@
-"""A patch net or its dense form in PyTorch's own layers, with the same weights: an opponent.
+"""A patch net or its dense form in PyTorch's own layers, with the same weights, to compare with.
 
-PyTorch comes with the extra ``bench``; nothing but the experiments that compare with it needs it.
+PyTorch comes with the extra ``bench``; only the experiments that compare with it need it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MEMORY_FORMATS = ("contiguous", "channels_last")
 
 
 def why_unavailable(backend: str) -> str | None:
-    """What keeps PyTorch from running where ``backend`` runs, as a sentence; None if nothing."""
+    """Why PyTorch cannot run where ``backend`` runs, as a sentence; None if it can."""
     if importlib.util.find_spec("torch") is None:
         return 'PyTorch is not installed; pip install -e ".[bench]" brings it'
     if backend == "cuda":

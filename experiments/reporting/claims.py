@@ -9,8 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from experiments import growth, networks, sampled
-from experiments.compare import DIRECTIONS, arithmetic, totals_of
+from experiments.measuring.compare import DIRECTIONS
+from experiments.measuring.peak import PASSES
+from experiments.reporting.derived import (
+    CLAIMED_SPEEDUP,
+    arithmetic,
+    by_image,
+    by_patch,
+    crossing,
+    steadiness,
+    totals_of,
+)
 from net import zoo
 
 SUPPORTED, PARTLY, NOT, MISSING = "supported", "partly", "not", "not measured"
@@ -22,7 +31,7 @@ EFFICIENT = 0.5
 
 @dataclass(frozen=True)
 class Judged:
-    """What one machine says to a claim."""
+    """A claim, judged by the results of one machine."""
 
     result: str
     verdict: str
@@ -35,8 +44,8 @@ class Claim:
     Attributes:
         text: as the abstract (arXiv:1412.4526) has it; in brackets, the part that is tested.
         tested: how it is tested here.
-        experiment: whose rows decide.
-        judge: (rows) -> Judged.
+        experiment: on whose rows the verdict rests.
+        judge: of the experiment's rows.
     """
 
     text: str
@@ -79,7 +88,7 @@ def _is_same(row):
 
 
 def _redundancy(rows) -> Judged:
-    """The dense form does each layer at most once for every pixel of the image and its border."""
+    """Whether the dense form evaluates a layer at most once for each pixel of image and border."""
     totals, excess, dropped, good = totals_of(rows), [], [], 0
     size = max(key[1] for key in totals)
     nets = list(dict.fromkeys(key[0] for key in totals))
@@ -107,7 +116,7 @@ def _faster(direction):
         for (net, size), row in own.items():
             if net not in best or row["speedup"] > best[net][1]:
                 best[net] = size, row["speedup"], arithmetic(totals, net, size, direction)
-        reached = [net for net, (_, speedup, _) in best.items() if speedup > networks.CLAIMED]
+        reached = [net for net, (_, speedup, _) in best.items() if speedup > CLAIMED_SPEEDUP]
         parts = [
             f"{net} {speedup:.3g} at {size} x {size} ({ratio:.3g} of it arithmetic)"
             for net, (size, speedup, ratio) in best.items()
@@ -139,8 +148,8 @@ def _grows(series_of, what):
 
 def _constant(rows) -> Judged:
     nets = list(dict.fromkeys(row["net"] for row in rows))
-    ratios = {net: sampled.steadiness(rows, net) for net in nets}
-    crossings = {net: sampled.crossing(rows, net, sampled.KINDS[1])[0] for net in nets}
+    ratios = {net: steadiness(rows, net) for net in nets}
+    crossings = {net: crossing(rows, net, PASSES[1])[0] for net in nets}
     steady = [net for net in nets if ratios[net] <= STEADY]
     numbers = [row["pixels"] for row in rows]
     result = (
@@ -154,13 +163,13 @@ def _constant(rows) -> Judged:
 
 
 def _continuous(rows) -> Judged:
-    """Bytes asked for over bytes moved, kernel by kernel, for feature maps in the dense form."""
+    """Bytes asked for over bytes moved, kernel by kernel, for the feature maps of both forms."""
     sums = {}
     for row in rows:
         if row["is_map"]:
             own = sums.setdefault((row["form"], row["layer"], row["kernel"], row["access"]), [0, 0])
             for i, count in enumerate(("asked", "moved")):
-                own[i] += row[count] / row["share"]  # as if all blocks had been counted
+                own[i] += row[count] / row["share"]  # scaled to all blocks
     used = {
         form: [asked / moved for (own, *_), (asked, moved) in sums.items() if own == form]
         for form in ("dense", "patch")
@@ -235,14 +244,14 @@ CLAIMS = (
         "Nets of one family on images of 64 to 1024 pixels square. Supported: the speedup rises "
         "with every step; partly: with some.",
         "growth",
-        _grows(growth.by_image, "image"),
+        _grows(by_image, "image"),
     ),
     Claim(
         "The speedup increases with the sizes of images and patches (patches)",
         "Nets for patches of 16 to 160 pixels made by one rule, on one image size. Supported: the "
         "speedup rises with every step; partly: with some.",
         "growth",
-        _grows(growth.by_patch, "patch"),
+        _grows(by_patch, "patch"),
     ),
     Claim(
         "Its computation complexity is constant with respect to the number of patches sampled from "

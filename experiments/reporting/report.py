@@ -1,8 +1,11 @@
-"""Markdown tables, figures, the index and the page of claims, from the stored files alone."""
+"""Markdown tables, figures, the index and the page of claims, from the stored files alone.
+
+The functions take ``experiments``, the modules of the experiments by name: each makes its table,
+caption and figure from stored rows.
+"""
 
 from __future__ import annotations
 
-import importlib
 import io
 import tarfile
 from dataclasses import dataclass
@@ -10,7 +13,8 @@ from pathlib import Path
 
 import matplotlib
 
-from experiments import claims, results
+from experiments.reporting import claims
+from experiments.storing import cache, results
 from net.files import write_atomically
 
 matplotlib.use("Agg")
@@ -18,17 +22,19 @@ matplotlib.rcParams["svg.hashsalt"] = "every pixel in one pass"
 matplotlib.rcParams["axes.spines.top"] = matplotlib.rcParams["axes.spines.right"] = False
 
 
-AGAINST = "against-torch"
+AGAINST = "against_torch"
+PROFILE = "profile"
+"""Folder of the profiler's results, which belong to no machine: beside those of the machines."""
 BEGIN, END = "<!-- made by experiments report -->", "<!-- until here -->"
-"""What surrounds the comparison with PyTorch in the README."""
+"""The lines before and after the comparison with PyTorch in the README."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What one machine and backend measured.
+    """The results of one machine and backend.
 
     Attributes:
-        folder: its own, named after it.
+        folder: that holds them, named after the machine.
         records, rows: by experiment.
     """
 
@@ -69,7 +75,8 @@ def write(name: str, experiment, folder: Path) -> Path:
     """
     rows, record, arrays = results.load(folder)
     figure = experiment.figure(rows, record, arrays)
-    text = [f"# {name.capitalize()}", "", experiment.caption(record), "", _provenance(record), ""]
+    text = [f"# {name.replace('_', ' ').capitalize()}", "", experiment.caption(record), ""]
+    text += [_provenance(record), ""]
     if figure is not None:
         for suffix in ("png", "svg"):
             content = io.BytesIO()
@@ -81,13 +88,12 @@ def write(name: str, experiment, folder: Path) -> Path:
     return folder / "table.md"
 
 
-def experiment_of(name: str):
-    """The module of the experiment that the command line calls ``name``."""
-    return importlib.import_module(f"experiments.{name.replace('-', '_')}")
+def everything(out: Path, experiments, profiler) -> list[Path]:
+    """Rebuild all tables and figures, and the index; returns what was written.
 
-
-def everything(out: Path, experiments) -> list[Path]:
-    """Rebuild every machine's tables and figures, and the index; returns what was written.
+    Args:
+        profiler: modules like those of experiments that show the profiler's results, by the
+            ``experiment`` of a record.
 
     Raises:
         results.BadResults: stored files are missing or do not belong together.
@@ -95,14 +101,22 @@ def everything(out: Path, experiments) -> list[Path]:
     written, stored = [], machines(out, experiments)
     for machine in stored:
         for name in machine.records:
-            experiment = experiment_of(name)
-            written.append(write(name, experiment, machine.folder / name))
-    index = "\n".join(["# Results", "", *_index(stored), ""])
+            written.append(write(name, experiments[name], machine.folder / name))
+    profiles = {path.parent: results.load(path.parent)[1] for path in _profiles(out)}
+    for folder, record in profiles.items():
+        written.append(write(record["experiment"], profiler[record["experiment"]], folder))
+    index = [*_index(stored, experiments), *_index_of_profiles(profiles, profiler)]
+    index = "\n".join(["# Results", "", *index, ""])
     write_atomically(out / "README.md", index.encode())
     return [*written, out / "README.md"]
 
 
-def _index(stored):
+def _profiles(out):
+    """The records of the profiler's results, in the order of their folders."""
+    return sorted((out / PROFILE).glob(f"*/{results.RECORD}"))
+
+
+def _index(stored, experiments):
     yield (
         "Made by `python -m experiments`, one folder for each machine and backend; this page and "
         "all tables and figures are rebuilt from the stored files by `python -m experiments "
@@ -113,12 +127,8 @@ def _index(stored):
         yield "| experiment | measured | what it shows | the claim it belongs to |"
         yield "|---|---|---|---|"
         for name, record in machine.records.items():
-            experiment = experiment_of(name)
-            place = f"{machine.folder.name}/{name}"
-            links = f"[{name}]({place}/table.md)"
-            if (machine.folder / name / "figure.png").is_file():
-                links += f", figure as [PNG]({place}/figure.png) and [SVG]({place}/figure.svg)"
-            shows = experiment.caption(record).split("\n\n")[0]
+            links = _links(machine.folder / name)
+            shows = experiments[name].caption(record).split("\n\n")[0]
             verdicts = [
                 f'"{claim.text}": **{claim.judged(machine.rows).verdict}**'
                 for claim in claims.CLAIMS
@@ -126,6 +136,28 @@ def _index(stored):
             ]
             measured = record["utc"][:10] + (" (--quick)" if record["quick"] else "")
             yield f"| {links} | {measured} | {shows} | {'; '.join(verdicts) or 'none'} |"
+
+
+def _index_of_profiles(profiles, profiler):
+    if not profiles:
+        return
+    yield from ("", "## The CUDA kernels, profiled", "")
+    yield (
+        "Made by `python -m experiments profile`; see [docs/profiling.md](../docs/profiling.md)."
+    )
+    yield from ("", "| profile of | made | what it shows |", "|---|---|---|")
+    for folder, record in profiles.items():
+        shows = profiler[record["experiment"]].caption(record).split("\n\n")[0]
+        yield f"| {_links(folder)} | {record['utc'][:10]} | {shows} |"
+
+
+def _links(folder):
+    """Links from the index to the table and the figure in a folder of results."""
+    place = f"{folder.parent.name}/{folder.name}"
+    links = f"[{folder.name}]({place}/table.md)"
+    if (folder / "figure.png").is_file():
+        links += f", figure as [PNG]({place}/figure.png) and [SVG]({place}/figure.svg)"
+    return links
 
 
 def reproduction(out: Path, experiments, page: Path) -> Path:
@@ -169,12 +201,13 @@ def readme(out: Path, experiments, page: Path) -> Path:
     Raises:
         results.BadResults: stored files are missing or do not belong together.
     """
-    write_atomically(page, readme_text(machines(out, experiments), page.read_text()).encode())
+    text = readme_text(machines(out, experiments), experiments, page.read_text())
+    write_atomically(page, text.encode())
     return page
 
 
-def readme_text(stored: list[Machine], text: str) -> str:
-    """The README with the comparison with PyTorch between its two marks."""
+def readme_text(stored: list[Machine], experiments, text: str) -> str:
+    """The README ``text`` with the comparison with PyTorch rebuilt."""
     before, rest = text.split(BEGIN)
     _, behind = rest.split(END)
     lines = []
@@ -183,16 +216,16 @@ def readme_text(stored: list[Machine], text: str) -> str:
             place = f"results/{machine.folder.name}/{AGAINST}"
             rows = machine.rows[AGAINST]
             lines += [f"{machine.name} ([all figures]({place}/table.md)):", ""]
-            lines += [experiment_of(AGAINST).summary(rows), ""]
+            lines += [experiments[AGAINST].summary(rows), ""]
     return before + BEGIN + "\n\n" + "\n".join(lines) + "\n" + END + behind
 
 
 def pack(out: Path) -> Path:
-    """An archive beside ``out`` with all result files, without the kept measurements."""
+    """Put all result files, without cached measurements, into an archive beside ``out``."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
         for path in sorted(out.rglob("*")):
-            if path.is_file() and "kept" not in path.parts and not path.name.startswith("."):
+            if path.is_file() and cache.FOLDER not in path.parts and not path.name.startswith("."):
                 archive.add(path, Path("results") / path.relative_to(out))
     target = out.with_name(f"{out.name}.tar.gz")
     write_atomically(target, content.getvalue())

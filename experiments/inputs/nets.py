@@ -1,8 +1,8 @@
-"""Nets as the experiments use them: seeded, with biases, calibrated on the photograph."""
+"""The nets that the experiments run: seeded, with biases, calibrated on a photograph."""
 
 import numpy as np
 
-from experiments.photographs import astronaut
+from experiments.inputs.photographs import astronaut
 from net import Net, calibrate, zoo
 from net.layers import Convolution, FullyConnected, MaxPool, ReLU
 
@@ -10,11 +10,11 @@ FAMILY = "family-"
 
 
 def prepared(name: str, *, seed: int, backend: str, dtype: str = "float32") -> Net:
-    """The net ``name`` with random weights, random biases and shifts, and statistics of a photo.
+    """The net ``name`` with random weights, biases and shifts, calibrated on a photograph.
 
     Args:
         name: of the zoo, or ``"family-P"`` for the net of ``family(P)``.
-        seed: of all that is random.
+        seed: of all random numbers.
         backend, dtype: as ``net.Net``.
     """
     options = {"seed": seed, "backend": backend, "dtype": dtype}
@@ -35,8 +35,9 @@ def prepared(name: str, *, seed: int, backend: str, dtype: str = "float32") -> N
 def family(patch: int, **options) -> Net:
     """A grey net for patches of any size, by one rule.
 
-    Until at most 8 x 8 cells are left: 24 kernels of 5 x 5 where the rest is even, else of 4 x 4;
-    ReLU; max 2. Then fully connected, 64 and 8. So nothing is cut off, and R = p.
+    Until the map is at most 8 x 8: a convolution with 24 filters, 5 x 5 where the map is even and
+    else 4 x 4; ReLU; max pooling by 2. Then full connections to 64 and to 8. So no window is cut
+    off, and the receptive field is the patch.
     """
     layers, rest = [], patch
     while rest > 8:
@@ -45,8 +46,3 @@ def family(patch: int, **options) -> Net:
         rest = (rest - kernel + 1) // 2
     layers += [FullyConnected(64), ReLU(), FullyConnected(8)]
     return Net(layers, channels=1, patch=patch, **options)
-
-
-def relative_difference(a: np.ndarray, b: np.ndarray) -> float:
-    """max|a - b| / max|b|."""
-    return float(np.abs(a - b).max() / np.abs(b).max())

@@ -11,26 +11,24 @@ import numpy as np
 from kernels import Backend
 
 ROUNDS = 5
-"""Rounds at least, unless they take longer than ``LONGEST``."""
+"""Least number of rounds, unless they take longer than ``LONGEST``."""
 LONGEST = 60.0
 """Seconds for all rounds of one job; no round begins that would not end within them."""
 ENOUGH, MOST = 0.5, 30
-"""Rounds go on until this many seconds are over, but not beyond this many rounds."""
-
-
-class NotEqual(AssertionError):
-    """The arrays that are timed hold wrong values: nothing is stored."""
+"""Rounds go on for ``ENOUGH`` seconds, but not beyond ``MOST`` rounds."""
 
 
 def interleaved(
     jobs: dict[str, Callable], longest: float = LONGEST, at_least: int = ROUNDS
 ) -> dict[str, list]:
-    """What each job gave, round by round; every round runs each job once.
+    """The results of each job, round by round; every round runs each job once.
 
-    ``at_least`` so many rounds, unless they take longer than ``longest`` seconds.
+    Whatever slows the machine for longer than a round cancels in the ratio of two jobs within it.
 
-    Ratios of two jobs within a round do not see what slows the machine for longer than a round.
-    The jobs are warm: their results were checked before.
+    Args:
+        jobs: by name; called before, so that they are warm.
+        longest: seconds that all rounds may take.
+        at_least: so many rounds, unless they take longer.
     """
     given = {name: [] for name in jobs}
     started, rounds = time.perf_counter(), 0
@@ -53,10 +51,9 @@ def spread(values, name: str = "seconds") -> dict:
 
 
 def timed(ops: Backend, call: Callable) -> tuple[object, tuple[float, float | None]]:
-    """(what ``call()`` returned, (wall seconds, device seconds)).
+    """The result of ``call()``, and its (wall, device) seconds.
 
-    Device seconds are those between two events on the GPU; None on the host, whose clock is the
-    wall's.
+    Device seconds are those between two events on the GPU; None on the host.
     """
     ops.memory.synchronize()
     with _device_clock(ops) as device:
@@ -79,14 +76,14 @@ def _device_clock(ops):
 
 
 def spread_of_times(times: list[tuple[float, float | None]], scale: float = 1) -> dict:
-    """Spread of the wall seconds, and ``device_seconds`` (median, None on the host)."""
+    """The spread of wall seconds, and ``device_seconds`` (their median, None on the host)."""
     wall, device = zip(*times)
     row = spread(scale * np.array(wall))
     return row | {"device_seconds": None if None in device else scale * float(np.median(device))}
 
 
 def mark(row: dict) -> str:
-    """Marks for a table's cell: ``*`` extrapolated from a sample, ``†`` fewer than 5 repeats."""
+    """The marks of a row in a table; ``MARKS`` explains them."""
     few = row.get("repeats", ROUNDS) < ROUNDS
     return ("*" if row.get("extrapolated") else "") + ("†" if few else "")
 

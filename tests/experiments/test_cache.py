@@ -1,4 +1,4 @@
-"""Finished measurements are kept whole, found again, and made again only for a reason."""
+"""Finished measurements are cached whole, read again, and made again only for a reason."""
 
 import json
 import random
@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import kept
-from experiments.kept import Kept, code_digest
+from experiments.storing import cache
+from experiments.storing.cache import MeasurementCache, code_digest
 
 ROOT = Path(__file__).parents[2]
-MADE = {"utc": "2014-12-15T00:00:00+00:00", "commit": "abc", "dirty": False}
+PROVENANCE = {"utc": "2014-12-15T00:00:00+00:00", "commit": "abc", "dirty": False}
 
 MEASURING = """
 import sys, time
 from pathlib import Path
-from experiments.kept import Kept
+from experiments.storing.cache import MeasurementCache
 folder, log = Path(sys.argv[1]), open(sys.argv[2], "a", buffering=1)
-store = Kept(folder, {"experiment": "tiny"}, {})
+store = MeasurementCache(folder, {"experiment": "tiny"}, {})
 def measure(i):
     print("begun", i, file=log)
     time.sleep(0.01)
@@ -33,7 +33,7 @@ print("finished", sum(v[0]["square"] for v in values), file=log)
 
 
 def store(folder, shared=None, **options):
-    return Kept(folder, shared or {"code": 1}, MADE, **options)
+    return MeasurementCache(folder, shared or {"code": 1}, PROVENANCE, **options)
 
 
 def test_a_measurement_is_made_once(tmp_path):
@@ -47,7 +47,7 @@ def test_a_measurement_is_made_once(tmp_path):
     again = store(tmp_path)
     assert again.measured({"net": "n4"}, measure) == first
     assert first == [{"seconds": 0.1 / 3, "n": 3, "none": None}]
-    assert (len(calls), again.reused, again.notes[0]["commit"]) == (1, 1, "abc")
+    assert (len(calls), again.reused, again.provenances[0]["commit"]) == (1, 1, "abc")
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ def test_a_file_that_is_not_whole_does_not_count(tmp_path):
 
 def test_a_failed_measurement_leaves_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError):
-        store(tmp_path / "kept").measured({}, lambda: 1 / 0)
-    assert not (tmp_path / "kept").exists()
+        store(tmp_path / "cache").measured({}, lambda: 1 / 0)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_killing_at_random_moments_loses_at_most_the_measurement_in_progress(tmp_path):
-    folder, log = tmp_path / "kept", tmp_path / "log"
+    folder, log = tmp_path / "cache", tmp_path / "log"
     rng, kills = random.Random(0), 0
     command = [sys.executable, "-c", MEASURING, str(folder), str(log)]
     while "finished" not in (log.read_text() if log.exists() else ""):
@@ -112,16 +112,16 @@ def test_killing_at_random_moments_loses_at_most_the_measurement_in_progress(tmp
         ("kernels/convolution/cpu.py", True),
         ("net/dense.py", True),
         ("experiments/growth.py", True),
-        ("experiments/compare.py", True),
+        ("experiments/measuring/compare.py", True),
         ("experiments/pooling.py", False),
-        ("experiments/report.py", False),
+        ("experiments/reporting/report.py", False),
     ],
 )
 def test_the_digest_is_that_of_the_code_that_is_measured(path, counts, monkeypatch):
     before, read = code_digest("growth"), Path.read_bytes
 
     def changed(self):
-        return read(self) + (b"#" if self == kept.ROOT / path else b"")
+        return read(self) + (b"#" if self == cache.ROOT / path else b"")
 
     monkeypatch.setattr(Path, "read_bytes", changed)
     assert (code_digest("growth") != before) == counts

@@ -1,4 +1,4 @@
-"""One axis at a time from a base point: what the sweeps of single operators share."""
+"""Sweeps of a single operator: from a base point, one axis at a time is varied."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.ceilings import ceilings
-from experiments.timing import LONGEST, interleaved, mark, spread_of_times, timed
+from experiments.measuring.ceilings import ceilings
+from experiments.measuring.timing import LONGEST, interleaved, mark, spread_of_times, timed
 from kernels import Backend
 
 AXES = {
@@ -32,7 +32,7 @@ MARKERS = ("o-", "s--", "^-.")
 
 @dataclass(frozen=True)
 class Point:
-    """One setting; output is image x image."""
+    """One setting; the output is ``image`` x ``image``."""
 
     image: int = 256
     kernel: int = 5
@@ -55,16 +55,16 @@ def points(quick: bool) -> list[tuple[str, Point]]:
 
 
 def swept(name: str, measure, options) -> list[dict]:
-    """Rows of ``measure(point, seed, ops, longest)`` for every point, and one of the ceilings.
+    """Rows of ``measure(point, rng, ops, longest)`` for every point, each with the ceilings.
 
-    ``measure`` gives (``{operation: [(wall, device) ...]}``, work of each operation: multiplies and
-    adds, or bytes).
+    ``measure`` returns the (wall, device) seconds of every round by operation, and the work of each
+    operation: multiplications and additions, or bytes.
     """
     from kernels import get_backend
 
     ops = get_backend(options.backend)
     threads = numba.get_num_threads()
-    highest = options.kept.measured(
+    highest = options.cache.measured(
         {"ceilings": threads}, lambda: ceilings(ops.name, threads, options.quick)
     )
     longest, rows = (2.0 if options.quick else LONGEST), []
@@ -82,19 +82,19 @@ def swept(name: str, measure, options) -> list[dict]:
                     for operation, values in times.items()
                 ]
 
-            found = options.kept.measured(parameters, measured)
+            found = options.cache.measured(parameters, measured)
             rows += [{"axis": axis} | row | highest for row in found]
     return rows
 
 
 def rounds(ops: Backend, jobs: dict, longest: float) -> dict:
-    """Interleaved (wall, device) seconds of every operation."""
+    """(wall, device) seconds of every operation, in interleaved rounds."""
     clocked = {name: lambda job=job: timed(ops, job)[1] for name, job in jobs.items()}
     return interleaved(clocked, longest)
 
 
 def rate(row: dict) -> float:
-    """1e9 multiplies and adds, or bytes, a second: by the device's clock where there is one."""
+    """1e9 multiplications and additions, or bytes, a second; on a GPU by the device's clock."""
     return 1e-9 * row["work"] / (row["device_seconds"] or row["seconds"])
 
 
@@ -125,7 +125,7 @@ def table(rows: list[dict], unit: str, ceiling: str) -> str:
 
 
 def figure(rows: list[dict], unit: str, ceiling: str, title: str) -> Figure:
-    """Rate along each axis, and the ceiling."""
+    """The rate along each axis, and the ceiling."""
     drawing = Figure(figsize=(12, 3.6), layout="constrained")
     operations = dict.fromkeys(row["operation"] for row in rows)
     for axes, axis in zip(drawing.subplots(1, 4, sharey=True), UNITS):

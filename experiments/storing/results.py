@@ -1,4 +1,4 @@
-"""Result files: tidy CSV with a JSON record beside it, each written whole or not at all."""
+"""Result files: tidy CSV and a JSON record, each written atomically."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BadResults(ValueError):
 
 
 def check_writable(folder: Path) -> None:
-    """Make ``folder`` and try to write there.
+    """Make ``folder`` and check that it is writable.
 
     Raises:
         OSError: naming the folder.
@@ -46,8 +46,8 @@ def check_writable(folder: Path) -> None:
 def save(folder: Path, rows: list[dict], record: dict, arrays: dict[str, np.ndarray]) -> None:
     """Write ``rows`` (one measurement each), ``arrays`` if any, and their record to ``folder``.
 
-    The record comes last and carries the digests of the others, so that files that do not belong
-    together are found out.
+    The record is written last and holds the digests of the others, so that ``load`` detects files
+    that do not belong together.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
@@ -94,7 +94,7 @@ def _digest(content):
 
 
 def machine(backend) -> dict:
-    """What ran: time, code, versions, machine, command."""
+    """The record of a run: time, commit, versions, machine, command."""
     import numba
 
     return {
@@ -114,7 +114,7 @@ def machine(backend) -> dict:
 
 
 def slug(record: dict) -> str:
-    """The folder name of a machine and its backend: ``"intel-xeon-processor-2-cores-cpu"``."""
+    """The folder of a machine and its backend, such as ``"intel-xeon-processor-2-cores-cpu"``."""
     name = record["gpu"] or f"{record['cpu']} {record['cores']} cores"
     words = re.sub(r"\((r|tm)\)", " ", f"{name} {record['backend']}".lower())
     return re.sub(r"[^a-z0-9]+", "-", words).strip("-")
@@ -145,7 +145,7 @@ def _installed(name):
 
 
 def _git(*arguments) -> str | None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     try:
         done = subprocess.run(
             ["git", "-C", root, *arguments], capture_output=True, text=True, check=True

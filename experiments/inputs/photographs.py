@@ -1,4 +1,4 @@
-"""Photographs that ship in scikit-image, as the nets take them."""
+"""Photographs that ship with scikit-image, as images for the nets."""
 
 import numpy as np
 from skimage import color, data
@@ -7,7 +7,7 @@ from kernels.checks import Pair
 
 
 def astronaut(channels: int, size: Pair, dtype: str) -> np.ndarray:
-    """The photograph of Eileen Collins, cut to its middle or reflected to ``size``.
+    """The photograph of Eileen Collins, cropped about its centre or reflected to ``size``.
 
     Args:
         channels: 1 (grey) or 3 (RGB).

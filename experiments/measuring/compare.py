@@ -1,7 +1,7 @@
 """The dense form against patch-by-patch scanning: one net, some image sizes, interleaved rounds.
 
-A patch costs the same in every image. So scanning runs on a sample of pixels drawn at random from
-the largest image, in rounds between the dense passes of all sizes, and is scaled to each size.
+A patch costs the same in every image. So scanning runs on pixels sampled from the largest image, in
+rounds that alternate with the dense passes of all sizes, and its time is scaled to each size.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from itertools import cycle
 
 import numpy as np
 
-from experiments.nets import prepared, relative_difference
-from experiments.peak import peak_memory
-from experiments.photographs import astronaut
-from experiments.timing import (
+from experiments.inputs.nets import prepared
+from experiments.inputs.photographs import astronaut
+from experiments.measuring.exactness import NotEqual, relative_difference
+from experiments.measuring.peak import peak_memory
+from experiments.measuring.timing import (
     LONGEST,
     ROUNDS,
-    NotEqual,
     interleaved,
     spread,
     spread_of_times,
@@ -31,8 +31,8 @@ from net.summary import multiply_adds
 
 BATCHES = (16, 64, 256)
 SAMPLE, LONGEST_SAMPLE, SHORTEST_SAMPLE = 2000, 20.0, 5.0
-"""Pixels that scanning times at least, unless these seconds of work come first; and at least
-this many seconds."""
+"""Scanning is timed on at least so many pixels, or on as many as take ``LONGEST_SAMPLE`` seconds;
+and on at least as many as take ``SHORTEST_SAMPLE`` seconds."""
 CHECKED = 48
 """Pixels at which both forms are compared before they are timed."""
 DIRECTIONS = ("forward", "backward")
@@ -44,14 +44,15 @@ CUTTING = "cutting patches"
 class Pass:
     """Times of one pass: (wall, device) seconds by direction, wall seconds by (direction, layer).
 
-    Layers are clocked one by one, which a GPU must wait for; there, totals come from a second pass.
+    To time layers one by one, a GPU must finish each before the next is launched; there, totals
+    come from a second pass.
     """
 
     totals: dict = field(default_factory=lambda: dict.fromkeys(DIRECTIONS, (0.0, 0.0)))
     layers: Counter = field(default_factory=Counter)
 
     def add(self, direction, times):
-        """Add (wall, device) seconds; the device's stay None on the host."""
+        """Add (wall, device) seconds; device seconds stay None on the host."""
         wall, device = self.totals[direction]
         known = None not in (device, times[1])
         self.totals[direction] = wall + times[0], device + times[1] if known else None
@@ -79,7 +80,7 @@ class Pass:
 
 
 def dense_pass(dense: Dense, image, error, mask=None) -> Pass:
-    """Time one pass over the whole image, its error masked if asked for."""
+    """Time one pass over the whole image, its error map masked if there is a mask."""
     ops, taken = dense.net.backend, Pass()
     x, error = dense.enter(image), ops.memory.to_device(error[None])
     if mask is not None:
@@ -108,7 +109,7 @@ def layer_name(step) -> str:
     return " + ".join(step.layers)
 
 
-class Case:
+class Workload:
     """A net, a photograph with ``labelled`` x ``labelled`` pixels to label, and an error map."""
 
     def __init__(self, net: Net, labelled: int, seed: int):
@@ -131,7 +132,7 @@ class Case:
         return mask
 
     def check_equal(self) -> None:
-        """Compare both forms on these arrays, at a few pixels; warms the dense form up, too.
+        """Compare both forms on these arrays, at a few pixels; warms up the dense form, too.
 
         Raises:
             NotEqual: scores are not the same bits, or gradients differ by more than 1e-5.
@@ -149,14 +150,14 @@ class Case:
             raise NotEqual(f"gradients of {self.labelled} x {self.labelled} differ by {worst:.1e}")
 
 
-def fastest_batch(case: Case, batches=BATCHES) -> tuple[int, dict[int, float]]:
-    """The batch size that scans most pixels a second, and those rates by batch size."""
-    pixels = case.pixels(max(batches))
+def fastest_batch(workload: Workload, batches=BATCHES) -> tuple[int, dict[int, float]]:
+    """The batch size that scans most pixels a second, and pixels a second by batch size."""
+    pixels = workload.pixels(max(batches))
     seconds = dict.fromkeys(batches, math.inf)
-    scans = {batch: Scan(case.net, batch=batch) for batch in batches}
+    scans = {batch: Scan(workload.net, batch=batch) for batch in batches}
     for _ in range(2):
         for batch, scan in scans.items():
-            taken = scan_pass(scan, case.image, case.error, pixels[:batch])
+            taken = scan_pass(scan, workload.image, workload.error, pixels[:batch])
             seconds[batch] = min(seconds[batch], sum(wall for wall, _ in taken.totals.values()))
     rates = {batch: len(pixels[:batch]) / s for batch, s in seconds.items()}
     return max(rates, key=rates.get), rates
@@ -174,10 +175,10 @@ def compared(name: str, sizes: tuple[int, ...], options, memory: bool) -> list[d
         NotEqual: the forms disagree on the arrays that are timed.
     """
     net = prepared(name, seed=options.seed, backend=options.backend)
-    cases = {size: Case(net, size, options.seed) for size in sizes}
-    for case in cases.values():
-        case.check_equal()
-    largest = cases[max(sizes)]
+    workloads = {size: Workload(net, size, options.seed) for size in sizes}
+    for workload in workloads.values():
+        workload.check_equal()
+    largest = workloads[max(sizes)]
     batch, rates = fastest_batch(largest, (16,) if options.quick else BATCHES)
     sample = _sample(largest, batch, rates[batch], options.quick)
     parts = cycle(np.array_split(sample, ROUNDS))
@@ -192,8 +193,8 @@ def compared(name: str, sizes: tuple[int, ...], options, memory: bool) -> list[d
         return taken
 
     jobs = {
-        size: lambda case=case: dense_pass(Dense(net), case.image, case.error)
-        for size, case in cases.items()
+        size: lambda workload=workload: dense_pass(Dense(net), workload.image, workload.error)
+        for size, workload in workloads.items()
     }
     longest = 2.0 if options.quick else LONGEST * (1 + len(sizes))
     rounds = interleaved(jobs | {"scan": scan}, longest)
@@ -236,21 +237,21 @@ def _speedups(scans, passes, size, direction, layer):
     return [size * size * scanning / dense for scanning, dense in pairs]
 
 
-def _sample(case, batch, rate, quick):
-    """Pixels for all rounds, a whole number of batches in each (where the image has so many)."""
+def _sample(workload, batch, rate, quick):
+    """Pixels for all rounds: whole batches in each round, if the image has enough pixels."""
     enough = max(SAMPLE, SHORTEST_SAMPLE * rate)
     number = 2 * batch if quick else min(enough, LONGEST_SAMPLE * rate)
-    return case.pixels(math.ceil(number / (ROUNDS * batch)) * ROUNDS * batch)
+    return workload.pixels(math.ceil(number / (ROUNDS * batch)) * ROUNDS * batch)
 
 
 def _peaks(name, sizes, batch, options):
-    """Peak memory of a pass by (form, size); that of a batch of patches is the same for all."""
+    """Peak memory of a pass by (form, size); scanning takes that of a batch at any size."""
     job = {"net": name, "backend": options.backend, "seed": options.seed}
-    at = {"way": "patch by patch", "labelled": max(sizes), "batch": batch}
+    at = {"runner": "patch by patch", "labelled": max(sizes), "batch": batch}
     scanning = peak_memory(job | at)["forward + backward"]
     peaks = {("scanning", size): scanning for size in sizes}
     for size in sizes:
-        dense = peak_memory(job | {"way": "dense", "labelled": size})
+        dense = peak_memory(job | {"runner": "dense", "labelled": size})
         peaks["dense", size] = dense["forward + backward"]
     return peaks
 
@@ -258,8 +259,8 @@ def _peaks(name, sizes, batch, options):
 def _multiply_adds(net, size):
     """Multiply-adds of both forms by (direction, layer).
 
-    Backward, a layer takes its forward count for the gradient by its weights, and once more for the
-    gradient by its input, which the image does not need.
+    The gradients by a layer's weights and by its input take as many as its forward pass each; the
+    first layer computes no gradient by the image.
     """
     counts = {("forward", CUTTING): {"scanning": 0, "dense": 0}}
     totals = {(d, TOTAL): Counter() for d in DIRECTIONS}
@@ -271,16 +272,3 @@ def _multiply_adds(net, size):
             counts[direction, layer_name(step)] = both
             totals[direction, TOTAL].update(both)
     return counts | totals
-
-
-def totals_of(rows: list[dict]) -> dict:
-    """Rows of totals by (net, labelled, direction, form)."""
-    return {
-        (r["net"], r["labelled"], r["direction"], r["form"]): r for r in rows if r["layer"] == TOTAL
-    }
-
-
-def arithmetic(totals: dict, net, labelled, direction) -> float:
-    """Multiply-adds of scanning over those of the dense form."""
-    scanning, dense = (totals[net, labelled, direction, f] for f in ("scanning", "dense"))
-    return scanning["multiply_adds"] / dense["multiply_adds"]

@@ -1,7 +1,8 @@
 """Peak memory of a forward pass, and of one forward and backward, in a process of their own.
 
-On the host the operating system tells (VmHWM of /proc, reset before the pass, less what the process
-held before it); on a GPU the allocators do: the largest sum of live arrays, or PyTorch's own count.
+On the host it is the operating system's figure: VmHWM of /proc, reset before the pass, less what
+the process held before the first pass. On a GPU it is the allocators': the largest sum of live
+arrays, or PyTorch's own count.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PASSES = ("forward", "forward + backward")
 
 
 def peak_memory(job: dict) -> dict:
-    """``peak_bytes`` and ``peak_method`` by pass, without what net and image take at rest.
+    """``peak_bytes`` and ``peak_method`` by pass, without the memory that net and image take.
 
     Args:
-        job: ``net`` (see ``nets.prepared``), ``way`` (of ``ways``), ``labelled`` rows and columns,
-            ``backend``, ``seed``, ``batch`` (patches at once, for scanning).
+        job: ``net`` (see ``nets.prepared``), ``runner`` (its name), ``labelled`` rows and columns,
+            ``backend``, ``seed``, ``batch`` (patches in a batch, for scanning).
 
     Returns:
-        for each of ``PASSES`` a dict; ``peak_bytes`` is None where the system does not tell, and
-        ``peak_method`` then says why.
+        for each of ``PASSES`` a dict; where the system has no such figure, ``peak_bytes`` is None
+        and ``peak_method`` says why.
 
     Raises:
         RuntimeError: the process failed.
     """
-    command = [sys.executable, "-m", "experiments.peak", json.dumps(job)]
+    command = [sys.executable, "-m", "experiments.measuring.peak", json.dumps(job)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"measuring the memory of {job} failed:\n{done.stderr[-2000:]}")
@@ -43,27 +44,27 @@ def peak_memory(job: dict) -> dict:
 
 
 def _measured(job) -> dict:
-    from experiments import ways
-    from experiments.nets import prepared
-    from experiments.photographs import astronaut
+    from experiments.inputs.nets import prepared
+    from experiments.inputs.photographs import astronaut
+    from experiments.measuring import runners
 
     net = prepared(job["net"], seed=job["seed"], backend=job["backend"])
     size = job["labelled"]
 
-    def case(labelled, batch):
+    def workload(labelled, batch):
         image = astronaut(net.channels, tuple(labelled + p - 1 for p in net.patch), net.dtype)
         error = np.zeros((net.output.channels, labelled, labelled), net.dtype)
-        if job["way"] != ways.SCANNING:
-            return image, error, ways.way(job["way"], net)
+        if job["runner"] != runners.SCANNING:
+            return image, error, runners.runner(job["runner"], net)
         pixels = np.stack(np.unravel_index(np.arange(batch), (labelled, labelled)), axis=1)
-        return image, error, ways.Sample(net, pixels, batch)
+        return image, error, runners.SampledScan(net, pixels, batch)
 
-    image, error, way = case(2, 2)
-    way.gradients(image, error)  # code and small workspaces come first
-    image, error, way = case(size, job.get("batch"))
-    calls = {"forward": lambda: way.forward(image)}
-    calls["forward + backward"] = lambda: way.gradients(image, error)
-    meter, peaks = _meter(job["backend"], job["way"] in ways.TORCH), {}
+    image, error, runner = workload(2, 2)
+    runner.gradients(image, error)  # compiles, and allocates small workspaces
+    image, error, runner = workload(size, job.get("batch"))
+    calls = {"forward": lambda: runner.forward(image)}
+    calls["forward + backward"] = lambda: runner.gradients(image, error)
+    meter, peaks = _meter(job["backend"], job["runner"] in runners.TORCH), {}
     gc.collect()
     meter.start()
     for name in PASSES:
@@ -80,7 +81,7 @@ def _meter(backend, torch):
 
 
 class _Unknown:
-    """No Linux: nobody tells."""
+    """Not Linux: there is no such figure."""
 
     method = "not measured: /proc has no VmHWM to reset"
 
@@ -97,7 +98,8 @@ class _Unknown:
 class _HighWater:
     """Linux: the largest resident set since ``reset``, less the resident set at ``start``.
 
-    What an allocator keeps of an earlier pass is part of the next one, which takes it first.
+    Memory that the C library's allocator retains from an earlier pass counts: the next pass takes
+    it first.
     """
 
     method = "VmHWM of a process of its own, less its VmRSS before the first pass"
@@ -112,7 +114,7 @@ class _HighWater:
             return False
 
     def start(self):
-        with contextlib.suppress(AttributeError):  # a C library that keeps nothing back
+        with contextlib.suppress(AttributeError):  # not every C library has it
             ctypes.CDLL(None).malloc_trim(0)
         self.before = self._read("VmRSS")
 
@@ -128,7 +130,7 @@ class _HighWater:
 
 
 class _Allocator:
-    """Arrays on the GPU: counts what ``kernels.memory`` hands out until it is dropped."""
+    """Arrays on the GPU: counts what ``kernels.memory`` allocates until it is freed."""
 
     method = "largest sum of live arrays that the pass allocated on the GPU"
 
@@ -152,7 +154,7 @@ class _Allocator:
         def counted(*arguments):
             array = allocate(*arguments)
             self._add(array.nbytes)
-            # Views share the memory, and keep it when the array that was handed out is gone
+            # Views share the memory: it may outlive the array that was allocated
             weakref.finalize(array.gpu_data, self._add, -array.nbytes)
             return array
 

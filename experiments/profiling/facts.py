@@ -1,136 +1,21 @@
-"""From the options of the profiler to stored rows: a row for each fact of each source."""
+"""What each source (static, traced, model, timed) finds out about each call, as rows."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 from tqdm import tqdm
 
-from experiments import report, results
-from experiments.profiling import calls, roofline, static, timed, traced
-from experiments.profiling.calls import Call
-from experiments.profiling.devices import DEVICES, Capability, Device
-from experiments.profiling.operators import OPERATORS, Case
-from kernels import get_backend
-from kernels.backends import BackendUnavailable
+from experiments.profiling import calls, roofline, simulation, static, timed
+from experiments.profiling.counter import Line
+from experiments.profiling.operators import OperatorCase
+from experiments.profiling.plan import Plan
 from kernels.device.machine_code import CLASSES, INTEGER, WIDE
-from net.zoo import ZOO
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be found out.
-
-    Attributes:
-        sources: of ``experiments.profile.SOURCES``.
-        capabilities: that the static source compiles for.
-        devices: of the model.
-    """
-
-    sources: tuple[str, ...]
-    capabilities: list[Capability]
-    devices: list[Device]
-
-    @classmethod
-    def of(cls, options) -> Plan:
-        """What the options ask for.
-
-        Raises:
-            ValueError: an architecture or a device is unknown.
-            static.NotReadable, BackendUnavailable: a source cannot be had here.
-        """
-        sources = ("static", "traced") if options.targets else options.sources
-        sources = sources or ("static", "traced", "model", *_timed_if_possible())
-        unknown = [name for name in options.devices or () if name not in DEVICES]
-        if unknown:
-            raise ValueError(
-                f"--devices names {', '.join(unknown)}; expected some of {', '.join(DEVICES)}"
-            )
-        capabilities = [static.parse_capability(name) for name in options.arch.split(",")]
-        if {"static", "model"} & set(sources):
-            static.check()
-        if "timed" in sources:
-            get_backend("cuda")
-        devices = [DEVICES[name] for name in options.devices or DEVICES]
-        return cls(tuple(sources), capabilities, devices)
-
-
-def _timed_if_possible():
-    try:
-        get_backend("cuda")
-    except BackendUnavailable:
-        return ()
-    return ("timed",)
-
-
-def jobs(options) -> list[tuple[dict, list[Call]]]:
-    """(what identifies them, calls) of each net and form, or of the operator; none for targets.
-
-    Raises:
-        ValueError, TypeError: the options name nothing that can run.
-    """
-    if bool(options.nets) + bool(options.operator) + options.targets != 1:
-        raise ValueError("expected either nets of the zoo, or --operator, or --targets")
-    if options.targets:
-        return []
-    if options.operator:
-        return [({"net": "", "form": "", "size": ""}, [calls.of_case(_case(options))])]
-    unknown = [name for name in options.nets if name not in ZOO]
-    if unknown:
-        raise ValueError(f"net is {', '.join(unknown)}; expected some of {', '.join(ZOO)}")
-    for name in ("size", "batch"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name} is {getattr(options, name)}; expected at least 1")
-    return [
-        (
-            {"net": net, "form": form, "size": options.size},
-            calls.of_net(net, options.size, form, batch=options.batch, backward=options.backward),
-        )
-        for net in options.nets
-        for form in options.form
-    ]
-
-
-def _case(options):
-    if options.operator not in OPERATORS:
-        raise ValueError(
-            f"--operator is {options.operator}; expected one of {', '.join(OPERATORS)}"
-        )
-    if not options.shape:
-        raise ValueError("--operator needs --shape N C H W")
-    filters = options.filters
-    if options.operator.startswith("convolution.") and options.operator != (
-        "convolution.gradient_bias"
-    ):
-        filters = filters or options.shape[1]
-    return Case(
-        options.operator,
-        tuple(options.shape),
-        filters,
-        *(tuple(getattr(options, name)) for name in ("kernel", "stride", "dilation")),
-        options.activation,
-    )
-
-
-def name(options) -> str:
-    """A folder's name for the results of the options."""
-    if options.targets:
-        return "targets"
-    if options.operator:
-        return options.operator.replace(".", "-")
-    direction = ["backward"] if options.backward else []
-    return "-".join([*options.nets, *options.form, str(options.size), *direction])
-
-
-def nsight_commands(jobs) -> list[str]:
-    """Nsight Compute's command line for each launch."""
-    return [c for _, found in jobs for call in found for c in timed.nsight_commands(call)]
 
 
 def profile(jobs, plan: Plan) -> list[dict]:
-    """The rows of every source of the plan."""
+    """The rows of every source of the plan, for the calls of ``plan.jobs``."""
     every = [(common, call) for common, found in jobs for call in found]
     lines = _traced([call for _, call in every]) if "traced" in plan.sources else {}
     reader, times, rows = static.Reader(), {}, []
@@ -160,12 +45,12 @@ def profile(jobs, plan: Plan) -> list[dict]:
     return [{column: row.get(column) for column in columns} for row in rows]
 
 
-def _traced(every) -> dict[Case, list[traced.Line]]:
+def _traced(every) -> dict[OperatorCase, list[Line]]:
     cases = list(dict.fromkeys(call.case for call in every))
-    short = {case: traced.shortened(case) for case in cases}
+    short = {case: simulation.shortened(case) for case in cases}
     unique = list(dict.fromkeys(short.values()))
     with tqdm(unique, desc="simulate", unit="call", leave=False) as progress:
-        found = dict(zip(progress, traced.trace(unique)))
+        found = dict(zip(progress, simulation.trace(unique)))
     return {case: found[short[case]] for case in cases}
 
 
@@ -211,7 +96,7 @@ def _traced_rows(common, lines):
 def _model_rows(common, call, devices, reader, lines):
     for device in devices:
         predictions, l2_bytes, stand_in = [], 0.0, ""
-        short = calls.of_case(traced.shortened(call.case)) if lines else None
+        short = calls.of_case(simulation.shortened(call.case)) if lines else None
         for number, launch in enumerate(call.launches):
             code = reader.nearest(launch, device.capability)
             if code.capability != device.capability:
@@ -236,12 +121,12 @@ def _model_rows(common, call, devices, reader, lines):
 
 
 def _counted_bytes(call, number, short, lines):
-    """Bytes of the traced sectors of a launch, scaled from the shortened call."""
+    """Bytes of the sectors of a launch, scaled from the traced lines of the shortened call."""
     launch = call.launches[number]
     names = [one.function.__name__ for one in call.launches]
     alike = [i for i, one in enumerate(short.launches) if one.function.__name__ == names[number]]
     nth = names[:number].count(names[number])
-    if nth >= len(alike):  # so short that it was not launched
+    if nth >= len(alike):  # the shortened call does without this launch
         return roofline.compulsory_bytes(launch)
     loops = call.multiply_adds / max(1, short.multiply_adds)
     rest = math.prod(launch.blocks) / math.prod(short.launches[alike[nth]].blocks)
@@ -258,7 +143,7 @@ def _timed_row(common, call, time):
 
 
 def _rates(common, seconds, peak, bandwidth):
-    """Achieved rates, and the share of what the roofline allows."""
+    """Achieved rates, and the roofline's least time over the time taken."""
     least = max(2 * common["multiply_adds"] / peak, common["compulsory_bytes"] / bandwidth)
     return {
         "GFLOP/s": 2e-9 * common["multiply_adds"] / seconds,
@@ -267,19 +152,3 @@ def _rates(common, seconds, peak, bandwidth):
         "device GFLOP/s": 1e-9 * peak,
         "device GB/s": 1e-9 * bandwidth,
     }
-
-
-def store(title: str, shown, rows: list[dict], plan: Plan, folder: Path) -> Path:
-    """Write the rows, their record, the tables and the figure; returns the tables' path.
-
-    Args:
-        title: of the page.
-        shown: the module that makes tables, caption and figure from the rows.
-    """
-    timed_here = "timed" in plan.sources
-    record = results.machine(get_backend("cuda" if timed_here else "cpu"))
-    record |= {"experiment": title, "sources": list(plan.sources)}
-    if not timed_here:
-        record["backend"] = "cuda, compiled and simulated, not run"
-    results.save(folder, rows, record, {})
-    return report.write(title, shown, folder)

@@ -16,10 +16,10 @@ def composed(
     """One image and its labels.
 
     Args:
-        half: ``"left"`` or ``"right"`` of each photograph, the only part that is used.
+        half: ``"left"`` or ``"right"``: the part of each photograph that is used.
         size: rows and columns, at most 256.
         regions: number of random points; each pixel takes the texture of the nearest one.
-        rng: decides the regions, their textures and the part of each photograph.
+        rng: of the regions, their textures and the crop of each photograph.
 
     Returns:
         size x size float32 (0 is mid-grey, +-1 black and white), and size x size int32 labels.

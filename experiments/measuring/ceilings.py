@@ -1,7 +1,7 @@
-"""What this machine can do at most: a large matrix product and a large copy, each measured.
+"""The ceilings of this machine: the rates of a large matrix product and of a large copy.
 
-In a process of its own, which picks the BLAS kernels for this processor itself: variables that
-force others (``OPENBLAS_CORETYPE``, ``OPENBLAS_L2_SIZE``) are unset together.
+They are measured in a process of its own, in which BLAS picks its kernels for this processor:
+variables that force others (``OPENBLAS_CORETYPE``, ``OPENBLAS_L2_SIZE``) are unset.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FORCING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 SIDE, WORDS = 3072, 2**26
 """Rows and columns of the matrices; float32 words of the copied array."""
@@ -23,18 +23,18 @@ TIMES = 7
 
 
 def ceilings(backend: str, threads: int, quick: bool) -> dict:
-    """``gflops`` and ``gbytes`` a second, and how they were measured.
+    """Measure ``gflops`` and ``gbytes``, both 1e9 a second; ``method`` says how.
 
-    A flop is one multiplication or one addition; bytes are those read and those written. The best
-    of ``TIMES``. On ``cuda`` the product is PyTorch's, None without it. ``quick`` takes a sixteenth
-    of the memory.
+    A flop is one multiplication or one addition; bytes are those read and those written. Each is
+    the best of ``TIMES`` runs. On ``cuda`` the product is PyTorch's: None without it. ``quick``
+    takes a sixteenth of the memory.
 
     Raises:
         RuntimeError: the process failed.
     """
     environment = {k: v for k, v in os.environ.items() if k not in FORCING}
     environment |= {"OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "experiments.ceilings", backend, str(threads)]
+    command = [sys.executable, "-m", "experiments.measuring.ceilings", backend, str(threads)]
     command += ["quick"] if quick else []
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -64,7 +64,7 @@ def _on_host(threads, side, words) -> dict:
 
 
 def _on_gpu(side, words) -> dict:
-    from experiments.torch_layers import why_unavailable
+    from experiments.measuring.torch_layers import why_unavailable
     from kernels import get_backend
 
     memory = get_backend("cuda").memory

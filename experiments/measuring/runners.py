@@ -1,7 +1,7 @@
-"""All ways to run a net, behind one door: images in, scores or gradients out.
+"""Every way to run a net, behind one interface: images in, scores or gradients out.
 
-A way is an object with ``forward(image)`` and ``gradients(image, error)``: image C x H x W without
-a border of its own, scores and error maps K x Ho x Wo, gradients by parameter name.
+A runner is an object with ``forward(image)`` and ``gradients(image, error)``: image C x H x W, to
+which no border is added, scores and error maps K x Ho x Wo, gradients by parameter name.
 """
 
 from __future__ import annotations
@@ -10,45 +10,45 @@ from dataclasses import replace
 
 import numpy as np
 
-from experiments import torch_layers
+from experiments.measuring import torch_layers
 from net import Dense, Net, Scan
 from net.fragments import Fragments
-from net.layers import AveragePool, BatchNorm, Convolution, MaxPool, dense_window
-from net.steps import ACTIVATION
+from net.layers import ActivationLayer, AveragePool, BatchNorm, Convolution, MaxPool, dense_window
 
 DENSE, SCANNING, FRAGMENTS, ZERO_FILLED = "dense", "patch by patch", "fragments", "zero-filled"
 TORCH = {f"PyTorch {name}": name for name in torch_layers.MEMORY_FORMATS}
 
 
-def way(name: str, net: Net):
-    """The way ``name`` to run ``net``, for images of any size (scanning: see ``Sample``).
+def runner(name: str, net: Net):
+    """The runner called ``name`` for ``net`` and images of any size (scanning: ``SampledScan``).
 
     Raises:
-        ValueError: no such way.
+        ValueError: there is no such runner.
     """
     if name == DENSE:
-        return _Ours(Dense(net))
+        return _Form(Dense(net))
     if name == FRAGMENTS:
-        return _Ours(Fragments(net))
+        return _Form(Fragments(net))
     if name == ZERO_FILLED:
         return _ZeroFilled(net)
     if name in TORCH:
         return _Torch(net, TORCH[name])
-    raise ValueError(f"way is {name!r}; expected {', '.join((DENSE, FRAGMENTS, ZERO_FILLED))} ...")
+    known = ", ".join((DENSE, FRAGMENTS, ZERO_FILLED, *TORCH))
+    raise ValueError(f"runner is {name!r}; expected one of {known}")
 
 
-def why_not(name: str, backend: str) -> str | None:
-    """Why a way cannot run here, as a sentence; None if it can."""
+def why_unavailable(name: str, backend: str) -> str | None:
+    """Why a runner cannot run here, as a sentence; None if it can."""
     return torch_layers.why_unavailable(backend) if name in TORCH else None
 
 
-class Sample:
-    """Scanning of chosen pixels as a way: scores and errors only count at these.
+class SampledScan:
+    """Scanning as a runner: only the scores and errors of chosen pixels count.
 
     Args:
         net: what to run.
         pixels: n x 2 ints.
-        batch: patches that run together.
+        batch: patches in a batch.
     """
 
     def __init__(self, net: Net, pixels: np.ndarray, batch: int):
@@ -59,12 +59,14 @@ class Sample:
         return self.scan.forward(image, self.pixels)
 
     def gradients(self, image, error):
-        """By parameter name, of the error map at the chosen pixels."""
+        """By parameter name, of the error map's values at the chosen pixels."""
         vectors = np.ascontiguousarray(error[:, self.pixels[:, 0], self.pixels[:, 1]].T)
         return self.scan.gradients(image, vectors, self.pixels).parameters
 
 
-class _Ours:
+class _Form:
+    """One of the forms that ``net`` computes."""
+
     def __init__(self, form):
         self.form = form
 
@@ -76,6 +78,8 @@ class _Ours:
 
 
 class _Torch:
+    """PyTorch's own dilated layers."""
+
     def __init__(self, net, memory_format):
         self.net = torch_layers.TorchNet(net, "dense", memory_format)
 
@@ -86,11 +90,11 @@ class _Torch:
         return self.net.gradients(image[None], error[None])
 
 
-class _ZeroFilled(_Ours):
+class _ZeroFilled(_Form):
     """The naive dense form: kernels as large as their footprint, zero between their entries.
 
-    The gradient of the zeros is computed and thrown away. Pools have no weights to fill, and keep
-    their spacing.
+    The gradient with respect to the zeros is computed and thrown away. Poolings have no weights to
+    fill: they stay dilated.
     """
 
     def __init__(self, net):
@@ -120,10 +124,10 @@ class _ZeroFilled(_Ours):
 
 
 def _unstrided(node):
-    """A layer of the dense form as a layer of a net without strides, its kernel to be filled."""
+    """A layer of the dense form as one of a net without strides; its weights are filled later."""
     layer = replace(node.layer, name=node.name)
     if node.window is None:
-        if not isinstance(layer, BatchNorm) and type(layer) not in ACTIVATION:
+        if not isinstance(layer, BatchNorm | ActivationLayer):
             raise TypeError(f"layer {node.name!r} has no zero-filled form here")
         return layer
     window = dense_window(node.window, node.sources[0].spacing)
