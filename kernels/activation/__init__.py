@@ -7,11 +7,10 @@
     elu: y = x where not x <= 0, else alpha * (exp(x) - 1);
                                              dx = e where not y <= 0, else e * (y + alpha)
 
-NaN passes through all of them, and the error passes where y is NaN and f is x above 0.
+NaN passes through all of them. Where y is NaN, those that are x above 0 pass the error.
 
-``ACTIVATIONS`` lists them. Their formulas stand in a table by name in ``reference.py``, ``cpu.py``
-and ``cuda.py``; what is written there once serves this operator and those that end in an
-activation.
+``ACTIVATIONS`` lists them. ``reference.py``, ``cpu.py`` and ``cuda.py`` each have a table of their
+formulas, which serves this operator and all operators that end in an activation.
 """
 
 from __future__ import annotations
@@ -26,19 +25,18 @@ from kernels import checks
 ACTIVATIONS = {"relu": None, "tanh": None, "sigmoid": None, "leaky_relu": "slope", "elu": "alpha"}
 """What the parameter of each activation is called, if it has one. Compiled code knows an activation
 by its position here."""
-_LIMITS = np.finfo(np.float32)
-SMALLEST, LARGEST = float(_LIMITS.tiny), float(_LIMITS.max)
-"""Limits of a parameter: in either dtype, it is neither 0 nor infinite."""
+# A parameter must be neither 0 nor infinite in either dtype
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation and its parameter; where it has none, its name alone means the same.
+    """An activation and its parameter. One without a parameter may be given by its name alone.
 
     Attributes:
         name: one of ``ACTIVATIONS``.
         parameter: the slope of ``leaky_relu`` or the alpha of ``elu``, a number above 0: otherwise
-            the derivative could not be told from the output.
+            the output would not tell the derivative.
 
     Example:
         ``convolution.forward(x, weights, activation=Activation("elu", 1.0))``
@@ -52,11 +50,11 @@ def activation_of(activation: str | Activation) -> Activation:
     """``activation``, checked, as an ``Activation``.
 
     Raises:
-        ValueError: there is none of this name, or its parameter is missing, is no number, or is not
+        ValueError: an unknown name, or a parameter that is missing, superfluous, no number, or not
             above 0 in float32.
     """
     given = activation if isinstance(activation, Activation) else Activation(activation)
-    if given.name not in ACTIVATIONS:
+    if given.name not in tuple(ACTIVATIONS):
         expected = ", ".join(map(repr, ACTIVATIONS))
         raise ValueError(f"activation is {given.name!r}; expected one of {expected}")
     parameter = ACTIVATIONS[given.name]
@@ -69,7 +67,7 @@ def activation_of(activation: str | Activation) -> Activation:
             f"activation is {given.name!r}; expected Activation({given.name!r}, {parameter})"
         )
     number = isinstance(given.parameter, Real) and not isinstance(given.parameter, bool)
-    if not number or not SMALLEST <= given.parameter <= LARGEST:
+    if not number or not _SMALLEST <= given.parameter <= _LARGEST:
         raise ValueError(
             f"{parameter} is {given.parameter!r}; expected a number above 0, finite in float32"
         )

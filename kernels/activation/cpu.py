@@ -1,7 +1,7 @@
 """Activations on the host, over flat blocks that fit the cache.
 
-The compiler's vector loops want arrays that are one and the same, or far apart: so each block is
-computed in place.
+Loops are vectorised for arrays that are identical or do not overlap: so a block is first copied,
+and then computed in place.
 """
 
 from functools import lru_cache
@@ -26,7 +26,7 @@ def forward(x, activation, out=None):
         x: N x C x H x W, float32 or float64.
         activation: one of ``kernels.activation.ACTIVATIONS``; an ``Activation`` if it has a
             parameter.
-        out: an array like x to fill, x itself too; None makes one.
+        out: an array like x to fill, which may be x; None allocates one.
 
     Returns:
         an array like x. Workspace: none.
@@ -44,7 +44,7 @@ def backward(error, y, activation, out=None):
         error: N x C x H x W, float32 or float64.
         y: the activation's output, same shape and dtype.
         activation: as in ``forward``.
-        out: an array like y to fill, y or error themselves too; None makes one.
+        out: an array like y to fill, which may be y or error; None allocates one.
 
     Returns:
         an array like y. Workspace: none.
@@ -69,7 +69,7 @@ NONE = -1
 
 @lru_cache(1024)
 def numbered(activation, dtype):
-    """``activation`` for maps of ``dtype``; None is allowed, and stands for none."""
+    """``activation``, or None for none, for maps of ``dtype``."""
     if activation is None:
         return Numbered(NONE, dtype.type(0))
     activation = activation_of(activation)
@@ -87,10 +87,10 @@ def _forward(y, x, activation):
 
 @compiled
 def activate(y, activation):
-    """Replace ``y``, one run of numbers, by f(y): also the end of a convolution's tile.
+    """Replace ``y``, a run of numbers, by f(y).
 
     Args:
-        activation: ``Numbered``. Of a number that is not known, the results are NaN.
+        activation: ``Numbered``; if its number is unknown, y becomes NaN.
     """
     _ACTIVATE(y, activation)
 
@@ -104,10 +104,10 @@ def _backward(gradient, error, y, activation):
 
 @compiled
 def differentiate(gradient, error, y, activation):
-    """Fill ``gradient``, a run of numbers apart from the others, with e * f'(x).
+    """Fill ``gradient``, a run of numbers that does not overlap the others, with e * f'(x).
 
     Args:
-        activation: ``Numbered``. Of a number that is not known, the results are NaN.
+        activation: ``Numbered``; if its number is unknown, the gradient becomes NaN.
     """
     _DIFFERENTIATE(gradient, error, y, activation)
 

@@ -1,8 +1,8 @@
-"""Average pooling on the host: the cells of many windows in turn.
+"""Average pooling on the host: one cell of many windows at a time.
 
-The inner loops run along a row, with a stride along a whole map. A row of the input gradient
-gathers, cell by cell, the rows of windows that cover it; with a stride each window gives to its
-cells.
+The inner loops run along a row; with a stride, along a whole map. Backward, each row of the input
+gathers the errors of the windows that cover it, cell by cell; with a stride, each window adds its
+error to its cells.
 """
 
 from numba import prange

@@ -1,7 +1,7 @@
 """Frozen batch normalisation on the host: a scale and a shift for each plane.
 
-Planes are taken in blocks that fit the first-level cache, where activations and all three gradients
-find them again.
+Planes are taken in blocks that fit the first-level cache, from which the activation and all three
+gradients read them.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
         x: N x C x H x W, float32 or float64.
         mean, variance, gamma, beta: C, same dtype.
         epsilon: added to the variance.
-        activation: None, ``"relu"``, ``"tanh"`` or ``"sigmoid"``.
+        activation: None, or one as ``kernels.activation`` describes them.
 
     Returns:
         an array like x. Workspace: one vector of C.
@@ -36,7 +36,7 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
 
 
 def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, out=None):
-    """(dx, dgamma, dbeta): with e * f'(z) for e, where z is what the activation was given,
+    """(dx, dgamma, dbeta), where e is the error behind the activation times f':
 
     dx = e * gamma / sqrt(variance + epsilon)
     dgamma = the sum over n, y, x of e * (x - mean) / sqrt(variance + epsilon)
@@ -47,9 +47,9 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
         x: the input, same shape and dtype.
         mean, variance, gamma: C, same dtype.
         epsilon: added to the variance.
-        activation: None, ``"relu"``, ``"tanh"`` or ``"sigmoid"``.
-        y: the output, same shape and dtype, where there is an activation.
-        out: an array like x to fill with dx; error, x or y themselves, too. None makes one.
+        activation: None, or one as ``kernels.activation`` describes them.
+        y: the output, same shape and dtype, if there is an activation.
+        out: an array like x to fill with dx, which may be error, x or y; None allocates one.
 
     Returns:
         an array like x, two vectors of C. Workspace: three blocks for each thread.
@@ -74,7 +74,7 @@ def fold(weights, bias, mean, variance, gamma, beta, epsilon):
         epsilon: added to the variance.
 
     Returns:
-        (weights, bias) of a convolution that gives, but for rounding, what both gave.
+        (weights, bias) of a convolution that computes both, up to rounding.
     """
     check_fold(weights, bias, mean, variance, gamma, beta)
     scale = _inverse_deviation(variance, epsilon) * gamma

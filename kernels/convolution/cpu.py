@@ -1,9 +1,8 @@
-"""Convolution on the host, in register tiles of output channels x pixels (``kernels/simd.py``).
+"""Convolution on the host, in register tiles of output channels x pixels (``kernels.host.simd``).
 
-Layers of stride 1 (``cpu_rows.py``), those of any stride (``cpu_scattered.py``) and the weight
-gradient (``cpu_gradient_weights.py``) have loops of their own. Every output of the forward pass
-sums its taps in the order (channel, i, j) with fused multiply-adds in either, so both forms of a
-net give the same bits.
+There are loops for stride 1 (``cpu_rows.py``), for any stride (``cpu_scattered.py``) and for the
+weight gradient (``cpu_gradient_weights.py``). Forward, both sum the taps of each output in the
+order (channel, i, j) with fused multiply-adds, so that both forms of a net give the same bits.
 """
 
 from functools import lru_cache
@@ -36,7 +35,7 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
         weights: K x C x kh x kw, same dtype.
         bias: K, same dtype, or None.
         stride, dilation: ints or pairs (y, x).
-        activation: None, ``"relu"``, ``"tanh"`` or ``"sigmoid"``.
+        activation: None, or one as ``kernels.activation`` describes them.
 
     Returns:
         N x K x Ho x Wo. Workspace: a packed copy of the weights.
@@ -102,8 +101,8 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
 
 @lru_cache(1024)
 def _in_rows(batch, depth, filters, size, window, inside, lanes):
-    """Whether pixels along the lanes are the faster way: wherever rows are long, and else by the
-    cost; ``inside`` is the share of the taps' rows that lie inside the source."""
+    """Whether ``cpu_rows`` is faster than ``cpu_scattered``: always if rows are long, otherwise by
+    their cost. ``inside`` is the share of the taps' rows that lie inside the source."""
     if window.stride != (1, 1):
         return False
     if size[1] >= cpu_rows.NARROW:

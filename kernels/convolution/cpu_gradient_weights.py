@@ -1,7 +1,8 @@
 """Weight gradient on the host: tiles of output channels x taps that run over the pixels.
 
-Pixels are taken in blocks of ``BLOCK``, whose errors are packed channel by channel. Blocks are
-summed in groups and groups in order, so the result does not depend on the number of threads.
+Pixels are taken in blocks of ``BLOCK``, whose errors are packed so that the channels of a pixel are
+neighbours. Each group of blocks has a sum of its own, and these are added in order, so the result
+does not depend on the number of threads.
 """
 
 from functools import lru_cache

@@ -1,17 +1,17 @@
-"""Stride 1 on the host: tiles with pixels along the lanes.
+"""Convolution of stride 1 on the host: tiles with neighbouring pixels in the lanes of a vector.
 
     out[n, k, y, x] = start[k] + sum over c, i, j of
                       weights[k, c, i, j] source[n, c, top + y + i*dy, left + x + j*dx]
 
 with zeros around the source: the forward pass, and the input gradient with flipped weights.
 
-An item of work is a piece of a few rows, as far apart as the taps are, so that they share most of
-what they read. Input channels are taken in parts, whose source rows are first copied side by side
-into a panel: a long run of each row, read once, and no two in the same cache sets, as rows of maps
-a power of two apart are. What a tile reads of a panel fits the first-level cache and serves all
-output channels; the tiles' sums wait for the next part in between. A tile leaves out the taps that
-find only zeros. The rows of a narrow map make one run, in which the columns between them are
-computed in vain.
+An item of work is a piece of a few rows that lie as far apart as the rows of taps, so that they
+share most of what they read. Input channels are taken a few at a time. Their source rows are first
+copied into a panel: each is read once, in a long run, and no two fall into the same sets of the
+cache, as rows do whose distance is a power of two. What a tile reads of a panel fits the
+first-level cache and serves all output channels; until the next input channels come, its sums wait
+in memory. Taps that would read nothing but zeros are left out. The rows of a narrow map form one
+run, and the results for the columns between them are thrown away.
 """
 
 from functools import lru_cache
@@ -33,9 +33,9 @@ ROWS = 4
 WIDTH = 288
 NARROW = 96
 TILE_BYTES = 24 * 2**10
-# In multiply-adds of vectors, measured
+# Time from one tile to the next, measured, in multiply-adds of vectors
 TILE_TIME = 360
-# Items that the work is split into, at least, where there are enough rows
+# Least number of items that the work is split into, if there are enough rows
 ITEMS = 32
 
 
@@ -152,16 +152,16 @@ def thread_bytes(shape, kernel, itemsize):
 
 
 def tile_shape(filters):
-    """Most vectors, and columns, of the tiles that ``filters`` fill best."""
+    """(vectors at most, columns) of the tiles that waste least on ``filters``."""
     return min(simd.SHAPES, key=lambda shape: -(-filters // shape[1]) * shape[1])
 
 
 def cost(depth, filters, size, kernel, dilation, inside, lanes):
-    """Steps' time for one tap of one map of ``size``, in multiply-adds of vectors.
+    """Time of one tap over one map of ``size``, in multiply-adds of vectors.
 
-    A step of v vectors takes as long as its multiply-adds or its loads, of which those of
-    neighbouring pixels mostly straddle two cache lines. Rows of taps cost only their share
-    ``inside`` the source. All taps share the time from tile to tile.
+    A step takes as long as its multiply-adds or as its loads, whichever is more; most loads of
+    pixels straddle two cache lines. Rows of taps count by the share of them ``inside`` the source.
+    The time from one tile to the next is shared out over all taps.
     """
     (height, width), span = size, (kernel[1] - 1) * dilation[1]
     most, together = tile_shape(filters)
@@ -204,10 +204,10 @@ def _items(batch, height, width, spacing, rows, lanes):
 
 @compiled
 def _next_vectors(length, done, lanes, most, beyond):
-    """Vectors of the next tile: those that are left are shared out evenly.
+    """Vectors of the next tile; what is left is shared out evenly.
 
-    A tile of 1 vector is slow. So the last one takes 2 and reaches ``beyond`` the length, if there
-    is room; otherwise the caller moves it back over the tile before it.
+    If there is room ``beyond`` the length, the last vector may reach there. Otherwise the caller
+    moves the last tile back, over the one before it; it then has 2 vectors, as 1 would be slow.
     """
     left = -(-(length - done) // lanes)
     v = max(2, -(-left // -(-left // most)))

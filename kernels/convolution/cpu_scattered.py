@@ -1,7 +1,8 @@
-"""Any stride on the host: tiles with channels along the lanes, one gather over tables of taps.
+"""Convolution of any stride on the host: tiles with output channels in the lanes of a vector.
 
 A tile takes the next pixels of a region in the order (image, row, column), wherever they lie: far
-apart in a strided layer, in neighbouring images of a batch where a patch net's maps are 1 x 1.
+apart in a strided layer, or in different images of a batch where a patch net's maps are 1 x 1. Both
+passes gather: tables say which taps each pixel reads, and where (``cpu_taps.py``).
 """
 
 from functools import lru_cache
@@ -18,8 +19,8 @@ from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.simd import COLUMNS
 from kernels.host.work_sharing import queue, take
 
-# Items that a region is split into, at least, where it has enough tiles. For each item, references
-# to arrays are counted, by all threads in one place: the fewer items, the better
+# Least number of items that a region is split into, if it has enough tiles. Few are better: with
+# every item, all threads count references to the same arrays
 ITEMS = 64
 
 
@@ -129,10 +130,10 @@ def _shares(batch, filters, row_counts, column_counts, lanes):
 
 
 def cost(filters, pixels, inside, lanes):
-    """Steps' time for one tap of ``pixels``, comparable with ``cpu_rows.cost``.
+    """Time of one tap over ``pixels``, comparable with ``cpu_rows.cost``.
 
-    Taps that lie outside, where ``inside`` is less than 1, cost no steps; the small regions that
-    they leave cost a little more.
+    Taps outside the source take no time. Where there are some (``inside`` is less than 1), regions
+    are smaller, and each step takes a little longer.
     """
     vectors = [v for _, v in simd.blocks(-(-filters // lanes))]
     regions = 2 if inside < 1 else 0

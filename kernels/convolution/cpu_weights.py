@@ -11,8 +11,8 @@ def packed(weights, group, *, transposed=False, flipped=False):
     """K x C x kh x kw as K/group x C x kh*kw x ``group``, K padded with zeros; flat.
 
     Args:
-        transposed: take input channels for output channels, as the input gradient does.
-        flipped: the last tap first.
+        transposed: exchange input and output channels, for the input gradient.
+        flipped: reverse the order of the taps.
     """
     k, c, kh, kw = weights.shape
     filters, depth = (c, k) if transposed else (k, c)

@@ -18,7 +18,7 @@ def total_weight(labels, mask, class_weights):
         class_weights: K, float32 or float64.
 
     Returns:
-        an array of one number like the weights. Workspace: a number for each row.
+        an array of one number like the weights. Workspace: one number per row.
     """
     check_labels(labels, mask, class_weights)
     rows = memory.empty(labels.shape[0] * labels.shape[1], class_weights.dtype)
@@ -34,10 +34,10 @@ def forward(scores, labels, mask, class_weights, total):
         labels: N x H x W, int32, classes or ``UNLABELLED``.
         mask: N x H x W, bool.
         class_weights: K, the scores' dtype.
-        total: what ``total_weight`` gives for all pixels that share this loss.
+        total: the ``total_weight`` of all pixels that contribute to this loss.
 
     Returns:
-        an array of one number like the scores. Workspace: a number for each row.
+        an array of one number like the scores. Workspace: one number per row.
     """
     check_scores(scores, labels, mask, class_weights, total)
     rows = memory.empty(labels.shape[0] * labels.shape[1], scores.dtype)

@@ -50,6 +50,6 @@ def _apply(y, x, rows, columns, spacing, threshold, scale, key):
         word = _mixed(word, np.uint32(c))
         word = _mixed(word, np.uint32(rows[n] + i * spacing[0]))
         for j in range(width):
-            own = _mixed(word, np.uint32(columns[n] + j * spacing[1]))
-            kept = np.uint32(own >> np.uint32(32 - BITS)) >= threshold
+            bits = _mixed(word, np.uint32(columns[n] + j * spacing[1]))
+            kept = np.uint32(bits >> np.uint32(32 - BITS)) >= threshold
             y[n, c, i, j] = x[n, c, i, j] * scale if kept else x.dtype.type(0)

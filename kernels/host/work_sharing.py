@@ -1,8 +1,8 @@
 """Dynamic sharing of work among Numba's threads.
 
-``prange`` gives every thread an equal part beforehand; where another program takes a core, all
+``prange`` gives every thread an equal share in advance; if another program takes a core, all
 threads wait for the one that ran there. Here the parallel loop runs over the threads, and each
-takes the next item of a queue until none is left:
+takes the next item from a queue until none is left:
 
     for _ in prange(threads):
         item = take(items)
@@ -10,7 +10,7 @@ takes the next item of a queue until none is left:
             ...
             item = take(items)
 
-What an item gives must not depend on the thread that takes it.
+The result of an item must not depend on the thread that takes it.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
-"""Max pooling on the host: the cells of many windows in turn.
+"""Max pooling on the host: one cell of many windows at a time.
 
-The inner loops run along a row or a whole map and are free of branches, so that the compiler turns
-them into vector compares and selects. Without a stride, the maximum of a row's cells is found once
-for all windows that the row is part of. Backward, each window gives its error to its cell.
+The inner loops run along a row or a whole map and have no branches, so that the compiler turns them
+into vector compares and selects. With a stride of 1, the maximum over the columns of a window is
+computed once for all windows that share the row. Backward, each window adds its error to its cell.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from kernels.max_pooling import argmax_dtype, backward_shape
 from kernels.memory import cpu as memory
 from kernels.window import PoolingShape
 
-# Elements that stay in the first-level cache from cell to cell
+# Elements that stay in the first-level cache from one cell to the next
 BLOCK = 2048
 
 
@@ -64,7 +64,7 @@ def _wins(value, before):
 
 @inner
 def _larger(best, cells, values, more, cell):
-    """Of two cells, 0 and ``cell``."""
+    """The larger of two cells, number 0 and number ``cell``."""
     for o in range(len(best)):
         wins = _wins(more[o], values[o])
         best[o] = more[o] if wins else values[o]
@@ -81,7 +81,7 @@ def _keep_larger(best, cells, values, cell):
 
 @inner
 def _larger_row(best, cells, row, row_cells, more, more_cells, first):
-    """Of two rows of cells; the cells of the second begin with ``first``."""
+    """The larger of two rows' maxima; the second row's cells are numbered from ``first`` on."""
     for o in range(len(best)):
         wins = _wins(more[o], row[o])
         best[o] = more[o] if wins else row[o]
@@ -98,7 +98,8 @@ def _keep_larger_row(best, cells, row, row_cells, first):
 
 @inner
 def _maxima_of_rows(maxima, columns, source, kernel, dilation):
-    """The largest of ``kernel`` cells from each on, and its number, of a map in one run."""
+    """For each cell of a map in one run: the maximum of the ``kernel`` cells in one row of a window
+    that begins there, and its number."""
     for begin in range(0, len(maxima), BLOCK):
         best, cells = maxima[begin : begin + BLOCK], columns[begin : begin + BLOCK]
         if kernel == 1:

@@ -59,8 +59,7 @@ def concatenate_backward(error, channels):
     errors, start = [], 0
     for count in channels:
         errors.append(memory.empty((n, count, h, w), error.dtype))
-        own = errors[-1]
-        _copy_channels(own, 0, error, start, count, work=CELL * own.size)
+        _copy_channels(errors[-1], 0, error, start, count, work=CELL * errors[-1].size)
         start += count
     return errors
 

@@ -26,7 +26,7 @@ def pad(x, margins, mode):
 
 
 def pad_backward(error, margins, mode):
-    """dx: each cell's error and, for ``reflect``, that of all its images.
+    """dx: each cell's error and, for ``reflect``, those of its reflections.
 
     Args:
         error: N x C x (top + H + bottom) x (left + W + right), float32 or float64.

@@ -123,10 +123,10 @@ class TestByHand:
             ("tanh", [-0.6, 0, 0.6], [1.28, 2, 1.28]),
             ("sigmoid", [1 / 3, 1 / 2, 2 / 3], [4 / 9, 1 / 2, 4 / 9]),
         ]:
-            found = call(any_backend, "activation.forward", x, activation)
-            np.testing.assert_allclose(found.ravel(), y, rtol=1e-14, atol=1e-16)
-            found = call(any_backend, "activation.backward", error, found, activation)
-            np.testing.assert_allclose(found.ravel(), dx, rtol=1e-14)
+            result = call(any_backend, "activation.forward", x, activation)
+            np.testing.assert_allclose(result.ravel(), y, rtol=1e-14, atol=1e-16)
+            result = call(any_backend, "activation.backward", error, result, activation)
+            np.testing.assert_allclose(result.ravel(), dx, rtol=1e-14)
 
     def test_leaky_relu_and_elu(self, any_backend):
         x = np.array([-np.inf, -np.log(4), -0.0, 3, np.nan]).reshape(1, 5, 1, 1)
@@ -139,10 +139,10 @@ class TestByHand:
             ),
             (Activation("elu", 2), [-2, -1.5, 0, 3, np.nan], [0, 1, 6, 4, 5]),
         ]:
-            found = call(any_backend, "activation.forward", x, activation)
-            np.testing.assert_allclose(found.ravel(), y, rtol=1e-14)
-            found = call(any_backend, "activation.backward", error, found, activation)
-            np.testing.assert_allclose(found.ravel(), dx, rtol=1e-14)
+            result = call(any_backend, "activation.forward", x, activation)
+            np.testing.assert_allclose(result.ravel(), y, rtol=1e-14)
+            result = call(any_backend, "activation.backward", error, result, activation)
+            np.testing.assert_allclose(result.ravel(), dx, rtol=1e-14)
 
 
 @pytest.mark.cpu
