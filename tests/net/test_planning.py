@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kernels.memory import cpu as memory
-from net import Dense, Net
+from net import Dense, Net, planning
 from net.layers import (
     Add,
     BatchNorm,
@@ -30,7 +30,7 @@ from net.layers import (
     Softmax,
     Tanh,
 )
-from net.planning import fitting_side, forward_bytes, gradients_bytes, predict_bytes
+from net.planning import Plan, fitting_side, forward_bytes, gradients_bytes, predict_bytes
 from net.zoo import ZOO, build
 from tests.net.test_random_nets import Drawing
 
@@ -261,6 +261,16 @@ def test_side_that_fits():
     assert peak((side, side)) <= 10**9
     assert peak((side + 1, side + 1)) > 10**9
     assert fitting_side(peak, 1000) == 0
+
+
+@pytest.mark.cpu
+def test_a_size_is_planned_once_and_with_the_program_that_runs(monkeypatch):
+    planned = []
+    monkeypatch.setattr(planning, "Plan", lambda program: planned.append(program) or Plan(program))
+    dense = Dense(Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu"))
+    for size in ((5, 6), (5, 6), (7, 6), (5, 6)):
+        dense.forward(np.ones((1, *size), np.float32))
+    assert planned == [dense.program] * 2
 
 
 @pytest.mark.cpu
