@@ -86,14 +86,14 @@ def _loop(vectors):
 
     @inner
     def add_block(sums, errors, source, pixels, taps, lanes):
+        partial, first, pitch = sums
         for column in range(0, len(taps), COLUMNS):
             offsets = taps[column : column + COLUMNS]
-            tile = simd.tile_of_zeros(errors, vectors, COLUMNS)
+            tile = simd.tile_of_zeros(partial, vectors, COLUMNS)
             for q in range(len(pixels)):
                 e = q * vectors * lanes
                 tile = simd.multiply_add(tile, errors, e, lanes, source, pixels[q], offsets)
-            at = sums.at + column * sums.pitch
-            simd.add_vectors(tile, sums.array, at, sums.pitch, COLUMNS)
+            simd.add_vectors(tile, partial, first + column * pitch, pitch, COLUMNS)
 
     return add_block
 
@@ -104,17 +104,15 @@ _add_block = by_vectors([_loop(v) for v in range(1, simd.MAX_VECTORS + 1)])
 @inner
 def _pack(packed, errors, channels, pixels, lanes):
     """Copy a run of ``pixels`` of each channel: pixel q of channel k becomes number k of run q."""
+    (out, to, pitch), (error, at, plane) = packed, errors
     whole, wide = channels // COLUMNS * COLUMNS, pixels // lanes * lanes
     for k in range(0, whole, COLUMNS):
         for q in range(0, wide, lanes):
-            at = errors.at + k * errors.pitch + q
-            tile = simd.tile_of_columns(errors.array, at, errors.pitch, 1, COLUMNS)
-            to = packed.at + q * packed.pitch + k
-            simd.store_transposed(tile, packed.array, to, packed.pitch, lanes)
+            tile = simd.tile_of_columns(error, at + k * plane + q, plane, 1, COLUMNS)
+            simd.store_transposed(tile, out, to + q * pitch + k, pitch, lanes)
     for k in range(channels):
         for q in range(wide if k < whole else 0, pixels):
-            error = errors.array[errors.at + k * errors.pitch + q]
-            packed.array[packed.at + q * packed.pitch + k] = error
+            out[to + q * pitch + k] = error[at + k * plane + q]
 
 
 @inner
