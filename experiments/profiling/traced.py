@@ -257,7 +257,7 @@ class _Place:
 
     Attributes:
         spot: that accesses memory.
-        main_loop: whether this is inside the kernel's loop that holds the barriers.
+        main_loop: whether this is inside a loop that holds a barrier.
         load: the function of ``LOADS`` that loads for the spot, or None.
     """
 
@@ -275,7 +275,6 @@ class _Tracer:
 
     def __init__(self, kernel):
         self._kernel = kernel.__code__
-        self._barred = _loops_of(self._kernel).barred
         self._logs, self._spots, self._paths, self._places = {}, {}, {}, {}
         self._own = threading.local()
 
@@ -352,9 +351,12 @@ class _Tracer:
         return (frame.f_lasti, *[turns.get(first, 0) for first in self._spot(frame).around])
 
     def _in_main_loop(self, frame):
-        while frame.f_code is not self._kernel:
+        """Whether a frame is inside a loop that holds a barrier, of its function or of a caller."""
+        while _loops_of(frame.f_code).barred.isdisjoint(self._spot(frame).around):
+            if frame.f_code is self._kernel:
+                return False
             frame = frame.f_back
-        return not self._barred.isdisjoint(self._spot(frame).around)
+        return True
 
     def _spot(self, frame):
         """Where a frame is; to ask it for its line takes long, and so does the hash of its code."""

@@ -232,9 +232,8 @@ def _gradient_kernel(tile: Tile, dtype):
         pixel = lane, error_pixel, x_pixel, oy, ox, places[0], places[1]
         tiles, buffer = (filter_tile, tap_tile), u32(0)
         fill(pixel, source, values, buffer, tiles)
-        pixel = advance(pixel, source)
         cuda.syncthreads()
-        left, buffer, pixel = loop(end, buffer, pixel, source, values, corner, tiles, sums)
+        left, buffer = loop(end, buffer, pixel, source, values, corner, tiles, sums)
         multiply_rest(left, (u32(0), u32(0)), buffer, corner, tiles, sums)
         write(sums, corner, partial, add, first_filter, first_tap, filters, taps)
 
