@@ -174,9 +174,10 @@ def in_turn(functions):
 
 @cache
 def opener(tile: Tile, dtype):
-    """Device function (sums): clears them; the first row and column of the block, of the thread.
+    """Device function (sums): sets a thread's sums to 0, and tells which ones they are.
 
-    The block's are those of the matrix, the thread's those within the tile.
+    It returns two pairs: the block's first row and column in the matrix, and the thread's first row
+    and column within the tile.
     """
     count = tile.rows * tile.columns
     height, width = u32(tile.height), u32(tile.width)
