@@ -2,20 +2,27 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help reproduce test lint clean
+# Two processes share the tests by file; the host's kernels are compiled beforehand, each once
+SHARED := -n 2 --dist loadfile
+
+.PHONY: help reproduce test test-long lint clean
 
 help:
 	@echo "make reproduce   run the experiments, write results/ (under 90 minutes on 2 cores)"
 	@echo "make test        run every test tier that this machine can run"
+	@echo "make test-long   the same and what is long by nature: thousands of damaged files ..."
 	@echo "make lint        ruff: lint and format"
 	@echo "make clean       remove .venv, caches and compiled code"
 
 reproduce: .venv/installed
 	$(BIN)/python -m experiments all
 
-test: .venv/installed-test
-	$(BIN)/python -m pytest -m "not simulator"
-	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -m simulator
+test test-long: .venv/installed-test
+	$(BIN)/python -m tests.warm_up float32 & $(BIN)/python -m tests.warm_up float64 && wait
+	$(BIN)/python -m pytest $(SHARED) $(LONG) -m "not simulator"
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest $(SHARED) $(LONG) -m simulator
+
+test-long: LONG := --long
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

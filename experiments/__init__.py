@@ -1,1 +1,1 @@
-"""The experiments: ``python -m experiments --help``."""
+"""The experiments, a module for each; ``python -m experiments --help`` explains how to run them."""

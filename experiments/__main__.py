@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import time
@@ -16,29 +17,32 @@ EXPERIMENTS = {
     "convolution": "the sparse convolution over image, kernel, d and channels, in GFLOP/s",
     "pooling": "the sparse max pooling over image, kernel, d and channels, in GB/s",
     "growth": "speedup against the size of the image and of the patch",
-    "sampled": "time and memory of learning from n sampled pixels, and where the ways cross",
+    "sampled": "time and memory of learning from n sampled pixels, patch-by-patch and dense",
     "memory": "sectors and bytes that kernels ask of memory, dense against strided patch form",
     "segmentation": "a net trained on sampled pixels tells three textures apart",
     "methods": "against fragments, PyTorch's dilated layers and zero-filled kernels",
-    "against-torch": "time and memory of the same work in PyTorch, dense and patch by patch",
+    "against_torch": "time and memory of the same work in PyTorch, dense and patch by patch",
 }
-APART = ("against-torch",)
+"""A line on each, by its name: that of its subcommand, its module and its folder of results."""
+APART = ("against_torch",)
 """Not part of ``all``: a benchmark that needs the extra ``bench``."""
+OF_NETS = ("equality", "networks", "sampled", "memory", "methods", "against_torch")
+"""Experiments on nets of the zoo, which ``--nets`` chooses."""
+TOOLS = {"profile": profile, "tune": tune}
+"""Subcommands that measure CUDA kernels alone; each has its own options."""
 BACKENDS = ("auto", "cuda", "simulator", "cpu")
 FULL_OUT, QUICK_OUT = Path("results"), Path("results-quick")
-KEPT = "kept"
-"""Folder of an experiment's finished measurements."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit status."""
     options = _parser().parse_args(arguments)
     if options.subcommand == "list":
-        print("\n".join(f"{name:12}  {text}" for name, text in EXPERIMENTS.items()))
+        titles = EXPERIMENTS | {name: tool.TITLE for name, tool in TOOLS.items()}
+        print("\n".join(f"{name:13}  {text}" for name, text in titles.items()))
         return 0
-    for tool in (tune, profile):
-        if options.subcommand == tool.__name__.removeprefix("experiments."):
-            return tool.main(options)
+    if options.subcommand in TOOLS:
+        return TOOLS[options.subcommand].main(options)
     options.out = options.out or (QUICK_OUT if options.quick else FULL_OUT)
     if options.subcommand == "report":
         return _report(options)
@@ -52,10 +56,12 @@ def main(arguments: list[str] | None = None) -> int:
     if problem:
         print(f"experiments: error: {problem}", file=sys.stderr)
         return 2
-    from experiments.kept import code_digest
-    from experiments.timing import NotEqual
+    from experiments.measuring.exactness import NotEqual
+    from experiments.storing.cache import code_digest
 
-    options.code = {name: code_digest(name) for name in chosen}  # as it is loaded now
+    options.code = {
+        name: code_digest(name) for name in chosen
+    }  # now, while files and loaded code agree
     wrong = False
     try:
         for name in chosen:
@@ -66,8 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
                 wrong = True
     except KeyboardInterrupt:
         print(
-            "experiments: interrupted; finished measurements are kept, and the same command goes "
-            "on from there",
+            "experiments: interrupted; finished measurements are cached, and the same command "
+            "resumes there",
             file=sys.stderr,
         )
         return 130
@@ -75,32 +81,42 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if wrong else status
 
 
+def _module(name):
+    return importlib.import_module(f"experiments.{name}")
+
+
 def _run(name, options):
     """Run one experiment, store what it measured, and show its tables."""
-    from experiments import kept, report, results
+    from experiments.reporting import report
+    from experiments.storing import cache, results
     from kernels import get_backend
 
-    experiment = report.experiment_of(name)
+    experiment = _module(name)
     record = results.machine(get_backend(options.backend))
     folder = options.out / results.slug(record) / name
     same = ("backend", "cpu", "gpu", "threads", "python", "versions")
-    shared = {key: record[key] for key in same}
-    shared |= {"experiment": name, "code": options.code[name]}
-    shared |= {"seed": options.seed, "quick": options.quick}
-    made = {key: record[key] for key in ("utc", "commit", "dirty")}
-    options.kept = kept.Kept(folder / KEPT, shared, made, fresh=options.fresh)
+    common = {key: record[key] for key in same}
+    common |= {"experiment": name, "code": options.code[name]}
+    common |= {"seed": options.seed, "quick": options.quick}
+    provenance = {key: record[key] for key in ("utc", "commit", "dirty")}
+    options.cache = cache.MeasurementCache(
+        folder / cache.FOLDER, common, provenance, fresh=options.fresh
+    )
     started = time.perf_counter()
     rows, arrays = experiment.run(options)
-    notes = options.kept.notes or [made]
+    used = options.cache.provenances or [provenance]
     record |= {
         "experiment": name,
         "seed": options.seed,
         "quick": options.quick,
         "seconds": round(time.perf_counter() - started, 1),
-        "first_utc": min(note["utc"] for note in notes),
-        "commit": ", ".join(dict.fromkeys(note["commit"] for note in notes)),
-        "dirty": any(note["dirty"] for note in notes),
-        "measurements": {"made": len(notes) - options.kept.reused, "kept": options.kept.reused},
+        "first_utc": min(one["utc"] for one in used),
+        "commit": ", ".join(dict.fromkeys(one["commit"] for one in used)),
+        "dirty": any(one["dirty"] for one in used),
+        "measurements": {
+            "made": len(used) - options.cache.reused,
+            "reused": options.cache.reused,
+        },
     }
     results.save(folder, rows, record, arrays)
     table = report.write(name, experiment, folder)
@@ -109,17 +125,19 @@ def _run(name, options):
 
 def _report(options) -> int:
     """Rebuild all tables, figures and pages from what is stored; pack them if asked for."""
-    from experiments import report, results
+    from experiments.reporting import report
+    from experiments.storing import results
 
     if not list(options.out.glob(f"*/*/{results.RECORD}")):
         print(f"experiments: error: --out is {options.out}; expected results", file=sys.stderr)
         return 2
+    experiments = {name: _module(name) for name in EXPERIMENTS}
     try:
-        for path in report.everything(options.out, EXPERIMENTS):
+        for path in report.everything(options.out, experiments, profile.views()):
             print(path)
         if options.out == FULL_OUT:
-            print(report.reproduction(options.out, EXPERIMENTS, Path("docs/reproduction.md")))
-            print(report.readme(options.out, EXPERIMENTS, Path("README.md")))
+            print(report.reproduction(options.out, experiments, Path("docs/reproduction.md")))
+            print(report.readme(options.out, experiments, Path("README.md")))
         if options.pack:
             print(report.pack(options.out))
     except results.BadResults as error:
@@ -130,14 +148,14 @@ def _report(options) -> int:
 
 def _problem(options, chosen) -> str | None:
     """What is wrong with the options, before any work; resolves the backend."""
-    from experiments import report, results
+    from experiments.storing import results
     from kernels import BackendUnavailable, get_backend
     from net.zoo import ZOO
 
     unknown = [name for name in options.nets or () if name not in ZOO]
     if unknown:
         return f"--nets names {', '.join(unknown)}; expected some of {', '.join(ZOO)}"
-    timed = [name for name in chosen if report.experiment_of(name).TIMED]
+    timed = [name for name in chosen if _module(name).TIMED]
     if options.backend == "simulator" and timed:
         return (
             f"--backend is simulator; expected cpu or cuda for {', '.join(timed)}: the simulator's "
@@ -149,7 +167,7 @@ def _problem(options, chosen) -> str | None:
     except (BackendUnavailable, OSError) as error:
         return str(error)
     for name in APART:
-        reason = name in chosen and report.experiment_of(name).unavailable(options.backend)
+        reason = name in chosen and _module(name).unavailable(options.backend)
         if reason:
             return f"{name} cannot run: {reason}"
     return None
@@ -161,20 +179,20 @@ def _parser() -> argparse.ArgumentParser:
         description="Measures the dense form of patch nets against patch-by-patch scanning, and "
         "stores tables, figures and how they were made.",
     )
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--quick", action="store_true", help="tiny sizes, to see it work")
-    shared.add_argument(
+    reporting = argparse.ArgumentParser(add_help=False)
+    reporting.add_argument("--quick", action="store_true", help="tiny sizes, to see it work")
+    reporting.add_argument(
         "--out",
         type=Path,
         help=f"folder for the results, one folder in it for each machine (default: {FULL_OUT}, or "
         f"{QUICK_OUT} with --quick)",
     )
-    shared.add_argument(
+    reporting.add_argument(
         "--pack", action="store_true", help="put the result files into one archive, to send them"
     )
-    measuring = argparse.ArgumentParser(add_help=False, parents=[shared])
+    measuring = argparse.ArgumentParser(add_help=False, parents=[reporting])
     measuring.add_argument(
-        "--fresh", action="store_true", help="forget finished measurements and make them again"
+        "--fresh", action="store_true", help="delete cached measurements and make them again"
     )
     measuring.add_argument(
         "--backend",
@@ -189,24 +207,26 @@ def _parser() -> argparse.ArgumentParser:
         help="threads of the host's operators (default: Numba's own choice, NUMBA_NUM_THREADS)",
     )
     measuring.add_argument(
+        "--seed", type=int, default=0, help="of weights, pixels and error maps (default 0)"
+    )
+    measuring.set_defaults(nets=None)
+    of_nets = argparse.ArgumentParser(add_help=False, parents=[measuring])
+    of_nets.add_argument(
         "--nets",
         nargs="+",
         metavar="NET",
         help="nets of the zoo (default: the experiment's own choice)",
     )
-    measuring.add_argument(
-        "--seed", type=int, default=0, help="of weights, pixels and error maps (default 0)"
-    )
     commands = parser.add_subparsers(dest="subcommand", required=True, metavar="EXPERIMENT")
     for name, text in EXPERIMENTS.items():
-        commands.add_parser(name, parents=[measuring], help=text, description=text)
-    for tool in (tune, profile):
-        name = tool.__name__.removeprefix("experiments.")
+        parents = [of_nets if name in OF_NETS else measuring]
+        commands.add_parser(name, parents=parents, help=text, description=text)
+    for name, tool in TOOLS.items():
         tool.add_arguments(commands.add_parser(name, help=tool.TITLE, description=tool.__doc__))
     text = "every experiment, one after the other"
-    commands.add_parser("all", parents=[measuring], help=text, description=text)
+    commands.add_parser("all", parents=[of_nets], help=text, description=text)
     text = "rebuild all tables and figures from the stored files"
-    commands.add_parser("report", parents=[shared], help=text, description=text)
+    commands.add_parser("report", parents=[reporting], help=text, description=text)
     text = "a line on each experiment"
     commands.add_parser("list", help=text, description=text)
     return parser

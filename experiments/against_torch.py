@@ -1,6 +1,6 @@
 """Against PyTorch: time and memory of the same work on the host, dense and patch by patch.
 
-Both of PyTorch's memory formats, and through ``torch.compile`` where that runs.
+PyTorch runs in both of its memory formats, and through ``torch.compile`` where that works.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import torch_layers, ways
-from experiments.compare import BATCHES, Case
-from experiments.nets import prepared, relative_difference
-from experiments.peak import peak_memory
-from experiments.timing import NotEqual, interleaved, mark, spread
+from experiments.inputs.nets import prepared
+from experiments.measuring import runners, torch_layers
+from experiments.measuring.compare import BATCHES, Workload
+from experiments.measuring.exactness import NotEqual, relative_difference
+from experiments.measuring.peak import peak_memory
+from experiments.measuring.timing import interleaved, mark, spread
 from net import Dense
 from net.program import Program
 from net.zoo import ZOO
@@ -28,13 +29,13 @@ SIZES, QUICK_SIZES = (256, 512), (16,)
 QUICK_NETS = ("lenet28", "strided67")
 ROUNDS = 7
 LONGEST = 180.0
-"""Seconds for the rounds of one comparison; fewer than ``ROUNDS`` are marked."""
+"""Seconds for all rounds of one comparison; fewer rounds than ``ROUNDS`` are marked."""
 PASSES = ("forward", "forward + backward")
 FORMS = ("dense", "patch by patch")
 THREADS = "dense, by threads"
 OURS = "this project"
 LIMIT = 1e-4
-"""float32: largest relative difference of PyTorch's scores."""
+"""Largest relative difference of PyTorch's float32 scores."""
 COLORS = ("#0072b2", "#e69f00")
 TARGETS = {
     ("dense", "forward"): {"contiguous": (2.0, None), "best": (1.0, 1.2)},
@@ -42,16 +43,16 @@ TARGETS = {
     ("patch by patch", "forward"): {"best": (1.0, None)},
     ("patch by patch", "forward + backward"): {"best": (1.0, None)},
 }
-"""What we aim at, times as fast as PyTorch: (on every net, on the geometric mean)."""
+"""The speed that we aim at, over PyTorch's: (at least on every net, in the geometric mean)."""
 MEMORY_TARGET = 0.75
-"""Of the peak memory of PyTorch's better format, on every net."""
+"""Largest share of the peak memory of PyTorch's better format, on every net."""
 SCALING_TARGET = 1.8
-"""Times as fast on two threads as on one, forward + backward."""
+"""Speed on two threads over that on one, forward + backward."""
 BUSY = "a thread for each core, and a busy process"
 
 
 def unavailable(backend: str) -> str | None:
-    """Why this cannot run here, as a sentence; None if it can."""
+    """Why this experiment cannot run here, as a sentence; None if it can."""
     return torch_layers.why_unavailable(backend)
 
 
@@ -72,7 +73,7 @@ def run(options) -> tuple[list[dict], dict]:
             progress.set_postfix_str(f"{name}, {form} {size or ''}")
             parameters = {"net": name, "form": form, "size": size}
             measure = {"dense": _dense, THREADS: _threads}.get(form, _scanning)
-            rows += options.kept.measured(
+            rows += options.cache.measured(
                 parameters,
                 lambda measure=measure, name=name, size=size: measure(name, size, options),
             )
@@ -80,7 +81,7 @@ def run(options) -> tuple[list[dict], dict]:
 
 
 def _opponents(net, form, options):
-    """PyTorch's ways by name: both formats, and the dense form compiled in the better of them."""
+    """PyTorch's nets by name: in both formats, and the dense form compiled in the faster one."""
     ways_of = [(name, False) for name in torch_layers.MEMORY_FORMATS]
     if form == "dense" and not options.quick:
         ways_of.append(("channels_last", True))
@@ -94,30 +95,30 @@ def _opponents(net, form, options):
 
 def _dense(name, size, options):
     net = prepared(name, seed=options.seed, backend=options.backend)
-    case, dense = Case(net, size, options.seed), Dense(net)
-    case.check_equal()
+    workload, dense = Workload(net, size, options.seed), Dense(net)
+    workload.check_equal()
     jobs = {
-        (OURS, "forward"): lambda: dense.forward(case.image),
-        (OURS, "forward + backward"): lambda: dense.gradients(case.image, case.error),
+        (OURS, "forward"): lambda: dense.forward(workload.image),
+        (OURS, "forward + backward"): lambda: dense.gradients(workload.image, workload.error),
     }
-    scores = dense.forward(case.image)
+    scores = dense.forward(workload.image)
     for label, opponent in _opponents(net, "dense", options).items():
-        if not _agrees(opponent, case.image[None], scores[None], label):
+        if not _agrees(opponent, workload.image[None], scores[None], label):
             continue
-        jobs[label, "forward"] = lambda o=opponent: o.forward(case.image[None])
+        jobs[label, "forward"] = lambda o=opponent: o.forward(workload.image[None])
         jobs[label, "forward + backward"] = lambda o=opponent: o.gradients(
-            case.image[None], case.error[None]
+            workload.image[None], workload.error[None]
         )
         jobs[label, "forward + backward"]()
     shared = {"net": name, "form": "dense", "labelled": size, "batch": None}
     job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
-    peaks = {OURS: peak_memory(job | {"way": ways.DENSE})}
-    peaks |= {label: peak_memory(job | {"way": label}) for label in ways.TORCH}
+    peaks = {OURS: peak_memory(job | {"runner": runners.DENSE})}
+    peaks |= {label: peak_memory(job | {"runner": label}) for label in runners.TORCH}
     return _rows(shared, _rounds(jobs, options), peaks)
 
 
 def _scanning(name, _, options):
-    """Each side with the batch of patches that suits it best, found beforehand."""
+    """Times of patches one by one; each side runs with the batch size that is its fastest."""
     net = prepared(name, seed=options.seed, backend=options.backend)
     program, rng = Program(net, "patch"), np.random.default_rng(options.seed)
     opponents, calls = _opponents(net, "patch", options), {}
@@ -151,15 +152,15 @@ def _scanning(name, _, options):
 
 
 def _threads(name, _, options):
-    """Forward + backward on one thread, on two, and with a core that another process takes too."""
+    """Forward + backward on one thread, on all, and on all beside a process that is busy."""
     net = prepared(name, seed=options.seed, backend=options.backend)
     size = QUICK_SIZES[0] if options.quick else SIZES[0]
-    case, dense, most = Case(net, size, options.seed), Dense(net), numba.get_num_threads()
+    workload, dense, most = Workload(net, size, options.seed), Dense(net), numba.get_num_threads()
 
     def on(threads):
         numba.set_num_threads(threads)
         try:
-            return _seconds(lambda: dense.gradients(case.image, case.error))
+            return _seconds(lambda: dense.gradients(workload.image, workload.error))
         finally:
             numba.set_num_threads(most)
 
@@ -183,14 +184,14 @@ def _threads(name, _, options):
 
 
 def _agrees(opponent, x, scores, label):
-    """Whether the opponent runs here, and then gives our scores; the first call warms it up.
+    """Whether the opponent runs here; if so, its scores are compared. The call warms it up.
 
     Raises:
-        NotEqual: it gives others.
+        NotEqual: its scores differ from ours.
     """
     try:
         found = opponent.forward(x)
-    except Exception as error:  # torch.compile wants a compiler, and has limits of its own
+    except Exception as error:  # torch.compile needs a C++ compiler, and has limits of its own
         if "compiled" not in label:
             raise
         tqdm.write(f"{label} does not run here: {str(error).splitlines()[0]}")
@@ -224,7 +225,7 @@ def _rows(shared, rounds, peaks):
 
 
 def _opponents_of(rows, net, form, size, p):
-    """PyTorch's rows in one comparison: {contiguous: NCHW, best: the fastest of its ways}."""
+    """PyTorch's rows in one comparison: {"contiguous": NCHW, "best": the fastest of all}."""
     place = {"net": net, "form": form, "labelled": size, "pass": p}
     theirs = [r for r in rows if r["way"] != OURS and place.items() <= r.items()]
     contiguous = next(r for r in theirs if r["way"] == "PyTorch contiguous")
@@ -232,7 +233,7 @@ def _opponents_of(rows, net, form, size, p):
 
 
 def verdicts(rows: list[dict]) -> list[str]:
-    """A sentence on each target: what was reached, and where it was missed."""
+    """A sentence on each target: what was reached, and which nets miss it."""
     said = []
     for (form, p), targets in TARGETS.items():
         for opponent, (each, mean) in targets.items():
@@ -307,7 +308,7 @@ def table(rows: list[dict]) -> str:
 
 
 def summary(rows: list[dict]) -> str:
-    """A Markdown table of a line for each net and size: how many times as long PyTorch takes."""
+    """A Markdown table of PyTorch's time over ours, a line for each net and size."""
     lines = [
         "| net | labelled pixels | forward: NCHW | forward: best | forward + backward: NCHW "
         "| forward + backward: best | our share of PyTorch's peak memory |",
@@ -347,7 +348,7 @@ def caption(record: dict) -> str:
 
 
 def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
-    """PyTorch's time over ours for every net, its two formats beside each other."""
+    """PyTorch's time over ours for every net, in both of its formats."""
     panels = [(form, p) for form in FORMS for p in PASSES]
     drawing = Figure(figsize=(12, 6.5), layout="constrained")
     for axes, (form, p) in zip(drawing.subplots(2, 2).ravel(), panels):

@@ -1,12 +1,11 @@
-"""The sparse convolution alone: forward, input gradient and weight gradient (table 2)."""
+"""The sparse convolution alone: forward, input gradient and weight gradient."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from experiments import sweep
-from experiments.nets import relative_difference
-from experiments.timing import NotEqual
+from experiments.measuring import sweep
+from experiments.measuring.exactness import NotEqual, relative_difference
 from kernels import get_backend
 
 TIMED = True
@@ -46,7 +45,7 @@ def _measured(point, rng, ops, longest):
 
 
 def _check(host, found, point):
-    """The last rows and columns of y against the reference, and <e, w*x> = <dx, x> = <dw, w>."""
+    """Compare the last rows and columns of y with the reference; <e, w*x> = <dx, x> = <dw, w>."""
     x, weights, error = host.values()
     part = x[:, :, -(point.size - point.image + 3) :, -(point.size - point.image + 3) :]
     expected = get_backend("reference").convolution.forward(

@@ -1,7 +1,7 @@
 """Equality: dense against patch-by-patch, on a photograph, at sampled pixels and all corners.
 
 For every net, in float64 and float32: the scores of the sampled pixels, and the parameter gradients
-of an error map that is masked to them (table 7 of the method).
+of an error map that is masked to them.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from tqdm import tqdm
 
-from experiments.nets import prepared, relative_difference
-from experiments.photographs import astronaut
-from experiments.timing import NotEqual
+from experiments.inputs.nets import prepared
+from experiments.inputs.photographs import astronaut
+from experiments.measuring.exactness import NotEqual, relative_difference
 from net import Dense, Scan
 from net.zoo import ZOO
 
@@ -35,7 +35,7 @@ def run(options) -> tuple[list[dict], dict]:
     for name, dtype in tqdm(jobs, desc="equality", unit="net"):
         parameters = {"net": name, "dtype": dtype, "size": size, "pixels": sampled}
         rows.append(
-            options.kept.measured(
+            options.cache.measured(
                 parameters,
                 lambda name=name, dtype=dtype: _measured(name, dtype, size, sampled, options),
             )
@@ -116,5 +116,5 @@ def caption(record: dict) -> str:
 
 
 def figure(rows: list[dict], record: dict, arrays: dict):
-    """No figure: the table says it all."""
+    """None: the table is enough."""
     return None

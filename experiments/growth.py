@@ -1,7 +1,6 @@
 """Growth: speedup against the size of the image, and against the size of the patch.
 
-A family of nets made by one rule (``nets.family``), so that only the patch differs (table 4 of the
-method).
+The nets are a family made by one rule (``nets.family``), so that only the patch differs.
 """
 
 from __future__ import annotations
@@ -9,9 +8,10 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.compare import DIRECTIONS, arithmetic, compared, totals_of
-from experiments.nets import FAMILY
-from experiments.timing import MARKS, mark
+from experiments.inputs.nets import FAMILY
+from experiments.measuring.compare import compared
+from experiments.measuring.timing import MARKS, mark
+from experiments.reporting.derived import arithmetic, by_image, by_patch, totals_of
 
 TIMED = True
 PATCHES, QUICK_PATCHES = (16, 32, 48, 64, 96, 128, 160), (16, 32)
@@ -19,7 +19,7 @@ COMMON, QUICK_COMMON = 256, 16
 """Labelled rows and columns at which all patch sizes are compared."""
 SIZES, QUICK_SIZES = (64, 128, 256, 512, 1024), (16, 24)
 SWEPT, QUICK_SWEPT = (32, 96, 160), (16,)
-"""Patch sizes that run on images of all sizes."""
+"""Patch sizes of the nets that run on images of all sizes."""
 COLORS = ("#0072b2", "#e69f00", "#009e73")
 STYLES = {"forward": "o-", "backward": "s--"}
 
@@ -38,7 +38,7 @@ def run(options) -> tuple[list[dict], dict]:
             progress.set_postfix_str(f"patch {patch}")
             at = sizes if patch in swept else (common,)
             parameters = {"patch": patch, "sizes": at}
-            rows += options.kept.measured(
+            rows += options.cache.measured(
                 parameters, lambda patch=patch, at=at: _measured(patch, at, options)
             )
     return rows, {}
@@ -47,36 +47,6 @@ def run(options) -> tuple[list[dict], dict]:
 def _measured(patch, sizes, options):
     rows = compared(f"{FAMILY}{patch}", sizes, options, memory=False)
     return [row for row in rows if row["layer"] == "total"]
-
-
-def by_image(rows: list[dict]) -> dict:
-    """For each net run on several sizes: {direction: [(size, speedup, arithmetic) ...]}."""
-    return _series(rows, own=0, along=1, along_of=lambda key: key[1])
-
-
-def by_patch(rows: list[dict]) -> dict:
-    """At the size at which all nets ran: {direction: [(patch, speedup, arithmetic) ...]}."""
-    patch_of = {row["net"]: row["patch"] for row in rows}
-    return _series(rows, own=1, along=0, along_of=lambda key: patch_of[key[0]])
-
-
-def _series(rows, own, along, along_of):
-    totals = totals_of(rows)
-    counts = {}
-    for key in totals:
-        counts.setdefault(key[own], set()).add(key[along])
-    found = {}
-    for value, others in counts.items():
-        if len(others) == max(map(len, counts.values())) > 1:
-            found[value] = {
-                direction: sorted(
-                    (along_of(key), row["speedup"], arithmetic(totals, *key[:3]))
-                    for key, row in totals.items()
-                    if key[own] == value and key[2:] == (direction, "dense")
-                )
-                for direction in DIRECTIONS
-            }
-    return found
 
 
 def table(rows: list[dict]) -> str:

@@ -1,8 +1,8 @@
 """Memory access: what the kernels ask of memory in the dense form and in the strided patch form.
 
 Counted on the simulator, block by block, at the sizes and tiles of real launches: for each layer
-and kernel, the sectors of 32 bytes that a warp's request touches, and the bytes used of those moved
-(table 6 of the method). Nothing is timed, and no device is needed.
+and kernel, the sectors of 32 bytes that a warp's request touches, and the bytes used of those
+moved. Nothing is timed, and no device is needed.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.profiling import calls, traced
-from experiments.profiling.operators import OPERATORS, Case
+from experiments.profiling import calls, simulation
+from experiments.profiling.operators import OPERATORS, OperatorCase
 
 TIMED = False
 NETS = ("strided67",)
 SIZE, QUICK_SIZE = 256, 32
 QUICK_CALLS = 2
-"""Operators of each form that are traced with --quick."""
+"""Calls of each form that are traced with --quick."""
 BATCH = 64
 SINGLE, SINGLE_SHAPES = "single operators", {"dense": (1, 16, 157, 157), "patch": (64, 16, 21, 21)}
-"""Operators that the nets do not call, and their maps."""
+"""The name of what stands for a net where an operator is called alone, and the maps it gets."""
 FORMS = ("dense", "patch")
 COLORS = {"dense": "#0072b2", "patch": "#e69f00"}
 
@@ -41,20 +41,20 @@ def run(options) -> tuple[list[dict], dict]:
         seen = {call.operator for _, call in found}
         singles = [name for name in OPERATORS if name not in seen and _reads_maps(name)]
         found += [single for name in singles for single in _single(name)]
-    cases = list(dict.fromkeys(traced.shortened(call.case) for _, call in found))
+    cases = list(dict.fromkeys(simulation.shortened(call.case) for _, call in found))
     parameters = {case: {"case": case.to_json()} for case in cases}
-    missing = [case for case in cases if not options.kept.holds(parameters[case])]
-    counted = traced.trace(missing, seed=options.seed)
+    missing = [case for case in cases if not options.cache.holds(parameters[case])]
+    counted = simulation.trace(missing, seed=options.seed)
     lines = {}
     with tqdm(cases, desc="memory", unit="call") as progress:
         for case in progress:
             progress.set_postfix_str(case.operator)
-            lines[case] = options.kept.measured(parameters[case], lambda: _rows(next(counted)))
+            lines[case] = options.cache.measured(parameters[case], lambda: _rows(next(counted)))
     rows = []
     for common, call in found:
         common = common | {"layer": call.layer, "direction": call.direction}
         common["shape"] = str(call.case)
-        rows += [common | line for line in lines[traced.shortened(call.case)]]
+        rows += [common | line for line in lines[simulation.shortened(call.case)]]
     return rows, {}
 
 
@@ -72,13 +72,13 @@ def _reads_maps(operator):
 
 
 def _single(operator):
-    """An operator that the nets do not call, on maps as large as theirs, for both forms."""
+    """Calls of an operator that no net calls, on maps as large as theirs, in both forms."""
     window = {}
     if operator.startswith("average_pooling"):
         window = {"dense": {"dilation": (2, 2)}, "patch": {"stride": (2, 2)}}
     for form, shape in SINGLE_SHAPES.items():
         moves = {"kernel": (2, 2)} | window[form] if window else {}
-        call = calls.of_case(Case(operator, shape, **moves))
+        call = calls.of_case(OperatorCase(operator, shape, **moves))
         common = {"net": SINGLE, "labelled": "", "form": form, "batch": shape[0]}
         yield common, replace(call, layer=operator)
 
@@ -95,7 +95,7 @@ def sums(rows: list[dict]) -> dict[tuple, dict]:
             key = tuple(row[name] for name in names)
             one = total.setdefault(key, dict.fromkeys(_COUNTS, 0))
             for count in _COUNTS:
-                # As if all blocks of the launch had been traced
+                # Scaled to all blocks of the launch
                 one[count] += row[count] / row["share"]
     return total
 

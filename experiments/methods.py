@@ -1,7 +1,7 @@
 """Methods: the dense form against other exact ways to label every pixel, forward and backward.
 
-Max-pooling fragments and zero-filled kernels on the same operators, and PyTorch's own dilated
-layers in both of its memory formats. From host arrays to host arrays, whatever a way does between.
+The others are max-pooling fragments and zero-filled kernels, on the same operators, and PyTorch's
+own dilated layers, in both memory formats. All are timed from host arrays to host arrays.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import ways
-from experiments.compare import Case
-from experiments.nets import prepared, relative_difference
-from experiments.peak import PASSES, peak_memory
-from experiments.timing import MARKS, NotEqual, interleaved, mark, spread, spread_of_times, timed
+from experiments.inputs.nets import prepared
+from experiments.measuring import runners
+from experiments.measuring.compare import Workload
+from experiments.measuring.exactness import NotEqual, relative_difference
+from experiments.measuring.peak import PASSES, peak_memory
+from experiments.measuring.timing import MARKS, interleaved, mark, spread, spread_of_times, timed
 from net import Scan
 from net.zoo import ZOO
 
@@ -22,22 +23,23 @@ TIMED = True
 SIZE, QUICK_SIZE, SMALL = 128, 16, 32
 """Labelled rows and columns; ``SMALL`` for zero-filled kernels, where a pass takes minutes."""
 QUICK_NETS = ("lenet28", "strided67")
-OTHERS = (ways.FRAGMENTS, *ways.TORCH, ways.ZERO_FILLED)
+OTHERS = (runners.FRAGMENTS, *runners.TORCH, runners.ZERO_FILLED)
 CHECKED = 48
 LIMITS = {"scores": 1e-4, "gradients": 5e-2}
-"""float32: largest relative differences of PyTorch's results. Where two cells of a window, or a
-ReLU's input and 0, tie within rounding, two ways may send an error elsewhere: so the gradients'
-limit is wide, and ``EXACT`` bounds them in float64. Our own operators give the same bits."""
+"""Largest relative differences of PyTorch's float32 results. Where two cells of a window, or a
+ReLU's input and 0, tie within rounding, two methods may propagate an error to different cells: so
+the limit of the gradients is wide, and ``EXACT`` bounds them in float64. Scores of our own
+operators are the same bits."""
 EXACT, EXACT_SIZE = 1e-9, 6
 """Largest relative difference in float64, on an image of so many labelled rows and columns."""
 COLORS = ("#0072b2", "#009e73", "#e69f00", "#d55e00", "#cc79a7")
 
 
 def run(options) -> tuple[list[dict], dict]:
-    """One row for each net, way and pass; no arrays.
+    """One row for each net, method (column ``way``) and pass; no arrays.
 
     Raises:
-        NotEqual: a way gives other results on the arrays that are timed.
+        NotEqual: a method gives other results on the arrays that are timed.
     """
     whole = QUICK_SIZE if options.quick else SIZE
     nets = options.nets or (QUICK_NETS if options.quick else ZOO)
@@ -46,30 +48,30 @@ def run(options) -> tuple[list[dict], dict]:
     with tqdm(jobs, desc="methods", unit="way") as progress:
         for name, other in progress:
             progress.set_postfix_str(f"{name}, {other}")
-            size = min(whole, SMALL) if other == ways.ZERO_FILLED else whole
+            size = min(whole, SMALL) if other == runners.ZERO_FILLED else whole
             parameters = {"net": name, "way": other, "size": size}
-            rows += options.kept.measured(
-                parameters | {"skipped": ways.why_not(other, options.backend)},
+            rows += options.cache.measured(
+                parameters | {"skipped": runners.why_unavailable(other, options.backend)},
                 lambda name=name, other=other, size=size: _measured(name, other, size, options),
             )
     return rows, {}
 
 
 def _measured(name, other, size, options):
-    """Rows of the other way, each beside the dense form, timed in the same rounds."""
+    """The rows of another method, timed in the same rounds as the dense form."""
     row = {"net": name, "labelled": size, "way": other}
-    reason = ways.why_not(other, options.backend)
+    reason = runners.why_unavailable(other, options.backend)
     if reason:
         empty = dict.fromkeys(_COLUMNS)
         return [row | {"pass": p, "skipped": reason} | empty for p in PASSES]
     net = prepared(name, seed=options.seed, backend=options.backend)
-    case = Case(net, size, options.seed)
-    case.check_equal()
-    runs = {"dense": ways.way(ways.DENSE, net), "other": ways.way(other, net)}
-    exactness = _check_equal(case, runs, other)
+    workload = Workload(net, size, options.seed)
+    workload.check_equal()
+    runs = {"dense": runners.runner(runners.DENSE, net), "other": runners.runner(other, net)}
+    exactness = _check_equal(workload, runs, other)
     calls = {
-        "forward": lambda way: way.forward(case.image),
-        "forward + backward": lambda way: way.gradients(case.image, case.error),
+        "forward": lambda way: way.forward(workload.image),
+        "forward + backward": lambda way: way.gradients(workload.image, workload.error),
     }
     jobs = {
         (key, p): lambda way=way, call=call: timed(net.backend, lambda: call(way))[1]
@@ -78,8 +80,8 @@ def _measured(name, other, size, options):
     }
     rounds = interleaved(jobs, 2.0 if options.quick else 60.0)
     job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
-    peaks = peak_memory(job | {"way": other})
-    dense_peaks = options.kept.measured(job, lambda: peak_memory(job | {"way": ways.DENSE}))
+    peaks = peak_memory(job | {"runner": other})
+    dense_peaks = options.cache.measured(job, lambda: peak_memory(job | {"runner": runners.DENSE}))
     rows = []
     for p in PASSES:
         ratios = [o[0] / d[0] for o, d in zip(rounds["other", p], rounds["dense", p])]
@@ -105,32 +107,32 @@ _COLUMNS = (
 )
 
 
-def _check_equal(case, runs, other):
-    """Scores against patch-by-patch, gradients against the dense form, and both in float64."""
-    pixels = case.pixels(CHECKED)
-    scores = runs["other"].forward(case.image)[:, pixels[:, 0], pixels[:, 1]].T
-    by_patch = Scan(case.net).forward(case.image, pixels)
+def _check_equal(workload, runs, other):
+    """Compare scores with scanning, gradients with the dense form, and both again in float64."""
+    pixels = workload.pixels(CHECKED)
+    scores = runs["other"].forward(workload.image)[:, pixels[:, 0], pixels[:, 1]].T
+    by_patch = Scan(workload.net).forward(workload.image, pixels)
     found = {
         "scores_equal_bits": float((scores == by_patch).mean()),
         "scores_difference": relative_difference(scores, by_patch),
-        "gradients_difference": _gradients_difference(case, runs["other"], runs["dense"]),
+        "gradients_difference": _gradients_difference(workload, runs["other"], runs["dense"]),
         "float64_difference": None,
     }
-    fine = Case(case.net.to(dtype="float64"), EXACT_SIZE, seed=1)
-    exact, oracle = ways.way(other, fine.net), ways.way(ways.DENSE, fine.net)
+    fine = Workload(workload.net.to(dtype="float64"), EXACT_SIZE, seed=1)
+    exact, oracle = runners.runner(other, fine.net), runners.runner(runners.DENSE, fine.net)
     scores = relative_difference(exact.forward(fine.image), oracle.forward(fine.image))
     found["float64_difference"] = max(scores, _gradients_difference(fine, exact, oracle))
     limits = {f"{what}_difference": limit for what, limit in LIMITS.items()}
     for what, limit in (limits | {"float64_difference": EXACT}).items():
         if not found[what] <= limit:
             raise NotEqual(f"{other}: {what} is {found[what]:.1e}; expected at most {limit:.0e}")
-    if other not in ways.TORCH and found["scores_equal_bits"] < 1:
+    if other not in runners.TORCH and found["scores_equal_bits"] < 1:
         raise NotEqual(f"{other}: scores are not the same bits as patch by patch")
     return found
 
 
-def _gradients_difference(case, way, oracle):
-    found, expected = (w.gradients(case.image, case.error) for w in (way, oracle))
+def _gradients_difference(workload, way, oracle):
+    found, expected = (w.gradients(workload.image, workload.error) for w in (way, oracle))
     return max(relative_difference(found[name], expected[name]) for name in expected)
 
 
@@ -183,7 +185,7 @@ def caption(record: dict) -> str:
 
 
 def figure(rows: list[dict], record: dict, arrays: dict) -> Figure | None:
-    """Time of each way over that of the dense form, for both passes; none if all were skipped."""
+    """Each method's time over that of the dense form, for both passes; None if all were skipped."""
     own = [row for row in rows if not row["skipped"]]
     if not own:
         return None

@@ -1,7 +1,7 @@
 """Networks: dense against patch-by-patch, layer by layer, forward and backward.
 
 Scanning runs on a random sample of pixels, is scaled to all of them and marked as extrapolated; its
-batch size is the fastest of ``compare.BATCHES`` (table 1 of the method).
+batch size is the fastest of ``compare.BATCHES``.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.compare import DIRECTIONS, arithmetic, compared, totals_of
-from experiments.timing import MARKS, mark
+from experiments.measuring.compare import DIRECTIONS, compared
+from experiments.measuring.timing import MARKS, mark
+from experiments.reporting.derived import CLAIMED_SPEEDUP, arithmetic, totals_of
 from net.zoo import ZOO
 
 TIMED = True
 SIZES, QUICK_SIZES = (128, 256, 512), (16,)
-CLAIMED = 1500
 COLORS = ("#0072b2", "#e69f00")
 SHADES = (0.45, 0.7, 1.0)
 
@@ -33,7 +33,7 @@ def run(options) -> tuple[list[dict], dict]:
         for name in progress:
             progress.set_postfix_str(name)
             parameters = {"net": name, "sizes": sizes}
-            rows += options.kept.measured(
+            rows += options.cache.measured(
                 parameters, lambda name=name: compared(name, sizes, options, memory=True)
             )
     return rows, {}
@@ -78,7 +78,7 @@ def _totals(rows):
             f"{1e3 * dense['seconds']:.4g}{mark(dense)} ({quick:.4g} to {slow:.4g})",
             "" if device is None else f"{1e3 * device:.4g}",
             f"{middle:.3g}{mark(scanning)} ({low:.3g} to {high:.3g})",
-            f"over {CLAIMED}",
+            f"over {CLAIMED_SPEEDUP}",
             f"{ratio:.3g} x",
             f"{middle / ratio:.2f} x",
             f"{scanning['multiply_adds']:.3g}",
@@ -160,7 +160,7 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
             label = "multiply-adds saved" if i == j == 0 else None
             ends = place - width / 2, place + width / 2
             axes.hlines(ratio, *ends, color="black", lw=1.5, label=label)
-    axes.axhline(CLAIMED, color="#cc79a7", ls="--", label="the paper's claim: over 1500")
+    axes.axhline(CLAIMED_SPEEDUP, color="#cc79a7", ls="--", label="the paper's claim: over 1500")
     axes.set_yscale("log")
     axes.set_ylim(1, 6000)
     axes.set_xticks(x, nets)

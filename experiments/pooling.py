@@ -1,11 +1,11 @@
-"""The sparse max pooling alone, forward and backward (table 3)."""
+"""The sparse max pooling alone, forward and backward."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from experiments import sweep
-from experiments.timing import NotEqual
+from experiments.measuring import sweep
+from experiments.measuring.exactness import NotEqual
 from kernels import get_backend
 
 TIMED = True
@@ -39,7 +39,7 @@ def _measured(point, rng, ops, longest):
 
 
 def _check(x, error, y, gradient, point):
-    """The last maxima against the reference, bit for bit, and <e, y> = <dx, x>."""
+    """Compare the last maxima with the reference, bit for bit; <e, y> = <dx, x>."""
     part = x[:, :, -(point.size - point.image + 3) :, -(point.size - point.image + 3) :]
     expected, _ = get_backend("reference").max_pooling.forward(
         part.astype(float), point.kernel, stride=1, dilation=point.d

@@ -1,8 +1,8 @@
 """The profiler of the CUDA kernels: see docs/profiling.md.
 
-For each layer of a net, or for one operator: what the compiler made of its kernels (static), how
-they access memory (traced on the simulator), what a roofline model says of named devices (model),
-and how long they take (timed, on a GPU). ``experiments.profiling`` has a module for each.
+For each layer of a net, or for one operator: what its kernels are compiled to (static), how they
+access memory (traced on the simulator), how long they should take on named devices by a roofline
+model (model), and how long they take (timed, on a GPU). See ``experiments.profiling``.
 """
 
 from __future__ import annotations
@@ -57,26 +57,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="of the results' folder in it (made from the rest)")
 
 
+def views() -> dict:
+    """The modules that make tables, captions and figures, by the ``experiment`` of a record."""
+    from experiments.profiling import tables, targets
+
+    return {"profile": tables, "targets": targets}
+
+
 def main(options) -> int:
     """Run the subcommand; returns the exit status."""
-    from experiments import results
-    from experiments.profiling import profiles, static, tables, targets
+    from experiments.profiling import facts, plan, static, targets, timed
+    from experiments.storing import results
     from kernels import BackendUnavailable
 
     try:
-        jobs = profiles.jobs(options)
+        jobs = plan.jobs(options)
         if options.ncu:
-            print("\n".join(profiles.nsight_commands(jobs)))
+            every = [call for _, found in jobs for call in found]
+            print("\n".join(line for call in every for line in timed.nsight_commands(call)))
             return 0
-        plan = profiles.Plan.of(options)
-        folder = options.out / (options.name or profiles.name(options))
+        chosen = plan.Plan.of(options)
+        folder = options.out / (options.name or plan.folder_name(options))
         results.check_writable(folder)
     except (ValueError, TypeError, OSError, static.NotReadable, BackendUnavailable) as error:
         print(f"experiments: error: {error}", file=sys.stderr)
         return 2
     if options.targets:
-        table = profiles.store("targets", targets, targets.measure(plan.capabilities), plan, folder)
+        table = _store("targets", targets.measure(chosen.capabilities), chosen, folder)
     else:
-        table = profiles.store("profile", tables, profiles.profile(jobs, plan), plan, folder)
+        table = _store("profile", facts.profile(jobs, chosen), chosen, folder)
     print(table.read_text())
     return 0
+
+
+def _store(experiment, rows, plan, folder):
+    """Write rows, record, tables and figure; returns the tables' path."""
+    from experiments.reporting import report
+    from experiments.storing import results
+    from kernels import get_backend
+
+    timed_here = "timed" in plan.sources
+    record = results.machine(get_backend("cuda" if timed_here else "cpu"))
+    record |= {"experiment": experiment, "sources": list(plan.sources)}
+    if not timed_here:
+        record["backend"] = "cuda, compiled and simulated, not run"
+    results.save(folder, rows, record, {})
+    return report.write(experiment, views()[experiment], folder)

@@ -1,23 +1,21 @@
 """Sampled pixels: time and memory of learning from n pixels, patch by patch and dense.
 
-The dense pass masks its error map and costs the same for one pixel as for all; patch by patch the
-cost grows with the pixels. The crossing point, below which scanning is the cheaper one, follows
-(table 5 of the method). Rounds of both alternate in one process.
+The dense pass masks its error map and costs the same for one pixel as for all; the cost of scanning
+grows with the number of pixels. So there is a crossing point, below which scanning is cheaper.
 """
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import ways
-from experiments.compare import Case, dense_pass, fastest_batch, scan_pass
-from experiments.nets import prepared
-from experiments.peak import peak_memory
-from experiments.timing import MARKS, ROUNDS, interleaved, mark, spread_of_times
+from experiments.inputs.nets import prepared
+from experiments.measuring import runners
+from experiments.measuring.compare import Workload, dense_pass, fastest_batch, scan_pass
+from experiments.measuring.peak import peak_memory
+from experiments.measuring.timing import MARKS, ROUNDS, interleaved, mark, spread_of_times
+from experiments.reporting.derived import crossing, steadiness
 from net import Dense, Scan
 from net.zoo import ZOO
 
@@ -25,7 +23,7 @@ TIMED = True
 SIZE, QUICK_SIZE = 128, 16
 PIXELS, QUICK_PIXELS = (1, 4, 16, 64, 256, 1024, 4096, 16384), (1, 16, 256)
 WORK = 20.0
-"""Seconds of scanning for one number of pixels, all rounds; larger numbers are extrapolated."""
+"""Seconds of scanning in all rounds; what would take longer is extrapolated."""
 KINDS = ("backward", "forward + backward")
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000")
 
@@ -33,7 +31,7 @@ COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#00
 def run(options) -> tuple[list[dict], dict]:
     """One row for each net, number of pixels, form and kind; no arrays.
 
-    ``of_round``: a dense pass's time over the mean of all numbers of pixels in the same round.
+    Column ``of_round``: a dense pass's time over the mean of all dense passes of the same round.
 
     Raises:
         NotEqual: the forms disagree on the arrays that are timed.
@@ -45,7 +43,7 @@ def run(options) -> tuple[list[dict], dict]:
         for name in progress:
             progress.set_postfix_str(name)
             parameters = {"net": name, "size": size, "numbers": numbers}
-            rows += options.kept.measured(
+            rows += options.cache.measured(
                 parameters, lambda name=name: _measured(name, size, numbers, options)
             )
     return rows, {}
@@ -53,31 +51,31 @@ def run(options) -> tuple[list[dict], dict]:
 
 def _measured(name, size, numbers, options):
     net = prepared(name, seed=options.seed, backend=options.backend)
-    case = Case(net, size, options.seed)
-    case.check_equal()
-    best, rates = fastest_batch(case, (16,) if options.quick else (16, 64, 256))
+    workload = Workload(net, size, options.seed)
+    workload.check_equal()
+    best, rates = fastest_batch(workload, (16,) if options.quick else (16, 64, 256))
     most = max(numbers[0], int((0.5 if options.quick else WORK) * rates[best] / ROUNDS))
     timed = [n for n in numbers if n <= most] or [numbers[0]]
     if most > timed[-1] and len(timed) < len(numbers):
         timed.append(most)
-    order = case.pixels(numbers[-1])
+    order = workload.pixels(numbers[-1])
     batches = {number: min(best, number) for number in timed}
     jobs = {}
     for number in numbers:
-        mask = case.mask(order[:number])
+        mask = workload.mask(order[:number])
         jobs["dense", number] = lambda mask=mask: dense_pass(
-            Dense(net), case.image, case.error, mask
+            Dense(net), workload.image, workload.error, mask
         )
     for number, batch in batches.items():
         pixels, scan = order[:number], Scan(net, batch=batch)
         jobs["scanning", number] = lambda scan=scan, pixels=pixels: scan_pass(
-            scan, case.image, case.error, pixels
+            scan, workload.image, workload.error, pixels
         )
     rounds = interleaved(jobs, 5.0 if options.quick else 60.0 * len(jobs))
     job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
-    whole = peak_memory(job | {"way": ways.DENSE})[KINDS[1]]
+    whole = peak_memory(job | {"runner": runners.DENSE})[KINDS[1]]
     peaks = {
-        batch: peak_memory(job | {"way": ways.SCANNING, "batch": batch})[KINDS[1]]
+        batch: peak_memory(job | {"runner": runners.SCANNING, "batch": batch})[KINDS[1]]
         for batch in dict.fromkeys(batches.values())
     }
     rows = []
@@ -102,31 +100,6 @@ def _time(taken, kind):
     """(wall, device) seconds of one pass."""
     wall, device = zip(*(taken.totals[direction] for direction in kind.split(" + ")))
     return sum(wall), None if None in device else sum(device)
-
-
-def crossing(rows: list[dict], net: str, kind: str) -> tuple[float, bool]:
-    """Pixels from which the dense form is the faster, and whether that rests on extrapolation.
-
-    Between two numbers of pixels the times are joined by a line; beyond the last, scanning is taken
-    to grow in proportion. At most 1: dense is the faster even for one pixel.
-    """
-    own = [r for r in rows if r["net"] == net and r["kind"] == kind]
-    scanning = sorted((r["pixels"], r["seconds"]) for r in own if r["form"] == "scanning")
-    guessed = {r["pixels"] for r in own if r["extrapolated"]}
-    flat = float(np.median([r["seconds"] for r in own if r["form"] == "dense"]))
-    if scanning[0][1] >= flat:
-        return 1.0, False
-    for (a, low), (b, high) in pairwise(scanning):
-        if low < flat <= high:
-            return float(a + (b - a) * (flat - low) / (high - low)), b in guessed
-    return float(scanning[-1][0] * flat / scanning[-1][1]), True
-
-
-def steadiness(rows: list[dict], net: str) -> float:
-    """Slowest over fastest number of pixels: dense backward times relative to their round's."""
-    own = [r for r in rows if r["net"] == net and (r["form"], r["kind"]) == ("dense", "backward")]
-    shares = [row["of_round"] for row in own]
-    return max(shares) / min(shares)
 
 
 def table(rows: list[dict]) -> str:

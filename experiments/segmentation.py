@@ -1,8 +1,8 @@
-"""Segmentation: a zoo net learns three textures from a few hundred sampled pixels an image.
+"""Segmentation: a net of the zoo learns three textures from a few hundred pixels of each image.
 
 Training and validation images come from the left half of each photograph, test images from the
 right half. The baseline sees the mean and the standard deviation of the same window: one Gaussian
-for each class, fitted to the very pixels of the training images that have a label.
+for each class, fitted to all pixels of the training images.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from experiments.textures import CLASSES, border_distance, composed
+from experiments.inputs.textures import CLASSES, border_distance, composed
 from net import Dense, zoo
 from net.fitting import fit
 from net.optimizers import Adam, Cosine
@@ -27,13 +27,13 @@ COLORS = ("#d55e00", "#009e73", "#56b4e9")
 
 
 def run(options) -> tuple[list[dict], dict]:
-    """Rows ``subject, measure, value``; the first test image with its maps as arrays."""
-    found = options.kept.measured({"net": NET}, lambda: _trained(options))
+    """Rows of ``subject, measure, value``; as arrays, the first test image and its label maps."""
+    found = options.cache.measured({"net": NET}, lambda: _trained(options))
     return found["rows"], {name: np.array(array) for name, array in found["arrays"].items()}
 
 
 def _trained(options) -> dict:
-    """Train, test, and give rows and arrays."""
+    """Train and test; rows and arrays."""
     plan = QUICK if options.quick else FULL
     rng = np.random.default_rng(options.seed)
 

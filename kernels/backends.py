@@ -6,6 +6,8 @@ import importlib
 import os
 from functools import cache
 
+import numba
+
 from kernels.checks import choice
 from kernels.device import api
 
@@ -50,6 +52,9 @@ class Backend:
     def __repr__(self) -> str:
         return f"Backend({self.name!r})"
 
+    def __reduce__(self):
+        return get_backend, (self.name,)
+
 
 def get_backend(name: str = "auto") -> Backend:
     """The backend ``name``; ``auto`` is ``cuda`` where a device is found, else ``cpu``.
@@ -61,7 +66,8 @@ def get_backend(name: str = "auto") -> Backend:
     choice("backend", name, BACKENDS)
     if name == "auto":
         name = "cpu" if _why_no_cuda() else "cuda"
-    missing = {"cuda": _why_no_cuda, "simulator": _why_no_simulator}.get(name, lambda: None)()
+    why = {"cuda": _why_no_cuda, "simulator": _why_no_simulator, "cpu": _why_no_cpu}
+    missing = why.get(name, lambda: None)()
     if missing:
         raise BackendUnavailable(f"backend {name!r} cannot run here: {missing}")
     return _load(name)
@@ -74,6 +80,12 @@ def _load(name: str) -> Backend:
 
 def _simulating() -> bool:
     return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "1"
+
+
+def _why_no_cpu() -> str | None:
+    if numba.config.DISABLE_JIT:
+        return "NUMBA_DISABLE_JIT is set, so nothing can be compiled; expected it to be unset"
+    return None
 
 
 def _why_no_simulator() -> str | None:

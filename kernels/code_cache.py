@@ -6,17 +6,25 @@ of all modules of this package that it imports, directly or not.
 
 Numba numbers its files of code, so that of two processes that compile at once one can be given the
 other's code. Here each file of code has a name of its own, and the index is changed under a lock.
+
+Where the code cannot be kept or read, it is compiled anew, after a warning.
 """
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import glob
 import hashlib
 import re
 import uuid
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
 
 PACKAGE = Path(__file__).parent
 _IMPORT = re.compile(
@@ -24,23 +32,39 @@ _IMPORT = re.compile(
 )
 
 
-def keep_on_disk(dispatcher) -> bool:
+def keep_on_disk(dispatcher) -> None:
     """Cache the compiled code of a function that Numba was told to compile.
 
     Args:
         dispatcher: what Numba's ``njit`` or ``cuda.jit`` returned, nothing of it compiled yet.
-
-    Returns:
-        False where no folder can be written, beside the sources, in the user's cache folder or at
-        NUMBA_CACHE_DIR: the code is compiled anew in every process then.
     """
     try:
+        stamp = digest(dispatcher.py_func.__module__)
         dispatcher.enable_caching()
-    except RuntimeError:
-        return False
-    stamp = digest(dispatcher.py_func.__module__)
-    dispatcher._cache._cache_file = _CodeFiles(dispatcher._cache._cache_file, stamp)
-    return True
+    except (OSError, RuntimeError):
+        _warn("no folder beside the sources, in the user's cache or at NUMBA_CACHE_DIR will do")
+        return
+    cache = dispatcher._cache
+    cache._cache_file = _CodeFiles(cache._cache_file, stamp)
+    cache._guard_against_spurious_io_errors = _without_the_folder_if_need_be
+
+
+@contextmanager
+def _without_the_folder_if_need_be():
+    """Only warn of what fails in a folder that is full, or has been moved or closed."""
+    try:
+        yield
+    except OSError as error:
+        _warn(error.strerror or str(error))
+
+
+@functools.cache
+def _warn(reason: str) -> None:
+    warnings.warn(
+        f"compiled code cannot be kept on disk ({reason}): it is compiled anew in every process; "
+        "NUMBA_CACHE_DIR names another folder",
+        stacklevel=2,
+    )
 
 
 @functools.cache
@@ -59,7 +83,7 @@ def digest(module: str) -> str:
 def _imports(module: str) -> frozenset[str]:
     """The modules of this package that ``module`` imports, anywhere in its text."""
     found = set()
-    for package, names, direct in _IMPORT.findall(_path(module).read_text()):
+    for package, names, direct in _IMPORT.findall(_path(module).read_text("utf-8")):
         names = re.findall(r"\w+", names)
         submodules = {f"{package}.{name}" for name in names if _path(f"{package}.{name}").exists()}
         found |= submodules
@@ -91,20 +115,50 @@ class _CodeFiles:
         files._source_stamp = stamp
 
     def load(self, key):
-        return self._files.load(key)
+        """The code kept for ``key``; None if there is none, or it cannot be read any more."""
+        code = self._overloads().get(key)
+        try:
+            return code and self._files._load_data(code)
+        except Exception:  # removed by another process, or damaged: unpickling raises anything
+            return None
 
     def save(self, key, data):
         code = f"{self._name}.{uuid.uuid4().hex}.nbc"
-        with open(self._folder / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._alone() as alone:
             self._files._save_data(code, data)
-            overloads = self._files._load_index()
-            overloads[key] = code
+            overloads = self._overloads() | {key: code}
             self._files._save_index(overloads)
-            self._remove_stale()
+            if alone:
+                self._remove_stale(set(overloads.values()))
 
-    def _remove_stale(self):
-        """Remove what was made of other sources, or left half-written by a process that died."""
+    def _overloads(self) -> dict:
+        """The name of the file of each overload's code."""
+        try:
+            return self._files._load_index()
+        except OSError:
+            raise
+        except Exception:  # damaged, as after a power cut
+            return {}
+
+    @contextmanager
+    def _alone(self):
+        """Wait until no other process changes the folder; False where there are no locks."""
+        with open(self._folder / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except (AttributeError, OSError):
+                yield False
+                return
+            try:
+                yield True
+            finally:  # a process forked meanwhile has the file open, too
+                fcntl.flock(lock, fcntl.LOCK_UN)
+
+    def _remove_stale(self, codes: set[str]):
+        """Remove what was made of other sources, what no index knows (of another version of Numba),
+        and what a process that died left half-written."""
         for path in self._folder.glob(f"{glob.escape(self._function)}-*.nb*"):
-            if f".{self._stamp}." not in path.name or ".tmp." in path.name:
+            mine = path.name.startswith(f"{self._name}.") and path.suffix == ".nbc"
+            stale = f".{self._stamp}." not in path.name or ".tmp." in path.name
+            if stale or (mine and path.name not in codes):
                 path.unlink(missing_ok=True)

@@ -53,6 +53,16 @@ class Window:
             )
         return tuple((n - f) // s + 1 for n, f, s in zip(size, self.footprint, self.stride))
 
+    def taps(self, output: Pair):
+        """(i, j, rows, columns) of each cell (i, j), row by row: the slices of the input's rows and
+        columns that outputs of that size read through it."""
+        (sy, sx), (dy, dx), (ho, wo) = self.stride, self.dilation, output
+        for i in range(self.kernel[0]):
+            for j in range(self.kernel[1]):
+                rows = slice(i * dy, i * dy + (ho - 1) * sy + 1, sy)
+                columns = slice(j * dx, j * dx + (wo - 1) * sx + 1, sx)
+                yield i, j, rows, columns
+
     def effective(self, output: Pair) -> Window:
         """The same cells for outputs of that size, without strides and dilations that move none."""
         return Window(

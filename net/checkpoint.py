@@ -1,4 +1,4 @@
-"""A training run in one file: ``.npz`` without pickle, a JSON header and the arrays.
+"""A training run in one file, and a net in one (docs/file-format.md).
 
 Everything random is a function of (seed, step), so the run's random and sampler state are these two
 numbers. On the ``cpu`` backend a resumed run continues bit for bit.
@@ -6,53 +6,64 @@ numbers. On the ``cpu`` backend a resumed run continues bit for bit.
 
 from __future__ import annotations
 
-import dataclasses
-import io
-import json
-import zipfile
+import math
+from dataclasses import dataclass
+from itertools import product
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 
-from net import layers, optimizers
-from net.files import write_atomically
-from net.graph import Net
-from net.training import Trainer
+from kernels import get_backend
+from net import file_format
+from net.description import (
+    Kinds,
+    a_choice,
+    a_count,
+    a_number,
+    a_text,
+    architecture,
+    check_arrays,
+    demanded,
+    held,
+    net_options,
+    of_net,
+)
+from net.file_format import LARGEST_INT, BadCheckpoint, an_object, exactly, opened, quoted
+from net.graph import Net, linked
+from net.images import BORDERS
+from net.optimizers import SGD, Adam, Cosine, Stepwise
+from net.training import FORMS, Trainer
 
-FORMAT = "regularly-sparse training run"
-VERSION = 1
+__all__ = ["BadCheckpoint", "checked", "load", "load_net", "of_run", "save"]
+
+OPTIMIZERS = Kinds(SGD, Adam, nested={"Rate": Kinds(Cosine, Stepwise)})
+
+LOSSES = "run/losses"
+
+_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+"""How JSON, which has no such numbers, holds them."""
 
 
-class BadCheckpoint(ValueError):
-    """A file that is no checkpoint of this program, or not a whole one; the message says why."""
-
-
-def save(path: Path, trainer: Trainer) -> None:
+def save(path: str | Path, trainer: Trainer) -> None:
     """Write the whole run; a crash leaves the checkpoint that was there before.
 
     Raises:
+        ValueError: a file cannot hold it (see ``of_run``); nothing is written then.
         OSError: the file cannot be written.
+
+    >>> import tempfile
+    >>> from net import zoo
+    >>> trainer = Trainer(zoo.build("lenet28", backend="cpu"), SGD(0.1), seed=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Path(folder, "run.safetensors"), trainer)
+    ...     load(Path(folder, "run.safetensors"), backend="cpu").seed
+    3
     """
-    to_host = trainer.net.backend.memory.to_host
-    header = {"format": FORMAT, "version": VERSION, "net": describe(trainer.net)}
-    header["trainer"] = {
-        "optimizer": _described(trainer.optimizer),
-        "border": trainer.dense.border,
-        "class_weights": trainer.class_weights.tolist(),
-        "seed": trainer.seed,
-        "form": trainer.form,
-        "batch": trainer.scan.batch,
-    }
-    header |= {name: getattr(trainer, name) for name in ("steps", "losses", "history")}
-    arrays = {f"net/{name}": array for name, array in trainer.net.state().items()}
-    arrays |= {f"slot/{name}": to_host(array) for name, array in trainer.slots.items()}
-    content = io.BytesIO()
-    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    np.savez(content, header=text, **arrays)
-    write_atomically(Path(path), content.getvalue())
+    file_format.write(path, *of_run(trainer))
 
 
-def load(path: Path, *, backend: str = "auto", expected: Net | None = None) -> Trainer:
+def load(path: str | Path, *, backend: str = "auto", expected: Net | None = None) -> Trainer:
     """The run that ``save`` wrote, ready to go on.
 
     Args:
@@ -61,95 +72,192 @@ def load(path: Path, *, backend: str = "auto", expected: Net | None = None) -> T
         expected: refuse a checkpoint of another architecture than this net's.
 
     Raises:
-        BadCheckpoint: truncated, foreign, of a newer version, or of another architecture.
+        BadCheckpoint: damaged, foreign, of a newer version, a net without a run, or of another
+            architecture than expected.
         OSError: the file cannot be read.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "run.safetensors").write_bytes(b"no such thing")
+    ...     load(Path(folder, "run.safetensors"), backend="cpu")
+    Traceback (most recent call last):
+        ...
+    net.file_format.BadCheckpoint: ... cannot be loaded: it is truncated, or no safetensors file
     """
-    header, arrays = _read(Path(path))
-    if expected is not None and header["net"] != describe(expected):
-        raise BadCheckpoint(
-            f"{path} holds another architecture: {_difference(header['net'], describe(expected))}"
-        )
-    net = _net(header["net"], backend)
-    options = header["trainer"] | {"optimizer": _rebuilt(header["trainer"]["optimizer"])}
-    trainer = Trainer(net, **options)
-    for name in ("steps", "losses", "history"):
-        setattr(trainer, name, header[name])
+    if expected is not None and not isinstance(expected, Net):
+        raise TypeError(f"expected is a {type(expected).__name__}; expected a Net or None")
+    get_backend(backend)
+    wanted = expected and architecture(
+        expected.layers, expected.channels, expected.patch, expected.dtype
+    )
+    with opened(path) as contents:
+        options, run = checked(contents.document, contents.entries)
+        found = architecture(**options)
+        if expected is not None and found != wanted:
+            raise ValueError(f"it has another architecture: {_difference(found, wanted)}")
+        if run is None:
+            raise ValueError("it holds a net without a run, which net.load reads")
+        arrays = contents.arrays()
+        net = _filled(options, backend, arrays)
+        trainer = Trainer(net, **run.options)
+    trainer.steps, trainer.history = run.steps, run.history
+    trainer.losses = arrays[LOSSES].tolist()
     to_device = net.backend.memory.to_device
-    try:
-        net.load_state(_under("net/", arrays))
-        slots = _under("slot/", arrays)
-        trainer.slots = {name: to_device(slots[name].copy()) for name in trainer.slots}
-    except (ValueError, KeyError) as error:
-        raise BadCheckpoint(f"{path} lacks arrays of its own header: {error}") from None
+    trainer.slots = {name: to_device(arrays[f"slot/{name}"]) for name in trainer.slots}
     return trainer
 
 
-def describe(net: Net) -> dict:
-    """A net's architecture as JSON can hold it."""
-    return {
-        "layers": [_described(layer) for layer in net.layers],
-        "channels": net.channels,
-        "patch": list(net.patch),
-        "dtype": net.dtype,
+def load_net(path: str | Path, *, backend: str = "auto") -> Net:
+    """The net that ``Net.save`` wrote, or the net of a run.
+
+    Args:
+        path: the file.
+        backend: where the net is to run.
+
+    Raises:
+        BadCheckpoint: damaged, foreign, or of a newer version.
+        OSError: the file cannot be read.
+
+    >>> import tempfile
+    >>> from net import zoo
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     zoo.build("lenet28", backend="cpu").save(Path(folder, "net.safetensors"))
+    ...     load_net(Path(folder, "net.safetensors"), backend="cpu").patch
+    (28, 28)
+    """
+    get_backend(backend)
+    with opened(path) as contents:
+        options, _ = checked(contents.document, contents.entries)
+        return _filled(options, backend, contents.arrays())
+
+
+def of_run(trainer: Trainer) -> tuple[dict, dict[str, np.ndarray]]:
+    """A run as ``net.file_format.write`` takes it: its document and its arrays.
+
+    Raises:
+        TypeError: no Trainer.
+        ValueError: a file cannot hold it: a layer, an optimiser or a number that is none of this
+            program's, named with its field.
+    """
+    if not isinstance(trainer, Trainer):
+        raise TypeError(f"trainer is a {type(trainer).__name__}; expected a Trainer")
+    net, to_host = trainer.net, trainer.net.backend.memory.to_host
+    document, arrays = of_net(net)
+    document["run"] = {
+        "optimizer": OPTIMIZERS.described("optimizer", trainer.optimizer),
+        "border": trainer.dense.border,
+        "class_weights": trainer.class_weights.tolist(),
+        "seed": trainer.seed,
+        "form": trainer.form,
+        "batch": trainer.scan.batch,
+        "steps": trainer.steps,
+        "history": history_described(trainer.history),
     }
+    for name, array in trainer.slots.items():
+        arrays[f"slot/{name}"] = held(to_host(array), net.dtype)
+    arrays[LOSSES] = np.array([_real("losses", loss) for loss in trainer.losses], np.float64)
+    checked(document, arrays)
+    return document, arrays
 
 
-def _net(description, backend) -> Net:
-    return Net(
-        [_rebuilt(layer) for layer in description["layers"]],
-        channels=description["channels"],
-        patch=tuple(description["patch"]),
-        dtype=description["dtype"],
-        backend=backend,
-    )
+@dataclass(frozen=True)
+class Run:
+    """What a document says of a run: the arguments of ``Trainer``, and how far it is."""
+
+    options: dict
+    steps: int
+    history: list[dict]
 
 
-def _described(value):
-    """A dataclass of layers or optimizers as a dict with its ``kind``; anything else as it is."""
-    if dataclasses.is_dataclass(value):
-        fields = {f.name: _described(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"kind": type(value).__name__} | fields
-    return list(value) if isinstance(value, tuple) else value
+def checked(document: dict, arrays: dict) -> tuple[dict, Run | None]:
+    """What a document says, its arrays compared with what it demands; nothing is allocated.
+
+    Args:
+        document: its ``net`` and its ``run``, if it has one.
+        arrays: whatever has a dtype and a shape, by name.
+
+    Returns:
+        the arguments of ``Net``, and the run or None.
+
+    Raises:
+        ValueError: something is wrong, or does not belong together.
+    """
+    options = net_options(document.get("net"))
+    nodes = list(linked(options["layers"], options["channels"], options["patch"]).values())
+    wanted, run = demanded(nodes, options["dtype"]), None
+    if "run" in document:
+        run = _run(document["run"], nodes[-1].output.channels)
+        wanted[LOSSES] = ("float64", (None,))
+        for node, slot in product(nodes, run.options["optimizer"].slots):
+            for name, shape in node.parameters.items():
+                wanted[f"slot/{slot}.{name}"] = (options["dtype"], shape)
+    check_arrays({n: a for n, a in arrays.items() if n.startswith(file_format.PREFIXES)}, wanted)
+    if run is not None and arrays[LOSSES].shape[0] > run.steps:
+        raise ValueError(f"{LOSSES} has {arrays[LOSSES].shape[0]} losses of {run.steps} steps")
+    return options, run
 
 
-def _rebuilt(value):
-    """The inverse of ``_described``."""
-    if isinstance(value, dict):
-        fields = {name: _rebuilt(v) for name, v in value.items() if name != "kind"}
-        kind = getattr(layers, value["kind"], None) or getattr(optimizers, value["kind"])
-        return kind(**fields)
-    return tuple(value) if isinstance(value, list) else value
+def _run(value, classes) -> Run:
+    keys = {"optimizer", "border", "class_weights", "seed", "form", "batch", "steps", "history"}
+    value = exactly("run", value, keys)
+    weights, history = value["class_weights"], value["history"]
+    if not isinstance(weights, list) or len(weights) != classes:
+        raise ValueError(f"class_weights is {quoted(weights)}; expected {classes} numbers")
+    if not isinstance(history, list):
+        raise ValueError(f"history is {quoted(history)}; expected a list")
+    options = {
+        "optimizer": OPTIMIZERS.rebuilt("optimizer", value["optimizer"]),
+        "border": a_choice("border", value["border"], BORDERS),
+        "class_weights": [a_number("class_weights", weight) for weight in weights],
+        "seed": a_count("seed", value["seed"], 0),
+        "form": a_choice("form", value["form"], FORMS),
+        "batch": a_count("batch", value["batch"]),
+    }
+    rows = [_row(f"history[{i}]", row) for i, row in enumerate(history)]
+    return Run(options, a_count("steps", value["steps"], 0), rows)
 
 
-def _read(path) -> tuple[dict, dict]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(arrays.pop("header").tobytes())
-        name, version = header["format"], header["version"]
-    except (zipfile.BadZipFile, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadCheckpoint(
-            f"{path} is truncated or no checkpoint of this program ({error})"
-        ) from None
-    if name != FORMAT:
-        raise BadCheckpoint(f"{path} is a {name!r}; expected a {FORMAT!r}")
-    if version > VERSION:
-        raise BadCheckpoint(
-            f"{path} has version {version}; this program reads versions up to {VERSION}"
-        )
-    return header, arrays
+def _row(where, row):
+    """Numbers by name, of a row in a document."""
+    row = an_object(where, row)
+    texts = {name for name, value in row.items() if isinstance(value, str)}
+    return _numbers(where, row | {name: _NOT_FINITE.get(row[name], row[name]) for name in texts})
 
 
-def _under(prefix, arrays):
-    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+def history_described(history: list[dict]) -> list[dict]:
+    """A trainer's history as JSON can hold it."""
+    if not isinstance(history, list):
+        raise ValueError(f"history is {quoted(history)}; expected a list")
+    rows = [_numbers(f"history[{i}]", row) for i, row in enumerate(history)]
+    return [{n: v if math.isfinite(v) else str(v) for n, v in row.items()} for row in rows]
+
+
+def _numbers(where, row):
+    row = an_object(where, row)
+    return {a_text(where, name): _real(f"{where}.{name}", value) for name, value in row.items()}
+
+
+def _real(where, value):
+    """``value`` as Python's int or float; NumPy's are taken too: nothing is computed with them."""
+    if isinstance(value, Integral) and type(value) is not bool and abs(int(value)) <= LARGEST_INT:
+        return int(value)
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        return float(value)
+    raise ValueError(f"{where} is {quoted(value)}; expected a number")
+
+
+def _filled(options, backend, arrays) -> Net:
+    net = Net(**options, backend=backend)
+    state = {name: array for name, array in arrays.items() if name.startswith("net/")}
+    net.load_state({name.removeprefix("net/"): array for name, array in state.items()})
+    return net
 
 
 def _difference(found, expected) -> str:
     for key in ("channels", "patch", "dtype"):
         if found[key] != expected[key]:
             return f"{key} {found[key]}, expected {expected[key]}"
-    pairs = list(zip(found["layers"], expected["layers"]))
-    for i, (ours, theirs) in enumerate(pairs):
-        if ours != theirs:
-            return f"layer {i} is {ours}, expected {theirs}"
+    for i, (one, other) in enumerate(zip(found["layers"], expected["layers"])):
+        if one != other:
+            return f"layer {i} is {one}, expected {other}"
     return f"{len(found['layers'])} layers, expected {len(expected['layers'])}"

@@ -2,22 +2,107 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import re
 import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_SUFFIX = ".tmp"
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``path`` so that a reader finds the old file or the whole new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+
+def checked_path(name: str, path: str | Path) -> Path:
+    """``path`` as a Path.
+
+    Raises:
+        TypeError, ValueError: it is no str or path, is empty, or holds a null character.
+
+    >>> checked_path("log", "run.csv").name
+    'run.csv'
+    """
+    if not isinstance(path, str | Path):
+        raise TypeError(f"{name} is a {type(path).__name__}; expected a str or a pathlib.Path")
+    if not str(path) or "\0" in str(path):
+        raise ValueError(f"{name} is {path!r}; expected the path of a file")
+    return Path(path)
+
+
+def checked_file(name: str, path: str | Path) -> Path:
+    """``path`` as the Path of something to read.
+
+    Raises:
+        TypeError, ValueError: as ``checked_path``.
+        OSError: it is a pipe or a device, which may never end.
+    """
+    path = checked_path(name, path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "is a pipe or a device; expected a file", str(path))
+    return path
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write ``path`` so that a reader finds the old file or the whole new one, never a part.
+
+    A write that is killed leaves a temporary file ``.NAME.????????.tmp`` beside ``path``. The next
+    write of the same path removes it: whoever writes holds a lock on its temporary file, and the
+    system drops the lock when the process ends, however that happens.
+
+    Raises:
+        OSError: naming ``path``; the old file is as it was, and no temporary file is left.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_atomically(Path(folder, "greeting.txt"), b"hello")
+    ...     Path(folder, "greeting.txt").read_bytes()
+    b'hello'
+    """
+    path = checked_path("path", path)
+    with _errors_naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        handle, temporary = _locked_temporary(path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                os.chmod(temporary, 0o644)
+                os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _errors_naming(path):
+    """A full disk's error names no file, and others name the temporary one."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _locked_temporary(path):
+    """(handle, name) of a new file beside ``path`` that no other process takes for abandoned."""
+    while True:
+        handle, temporary = tempfile.mkstemp(_SUFFIX, f".{path.name}.", path.parent)
+        with suppress(OSError):  # some file systems have no locks: there nothing is removed either
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, temporary
+        os.close(handle)  # removed by another process before it was locked
+
+
+def _remove_abandoned(path):
+    """Remove the temporary files of ``path`` that nobody holds a lock on."""
+    pattern = re.compile(re.escape(f".{path.name}.") + r"[^.]{8}" + re.escape(_SUFFIX))
+    for name in os.listdir(path.parent):
+        if not pattern.fullmatch(name):
+            continue
+        temporary = path.parent / name
+        with suppress(OSError), open(temporary, "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            temporary.unlink()

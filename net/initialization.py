@@ -5,8 +5,6 @@
 
 import numpy as np
 
-from net.layers import BatchNorm
-
 
 def _he(rng, shape):
     """Normal, variance 2 / fan-in: keeps the variance of ReLU nets."""
@@ -20,6 +18,7 @@ def _glorot(rng, shape):
     return rng.uniform(-limit, limit, shape)
 
 
+FILL = {"bias": 0, "gamma": 1, "beta": 0}
 INITIALIZERS = {"he": _he, "glorot": _glorot}
 
 
@@ -28,12 +27,10 @@ def parameters(nodes, dtype, seed, initializer):
     rng = np.random.default_rng(seed)
     arrays = {}
     for node in nodes:
-        if node.has_weights:
-            weights = INITIALIZERS[initializer](rng, node.weights_shape)
-            arrays[f"{node.name}.weights"] = weights.astype(dtype)
-            if node.layer.bias:
-                arrays[f"{node.name}.bias"] = np.zeros(node.output.channels, dtype)
-        elif isinstance(node.layer, BatchNorm):
-            arrays[f"{node.name}.gamma"] = np.ones(node.output.channels, dtype)
-            arrays[f"{node.name}.beta"] = np.zeros(node.output.channels, dtype)
+        for name, shape in node.parameters.items():
+            part = name.removeprefix(f"{node.name}.")
+            if part == "weights":
+                arrays[name] = INITIALIZERS[initializer](rng, shape).astype(dtype)
+            else:
+                arrays[name] = np.full(shape, FILL[part], dtype)
     return arrays

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from kernels import BackendUnavailable, get_backend
+from kernels.host import threads
 from kernels.memory import cpu as cpu_memory
 from kernels.memory import cuda as cuda_memory
 
@@ -25,7 +26,6 @@ CPU = pytest.param("cpu", marks=pytest.mark.cpu)
 SIMULATOR = pytest.param("simulator", marks=pytest.mark.simulator)
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 
-_tier_of = pytest.StashKey[dict[str, str]]()
 _deselected = pytest.StashKey[Counter]()
 
 
@@ -60,6 +60,12 @@ def poisoned_allocations(monkeypatch):
         monkeypatch.setattr(memory, "empty", _poisoned(memory))
 
 
+@pytest.fixture(autouse=True)
+def shared_work(monkeypatch):
+    """Share the work of small cases, too: it is what they test."""
+    monkeypatch.setattr(threads, "SMALLEST_SHARED_WORK", 0)
+
+
 def _poisoned(memory):
     allocate = memory.empty
 
@@ -77,8 +83,15 @@ def _poisoned(memory):
     return empty
 
 
+def pytest_addoption(parser):
+    """``--long``: also the tests that are long by nature."""
+    parser.addoption("--long", action="store_true", help="run the tests marked long, too")
+
+
 def pytest_runtest_setup(item):
     """Skip, with the reason, what this process or this machine cannot run."""
+    if item.get_closest_marker("long") and not item.config.getoption("--long"):
+        pytest.skip("long: make test-long")
     if SIMULATING and item.get_closest_marker("simulator") is None:
         pytest.skip("NUMBA_ENABLE_CUDASIM=1 is set: this process runs the simulator's tests only")
     for marker, name in (("simulator", "simulator"), ("gpu", "cuda")):
@@ -90,9 +103,10 @@ def pytest_runtest_setup(item):
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config, items):
-    """Note every test's tier before any is deselected."""
-    config.stash[_tier_of] = {item.nodeid: _tier(item) for item in items}
+def pytest_collection_modifyitems(items):
+    """Note every test's tier, where reports of another process show it too."""
+    for item in items:
+        item.user_properties.append(("tier", _tier(item)))
 
 
 def pytest_deselected(items):
@@ -101,13 +115,25 @@ def pytest_deselected(items):
         item.config.stash.setdefault(_deselected, Counter())[_tier(item)] += 1
 
 
+def pytest_sessionfinish(session):
+    """Tell the process that started this one, if one did (pytest-xdist), what was left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["deselected"] = dict(session.config.stash.get(_deselected, {}))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Take over what a process left out; all leave out the same."""
+    node.config.stash[_deselected] = Counter(getattr(node, "workeroutput", {}).get("deselected"))
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """One line for each tier; a tier that did not run says so."""
     outcomes = {tier: Counter() for tier in TIERS}
     reasons = {tier: set() for tier in TIERS}
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.getreports(outcome):
-            tier = config.stash.get(_tier_of, {}).get(report.nodeid)
+            tier = dict(getattr(report, "user_properties", ())).get("tier")
             if tier is None:
                 continue
             outcomes[tier]["failed" if outcome == "error" else outcome] += 1

@@ -2,6 +2,9 @@
 
 import importlib
 import inspect
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,12 +15,11 @@ from kernels.device import api
 
 # What one operator offers to another, and no backend has to have
 HELPERS = {
-    "kernels.activation.cpu.activate",
-    "kernels.activation.cpu.number",
     "kernels.convolution.cuda.choose_tile",
-    "kernels.max_pooling.reference.cells",
+    "kernels.convolution.cuda.product_of",
 }
 IMPLEMENTATIONS = ("reference", "cpu", "cuda")
+ROOT = Path(kernels.__file__).parents[1]
 
 
 class TestChoice:
@@ -71,6 +73,18 @@ class TestChoice:
         assert get_backend("auto").name == "cpu"
         with pytest.raises(BackendUnavailable, match="only the backend 'simulator' runs CUDA"):
             get_backend("cuda")
+
+    def test_the_cpu_is_refused_where_nothing_is_compiled(self):
+        program = "import net, kernels; kernels.get_backend('reference'); kernels.get_backend()"
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            **{"env": os.environ | {"NUMBA_DISABLE_JIT": "1"}, "cwd": ROOT},
+            **{"capture_output": True, "text": True},
+        )
+        assert done.stderr.splitlines()[-1] == (
+            "kernels.backends.BackendUnavailable: backend 'cpu' cannot run here: "
+            "NUMBA_DISABLE_JIT is set, so nothing can be compiled; expected it to be unset"
+        )
 
     @pytest.mark.parametrize("name", ["gpu", "CPU", "", None])
     def test_unknown_names_are_refused(self, name):

@@ -1,7 +1,7 @@
-"""Which kernels an operator or a net would launch, found without a device and without running any.
+"""Records the calls and launches of an operator or a net; no kernel runs and no device is needed.
 
-A ``Call`` holds what one public function of ``kernels`` was given and gave, and its launches. Large
-arrays are never touched, so the sizes may be real ones.
+A ``Call`` holds the arguments and the result of one public function of ``kernels``, and its
+launches. Arrays are allocated but never written, so sizes may be real ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from experiments.profiling.operators import Arrays, Case, case_of, prepare
+from experiments.profiling.operators import Arrays, OperatorCase, case_of, prepare
 from kernels.backends import OPERATORS, Backend
 from kernels.device import launching
 from net import zoo
@@ -26,10 +26,10 @@ class Call:
 
     Attributes:
         operator: such as ``convolution.forward``.
-        given: its arguments by name.
+        given: its arguments, by name.
         result: what it returned.
         launches: in order.
-        layer: whose work it is, such as ``conv1 + relu1``; empty outside of a net.
+        layer: that it computes, such as ``conv1 + relu1``; empty outside of a net.
         direction: forward or backward; empty outside of a net.
     """
 
@@ -41,18 +41,18 @@ class Call:
     direction: str = ""
 
     @property
-    def case(self) -> Case:
+    def case(self) -> OperatorCase:
         """Its operator and shapes."""
         return case_of(self.operator, self.given)
 
     @property
     def inputs(self) -> list[np.ndarray]:
-        """The arrays that it was given, each once."""
+        """The arrays among its arguments, each once."""
         return _arrays(self.given.values())
 
     @property
     def outputs(self) -> list[np.ndarray]:
-        """The arrays that it returned; those that it was given where it changed them in place."""
+        """The arrays that it returned; its inputs if it returned none and works in place."""
         return _arrays([self.result]) or self.inputs
 
     @property
@@ -64,12 +64,12 @@ class Call:
 
     @property
     def compulsory_bytes(self) -> int:
-        """Each array that it was given read once, each that it returned written once."""
+        """The bytes that must be moved: each input read once, each output written once."""
         return sum(array.nbytes for array in self.inputs + self.outputs)
 
     @property
     def multiply_adds(self) -> int:
-        """Those of a convolution's definition; 0 for other operators."""
+        """Of a convolution, by its definition; 0 for other operators."""
         match self.operator:
             case "convolution.forward":
                 return self.result.size * math.prod(self.given["weights"].shape[1:])
@@ -89,8 +89,8 @@ def _arrays(values):
     return list(found.values())
 
 
-class Notebook:
-    """A backend whose operators note their calls and launch nothing.
+class RecordingBackend:
+    """A backend whose operators record their calls and launch nothing.
 
     Attributes:
         calls: so far, in order.
@@ -103,37 +103,37 @@ class Notebook:
         for operator in OPERATORS:
             module = getattr(backend, operator)
             functions = {
-                name: self._noting(f"{operator}.{name}", function)
+                name: self._recorded(f"{operator}.{name}", function)
                 for name, function in vars(module).items()
                 if inspect.isfunction(function) and function.__module__ == module.__name__
             }
             setattr(self, operator, SimpleNamespace(**functions))
         self.memory = Backend("cpu").memory
 
-    def _noting(self, name, function):
+    def _recorded(self, name, function):
         signature = inspect.signature(function)
 
-        def noted(*arguments, **options):
+        def record(*arguments, **options):
             given = dict(signature.bind(*arguments, **options).arguments)
             with launching.recorded() as launches:
                 result = function(*arguments, **options)
             self.calls.append(Call(name, given, result, launches))
             return result
 
-        return noted
+        return record
 
     def assign(self, layer: str, direction: str) -> None:
-        """Say whose work the calls are that no layer has yet."""
+        """Attribute the calls that belong to no layer yet."""
         for number, call in enumerate(self.calls):
             if not call.layer:
                 self.calls[number] = replace(call, layer=layer, direction=direction)
 
 
-def of_case(case: Case, arrays: Arrays | None = None) -> Call:
+def of_case(case: OperatorCase, arrays: Arrays | None = None) -> Call:
     """The call of one operator."""
-    notebook = Notebook()
-    prepare(notebook, case, arrays or Arrays(None))()
-    return notebook.calls[-1]
+    recording = RecordingBackend()
+    prepare(recording, case, arrays or Arrays(None))()
+    return recording.calls[-1]
 
 
 def of_net(name: str, size: int, form: str, *, batch: int, backward: bool) -> list[Call]:
@@ -143,25 +143,25 @@ def of_net(name: str, size: int, form: str, *, batch: int, backward: bool) -> li
         size: labelled pixels along each side of the image.
         form: ``dense``, or ``patch``: one batch of patches.
         batch: patches in it.
-        backward: also those of the pass back, for the gradients of all parameters.
+        backward: also those of the backward pass, for the gradients of all parameters.
     """
-    net, notebook = zoo.build(name, backend="cpu"), Notebook()
-    net.backend = notebook
+    net, recording = zoo.build(name, backend="cpu"), RecordingBackend()
+    net.backend = recording
     program = Program(net, form)
     if form == "dense":
         x = np.empty((1, net.channels, *(size + r - 1 for r in net.receptive_field)), net.dtype)
     else:
         image = np.empty((1, net.channels, *(size + p - 1 for p in net.patch)), net.dtype)
         rows, columns = np.empty((2, batch), np.int32)
-        x = notebook.patches.extract(image, rows, columns, net.patch)
-        notebook.assign("cutting patches", "forward")
+        x = recording.patches.extract(image, rows, columns, net.patch)
+        recording.assign("cutting patches", "forward")
 
     def clock(direction):
-        return lambda step, seconds: notebook.assign(" + ".join(step.layers), direction)
+        return lambda step, seconds: recording.assign(" + ".join(step.layers), direction)
 
     if not backward:
         program.forward(x, clock=clock("forward"))
-        return notebook.calls
+        return recording.calls
     scores, tape = program.forward(x, keep=True, clock=clock("forward"))
     program.backward(tape, np.empty_like(scores), clock=clock("backward"))
-    return notebook.calls
+    return recording.calls

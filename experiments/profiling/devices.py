@@ -1,4 +1,4 @@
-"""Facts about devices, for occupancy and for the roofline model.
+"""Specifications of devices, for occupancy and for the roofline model.
 
 Sources: the whitepapers and data sheets that NVIDIA publishes for each device; the table "Technical
 Specifications per Compute Capability" of the CUDA C++ Programming Guide for the limits. Rates of L2
@@ -17,12 +17,12 @@ class Limits:
     """What one multiprocessor of a compute capability can hold.
 
     Attributes:
-        threads, blocks: at a time.
+        threads, blocks: resident at a time.
         shared_bytes: for all its blocks.
-        reserved_bytes: that the system takes for each block.
+        reserved_bytes: of shared memory that the system takes for each block.
         shared_unit: bytes; a block's share is rounded up to it.
-        lanes: float32 multiply-adds in a clock.
-        issues: instructions of warps in a clock.
+        lanes: float32 multiply-adds issued in a clock.
+        issues: warp instructions issued in a clock.
     """
 
     threads: int
@@ -35,7 +35,7 @@ class Limits:
 
 
 REGISTERS, REGISTER_UNIT, WARP_UNIT = 65536, 256, 4
-"""Registers of a multiprocessor; a warp's are rounded up to 256; warps are placed by fours."""
+"""Registers of a multiprocessor; a warp's are allocated in units of 256; warps in units of 4."""
 KIB = 1024
 LIMITS = {
     (3, 5): Limits(2048, 16, 48 * KIB, 0, 256, lanes=192, issues=8),
@@ -59,7 +59,7 @@ class Device:
         bandwidth: bytes/s of its memory.
         l2_bytes: of its L2 cache.
         l2_bytes_per_clock: that the cache delivers to all multiprocessors.
-        source, l2_source: of the facts.
+        source, l2_source: of these figures.
     """
 
     name: str
@@ -119,7 +119,7 @@ DEVICES = {
 
 
 def resident_blocks(limits: Limits, threads: int, registers: int, shared_bytes: int) -> int:
-    """Blocks that a multiprocessor holds at a time.
+    """Blocks that are resident on a multiprocessor at a time.
 
     Args:
         threads: of a block.

@@ -12,7 +12,7 @@ MIX = ("multiply-add", "LDS", "LDG", "STS", "integer", "barrier", "other")
 
 
 def draw(rows: list[dict]) -> Figure | None:
-    """A figure from the stored rows; None where they hold neither model, times nor code."""
+    """The figure of the stored rows; None if they hold neither model, times nor code."""
     points = [row for row in rows if row["source"] in ("model", "timed") and row["intensity"]]
     codes = [row for row in rows if row["source"] == "static" and row["loop multiply-add"]]
     if not points and not codes:

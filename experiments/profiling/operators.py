@@ -15,13 +15,13 @@ from kernels.window import Window
 
 
 @dataclass(frozen=True)
-class Case:
+class OperatorCase:
     """An operator and the shapes that it works on.
 
     Attributes:
         operator: one of ``OPERATORS``.
-        shape: N x C x H x W of its input x, also where it is given the error map of its output; of
-            patches, their number and C x H x W of the image.
+        shape: N x C x H x W of its input, also of a backward pass; for patches, their number and
+            C x H x W of the image.
         filters: K, of a convolution.
         kernel, stride, dilation: pairs (y, x), of a convolution or a pooling; the kernel is also
             the size of a patch.
@@ -39,13 +39,13 @@ class Case:
     tile: Tile | None = None
 
     @classmethod
-    def of_json(cls, values: dict) -> Case:
-        """The case that ``asdict`` and JSON made ``values`` of."""
+    def of_json(cls, values: dict) -> OperatorCase:
+        """The case that ``to_json`` returned as ``values``."""
         tile = values["tile"] and Tile(**_tuples(values["tile"]))
         return cls(**_tuples(values) | {"tile": tile})
 
     def to_json(self) -> dict:
-        """What ``of_json`` takes."""
+        """As JSON can hold it; see ``of_json``."""
         return asdict(self)
 
     @property
@@ -55,12 +55,12 @@ class Case:
 
     @property
     def output(self) -> tuple[int, int, int, int]:
-        """N x K x Ho x Wo behind a convolution, N x C x Ho x Wo behind a pooling."""
+        """N x K x Ho x Wo of a convolution's output, N x C x Ho x Wo of a pooling's."""
         n, c, *size = self.shape
         return (n, self.filters or c, *self.window.output_size(tuple(size)))
 
     def to_arguments(self) -> str:
-        """What makes this case on the command line."""
+        """The options of ``experiments profile`` that stand for this case."""
         parts = [f"--operator {self.operator} --shape {' '.join(map(str, self.shape))}"]
         if self.filters:
             parts.append(f"--filters {self.filters}")
@@ -92,12 +92,12 @@ def _tuples(values):
     return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
 
 
-def case_of(operator: str, given: dict) -> Case:
+def case_of(operator: str, given: dict) -> OperatorCase:
     """The case of a call of ``operator`` with the arguments ``given``, by name."""
     first = next(iter(given.values()))
     x = given.get("x", given.get("error", first[0] if isinstance(first, list) else first))
     chosen = {name: given.get(name) for name in ("activation", "tile")}
-    case = Case(operator, tuple(x.shape), **chosen)
+    case = OperatorCase(operator, tuple(x.shape), **chosen)
     moves = {k: checks.pair(k, given.get(k, 1)) for k in ("stride", "dilation")}
     match operator:
         case "convolution.forward" | "convolution.gradient_input":
@@ -130,8 +130,8 @@ class Arrays:
     """Arrays for an operator's arguments on a backend.
 
     Args:
-        seed: of random numbers; None leaves the arrays uninitialised.
-        to_device: takes each array to the backend.
+        seed: of the values; None leaves the arrays uninitialised.
+        to_device: copies each array to the backend.
     """
 
     def __init__(self, seed: int | None, to_device=np.ascontiguousarray):
@@ -143,7 +143,7 @@ class Arrays:
         return self.integers(shape, "float32", None)
 
     def integers(self, shape, dtype, below):
-        """Whole numbers from 0 to ``below`` - 1, or normal ones where it is None."""
+        """Integers from 0 to ``below`` - 1; standard normal values if it is None."""
         if self._rng is None:
             return self._to_device(np.empty(shape, dtype))
         if below is None:
@@ -151,8 +151,8 @@ class Arrays:
         return self._to_device(self._rng.integers(0, below, shape).astype(dtype))
 
 
-def prepare(ops, case: Case, arrays: Arrays):
-    """A function without arguments that calls the operator of ``case`` on ``ops``."""
+def prepare(ops, case: OperatorCase, arrays: Arrays):
+    """The operator of ``case`` on ``ops`` as a partial function, all its arguments bound."""
     module, name = case.operator.split(".")
     function = getattr(getattr(ops, module), name)
     if case.tile:

@@ -2,15 +2,14 @@
 
     time = max(instructions, L2 cache, memory) + LAUNCH_SECONDS
 
-* instructions: multiply-adds of whole tiles, those that tails waste included. A multiprocessor
-  issues the main loop's instructions at its rate and multiply-adds at that of its lanes, whichever
-  takes longer. The multiprocessor with most blocks decides. It needs ``BUSY_WARPS`` resident warps
-  to hide latencies; with fewer it slows down in proportion.
+* instructions: multiply-adds of whole tiles, including those that their tails waste. A
+  multiprocessor issues the main loop's instructions at its issue rate and multiply-adds at that of
+  its lanes, whichever takes longer. The multiprocessor with most blocks decides. It needs
+  ``BUSY_WARPS`` resident warps to hide latencies; with fewer it slows down in proportion.
 * L2 cache: the sectors that warps request, counted on the simulator for a few blocks and scaled: in
   main loops with the multiply-adds, elsewhere with the blocks. No L1 cache is assumed. Left out
   where nothing was traced.
-* memory: each array of the launch moves once, all of it (compulsory bytes); the cache holds nothing
-  from the launch before.
+* memory: every array of the launch moves once, as a whole (compulsory bytes); the caches are cold.
 
 Not modelled: bank conflicts, latencies of dependent loads, clocks below the highest, other work.
 """
@@ -24,9 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.profiling.calls import Call
+from experiments.profiling.counter import Line
 from experiments.profiling.devices import Device
 from experiments.profiling.static import Code
-from experiments.profiling.traced import Line
 from kernels.device import launching
 
 LAUNCH_SECONDS = 2e-6
@@ -51,7 +50,7 @@ class Prediction:
 
     @property
     def bound(self) -> str:
-        """What takes longest."""
+        """The part that takes longest."""
         parts = {"instructions": self.instructions, "L2": self.l2, "memory": self.memory}
         return max(parts, key=parts.get)
 
@@ -76,7 +75,7 @@ def compulsory_bytes(launch: launching.Launch) -> int:
 def executed_multiply_adds(call: Call, launch: launching.Launch) -> int:
     """Multiply-adds of a launch with those that the tails of its tiles waste; 0 without tiles.
 
-    A kernel's tile is ``height`` x ``width`` sums, which its function carries.
+    ``height`` and ``width`` of a kernel's tile are read from the closure of its function.
     """
     tile = inspect.getclosurevars(launch.function).nonlocals
     if not (call.multiply_adds and "height" in tile and "width" in tile):
@@ -107,7 +106,7 @@ def _instruction_seconds(call, launch, code, device):
     loop, limits = code.machine_code.main_loop, device.limits
     blocks = math.prod(launch.blocks)
     if not sums or not loop["multiply-add"]:
-        # As if each thread ran through all instructions once
+        # Each thread is taken to execute all instructions once
         instructions = code.machine_code.instructions.total() * math.ceil(launch.threads / 32)
         clocks_of_block = instructions / limits.issues
     else:
@@ -120,7 +119,7 @@ def _instruction_seconds(call, launch, code, device):
 
 
 def traced_bytes(lines: list[Line], loops: float, rest: float) -> float:
-    """Bytes that the sectors of a launch's traced lines make for the whole launch.
+    """Bytes of the sectors of a whole launch, scaled from its traced lines.
 
     Args:
         loops, rest: multiply-adds, and blocks, of the launch over those of the traced one.

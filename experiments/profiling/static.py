@@ -1,4 +1,4 @@
-"""What the compiler made of the kernels that would be launched: read without a device."""
+"""The source ``static``: machine code of the kernels that would be launched; needs no device."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from experiments.profiling.devices import LIMITS, Capability, Limits, resident_b
 from kernels.device import api, launching, machine_code
 from kernels.device.machine_code import MachineCode
 
-# The system's own shared memory is in the code's figure from this capability on
+# From this capability on, the code's figure includes the shared memory that the system reserves
 SHARED_BYTES_INCLUDE_RESERVED = (9, 0)
 
 
 class NotReadable(RuntimeError):
-    """No kernel can be compiled or disassembled here; the message says what is missing."""
+    """A kernel cannot be compiled or disassembled; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Code:
 
 
 def check() -> None:
-    """Refuse to start where nothing can be read.
+    """Check that kernels can be compiled and disassembled here.
 
     Raises:
         NotReadable: a package is missing.

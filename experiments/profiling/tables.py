@@ -111,7 +111,7 @@ _COUNTS += ("wavefronts", "ideal_wavefronts")
 
 
 def _times(rows):
-    """Model and measurement side by side, and their sums."""
+    """Modelled and measured times side by side, and their sums."""
     devices = list(dict.fromkeys((row["source"], row["device"]) for row in rows))
     marks = {row["device"] for row in rows if row["source"] == "model" and row["stand_in"]}
     heads = ["layer", "direction", "operator", "million multiply-adds", "compulsory MB"]

@@ -1,4 +1,4 @@
-"""Device time of operators by CUDA events. Needs a device."""
+"""The source ``timed``: device time of operators, by CUDA events; needs a device."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from experiments.profiling.devices import LIMITS
 from experiments.profiling.operators import Arrays, prepare
 from kernels import get_backend
 from kernels.device.api import cuda
+from kernels.device.streams import device_seconds
 
 WARM_UPS, REPEATS = 3, 20
 
 
 @dataclass(frozen=True)
 class Time:
-    """Seconds of one call of an operator, all its launches together."""
+    """Seconds of a call of an operator, all its launches together."""
 
     median: float
     p20: float
@@ -28,7 +29,7 @@ class Time:
 
 
 def time(call: Call, seed: int = 0) -> Time:
-    """The device time of a call's operator on random arrays of its shapes.
+    """Measure the device time of a call's operator on random arrays of its shapes.
 
     An NVTX range named after the layer surrounds the calls where the package ``nvtx`` is installed.
     """
@@ -38,18 +39,16 @@ def time(call: Call, seed: int = 0) -> Time:
     with _range(name):
         for _ in range(WARM_UPS):
             run()
-        seconds = [_seconds(run) for _ in range(REPEATS)]
+        seconds = [seconds_of(run) for _ in range(REPEATS)]
     low, median, high = np.quantile(seconds, (0.2, 0.5, 0.8))
     return Time(float(median), float(low), float(high), REPEATS)
 
 
-def _seconds(run):
-    begin, end = cuda.event(timing=True), cuda.event(timing=True)
-    begin.record()
-    run()
-    end.record()
-    end.synchronize()
-    return cuda.event_elapsed_time(begin, end) / 1e3
+def seconds_of(run) -> float:
+    """Device seconds of one call of ``run``."""
+    with device_seconds() as seconds:
+        run()
+    return seconds()
 
 
 def _range(name):

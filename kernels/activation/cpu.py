@@ -1,21 +1,22 @@
-"""Activations on the host, over flat blocks that fit the cache, each in its own place: the
-compiler's vector loops want arrays that are one and the same, or far apart.
+"""Activations on the host, over flat blocks that fit the cache.
+
+Loops are vectorised for arrays that are identical or do not overlap: so a block is first copied,
+and then computed in place.
 """
 
-import math
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
-from kernels.activation import ACTIVATIONS, check_backward, check_forward
+from kernels.activation import ACTIVATIONS, activation_of, check_backward, check_forward
 from kernels.host import simd
-from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.compilation import compiled, compiled_parallel, inlined
+from kernels.host.exponentials import exp, expm1, tanh
 from kernels.memory import cpu as memory
 
 BLOCK = 4096
-# ln(2) as a number of few bits, whose small multiples are exact, and the rest
-LN2_HIGH = 0.693359375
-LN2_LOW = LN2_HIGH - math.log(2)
 
 
 def forward(x, activation, out=None):
@@ -23,18 +24,16 @@ def forward(x, activation, out=None):
 
     Args:
         x: N x C x H x W, float32 or float64.
-        activation: ``"relu"``, ``"tanh"`` or ``"sigmoid"``.
-        out: an array like x to fill, x itself too; None makes one.
+        activation: one of ``kernels.activation.ACTIVATIONS``; an ``Activation`` if it has a
+            parameter.
+        out: an array like x to fill, which may be x; None allocates one.
 
     Returns:
         an array like x. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_forward(x, activation, out)
     y = memory.empty(x.shape, x.dtype) if out is None else out
-    _forward(y.reshape(-1), x.reshape(-1), number(activation))
+    _forward(y.reshape(-1), x.reshape(-1), numbered(activation, x.dtype))
     return y
 
 
@@ -44,25 +43,38 @@ def backward(error, y, activation, out=None):
     Args:
         error: N x C x H x W, float32 or float64.
         y: the activation's output, same shape and dtype.
-        activation: ``"relu"``, ``"tanh"`` or ``"sigmoid"``.
-        out: an array like y to fill, y or error themselves too; None makes one.
+        activation: as in ``forward``.
+        out: an array like y to fill, which may be y or error; None allocates one.
 
     Returns:
         an array like y. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_backward(error, y, activation, out)
     gradient = memory.empty(y.shape, y.dtype) if out is None else out
-    index = number(activation)
-    _backward(gradient.reshape(-1), error.reshape(-1), y.reshape(-1), index)
+    maps = gradient.reshape(-1), error.reshape(-1), y.reshape(-1)
+    _backward(*maps, numbered(activation, y.dtype))
     return gradient
 
 
-def number(activation):
-    """What compiled code knows an activation by; -1 is none."""
-    return -1 if activation is None else ACTIVATIONS.index(activation)
+class Numbered(NamedTuple):
+    """An activation as compiled code knows it."""
+
+    number: int
+    parameter: np.floating
+
+
+NONE = -1
+"""The number of no activation at all."""
+
+
+@lru_cache(1024)
+def numbered(activation, dtype):
+    """``activation``, or None for none, for maps of ``dtype``."""
+    if activation is None:
+        return Numbered(NONE, dtype.type(0))
+    activation = activation_of(activation)
+    number = list(ACTIVATIONS).index(activation.name)
+    return Numbered(number, dtype.type(activation.parameter or 0))
 
 
 @compiled_parallel
@@ -75,80 +87,12 @@ def _forward(y, x, activation):
 
 @compiled
 def activate(y, activation):
-    """Replace ``y``, one run of numbers, by f(y): also the end of a convolution's tile.
+    """Replace ``y``, a run of numbers, by f(y).
 
     Args:
-        activation: its ``number``.
+        activation: ``Numbered``; if its number is unknown, y becomes NaN.
     """
-    if activation == 0:
-        for i in range(len(y)):
-            y[i] = 0 if y[i] <= 0 else y[i]
-    elif activation == 1 and y.itemsize == 4:
-        for i in range(len(y)):
-            y[i] = _tanh(y[i])
-    elif activation == 1:
-        for i in range(len(y)):
-            y[i] = math.tanh(y[i])
-    elif y.itemsize == 4:
-        for i in range(len(y)):
-            y[i] = _sigmoid(y[i], _exp(-abs(y[i])))
-    else:
-        for i in range(len(y)):
-            y[i] = _sigmoid(y[i], math.exp(-abs(y[i])))
-
-
-@compiled
-def _sigmoid(x, power):
-    """1 / (1 + exp(-x)) from power = exp(-|x|), which never overflows."""
-    one = type(x)(1)
-    return (power if x < 0 else one) / (one + power)
-
-
-@compiled
-def _reduced(x):
-    """(n, r) with x = n * ln(2) + r and |r| <= ln(2) / 2, of a float32 number."""
-    f = np.float32
-    n = np.floor(simd.fma(x, f(1 / math.log(2)), f(0.5)))
-    return np.int32(n), simd.fma(n, f(LN2_LOW), simd.fma(n, f(-LN2_HIGH), x))
-
-
-@compiled
-def _expm1_series(r):
-    """exp(r) - 1 for |r| <= ln(2) / 2: its Taylor series up to r^7."""
-    f = np.float32
-    s = simd.fma(r, f(1 / 5040), f(1 / 720))
-    s = simd.fma(r, s, f(1 / 120))
-    s = simd.fma(r, s, f(1 / 24))
-    s = simd.fma(r, s, f(1 / 6))
-    s = simd.fma(r, s, f(1 / 2))
-    return simd.fma(r * r, s, r)
-
-
-@compiled
-def _exp(x):
-    """exp(x) of a float32 number up to 0, to 1 unit in the last place.
-
-    2^n is put together in two factors, so that the smallest powers are exact, too.
-    """
-    f = np.float32
-    n, r = _reduced(f(-104) if x < f(-104) else x)
-    half = np.int32(n >> 1)
-    power = (f(1) + _expm1_series(r)) * simd.power_of_two(half)
-    return power * simd.power_of_two(np.int32(n - half))
-
-
-@compiled
-def _tanh(x):
-    """tanh(x) of a float32 number, to 3 units in the last place.
-
-    tanh |x| = -e / (2 + e) with e = exp(-2|x|) - 1, which does not cancel near 0.
-    """
-    f = np.float32
-    power = -abs(x + x)
-    n, r = _reduced(f(-40) if power < f(-40) else power)
-    scale = simd.power_of_two(n)
-    e = simd.fma(_expm1_series(r), scale, scale - f(1))
-    return math.copysign(e / (f(2) + e), x)
+    _ACTIVATE(y, activation)
 
 
 @compiled_parallel
@@ -160,18 +104,112 @@ def _backward(gradient, error, y, activation):
 
 @compiled
 def differentiate(gradient, error, y, activation):
-    """Fill ``gradient``, a run of numbers apart from the others, with e * f'(x).
+    """Fill ``gradient``, a run of numbers that does not overlap the others, with e * f'(x).
 
     Args:
-        activation: its ``number``.
+        activation: ``Numbered``; if its number is unknown, the gradient becomes NaN.
     """
-    one = y.dtype.type(1)
-    if activation == 0:
-        for i in range(len(y)):
-            gradient[i] = 0 if y[i] <= 0 else error[i]
-    elif activation == 1:
-        for i in range(len(y)):
-            gradient[i] = error[i] * (one - y[i] * y[i])
-    else:
-        for i in range(len(y)):
-            gradient[i] = error[i] * y[i] * (one - y[i])
+    _DIFFERENTIATE(gradient, error, y, activation)
+
+
+@inlined
+def _relu(x, _):
+    return type(x)(0) if x <= 0 else x
+
+
+@inlined
+def _relu_derivative(e, y, _):
+    return type(e)(0) if y <= 0 else e
+
+
+@inlined
+def _tanh(x, _):
+    return tanh(x)
+
+
+@inlined
+def _tanh_derivative(e, y, _):
+    return e * (type(y)(1) - y * y)
+
+
+@inlined
+def _sigmoid(x, _):
+    # exp(-|x|) never overflows
+    one, power = type(x)(1), exp(-abs(x))
+    return (power if x < 0 else one) / (one + power)
+
+
+@inlined
+def _sigmoid_derivative(e, y, _):
+    return e * y * (type(y)(1) - y)
+
+
+@inlined
+def _leaky_relu(x, slope):
+    return slope * x if x <= 0 else x
+
+
+@inlined
+def _leaky_relu_derivative(e, y, slope):
+    return slope * e if y <= 0 else e
+
+
+@inlined
+def _elu(x, alpha):
+    below = alpha * expm1(-abs(x))
+    return below if x <= 0 else x
+
+
+@inlined
+def _elu_derivative(e, y, alpha):
+    return e * (y + alpha) if y <= 0 else e
+
+
+# y of x and the parameter, and dx of an error e, y and the parameter
+_FORMULAS = {
+    "relu": (_relu, _relu_derivative),
+    "tanh": (_tanh, _tanh_derivative),
+    "sigmoid": (_sigmoid, _sigmoid_derivative),
+    "leaky_relu": (_leaky_relu, _leaky_relu_derivative),
+    "elu": (_elu, _elu_derivative),
+}
+
+
+def _activation_loop(number, function, otherwise):
+    @inlined
+    def loop(y, activation):
+        if activation.number == number:
+            for i in range(len(y)):
+                y[i] = function(y[i], activation.parameter)
+        else:
+            otherwise(y, activation)
+
+    return loop
+
+
+def _derivative_loop(number, derivative, otherwise):
+    @inlined
+    def loop(gradient, error, y, activation):
+        if activation.number == number:
+            for i in range(len(y)):
+                gradient[i] = derivative(error[i], y[i], activation.parameter)
+        else:
+            otherwise(gradient, error, y, activation)
+
+    return loop
+
+
+@inlined
+def _unknown_activation(y, activation):
+    y[:] = np.nan
+
+
+@inlined
+def _unknown_derivative(gradient, error, y, activation):
+    gradient[:] = np.nan
+
+
+_ACTIVATE, _DIFFERENTIATE = _unknown_activation, _unknown_derivative
+for _number, _name in enumerate(ACTIVATIONS):
+    _ACTIVATE = _activation_loop(_number, _FORMULAS[_name][0], _ACTIVATE)
+    _DIFFERENTIATE = _derivative_loop(_number, _FORMULAS[_name][1], _DIFFERENTIATE)

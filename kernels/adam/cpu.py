@@ -17,9 +17,6 @@ def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, deca
         beta1, beta2, epsilon: of the moments, as in the paper.
         decay: L2 decay of the weights; 0 is none.
         count: number of this step, from 1.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_step(parameter=parameter, gradient=gradient, mean=mean, square=square)
     number = parameter.dtype.type

@@ -1,14 +1,15 @@
-"""Average pooling on the host: the cells of many windows in turn.
+"""Average pooling on the host: one cell of many windows at a time.
 
-The inner loops run along a row, with a stride along a whole map. A row of the input gradient
-gathers, cell by cell, the rows of windows that cover it; with a stride each window gives to its
-cells.
+The inner loops run along a row; with a stride, along a whole map. Backward, each row of the input
+gathers the errors of the windows that cover it, cell by cell; with a stride, each window adds its
+error to its cells.
 """
 
 from numba import prange
 
-from kernels.host.compilation import compiled, compiled_parallel
-from kernels.host.windows import by_plane, offsets
+from kernels.host.compilation import compiled_parallel, inner
+from kernels.host.maps import place_of_row
+from kernels.host.windows import over_windows
 from kernels.memory import cpu as memory
 from kernels.window import PoolingShape
 
@@ -22,17 +23,10 @@ def forward(x, kernel, *, stride=1, dilation=1):
 
     Returns:
         N x C x Ho x Wo like x. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = PoolingShape.of_input(x, kernel, stride, dilation)
     y = memory.empty(shape.y, x.dtype)
-    window = shape.window
-    if window.stride == (1, 1):
-        _forward(y, x, window.kernel, window.dilation)
-    else:
-        _forward_strided(by_plane(y), by_plane(x), *offsets(shape.output, x.shape[3], window))
+    over_windows(shape, _forward, _forward_strided, y, x)
     return y
 
 
@@ -46,28 +40,20 @@ def backward(error, size, kernel, *, stride=1, dilation=1):
 
     Returns:
         N x C x H x W. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = PoolingShape.of_error(error, size, kernel, stride, dilation)
     gradient = memory.empty(shape.x, error.dtype)
-    window = shape.window
-    if window.stride == (1, 1):
-        _backward(gradient, error, window.kernel, window.dilation)
-    else:
-        flat = by_plane(gradient), by_plane(error)
-        _backward_strided(*flat, *offsets(shape.output, size[1], window))
+    over_windows(shape, _backward, _backward_strided, gradient, error)
     return gradient
 
 
-@compiled
+@inner
 def _add(total, values):
     for i in range(len(total)):
         total[i] += values[i]
 
 
-@compiled
+@inner
 def _divide(total, cells):
     for i in range(len(total)):
         total[i] /= cells
@@ -77,8 +63,7 @@ def _divide(total, cells):
 def _forward(y, x, kernel, dilation):
     _, channels, height, width = y.shape
     for row in prange(y.size // width):
-        plane, oy = row // height, row % height
-        n, c = plane // channels, plane % channels
+        n, c, oy = place_of_row(row, channels, height)
         total = y[n, c, oy]
         total[:] = 0
         for i in range(kernel[0]):
@@ -93,8 +78,7 @@ def _backward(gradient, error, kernel, dilation):
     _, channels, height, width = gradient.shape
     outputs, output_width = error.shape[2:]
     for row in prange(gradient.size // width):
-        plane, y = row // height, row % height
-        n, c = plane // channels, plane % channels
+        n, c, y = place_of_row(row, channels, height)
         total = gradient[n, c, y]
         total[:] = 0
         for i in range(kernel[0]):

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from kernels.max_pooling.reference import cells
 from kernels.window import PoolingShape
 
 
@@ -10,7 +9,7 @@ def forward(x, kernel, *, stride=1, dilation=1):
     """y: the mean of each window."""
     shape = PoolingShape.of_input(x, kernel, stride, dilation)
     y = np.zeros(shape.y)
-    for rows, columns in cells(shape):
+    for _, _, rows, columns in shape.window.taps(shape.output):
         y += x[:, :, rows, columns]
     return y / shape.window.cells
 
@@ -19,6 +18,6 @@ def backward(error, size, kernel, *, stride=1, dilation=1):
     """dx: each window's error, shared equally by its cells."""
     shape = PoolingShape.of_error(error, size, kernel, stride, dilation)
     gradient = np.zeros(shape.x)
-    for rows, columns in cells(shape):
+    for _, _, rows, columns in shape.window.taps(shape.output):
         gradient[:, :, rows, columns] += error.astype(np.float64) / shape.window.cells
     return gradient

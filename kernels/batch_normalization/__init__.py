@@ -8,14 +8,14 @@ makes them part of the convolution in front.
 """
 
 from kernels import checks
-from kernels.activation import ACTIVATIONS
+from kernels.activation import activation_of
 
 
 def check_forward(x, mean, variance, gamma, beta, activation) -> None:
     """Check the arguments of batch normalisation."""
     checks.per_channel(x, mean=mean, variance=variance, gamma=gamma, beta=beta)
     if activation is not None:
-        checks.choice("activation", activation, ACTIVATIONS)
+        activation_of(activation)
 
 
 def check_backward(error, x, mean, variance, gamma, activation, y, out) -> None:
@@ -24,7 +24,7 @@ def check_backward(error, x, mean, variance, gamma, activation, y, out) -> None:
     if activation is None:
         del maps["y"]
     else:
-        checks.choice("activation", activation, ACTIVATIONS)
+        activation_of(activation)
     if out is None:
         del maps["out"]
     checks.same_map(**maps)

@@ -1,16 +1,16 @@
 """Frozen batch normalisation on the host: a scale and a shift for each plane.
 
-Planes are taken in blocks that fit the first-level cache, where activations and all three gradients
-find them again.
+Planes are taken in blocks that fit the first-level cache, from which the activation and all three
+gradients read them.
 """
 
 import numpy as np
 from numba import prange
 
-from kernels.activation.cpu import activate, differentiate, number
+from kernels.activation.cpu import NONE, activate, differentiate, numbered
 from kernels.batch_normalization import check_backward, check_fold, check_forward
 from kernels.host import simd
-from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.compilation import compiled_parallel, inner
 from kernels.memory import cpu as memory
 
 BLOCK = 1024
@@ -23,23 +23,20 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
         x: N x C x H x W, float32 or float64.
         mean, variance, gamma, beta: C, same dtype.
         epsilon: added to the variance.
-        activation: None, ``"relu"``, ``"tanh"`` or ``"sigmoid"``.
+        activation: None, or one as ``kernels.activation`` describes them.
 
     Returns:
         an array like x. Workspace: one vector of C.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_forward(x, mean, variance, gamma, beta, activation)
     y = memory.empty(x.shape, x.dtype)
     scale = _inverse_deviation(variance, epsilon) * gamma
-    _forward(_planes(y), _planes(x), mean, scale, beta, number(activation))
+    _forward(_planes(y), _planes(x), mean, scale, beta, numbered(activation, x.dtype))
     return y
 
 
 def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, out=None):
-    """(dx, dgamma, dbeta): with e * f'(z) for e, where z is what the activation was given,
+    """(dx, dgamma, dbeta), where e is the error behind the activation times f':
 
     dx = e * gamma / sqrt(variance + epsilon)
     dgamma = the sum over n, y, x of e * (x - mean) / sqrt(variance + epsilon)
@@ -50,15 +47,12 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
         x: the input, same shape and dtype.
         mean, variance, gamma: C, same dtype.
         epsilon: added to the variance.
-        activation: None, ``"relu"``, ``"tanh"`` or ``"sigmoid"``.
-        y: the output, same shape and dtype, where there is an activation.
-        out: an array like x to fill with dx; error, x or y themselves, too. None makes one.
+        activation: None, or one as ``kernels.activation`` describes them.
+        y: the output, same shape and dtype, if there is an activation.
+        out: an array like x to fill with dx, which may be error, x or y; None allocates one.
 
     Returns:
         an array like x, two vectors of C. Workspace: three blocks for each thread.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_backward(error, x, mean, variance, gamma, activation, y, out)
     gradient = memory.empty(x.shape, x.dtype) if out is None else out
@@ -66,7 +60,7 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
     maps = [_planes(m) for m in (gradient, error, x, x if activation is None else y)]
     deviation = _inverse_deviation(variance, epsilon)
     scales = mean, deviation, deviation * gamma
-    _backward(by_gamma, by_beta, *maps, *scales, number(activation))
+    _backward(by_gamma, by_beta, *maps, *scales, numbered(activation, x.dtype))
     return gradient, by_gamma, by_beta
 
 
@@ -80,15 +74,14 @@ def fold(weights, bias, mean, variance, gamma, beta, epsilon):
         epsilon: added to the variance.
 
     Returns:
-        (weights, bias) of a convolution that gives, but for rounding, what both gave.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
+        (weights, bias) of a convolution that computes both, up to rounding.
     """
     check_fold(weights, bias, mean, variance, gamma, beta)
     scale = _inverse_deviation(variance, epsilon) * gamma
     before = -mean if bias is None else bias - mean
-    return weights * scale[:, None, None, None], before * scale + beta
+    folded = memory.empty(weights.shape, weights.dtype)
+    np.multiply(weights, scale[:, None, None, None], out=folded)
+    return folded, before * scale + beta
 
 
 def _inverse_deviation(variance, epsilon):
@@ -107,11 +100,11 @@ def _forward(y, x, mean, scale, shift, activation):
         n, c, begin = item // (channels * blocks), item // blocks % channels, item % blocks * BLOCK
         end = min(begin + BLOCK, plane)
         _normalize(y[n, c, begin:end], x[n, c, begin:end], mean[c], scale[c], shift[c])
-        if activation >= 0:
+        if activation.number != NONE:
             activate(y[n, c, begin:end], activation)
 
 
-@compiled
+@inner
 def _normalize(y, x, mean, scale, shift):
     for i in range(len(x)):
         y[i] = (x[i] - mean) * scale + shift
@@ -129,7 +122,7 @@ def _backward(by_gamma, by_beta, gradient, error, x, y, mean, inverse_deviation,
         for n in range(batch):
             for begin in range(0, plane, BLOCK):
                 end = min(begin + BLOCK, plane)
-                if activation >= 0:
+                if activation.number != NONE:
                     differentiate(e, error[n, c, begin:end], y[n, c, begin:end], activation)
                 else:
                     simd.copy(e, 0, error[n, c], begin, end - begin)
@@ -139,14 +132,14 @@ def _backward(by_gamma, by_beta, gradient, error, x, y, mean, inverse_deviation,
         by_beta[c] = errors.sum()
 
 
-@compiled
+@inner
 def _add_up(products, errors, error, x, mean):
     for i in range(len(x)):
         products[i] += error[i] * (x[i] - mean)
         errors[i] += error[i]
 
 
-@compiled
+@inner
 def _scale(y, x, scale):
     for i in range(len(y)):
         y[i] = x[i] * scale

@@ -14,8 +14,9 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
 
 
 def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, out=None):
-    """(dx, dgamma, dbeta): with e * f' for e, e * gamma / sqrt(variance + epsilon), into ``out``
-    where given, and the sums over n, y, x of e * (x - mean) / sqrt(variance + epsilon) and e."""
+    """(dx, dgamma, dbeta), where e is the error behind the activation times f':
+    e * gamma / sqrt(variance + epsilon), in ``out`` if given, and the sums over n, y, x of
+    e * (x - mean) / sqrt(variance + epsilon) and of e."""
     check_backward(error, x, mean, variance, gamma, activation, y, out)
     error = error.astype(np.float64)
     if activation is not None:
@@ -28,7 +29,7 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
 
 
 def fold(weights, bias, mean, variance, gamma, beta, epsilon):
-    """(weights, bias) of a convolution that gives what it gave and a normalisation behind it."""
+    """(weights, bias) of a convolution that computes both, it and the normalisation behind it."""
     check_fold(weights, bias, mean, variance, gamma, beta)
     scale = gamma / np.sqrt(variance.astype(np.float64) + epsilon)
     before = 0 if bias is None else bias
@@ -40,5 +41,5 @@ def _normalized(x, mean, variance, epsilon):
 
 
 def _maps(vector):
-    """One value for each channel, as float64 that spreads over N x C x H x W."""
+    """A vector of one number per channel, in float64, that broadcasts over N x C x H x W."""
     return vector.astype(np.float64)[:, None, None]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from kernels import checks
-from kernels.activation import ACTIVATIONS
+from kernels.activation import activation_of
 from kernels.checks import Pair
 from kernels.window import Window
 
@@ -76,7 +76,7 @@ def forward_shape(x, weights, bias, stride, dilation, activation) -> Convolution
         checks.array("bias", bias, (weights.shape[0],))
     checks.same_dtype(x=x, weights=weights, bias=bias)
     if activation is not None:
-        checks.choice("activation", activation, ACTIVATIONS)
+        activation_of(activation)
     return _shape(x.shape, weights.shape, stride, dilation)
 
 

@@ -1,9 +1,8 @@
-"""Convolution on the host, in register tiles of output channels x pixels (``kernels/simd.py``).
+"""Convolution on the host, in register tiles of output channels x pixels (``kernels.host.simd``).
 
-Layers of stride 1 (``cpu_rows.py``), those of any stride (``cpu_scattered.py``) and the weight
-gradient (``cpu_gradient_weights.py``) have loops of their own. Every output of the forward pass
-sums its taps in the order (channel, i, j) with fused multiply-adds in either, so both forms of a
-net give the same bits.
+There are loops for stride 1 (``cpu_rows.py``), for any stride (``cpu_scattered.py``) and for the
+weight gradient (``cpu_gradient_weights.py``). Forward, both sum the taps of each output in the
+order (channel, i, j) with fused multiply-adds, so that both forms of a net give the same bits.
 """
 
 from functools import lru_cache
@@ -12,7 +11,7 @@ import numpy as np
 from numba import prange
 
 from kernels import checks
-from kernels.activation.cpu import number
+from kernels.activation.cpu import numbered
 from kernels.convolution import (
     cpu_rows,
     cpu_scattered,
@@ -36,13 +35,10 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
         weights: K x C x kh x kw, same dtype.
         bias: K, same dtype, or None.
         stride, dilation: ints or pairs (y, x).
-        activation: None, ``"relu"``, ``"tanh"`` or ``"sigmoid"``.
+        activation: None, or one as ``kernels.activation`` describes them.
 
     Returns:
         N x K x Ho x Wo. Workspace: a packed copy of the weights.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = forward_shape(x, weights, bias, stride, dilation, activation)
     y = memory.empty(shape.y, x.dtype)
@@ -55,13 +51,13 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
     if _in_rows(shape.batch, shape.channels, shape.filters, shape.output, window, 1, lanes):
         weights = packed(weights, cpu_rows.tile_shape(shape.filters)[1])
         maps = out, source, weights, window.kernel, start
-        cpu_rows.correlate(*maps, window.dilation, (0, 0), number(activation))
+        cpu_rows.correlate(*maps, window.dilation, (0, 0), numbered(activation, x.dtype))
     else:
         weights = packed(weights, lanes)
         axes = zip(shape.output, window.kernel, window.stride, window.dilation)
         taps = [Taps.reading(*axis) for axis in axes]
         maps = out, source, weights, window.kernel, start
-        cpu_scattered.correlate(*maps, *taps, number(activation))
+        cpu_scattered.correlate(*maps, *taps, numbered(activation, x.dtype))
     return y
 
 
@@ -76,9 +72,6 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
 
     Returns:
         N x C x H x W. Workspace: a packed copy of the weights.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = gradient_input_shape(error, weights, size, stride, dilation)
     gradient = memory.empty(shape.x, error.dtype)
@@ -86,7 +79,7 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
         shape = shape.flattened()
     window, out, source = shape.window, gradient.reshape(shape.x), error.reshape(shape.y)
     weights = weights.reshape(shape.weights)
-    start = np.zeros(shape.channels, error.dtype)
+    start, no_activation = np.zeros(shape.channels, error.dtype), numbered(None, error.dtype)
     inside = shape.output[0] / shape.size[0]
     lanes = simd.lanes(error.itemsize)
     outputs = shape.channels, shape.size
@@ -95,19 +88,21 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
         group = cpu_rows.tile_shape(shape.channels)[1]
         weights = packed(weights, group, transposed=True, flipped=True)
         origin = tuple((1 - k) * d for k, d in zip(window.kernel, window.dilation))
-        cpu_rows.correlate(out, source, weights, window.kernel, start, window.dilation, origin)
+        maps = out, source, weights, window.kernel, start
+        cpu_rows.correlate(*maps, window.dilation, origin, no_activation)
     else:
         weights = packed(weights, lanes, transposed=True)
         axes = zip(shape.size, shape.output, window.kernel, window.stride, window.dilation)
         taps = [Taps.read_by(*axis) for axis in axes]
-        cpu_scattered.correlate(out, source, weights, window.kernel, start, *taps)
+        maps = out, source, weights, window.kernel, start
+        cpu_scattered.correlate(*maps, *taps, no_activation)
     return gradient
 
 
 @lru_cache(1024)
 def _in_rows(batch, depth, filters, size, window, inside, lanes):
-    """Whether pixels along the lanes are the faster way: wherever rows are long, and else by the
-    cost; ``inside`` is the share of the taps' rows that lie inside the source."""
+    """Whether ``cpu_rows`` is faster than ``cpu_scattered``: always if rows are long, otherwise by
+    their cost. ``inside`` is the share of the taps' rows that lie inside the source."""
     if window.stride != (1, 1):
         return False
     if size[1] >= cpu_rows.NARROW:
@@ -130,9 +125,6 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1):
     Returns:
         K x C x kh x kw. Workspace: at most 16 partial sums of the size of the result, and at most
         64 MB of them if that is more than one; 256 pixels of packed errors for each thread.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = gradient_weights_shape(x, error, kernel, stride, dilation)
     gradient = memory.empty(shape.weights, x.dtype)
@@ -143,11 +135,7 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1):
 
 
 def gradient_bias(error):
-    """db: the sum of N x K x Ho x Wo errors over all but the channels; K, same dtype.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
-    """
+    """db: the sum of N x K x Ho x Wo errors over all but the channels; K, same dtype."""
     checks.array("error", error, (None,) * 4)
     gradient = memory.empty(error.shape[1], error.dtype)
     _sum_channels(gradient, error)

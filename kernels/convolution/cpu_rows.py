@@ -1,42 +1,107 @@
-"""Stride 1 on the host: tiles with pixels along the lanes.
+"""Convolution of stride 1 on the host: tiles with neighbouring pixels in the lanes of a vector.
 
     out[n, k, y, x] = start[k] + sum over c, i, j of
                       weights[k, c, i, j] source[n, c, top + y + i*dy, left + x + j*dx]
 
 with zeros around the source: the forward pass, and the input gradient with flipped weights.
 
-An item of work is a piece of a few rows, as far apart as the taps are, so that they share most of
-what they read. Input channels are taken in parts, whose source rows are first copied side by side
-into a panel: a long run of each row, read once, and no two in the same cache sets, as rows of maps
-a power of two apart are. What a tile reads of a panel fits the first-level cache and serves all
-output channels; the tiles' sums wait for the next part in between. A tile leaves out the taps that
-find only zeros. The rows of a narrow map make one run, in which the columns between them are
-computed in vain.
+An item of work is a piece of a few rows that lie as far apart as the rows of taps, so that they
+share most of what they read. Input channels are taken a few at a time. Their source rows are first
+copied into a panel: each is read once, in a long run, and no two fall into the same sets of the
+cache, as rows do whose distance is a power of two. What a tile reads of a panel fits the
+first-level cache and serves all output channels; until the next input channels come, its sums wait
+in memory. Taps that would read nothing but zeros are left out. The rows of a narrow map form one
+run, and the results for the columns between them are thrown away.
 """
 
 from functools import lru_cache
 from math import prod
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numba import prange
 
-from kernels.activation.cpu import activate
+from kernels.activation.cpu import NONE, activate
 from kernels.host import simd
-from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.choosing import by_vectors
+from kernels.host.compilation import compiled, compiled_parallel, inner
+from kernels.host.simd import Runs
 from kernels.host.work_sharing import queue, take
 
 ROWS = 4
 WIDTH = 288
 NARROW = 96
 TILE_BYTES = 24 * 2**10
-# In multiply-adds of vectors, measured
+# Time from one tile to the next, measured, in multiply-adds of vectors
 TILE_TIME = 360
-# Items that the work is split into, at least, where there are enough rows
+# Least number of items that the work is split into, if there are enough rows
 ITEMS = 32
 
 
-def correlate(out, source, weights, kernel, start, dilation, origin, activation=-1):
+class _Maps(NamedTuple):
+    """The flat arrays, and the sizes of their maps."""
+
+    out: np.ndarray
+    source: np.ndarray
+    height: int
+    width: int
+    source_height: int
+    source_width: int
+
+
+class _Filters(NamedTuple):
+    """The packed weights, and what the channels' sums start from."""
+
+    weights: np.ndarray
+    start: np.ndarray
+    count: int  # K
+    depth: int  # C
+    area: int  # kh * kw
+
+
+class _Window(NamedTuple):
+    """The kernel's size, distances between its taps, and the first tap of the first output."""
+
+    height: int
+    width: int
+    spacing: int  # between rows
+    dilation: int  # between columns
+    top: int
+    left: int
+
+
+class _Tiling(NamedTuple):
+    """Tiles, and what a thread needs room for."""
+
+    lanes: int
+    columns: int  # of a tile
+    vectors: int  # of a tile, at most
+    one_run: bool  # whether the rows of an item make one run
+    depth: int  # input channels of a panel
+    panel_plane: int  # elements of one channel of the largest panel
+    waiting: int  # tiles whose sums wait for the next input channels
+    run_length: int  # elements of one channel of the largest run
+
+
+class _Piece(NamedTuple):
+    """An item of work: pieces of some rows, a window's ``spacing`` apart."""
+
+    image: int
+    y: int
+    rows: int
+    x: int
+    columns: int
+
+
+class _Taps(NamedTuple):
+    """Where taps lie in a group of packed weights, and in a panel."""
+
+    entries: np.ndarray
+    places: np.ndarray
+
+
+def correlate(out, source, weights, kernel, start, dilation, origin, activation):
     """Fill ``out``, N x K x H x W, from ``source``, N x C x h x w.
 
     Args:
@@ -45,55 +110,58 @@ def correlate(out, source, weights, kernel, start, dilation, origin, activation=
         start: K, what each channel's sums start from.
         dilation: (dy, dx).
         origin: (top, left) in the source of the first tap of the first output.
-        activation: what the sums go through, by number (``kernels.activation.cpu``).
+        activation: what the sums go through, ``Numbered`` (see ``kernels.activation.cpu``).
     """
-    batch, _, height, width = out.shape
-    depth, (kh, kw) = source.shape[1], kernel
-    lanes, (most, together) = simd.lanes(out.itemsize), tile_shape(out.shape[1])
-    widest, span = most * lanes, (kw - 1) * dilation[1]
+    (batch, filters, height, width), (_, depth, *source_size) = out.shape, source.shape
+    (kh, kw), itemsize = kernel, out.itemsize
+    lanes, (vectors, columns) = simd.lanes(itemsize), tile_shape(filters)
+    widest, span = vectors * lanes, (kw - 1) * dilation[1]
     spacing = dilation[0] if kh > 1 else 1
     one_run = _is_run(height, width, spacing)
     rows = max(1, min(_rows_at_once(height, width, span, kh, one_run), batch * height // ITEMS))
     items = _items(batch, height, width, spacing, rows, lanes)
-    piece = int(items[:, 4].max())
-    pitch = _pitch(piece, span, one_run)
-    length = (rows - 1) * pitch + width if one_run else piece
-    tiles = (length // widest + 2) * (1 if one_run else rows)
-    parts = -(-depth // max(1, TILE_BYTES // (kh * (widest + span) * out.itemsize)))
-    _correlate(
-        out.reshape(-1),
-        out.shape,
-        source.reshape(-1),
-        source.shape,
-        weights,
-        kernel,
-        np.append(start, np.zeros(together, out.dtype)),
-        items,
-        (spacing, dilation[1]),
-        origin,
-        one_run,
-        -(-depth // parts),
-        (rows - 1 + kh) * pitch,
-        tiles if parts > 1 else 0,
-        length + widest if one_run else 0,
-        (lanes, together, most),
-        activation,
-        queue(),
-        numba.get_num_threads(),
+    longest = int(items[:, 4].max())
+    pitch = _pitch(longest, span, one_run)
+    length = (rows - 1) * pitch + width if one_run else longest
+    parts = -(-depth // max(1, TILE_BYTES // (kh * (widest + span) * itemsize)))
+    tiling = _Tiling(
+        lanes=lanes,
+        columns=columns,
+        vectors=vectors,
+        one_run=one_run,
+        depth=-(-depth // parts),
+        panel_plane=(rows - 1 + kh) * pitch,
+        waiting=(length // widest + 2) * (1 if one_run else rows) if parts > 1 else 0,
+        run_length=length + widest if one_run else 0,
     )
+    maps = _Maps(out.reshape(-1), source.reshape(-1), height, width, *source_size)
+    start = np.append(start, np.zeros(columns, out.dtype))
+    packed = _Filters(weights, start, filters, depth, kh * kw)
+    window = _Window(kh, kw, spacing, dilation[1], *origin)
+    threads = numba.get_num_threads()
+    _correlate(maps, packed, window, tiling, activation, items, queue(), threads)
+
+
+def thread_bytes(shape, kernel, itemsize):
+    """About what each thread works in to fill maps of ``shape``, N x K x H x W: the sums of the
+    rows that it computes at once."""
+    _, filters, height, width = shape
+    rows = max(1, min(ROWS if kernel[0] > 1 else 1, height // ITEMS))
+    tiles = min(width, WIDTH) + 2 * tile_shape(filters)[0] * simd.lanes(itemsize)
+    return filters * rows * tiles * itemsize
 
 
 def tile_shape(filters):
-    """Most vectors, and columns, of the tiles that ``filters`` fill best."""
+    """(vectors at most, columns) of the tiles that waste least on ``filters``."""
     return min(simd.SHAPES, key=lambda shape: -(-filters // shape[1]) * shape[1])
 
 
 def cost(depth, filters, size, kernel, dilation, inside, lanes):
-    """Steps' time for one tap of one map of ``size``, in multiply-adds of vectors.
+    """Time of one tap over one map of ``size``, in multiply-adds of vectors.
 
-    A step of v vectors takes as long as its multiply-adds or its loads, of which those of
-    neighbouring pixels mostly straddle two cache lines. Rows of taps cost only their share
-    ``inside`` the source. All taps share the time from tile to tile.
+    A step takes as long as its multiply-adds or as its loads, whichever is more; most loads of
+    pixels straddle two cache lines. Rows of taps count by the share of them ``inside`` the source.
+    The time from one tile to the next is shared out over all taps.
     """
     (height, width), span = size, (kernel[1] - 1) * dilation[1]
     most, together = tile_shape(filters)
@@ -136,9 +204,10 @@ def _items(batch, height, width, spacing, rows, lanes):
 
 @compiled
 def _next_vectors(length, done, lanes, most, beyond):
-    """Vectors of the next tile: alike for what is left, and rather 2 that overlap than 1.
+    """Vectors of the next tile; what is left is shared out evenly.
 
-    Tiles reach ``beyond`` the length only where there is room.
+    If there is room ``beyond`` the length, the last vector may reach there. Otherwise the caller
+    moves the last tile back, over the one before it; it then has 2 vectors, as 1 would be slow.
     """
     left = -(-(length - done) // lanes)
     v = max(2, -(-left // -(-left // most)))
@@ -155,231 +224,158 @@ def _loops(vectors, columns):
     """The innermost loops: all output channels, ``columns`` at a time, of ``vectors`` vectors of
     pixels.
 
-    Sums start from ``start`` or, where input channels went before, from ``sums``. Where there is an
-    activation, the finished tile goes through it in ``staged``.
+    Sums start from ``filters.start`` or, after the first input channels, from ``waiting``, where
+    they go before the last. Where there is an activation, the finished tile goes through it in
+    ``staged``.
     """
 
-    @compiled
-    def fill(
-        out,
-        to,
-        pitch,
-        filters,
-        sums,
-        panel,
-        at,
-        plane,
-        weights,
-        channels,
-        start,
-        taps,
-        lanes,
-        activation,
-        staged,
-    ):
-        entries, places = taps
-        waiting, sums_at = sums
-        first_channel, count, depth, area = channels
+    @inner
+    def fill(to, waiting, panel, filters, channels, taps, lanes, activation, staged):
+        first_channel, count = channels
         wide = vectors * lanes
-        for first in range(0, filters, columns):
+        for first in range(0, filters.count, columns):
+            sums_at = waiting.at + first * waiting.pitch
             if first_channel == 0:
-                tile = simd.tile_of_numbers(start, first, vectors, columns)
+                tile = simd.tile_of_numbers(filters.start, first, vectors, columns)
             else:
-                sums_of = sums_at + first * wide
-                tile = simd.tile_of_columns(waiting, sums_of, wide, vectors, columns)
-            x, w = at, (first * depth + first_channel * columns) * area
+                tile = simd.tile_of_columns(waiting.array, sums_at, waiting.pitch, vectors, columns)
+            x = panel.at
+            w = (first * filters.depth + first_channel * columns) * filters.area
             for _ in range(count):
-                for t in range(len(places)):
+                for t in range(len(taps.places)):
                     tile = simd.multiply_add(
-                        tile, panel, x + places[t], lanes, weights, w + entries[t], None
+                        tile,
+                        panel.array,
+                        x + taps.places[t],
+                        lanes,
+                        filters.weights,
+                        w + taps.entries[t],
+                        None,
                     )
-                x += plane
-                w += area * columns
-            if first_channel + count == depth:
-                if activation >= 0:
+                x += panel.pitch
+                w += filters.area * columns
+            if first_channel + count == filters.depth:
+                if activation.number != NONE:
                     simd.store_vectors(tile, staged, 0, wide, columns)
                     activate(staged[: columns * wide], activation)
                     tile = simd.tile_of_columns(staged, 0, wide, vectors, columns)
-                simd.store_vectors(tile, out, to + first * pitch, pitch, filters - first)
+                at = to.at + first * to.pitch
+                simd.store_vectors(tile, to.array, at, to.pitch, filters.count - first)
             else:
-                simd.store_vectors(tile, waiting, sums_at + first * wide, wide, columns)
+                simd.store_vectors(tile, waiting.array, sums_at, waiting.pitch, columns)
 
     return fill
 
 
-_FILL_1, _FILL_2, _FILL_3 = (_loops(v, simd.COLUMNS) for v in (1, 2, 3))
-_BY_5_1, _BY_5_2, _BY_5_3, _BY_5_4, _BY_5_5 = (_loops(v, 5) for v in (1, 2, 3, 4, 5))
+# Of both shapes of tiles, which are one where there are few registers
+_SHAPES = simd.SHAPES[0], simd.SHAPES[-1]
+_FILL = {shape: by_vectors([_loops(v + 1, shape[1]) for v in range(shape[0])]) for shape in _SHAPES}
+_fill, _fill_other = (_FILL[shape] for shape in _SHAPES)
 
 
-@compiled
-def _fill(vectors, *place):
-    if vectors == 3:
-        _FILL_3(*place)
-    elif vectors == 2:
-        _FILL_2(*place)
-    else:
-        _FILL_1(*place)
-
-
-@compiled
-def _fill_by_5(vectors, *place):
-    if vectors == 5:
-        _BY_5_5(*place)
-    elif vectors == 4:
-        _BY_5_4(*place)
-    elif vectors == 3:
-        _BY_5_3(*place)
-    elif vectors == 2:
-        _BY_5_2(*place)
-    else:
-        _BY_5_1(*place)
-
-
-@compiled
-def _fill_panel(panel, source, at, size, channels, rows, top, spacing, left, wide):
-    """Copy rows top, top + spacing, ... of some channels, columns from ``left`` on; 0 outside."""
-    height, width = size
-    first = min(max(0, -left), wide)
-    end = max(first, min(wide, width - left))
+@inner
+def _fill_panel(panel, pitch, maps, window, piece, plane, channels):
+    """Copy what a piece reads of some input channels, of which the first is number ``plane`` of all
+    source maps; 0 where that lies outside."""
+    left, top = window.left + piece.x, window.top + piece.y
+    first = min(max(0, -left), pitch)
+    end = max(first, min(pitch, maps.source_width - left))
     to = 0
-    for c in range(channels):
-        for row in range(rows):
-            y = top + row * spacing
-            inside = 0 <= y < height
-            begin = at + (c * height + y) * width + left
-            panel[to : to + (first if inside else wide)] = 0
+    for c in range(plane, plane + channels):
+        for row in range(piece.rows - 1 + window.height):
+            y = top + row * window.spacing
+            inside = 0 <= y < maps.source_height
+            begin = (c * maps.source_height + y) * maps.source_width + left
+            panel[to : to + (first if inside else pitch)] = 0
             if inside:
-                simd.copy(panel, to + first, source, begin + first, end - first)
-                panel[to + end : to + wide] = 0
-            to += wide
+                simd.copy(panel, to + first, maps.source, begin + first, end - first)
+                panel[to + end : to + pitch] = 0
+            to += pitch
 
 
-@compiled
-def _taps_inside(entries, places, kernel, dilation, together, wide, size, first, last):
-    """List the taps that find some source for outputs whose first taps are ``first`` to ``last``.
-
-    Returns their number; ``entries`` are in the packed weights, ``places`` in the panel.
-    """
+@inner
+def _list_taps(taps, window, maps, columns, pitch, first, last):
+    """List the taps that find some source for outputs whose first taps are ``first`` to ``last``;
+    returns their number."""
     count = 0
-    for i in range(kernel[0]):
-        if last[0] + i * dilation[0] < 0 or first[0] + i * dilation[0] >= size[0]:
+    for i in range(window.height):
+        down = i * window.spacing
+        if last[0] + down < 0 or first[0] + down >= maps.source_height:
             continue
-        for j in range(kernel[1]):
-            if last[1] + j * dilation[1] < 0 or first[1] + j * dilation[1] >= size[1]:
+        for j in range(window.width):
+            right = j * window.dilation
+            if last[1] + right < 0 or first[1] + right >= maps.source_width:
                 continue
-            entries[count] = (i * kernel[1] + j) * together
-            places[count] = i * wide + j * dilation[1]
+            taps.entries[count] = (i * window.width + j) * columns
+            taps.places[count] = i * pitch + right
             count += 1
     return count
 
 
 @compiled_parallel
-def _correlate(
-    out,
-    out_shape,
-    source,
-    source_shape,
-    weights,
-    kernel,
-    start,
-    items,
-    dilation,
-    origin,
-    one_run,
-    at_once,
-    panel_plane,
-    most_tiles,
-    run_pitch,
-    tile_shape,
-    activation,
-    work,
-    threads,
-):
-    _, filters, height, width = out_shape
-    depth, source_size = source_shape[1], source_shape[2:]
-    plane, source_plane = height * width, source_size[0] * source_size[1]
-    lanes, together, most = tile_shape
-    area = kernel[0] * kernel[1]
-    span = (kernel[1] - 1) * dilation[1]
-    padded = -(-filters // together) * together
-    tile_sums = padded * most * lanes
+def _correlate(maps, filters, window, tiling, activation, items, work, threads):
+    lanes, columns, one_run = tiling.lanes, tiling.columns, tiling.one_run
+    plane, widest = maps.height * maps.width, tiling.vectors * lanes
+    span = (window.width - 1) * window.dilation
+    padded = -(-filters.count // columns) * columns
     for _ in prange(threads):
-        panel = np.empty(at_once * panel_plane + 16 + most * lanes, out.dtype)
+        panel = np.empty(tiling.depth * tiling.panel_plane + 16 + widest, maps.out.dtype)
         panel = panel[-(panel.ctypes.data // panel.itemsize) % 16 :]
-        sums = np.empty(most_tiles * tile_sums, out.dtype)
-        run = np.empty(padded * run_pitch, out.dtype)
-        staged = np.empty(together * most * lanes, out.dtype)
-        entries, places = np.empty((2, area), np.int64)
+        sums = np.empty(tiling.waiting * padded * widest, maps.out.dtype)
+        run = np.empty(padded * tiling.run_length, maps.out.dtype)
+        staged = np.empty(columns * widest, maps.out.dtype)
+        entries, places = np.empty((2, filters.area), np.int64)
         item = take(work)
         while item < len(items):
-            n, y, rows, x, columns = items[item]
+            n, y, rows, x, width = items[item]
+            piece = _Piece(n, y, rows, x, width)
             item = take(work)
-            wide = _pitch(columns, span, one_run)
-            panel_rows = rows - 1 + kernel[0]
-            to = n * filters * plane + y * width + x
-            length = (rows - 1) * wide + columns if one_run else columns
-            for c in range(0, depth, at_once):
-                count = min(at_once, depth - c)
-                _fill_panel(
-                    panel,
-                    source,
-                    (n * depth + c) * source_plane,
-                    source_size,
-                    count,
-                    panel_rows,
-                    origin[0] + y,
-                    dilation[0],
-                    origin[1] + x,
-                    wide,
-                )
+            pitch = _pitch(width, span, one_run)
+            corner = n * filters.count * plane + y * maps.width + x
+            length = (rows - 1) * pitch + width if one_run else width
+            for c in range(0, filters.depth, tiling.depth):
+                count = min(tiling.depth, filters.depth - c)
+                _fill_panel(panel, pitch, maps, window, piece, n * filters.depth + c, count)
                 tile = 0
                 for row in range(1 if one_run else rows):
                     done = 0
                     while done < length:
-                        v = _next_vectors(length, done, lanes, most, one_run)
+                        v = _next_vectors(length, done, lanes, tiling.vectors, one_run)
                         if not one_run:
                             done = min(done, length - v * lanes)
-                        first = (origin[0] + y + row * dilation[0], origin[1] + x + done)
+                        first = (window.top + y + row * window.spacing, window.left + x + done)
                         last = (first[0], first[1] + v * lanes - 1)
                         if one_run:
-                            first = (origin[0] + y, origin[1] + x)
-                            last = (first[0] + rows - 1, first[1] + columns - 1)
-                        taps = _taps_inside(
-                            entries,
-                            places,
-                            kernel,
-                            dilation,
-                            together,
-                            wide,
-                            source_size,
-                            first,
-                            last,
+                            first = (window.top + y, window.left + x)
+                            last = (first[0] + rows - 1, first[1] + width - 1)
+                        taps = _list_taps(
+                            _Taps(entries, places), window, maps, columns, pitch, first, last
                         )
+                        if one_run:
+                            to = Runs(run, done, tiling.run_length)
+                        else:
+                            at = corner + row * window.spacing * maps.width + done
+                            to = Runs(maps.out, at, plane)
                         place = (
-                            run if one_run else out,
-                            done if one_run else to + row * dilation[0] * width + done,
-                            run_pitch if one_run else plane,
+                            to,
+                            Runs(sums, tile * padded * widest, v * lanes),
+                            Runs(panel, row * pitch + done, (rows - 1 + window.height) * pitch),
                             filters,
-                            (sums, tile * tile_sums),
-                            panel,
-                            row * wide + done,
-                            panel_rows * wide,
-                            weights,
-                            (c, count, depth, area),
-                            start,
-                            (entries[:taps], places[:taps]),
+                            (c, count),
+                            _Taps(entries[:taps], places[:taps]),
                             lanes,
                             activation,
                             staged,
                         )
-                        if together == 5:
-                            _fill_by_5(v, *place)
-                        else:
+                        if columns == _SHAPES[0][1]:
                             _fill(v, *place)
+                        else:
+                            _fill_other(v, *place)
                         done += v * lanes
                         tile += 1
             if one_run:
-                for k in range(filters):
+                for k in range(filters.count):
                     for row in range(rows):
-                        at = k * run_pitch + row * wide
-                        simd.copy(out, to + k * plane + row * width, run, at, columns)
+                        at = k * tiling.run_length + row * pitch
+                        to = corner + k * plane + row * maps.width
+                        simd.copy(maps.out, to, run, at, width)

@@ -1,27 +1,88 @@
-"""Any stride on the host: tiles with channels along the lanes, one gather over tables of taps.
+"""Convolution of any stride on the host: tiles with output channels in the lanes of a vector.
 
 A tile takes the next pixels of a region in the order (image, row, column), wherever they lie: far
-apart in a strided layer, in neighbouring images of a batch where a patch net's maps are 1 x 1.
+apart in a strided layer, or in different images of a batch where a patch net's maps are 1 x 1. Both
+passes gather: tables say which taps each pixel reads, and where (``cpu_taps.py``).
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numba import prange
 
-from kernels.activation.cpu import activate
+from kernels.activation.cpu import NONE, activate
 from kernels.host import simd
-from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.choosing import by_vectors
+from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.simd import COLUMNS
 from kernels.host.work_sharing import queue, take
 
-# Items that a region is split into, at least, where it has enough tiles. Arrays handed to compiled
-# code are counted, by all threads in one place: the fewer items, the better
+# Least number of items that a region is split into, if it has enough tiles. Few are better: with
+# every item, all threads count references to the same arrays
 ITEMS = 64
 
 
-def correlate(out, source, weights, kernel, start, rows, columns, activation=-1):
+class _Maps(NamedTuple):
+    """The flat arrays, and distances in them: from image to image, and between neighbouring pixels
+    of a region."""
+
+    out: np.ndarray
+    source: np.ndarray
+    batch: int
+    plane: int  # H * W
+    width: int
+    source_plane: int  # h * w
+    source_width: int
+    out_image: int
+    out_row: int
+    out_column: int
+    source_image: int
+    source_row: int
+    source_column: int
+
+
+class _Filters(NamedTuple):
+    """The packed weights, and what the channels' sums start from."""
+
+    weights: np.ndarray
+    start: np.ndarray
+    count: int  # K
+    depth: int  # C
+    area: int  # kh * kw
+    kernel_width: int  # kw
+    lanes: int  # channels of a group
+
+
+class _Shares(NamedTuple):
+    """How the work is shared out."""
+
+    blocks: np.ndarray  # of channels: first vector, vectors
+    regions: np.ndarray  # segment of rows, segment of columns, tiles of one item
+    ends: np.ndarray  # items up to the end of each region
+
+
+class _Pixels(NamedTuple):
+    """Pixels of a region of height x width, in order."""
+
+    image: int  # of the first pixel
+    row: int
+    column: int
+    count: int
+    height: int
+    width: int
+
+
+class _Scratch(NamedTuple):
+    """A thread's workspace for a tile: where its pixels lie, and room for its sums."""
+
+    to: np.ndarray
+    at: np.ndarray
+    sums: np.ndarray
+
+
+def correlate(out, source, weights, kernel, start, rows, columns, activation):
     """Fill ``out``, N x K x H x W, from ``source``, N x C x h x w.
 
     Args:
@@ -29,47 +90,50 @@ def correlate(out, source, weights, kernel, start, rows, columns, activation=-1)
         kernel: (kh, kw).
         start: K, what each channel's sums start from.
         rows, columns: ``Taps`` of both axes.
-        activation: what the sums go through, by number (``kernels.activation.cpu``).
+        activation: what the sums go through, ``Numbered`` (see ``kernels.activation.cpu``).
     """
+    (batch, filters, height, width), (_, depth, h, w) = out.shape, source.shape
     lanes = simd.lanes(out.itemsize)
-    _correlate(
-        out.reshape(-1),
-        out.shape,
-        source.reshape(-1),
-        source.shape,
-        weights,
-        kernel,
-        np.append(start, np.zeros(simd.MAX_VECTORS * lanes, out.dtype)),
-        *_shares(*out.shape[:2], rows, columns, lanes),
-        (rows.start, rows.count, rows.taps, rows.entry, rows.source),
-        (columns.start, columns.count, columns.taps, columns.entry, columns.source),
-        (rows.step, columns.step),
-        (rows.pitch, columns.pitch),
-        lanes,
-        activation,
-        queue(),
-        numba.get_num_threads(),
+    start = np.append(start, np.zeros(simd.MAX_VECTORS * lanes, out.dtype))
+    maps = _Maps(
+        out=out.reshape(-1),
+        source=source.reshape(-1),
+        batch=batch,
+        plane=height * width,
+        width=width,
+        source_plane=h * w,
+        source_width=w,
+        out_image=filters * height * width,
+        out_row=rows.step * width,
+        out_column=columns.step,
+        source_image=depth * h * w,
+        source_row=rows.pitch * w,
+        source_column=columns.pitch,
     )
+    counts = tuple(rows.count.tolist()), tuple(columns.count.tolist())
+    shares = _shares(batch, filters, *counts, lanes)
+    packed = _Filters(weights, start, filters, depth, kernel[0] * kernel[1], kernel[1], lanes)
+    _correlate(maps, packed, shares, rows, columns, activation, queue(), numba.get_num_threads())
 
 
 @lru_cache(1024)
-def _shares(batch, filters, rows, columns, lanes):
-    """How the work is shared out: blocks (first vector, vectors) of channels, regions (segment of
-    rows, segment of columns, tiles of one item), and the items up to the end of each region."""
+def _shares(batch, filters, row_counts, column_counts, lanes):
+    """The shares of a convolution whose segments have so many rows and columns."""
     blocks, regions, items = simd.blocks(-(-filters // lanes)), [], []
-    for r, s in np.ndindex(len(rows.count), len(columns.count)):
-        tiles = -(-batch * int(rows.count[r]) * int(columns.count[s]) // COLUMNS)
-        at_once = max(1, tiles // ITEMS)
-        regions.append((r, s, at_once))
-        items.append(-(-tiles // at_once) * len(blocks))
-    return np.array(blocks), np.array(regions), np.cumsum(items)
+    for r, row_count in enumerate(row_counts):
+        for s, column_count in enumerate(column_counts):
+            tiles = -(-batch * row_count * column_count // COLUMNS)
+            at_once = max(1, tiles // ITEMS)
+            regions.append((r, s, at_once))
+            items.append(-(-tiles // at_once) * len(blocks))
+    return _Shares(np.array(blocks), np.array(regions), np.cumsum(items))
 
 
 def cost(filters, pixels, inside, lanes):
-    """Steps' time for one tap of ``pixels``, comparable with ``cpu_rows.cost``.
+    """Time of one tap over ``pixels``, comparable with ``cpu_rows.cost``.
 
-    Taps that lie outside, where ``inside`` is less than 1, cost no steps; the small regions that
-    they leave cost a little more.
+    Taps outside the source take no time. Where there are some (``inside`` is less than 1), regions
+    are smaller, and each step takes a little longer.
     """
     vectors = [v for _, v in simd.blocks(-(-filters // lanes))]
     regions = 2 if inside < 1 else 0
@@ -77,162 +141,109 @@ def cost(filters, pixels, inside, lanes):
     return step * -(-pixels // COLUMNS)
 
 
-@compiled
-def _places(to, at, place, left, region, out_pitches, source_pitches):
-    """Where the next pixels lie, from ``place`` (image, row, column) on; with fewer than a tile
-    ``left``, the last is repeated. Returns the place behind them."""
+@inner
+def _locate(scratch, place, left, pixels, maps):
+    """List where the next pixels lie, from ``place`` (image, row, column) on; with fewer than a
+    tile ``left``, the last is repeated. Returns the place behind them."""
     n, y, x = place
-    for p in range(len(to)):
-        to[p] = n * out_pitches[0] + y * out_pitches[1] + x * out_pitches[2]
-        at[p] = n * source_pitches[0] + y * source_pitches[1] + x * source_pitches[2]
+    for p in range(COLUMNS):
+        scratch.to[p] = n * maps.out_image + y * maps.out_row + x * maps.out_column
+        scratch.at[p] = n * maps.source_image + y * maps.source_row + x * maps.source_column
         if p + 1 < left:
             x += 1
-            if x == region[1]:
+            if x == pixels.width:
                 y, x = y + 1, 0
-            if y == region[0]:
+            if y == pixels.height:
                 n, y = n + 1, 0
     return n, y, x
 
 
-@compiled
-def _repeat(numbers, count, times, step):
-    """The first ``count`` numbers, ``times`` in a row, each time larger by ``step``."""
-    for i in range(count, count * times):
-        numbers[i] = numbers[i - count] + step
+@inner
+def _list_taps(entries, places, maps, filters, rows, columns, r, s):
+    """List the taps that all outputs of a region (segments ``r``, ``s``) read: where they lie in a
+    group of weights, and in the source from a pixel's corner. Returns their number."""
+    taps = rows.taps[r] * columns.taps[s]
+    for a in range(rows.taps[r]):
+        for b in range(columns.taps[s]):
+            tap = a * columns.taps[s] + b
+            entry = rows.entry[r, a] * filters.kernel_width + columns.entry[s, b]
+            entries[tap] = entry * filters.lanes
+            places[tap] = rows.source[r, a] * maps.source_width + columns.source[s, b]
+    for tap in range(taps, taps * filters.depth):
+        entries[tap] = entries[tap - taps] + filters.area * filters.lanes
+        places[tap] = places[tap - taps] + maps.source_plane
+    return taps * filters.depth
 
 
 def _loops(vectors):
     """The innermost loops: ``vectors`` vectors of output channels of some tiles of pixels.
 
-    Where there is an activation, the finished tile goes through it in ``staged``.
+    Where there is an activation, the finished tile goes through it in the scratch.
     """
 
-    @compiled
-    def fill(
-        out,
-        corner,
-        plane,
-        filters,
-        source,
-        weights,
-        group,
-        start,
-        first,
-        taps,
-        pixels,
-        scratch,
-        activation,
-    ):
-        entries, places = taps
-        place, count, region, out_pitches, source_pitches = pixels
-        to, at, staged = scratch
-        last, w = COLUMNS - 1, first * group
-        lanes = len(staged) // (simd.MAX_VECTORS * COLUMNS)
-        wide = vectors * lanes
+    @inner
+    def fill(maps, corner, filters, first, entries, places, pixels, scratch, activation):
+        place, count = (pixels.image, pixels.row, pixels.column), pixels.count
+        to, staged, lanes, plane = scratch.to, scratch.sums, filters.lanes, maps.plane
+        group = filters.depth * filters.area * lanes
+        last, w, wide = COLUMNS - 1, first * group, vectors * lanes
         while count > 0:
-            place = _places(to, at, place, count, region, out_pitches, source_pitches)
-            tile = simd.tile_of_vectors(start, first * lanes, vectors, COLUMNS)
+            place = _locate(scratch, place, count, pixels, maps)
+            tile = simd.tile_of_vectors(filters.start, first * lanes, vectors, COLUMNS)
             for t in range(len(places)):
                 tile = simd.multiply_add(
-                    tile, weights, w + entries[t], group, source, places[t], at
+                    tile,
+                    filters.weights,
+                    w + entries[t],
+                    group,
+                    maps.source,
+                    places[t],
+                    scratch.at,
                 )
-            if activation >= 0:
+            if activation.number != NONE:
                 simd.store_vectors(tile, staged, 0, wide, COLUMNS)
                 activate(staged[: COLUMNS * wide], activation)
                 tile = simd.tile_of_columns(staged, 0, wide, vectors, COLUMNS)
-            begin = corner + first * lanes * plane
+            begin, channels = corner + first * lanes * plane, filters.count - first * lanes
             if to[last] - to[0] == last and to[last] > to[last - 1]:
-                simd.store_transposed(tile, out, begin + to[0], plane, filters - first * lanes)
+                simd.store_transposed(tile, maps.out, begin + to[0], plane, channels)
             else:
                 simd.store_vectors(tile, staged, 0, wide, COLUMNS)
-                for k in range(min(wide, filters - first * lanes)):
+                for k in range(min(wide, channels)):
                     for p in range(COLUMNS):
-                        out[begin + to[p] + k * plane] = staged[p * wide + k]
+                        maps.out[begin + to[p] + k * plane] = staged[p * wide + k]
             count -= COLUMNS
 
     return fill
 
 
-_FILL_1, _FILL_2, _FILL_3 = _loops(1), _loops(2), _loops(3)
-
-
-@compiled
-def _fill(vectors, *place):
-    if vectors == 3:
-        _FILL_3(*place)
-    elif vectors == 2:
-        _FILL_2(*place)
-    else:
-        _FILL_1(*place)
+_fill = by_vectors([_loops(v) for v in range(1, simd.MAX_VECTORS + 1)])
 
 
 @compiled_parallel
-def _correlate(
-    out,
-    out_shape,
-    source,
-    source_shape,
-    weights,
-    kernel,
-    start,
-    blocks,
-    regions,
-    ends,
-    row_segments,
-    column_segments,
-    steps,
-    pitches,
-    lanes,
-    activation,
-    work,
-    threads,
-):
-    batch, filters, height, width = out_shape
-    _, depth, source_height, source_width = source_shape
-    plane, source_plane = height * width, source_height * source_width
-    area = kernel[0] * kernel[1]
-    row_start, row_count, row_taps, row_entry, row_source = row_segments
-    column_start, column_count, column_taps, column_entry, column_source = column_segments
-    out_pitches = (filters * plane, steps[0] * width, steps[1])
-    source_pitches = (depth * source_plane, pitches[0] * source_width, pitches[1])
+def _correlate(maps, filters, shares, rows, columns, activation, work, threads):
+    most_taps = filters.depth * filters.area
     for _ in prange(threads):
-        entries, places = np.empty((2, depth * area), np.int64)
+        entries, places = np.empty((2, most_taps), np.int64)
         to, at = np.empty((2, COLUMNS), np.int64)
-        staged = np.empty(COLUMNS * simd.MAX_VECTORS * lanes, out.dtype)
+        sums = np.empty(COLUMNS * simd.MAX_VECTORS * filters.lanes, maps.out.dtype)
+        scratch = _Scratch(to, at, sums)
         region, listed, taps, item = 0, -1, 0, take(work)
-        while item < ends[-1]:
-            while item >= ends[region]:
+        while item < shares.ends[-1]:
+            while item >= shares.ends[region]:
                 region += 1
-            index = item - (ends[region - 1] if region > 0 else 0)
+            index = item - (shares.ends[region - 1] if region > 0 else 0)
             item = take(work)
-            r, s, tiles = regions[region]
+            r, s, tiles = shares.regions[region]
             if region != listed:
-                listed, taps = region, row_taps[r] * column_taps[s]
-                for a in range(row_taps[r]):
-                    for b in range(column_taps[s]):
-                        tap = a * column_taps[s] + b
-                        entries[tap] = (row_entry[r, a] * kernel[1] + column_entry[s, b]) * lanes
-                        places[tap] = row_source[r, a] * source_width + column_source[s, b]
-                _repeat(entries, taps, depth, area * lanes)
-                _repeat(places, taps, depth, source_plane)
-            size = (row_count[r], column_count[s])
-            first, v = blocks[index % len(blocks)]
-            begin = index // len(blocks) * tiles * COLUMNS
-            end = min(begin + tiles * COLUMNS, batch * size[0] * size[1])
-            place = (begin // (size[0] * size[1]), begin // size[1] % size[0], begin % size[1])
-            _fill(
-                v,
-                out,
-                row_start[r] * width + column_start[s],
-                plane,
-                filters,
-                source,
-                weights,
-                depth * area * lanes,
-                start,
-                first,
-                (entries[: depth * taps], places[: depth * taps]),
-                (place, end - begin, size, out_pitches, source_pitches),
-                (to, at, staged),
-                activation,
-            )
+                taps = _list_taps(entries, places, maps, filters, rows, columns, r, s)
+                listed = region
+            height, width = rows.count[r], columns.count[s]
+            first, v = shares.blocks[index % len(shares.blocks)]
+            begin = index // len(shares.blocks) * tiles * COLUMNS
+            end = min(begin + tiles * COLUMNS, maps.batch * height * width)
+            place = begin // (height * width), begin // width % height, begin % width
+            pixels = _Pixels(*place, end - begin, height, width)
+            corner = rows.start[r] * maps.width + columns.start[s]
+            listed_taps = entries[:taps], places[:taps]
+            _fill(v, maps, corner, filters, first, *listed_taps, pixels, scratch, activation)

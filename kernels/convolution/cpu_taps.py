@@ -7,15 +7,14 @@ a region of the map, so that no tile multiplies by a tap that is not there:
     input gradient   input x reads e[(x - j*d) / s] for the j that divide and lie inside
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 
-@dataclass(frozen=True, eq=False)
-class Taps:
+class Taps(NamedTuple):
     """Along one axis: which taps each output reads, and where.
 
     Outputs start, start + step, ... (``count`` of them) form a segment: output number t of segment

@@ -4,18 +4,19 @@ import numpy as np
 from numba import prange
 
 from kernels.host.compilation import compiled_parallel
+from kernels.memory import cpu as memory
 
 
 def packed(weights, group, *, transposed=False, flipped=False):
     """K x C x kh x kw as K/group x C x kh*kw x ``group``, K padded with zeros; flat.
 
     Args:
-        transposed: take input channels for output channels, as the input gradient does.
-        flipped: the last tap first.
+        transposed: exchange input and output channels, for the input gradient.
+        flipped: reverse the order of the taps.
     """
     k, c, kh, kw = weights.shape
     filters, depth = (c, k) if transposed else (k, c)
-    out = np.empty((-(-filters // group), depth, kh * kw, group), weights.dtype)
+    out = memory.empty((-(-filters // group), depth, kh * kw, group), weights.dtype)
     _pack(out, np.ascontiguousarray(weights).reshape(k, c, kh * kw), transposed, flipped)
     return out.reshape(-1)
 

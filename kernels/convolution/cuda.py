@@ -7,9 +7,11 @@ not depend on the tile, except for the order in which the gradient by the weight
 """
 
 from functools import cache
+from math import prod
 
 from kernels import checks
 from kernels.convolution import (
+    ConvolutionShape,
     cuda_forward,
     cuda_gradient_input,
     cuda_gradient_weights,
@@ -104,6 +106,25 @@ MOST_WASTED = 1 / 3
 MOST_DOUBLE_SUMS, LONGEST_DOUBLE_SLICE = 32, 2560
 
 
+def product_of(direction: str, shape: ConvolutionShape) -> tuple[str, int, int]:
+    """The matrix of sums that a direction computes: the first arguments of ``choose_tile``.
+
+    Args:
+        direction: ``forward``, ``gradient_input`` or ``gradient_weights``.
+    """
+    match direction:
+        case "forward" if shape.covers_map:
+            return "matrix", shape.filters, shape.batch
+        case "forward":
+            return "map", shape.filters, shape.batch * prod(shape.output)
+        case "gradient_input" if shape.covers_map:
+            return "matrix", shape.batch, shape.taps
+        case "gradient_input":
+            return "map", shape.channels, shape.batch * prod(shape.size)
+        case "gradient_weights":
+            return "matrix" if shape.covers_map else "weights", shape.filters, shape.taps
+
+
 def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
     """The tile for a matrix of rows x columns sums: the fastest as measured here, else as modelled.
 
@@ -156,11 +177,9 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None, til
         N x K x Ho x Wo.
     """
     shape = forward_shape(x, weights, bias, stride, dilation, activation)
+    tile = tile or choose_tile(*product_of("forward", shape), x.dtype.itemsize)
     if shape.covers_map:
-        tile = tile or choose_tile("matrix", shape.filters, shape.batch, x.dtype.itemsize)
         return cuda_matrix.forward(x, weights, bias, shape, activation, tile)
-    pixels = shape.batch * shape.output[0] * shape.output[1]
-    tile = tile or choose_tile("map", shape.filters, pixels, x.dtype.itemsize)
     return cuda_forward.forward(x, weights, bias, shape, activation, tile)
 
 
@@ -181,11 +200,9 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1, tile=None):
         N x C x H x W.
     """
     shape = gradient_input_shape(error, weights, size, stride, dilation)
+    tile = tile or choose_tile(*product_of("gradient_input", shape), error.dtype.itemsize)
     if shape.covers_map:
-        tile = tile or choose_tile("matrix", shape.batch, shape.taps, error.dtype.itemsize)
         return cuda_matrix.gradient_input(error, weights, shape, tile)
-    pixels = shape.batch * shape.size[0] * shape.size[1]
-    tile = tile or choose_tile("map", shape.channels, pixels, error.dtype.itemsize)
     if shape.window.kernel == (1, 1) and shape.output == shape.size:
         return cuda_forward.gradient_input(error, weights, shape, tile)
     return cuda_gradient_input.gradient_input(error, weights, shape, tile)
@@ -208,10 +225,9 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1, tile=None):
         K x C x kh x kw.
     """
     shape = gradient_weights_shape(x, error, kernel, stride, dilation)
+    tile = tile or choose_tile(*product_of("gradient_weights", shape), x.dtype.itemsize)
     if shape.covers_map:
-        tile = tile or choose_tile("matrix", shape.filters, shape.taps, x.dtype.itemsize)
         return cuda_matrix.gradient_weights(x, error, shape, tile)
-    tile = tile or choose_tile("weights", shape.filters, shape.taps, x.dtype.itemsize)
     return cuda_gradient_weights.gradient_weights(x, error, shape, tile)
 
 

@@ -11,7 +11,7 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
     """y[n, k, o] = f(b[k] + sum_c,i w[k, c, i] * x[n, c, o*s + i*d])."""
     shape = forward_shape(x, weights, bias, stride, dilation, activation)
     y = np.zeros(shape.y)
-    for rows, columns, i, j in _taps(shape):
+    for i, j, rows, columns in shape.window.taps(shape.output):
         window = x[:, :, rows, columns].astype(np.float64)
         y += np.einsum("nchw,kc->nkhw", window, weights[:, :, i, j].astype(np.float64))
     if bias is not None:
@@ -23,7 +23,7 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
     """dx[n, c, y] = sum over k and all (o, i) with o*s + i*d = y of w[k, c, i] * e[n, k, o]."""
     shape = gradient_input_shape(error, weights, size, stride, dilation)
     gradient = np.zeros(shape.x)
-    for rows, columns, i, j in _taps(shape):
+    for i, j, rows, columns in shape.window.taps(shape.output):
         gradient[:, :, rows, columns] += np.einsum(
             "nkhw,kc->nchw", error.astype(np.float64), weights[:, :, i, j].astype(np.float64)
         )
@@ -34,7 +34,7 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1):
     """dw[k, c, i] = sum_n,o e[n, k, o] * x[n, c, o*s + i*d]."""
     shape = gradient_weights_shape(x, error, kernel, stride, dilation)
     gradient = np.zeros(shape.weights)
-    for rows, columns, i, j in _taps(shape):
+    for i, j, rows, columns in shape.window.taps(shape.output):
         window = x[:, :, rows, columns].astype(np.float64)
         gradient[:, :, i, j] = np.einsum("nkhw,nchw->kc", error.astype(np.float64), window)
     return gradient
@@ -44,13 +44,3 @@ def gradient_bias(error):
     """db[k] = sum_n,o e[n, k, o]."""
     checks.array("error", error, (None,) * 4)
     return error.astype(np.float64).sum(axis=(0, 2, 3))
-
-
-def _taps(shape):
-    """For each tap (i, j): the slices of input rows and columns that it reads over all outputs."""
-    (sy, sx), (dy, dx), (ho, wo) = shape.window.stride, shape.window.dilation, shape.output
-    for i in range(shape.window.kernel[0]):
-        for j in range(shape.window.kernel[1]):
-            rows = slice(i * dy, i * dy + (ho - 1) * sy + 1, sy)
-            columns = slice(j * dx, j * dx + (wo - 1) * sx + 1, sx)
-            yield rows, columns, i, j

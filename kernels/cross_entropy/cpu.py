@@ -5,7 +5,7 @@ import math
 from numba import prange
 
 from kernels.cross_entropy import UNLABELLED, check_labels, check_scores
-from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.compilation import compiled_parallel, inner
 from kernels.memory import cpu as memory
 
 
@@ -18,10 +18,7 @@ def total_weight(labels, mask, class_weights):
         class_weights: K, float32 or float64.
 
     Returns:
-        an array of one number like the weights. Workspace: a number for each row.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
+        an array of one number like the weights. Workspace: one number per row.
     """
     check_labels(labels, mask, class_weights)
     rows = memory.empty(labels.shape[0] * labels.shape[1], class_weights.dtype)
@@ -37,13 +34,10 @@ def forward(scores, labels, mask, class_weights, total):
         labels: N x H x W, int32, classes or ``UNLABELLED``.
         mask: N x H x W, bool.
         class_weights: K, the scores' dtype.
-        total: what ``total_weight`` gives for all pixels that share this loss.
+        total: the ``total_weight`` of all pixels that contribute to this loss.
 
     Returns:
-        an array of one number like the scores. Workspace: a number for each row.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
+        an array of one number like the scores. Workspace: one number per row.
     """
     check_scores(scores, labels, mask, class_weights, total)
     rows = memory.empty(labels.shape[0] * labels.shape[1], scores.dtype)
@@ -75,7 +69,7 @@ def _total_weight(rows, labels, mask, class_weights):
         rows[row] = total
 
 
-@compiled
+@inner
 def _largest_and_sum(pixel):
     """max_k x[k] and sum_k exp(x[k] - max)."""
     largest = pixel[0]

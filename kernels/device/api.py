@@ -28,7 +28,8 @@ config.CUDA_DEALLOCS_COUNT = 1000
 u32 = np.uint32
 # NumPy's functions keep float32 in the simulator, where math's would widen it.
 _LIBRARY = np if SIMULATING else math
-exp, log, sqrt, tanh = _LIBRARY.exp, _LIBRARY.log, _LIBRARY.sqrt, _LIBRARY.tanh
+exp, expm1, log = _LIBRARY.exp, _LIBRARY.expm1, _LIBRARY.log
+sqrt, tanh = _LIBRARY.sqrt, _LIBRARY.tanh
 
 if SIMULATING:
     from kernels.device import simulator

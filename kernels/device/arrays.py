@@ -16,7 +16,9 @@ from kernels.device.limits import check_shape
 from kernels.device.streams import wait_for
 
 if SIMULATING:
-    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray as DeviceArray
+else:
+    from numba.cuda.cudadrv.devicearray import DeviceNDArray as DeviceArray
 
 
 def operator(function):
@@ -76,7 +78,7 @@ def wrapped(array):
     # The simulator's device memory is the host's, and both interfaces have the same format
     interface = array.__cuda_array_interface__
     on_host = type("OnHost", (), {"__array_interface__": interface, "owner": array})()
-    return FakeCUDAArray(np.asarray(on_host))
+    return DeviceArray(np.asarray(on_host))
 
 
 def is_on_another_device(array) -> bool:

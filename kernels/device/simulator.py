@@ -13,6 +13,7 @@ import threading
 from contextlib import contextmanager
 
 import numpy as np
+from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 from numba.cuda.simulator.kernel import BlockManager, BlockThread
 from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
@@ -79,6 +80,7 @@ def repair() -> None:
     """Replace the simulator's scheduler and shared arrays by those of this module."""
     BlockManager.run = _run_block
     FakeCUDAShared.array = _shared_array
+    FakeCUDAArray.__deepcopy__ = None  # which would be that of the NumPy array inside
 
 
 class Simulated:

@@ -4,7 +4,8 @@ import numpy as np
 from numba import prange
 
 from kernels.dropout import BITS, check_apply
-from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.compilation import compiled_parallel, inner
+from kernels.host.maps import place_of_row
 from kernels.memory import cpu as memory
 
 
@@ -20,9 +21,6 @@ def apply(x, rows, columns, *, spacing, rate, key):
 
     Returns:
         an array like x. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_apply(x, rows, columns, spacing, rate, key)
     y = memory.empty(x.shape, x.dtype)
@@ -32,7 +30,7 @@ def apply(x, rows, columns, *, spacing, rate, key):
     return y
 
 
-@compiled
+@inner
 def _mixed(word, value):
     u = np.uint32
     word = u(u(word ^ value) * u(0x9E3779B1))
@@ -45,13 +43,13 @@ def _mixed(word, value):
 def _apply(y, x, rows, columns, spacing, threshold, scale, key):
     batch, channels, height, width = x.shape
     for row in prange(batch * channels * height):
-        n, c, i = row // (channels * height), row // height % channels, row % height
+        n, c, i = place_of_row(row, channels, height)
         word = np.uint32(0)
         for value in key:
             word = _mixed(word, value)
         word = _mixed(word, np.uint32(c))
         word = _mixed(word, np.uint32(rows[n] + i * spacing[0]))
         for j in range(width):
-            own = _mixed(word, np.uint32(columns[n] + j * spacing[1]))
-            kept = np.uint32(own >> np.uint32(32 - BITS)) >= threshold
+            bits = _mixed(word, np.uint32(columns[n] + j * spacing[1]))
+            kept = np.uint32(bits >> np.uint32(32 - BITS)) >= threshold
             y[n, c, i, j] = x[n, c, i, j] * scale if kept else x.dtype.type(0)

@@ -1,1 +1,1 @@
-"""What makes the host work: register tiles, shared work, windows with a stride, compilation."""
+"""What the host's operators are made of: compilation, SIMD tiles, threads, memory limits."""

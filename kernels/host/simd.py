@@ -10,24 +10,26 @@ column over the lanes:
                                lanes over pixels: first = pixels, second = weights
     weight gradient            first = errors of the output channels, second = inputs of the taps
 
-With channels in the lanes, the columns' pixels may lie anywhere: at any stride, in several rows or
-images. With pixels in the lanes they are neighbours, and results need no transposing. Either way
-each output is one chain of fused multiply-adds in one order, so the bits are the same.
+With channels in the lanes, the pixels of the columns may lie anywhere: at any stride, in several
+rows or images. With pixels in the lanes they must be neighbours, and results need no transposing.
+Either way each output is one chain of fused multiply-adds in one order, so the bits are the same.
 
-The shape follows the CPU that Numba compiles for: 3 x 8 vectors of 512 bits fill the 32 registers
-of AVX-512, 3 x 8 of 128 bits those of Arm, 3 x 4 of 256 bits the 16 of AVX2; others get 3 x 4 of
-128 bits. Where there are 32 registers, 5 x 5 fill them as well. Numba's own NUMBA_CPU_NAME and
-NUMBA_CPU_FEATURES force another CPU.
+The shape of a tile depends on the CPU that Numba compiles for: 3 x 8 vectors of 512 bits fill the
+32 registers of AVX-512, 3 x 8 of 128 bits those of Arm, 3 x 4 of 256 bits the 16 of AVX2; others
+get 3 x 4 of 128 bits. With 32 registers, there are tiles of 5 x 5 as well. NUMBA_CPU_NAME and
+NUMBA_CPU_FEATURES make Numba compile for another CPU.
 
 Numba has no vector types; the intrinsics below emit LLVM's. ``array`` arguments are flat and
 C-contiguous, indices count elements and are not checked.
 """
 
 import platform
+from typing import NamedTuple
 
 import llvmlite.binding
 import llvmlite.ir as ir
 import numba
+import numpy as np
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
@@ -45,7 +47,7 @@ def _vector_bytes() -> int:
 VECTOR_BYTES = _vector_bytes()
 _REGISTERS = 32 if VECTOR_BYTES == 64 or platform.machine() in ("aarch64", "arm64") else 16
 SHAPES = ((3, 8), (5, 5)) if _REGISTERS == 32 else ((3, 4),)
-"""Most vectors, and columns, of the tiles that fill the registers."""
+"""(vectors at most, columns) of the tiles that fill the registers."""
 MAX_VECTORS, COLUMNS = SHAPES[0]
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -57,13 +59,21 @@ def lanes(itemsize: int) -> int:
 
 
 def blocks(vectors):
-    """(first vector, vectors) of the tiles that share ``vectors``: 3s, but 2 + 2."""
-    found, first = [], 0
+    """(first vector, vectors) of the tiles that share ``vectors``: 3 each, but 2 + 2 for 4."""
+    tiles, first = [], 0
     while first < vectors:
         left = vectors - first
-        found.append((first, 2 if left == 4 else min(left, MAX_VECTORS)))
-        first += found[-1][1]
-    return found
+        tiles.append((first, 2 if left == 4 else min(left, MAX_VECTORS)))
+        first += tiles[-1][1]
+    return tiles
+
+
+class Runs(NamedTuple):
+    """Runs of numbers in a flat array: number p begins at ``array[at + p * pitch]``."""
+
+    array: np.ndarray
+    at: int
+    pitch: int
 
 
 class Tile(types.Type):
@@ -156,8 +166,8 @@ def tile_of_zeros(typing_context, array, vectors, columns):
 def multiply_add(typing_context, tile, first, index, pitch, second, start, offsets):
     """``tile[v, p] += first[index + v*pitch :][:lanes] * second[start + offsets[p]]``, fused.
 
-    ``offsets`` is an int64 array, or None for neighbours (0, 1, 2 ...). It is read anew in each
-    step, as an atomic load makes sure: kept in registers, the offsets would drive other values out.
+    ``offsets`` is an int64 array, or None for neighbours (0, 1, 2 ...). An atomic load makes sure
+    that it is read in each step: held in registers, the offsets would displace the tile.
     """
 
     def generate(context, builder, signature, arguments):
@@ -299,8 +309,8 @@ def _accumulate(builder, value, pointer):
 def _transposed(builder, tile, vectors):
     """A row of numbers for each lane, from as many ``vectors`` as a row has numbers.
 
-    Rounds of interleaving vector p with vector p + half, halves kept in order, turn the matrix:
-    each round moves one bit of the vector's number below the lane's.
+    Each round interleaves vector p with vector p + half, which moves one bit of the vector's number
+    to the end of the lane's. After all rounds the matrix is transposed.
     """
     count, middle = len(vectors), tile.lanes // 2
     half = count // 2

@@ -1,16 +1,30 @@
-"""Windows with a stride on the host: maps as one run each, and where the windows' cells lie in it.
+"""The windows of a pooling on the host.
 
-Rows of small maps are shorter than a vector; loops over all windows of a map are not.
+With a stride, maps are taken as one run each, and a table tells where the windows' cells lie in it:
+rows of small maps are shorter than a vector; loops over all windows of a map are not.
 """
 
 from functools import lru_cache
 
 import numpy as np
 
+from kernels.host.maps import by_plane
 
-def by_plane(maps):
-    """N x C x H x W maps as N*C x H*W."""
-    return maps.reshape(maps.shape[0] * maps.shape[1], -1)
+
+def over_windows(shape, along_rows, by_offsets, *maps):
+    """Run a pooling's compiled function, the one for windows like those of ``shape``.
+
+    Args:
+        shape: ``PoolingShape``.
+        along_rows: for a stride of 1: takes the maps, the kernel and the dilation.
+        by_offsets: for other strides: takes the maps, N*C x H*W each, and their ``offsets``.
+        maps: N x C x H x W arrays.
+    """
+    window = shape.window
+    if window.stride == (1, 1):
+        along_rows(*maps, window.kernel, window.dilation)
+    else:
+        by_offsets(*map(by_plane, maps), *offsets(shape.output, shape.size[1], window))
 
 
 @lru_cache(1024)

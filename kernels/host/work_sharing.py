@@ -1,8 +1,8 @@
 """Dynamic sharing of work among Numba's threads.
 
-``prange`` gives every thread an equal part beforehand; where another program takes a core, all
+``prange`` gives every thread an equal share in advance; if another program takes a core, all
 threads wait for the one that ran there. Here the parallel loop runs over the threads, and each
-takes the next item of a queue until none is left:
+takes the next item from a queue until none is left:
 
     for _ in prange(threads):
         item = take(items)
@@ -10,13 +10,13 @@ takes the next item of a queue until none is left:
             ...
             item = take(items)
 
-What an item gives must not depend on the thread that takes it.
+The result of an item must not depend on the thread that takes it.
 """
 
 import numpy as np
 
 from kernels.host import simd
-from kernels.host.compilation import compiled
+from kernels.host.compilation import inner
 
 
 def queue() -> np.ndarray:
@@ -24,7 +24,7 @@ def queue() -> np.ndarray:
     return np.zeros(1, np.int64)
 
 
-@compiled
+@inner
 def take(items):
     """The next item of a ``queue()``."""
     return simd.fetch_add(items, 0)

@@ -3,6 +3,8 @@
 from numba import prange
 
 from kernels.host.compilation import compiled_parallel
+from kernels.host.maps import place_of_row
+from kernels.host.threads import CELL
 from kernels.masking import check_apply
 from kernels.memory import cpu as memory
 
@@ -16,13 +18,10 @@ def apply(error, mask):
 
     Returns:
         an array like error. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_apply(error, mask)
     chosen = memory.empty(error.shape, error.dtype)
-    _apply(chosen, error, mask)
+    _apply(chosen, error, mask, work=CELL * chosen.size)
     return chosen
 
 
@@ -30,6 +29,6 @@ def apply(error, mask):
 def _apply(chosen, error, mask):
     batch, channels, height, width = error.shape
     for row in prange(batch * channels * height):
-        n, k, y = row // (channels * height), row // height % channels, row % height
+        n, k, y = place_of_row(row, channels, height)
         for x in range(width):
             chosen[n, k, y, x] = error[n, k, y, x] if mask[n, y, x] else error.dtype.type(0)

@@ -1,20 +1,21 @@
-"""Max pooling on the host: the cells of many windows in turn.
+"""Max pooling on the host: one cell of many windows at a time.
 
-The inner loops run along a row or a whole map and are free of branches, so that the compiler turns
-them into vector compares and selects. Without a stride, the maximum of a row's cells is found once
-for all windows that the row is part of. Backward, each window gives its error to its cell.
+The inner loops run along a row or a whole map and have no branches, so that the compiler turns them
+into vector compares and selects. With a stride of 1, the maximum over the columns of a window is
+computed once for all windows that share the row. Backward, each window adds its error to its cell.
 """
 
 import numpy as np
 from numba import prange
 
-from kernels.host.compilation import compiled, compiled_parallel
-from kernels.host.windows import by_plane, offsets
+from kernels.host.compilation import compiled_parallel, inner
+from kernels.host.maps import by_plane
+from kernels.host.windows import offsets, over_windows
 from kernels.max_pooling import argmax_dtype, backward_shape
 from kernels.memory import cpu as memory
 from kernels.window import PoolingShape
 
-# Elements that stay in the first-level cache from cell to cell
+# Elements that stay in the first-level cache from one cell to the next
 BLOCK = 2048
 
 
@@ -28,19 +29,11 @@ def forward(x, kernel, *, stride=1, dilation=1):
     Returns:
         y like x, and argmax (uint8, or int32 for windows of more than 256 cells), both
         N x C x Ho x Wo. Workspace: a map and its argmax for each thread.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = PoolingShape.of_input(x, kernel, stride, dilation)
     y = memory.empty(shape.y, x.dtype)
     argmax = memory.empty(shape.y, argmax_dtype(shape.window))
-    window = shape.window
-    if window.stride == (1, 1):
-        _forward(y, argmax, x, window.kernel, window.dilation)
-    else:
-        flat = (by_plane(array) for array in (y, argmax, x))
-        _forward_strided(*flat, *offsets(shape.y[2:], x.shape[3], window))
+    over_windows(shape, _forward, _forward_strided, y, argmax, x)
     return y, argmax
 
 
@@ -55,9 +48,6 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
 
     Returns:
         N x C x H x W. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = backward_shape(error, size, kernel, stride, dilation, argmax)
     gradient = memory.empty(shape.x, error.dtype)
@@ -67,21 +57,21 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
 
 
 # The first maximum wins, and the first NaN wins over everything
-@compiled
+@inner
 def _wins(value, before):
     return (value > before) | ((value != value) & (before == before))
 
 
-@compiled
+@inner
 def _larger(best, cells, values, more, cell):
-    """Of two cells, 0 and ``cell``."""
+    """The larger of two cells, number 0 and number ``cell``."""
     for o in range(len(best)):
         wins = _wins(more[o], values[o])
         best[o] = more[o] if wins else values[o]
         cells[o] = cell if wins else 0
 
 
-@compiled
+@inner
 def _keep_larger(best, cells, values, cell):
     for o in range(len(best)):
         wins = _wins(values[o], best[o])
@@ -89,16 +79,16 @@ def _keep_larger(best, cells, values, cell):
         cells[o] = cell if wins else cells[o]
 
 
-@compiled
+@inner
 def _larger_row(best, cells, row, row_cells, more, more_cells, first):
-    """Of two rows of cells; the cells of the second begin with ``first``."""
+    """The larger of two rows' maxima; the second row's cells are numbered from ``first`` on."""
     for o in range(len(best)):
         wins = _wins(more[o], row[o])
         best[o] = more[o] if wins else row[o]
         cells[o] = first + more_cells[o] if wins else row_cells[o]
 
 
-@compiled
+@inner
 def _keep_larger_row(best, cells, row, row_cells, first):
     for o in range(len(best)):
         wins = _wins(row[o], best[o])
@@ -106,9 +96,10 @@ def _keep_larger_row(best, cells, row, row_cells, first):
         cells[o] = first + row_cells[o] if wins else cells[o]
 
 
-@compiled
+@inner
 def _maxima_of_rows(maxima, columns, source, kernel, dilation):
-    """The largest of ``kernel`` cells from each on, and its number, of a map in one run."""
+    """For each cell of a map in one run: the maximum of the ``kernel`` cells in one row of a window
+    that begins there, and its number."""
     for begin in range(0, len(maxima), BLOCK):
         best, cells = maxima[begin : begin + BLOCK], columns[begin : begin + BLOCK]
         if kernel == 1:

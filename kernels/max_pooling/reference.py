@@ -11,7 +11,7 @@ def forward(x, kernel, *, stride=1, dilation=1):
     shape = PoolingShape.of_input(x, kernel, stride, dilation)
     y = np.full(shape.y, -np.inf)
     argmax = np.zeros(shape.y, argmax_dtype(shape.window))
-    for cell, (rows, columns) in enumerate(cells(shape)):
+    for cell, (_, _, rows, columns) in enumerate(shape.window.taps(shape.output)):
         value = x[:, :, rows, columns].astype(np.float64)
         wins = (value > y) | (np.isnan(value) & ~np.isnan(y))
         y = np.where(wins, value, y)
@@ -23,17 +23,6 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     """dx: each window's error, added to the cell that won it."""
     shape = backward_shape(error, size, kernel, stride, dilation, argmax)
     gradient = np.zeros(shape.x)
-    for cell, (rows, columns) in enumerate(cells(shape)):
+    for cell, (_, _, rows, columns) in enumerate(shape.window.taps(shape.output)):
         gradient[:, :, rows, columns] += np.where(argmax == cell, error.astype(np.float64), 0.0)
     return gradient
-
-
-def cells(shape):
-    """For each cell of the window, row by row: the input rows and columns that it reads."""
-    (sy, sx), (dy, dx), (ho, wo) = shape.window.stride, shape.window.dilation, shape.output
-    for i in range(shape.window.kernel[0]):
-        for j in range(shape.window.kernel[1]):
-            yield (
-                slice(i * dy, i * dy + (ho - 1) * sy + 1, sy),
-                slice(j * dx, j * dx + (wo - 1) * sx + 1, sx),
-            )

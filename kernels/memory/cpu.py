@@ -1,8 +1,8 @@
 """NumPy arrays in the host's memory.
 
-The memory of a large array that dies is kept for a later one: fresh pages cost the system more time
-than many an operator takes. Living and kept memory together are what living arrays once took at
-most, and the gaps that were between them then.
+Large arrays lie in one range of addresses. The memory of one that is freed is reused, not returned
+to the system: to provide fresh pages takes longer than many an operator. Live and reusable memory
+together never exceed the peak footprint of live arrays, fragmentation included.
 """
 
 import os
@@ -10,18 +10,18 @@ import threading
 from collections import deque
 from contextlib import contextmanager
 from math import prod
-from pathlib import Path
 
 import numpy as np
 
+from kernels.host import limits
 from kernels.memory.gaps import PAGE, Gaps
 
-# Smaller arrays come straight from NumPy, whose allocator keeps them itself
+# Smaller arrays come straight from NumPy, whose allocator reuses memory itself
 SMALLEST = 2**20
 
 
 class _Store:
-    """A range of addresses about as long as the system's memory; pages come where it is used."""
+    """A range of addresses, as long as arrays may need; pages are provided where it is used."""
 
     def __init__(self):
         self.range = _addresses()
@@ -30,13 +30,19 @@ class _Store:
         self.lock = threading.Lock()
 
     def take(self, nbytes):
-        """(begin, end) of a place; None where there is none."""
+        """(begin, end) of a free place; None if there is none."""
         with self.lock:
             self._join()
             return self.gaps.take(nbytes)
 
+    def free_bytes(self):
+        """Bytes of the range that no array occupies."""
+        with self.lock:
+            self._join()
+            return self.gaps.free_bytes()
+
     def kept_bytes(self):
-        """Bytes that were used and are free."""
+        """Bytes that have pages and that no array occupies."""
         with self.lock:
             self._join()
             return self.gaps.kept_bytes()
@@ -47,12 +53,17 @@ class _Store:
 
 
 def _addresses():
-    """Most of what the system has as memory; none where it does not tell or does not want to.
+    """A range as long as most of the memory that the process can have; empty if the system does not
+    say how much that is, or refuses.
 
-    Linux refuses more than all in one piece, and what it counts as all varies by some pages.
+    Linux refuses a range longer than its memory, whose size varies by some pages. Where addresses
+    are limited, half of them are left to everything else that the process allocates.
     """
     try:
         nbytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 7 // 8
+        addresses = limits.free_addresses()
+        for limit in (limits.most_pages(), addresses and addresses // 2):
+            nbytes = nbytes if limit is None else min(nbytes, limit)
         memory = np.empty(nbytes, np.uint8)
     except (AttributeError, ValueError, MemoryError):
         return np.empty(0, np.uint8)
@@ -61,18 +72,25 @@ def _addresses():
 
 
 class _Lent:
-    """A place for as long as an array lies there."""
+    """A place in the range, returned when the array that occupies it is freed."""
 
     def __init__(self, store, begin, end):
         self.store, self.place = store, (begin, end)
         self.__array_interface__ = store.range[begin:end].__array_interface__
 
     def __del__(self):
-        # Python calls this at any moment, in the middle of ``take``, too
+        # Python may call this at any moment, even in the middle of ``take``
         self.store.given_back.append(self.place)
 
 
 _store = _Store()
+if hasattr(os, "register_at_fork"):
+    # No other thread may be changing the gaps when a child copies them, or hold the lock
+    os.register_at_fork(
+        before=_store.lock.acquire,
+        after_in_parent=_store.lock.release,
+        after_in_child=_store.lock.release,
+    )
 
 
 def empty(shape, dtype):
@@ -96,7 +114,7 @@ def zeros(shape, dtype):
 
 
 def to_device(array):
-    """``array`` as a contiguous NumPy array; no copy where it already is one."""
+    """``array`` as a contiguous NumPy array; not copied if it is one already."""
     return np.ascontiguousarray(array)
 
 
@@ -116,12 +134,11 @@ def on_stream(handle):
 
 
 def free_bytes():
-    """Bytes that new arrays can take, what is kept of dead ones included; None where the system
-    does not tell (it is no Linux)."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    table = dict(line.split(":") for line in lines)
-    system = sum(1024 * int(table[name].split()[0]) for name in ("MemAvailable", "SwapFree"))
-    return system + _store.kept_bytes()
+    """Bytes that new arrays can take, reusable memory included: the least of what the system, the
+    control groups and the limits of the process leave (``kernels.host.limits``); None if nothing
+    says (other systems than Linux)."""
+    pages, addresses = limits.free_pages(), limits.free_addresses()
+    rooms = [] if pages is None else [pages + _store.kept_bytes()]
+    if addresses is not None:
+        rooms.append(addresses + _store.free_bytes())
+    return min(rooms, default=None)

@@ -1,5 +1,6 @@
 """Arrays in the device's memory."""
 
+import copyreg
 from contextlib import contextmanager
 from functools import cache
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from kernels.checks import lies_on_device
 from kernels.device.api import SIMULATING, cuda, kernel, u32
-from kernels.device.arrays import view
+from kernels.device.arrays import DeviceArray, view
 from kernels.device.launching import device_empty, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, check_shape, flat
 from kernels.device.streams import chosen_stream, stream
@@ -59,6 +60,10 @@ def to_host(array):
     host = view("array", array).copy_to_host(stream=stream())
     stream().synchronize()
     return host
+
+
+# Pickled and copied with the nets whose parameters they are
+copyreg.pickle(DeviceArray, lambda array: (to_device, (to_host(array),)))
 
 
 def synchronize():

@@ -1,6 +1,6 @@
-"""Places in a range of addresses: each array takes the first gap that it fits into.
+"""Free places in a range of addresses, allocated first fit.
 
-So a pass that is repeated finds the same places again, with the pages that the system gave.
+A pass that is repeated gets the same places again, whose pages the system has provided before.
 """
 
 import bisect
@@ -20,7 +20,7 @@ class Gaps:
         self.used = 0
 
     def take(self, nbytes: int) -> tuple[int, int] | None:
-        """(begin, end) of a place for ``nbytes``, whole pages; None where there is none."""
+        """(begin, end) of a place for ``nbytes``, in whole pages; None if no gap is long enough."""
         length = -(-nbytes // PAGE) * PAGE
         for number, (begin, end) in enumerate(self._gaps):
             if begin + length <= end:
@@ -31,7 +31,7 @@ class Gaps:
         return None
 
     def give_back(self, begin: int, end: int) -> None:
-        """Join a place with the gaps around it."""
+        """Free a place: it becomes one gap with those beside it."""
         at = bisect.bisect(self._gaps, (begin, end))
         if at < len(self._gaps) and self._gaps[at][0] == end:
             end = self._gaps.pop(at)[1]
@@ -39,6 +39,10 @@ class Gaps:
             at -= 1
             begin = self._gaps.pop(at)[0]
         self._gaps.insert(at, (begin, end))
+
+    def free_bytes(self) -> int:
+        """Bytes of all gaps."""
+        return sum(end - begin for begin, end in self._gaps)
 
     def kept_bytes(self) -> int:
         """Bytes of the gaps below ``used``."""

@@ -4,6 +4,7 @@ from numba import prange
 
 from kernels import checks
 from kernels.host.compilation import compiled_parallel
+from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
 from kernels.merging import check_split, concatenated_shape
 
@@ -16,15 +17,13 @@ def add(maps):
 
     Returns:
         an array like each of them. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     checks.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
     y = memory.empty(maps[0].shape, maps[0].dtype)
-    _copy(y.reshape(-1), maps[0].reshape(-1))
+    work = CELL * y.size
+    _copy(y.reshape(-1), maps[0].reshape(-1), work=work)
     for x in maps[1:]:
-        _accumulate(y.reshape(-1), x.reshape(-1))
+        _accumulate(y.reshape(-1), x.reshape(-1), work=work)
     return y
 
 
@@ -36,14 +35,11 @@ def concatenate(maps):
 
     Returns:
         N x sum of C_i x H x W. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     y = memory.empty(concatenated_shape(maps), maps[0].dtype)
     start = 0
     for x in maps:
-        _copy_channels(y, start, x, 0, x.shape[1])
+        _copy_channels(y, start, x, 0, x.shape[1], work=CELL * x.size)
         start += x.shape[1]
     return y
 
@@ -57,16 +53,13 @@ def concatenate_backward(error, channels):
 
     Returns:
         a list of N x C_i x H x W arrays. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_split(error, channels)
     n, _, h, w = error.shape
     errors, start = [], 0
     for count in channels:
         errors.append(memory.empty((n, count, h, w), error.dtype))
-        _copy_channels(errors[-1], 0, error, start, count)
+        _copy_channels(errors[-1], 0, error, start, count, work=CELL * errors[-1].size)
         start += count
     return errors
 

@@ -3,7 +3,8 @@
 from numba import prange
 
 from kernels import checks
-from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.compilation import compiled_parallel, inner
+from kernels.host.maps import place_of_row
 from kernels.memory import cpu as memory
 from kernels.padding import cropped_shape, padded_shape, unpadded_shape
 
@@ -18,9 +19,6 @@ def pad(x, margins, mode):
 
     Returns:
         N x C x (top + H + bottom) x (left + W + right). Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     y = memory.empty(padded_shape(x, margins, mode), x.dtype)
     _pad(y, x, margins[0], margins[1], mode == "reflect")
@@ -28,7 +26,7 @@ def pad(x, margins, mode):
 
 
 def pad_backward(error, margins, mode):
-    """dx: each cell's error and, for ``reflect``, that of all its images.
+    """dx: each cell's error and, for ``reflect``, those of its reflections.
 
     Args:
         error: N x C x (top + H + bottom) x (left + W + right), float32 or float64.
@@ -37,9 +35,6 @@ def pad_backward(error, margins, mode):
 
     Returns:
         N x C x H x W. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = unpadded_shape(error, margins, mode)
     if mode == "zero":
@@ -58,9 +53,6 @@ def crop(x, margins):
 
     Returns:
         N x C x (H - top - bottom) x (W - left - right). Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     y = memory.empty(cropped_shape(x, margins), x.dtype)
     _crop(y, x, margins[0], margins[1])
@@ -73,7 +65,7 @@ def crop_backward(error, margins):
     return pad(error, margins, "zero")
 
 
-@compiled
+@inner
 def _reflected(position, size):
     """The cell of 0 ... size - 1 that a reflecting border shows at ``position``."""
     if size == 1:
@@ -87,7 +79,7 @@ def _pad(y, x, top, left, reflect):
     batch, channels, height, width = y.shape
     h, w = x.shape[2:]
     for row in prange(batch * channels * height):
-        n, c, oy = row // (channels * height), row // height % channels, row % height
+        n, c, oy = place_of_row(row, channels, height)
         if not reflect and not top <= oy < top + h:
             y[n, c, oy] = 0
             continue
@@ -106,7 +98,7 @@ def _reflect_backward(gradient, error, top, left):
     batch, channels, height, width = gradient.shape
     padded_height, padded_width = error.shape[2:]
     for row in prange(batch * channels * height):
-        n, c, y = row // (channels * height), row // height % channels, row % height
+        n, c, y = place_of_row(row, channels, height)
         gradient[n, c, y] = 0
         for oy in range(padded_height):
             if _reflected(oy - top, height) == y:
@@ -118,5 +110,5 @@ def _reflect_backward(gradient, error, top, left):
 def _crop(y, x, top, left):
     batch, channels, height, width = y.shape
     for row in prange(batch * channels * height):
-        n, c, oy = row // (channels * height), row // height % channels, row % height
+        n, c, oy = place_of_row(row, channels, height)
         y[n, c, oy] = x[n, c, oy + top, left : left + width]

@@ -17,7 +17,7 @@ def pad(x, margins, mode):
 
 
 def pad_backward(error, margins, mode):
-    """dx: each cell's error and, for ``reflect``, that of all its images."""
+    """dx: each cell's error and, for ``reflect``, those of its reflections."""
     n, c, h, w = unpadded_shape(error, margins, mode)
     if mode == "zero":
         return crop(error, margins)

@@ -17,9 +17,6 @@ def extract(image, rows, columns, size):
 
     Returns:
         n x C x ph x pw like the image. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     patches = memory.empty(patches_shape(image, rows, columns, size), image.dtype)
     _extract(patches, image, rows, columns)
@@ -36,9 +33,6 @@ def extract_backward(error, rows, columns, image_size):
 
     Returns:
         1 x C x H x W like the error. Workspace: none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     shape = image_shape(error, rows, columns, image_size)
     gradient = memory.empty(shape, error.dtype)

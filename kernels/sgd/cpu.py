@@ -13,9 +13,6 @@ def step(parameter, gradient, velocity, *, rate, momentum, decay):
         parameter, gradient, velocity: of one shape and dtype, float32 or float64.
         rate: learning rate.
         momentum, decay: of the velocity, and L2 decay of the weights; 0 is none.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     check_step(parameter=parameter, gradient=gradient, velocity=velocity)
     number = parameter.dtype.type

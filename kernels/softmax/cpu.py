@@ -7,6 +7,7 @@ from numba import prange
 
 from kernels import checks
 from kernels.host.compilation import compiled_parallel
+from kernels.host.threads import CELL, EXPONENTIAL
 from kernels.memory import cpu as memory
 
 
@@ -18,13 +19,10 @@ def forward(x):
 
     Returns:
         an array like x. Workspace: two rows for each thread.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     checks.array("x", x, (None,) * 4)
     y = memory.empty(x.shape, x.dtype)
-    _forward(y, x)
+    _forward(y, x, work=2 * EXPONENTIAL * y.size)
     return y
 
 
@@ -37,13 +35,10 @@ def backward(error, y):
 
     Returns:
         an array like y. Workspace: one row for each thread.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected.
     """
     checks.same_map(error=error, y=y)
     gradient = memory.empty(y.shape, y.dtype)
-    _backward(gradient, error, y)
+    _backward(gradient, error, y, work=2 * CELL * y.size)
     return gradient
 
 

@@ -5,6 +5,7 @@ float32, comparisons that drop NaN, products and sums that are rounded apart, ar
 for registers and end up in memory.
 """
 
+import dis
 import re
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from kernels.activation import ACTIVATIONS
+from kernels.activation import activation_of
 from kernels.activation import cuda as activation
 from kernels.adam import cuda as adam
 from kernels.average_pooling import cuda as average_pooling
@@ -33,6 +34,7 @@ from kernels.padding import cuda as padding
 from kernels.patches import cuda as patches
 from kernels.sgd import cuda as sgd
 from kernels.softmax import cuda as softmax
+from tests.activations import EACH
 from tests.compile import recording
 
 MISSING = api.why_uncompilable()
@@ -52,11 +54,11 @@ def elementwise(dtype):
     x, vector = np.empty((2, 3, 6, 7), dtype), np.empty(3, dtype)
     place = np.zeros(2, np.int32)
     memory.zeros(3, dtype)
-    for name in ACTIVATIONS:
-        activation.backward(x, activation.forward(x, name), name)
-    for name in (None, *ACTIVATIONS):
-        y = batch_normalization.forward(x, vector, vector, vector, vector, 1e-5, name)
-        batch_normalization.backward(x, x, vector, vector, vector, 1e-5, name, y)
+    for each in EACH:
+        activation.backward(x, activation.forward(x, each), each)
+    for each in (None, *EACH):
+        y = batch_normalization.forward(x, vector, vector, vector, vector, 1e-5, each)
+        batch_normalization.backward(x, x, vector, vector, vector, 1e-5, each, y)
     for bias in (None, vector):
         weights = np.empty((3, 2, 3, 3), dtype)
         batch_normalization.fold(weights, bias, vector, vector, vector, vector, 1e-5)
@@ -127,8 +129,8 @@ def launches():
             types = tuple(getattr(a, "dtype", type(a)) for a in arguments)
             found.setdefault((kernel, types), Launch(kernel, arguments, dtype, variant))
 
-    for name in ACTIVATIONS:
-        add(convolutions, "float32", name, activation=name)
+    for each in EACH:
+        add(convolutions, "float32", activation_of(each).name, activation=each)
     for dtype in FLOAT_DTYPES:
         add(convolutions, dtype)
         add(elementwise, dtype)
@@ -163,9 +165,24 @@ def kernels(condition=lambda launch: True):
     return pytest.mark.parametrize("launch", list(filter(condition, LAUNCHES)), ids=str)
 
 
+def activations_that(condition):
+    """Names of the activations whose function has an instruction of Python that ``condition`` is
+    true of."""
+    codes = {activation_of(each).name: activation.function(each, np.float32) for each in EACH}
+    return {n for n, f in codes.items() if any(map(condition, dis.get_instructions(f.py_func)))}
+
+
+# An exponential of the CUDA library has its own ways
+OF_THE_LIBRARY = activations_that(lambda i: i.argval in ("exp", "expm1", "tanh"))
+MULTIPLYING = activations_that(lambda i: i.argrepr == "*")
+
+
 def of_our_own(launch):
-    """Whether a kernel contains no exponential of the CUDA library, which has its own ways."""
-    return launch.variant not in ("tanh", "sigmoid")
+    return launch.variant not in OF_THE_LIBRARY
+
+
+def multiplies_in_its_sums_only(launch):
+    return of_our_own(launch) and launch.variant not in MULTIPLYING
 
 
 def instructions(ptx, *names):
@@ -190,7 +207,7 @@ def test_nothing_but_registers_and_shared_memory(launch, ptx):
     assert ".local" not in ptx
 
 
-@kernels(lambda launch: of_our_own(launch) and launch.name in MATRIX_PRODUCTS)
+@kernels(lambda launch: launch.name in MATRIX_PRODUCTS and multiplies_in_its_sums_only(launch))
 def test_products_and_sums_are_fused(launch, ptx):
     assert len(instructions(ptx, "fma")) >= 32
     assert not instructions(ptx, "mul")

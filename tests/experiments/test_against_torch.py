@@ -6,8 +6,9 @@ import types
 import numpy as np
 import pytest
 
-from experiments import __main__, against_torch, torch_layers
+from experiments import __main__, against_torch
 from experiments.against_torch import BUSY, FORMS, OURS, PASSES, THREADS
+from experiments.measuring import torch_layers
 
 
 def row(form, passed, way, seconds, peak=None, net="a", labelled=256):
@@ -77,16 +78,16 @@ def test_the_summary_has_a_line_for_each_net_and_size():
 def test_without_pytorch(monkeypatch, tmp_path, capsys):
     missing = types.SimpleNamespace(util=types.SimpleNamespace(find_spec=lambda name: None))
     monkeypatch.setattr(torch_layers, "importlib", missing)
-    arguments = ["against-torch", "--quick", "--backend", "cpu", "--out", str(tmp_path)]
+    arguments = ["against_torch", "--quick", "--backend", "cpu", "--out", str(tmp_path)]
     assert __main__.main(arguments) == 2
-    assert "against-torch cannot run: PyTorch is not installed" in capsys.readouterr().err
+    assert "against_torch cannot run: PyTorch is not installed" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.cpu
 @pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="the extra bench is missing")
 def test_runs(tmp_path):
-    arguments = ["against-torch", "--quick", "--backend", "cpu", "--nets", "lenet28"]
+    arguments = ["against_torch", "--quick", "--backend", "cpu", "--nets", "lenet28"]
     assert __main__.main([*arguments, "--out", str(tmp_path)]) == 0
-    (table,) = tmp_path.glob("*/against-torch/table.md")
+    (table,) = tmp_path.glob("*/against_torch/table.md")
     assert table.read_text().count("PyTorch channels_last") == 4

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import __main__, claims, report
-from experiments.claims import CLAIMS, MISSING, NOT, PARTLY, SUPPORTED
-from experiments.growth import by_image, by_patch
+from experiments import __main__, against_torch
+from experiments.reporting import claims, report
+from experiments.reporting.claims import CLAIMS, MISSING, NOT, PARTLY, SUPPORTED
+from experiments.reporting.derived import by_image, by_patch
 
 ROOT = Path(__file__).parents[2]
 BY_TEXT = {claim.text: claim for claim in CLAIMS}
@@ -133,6 +134,7 @@ def test_the_page_of_claims_is_made_from_the_stored_results():
 
 def test_the_comparison_in_the_readme_is_made_from_the_stored_results():
     stored = report.machines(ROOT / "results", __main__.EXPERIMENTS)
+    experiments = {report.AGAINST: against_torch}
     text = (ROOT / "README.md").read_text()
-    assert report.readme_text(stored, text) == text
-    assert report.readme_text([], text) != text
+    assert report.readme_text(stored, experiments, text) == text
+    assert report.readme_text([], experiments, text) != text

@@ -1,7 +1,10 @@
 """``python -m experiments`` from end to end, in processes of its own."""
 
+import importlib
+import inspect
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,11 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments import __main__, claims, report, results
+from experiments import __main__
+from experiments.reporting import claims, report
+from experiments.storing import cache, results
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = [name for name in __main__.EXPERIMENTS if name not in __main__.APART]
 DRAWN = [name for name in EXPERIMENTS if name != "equality"]
+SUBCOMMANDS = (*__main__.EXPERIMENTS, *__main__.TOOLS, "all", "report", "list")
 UNPACKED = {"measurements.csv", "record.json", "table.md"}
 
 
@@ -94,13 +100,13 @@ def test_report_rebuilds_everything_from_the_stored_files(quick):
 
 
 @pytest.mark.cpu
-def test_the_archive_holds_the_results_and_not_the_kept_measurements(quick):
+def test_the_archive_holds_the_results_and_not_the_cache(quick):
     machine, _ = quick
     with tarfile.open(machine.parent.with_name("results.tar.gz")) as archive:
         names = archive.getnames()
     for name in EXPERIMENTS:
         assert f"results/{machine.name}/{name}/measurements.csv" in names
-    assert not [name for name in names if "/kept/" in name]
+    assert not [name for name in names if f"/{cache.FOLDER}/" in name]
 
 
 @pytest.mark.cpu
@@ -115,7 +121,7 @@ def test_a_finished_experiment_is_not_measured_again_unless_asked(quick):
     assert counts["made"] == 0
     assert experiments(*again, "--fresh").returncode == 0
     counts = json.loads((machine / "convolution" / "record.json").read_text())["measurements"]
-    assert counts["kept"] <= 3  # the base point, which belongs to every axis
+    assert counts["reused"] <= 3  # the base point, which belongs to every axis
     assert stored.read_bytes() != before
 
 
@@ -141,15 +147,79 @@ def test_a_second_machine_lies_beside_the_first(quick, tmp_path):
     )
 
 
+def test_report_rebuilds_and_lists_the_profilers_results(tmp_path):
+    shutil.copytree(ROOT / "results" / report.PROFILE, tmp_path / report.PROFILE)
+    made = [*tmp_path.glob("*/*/table.md"), *tmp_path.glob("*/*/figure.*")]
+    before = {path: path.read_bytes() for path in made}
+    for path in made:
+        path.unlink()
+    done = experiments("report", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in made} == before
+    index = (tmp_path / "README.md").read_text()
+    for folder in (tmp_path / report.PROFILE).iterdir():
+        assert f"[{folder.name}]({report.PROFILE}/{folder.name}/table.md)" in index
+
+
 def test_list_names_every_experiment():
     printed = experiments("list").stdout
-    assert [line.split()[0] for line in printed.splitlines()] == list(__main__.EXPERIMENTS)
+    assert [line.split()[0] for line in printed.splitlines()] == [
+        *__main__.EXPERIMENTS,
+        *__main__.TOOLS,
+    ]
 
 
-@pytest.mark.parametrize("name", [*__main__.EXPERIMENTS, "all", "report", "list"])
-def test_help_explains_each_subcommand(name):
-    assert name in experiments("--help").stdout
-    assert "usage: python -m experiments" in experiments(name, "--help").stdout
+@pytest.fixture(scope="module")
+def options_of():
+    """The options that the help of each subcommand explains."""
+    found = {}
+    for name in SUBCOMMANDS:
+        done = experiments(name, "--help")
+        assert done.stdout.startswith(f"usage: python -m experiments {name}"), done.stderr
+        found[name] = set(re.findall(r"^  (--[a-z]+)", done.stdout, re.MULTILINE))
+    return found
+
+
+def test_help_names_each_subcommand():
+    printed = experiments("--help").stdout
+    assert all(re.search(rf"^    {name}\b", printed, re.MULTILINE) for name in SUBCOMMANDS)
+
+
+def test_the_readme_says_which_options_each_subcommand_takes(options_of):
+    text = " ".join((ROOT / "README.md").read_text().split())
+    sentence = r"Each takes (.*?); those on nets of the zoo also take (.*?)\."
+    each, nets = re.search(sentence, text).groups()
+    apart = re.search(r"(`[a-z]+` and `[a-z]+`), which measure CUDA kernels alone", text)[1]
+    report = re.search(r"`python -m experiments report` [^;]*; it takes (.*?)\.", text)[1]
+    each, nets, report = (set(re.findall("`(--[a-z]+)`", part)) for part in (each, nets, report))
+    assert set(re.findall("`([a-z]+)`", apart)) == set(__main__.TOOLS)
+    for name in (*__main__.EXPERIMENTS, "all"):
+        runs_nets = name == "all" or "options.nets" in source_of(name)
+        assert options_of[name] == each | (nets if runs_nets else set()), name
+    assert options_of["report"] == report
+    assert not options_of["list"]
+    for name in __main__.TOOLS:
+        assert options_of[name]
+        assert not each <= options_of[name]
+
+
+def source_of(name):
+    return inspect.getsource(importlib.import_module(f"experiments.{name}"))
+
+
+def test_command_module_and_results_have_one_name():
+    for name in (*__main__.EXPERIMENTS, *__main__.TOOLS):
+        assert (ROOT / "experiments" / f"{name}.py").is_file()
+    modules = {path.stem for path in (ROOT / "experiments").glob("[!_]*.py")}
+    assert modules == {*__main__.EXPERIMENTS, *__main__.TOOLS}
+    for record in (ROOT / "results").glob(f"*/*/{results.RECORD}"):
+        machine, name = record.parts[-3:-1]
+        experiment = json.loads(record.read_text())["experiment"]
+        if machine == report.PROFILE:
+            assert experiment in __main__.profile.views()
+        else:
+            assert experiment == name
+            assert name in __main__.EXPERIMENTS
 
 
 @pytest.mark.parametrize(
@@ -201,7 +271,7 @@ def test_interrupting_leaves_nothing_half_written(tmp_path):
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate()
     assert process.returncode == 130, rest
-    assert "interrupted; finished measurements are kept" in rest
+    assert "interrupted; finished measurements are cached" in rest
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert all(json.loads(path.read_text())["value"] for path in files)
 

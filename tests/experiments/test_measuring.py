@@ -7,15 +7,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments import convolution, equality, methods, peak, pooling, sampled, timing, ways
+from experiments import convolution, equality, methods, pooling
 from experiments.__main__ import main
-from experiments.ceilings import ceilings
-from experiments.compare import Case, compared
-from experiments.kept import Kept
-from experiments.nets import family, prepared
-from experiments.sweep import Point
-from experiments.timing import NotEqual, interleaved, mark, spread
-from experiments.torch_layers import why_unavailable
+from experiments.inputs.nets import family, prepared
+from experiments.measuring import peak, runners, timing
+from experiments.measuring.ceilings import ceilings
+from experiments.measuring.compare import Workload, compared
+from experiments.measuring.exactness import NotEqual
+from experiments.measuring.sweep import Point
+from experiments.measuring.timing import interleaved, mark, spread
+from experiments.measuring.torch_layers import why_unavailable
+from experiments.reporting.derived import crossing
+from experiments.storing.cache import MeasurementCache
 from kernels import get_backend
 from net.zoo import ZOO
 from tests.comparison import relative_difference
@@ -62,22 +65,24 @@ def test_multiply_adds_saved_grow_along_the_family():
 
 
 @pytest.mark.cpu
-@pytest.mark.parametrize("name", [ways.FRAGMENTS, ways.ZERO_FILLED, *ways.TORCH])
+@pytest.mark.parametrize("name", [runners.FRAGMENTS, runners.ZERO_FILLED, *runners.TORCH])
 def test_every_way_gives_what_the_dense_form_gives(name):
-    if name in ways.TORCH and why_unavailable("cpu"):
+    if name in runners.TORCH and why_unavailable("cpu"):
         pytest.skip(why_unavailable("cpu"))
     net = prepared("strided67", seed=0, backend="cpu").to(dtype="float64")
-    case = Case(net, 5, seed=0)
-    way, dense = ways.way(name, net), ways.way(ways.DENSE, net)
-    assert relative_difference(way.forward(case.image), dense.forward(case.image)) <= 1e-12
-    found, expected = (w.gradients(case.image, case.error) for w in (way, dense))
+    workload = Workload(net, 5, seed=0)
+    runner, dense = runners.runner(name, net), runners.runner(runners.DENSE, net)
+    assert (
+        relative_difference(runner.forward(workload.image), dense.forward(workload.image)) <= 1e-12
+    )
+    found, expected = (w.gradients(workload.image, workload.error) for w in (runner, dense))
     assert found.keys() == expected.keys()
     assert max(relative_difference(found[k], expected[k]) for k in found) <= 1e-12
 
 
 @pytest.mark.cpu
 def test_peak_memory_sees_what_a_pass_allocates():
-    job = {"net": "family-16", "backend": "cpu", "seed": 0, "way": ways.DENSE}
+    job = {"net": "family-16", "backend": "cpu", "seed": 0, "runner": runners.DENSE}
     small, large = (peak.peak_memory(job | {"labelled": n}) for n in (64, 256))
     first_map = 24 * (256 + 15 - 4) ** 2 * 4
     assert large["forward"]["peak_bytes"] > first_map
@@ -135,7 +140,7 @@ def test_a_net_whose_forms_disagree_is_not_timed(gradients, monkeypatch):
 @pytest.mark.cpu
 def test_an_experiment_that_finds_wrong_results_stores_nothing(tmp_path, monkeypatch, capsys):
     def run(options):
-        options.kept.measured({"net": "right"}, lambda: [])
+        options.cache.measured({"net": "right"}, lambda: [])
         raise NotEqual("scores differ")
 
     monkeypatch.setattr(equality, "run", run)
@@ -146,18 +151,18 @@ def test_an_experiment_that_finds_wrong_results_stores_nothing(tmp_path, monkeyp
 
 @pytest.mark.cpu
 def test_a_way_that_is_wrong_is_not_timed(monkeypatch):
-    right = ways._Ours.forward
+    right = runners._Form.forward
     monkeypatch.setattr(
-        ways._ZeroFilled, "forward", lambda *a: right(*a) * np.float32(1.001), raising=False
+        runners._ZeroFilled, "forward", lambda *a: right(*a) * np.float32(1.001), raising=False
     )
     with pytest.raises(NotEqual):
-        methods._measured("lenet28", ways.ZERO_FILLED, 8, OPTIONS)
+        methods._measured("lenet28", runners.ZERO_FILLED, 8, OPTIONS)
 
 
 def test_a_way_that_cannot_run_here_is_skipped_by_name(monkeypatch, tmp_path):
     monkeypatch.setattr(methods, "OTHERS", ("PyTorch contiguous",))
-    monkeypatch.setattr(ways, "why_not", lambda *_: "PyTorch is not installed")
-    OPTIONS.kept = Kept(tmp_path, {}, {})
+    monkeypatch.setattr(runners, "why_unavailable", lambda *_: "PyTorch is not installed")
+    OPTIONS.cache = MeasurementCache(tmp_path, {}, {})
     rows, _ = methods.run(OPTIONS)
     assert "skipped: PyTorch is not installed" in methods.table(rows)
     assert methods.figure(rows, {}, {}) is None
@@ -190,14 +195,14 @@ def rows_of(scanning, dense, extrapolated=()):
 )
 def test_the_crossing_point(scanning, dense, extrapolated, expected):
     rows = rows_of(scanning, dense, extrapolated)
-    assert sampled.crossing(rows, "n", "backward") == pytest.approx(expected)
+    assert crossing(rows, "n", "backward") == pytest.approx(expected)
 
 
 def test_every_zoo_net_is_measured():
     jobs = []
-    kept = SimpleNamespace(measured=lambda parameters, _: jobs.append(parameters["net"]) or [])
+    cache = SimpleNamespace(measured=lambda parameters, _: jobs.append(parameters["net"]) or [])
     from experiments import networks
 
-    networks.run(SimpleNamespace(quick=False, nets=None, kept=kept))
+    networks.run(SimpleNamespace(quick=False, nets=None, cache=cache))
     assert jobs == [*ZOO]
     assert networks.SIZES == (128, 256, 512)

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from experiments import memory
-from experiments.kept import Kept
-from experiments.profiling import traced
+from experiments.profiling import counter, simulation
+from experiments.storing.cache import MeasurementCache
 
 
 def test_stopped_tracing_goes_on_with_what_is_missing(tmp_path, monkeypatch):
@@ -19,13 +19,13 @@ def test_stopped_tracing_goes_on_with_what_is_missing(tmp_path, monkeypatch):
             if len(begun) == 2:
                 raise KeyboardInterrupt
             where = ("kernel", 1.0, "file", 1, "text", "x", "global", "load", 4)
-            yield [traced.Line(str(case), 0, *where, is_map=True, main_loop=False)]
+            yield [counter.Line(str(case), 0, *where, is_map=True, main_loop=False)]
 
-    monkeypatch.setattr(traced, "trace", trace)
+    monkeypatch.setattr(simulation, "trace", trace)
 
     def options():
-        kept = Kept(tmp_path, {"code": 1}, {})
-        return SimpleNamespace(nets=("lenet28",), quick=True, seed=0, kept=kept)
+        cache = MeasurementCache(tmp_path, {"code": 1}, {})
+        return SimpleNamespace(nets=("lenet28",), quick=True, seed=0, cache=cache)
 
     with pytest.raises(KeyboardInterrupt):
         memory.run(options())

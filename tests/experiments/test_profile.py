@@ -1,5 +1,6 @@
 """The profiler: its command line, the calls that it finds, occupancy, and the roofline model."""
 
+import itertools
 import json
 import math
 from collections import Counter
@@ -9,10 +10,21 @@ import numpy as np
 import pytest
 
 from experiments import __main__ as command_line
-from experiments import results
-from experiments.profiling import calls, profiles, roofline, static, tables, targets, traced
+from experiments.profiling import (
+    calls,
+    compiled,
+    counter,
+    facts,
+    roofline,
+    simulation,
+    static,
+    tables,
+    targets,
+)
+from experiments.profiling.bounds import BOUNDS, share_fact
 from experiments.profiling.devices import DEVICES, LIMITS, resident_blocks
-from experiments.profiling.operators import Arrays, Case
+from experiments.profiling.operators import Arrays, OperatorCase
+from experiments.storing import results
 from kernels.convolution.cuda import TILES
 from kernels.convolution.cuda_tile import Tile
 from kernels.device import api
@@ -23,7 +35,7 @@ from net.summary import multiply_adds
 
 MISSING = api.why_uncompilable()
 compiling = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISSING or "")]
-CONVOLUTION = Case("convolution.forward", (1, 8, 20, 150), 48, (3, 3), (1, 1), (2, 2))
+CONVOLUTION = OperatorCase("convolution.forward", (1, 8, 20, 150), 48, (3, 3), (1, 1), (2, 2))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +80,7 @@ def test_nsight_commands_name_exactly_one_launch(capsys):
     case = "--operator convolution.forward --shape 1 3 9 9 --filters 5 --kernel 2 3"
     assert command_line.main(["profile", *case.split(), "--ncu"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    launched = calls.of_case(Case("convolution.forward", (1, 3, 9, 9), 5, (2, 3))).launches
+    launched = calls.of_case(OperatorCase("convolution.forward", (1, 3, 9, 9), 5, (2, 3))).launches
     names = [launch.function.__name__ for launch in launched]
     assert len(lines) == len(set(names)) == len(names)
     for line, name in zip(lines, names):
@@ -101,7 +113,7 @@ def test_compulsory_bytes():
     call = calls.of_case(CONVOLUTION)
     x, weights, bias, y = 8 * 20 * 150, 48 * 8 * 9, 48, 48 * 16 * 146
     assert call.compulsory_bytes == 4 * (x + weights + bias + y)
-    case = Case("max_pooling.forward", (2, 3, 10, 12), kernel=(2, 2), stride=(2, 2))
+    case = OperatorCase("max_pooling.forward", (2, 3, 10, 12), kernel=(2, 2), stride=(2, 2))
     assert calls.of_case(case).compulsory_bytes == 4 * 2 * 3 * 120 + (4 + 1) * 2 * 3 * 30
 
 
@@ -156,14 +168,14 @@ def test_the_model_counts_whole_tiles_and_the_fullest_multiprocessor():
 def test_strided_gradients_are_counted_part_by_part():
     """4 parts of 2 x 8 x 8 pixels, each with 2 x 2 of the 4 x 4 taps, in tiles of 1 x 256."""
     tile = Tile(1, 4, (1, 32), (1, 2))
-    case = Case("convolution.gradient_input", (2, 3, 16, 16), 5, (4, 4), (2, 2), tile=tile)
+    case = OperatorCase("convolution.gradient_input", (2, 3, 16, 16), 5, (4, 4), (2, 2), tile=tile)
     call = calls.of_case(case)
     executed = [roofline.executed_multiply_adds(call, launch) for launch in call.launches]
     assert [count for count in executed if count] == [3 * 256 * 5 * 4] * 4
 
 
 def test_the_model_of_a_pointwise_kernel_is_bound_by_memory():
-    call = calls.of_case(Case("activation.forward", (1, 64, 512, 512)))
+    call = calls.of_case(OperatorCase("activation.forward", (1, 64, 512, 512)))
     device = DEVICES["A100"]
     found = roofline.predict(call, call.launches[0], code(256, sums=0), device, 0.0)
     assert found.bound == "memory"
@@ -178,14 +190,14 @@ def test_the_model_of_a_pointwise_kernel_is_bound_by_memory():
         CONVOLUTION,
         replace(CONVOLUTION, operator="convolution.gradient_input"),
         replace(CONVOLUTION, operator="convolution.gradient_weights"),
-        Case("convolution.forward", (64, 48, 3, 3), 200, (3, 3)),
-        Case("convolution.gradient_weights", (64, 48, 3, 3), 200, (3, 3)),
-        Case("max_pooling.forward", (1, 8, 20, 150), kernel=(2, 2)),
+        OperatorCase("convolution.forward", (64, 48, 3, 3), 200, (3, 3)),
+        OperatorCase("convolution.gradient_weights", (64, 48, 3, 3), 200, (3, 3)),
+        OperatorCase("max_pooling.forward", (1, 8, 20, 150), kernel=(2, 2)),
     ],
     ids=str,
 )
 def test_shortened_cases_have_the_same_kernels(case):
-    short = traced.shortened(case)
+    short = simulation.shortened(case)
     assert math.prod(short.shape) * (short.filters or 1) <= math.prod(case.shape) * (
         case.filters or 1
     )
@@ -197,22 +209,24 @@ def test_shortened_cases_have_the_same_kernels(case):
 
 def test_counted_bytes_grow_with_the_launch():
     """Also of a launch that the shortened call does without."""
-    call = calls.of_case(Case("convolution.gradient_weights", (1, 8, 90, 150), 48, (3, 3)))
-    short = calls.of_case(traced.shortened(call.case))
+    call = calls.of_case(OperatorCase("convolution.gradient_weights", (1, 8, 90, 150), 48, (3, 3)))
+    short = calls.of_case(simulation.shortened(call.case))
     fields = {"operator": call.operator, "file": "", "line": 1, "text": "", "array": "x"}
     fields |= {"share": 0.5, "memory": "global", "access": "load", "itemsize": 4, "is_map": True}
     lines = [
-        traced.Line(**fields, launch=n, kernel=launch.function.__name__, main_loop=True, sectors=10)
+        counter.Line(
+            **fields, launch=n, kernel=launch.function.__name__, main_loop=True, sectors=10
+        )
         for n, launch in enumerate(short.launches)
     ]
     scale = call.multiply_adds / short.multiply_adds
     assert scale > 1
-    assert profiles._counted_bytes(call, 0, short, lines) == pytest.approx(640 * scale)
+    assert facts._counted_bytes(call, 0, short, lines) == pytest.approx(640 * scale)
     partial = replace(short, launches=short.launches[:1])
     added = call.launches[-1]
     assert added.function.__name__ == "add_partial"
     last = len(call.launches) - 1
-    counted = profiles._counted_bytes(call, last, partial, lines)
+    counted = facts._counted_bytes(call, last, partial, lines)
     assert counted == roofline.compulsory_bytes(added)
 
 
@@ -244,41 +258,57 @@ def fact(target, value, case="a", of="k"):
 
 
 def test_verdicts_follow_from_the_worst_case():
-    rows = [fact("share, wide", 0.9), fact("share, wide", 0.86, "b"), fact("local", 0)]
+    rows = [fact("share, large", 0.9), fact("share, large", 0.86, "b"), fact("local", 0)]
     rows += [fact("compile", 61.5, "n4, 3 kernels"), fact("compile", 59.9, of="other")]
-    first, *lines = targets.table(rows).splitlines()
+    verdicts, reasons = targets.table(rows).split("\n\n## Why these bounds\n\n")
+    first, _, _, _, *lines = verdicts.splitlines()
     assert first == "2 of 4 lines are met."
-    cells = [line.split(" | ")[2:] for line in lines[3:]]
-    assert cells == [
+    assert [line.split(" | ")[2:] for line in lines] == [
         ["at least 87.0%", "86.0%", "b", "2", "**not met** by 1 of 2 |"],
         ["at most 0", "0", "a", "1", "met |"],
         ["at most 60.0", "61.5", "n4, 3 kernels", "1", "**not met** by 1 of 1 |"],
         ["at most 60.0", "59.9", "a", "1", "met |"],
     ]
+    for name in ("share, large", "local", "compile"):
+        assert reasons.count(BOUNDS[name].reason) == 1
+
+
+def test_each_tile_is_under_the_bound_of_its_scope():
+    """At its limit a share is within the bound, and below it is not."""
+    for case, capability in itertools.product(compiled.tile_cases(), [(8, 0), (9, 0)]):
+        where = case.table, case.direction, case.tile, capability
+        name, of_all = share_fact(*where, 1.0)
+        least = BOUNDS[name].limit / of_all
+        assert BOUNDS[name].holds(share_fact(*where, least * (1 + 1e-9))[1])
+        assert not BOUNDS[name].holds(share_fact(*where, least * (1 - 1e-9))[1])
+        small = name.startswith("share, small")
+        assert small == (of_all != 1)
+        assert small or case.tile.height >= 32
 
 
 def test_every_tile_has_a_case_that_uses_it():
-    cases = list(targets.tile_cases())
+    cases = list(compiled.tile_cases())
     for table, tiles in TILES.items():
-        assert {case.tile for name, case in cases if name == table} == set(tiles)
-    for _, case in cases:
-        bounds = targets._product(calls.of_case(case)).kernel.targetoptions["launch_bounds"]
+        assert {case.tile for case in cases if case.table == table} == set(tiles)
+    for case in cases:
+        launch = compiled.multiplying_launch(calls.of_case(case.case))
+        bounds = launch.kernel.targetoptions["launch_bounds"]
         assert bounds == (case.tile.threads, case.tile.blocks)
 
 
 def test_waste_and_workspace_of_a_layer():
     tile = Tile(4, 4, (1, 32), (1, 2), blocks=8)  # 4 x 256
-    case = Case("convolution.forward", (1, 3, 20, 40), 2, (5, 9), tile=tile)
-    row = next(targets._wasted(calls.of_case(case), "dense", "net, here"))
+    case = OperatorCase("convolution.forward", (1, 3, 20, 40), 2, (5, 9), tile=tile)
+    row = next(targets.waste_facts(calls.of_case(case), "patch", "net, here"))
     assert row["value"] == pytest.approx(1 - 2 * 16 * 32 / (4 * 512))
     gradient = replace(case, operator="convolution.gradient_input")
     call = calls.of_case(gradient)
-    (row,) = targets._kept(call, "dense", "net, here")
-    packed = targets._arrays(call.launches[-1])["packed"]
+    (row,) = targets.workspace_facts(call, "dense", "net, here")
+    packed = targets.arrays_of(call.launches[-1])["packed"]
     assert row["value"] == pytest.approx(packed.size / (2 * 3 * 5 * 9))
-    weights = Case("convolution.gradient_weights", (1, 8, 90, 150), 48, (3, 3))
+    weights = OperatorCase("convolution.gradient_weights", (1, 8, 90, 150), 48, (3, 3))
     call = calls.of_case(weights)
-    (row,) = targets._kept(call, "dense", "net, here")
+    (row,) = targets.workspace_facts(call, "dense", "net, here")
     splits = call.launches[0].blocks[2]
     assert splits > 1
     assert row["value"] == pytest.approx(4 * splits * 48 * 8 * 9 / 2**20)
@@ -323,16 +353,19 @@ class TestCompiled:
         assert tables.caption(record)
 
     def test_facts_of_a_tile(self):
-        tile = Tile(4, 4, (4, 8), (2, 1), depth=16, blocks=8)
-        case = Case("convolution.forward", (64, 16, 2, 2), 64, (2, 2), tile=tile)
-        rows = {row["target"]: row for row in targets._code_of_tile("matrix", case, (9, 0))}
-        assert set(rows) == {"local", "double", "atomics", "registers", "share, narrow"}
+        (tile,) = (tile for tile in TILES["matrix"] if tile.height == 32)
+        case = OperatorCase("convolution.forward", (64, 16, 2, 2), 64, (2, 2), tile=tile)
+        case = compiled.TileCase("matrix", case)
+        code = compiled.code_of(case, (9, 0))
+        rows = {row["target"]: row for row in compiled.facts_of_tile(case, (9, 0), code)}
+        assert set(rows) == {"local", "double", "atomics", "registers", "share, small"}
         assert rows["local"]["value"] == rows["double"]["value"] == rows["atomics"]["value"] == 0
-        assert 0.5 < rows["share, narrow"]["value"] < 1
+        assert 0.5 < code.multiply_add_share < 1
+        assert rows["share, small"]["value"] == code.multiply_add_share / TILES["matrix"][tile]
         assert rows["registers"]["value"] <= 1
 
     def test_the_nearest_target_stands_in(self):
-        launch = calls.of_case(Case("activation.forward", (1, 1, 8, 8))).launches[0]
+        launch = calls.of_case(OperatorCase("activation.forward", (1, 1, 8, 8))).launches[0]
         reader = static.Reader()
         found = reader.nearest(launch, (3, 5))
         assert found.capability > (3, 5)
@@ -350,6 +383,6 @@ def test_what_is_missing_is_said(monkeypatch):
 
 
 def test_argmax_of_large_windows_is_wide():
-    case = Case("max_pooling.backward", (1, 1, 20, 20), kernel=(17, 17))
+    case = OperatorCase("max_pooling.backward", (1, 1, 20, 20), kernel=(17, 17))
     argmax = calls.of_case(case).given["argmax"]
     assert argmax.dtype == argmax_dtype(case.window)

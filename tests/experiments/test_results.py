@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from experiments import results
+from experiments.storing import results
 from net import files
 
 ROWS = [

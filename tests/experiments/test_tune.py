@@ -1,4 +1,4 @@
-"""Tiles as measured: what is timed, what is kept, and who finds it. The timer is a stand-in."""
+"""Tiles as measured: what is timed, what is stored, and who reads it. The timer is a stand-in."""
 
 import json
 from argparse import Namespace
@@ -9,7 +9,8 @@ import pytest
 
 from experiments import __main__ as command_line
 from experiments import tune
-from kernels import get_backend
+from experiments.profiling.operators import OperatorCase
+from experiments.profiling.timed import seconds_of
 from kernels.convolution import cuda as convolution
 from kernels.convolution import cuda_tiles_measured as measured
 from kernels.device import api, launching
@@ -49,7 +50,7 @@ def without_a_device(monkeypatch):
     monkeypatch.setattr(memory, "to_device", np.asarray)
 
 
-def keep(folder, *measurements):
+def store(folder, *measurements):
     folder.mkdir(exist_ok=True)
     content = json.dumps({"measurements": measurements})
     (folder / measured.file_name(DEVICE)).write_text(content)
@@ -60,13 +61,13 @@ class TestLookingUp:
         return measured.measured_tile(table, rows, columns, itemsize)
 
     def test_the_fastest_is_found(self, device):
-        keep(measured.user_folder(), measurement(MAP_TILES[0], 2), measurement(MAP_TILES[1], 1))
+        store(measured.user_folder(), measurement(MAP_TILES[0], 2), measurement(MAP_TILES[1], 1))
         assert measured.user_folder() == device / "regularly-sparse"
         assert self.tile() == MAP_TILES[1]
         assert convolution.choose_tile("map", 20, 1000, 4) == MAP_TILES[1]
 
     def test_times_of_calls_with_one_matrix_add_up(self):
-        keep(
+        store(
             measured.user_folder(),
             *(measurement(MAP_TILES[0], s, call=c) for s, c in ((1, "forward"), (9, "gradient"))),
             *(measurement(MAP_TILES[1], s, call=c) for s, c in ((4, "forward"), (4, "gradient"))),
@@ -76,13 +77,13 @@ class TestLookingUp:
 
     def test_the_nearest_number_of_columns_counts(self):
         one, other = (measurement(MAP_TILES[i], 1, columns=c) for i, c in ((0, 1000), (1, 4000)))
-        keep(measured.user_folder(), one, other)
+        store(measured.user_folder(), one, other)
         columns = 400, 500, 1900, 2100, 8000, 8100
         expected = None, MAP_TILES[0], MAP_TILES[0], MAP_TILES[1], MAP_TILES[1], None
         assert tuple(self.tile(columns=c) for c in columns) == expected
 
     def test_other_matrices_are_left_to_the_model(self):
-        keep(measured.user_folder(), measurement(MAP_TILES[0], 1))
+        store(measured.user_folder(), measurement(MAP_TILES[0], 1))
         assert self.tile(rows=21) is None
         assert self.tile(table="weights") is None
         assert self.tile(itemsize=8) is None
@@ -90,15 +91,15 @@ class TestLookingUp:
         assert convolution.choose_tile("map", 21, 1000, 4) == modelled
 
     def test_a_shipped_file_is_found_after_the_users(self, device):
-        keep(device / "shipped", measurement(MAP_TILES[0], 1))
+        store(device / "shipped", measurement(MAP_TILES[0], 1))
         assert self.tile() == MAP_TILES[0]
-        keep(measured.user_folder(), measurement(MAP_TILES[1], 1))
+        store(measured.user_folder(), measurement(MAP_TILES[1], 1))
         measured._nearest.cache_clear()
         measured._read.cache_clear()
         assert self.tile() == MAP_TILES[1]
 
     def test_another_devices_file_and_other_kernels_do_not_count(self, monkeypatch):
-        keep(measured.user_folder(), measurement(MAP_TILES[0], 1))
+        store(measured.user_folder(), measurement(MAP_TILES[0], 1))
         monkeypatch.setattr(measured, "device_name", lambda: "another")
         assert self.tile() is None
         monkeypatch.setattr(measured, "device_name", lambda: DEVICE)
@@ -114,7 +115,7 @@ class TestLookingUp:
             assert self.tile() is None
 
     def test_nothing_is_looked_up_while_launches_are_recorded(self):
-        keep(measured.user_folder(), measurement(MAP_TILES[0], 1))
+        store(measured.user_folder(), measurement(MAP_TILES[0], 1))
         with launching.recorded():
             assert self.tile() is None
 
@@ -123,24 +124,34 @@ class TestLookingUp:
 class TestMeasuring:
     def test_the_calls_of_a_net(self):
         """lenet28 has two convolutions and two 1 x 1 ones, in the patch net matrix products."""
-        calls = tune.calls_of("lenet28", 3, 2)
-        assert len(calls) == 2 * (4 + 3 + 4)
-        first = calls[0]
-        assert str(first).startswith("forward, 1 x 1 x 30 x 30, 20 x 1 x 5 x 5, 20, ")
-        assert first.choice == ("map", 20, 26 * 26, 4)
-        patch = [c for c in calls if c.arguments[0][0] == 2]
-        assert len(patch) == len(calls) // 2
-        assert {c.choice[0] for c in calls} == {"map", "weights", "matrix"}
+        cases = tune.cases_of("lenet28", 3, 2)
+        assert len(cases) == 2 * (4 + 3 + 4)
+        assert str(cases[0]) == "convolution.forward 1 x 1 x 30 x 30 to 20 kernel 5 x 5"
+        assert tune.product_of(cases[0]) == ("map", 20, 26 * 26)
+        patch = [case for case in cases if case.shape[0] == 2]
+        assert len(patch) == len(cases) // 2
+        assert {tune.product_of(case)[0] for case in cases} == {"map", "weights", "matrix"}
+
+    def test_the_product_is_the_one_that_the_convolutions_ask_a_tile_for(self, monkeypatch):
+        asked = []
+
+        def choose(*product):
+            asked.append(product)
+            return convolution.modelled_tile(*product)
+
+        monkeypatch.setattr(convolution, "choose_tile", choose)
+        cases = tune.cases_of("strided67", 3, 2)
+        assert asked == [(*tune.product_of(case), 4) for case in cases]
 
     def test_every_tile_of_the_table_is_measured(self):
-        call = tune.calls_of("lenet28", 3, 2)[0]
+        case = tune.cases_of("lenet28", 3, 2)[0]
         with launching.recorded() as launches:
 
             def seconds(run):
                 run()
                 return float(len(launches))
 
-            found = tune.measure(call, seconds)
+            found = tune.measure(case, seconds)
         assert [m["tile"] for m in found] == [asdict(tile) for tile in MAP_TILES]
         # A tile's weights are packed, then multiplied
         assert len(launches) == 2 * (tune.WARM_UPS + tune.REPEATS) * len(MAP_TILES)
@@ -148,15 +159,15 @@ class TestMeasuring:
         assert times == sorted(times)
         assert measured.fastest_tiles(found) == {("map", 20, 676): MAP_TILES[0]}
 
-    def test_a_run_keeps_what_the_convolutions_find(self, monkeypatch, capsys):
+    def test_a_run_stores_what_the_convolutions_read(self, monkeypatch, capsys):
         """The model's choice is the slowest here, by decree."""
-        choices = [call.choice for call in tune.calls_of("lenet28", 3, 2)]
+        products = [(*tune.product_of(case), 4) for case in tune.cases_of("lenet28", 3, 2)]
 
-        def measure(call, seconds):
-            modelled = convolution.modelled_tile(*call.choice)
-            table, rows, columns, _ = call.choice
+        def measure(case, seconds_of):
+            table, rows, columns = tune.product_of(case)
+            modelled = convolution.modelled_tile(table, rows, columns, 4)
             return [
-                measurement(t, 2 if t == modelled else 1, rows, columns, str(call), table)
+                measurement(t, 2 if t == modelled else 1, rows, columns, str(case), table)
                 for t in convolution.TILES[table]
             ]
 
@@ -169,8 +180,8 @@ class TestMeasuring:
         record = json.loads((measured.user_folder() / measured.file_name(DEVICE)).read_text())
         assert record["gpu"] == DEVICE
         assert {"commit", "command", "utc", "versions"} < record.keys()
-        for choice in choices:
-            assert convolution.choose_tile(*choice) != convolution.modelled_tile(*choice)
+        for product in products:
+            assert convolution.choose_tile(*product) != convolution.modelled_tile(*product)
         assert [path.name for path in measured.user_folder().iterdir()] == [
             measured.file_name(DEVICE)
         ]
@@ -203,9 +214,7 @@ def test_a_layer_on_a_device(monkeypatch):
     tiles = dict.fromkeys(MAP_TILES[:2], 0.5)
     monkeypatch.setitem(convolution.TILES, "map", tiles)
     monkeypatch.setattr(tune, "REPEATS", 2)
-    get_backend("cuda")
-    shapes = tuple(map(tune.Shaped, ((1, 2, 6, 40), (3, 2, 2, 2), (3,))))
-    call = tune.Call("forward", shapes, (("dilation", 2),), ("map", 3, 4 * 38, 4))
-    found = tune.measure(call, tune.device_seconds)
+    case = OperatorCase("convolution.forward", (1, 2, 6, 40), 3, (2, 2), dilation=(2, 2))
+    found = tune.measure(case, seconds_of)
     assert [m["tile"] for m in found] == [asdict(tile) for tile in tiles]
     assert all(m["seconds"] > 0 for m in found)

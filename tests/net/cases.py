@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from kernels.checks import Pair
 from net import Net
 from net.layers import (
+    ELU,
     AdaptiveAveragePool,
     AdaptiveMaxPool,
     Add,
@@ -15,6 +16,7 @@ from net.layers import (
     Crop,
     FullyConnected,
     Layer,
+    LeakyReLU,
     MaxPool,
     ReLU,
     Sigmoid,
@@ -111,5 +113,12 @@ NAMED = {
     "equal bins": Case([AdaptiveMaxPool((2, 3)), FullyConnected(2)], 2, (6, 9)),
     "softmax at the end": Case([MaxPool(2), FullyConnected(3), Softmax()], 2, (4, 5)),
     "softmax in the middle": Case([Convolution(3, 2), Softmax(), FullyConnected(2)], 1, (3, 4)),
+    "activations with a parameter": Case(
+        [
+            *(Convolution(2, 2), LeakyReLU(0.2), MaxPool(2), BatchNorm(), ELU(0.7)),
+            *(Convolution(2, 2), ELU(1.5), FullyConnected(2), LeakyReLU(1.5)),
+        ],
+        *(1, (7, 8)),
+    ),
     "one pixel patches": Case([Convolution(3, 1), Tanh(), FullyConnected(2)], 2, (1, 1)),
 }

@@ -54,6 +54,10 @@ def _output(layer, own, x, *more):
             return _bins(x, layer.bins).mean(axis=(2, 4))
         case layers.ReLU():
             return np.maximum(x, 0)
+        case layers.LeakyReLU():
+            return np.maximum(x, 0) + layer.slope * np.minimum(x, 0)
+        case layers.ELU():
+            return np.maximum(x, 0) + layer.alpha * np.expm1(np.minimum(x, 0))
         case layers.Tanh():
             return np.tanh(x)
         case layers.Sigmoid():

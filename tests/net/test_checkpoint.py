@@ -5,15 +5,40 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from net import Dense, Net, checkpoint
-from net.optimizers import SGD, Adam, Cosine
+from net import Dense, Net, checkpoint, load
+from net.checkpoint import BadCheckpoint
+from net.description import LAYERS
+from net.layers import (
+    ELU,
+    AdaptiveAveragePool,
+    AdaptiveMaxPool,
+    Add,
+    AveragePool,
+    BatchNorm,
+    Concatenate,
+    Convolution,
+    Crop,
+    Dropout,
+    FullyConnected,
+    LeakyReLU,
+    MaxPool,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from net.optimizers import SGD, Adam, Cosine, Stepwise
 from net.training import Trainer
-from tests.net.learning import LAYERS, examples, run_for, small_net
+from tests.net import learning
+from tests.net.crafted import parts, small_net, small_run
+from tests.net.learning import examples, run_for
+from tests.net.nets import random_image
 
 
 def assert_same_run(one, other):
@@ -26,9 +51,9 @@ def assert_same_run(one, other):
 
 def test_resuming_continues_bit_for_bit(tmp_path):
     """20 steps, or 10 (in the middle of an epoch), resumed, 10."""
-    path = tmp_path / "run.npz"
+    path = tmp_path / "run.safetensors"
     whole = run_for(5)
-    trainer = Trainer(small_net(), Adam(Cosine(0.01, 20)), seed=3)
+    trainer = Trainer(learning.small_net(), Adam(Cosine(0.01, 20)), seed=3)
 
     class Enough(Exception):
         pass
@@ -50,7 +75,7 @@ def test_resuming_continues_bit_for_bit(tmp_path):
 
 def test_killed_at_random_moments(tmp_path):
     """kill -9, again and again, until the run is done: the same bits as without."""
-    path, rng, kills = tmp_path / "run.npz", random.Random(1), 0
+    path, rng, kills = tmp_path / "run.safetensors", random.Random(1), 0
     program = (
         "import sys; from pathlib import Path; from net import checkpoint\n"
         "from tests.net.learning import run_for\n"
@@ -76,9 +101,9 @@ def test_killed_at_random_moments(tmp_path):
 
 
 def test_it_holds_the_architecture(tmp_path):
-    path = tmp_path / "run.npz"
+    path = tmp_path / "run.safetensors"
     trainer = run_for(1, path)
-    loaded = checkpoint.load(path, backend="cpu", expected=small_net())
+    loaded = checkpoint.load(path, backend="cpu", expected=learning.small_net())
     assert loaded.net.layers == trainer.net.layers
     assert loaded.optimizer == trainer.optimizer
     image = examples(1)[0][0]
@@ -86,46 +111,10 @@ def test_it_holds_the_architecture(tmp_path):
     assert scores[0].tobytes() == scores[1].tobytes()
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
-def test_truncated(tmp_path, share):
-    path = tmp_path / "run.npz"
-    run_for(1, path)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(checkpoint.BadCheckpoint, match="is truncated or no checkpoint"):
-        checkpoint.load(path)
-
-
-def test_foreign(tmp_path):
-    path = tmp_path / "other.npz"
-    np.savez(path, weights=np.ones(3))
-    with pytest.raises(checkpoint.BadCheckpoint, match="truncated or no checkpoint of this"):
-        checkpoint.load(path)
-    np.savez(path, header=np.frombuffer(b'{"format": "x", "version": 1}', np.uint8))
-    with pytest.raises(checkpoint.BadCheckpoint, match="is a 'x'; expected a 'regularly-sp"):
-        checkpoint.load(path)
-
-
-def test_pickles_are_not_opened(tmp_path):
-    path = tmp_path / "evil.npz"
-    np.savez(path, header=np.array([{"format": "x"}], object))
-    with pytest.raises(checkpoint.BadCheckpoint, match="truncated or no checkpoint of this"):
-        checkpoint.load(path)
-
-
-def test_newer(tmp_path, monkeypatch):
-    path = tmp_path / "run.npz"
-    monkeypatch.setattr(checkpoint, "VERSION", 2)
-    run_for(1, path)
-    monkeypatch.undo()
-    with pytest.raises(checkpoint.BadCheckpoint, match="has version 2; this program reads"):
-        checkpoint.load(path)
-
-
 def test_another_architecture(tmp_path):
-    path = tmp_path / "run.npz"
+    path = tmp_path / "run.safetensors"
     run_for(1, path)
-    wider = [replace(LAYERS[0], filters=7), *LAYERS[1:]]
+    wider = [replace(learning.LAYERS[0], filters=7), *learning.LAYERS[1:]]
     expected = Net(wider, channels=1, patch=17, backend="cpu")
     with pytest.raises(
         checkpoint.BadCheckpoint, match=r"another architecture: layer 0 is .*'filters': 6.*: 7"
@@ -135,11 +124,11 @@ def test_another_architecture(tmp_path):
 
 def test_a_missing_file_is_the_systems_error(tmp_path):
     with pytest.raises(FileNotFoundError):
-        checkpoint.load(tmp_path / "nothing.npz")
+        checkpoint.load(tmp_path / "nothing")
 
 
 def test_a_failing_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
-    path = tmp_path / "run.npz"
+    path = tmp_path / "run.safetensors"
     run_for(1, path)
     before = path.read_bytes()
 
@@ -148,6 +137,128 @@ def test_a_failing_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="no space left"):
-        run_for(1, path, Trainer(small_net(), SGD(0.1)))
+        checkpoint.save(path, Trainer(learning.small_net(), SGD(0.1)))
     assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["run.npz"]
+    assert os.listdir(tmp_path) == ["run.safetensors"]
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.long)])
+def test_a_save_that_is_killed_leaves_the_old_or_the_new_file(tmp_path, kills):
+    path, rng, seen = tmp_path / "run", random.Random(3), set()
+    runs = [small_run(wide_net(seed)) for seed in (0, 1)]
+    whole = []
+    for run in runs:
+        checkpoint.save(path, run)
+        whole.append(path.read_bytes())
+    program = (
+        "import itertools, sys; from net import checkpoint\n"
+        "from tests.net.crafted import small_run\n"
+        "from tests.net.test_checkpoint import wide_net\n"
+        "runs = [small_run(wide_net(seed)) for seed in (0, 1)]\n"
+        "print('started', flush=True)\n"
+        "for run in itertools.cycle(runs):\n"
+        "    checkpoint.save(sys.argv[1], run)\n"
+    )
+    for _ in range(kills):
+        command = [sys.executable, "-c", program, path]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(rng.uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        seen.add(whole.index(path.read_bytes()))
+        checkpoint.load(path, backend="reference")
+    assert kills < 10 or seen == {0, 1}
+    checkpoint.save(path, runs[0])
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def wide_net(seed):
+    """Some 300,000 parameters: a file that takes a while to write."""
+    layers = [Convolution(300, 3), FullyConnected(3)]
+    return Net(layers, channels=100, patch=3, seed=seed, backend="reference")
+
+
+class TestRoundTrip:
+    @pytest.mark.parametrize(
+        ("options", "optimizer"),
+        [
+            ({}, Adam(Cosine(0.01, 20))),
+            ({"border": "zero", "form": "patch", "batch": 5}, SGD(Stepwise(1, 3), momentum=0)),
+            ({"seed": 2**64 - 1, "class_weights": [0, 1e-300, 1e300]}, SGD(np.float64(0.1))),
+            ({"border": "valid", "class_weights": None}, Adam(1, 0, 0.5, 1e-9, decay=0.01)),
+        ],
+    )
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_a_run(self, tmp_path, options, optimizer, dtype):
+        net = small_net(dtype=dtype, seed=8)
+        run = small_run(net, optimizer, **options)
+        checkpoint.save(tmp_path / "run", run)
+        loaded = checkpoint.load(str(tmp_path / "run"), backend="reference", expected=net)
+        assert (loaded.seed, loaded.form, loaded.steps) == (run.seed, run.form, 7)
+        assert (loaded.dense.border, loaded.scan.batch) == (run.dense.border, run.scan.batch)
+        assert loaded.optimizer == run.optimizer
+        assert loaded.class_weights.tolist() == run.class_weights.tolist()
+        assert repr((loaded.losses, loaded.history)) == repr((run.losses, run.history))
+        assert {n: a.tobytes() for n, a in loaded.slots.items()} == {
+            n: a.tobytes() for n, a in run.slots.items()
+        }
+        assert loaded.net.layers == net.layers
+        assert (loaded.net.channels, loaded.net.patch, loaded.net.dtype) == (1, (5, 4), dtype)
+        checkpoint.save(tmp_path / "again", loaded)
+        assert (tmp_path / "again").read_bytes() == (tmp_path / "run").read_bytes()
+
+    def test_every_kind_of_layer(self, tmp_path):
+        layers = [
+            *(Convolution(4, (3, 2), dilation=(1, 2), name="a b"), AveragePool((2, 1), 1), Tanh()),
+            *(BatchNorm(epsilon=1e-3), MaxPool(2, (3, 1), ceil_mode=True), Sigmoid(name="s")),
+            *(
+                Crop((0, 1, 0, 0), inputs=["s"], name="c"),
+                Dropout(0),
+                Convolution(4, 1, bias=False),
+            ),
+            *(Add(inputs=("c", "conv2")), AdaptiveAveragePool((2, 1)), ReLU(name="r")),
+            *(Concatenate(inputs=("r", "r")), LeakyReLU(0.2), ELU(1.5), AdaptiveMaxPool(1)),
+            *(FullyConnected(2), Softmax()),
+        ]
+        net = Net(layers, channels=2, patch=(8, 7), backend="reference")
+        kinds = {type(layer).__name__ for layer in layers}
+        assert {*kinds, "InstanceNorm"} == LAYERS.names, (
+            "a layer without a test, or unknown to files"
+        )
+        net.save(tmp_path / "net")
+        loaded = load(tmp_path / "net", backend="reference")
+        described = [str(layer).replace("['s']", "('s',)") for layer in layers]
+        assert [str(layer) for layer in loaded.layers] == described
+        image = random_image(net, (9, 9))
+        scores = [Dense(one).forward(image).tobytes() for one in (net, loaded)]
+        assert scores[0] == scores[1]
+
+    def test_a_net_alone(self, tmp_path):
+        net = small_net(seed=5)
+        net.parameters["first.weights"] = np.asfortranarray(net.parameters["first.weights"])
+        net.save(str(tmp_path / "net"))
+        assert "run" not in parts((tmp_path / "net").read_bytes())[1]
+        loaded = load(str(tmp_path / "net"), backend="reference")
+        assert {n: a.tolist() for n, a in loaded.state().items()} == {
+            n: a.tolist() for n, a in net.state().items()
+        }
+        with pytest.raises(BadCheckpoint, match=r"net without a run, which net\.load reads"):
+            checkpoint.load(tmp_path / "net", backend="reference")
+
+    def test_the_net_of_a_run(self, tmp_path):
+        run = small_run()
+        checkpoint.save(tmp_path / "run", run)
+        state = load(tmp_path / "run", backend="reference").state()
+        assert {n: a.tolist() for n, a in state.items()} == {
+            n: a.tolist() for n, a in run.net.state().items()
+        }
+
+    def test_numbers_of_numpy_in_what_is_only_told(self, tmp_path):
+        run = small_run()
+        run.losses = [np.float32(0.1), np.float64(0.2), 3]
+        run.history = [{"epoch": np.int64(2), "loss": np.float32("nan"), "x": np.float16(-np.inf)}]
+        checkpoint.save(tmp_path / "run", run)
+        loaded = checkpoint.load(tmp_path / "run", backend="reference")
+        assert repr(loaded.losses) == f"[{float(np.float32(0.1))!r}, 0.2, 3.0]"
+        assert repr(loaded.history) == "[{'epoch': 2, 'loss': nan, 'x': -inf}]"

@@ -51,9 +51,18 @@ def test_the_bar_shows_loss_and_speed(capfd):
 )
 def test_bad_examples_are_refused_before_any_step(tmp_path, change, error, message):
     trainer = Trainer(small_net(), SGD(0.1))
-    path = tmp_path / "run.npz"
+    path = tmp_path / "run.safetensors"
     with pytest.raises(error, match=message):
         fit(trainer, change(*examples()), epochs=1, pixels=9, checkpoint=path)
+    assert trainer.steps == 0
+    assert not path.exists()
+
+
+def test_what_no_checkpoint_can_hold_is_refused_before_any_step(tmp_path):
+    trainer = Trainer(small_net(), SGD(np.float32(0.1)))
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(ValueError, match=r"^optimizer.rate is np.float32\(0.1\)"):
+        fit(trainer, examples(), epochs=1, pixels=9, checkpoint=path)
     assert trainer.steps == 0
     assert not path.exists()
 

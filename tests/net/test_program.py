@@ -4,21 +4,23 @@ import numpy as np
 import pytest
 
 from net import Net
+from net.conversion import steps_of
 from net.graph import IMAGE
 from net.layers import (
+    ELU,
     Add,
     AveragePool,
     BatchNorm,
     Convolution,
     Crop,
     FullyConnected,
+    LeakyReLU,
     MaxPool,
     ReLU,
     Softmax,
     Tanh,
 )
 from net.program import Program
-from net.steps import steps_of
 from net.zoo import build
 from tests.net.nets import random_image, randomized
 
@@ -74,6 +76,12 @@ class TestConversion:
         assert crop.margins == (0, 3, 6, 0)
         assert (full.window.kernel, full.window.dilation) == ((2, 2), (6, 3))
 
+    @pytest.mark.parametrize("form", ["dnese", "Dense", None])
+    def test_another_form(self, form):
+        message = f"form is {form!r}; expected one of 'patch', 'dense'"
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            Program(build("lenet28", backend="reference"), form)
+
 
 @pytest.mark.parametrize(
     ("layers", "steps"),
@@ -89,6 +97,10 @@ class TestConversion:
         (
             [Convolution(2, 3), BatchNorm(), ReLU()],
             [("conv1",), ("norm1", "relu1")],
+        ),
+        (
+            [Convolution(2, 2), LeakyReLU(), BatchNorm(), ELU(), FullyConnected(1)],
+            [("conv1", "leaky_relu1"), ("norm1", "elu1"), ("fc1",)],
         ),
         (
             [MaxPool(3), ReLU()],

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kernels.window import Window
 from net import Dense, Scan
 from net.layers import (
+    ELU,
     Add,
     AveragePool,
     BatchNorm,
@@ -20,6 +21,7 @@ from net.layers import (
     Convolution,
     Crop,
     FullyConnected,
+    LeakyReLU,
     MaxPool,
     ReLU,
     Sigmoid,
@@ -106,7 +108,10 @@ class Drawing:
             self.channels = sum(channels for _, channels in ends)
 
     def pointwise(self):
-        self.add(self.draw(st.sampled_from([ReLU, Tanh, Sigmoid, BatchNorm])))
+        kinds = [ReLU, Tanh, Sigmoid, BatchNorm, LeakyReLU, ELU]
+        kind = self.draw(st.sampled_from(kinds))
+        parameter = {LeakyReLU: "slope", ELU: "alpha"}.get(kind)
+        self.add(kind, **({parameter: self.draw(st.sampled_from([0.1, 1.5]))} if parameter else {}))
 
     def crop(self):
         self.crop_to(self.pair(1, self.size))

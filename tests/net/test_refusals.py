@@ -10,6 +10,7 @@ import pytest
 
 from net import Net, NotConvertible
 from net.layers import (
+    ELU,
     AdaptiveAveragePool,
     AdaptiveMaxPool,
     Add,
@@ -20,6 +21,7 @@ from net.layers import (
     Crop,
     FullyConnected,
     InstanceNorm,
+    LeakyReLU,
     MaxPool,
     ReLU,
 )
@@ -202,6 +204,14 @@ class TestNoNet:
             (
                 [Convolution(3, 1, name="a"), Add(inputs=("a", "image")), FullyConnected(1)],
                 "layer 'add1': its inputs have 3 and 2 channels; expected equal numbers",
+            ),
+            (
+                [LeakyReLU(-0.1), Convolution(1, 8)],
+                "layer 'leaky_relu1': slope is -0.1; expected a number above 0",
+            ),
+            (
+                [Convolution(1, 8), ELU(0)],
+                "layer 'elu1': alpha is 0; expected a number above 0",
             ),
             (
                 [Convolution(1, (8, 9))],

@@ -146,6 +146,22 @@ class TestState:
             net.load_state(state)
         assert_same_state(net.state(), before)
 
+    def test_a_device_that_is_full_changes_nothing(self, monkeypatch):
+        net, moved = small_net("reference"), []
+        before = net.state()
+        state = {name: array + 1 for name, array in before.items()}
+
+        def full(array):
+            moved.append(array)
+            if len(moved) == len(NAMES) - 1:
+                raise MemoryError("no room for one more")
+            return array
+
+        monkeypatch.setattr(net.backend.memory, "to_device", full)
+        with pytest.raises(MemoryError, match="no room"):
+            net.load_state(state)
+        assert_same_state(net.state(), before)
+
 
 class TestTo:
     @pytest.mark.cpu

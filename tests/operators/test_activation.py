@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+from kernels import get_backend
+from kernels.activation import ACTIVATIONS, Activation, cpu
+from tests.activations import UNKNOWN, each_activation
 from tests.comparison import (
     DTYPES,
     FORWARD,
@@ -18,11 +21,9 @@ SMALL = [(1, 1, 1, 1), (2, 3, 5, 7), (1, 17, 1, 3)]
 REAL = [(1, 48, 93, 71), (256, 200, 1, 1), *((1, 1, 1, w) for w in range(2, 40))]
 EXTREMES = [0.0, -0.0, 1e-30, -1e-30, 9.0, -9.0, 100.0, -100.0, 1000.0, np.inf, -np.inf, np.nan]
 
-activations = pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
-
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@activations
+@each_activation
 class TestAgainstReference:
     @pytest.mark.parametrize("shape", SMALL, ids=str)
     def test_small(self, backend, rng, shape, activation, dtype):
@@ -37,7 +38,7 @@ class TestAgainstReference:
 
     def test_non_finite_errors(self, backend, activation, dtype):
         """Where y is 0 or NaN too: ReLU drops an infinite error at y = 0 and passes it at NaN."""
-        y, error = np.meshgrid([0, 0.5, 1, np.nan], [1, np.inf, -np.inf, np.nan])
+        y, error = np.meshgrid([-0.25, 0, 0.5, 1, np.nan], [1, np.inf, -np.inf, np.nan])
         y, error = y.astype(dtype)[None, None], error.astype(dtype)[None, None]
         tolerance = GRADIENT[dtype]
         arguments = (backend, "activation.backward", error, y, activation)
@@ -58,17 +59,29 @@ def check(backend, x, activation):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_small_values_keep_their_relative_precision(backend, dtype):
-    """tanh(x) is x for tiny x, and sigmoid(x) is exp(x) for very negative x, not 0."""
+    """tanh(x) and exp(x) - 1 are x for tiny x, and sigmoid(x) is exp(x) for very negative x,
+    not 0."""
     tiny = np.array([1e-4, -1e-6, 1e-20, -1e-30], dtype).reshape(1, 4, 1, 1)
     y = call(backend, "activation.forward", tiny, "tanh")
     np.testing.assert_allclose(y, np.tanh(tiny.astype(np.float64)), rtol=FORWARD[dtype])
+    y = call(backend, "activation.forward", -np.abs(tiny), Activation("elu", 1.0))
+    expected = np.expm1(-np.abs(tiny.astype(np.float64)))
+    np.testing.assert_allclose(y, expected, rtol=FORWARD[dtype])
     low = np.array([-10, -20, -40, -80], dtype).reshape(1, 4, 1, 1)
     y = call(backend, "activation.forward", low, "sigmoid")
     np.testing.assert_allclose(y, np.exp(low.astype(np.float64)), rtol=1e-4)
 
 
+@pytest.mark.cpu
+def test_elu_is_exact_to_some_units_in_the_last_place(rng):
+    x = -np.exp(rng.uniform(-30, 5, 100_000)).astype(np.float32).reshape(1, 1, 1, -1)
+    y = call(get_backend("cpu"), "activation.forward", x, Activation("elu", 1.0))
+    expected = np.expm1(x.astype(np.float64))
+    assert (np.abs(y - expected) <= 3 * np.spacing(np.abs(y))).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@activations
+@each_activation
 def test_bits_do_not_depend_on_the_place(backend, rng, activation, dtype):
     """Vectorised loops and their tails, or threads, must compute alike."""
     x = 2 * rng.standard_normal(41, dtype)
@@ -79,7 +92,7 @@ def test_bits_do_not_depend_on_the_place(backend, rng, activation, dtype):
         assert y.tobytes() == whole[start:].tobytes()
 
 
-@activations
+@each_activation
 def test_gradient_by_finite_differences(any_backend, rng, activation):
     x = rng.uniform(0.1, 2, (2, 2, 2, 3)) * rng.choice([-1, 1], (2, 2, 2, 3))
     error = rng.standard_normal(x.shape)
@@ -110,10 +123,38 @@ class TestByHand:
             ("tanh", [-0.6, 0, 0.6], [1.28, 2, 1.28]),
             ("sigmoid", [1 / 3, 1 / 2, 2 / 3], [4 / 9, 1 / 2, 4 / 9]),
         ]:
-            found = call(any_backend, "activation.forward", x, activation)
-            np.testing.assert_allclose(found.ravel(), y, rtol=1e-14, atol=1e-16)
-            found = call(any_backend, "activation.backward", error, found, activation)
-            np.testing.assert_allclose(found.ravel(), dx, rtol=1e-14)
+            result = call(any_backend, "activation.forward", x, activation)
+            np.testing.assert_allclose(result.ravel(), y, rtol=1e-14, atol=1e-16)
+            result = call(any_backend, "activation.backward", error, result, activation)
+            np.testing.assert_allclose(result.ravel(), dx, rtol=1e-14)
+
+    def test_leaky_relu_and_elu(self, any_backend):
+        x = np.array([-np.inf, -np.log(4), -0.0, 3, np.nan]).reshape(1, 5, 1, 1)
+        error = np.arange(1.0, 6).reshape(1, 5, 1, 1)
+        for activation, y, dx in [
+            (
+                Activation("leaky_relu", 0.5),
+                [-np.inf, -np.log(2), 0, 3, np.nan],
+                [0.5, 1, 1.5, 4, 5],
+            ),
+            (Activation("elu", 2), [-2, -1.5, 0, 3, np.nan], [0, 1, 6, 4, 5]),
+        ]:
+            result = call(any_backend, "activation.forward", x, activation)
+            np.testing.assert_allclose(result.ravel(), y, rtol=1e-14)
+            result = call(any_backend, "activation.backward", error, result, activation)
+            np.testing.assert_allclose(result.ravel(), dx, rtol=1e-14)
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("number", [len(ACTIVATIONS), 99, cpu.NONE, -7])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_number_that_compiled_code_does_not_know_gives_nan(number, dtype):
+    activation = cpu.Numbered(number, np.dtype(dtype).type(0.5))
+    y, gradient, ones = (np.ones(5, dtype) for _ in range(3))
+    cpu.activate(y, activation)
+    cpu.differentiate(gradient, ones, ones, activation)
+    assert np.isnan(y).all()
+    assert np.isnan(gradient).all()
 
 
 X = np.zeros((2, 3, 4, 5))
@@ -121,15 +162,28 @@ CALLS = {
     "activation.forward": {"x": X, "activation": "relu"},
     "activation.backward": {"error": X, "y": X, "activation": "relu"},
 }
-REFUSALS = [
+BAD = [
+    ("gelu", UNKNOWN),
+    (None, UNKNOWN.replace("'gelu'", "None")),
+    (Activation("gelu", 1.0), UNKNOWN),
+    ("elu", "activation is 'elu'; expected Activation('elu', alpha)"),
+    (Activation("elu"), "alpha is None; expected a number above 0, finite in float32"),
     (
-        function,
-        {"activation": activation},
-        ValueError,
-        f"activation is {activation!r}; expected one of 'relu', 'tanh', 'sigmoid'",
+        Activation("relu", 0.5),
+        "activation is Activation(name='relu', parameter=0.5); expected 'relu' without a parameter",
+    ),
+]
+BAD += [
+    (
+        Activation("leaky_relu", value),
+        f"slope is {value!r}; expected a number above 0, finite in float32",
     )
+    for value in (0, -0.5, np.nan, np.inf, 1e-50, 1e300, True, "1", 1j)
+]
+REFUSALS = [
+    (function, {"activation": activation}, ValueError, message)
     for function in CALLS
-    for activation in ("ReLU", None)
+    for activation, message in BAD
 ]
 REFUSALS += [
     (

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from kernels.activation import ACTIVATIONS
+from kernels.activation import Activation
+from tests.activations import EACH, UNKNOWN, each_activation
 from tests.comparison import (
     DTYPES,
     FORWARD,
@@ -35,7 +36,7 @@ def operands(rng, shape, dtype="float64"):
 
 def check(backend, x, mean, variance, gamma, beta, error):
     dtype = str(x.dtype)
-    for activation in (None, *ACTIVATIONS):
+    for activation in (None, *EACH):
         arguments = x, mean, variance, gamma, beta, EPSILON, activation
         name, options = "batch_normalization.forward", {"tolerance": FORWARD[dtype]}
         assert_matches_reference(backend, name, *arguments, **options)
@@ -116,17 +117,18 @@ class TestFold:
 
 
 class TestFiniteDifferences:
+    @each_activation
     @pytest.mark.parametrize("by", ["x", "gamma", "beta"])
-    def test_gradient(self, any_backend, rng, by):
+    def test_gradient(self, any_backend, rng, by, activation):
         def forward(value):
             given = [(values | {by: value})[n] for n in ("x", "mean", "variance", "gamma", "beta")]
-            return call(any_backend, "batch_normalization.forward", *given, EPSILON, "tanh")
+            return call(any_backend, "batch_normalization.forward", *given, EPSILON, activation)
 
         values = operands(rng, (2, 3, 2, 3))
         given = [values[n] for n in ("error", "x", "mean", "variance", "gamma")]
         y = forward(values[by])
         name = "batch_normalization.backward"
-        result = call(any_backend, name, *given, EPSILON, "tanh", y)
+        result = call(any_backend, name, *given, EPSILON, activation, y)
         gradient = dict(zip(("x", "gamma", "beta"), result))[by]
         exhaustive = any_backend.name == "reference"
         assert_gradient(forward, gradient, values[by], values["error"], exhaustive=exhaustive)
@@ -222,11 +224,18 @@ REFUSALS += [
     *(
         (
             f"batch_normalization.{function}",
-            {"activation": "elu"},
+            {"activation": activation},
             ValueError,
-            "activation is 'elu'; expected one of 'relu', 'tanh', 'sigmoid'",
+            message,
         )
         for function in ("forward", "backward")
+        for activation, message in (
+            ("gelu", UNKNOWN),
+            (
+                Activation("leaky_relu", 0.0),
+                "slope is 0.0; expected a number above 0, finite in float32",
+            ),
+        )
     ),
     (
         "batch_normalization.fold",

@@ -1,75 +1,23 @@
 """Convolution against the reference, and the reference against SciPy with zero-filled kernels."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from scipy.signal import correlate
 
-from kernels import get_backend
-from kernels.checks import Pair
-from kernels.convolution.cuda import TILES
-from kernels.convolution.cuda_tile import Tile
+from kernels.activation import Activation
 from kernels.window import Window
+from tests.activations import UNKNOWN, each_activation
 from tests.comparison import (
     DTYPES,
-    FORWARD,
     GRADIENT,
     REFERENCE,
     assert_matches_reference,
     call,
-    operator,
     relative_difference,
 )
 from tests.finite_differences import assert_gradient
+from tests.operators.convolutions import FUNCTIONS, Case
 from tests.refusals import assert_refused, refusals
-
-TOLERANCES = {"forward": FORWARD, "gradient_input": GRADIENT, "gradient_weights": GRADIENT}
-FUNCTIONS = tuple(TOLERANCES)
-
-
-@dataclass(frozen=True)
-class Case:
-    """N x C x H x W maps to K channels."""
-
-    x: tuple[int, int, int, int]
-    filters: int
-    kernel: Pair
-    stride: Pair = (1, 1)
-    dilation: Pair = (1, 1)
-
-    def __str__(self):
-        window = zip("ksd", (self.kernel, self.stride, self.dilation))
-        pairs = "-".join(f"{name}{a},{b}" for name, (a, b) in window)
-        return f"{'x'.join(map(str, self.x))}-to-{self.filters}-{pairs}"
-
-    def operands(self, rng, dtype):
-        output = Window(self.kernel, self.stride, self.dilation).output_size(self.x[2:])
-        return {
-            "x": rng.standard_normal(self.x, dtype),
-            "weights": rng.standard_normal((self.filters, self.x[1], *self.kernel), dtype),
-            "bias": rng.standard_normal(self.filters, dtype),
-            "error": rng.standard_normal((self.x[0], self.filters, *output), dtype),
-        }
-
-    @property
-    def options(self):
-        return {"stride": self.stride, "dilation": self.dilation}
-
-    def call(self, function, x, weights, bias, error):
-        """The name of ``function`` and its arguments."""
-        arguments = {
-            "forward": (x, weights, bias),
-            "gradient_input": (error, weights, self.x[2:]),
-            "gradient_weights": (x, error, self.kernel),
-        }[function]
-        return f"convolution.{function}", *arguments
-
-    def assert_matches_reference(self, backend, function, **operands):
-        tolerance = TOLERANCES[function][str(operands["x"].dtype)]
-        arguments = self.call(function, **operands)
-        assert_matches_reference(backend, *arguments, **self.options, tolerance=tolerance)
-
 
 SMALL = [
     Case((1, 1, 1, 1), 1, (1, 1)),
@@ -171,7 +119,7 @@ class TestInfinityAndNaN:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
+@each_activation
 @pytest.mark.parametrize("case", [SMALL[4], SMALL[11]], ids=str)
 def test_fused_activation_has_the_bits_of_a_separate_one(backend, rng, case, activation, dtype):
     operands = case.operands(rng, dtype)
@@ -234,64 +182,6 @@ class TestDenseForm:
         assert alone[0].tobytes() == scanned[-1].tobytes()
 
 
-TABLES = {"map": FUNCTIONS[:2], "weights": FUNCTIONS[2:], "matrix": FUNCTIONS}
-TINY_TILES = {
-    "two-warps-high": Tile(4, 4, (1, 2), (2, 1), depth=4),
-    "two-warps-wide": Tile(4, 4, (1, 2), (1, 2), depth=4),
-    "six-rows": Tile(6, 4, (1, 4), (1, 1), depth=4),
-}
-TINY = [(table, tile) for table in TABLES for tile in TINY_TILES]
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(
-    ("table", "tile"),
-    [(table, tile) for table, tiles in TILES.items() for tile in tiles],
-    ids=lambda v: f"{v.height}x{v.width}x{v.depth}" if isinstance(v, Tile) else v,
-)
-def test_every_tile_of_the_device(rng, table, tile):
-    cases = [
-        Case((2, 3, 17, 45), 37, (3, 2), stride=(1, 2), dilation=(4, 3)),
-        Case((2, 37, 9, 31), 45, (1, 1)),
-    ]
-    if table == "matrix":
-        cases = [Case((35, 5, 4, 3), 37, (4, 3)), Case((100, 7, 4, 4), 108, (4, 4))]
-    for case in cases:
-        check_tile(get_backend("cuda"), rng, case, table, tile)
-
-
-@pytest.mark.simulator
-@pytest.mark.parametrize(("table", "tile"), TINY)
-def test_tiles_of_the_simulator(rng, table, tile):
-    case = Case((2, 2, 6, 5), 5, (2, 2), stride=(2, 1), dilation=(1, 2))
-    if table == "matrix":
-        case = Case((13, 2, 2, 3), 14, (2, 3))
-    check_tile(get_backend("simulator"), rng, case, table, TINY_TILES[tile])
-
-
-@pytest.mark.simulator
-@pytest.mark.parametrize("steps", [3, 6, 8])
-@pytest.mark.parametrize("rows", [2, 4])
-def test_tiles_of_1x1_windows(rng, rows, steps):
-    """Less than a slice, slices and a rest, whole slices; weights one by one, and by fours."""
-    tile = Tile(rows, 4, (1, 2), (1, 1), depth=4)
-    case = Case((2, steps, 3, 5), steps + 1, (1, 1))
-    check_tile(get_backend("simulator"), rng, case, "map", tile)
-
-
-def check_tile(backend, rng, case, table, tile):
-    """Only the gradient by the weights may depend on the tile, in its last bits."""
-    operands = case.operands(rng, "float32")
-    for function in TABLES[table]:
-        name, *arguments = case.call(function, **operands)
-        expected = operator(REFERENCE, name)(*arguments, **case.options)
-        tiled = call(backend, name, *arguments, **case.options, tile=tile)
-        assert relative_difference(tiled, expected) <= TOLERANCES[function]["float32"]
-        if function != "gradient_weights":
-            untiled = call(backend, name, *arguments, **case.options)
-            assert tiled.tobytes() == untiled.tobytes()
-
-
 SMOOTH = [
     Case((2, 2, 4, 5), 3, (2, 2)),
     Case((1, 2, 7, 8), 2, (2, 3), stride=(2, 3), dilation=(3, 2)),
@@ -346,7 +236,7 @@ class TestReference:
         y = REFERENCE.convolution.forward(x, weights, np.array([0.5, 0]), stride=2, dilation=(1, 3))
         np.testing.assert_array_equal(y, [[[[30.5], [118.5]], [[-3.0], [-11.0]]]])
 
-    @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
+    @each_activation
     def test_activation_is_applied(self, rng, activation):
         x, weights = rng.standard_normal((1, 2, 4, 5)), rng.standard_normal((3, 2, 2, 2))
         plain = REFERENCE.convolution.forward(x, weights)
@@ -407,9 +297,15 @@ REFUSALS = [
     ),
     (
         "convolution.forward",
-        {"activation": "elu"},
+        {"activation": "gelu"},
         ValueError,
-        "activation is 'elu'; expected one of 'relu', 'tanh', 'sigmoid'",
+        UNKNOWN,
+    ),
+    (
+        "convolution.forward",
+        {"activation": Activation("elu", -1.0)},
+        ValueError,
+        "alpha is -1.0; expected a number above 0, finite in float32",
     ),
     (
         "convolution.gradient_input",

@@ -37,7 +37,7 @@ CASES = [
 
 def results(dtypes):
     """Every case forward and backward."""
-    found, rng = {}, np.random.default_rng(20141215)
+    computed, rng = {}, np.random.default_rng(20141215)
     for i, (size, filters, kernel, stride, dilation) in enumerate(CASES):
         moves = {"stride": stride, "dilation": dilation}
         x = rng.standard_normal(size)
@@ -46,10 +46,10 @@ def results(dtypes):
             a, w = x.astype(dtype), weights.astype(dtype)
             y = cpu.forward(a, w, **moves)
             error = np.cos(y, dtype=dtype) / 2
-            found[f"{i} {dtype} forward"] = y
-            found[f"{i} {dtype} input"] = cpu.gradient_input(error, w, size[2:], **moves)
-            found[f"{i} {dtype} weights"] = cpu.gradient_weights(a, error, kernel, **moves)
-    return found
+            computed[f"{i} {dtype} forward"] = y
+            computed[f"{i} {dtype} input"] = cpu.gradient_input(error, w, size[2:], **moves)
+            computed[f"{i} {dtype} weights"] = cpu.gradient_weights(a, error, kernel, **moves)
+    return computed
 
 
 @pytest.mark.cpu
@@ -61,16 +61,16 @@ def test_same_bits(name, tmp_path):
     if missing:
         pytest.skip(f"this CPU has no {', '.join(missing)}")
     other = {"NUMBA_CPU_NAME": cpu_name, "NUMBA_CPU_FEATURES": features}
-    own = {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, __file__, tmp_path / "found.npz", *dtypes]
-    subprocess.run(command, env=os.environ | other | own, check=True)
-    with np.load(tmp_path / "found.npz") as found:
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, __file__, tmp_path / "results.npz", *dtypes]
+    subprocess.run(command, env=os.environ | other | cache, check=True)
+    with np.load(tmp_path / "results.npz") as computed:
         for case, expected in results(dtypes).items():
             if case.endswith("input"):
                 limit = 1e-12 if "float64" in case else 1e-5
-                assert relative_difference(found[case], expected) <= limit, case
+                assert relative_difference(computed[case], expected) <= limit, case
             else:
-                np.testing.assert_array_equal(found[case], expected, err_msg=case)
+                np.testing.assert_array_equal(computed[case], expected, err_msg=case)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What the experiments work on: nets, photographs and images composed of textures."""

@@ -1,0 +1,48 @@
+"""The nets that the experiments run: seeded, with biases, calibrated on a photograph."""
+
+import numpy as np
+
+from experiments.inputs.photographs import astronaut
+from net import Net, calibrate, zoo
+from net.layers import Convolution, FullyConnected, MaxPool, ReLU
+
+FAMILY = "family-"
+
+
+def prepared(name: str, *, seed: int, backend: str, dtype: str = "float32") -> Net:
+    """The net ``name`` with random weights, biases and shifts, calibrated on a photograph.
+
+    Args:
+        name: of the zoo, or ``"family-P"`` for the net of ``family(P)``.
+        seed: of all random numbers.
+        backend, dtype: as ``net.Net``.
+    """
+    options = {"seed": seed, "backend": backend, "dtype": dtype}
+    if name.startswith(FAMILY):
+        net = family(int(name.removeprefix(FAMILY)), **options)
+    else:
+        net = zoo.build(name, **options)
+    state, rng = net.state(), np.random.default_rng(seed)
+    for parameter, values in state.items():
+        if parameter.endswith((".bias", ".beta")):
+            state[parameter] = rng.normal(0, 0.1, values.shape)
+    net.load_state(state)
+    size = tuple(p + 64 for p in net.patch)
+    calibrate(net, [astronaut(net.channels, size, dtype)])
+    return net
+
+
+def family(patch: int, **options) -> Net:
+    """A grey net for patches of any size, by one rule.
+
+    Until the map is at most 8 x 8: a convolution with 24 filters, 5 x 5 where the map is even and
+    else 4 x 4; ReLU; max pooling by 2. Then full connections to 64 and to 8. So no window is cut
+    off, and the receptive field is the patch.
+    """
+    layers, rest = [], patch
+    while rest > 8:
+        kernel = 5 if rest % 2 == 0 else 4
+        layers += [Convolution(24, kernel), ReLU(), MaxPool(2)]
+        rest = (rest - kernel + 1) // 2
+    layers += [FullyConnected(64), ReLU(), FullyConnected(8)]
+    return Net(layers, channels=1, patch=patch, **options)

@@ -1,0 +1,1 @@
+"""What the experiments measure with: runners, rounds, clocks, peak memory, ceilings, sweeps."""

@@ -1,0 +1,186 @@
+"""Peak memory of a forward pass, and of one forward and backward, in a process of their own.
+
+On the host it is the operating system's figure: VmHWM of /proc, reset before the pass, less what
+the process held before the first pass. On a GPU it is the allocators': the largest sum of live
+arrays, or PyTorch's own count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import json
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+PASSES = ("forward", "forward + backward")
+
+
+def peak_memory(job: dict) -> dict:
+    """``peak_bytes`` and ``peak_method`` by pass, without the memory that net and image take.
+
+    Args:
+        job: ``net`` (see ``nets.prepared``), ``runner`` (its name), ``labelled`` rows and columns,
+            ``backend``, ``seed``, ``batch`` (patches in a batch, for scanning).
+
+    Returns:
+        for each of ``PASSES`` a dict; where the system has no such figure, ``peak_bytes`` is None
+        and ``peak_method`` says why.
+
+    Raises:
+        RuntimeError: the process failed.
+    """
+    command = [sys.executable, "-m", "experiments.measuring.peak", json.dumps(job)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"measuring the memory of {job} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _measured(job) -> dict:
+    from experiments.inputs.nets import prepared
+    from experiments.inputs.photographs import astronaut
+    from experiments.measuring import runners
+
+    net = prepared(job["net"], seed=job["seed"], backend=job["backend"])
+    size = job["labelled"]
+
+    def workload(labelled, batch):
+        image = astronaut(net.channels, tuple(labelled + p - 1 for p in net.patch), net.dtype)
+        error = np.zeros((net.output.channels, labelled, labelled), net.dtype)
+        if job["runner"] != runners.SCANNING:
+            return image, error, runners.runner(job["runner"], net)
+        pixels = np.stack(np.unravel_index(np.arange(batch), (labelled, labelled)), axis=1)
+        return image, error, runners.SampledScan(net, pixels, batch)
+
+    image, error, runner = workload(2, 2)
+    runner.gradients(image, error)  # compiles, and allocates small workspaces
+    image, error, runner = workload(size, job.get("batch"))
+    calls = {"forward": lambda: runner.forward(image)}
+    calls["forward + backward"] = lambda: runner.gradients(image, error)
+    meter, peaks = _meter(job["backend"], job["runner"] in runners.TORCH), {}
+    gc.collect()
+    meter.start()
+    for name in PASSES:
+        meter.reset()
+        calls[name]()
+        peaks[name] = {"peak_bytes": meter.peak(), "peak_method": meter.method}
+    return peaks
+
+
+def _meter(backend, torch):
+    if backend == "cuda":
+        return _TorchAllocator() if torch else _Allocator()
+    return _HighWater() if _HighWater.works() else _Unknown()
+
+
+class _Unknown:
+    """Not Linux: there is no such figure."""
+
+    method = "not measured: /proc has no VmHWM to reset"
+
+    def start(self):
+        pass
+
+    def reset(self):
+        pass
+
+    def peak(self):
+        return None
+
+
+class _HighWater:
+    """Linux: the largest resident set since ``reset``, less the resident set at ``start``.
+
+    Memory that the C library's allocator retains from an earlier pass counts: the next pass takes
+    it first.
+    """
+
+    method = "VmHWM of a process of its own, less its VmRSS before the first pass"
+    status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+    @classmethod
+    def works(cls):
+        try:
+            cls.clear.write_text("5")
+            return "VmHWM" in cls.status.read_text()
+        except OSError:
+            return False
+
+    def start(self):
+        with contextlib.suppress(AttributeError):  # not every C library has it
+            ctypes.CDLL(None).malloc_trim(0)
+        self.before = self._read("VmRSS")
+
+    def reset(self):
+        self.clear.write_text("5")
+
+    def peak(self):
+        return self._read("VmHWM") - self.before
+
+    def _read(self, field):
+        (line,) = (s for s in self.status.read_text().splitlines() if s.startswith(field + ":"))
+        return 1024 * int(line.split()[1])
+
+
+class _Allocator:
+    """Arrays on the GPU: counts what ``kernels.memory`` allocates until it is freed."""
+
+    method = "largest sum of live arrays that the pass allocated on the GPU"
+
+    def __init__(self):
+        from kernels.memory import cuda as memory
+
+        self.now = self.most = 0
+        for name in ("empty", "to_device"):
+            setattr(memory, name, self._counted(getattr(memory, name)))
+
+    def start(self):
+        self.before = self.now
+
+    def reset(self):
+        self.most = self.now
+
+    def peak(self):
+        return self.most - self.before
+
+    def _counted(self, allocate):
+        def counted(*arguments):
+            array = allocate(*arguments)
+            self._add(array.nbytes)
+            # Views share the memory: it may outlive the array that was allocated
+            weakref.finalize(array.gpu_data, self._add, -array.nbytes)
+            return array
+
+        return counted
+
+    def _add(self, size):
+        self.now += size
+        self.most = max(self.most, self.now)
+
+
+class _TorchAllocator:
+    """PyTorch on the GPU: its own count."""
+
+    method = "torch.cuda.max_memory_allocated, less what was allocated before the pass"
+
+    def start(self):
+        import torch
+
+        self.torch, self.before = torch, torch.cuda.memory_allocated()
+
+    def reset(self):
+        self.torch.cuda.reset_peak_memory_stats()
+
+    def peak(self):
+        return self.torch.cuda.max_memory_allocated() - self.before
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measured(json.loads(sys.argv[1]))))

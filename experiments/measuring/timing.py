@@ -1,0 +1,94 @@
+"""How times are taken: interleaved rounds, medians with their spread, wall and device clocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import numpy as np
+
+from kernels import Backend
+
+ROUNDS = 5
+"""Least number of rounds, unless they take longer than ``LONGEST``."""
+LONGEST = 60.0
+"""Seconds for all rounds of one job; no round begins that would not end within them."""
+ENOUGH, MOST = 0.5, 30
+"""Rounds go on for ``ENOUGH`` seconds, but not beyond ``MOST`` rounds."""
+
+
+def interleaved(
+    jobs: dict[str, Callable], longest: float = LONGEST, at_least: int = ROUNDS
+) -> dict[str, list]:
+    """The results of each job, round by round; every round runs each job once.
+
+    Whatever slows the machine for longer than a round cancels in the ratio of two jobs within it.
+
+    Args:
+        jobs: by name; called before, so that they are warm.
+        longest: seconds that all rounds may take.
+        at_least: so many rounds, unless they take longer.
+    """
+    given = {name: [] for name in jobs}
+    started, rounds = time.perf_counter(), 0
+    while True:
+        for name, job in jobs.items():
+            given[name].append(job())
+        rounds += 1
+        elapsed = time.perf_counter() - started
+        if elapsed * (rounds + 1) / rounds > longest:
+            return given
+        if rounds >= at_least and (elapsed >= ENOUGH or rounds >= MOST):
+            return given
+
+
+def spread(values, name: str = "seconds") -> dict:
+    """``name`` (median), ``name_p20``, ``name_p80`` and, for seconds, ``repeats``."""
+    low, median, high = np.quantile(values, (0.2, 0.5, 0.8))
+    found = {name: median, f"{name}_p20": low, f"{name}_p80": high}
+    return found | ({"repeats": len(values)} if name == "seconds" else {})
+
+
+def timed(ops: Backend, call: Callable) -> tuple[object, tuple[float, float | None]]:
+    """The result of ``call()``, and its (wall, device) seconds.
+
+    Device seconds are those between two events on the GPU; None on the host.
+    """
+    ops.memory.synchronize()
+    with _device_clock(ops) as device:
+        started = time.perf_counter()
+        result = call()
+        ops.memory.synchronize()
+        wall = time.perf_counter() - started
+    return result, (wall, device())
+
+
+@contextmanager
+def _device_clock(ops):
+    if ops.name != "cuda":
+        yield lambda: None
+        return
+    from kernels.device.streams import device_seconds
+
+    with device_seconds() as seconds:
+        yield seconds
+
+
+def spread_of_times(times: list[tuple[float, float | None]], scale: float = 1) -> dict:
+    """The spread of wall seconds, and ``device_seconds`` (their median, None on the host)."""
+    wall, device = zip(*times)
+    row = spread(scale * np.array(wall))
+    return row | {"device_seconds": None if None in device else scale * float(np.median(device))}
+
+
+def mark(row: dict) -> str:
+    """The marks of a row in a table; ``MARKS`` explains them."""
+    few = row.get("repeats", ROUNDS) < ROUNDS
+    return ("*" if row.get("extrapolated") else "") + ("†" if few else "")
+
+
+MARKS = (
+    "`*`: extrapolated from a timed sample of pixels to all of them. `†`: fewer than 5 repeats "
+    "fitted into a minute."
+)

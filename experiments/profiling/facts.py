@@ -1,0 +1,154 @@
+"""What each source (static, traced, model, timed) finds out about each call, as rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+
+from tqdm import tqdm
+
+from experiments.profiling import calls, roofline, simulation, static, timed
+from experiments.profiling.counter import Line
+from experiments.profiling.operators import OperatorCase
+from experiments.profiling.plan import Plan
+from kernels.device.machine_code import CLASSES, INTEGER, WIDE
+
+
+def profile(jobs, plan: Plan) -> list[dict]:
+    """The rows of every source of the plan, for the calls of ``plan.jobs``."""
+    every = [(common, call) for common, found in jobs for call in found]
+    lines = _traced([call for _, call in every]) if "traced" in plan.sources else {}
+    reader, times, rows = static.Reader(), {}, []
+    with tqdm(every, desc="profile", unit="call", leave=False) as progress:
+        for common, call in progress:
+            progress.set_postfix_str(f"{common['net']} {call.layer}")
+            case = call.case
+            common = common | {
+                "layer": call.layer,
+                "direction": call.direction,
+                "operator": call.operator,
+                "shape": str(case),
+                "multiply_adds": call.multiply_adds,
+                "compulsory_bytes": call.compulsory_bytes,
+                "intensity": 2 * call.multiply_adds / call.compulsory_bytes,
+            }
+            if "static" in plan.sources:
+                rows += _static_rows(common, call, plan.capabilities, reader)
+            rows += _traced_rows(common, lines.get(case, ()))
+            if "model" in plan.sources:
+                rows += _model_rows(common, call, plan.devices, reader, lines.get(case, ()))
+            if "timed" in plan.sources:
+                if case not in times:
+                    times[case] = timed.time(call)
+                rows.append(_timed_row(common, call, times[case]))
+    columns = dict.fromkeys(column for row in rows for column in row)
+    return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def _traced(every) -> dict[OperatorCase, list[Line]]:
+    cases = list(dict.fromkeys(call.case for call in every))
+    short = {case: simulation.shortened(case) for case in cases}
+    unique = list(dict.fromkeys(short.values()))
+    with tqdm(unique, desc="simulate", unit="call", leave=False) as progress:
+        found = dict(zip(progress, simulation.trace(unique)))
+    return {case: found[short[case]] for case in cases}
+
+
+def _launch_columns(launch):
+    return {
+        "kernel": launch.function.__name__,
+        "blocks": math.prod(launch.blocks),
+        "threads": launch.threads,
+    }
+
+
+def _static_rows(common, call, capabilities, reader):
+    for launch in call.launches:
+        for capability in capabilities:
+            code = reader.read(launch, capability)
+            made, limits = code.machine_code, static.LIMITS[capability]
+            row = common | {"source": "static"} | _launch_columns(launch)
+            row |= {
+                "arch": "sm_{}{}".format(*capability),
+                "registers": made.registers,
+                "shared_bytes": made.shared_bytes,
+                "local_bytes": made.local_bytes,
+                "blocks_per_multiprocessor": code.resident_blocks(limits),
+                "occupancy": code.occupancy(limits),
+                "multiply_add_share": made.multiply_add_share,
+                "executed_multiply_adds": roofline.executed_multiply_adds(call, launch),
+            }
+            row |= {f"loop {kind}": made.main_loop[kind] for kind in _kinds()}
+            yield row
+
+
+def _kinds():
+    for kind in (*CLASSES, INTEGER):
+        widths = (32, 64, 128) if kind in WIDE else (None,)
+        yield from (kind if width is None else f"{kind} {width}" for width in widths)
+
+
+def _traced_rows(common, lines):
+    for line in lines:
+        yield common | {"source": "traced"} | asdict(line) | {"moved": line.moved}
+
+
+def _model_rows(common, call, devices, reader, lines):
+    for device in devices:
+        predictions, l2_bytes, stand_in = [], 0.0, ""
+        short = calls.of_case(simulation.shortened(call.case)) if lines else None
+        for number, launch in enumerate(call.launches):
+            code = reader.nearest(launch, device.capability)
+            if code.capability != device.capability:
+                stand_in = "sm_{}{}".format(*code.capability)
+            counted = _counted_bytes(call, number, short, lines) if short else 0.0
+            predictions.append(roofline.predict(call, launch, code, device, counted))
+            l2_bytes += counted
+        seconds = sum(prediction.seconds for prediction in predictions)
+        longest = max(predictions, key=lambda prediction: prediction.seconds)
+        yield (
+            common
+            | {
+                "source": "model",
+                "device": device.name,
+                "stand_in": stand_in,
+                "seconds": seconds,
+                "bound": longest.bound,
+                "counted_bytes": round(l2_bytes) or None,
+            }
+            | _rates(common, seconds, device.peak, device.bandwidth)
+        )
+
+
+def _counted_bytes(call, number, short, lines):
+    """Bytes of the sectors of a launch, scaled from the traced lines of the shortened call."""
+    launch = call.launches[number]
+    names = [one.function.__name__ for one in call.launches]
+    alike = [i for i, one in enumerate(short.launches) if one.function.__name__ == names[number]]
+    nth = names[:number].count(names[number])
+    if nth >= len(alike):  # the shortened call does without this launch
+        return roofline.compulsory_bytes(launch)
+    loops = call.multiply_adds / max(1, short.multiply_adds)
+    rest = math.prod(launch.blocks) / math.prod(short.launches[alike[nth]].blocks)
+    own = [line for line in lines if line.launch == alike[nth]]
+    return roofline.traced_bytes(own, loops, rest)
+
+
+def _timed_row(common, call, time):
+    from kernels.device.api import device_name
+
+    row = common | {"source": "timed", "device": device_name(), "seconds": time.median}
+    row |= {"p20": time.p20, "p80": time.p80, "repeats": time.repeats}
+    return row | _rates(common, time.median, *timed.ceilings())
+
+
+def _rates(common, seconds, peak, bandwidth):
+    """Achieved rates, and the roofline's least time over the time taken."""
+    least = max(2 * common["multiply_adds"] / peak, common["compulsory_bytes"] / bandwidth)
+    return {
+        "GFLOP/s": 2e-9 * common["multiply_adds"] / seconds,
+        "GB/s": 1e-9 * common["compulsory_bytes"] / seconds,
+        "roofline_share": least / seconds,
+        "device GFLOP/s": 1e-9 * peak,
+        "device GB/s": 1e-9 * bandwidth,
+    }

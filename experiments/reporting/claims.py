@@ -1,0 +1,306 @@
+"""The claims of the paper's abstract, how each is tested here, and verdicts from stored rows.
+
+A verdict is computed from what was measured, never typed: supported, partly, not, or not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from experiments.measuring.compare import DIRECTIONS
+from experiments.measuring.peak import PASSES
+from experiments.reporting.derived import (
+    CLAIMED_SPEEDUP,
+    arithmetic,
+    by_image,
+    by_patch,
+    crossing,
+    steadiness,
+    totals_of,
+)
+from net import zoo
+
+SUPPORTED, PARTLY, NOT, MISSING = "supported", "partly", "not", "not measured"
+STEADY = 1.25
+"""Largest ratio of a time to the fastest that still counts as constant on a shared machine."""
+EFFICIENT = 0.5
+"""Least share, of bytes moved or of a speed, that counts as continuous or efficient."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim, judged by the results of one machine."""
+
+    result: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim.
+
+    Attributes:
+        text: as the abstract (arXiv:1412.4526) has it; in brackets, the part that is tested.
+        tested: how it is tested here.
+        experiment: on whose rows the verdict rests.
+        judge: of the experiment's rows.
+    """
+
+    text: str
+    tested: str
+    experiment: str
+    judge: Callable[[list[dict]], Judged]
+
+    def judged(self, rows: dict[str, list[dict]]) -> Judged:
+        """The verdict from the rows of a machine's experiments, by name."""
+        if self.experiment not in rows:
+            return Judged(f"`{self.experiment}` was not run", MISSING)
+        return self.judge(rows[self.experiment])
+
+
+def _verdict(good: int, all_of: int) -> str:
+    return SUPPORTED if good == all_of else PARTLY if good else NOT
+
+
+def _same(rows) -> Judged:
+    scores = max(row["scores_difference"] for row in rows if row["dtype"] == "float64")
+    gradients = max(row["gradients_difference"] for row in rows if row["dtype"] == "float64")
+    single = [row for row in rows if row["dtype"] == "float32"]
+    bits = min(row["scores_equal_bits"] for row in single)
+    rounding = max(row["gradients_difference"] for row in single)
+    good = [row for row in rows if _is_same(row)]
+    nets = len({row["net"] for row in rows})
+    result = (
+        f"{nets} nets. float64: scores differ by at most {scores:.1g}, "
+        f"gradients by {gradients:.0e}; float32: {100 * bits:g}% of the scores are the same bits, "
+        f"gradients differ by at most {rounding:.0e} (relative)"
+    )
+    return Judged(result, _verdict(len(good), len(rows)))
+
+
+def _is_same(row):
+    worst = max(row["scores_difference"], row["gradients_difference"])
+    if row["dtype"] == "float64":
+        return worst <= 1e-12
+    return row["scores_equal_bits"] == 1 and worst <= 1e-5
+
+
+def _redundancy(rows) -> Judged:
+    """Whether the dense form evaluates a layer at most once for each pixel of image and border."""
+    totals, excess, dropped, good = totals_of(rows), [], [], 0
+    size = max(key[1] for key in totals)
+    nets = list(dict.fromkeys(key[0] for key in totals))
+    for net in nets:
+        row = totals[net, size, "forward", "dense"]
+        nodes = zoo.build(net, backend="reference").nodes.values()
+        once = size**2 * sum(node.multiply_adds for node in nodes)
+        excess.append(row["multiply_adds"] / once)
+        dropped.append(arithmetic(totals, net, size, "forward"))
+        good += excess[-1] <= ((size + row["patch"] - 1) / size) ** 2
+    result = (
+        f"counted, at {size} x {size} pixels: the dense form does {min(excess):.2f} to "
+        f"{max(excess):.2f} times the multiply-adds of every layer evaluated once for each "
+        f"labelled pixel (the rest is the border that the patches need), and scanning "
+        f"{min(dropped):.0f} to {max(dropped):.0f} times those of the dense form"
+    )
+    return Judged(result, _verdict(good, len(nets)))
+
+
+def _faster(direction):
+    def judge(rows) -> Judged:
+        totals = totals_of(rows)
+        own = {key[:2]: row for key, row in totals.items() if key[2:] == (direction, "dense")}
+        best = {}
+        for (net, size), row in own.items():
+            if net not in best or row["speedup"] > best[net][1]:
+                best[net] = size, row["speedup"], arithmetic(totals, net, size, direction)
+        reached = [net for net, (_, speedup, _) in best.items() if speedup > CLAIMED_SPEEDUP]
+        parts = [
+            f"{net} {speedup:.3g} at {size} x {size} ({ratio:.3g} of it arithmetic)"
+            for net, (size, speedup, ratio) in best.items()
+        ]
+        return Judged("; ".join(parts), _verdict(len(reached), len(best)))
+
+    return judge
+
+
+def _grows(series_of, what):
+    def judge(rows) -> Judged:
+        parts, rising, number = [], 0, 0
+        for own, series in series_of(rows).items():
+            for direction in DIRECTIONS:
+                points = series[direction]
+                ups = sum(b[1] > a[1] for a, b in pairwise(points))
+                number += len(points) - 1
+                rising += ups
+                parts.append(
+                    f"{own}, {direction}: {points[0][1]:.3g} at {what} {points[0][0]} to "
+                    f"{points[-1][1]:.3g} at {points[-1][0]}, rising in {ups} of "
+                    f"{len(points) - 1} steps (multiply-adds: {points[0][2]:.3g} to "
+                    f"{points[-1][2]:.3g})"
+                )
+        return Judged("; ".join(parts), _verdict(rising, number))
+
+    return judge
+
+
+def _constant(rows) -> Judged:
+    nets = list(dict.fromkeys(row["net"] for row in rows))
+    ratios = {net: steadiness(rows, net) for net in nets}
+    crossings = {net: crossing(rows, net, PASSES[1])[0] for net in nets}
+    steady = [net for net in nets if ratios[net] <= STEADY]
+    numbers = [row["pixels"] for row in rows]
+    result = (
+        f"from {min(numbers)} to {max(numbers)} pixels the slowest dense backward pass takes "
+        f"{min(ratios.values()):.2f} to {max(ratios.values()):.2f} times the fastest; scanning is "
+        "the cheaper way to train below "
+        + ", ".join(f"{number:.0f} ({net})" for net, number in crossings.items())
+        + " pixels"
+    )
+    return Judged(result, _verdict(len(steady), len(nets)))
+
+
+def _continuous(rows) -> Judged:
+    """Bytes asked for over bytes moved, kernel by kernel, for the feature maps of both forms."""
+    sums = {}
+    for row in rows:
+        if row["is_map"]:
+            own = sums.setdefault((row["form"], row["layer"], row["kernel"], row["access"]), [0, 0])
+            for i, count in enumerate(("asked", "moved")):
+                own[i] += row[count] / row["share"]  # scaled to all blocks
+    used = {
+        form: [asked / moved for (own, *_), (asked, moved) in sums.items() if own == form]
+        for form in ("dense", "patch")
+    }
+    good = sum(share >= EFFICIENT for share in used["dense"])
+    result = (
+        f"counted: {good} of {len(used['dense'])} accesses of the dense form use at least "
+        f"{100 * EFFICIENT:.0f}% of the bytes that they move; they use "
+        f"{100 * min(used['dense']):.0f}% to {100 * max(used['dense']):.0f}%, those of the strided "
+        f"patch net {100 * min(used['patch']):.0f}% to {100 * max(used['patch']):.0f}%"
+    )
+    return Judged(result, _verdict(good, len(used["dense"])))
+
+
+def _efficient(rows) -> Judged:
+    """Share of the ceiling at the base point, and speed at the worst d over that at d = 1."""
+    shares, speeds = {}, {}
+    for row in rows:
+        if row["axis"] == "d":
+            rate = row["work"] / (row["device_seconds"] or row["seconds"])
+            speeds.setdefault(row["operation"], {})[row["d"]] = rate
+            if row["gflops"]:
+                shares.setdefault(row["operation"], []).append(1e-9 * rate / row["gflops"])
+    flat = {name: min(own.values()) / own[min(own)] for name, own in speeds.items()}
+    parts = [
+        f"{name}: {100 * flat[name]:.0f}% of its speed at d = 1"
+        + (f", {100 * min(shares[name]):.0f}% of the ceiling" if name in shares else "")
+        for name in flat
+    ]
+    result = f"at the worst d, {'; '.join(parts)}"
+    if rows[0]["device_seconds"] is None:
+        return Judged(f"no GPU here; on the host, {result}", MISSING)
+    worst = [min(flat[name], *shares.get(name, [1])) for name in flat]
+    return Judged(result, _verdict(sum(share >= EFFICIENT for share in worst), len(worst)))
+
+
+CLAIMS = (
+    Claim(
+        "It generates exactly the same results as those by patch-by-patch scanning",
+        "Scores and gradients of all parameters of every net of the zoo, dense and patch by patch, "
+        "at random pixels and all corners of a photograph, in float64 and float32. Supported: "
+        "float64 within 1e-12, float32 scores the same bits, float32 gradients within 1e-5.",
+        "equality",
+        _same,
+    ),
+    Claim(
+        "eliminate all the redundant computation in convolution and pooling",
+        "Multiply-adds of the dense form against those of each layer evaluated once for each "
+        "labelled pixel, at the largest image measured. Supported: no more than the border of the "
+        "image, which the patches need, comes on top.",
+        "networks",
+        _redundancy,
+    ),
+    Claim(
+        "speed up commonly used patch-by-patch scanning over 1500 times in both forward and "
+        "backward propagation (forward)",
+        "Every net of the zoo, both forms through the same operators, scanning with the batch size "
+        "that suits it best; each net's best figure, with the ratio that arithmetic alone gives. "
+        "Supported: over 1500 on every net; partly: on some.",
+        "networks",
+        _faster("forward"),
+    ),
+    Claim(
+        "speed up commonly used patch-by-patch scanning over 1500 times in both forward and "
+        "backward propagation (backward)",
+        "As for forward propagation.",
+        "networks",
+        _faster("backward"),
+    ),
+    Claim(
+        "The speedup increases with the sizes of images and patches (images)",
+        "Nets of one family on images of 64 to 1024 pixels square. Supported: the speedup rises "
+        "with every step; partly: with some.",
+        "growth",
+        _grows(by_image, "image"),
+    ),
+    Claim(
+        "The speedup increases with the sizes of images and patches (patches)",
+        "Nets for patches of 16 to 160 pixels made by one rule, on one image size. Supported: the "
+        "speedup rises with every step; partly: with some.",
+        "growth",
+        _grows(by_patch, "patch"),
+    ),
+    Claim(
+        "Its computation complexity is constant with respect to the number of patches sampled from "
+        "the image",
+        "The dense backward pass, masked to 1 pixel up to all. Supported: for every net the "
+        f"slowest median is within {STEADY} times the fastest.",
+        "sampled",
+        _constant,
+    ),
+    Claim(
+        "Convolution and pooling operations with such kernels are able to continuously access "
+        "memory",
+        "Sectors of memory that each request of the CUDA kernels touches, counted without a "
+        "device, in the dense form and in the strided patch net. Supported: every kernel uses at "
+        f"least {100 * EFFICIENT:.0f}% of the bytes of the feature maps that it moves.",
+        "memory",
+        _continuous,
+    ),
+    Claim(
+        "and can run efficiently on GPUs",
+        "Speed of the sparse convolution and its gradients on a GPU over the distance d of their "
+        "entries, and as a share of the GPU's own matrix product. Supported: none falls below "
+        f"{100 * EFFICIENT:.0f}% of either at any d.",
+        "convolution",
+        _efficient,
+    ),
+)
+
+INTRODUCTION = """\
+# The abstract, claim by claim
+
+H. Li, R. Zhao, X. Wang, *Highly Efficient Forward and Backward Propagation of Convolutional Neural
+Networks for Pixelwise Classification*, [arXiv:1412.4526](https://arxiv.org/abs/1412.4526) (2014).
+Only the abstract was at hand, so its claims are quoted, and nothing else is called the paper's.
+This page is made by `python -m experiments report` from the files in
+[results](../results/README.md); its verdicts are computed from the numbers that it shows."""
+
+NO_GPU = """\
+No machine with a CUDA GPU has reported yet: what one gives for each claim is not known. The paper's
+figures are from a GPU."""
+
+HOW_TO_RUN = """\
+## Your machine beside these
+
+With an NVIDIA GPU, after `pip install -e ".[cuda13,bench]"` (or `cuda12`):
+
+    python -m experiments all --backend cuda --pack
+
+adds a column to this page, and a folder to `results/`, and packs the result files into
+`results.tar.gz` to send back; unpacked over this repository, `python -m experiments report` shows
+them beside the others. On a machine without a GPU leave `--backend cuda` out. A run that was
+stopped goes on where it was; `--quick` tries everything in minutes, into `results-quick/`."""

@@ -1,0 +1,80 @@
+"""Quantities derived from stored rows that tables, figures and verdicts share."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from experiments.measuring.compare import DIRECTIONS, TOTAL
+
+CLAIMED_SPEEDUP = 1500
+"""The abstract of the paper claims a speedup above this, forward and backward."""
+
+
+def totals_of(rows: list[dict]) -> dict:
+    """Rows of totals by (net, labelled, direction, form)."""
+    return {
+        (r["net"], r["labelled"], r["direction"], r["form"]): r for r in rows if r["layer"] == TOTAL
+    }
+
+
+def arithmetic(totals: dict, net, labelled, direction) -> float:
+    """Multiply-adds of scanning over those of the dense form."""
+    scanning, dense = (totals[net, labelled, direction, f] for f in ("scanning", "dense"))
+    return scanning["multiply_adds"] / dense["multiply_adds"]
+
+
+def by_image(rows: list[dict]) -> dict:
+    """For each net that ran on all sizes: {direction: [(size, speedup, arithmetic) ...]}."""
+    return _series(rows, own=0, along=1, along_of=lambda key: key[1])
+
+
+def by_patch(rows: list[dict]) -> dict:
+    """At the size at which all nets ran: {direction: [(patch, speedup, arithmetic) ...]}."""
+    patch_of = {row["net"]: row["patch"] for row in rows}
+    return _series(rows, own=1, along=0, along_of=lambda key: patch_of[key[0]])
+
+
+def _series(rows, own, along, along_of):
+    totals = totals_of(rows)
+    counts = {}
+    for key in totals:
+        counts.setdefault(key[own], set()).add(key[along])
+    found = {}
+    for value, others in counts.items():
+        if len(others) == max(map(len, counts.values())) > 1:
+            found[value] = {
+                direction: sorted(
+                    (along_of(key), row["speedup"], arithmetic(totals, *key[:3]))
+                    for key, row in totals.items()
+                    if key[own] == value and key[2:] == (direction, "dense")
+                )
+                for direction in DIRECTIONS
+            }
+    return found
+
+
+def crossing(rows: list[dict], net: str, kind: str) -> tuple[float, bool]:
+    """The number of pixels from which the dense form is faster, and whether it is extrapolated.
+
+    Times of scanning are interpolated linearly; beyond the largest number of pixels, scanning is
+    taken to grow in proportion. 1: the dense form is faster even for one pixel.
+    """
+    own = [r for r in rows if r["net"] == net and r["kind"] == kind]
+    scanning = sorted((r["pixels"], r["seconds"]) for r in own if r["form"] == "scanning")
+    guessed = {r["pixels"] for r in own if r["extrapolated"]}
+    flat = float(np.median([r["seconds"] for r in own if r["form"] == "dense"]))
+    if scanning[0][1] >= flat:
+        return 1.0, False
+    for (a, low), (b, high) in pairwise(scanning):
+        if low < flat <= high:
+            return float(a + (b - a) * (flat - low) / (high - low)), b in guessed
+    return float(scanning[-1][0] * flat / scanning[-1][1]), True
+
+
+def steadiness(rows: list[dict], net: str) -> float:
+    """Slowest over fastest dense backward pass over numbers of pixels, relative to its round."""
+    own = [r for r in rows if r["net"] == net and (r["form"], r["kind"]) == ("dense", "backward")]
+    shares = [row["of_round"] for row in own]
+    return max(shares) / min(shares)

@@ -1,0 +1,1 @@
+"""What the experiments store: result files, and a cache of finished measurements."""

@@ -1,0 +1,244 @@
+"""Damaged and crafted files, and a process that reads thousands of them in little memory.
+
+``python -m tests.net.mutants KIND FOLDER NUMBER`` reads mutants of a ``run`` or of an old ``npz``,
+or some ``large`` headers that unfold into as many Python objects as a header can. It has 300 MB
+above what the process has taken to start, and some seconds for each. It fails unless each gives a
+BadCheckpoint or what the mutant holds.
+"""
+
+import io
+import json
+import math
+import random
+import resource
+import signal
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from net import checkpoint
+from net.file_format import MAX_HEADER, BadCheckpoint
+from net.old_runs import convert
+from tests.net.crafted import parts, small_run, whole
+
+MEMORY = 300 * 2**20
+SECONDS = 20
+OLD_RUN = Path(__file__).parent / "version-1.npz"
+
+NASTY = [
+    *(None, True, False, 0, 1, -1, 2, 3, 7, 64, 2**31, 2**53, 2**63, 2**64 - 1, -(2**63)),
+    *(0.0, -0.0, 0.5, 1.0, -1.5, 1e-300, 1e300, "", "nan", "inf", "-inf", "image", "conv1", "ReLU"),
+    *(
+        "float32",
+        "float64",
+        "dense",
+        "__class__",
+        "os",
+        "\0",
+        "\ud800",
+        "x" * 1000,
+        "net/first.bias",
+    ),
+    *([], {}, [[]], [0], [2, 2], [-1, 1], [2**62, 2**62], ["image"], {"kind": "ReLU"}, {"a": 1}),
+    *({"kind": "SGD", "rate": 0.1}, {"kind": "Cosine", "rate": 1, "steps": 2}, [0] * 50),
+]
+
+
+def mutant(rng, content, other):
+    """(content changed at random, whether a changed value may be as right as the old one)."""
+    ways = [flipped, cut, spliced, of_other_json, of_other_json, of_other_json]
+    way = rng.choice(ways)
+    return way(rng, content, other), way is of_other_json
+
+
+def flipped(rng, content, _):
+    """Some bits flipped, more often in the header than their share."""
+    content = bytearray(content)
+    for _ in range(rng.choice((1, 1, 2, 8, 100))):
+        end = rng.choice((8, 60, 2000, len(content)))
+        content[rng.randrange(min(end, len(content)))] ^= 1 << rng.randrange(8)
+    return bytes(content)
+
+
+def cut(rng, content, _):
+    """Truncated, or something appended."""
+    if rng.random() < 0.7:
+        return content[: rng.randrange(len(content))]
+    return content + rng.randbytes(rng.choice((1, 8, 1000)))
+
+
+def spliced(rng, content, other):
+    """A piece of this or of another file, put in, or in the place of another piece."""
+    source = rng.choice((content, other))
+    begin = rng.randrange(len(source))
+    piece = source[begin : begin + rng.choice((1, 4, 8, 100, 1000))]
+    at = rng.randrange(len(content))
+    return content[:at] + piece + content[at + rng.choice((0, len(piece))) :]
+
+
+def of_other_json(rng, content, other):
+    """Values, keys and entries of the JSON changed; lengths and checksums are right again."""
+    if content[:4] == b"PK\x03\x04":
+        return _other_archive(rng, content)
+    header, document, data = parts(content)
+    for _ in range(rng.choice((1, 1, 1, 2, 5))):
+        tree = rng.choice((header, document, document, document))
+        _change(rng, tree, NASTY + _values(parts(other)[rng.randrange(2)]))
+    if rng.random() < 0.1:
+        data = rng.choice((b"", data[:-8], data + bytes(8), data * 2))
+    try:
+        text = whole(header, document, data)
+    except UnicodeEncodeError:
+        return whole(header, {}, data)
+    if rng.random() < 0.1:
+        length = rng.choice((0, 2**63, 2**64 - 1, len(text), rng.randrange(len(text))))
+        text = length.to_bytes(8, "little") + text[8:]
+    return text
+
+
+def _other_archive(rng, content):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = rng.choice(("header.npy", "header.npy", *members))
+    begin = 10 + int.from_bytes(members[name][8:10], "little")
+    if name == "header.npy":
+        header = json.loads(members[name][begin:])
+        for _ in range(rng.choice((1, 1, 2, 5))):
+            _change(rng, header, NASTY)
+        text = json.dumps(header).encode()
+        shape = f"({len(text)},)"
+        npy = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+        members[name] = members[name][:8] + (118).to_bytes(2, "little") + npy.encode() + text
+    else:
+        npy = rng.choice((flipped, cut, spliced))(rng, members[name][:begin], members[name])
+        members[name] = npy + members[name][begin:]
+    changed = io.BytesIO()
+    compression = rng.choice((zipfile.ZIP_STORED,) * 9 + (zipfile.ZIP_DEFLATED,))
+    with zipfile.ZipFile(changed, "w", compression) as archive:
+        for key, value in members.items():
+            archive.writestr(key if rng.random() < 0.99 else key + "x", value)
+    return changed.getvalue()
+
+
+def _change(rng, tree, values):
+    """Replace, remove, rename or double one value somewhere in ``tree``."""
+    places = list(_places(tree))
+    if not places:
+        return
+    node, key = rng.choice(places)
+    way = rng.randrange(8)
+    if way < 3:
+        node[key] = rng.choice(values)
+    elif way == 3:
+        del node[key]
+    elif isinstance(node[key], int | float) and way > 4:
+        node[key] = rng.choice((node[key] + 1, node[key] / 2, node[key] * 3))
+    elif way == 4 and isinstance(node, dict):
+        other, other_key = rng.choice(places)
+        node[key], other[other_key] = other[other_key], node[key]
+    elif isinstance(node, dict):
+        node[rng.choice((f"{key}x", "kind", "more/x", "\x00"))] = node[key]
+    else:
+        node.insert(key, node[key])
+
+
+def _places(tree):
+    for key in list(tree) if isinstance(tree, dict) else range(len(tree)):
+        yield tree, key
+        if isinstance(tree[key], dict | list):
+            yield from _places(tree[key])
+
+
+def _values(tree):
+    return [node[key] for node, key in _places(tree)]
+
+
+def same(found, expected):
+    """Whether what was loaded is what the mutant holds; kinds gain fields that have defaults."""
+    if isinstance(expected, dict):
+        return isinstance(found, dict) and all(
+            key in found and same(found[key], value) for key, value in expected.items()
+        )
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(same, found, expected))
+    numbers = isinstance(found, int | float) and isinstance(expected, int | float)
+    return found == expected and (type(found) is type(expected) or numbers)
+
+
+def held(content):
+    """What a file holds: (net and run, bytes of the arrays by name), of today or of an old run."""
+    if content[:4] != b"PK\x03\x04":
+        header, document, data = parts(content)
+        arrays = {n: data[slice(*entry["data_offsets"])] for n, entry in header.items()}
+        return {key: document[key] for key in ("net", "run")}, arrays
+    arrays = dict(np.load(io.BytesIO(content)))
+    header = json.loads(arrays.pop("header").tobytes())
+    run = header["trainer"] | {name: header[name] for name in ("steps", "history")}
+    run["history"] = [
+        {name: value if math.isfinite(value) else str(value) for name, value in row.items()}
+        for row in run["history"]
+    ]
+    arrays["run/losses"] = np.array(header["losses"], float)
+    return {"net": header["net"], "run": run}, {n: a.tobytes() for n, a in arrays.items()}
+
+
+LARGE = {
+    "lists": (b"[[],", b"[],", b"[]]"),
+    "objects": (b"[{},", b"{},", b"{}]"),
+    "keys": (b"[", b'{"a":0},', b"{}]"),
+    "numbers": (b"[", b"0.1,", b"1]"),
+    "escapes": (b"", b'\\"', b""),
+}
+
+
+def large(begin, middle, end):
+    """A header of the largest size that is read."""
+    size = MAX_HEADER - 100
+    text = b'{"__metadata__":' + begin + middle * (size // len(middle)) + end + b"}"
+    return len(text).to_bytes(8, "little") + text
+
+
+def main(kind, folder, number):
+    """Read ``number`` mutants; print how many were refused and how many loaded."""
+    counts = {"refused": 0, "loaded": 0}
+    original, other, path, again = (Path(folder, name) for name in ("run", "net", "mutant", "new"))
+    if kind == "npz":
+        original = OLD_RUN
+    else:
+        checkpoint.save(original, small_run())
+    small_run().net.save(other)
+    content, foreign = original.read_bytes(), other.read_bytes()
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
+    for i in range(int(number)):
+        if kind == "large":
+            changed, may_differ = large(*list(LARGE.values())[i]), True
+        else:
+            changed, may_differ = mutant(random.Random(i), content, foreign)
+        path.write_bytes(changed)
+        again.unlink(missing_ok=True)
+        signal.alarm(SECONDS)
+        try:
+            if kind == "npz":
+                convert(path, again)
+            run = checkpoint.load(again if kind == "npz" else path, backend="reference")
+        except BadCheckpoint:
+            counts["refused"] += 1
+            continue
+        finally:
+            signal.alarm(0)
+        checkpoint.save(again, run)
+        (document, arrays), (found, found_arrays) = (
+            held(changed if may_differ else content),
+            held(again.read_bytes()),
+        )
+        assert same(found, document), f"mutant {i}: {document} was loaded as {found}"
+        assert {name: arrays.get(name) for name in found_arrays} == found_arrays, f"mutant {i}"
+        counts["loaded"] += 1
+    print(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
