@@ -4,6 +4,7 @@ import numpy as np
 from numba import prange
 
 from kernels.host.compilation import compiled_parallel
+from kernels.memory import cpu as memory
 
 
 def packed(weights, group, *, transposed=False, flipped=False):
@@ -15,7 +16,7 @@ def packed(weights, group, *, transposed=False, flipped=False):
     """
     k, c, kh, kw = weights.shape
     filters, depth = (c, k) if transposed else (k, c)
-    out = np.empty((-(-filters // group), depth, kh * kw, group), weights.dtype)
+    out = memory.empty((-(-filters // group), depth, kh * kw, group), weights.dtype)
     _pack(out, np.ascontiguousarray(weights).reshape(k, c, kh * kw), transposed, flipped)
     return out.reshape(-1)
 

@@ -137,7 +137,7 @@ def test_a_failing_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="no space left"):
-        run_for(1, path, Trainer(learning.small_net(), SGD(0.1)))
+        checkpoint.save(path, Trainer(learning.small_net(), SGD(0.1)))
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["run.safetensors"]
 

@@ -5,6 +5,8 @@ scanning". Forward: the same bits. Gradients, of an error map that is masked to 
 the same up to the order of a sum.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,12 @@ def case(net, border, margin, more):
     return random_image(net, size), corners_and_more(labelled, more)
 
 
+@lru_cache(1)
+def real_net(name, dtype, backend):
+    """With all channels; the tests of one net follow one another."""
+    return randomized(build(name, dtype=dtype, backend=backend))
+
+
 def run_both(net, image, pixels, border):
     """(dense, scan), of which the second says something."""
     error = forms.random_error(net, pixels)
@@ -44,18 +52,18 @@ def run_both(net, image, pixels, border):
 class TestRealNets:
     """All channels, on the backends that are fast enough."""
 
-    @nets
-    @dtypes
     @pytest.mark.parametrize("border", BORDERS)
+    @dtypes
+    @nets
     def test_both_forms_agree(self, fast_backend, name, dtype, border):
-        net = randomized(build(name, dtype=dtype, backend=fast_backend.name))
+        net = real_net(name, dtype, fast_backend.name)
         self.check(net, *case(net, border, (10, 15), 2), border)
 
     @dtypes
     @pytest.mark.parametrize("name", ["lenet28", "rcnn25", "featurenet31"])
     def test_reflect_once(self, fast_backend, name, dtype):
         """The image is larger than the patch: each border pixel has one source."""
-        net = randomized(build(name, dtype=dtype, backend=fast_backend.name))
+        net = real_net(name, dtype, fast_backend.name)
         self.check(net, *case(net, "reflect", (35, 42), 2), "reflect")
 
     def check(self, net, image, pixels, border):
