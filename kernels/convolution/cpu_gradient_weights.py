@@ -63,11 +63,8 @@ def _plan(shape, itemsize):
     vectors = channels // lanes
     pitches = shape.channels * h * w, sy * w, sx
     sizes = _Sizes(shape.batch, shape.filters, *shape.output, *pitches)
-    return (
-        sums,
-        sizes,
-        _Tiling(_taps(shape), lanes, vectors, np.array(simd.blocks(vectors)), groups),
-    )
+    blocks = np.array(simd.blocks(vectors))
+    return sums, sizes, _Tiling(_taps(shape), lanes, vectors, blocks, groups)
 
 
 def partial_shape(weights, pixels, itemsize):
