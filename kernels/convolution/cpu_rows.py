@@ -23,6 +23,7 @@ import numpy as np
 from numba import prange
 
 from kernels.activation.cpu import NONE, activate
+from kernels.convolution.cpu_weights import starts
 from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled, compiled_parallel, inner
@@ -42,6 +43,8 @@ ITEMS = 32
 class _Sizes(NamedTuple):
     """Of the maps and the kernel, distances between taps, and the first tap of the first output."""
 
+    filters: int
+    depth: int  # C
     height: int
     width: int
     source_height: int
@@ -52,16 +55,6 @@ class _Sizes(NamedTuple):
     dilation: int  # between columns of taps
     top: int
     left: int
-
-
-class _Filters(NamedTuple):
-    """The packed weights, and what the channels' sums start from."""
-
-    weights: np.ndarray
-    start: np.ndarray
-    count: int  # K
-    depth: int  # C
-    area: int  # kh * kw
 
 
 class _Tiling(NamedTuple):
@@ -94,20 +87,29 @@ class _Taps(NamedTuple):
     places: np.ndarray
 
 
-def correlate(out, source, weights, kernel, start, dilation, origin, activation):
+def correlate(out, source, weights, kernel, bias, dilation, origin, activation):
     """Fill ``out``, N x K x H x W, from ``source``, N x C x h x w.
 
     Args:
         weights: packed in groups of ``tile_shape(K)[1]``.
         kernel: (kh, kw).
-        start: K, what each channel's sums start from.
+        bias: K, or None.
         dilation: (dy, dx).
         origin: (top, left) in the source of the first tap of the first output.
         activation: what the sums go through, ``Numbered`` (see ``kernels.activation.cpu``).
     """
-    (batch, filters, height, width), (_, depth, *source_size) = out.shape, source.shape
-    (kh, kw), itemsize = kernel, out.itemsize
-    lanes, (vectors, columns) = simd.lanes(itemsize), tile_shape(filters)
+    sizes, tiling, items = _plan(out.shape, source.shape, kernel, dilation, origin, out.itemsize)
+    maps = out.reshape(-1), source.reshape(-1)
+    start = starts(bias, sizes.filters, tiling.columns, out.dtype)
+    threads = numba.get_num_threads()
+    _correlate(*maps, weights, start, sizes, tiling, activation, items, queue(), threads)
+
+
+@lru_cache(1024)
+def _plan(out, source, kernel, dilation, origin, itemsize):
+    """(``_Sizes``, ``_Tiling``, ``_items``)."""
+    (batch, filters, height, width), (_, depth, *source_size) = out, source
+    (kh, kw), (lanes, (vectors, columns)) = kernel, (simd.lanes(itemsize), tile_shape(filters))
     widest, span = vectors * lanes, (kw - 1) * dilation[1]
     spacing = dilation[0] if kh > 1 else 1
     one_run = _is_run(height, width, spacing)
@@ -127,12 +129,9 @@ def correlate(out, source, weights, kernel, start, dilation, origin, activation)
         waiting=(length // widest + 2) * (1 if one_run else rows) if parts > 1 else 0,
         run_length=length + widest if one_run else 0,
     )
-    maps = out.reshape(-1), source.reshape(-1)
-    start = np.append(start, np.zeros(columns, out.dtype))
-    packed = _Filters(weights, start, filters, depth, kh * kw)
-    sizes = _Sizes(height, width, *source_size, kh, kw, spacing, dilation[1], *origin)
-    threads = numba.get_num_threads()
-    _correlate(*maps, packed, sizes, tiling, activation, items, queue(), threads)
+    maps = filters, depth, height, width, *source_size
+    sizes = _Sizes(*maps, kh, kw, spacing, dilation[1], *origin)
+    return sizes, tiling, items
 
 
 def thread_bytes(shape, kernel, itemsize):
@@ -182,9 +181,8 @@ def _rows_at_once(height, width, span, kh, one_run):
     return ROWS if kh > 1 else 1
 
 
-@lru_cache(1024)
 def _items(batch, height, width, spacing, rows, lanes):
-    """Rows (image, first row, rows, first column, columns)."""
+    """Items of work: rows of numbers like ``_Piece``."""
     y = np.arange(height)
     y = y[y // spacing % rows == 0]
     heights = np.minimum(rows, -(-(height - y) // spacing))
@@ -217,21 +215,20 @@ def _loops(vectors, columns):
     """The innermost loops: all output channels, ``columns`` at a time, of ``vectors`` vectors of
     pixels.
 
-    Sums start from ``filters.start`` or, after the first input channels, from ``waiting``, where
-    they go before the last. Where there is an activation, the finished tile goes through it in
-    ``staged``.
+    Sums start from ``start`` or, after the first input channels, from ``waiting``, where they go
+    before the last. Where there is an activation, the finished tile goes through it in ``staged``.
     """
 
     @inner
-    def fill(to, waiting, panel, filters, channels, taps, lanes, activation, staged):
+    def fill(to, waiting, panel, weights, start, sizes, channels, taps, lanes, activation, staged):
         out, corner, plane = to
         sums, sums_from, sums_pitch = waiting
         source, place, source_plane = panel
-        weights, start, filter_count, depth, area = filters
+        filters, depth, area = sizes.filters, sizes.depth, sizes.kernel_height * sizes.kernel_width
         first_channel, count = channels
         entries, places = taps
         wide = vectors * lanes
-        for first in range(0, filter_count, columns):
+        for first in range(0, filters, columns):
             sums_at = sums_from + first * sums_pitch
             if first_channel == 0:
                 tile = simd.tile_of_numbers(start, first, vectors, columns)
@@ -250,7 +247,7 @@ def _loops(vectors, columns):
                     simd.store_vectors(tile, staged, 0, wide, columns)
                     activate(staged[: columns * wide], activation)
                     tile = simd.tile_of_columns(staged, 0, wide, vectors, columns)
-                simd.store_vectors(tile, out, corner + first * plane, plane, filter_count - first)
+                simd.store_vectors(tile, out, corner + first * plane, plane, filters - first)
             else:
                 simd.store_vectors(tile, sums, sums_at, sums_pitch, columns)
 
@@ -304,29 +301,29 @@ def _list_taps(taps, sizes, columns, pitch, first, last):
 
 
 @compiled_parallel
-def _correlate(out, source, filters, sizes, tiling, activation, items, work, threads):
+def _correlate(out, source, weights, start, sizes, tiling, activation, items, work, threads):
     lanes, columns, one_run = tiling.lanes, tiling.columns, tiling.one_run
     plane, widest = sizes.height * sizes.width, tiling.vectors * lanes
     span = (sizes.kernel_width - 1) * sizes.dilation
-    padded = -(-filters.count // columns) * columns
+    padded, area = -(-sizes.filters // columns) * columns, sizes.kernel_height * sizes.kernel_width
     for _ in prange(threads):
         panel = np.empty(tiling.depth * tiling.panel_plane + 16 + widest, out.dtype)
         panel = panel[-(panel.ctypes.data // panel.itemsize) % 16 :]
         sums = np.empty(tiling.waiting * padded * widest, out.dtype)
         run = np.empty(padded * tiling.run_length, out.dtype)
         staged = np.empty(columns * widest, out.dtype)
-        entries, places = np.empty((2, filters.area), np.int64)
+        entries, places = np.empty((2, area), np.int64)
         item = take(work)
         while item < len(items):
             n, y, rows, x, width = items[item]
             piece = _Piece(n, y, rows, x, width)
             item = take(work)
             pitch, panel_rows = _pitch(width, span, one_run), rows - 1 + sizes.kernel_height
-            corner = n * filters.count * plane + y * sizes.width + x
+            corner = n * sizes.filters * plane + y * sizes.width + x
             length = (rows - 1) * pitch + width if one_run else width
-            for c in range(0, filters.depth, tiling.depth):
-                count = min(tiling.depth, filters.depth - c)
-                _fill_panel(panel, pitch, source, sizes, piece, n * filters.depth + c, count)
+            for c in range(0, sizes.depth, tiling.depth):
+                count = min(tiling.depth, sizes.depth - c)
+                _fill_panel(panel, pitch, source, sizes, piece, n * sizes.depth + c, count)
                 tile = 0
                 for row in range(1 if one_run else rows):
                     done = 0
@@ -350,10 +347,10 @@ def _correlate(out, source, filters, sizes, tiling, activation, items, work, thr
                         place = (
                             to,
                             Runs(sums, tile * padded * widest, v * lanes),
-                            Runs(
-                                panel, row * pitch + done, (rows - 1 + sizes.kernel_height) * pitch
-                            ),
-                            filters,
+                            Runs(panel, row * pitch + done, panel_rows * pitch),
+                            weights,
+                            start,
+                            sizes,
                             (c, count),
                             _Taps(entries[:taps], places[:taps]),
                             lanes,
@@ -367,7 +364,7 @@ def _correlate(out, source, filters, sizes, tiling, activation, items, work, thr
                         done += v * lanes
                         tile += 1
             if one_run:
-                for k in range(filters.count):
+                for k in range(sizes.filters):
                     for row in range(rows):
                         at = k * tiling.run_length + row * pitch
                         to = corner + k * plane + row * sizes.width
