@@ -76,9 +76,6 @@ def jobs(options) -> list[tuple[dict, list[Call]]]:
     unknown = [name for name in options.nets if name not in ZOO]
     if unknown:
         raise ValueError(f"net is {', '.join(unknown)}; expected some of {', '.join(ZOO)}")
-    for name in ("size", "batch"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name} is {getattr(options, name)}; expected at least 1")
     return [
         (
             {"net": net, "form": form, "size": options.size},
