@@ -3,11 +3,11 @@
 import resource
 import signal
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 MEMORY = 300 * 2**20
 SECONDS = 20
-
 
 NASTY = [
     *(None, True, False, 0, 1, -1, 2, 3, 7, 64, 2**31, 2**53, 2**63, 2**64 - 1, -(2**63)),
@@ -61,7 +61,7 @@ def change(rng, tree, choices):
     node, key = rng.choice(places)
     way = rng.randrange(8)
     if way < 3:
-        node[key] = rng.choice(choices)
+        node[key] = deepcopy(rng.choice(choices))
     elif way == 3:
         del node[key]
     elif isinstance(node[key], int | float) and way > 4:
@@ -70,9 +70,9 @@ def change(rng, tree, choices):
         other, other_key = rng.choice(places)
         node[key], other[other_key] = other[other_key], node[key]
     elif isinstance(node, dict):
-        node[rng.choice((f"{key}x", "kind", "more/x", "\x00"))] = node[key]
+        node[rng.choice((f"{key}x", "kind", "more/x", "\x00"))] = deepcopy(node[key])
     else:
-        node.insert(key, node[key])
+        node.insert(key, deepcopy(node[key]))
 
 
 def _places(tree):

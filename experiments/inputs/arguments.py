@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import reprlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,7 @@ def integer(least: int, most: int, what: str = "") -> Callable[[str], int]:
     def convert(text):
         if not re.fullmatch(r"[+-]?\d{1,20}", text) or not least <= int(text) <= most:
             expected = f"an int of at least {least}, and at most {most}{what}"
-            raise argparse.ArgumentTypeError(f"is {text!r}; expected {expected}")
+            raise argparse.ArgumentTypeError(f"is {reprlib.repr(text)}; expected {expected}")
         return int(text)
 
     return convert

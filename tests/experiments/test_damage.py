@@ -172,10 +172,16 @@ def npy(array, **options):
 
 ARRAYS = {
     "no archive": (b"PK", "its arrays cannot be read: File is not a zip file"),
-    "no array": (archive_of(a=b"x" * 99), "its arrays cannot be read: the magic string"),
+    "no array": (archive_of(a=b"x" * 99), "an array is of no kind that results hold"),
     "a bomb": (archive_of(a=bytes(2**25)), "its arrays cannot be read: more than"),
-    "an object": (archive_of(a=npy(np.array([{}]), allow_pickle=True)), "an array is object"),
-    "cut": (archive_of(a=npy(np.ones(9))[:-1]), "an array is float64 of (9,), and has other bytes"),
+    "an object": (
+        archive_of(a=npy(np.array([{}]), allow_pickle=True)),
+        "an array is of no kind that results hold",
+    ),
+    "cut": (
+        archive_of(a=npy(np.ones(9))[:-1]),
+        "an array is float64 of shape (9,), and has other bytes",
+    ),
     "a huge shape": (
         archive_of(a=npy(np.ones(9)).replace(b"(9,)", b"(9000000000000,)")),
         "its arrays cannot be read",
