@@ -3,6 +3,16 @@
 ``Net`` links and checks a description; ``Scan`` runs it patch by patch; ``Dense`` runs it on whole
 images, with the same parameters and the same results. ``calibrate`` sets the statistics of batch
 normalisations. ``net.zoo`` holds the networks of the tables.
+
+>>> import numpy as np
+>>> from net import Dense, Scan, zoo
+>>> net = zoo.build("lenet28", backend="cpu")
+>>> image = np.random.default_rng(0).random((1, 30, 31), np.float32)
+>>> scores = Dense(net).forward(image)
+>>> scores.shape
+(10, 3, 4)
+>>> bool((scores[:, 2, 1] == Scan(net).forward(image, np.array([[2, 1]]))[0]).all())
+True
 """
 
 from net.calibration import calibrate

@@ -23,6 +23,12 @@ def calibrate(net: Net, images: list[np.ndarray], border: str = "valid") -> None
     Raises:
         ValueError: ``images`` is empty, or an image does not suit the net; nothing is changed.
         TypeError: likewise.
+
+    >>> from net.layers import BatchNorm, Convolution
+    >>> net = Net([BatchNorm(), Convolution(2, 3)], channels=1, patch=3, backend="cpu")
+    >>> calibrate(net, [np.arange(25, dtype=np.float32).reshape(1, 5, 5)])
+    >>> net.statistics["norm1.mean"], net.statistics["norm1.variance"]
+    (array([12.], dtype=float32), array([52.], dtype=float32))
     """
     if len(images) == 0:
         raise ValueError("images is empty; expected at least one image")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numba
 import numpy as np
 
 from kernels import checks
 from kernels.checks import Pair
-from net import images, planning
+from net import images, planning, summary
 from net.graph import Net
 from net.layers import Softmax
 from net.program import Program
@@ -16,7 +18,12 @@ from net.program import Program
 
 @dataclass(frozen=True)
 class Gradients:
-    """Gradients by parameter name, and by the image (C x H x W) where asked for."""
+    """Gradients by parameter name, and by the image (C x H x W) where asked for.
+
+    >>> import numpy as np
+    >>> Gradients({"fc1.bias": np.zeros(3)}, None).parameters["fc1.bias"]
+    array([0., 0., 0.])
+    """
 
     parameters: dict[str, object]
     image: object | None
@@ -35,20 +42,52 @@ class Dense:
 
     Raises:
         ValueError: an unknown border.
+
+    >>> import numpy as np
+    >>> from net import zoo
+    >>> dense = Dense(zoo.build("lenet28", backend="cpu"), border="reflect")
+    >>> dense.forward(np.zeros((1, 5, 7), np.float32)).shape
+    (10, 5, 7)
     """
 
     def __init__(self, net: Net, border: str = "valid"):
         self.net = net
         self.border = checks.choice("border", border, images.BORDERS)
         self.program = Program(net, "dense")
+        self._planned = _planning(self.program, border)
+        self._unread = (0, 0, *(p - r for p, r in zip(net.patch, net.receptive_field)))
 
     def output_size(self, size: Pair) -> Pair:
         """Rows and columns of the scores of an image of ``size``.
 
         Raises:
             ValueError: the image is smaller than the patch and the border is ``valid``.
+
+        >>> from net import zoo
+        >>> Dense(zoo.build("lenet28", backend="cpu")).output_size((30, 40))
+        (3, 13)
         """
         return images.output_size(self.net, size, self.border)
+
+    def summary(self, labelled: int | Pair = 256) -> str:
+        """A table of the layers, with multiply-adds for ``labelled`` pixels (see ``net.summary``),
+        and the memory that a pass takes on the host beside what the caller holds.
+
+        Raises:
+            ValueError: ``labelled`` is not one or two positive ints.
+
+        >>> from net import zoo
+        >>> print(Dense(zoo.build("lenet28", backend="cpu")).summary(256))
+        patch 28x28, 256 x 256 labelled pixels: scanning takes 5.3 times the multiply-adds ...
+        layer  reads  window ...
+        conv1  image  5x5 / 1x1 ...
+        """
+        labelled = checks.pair("labelled", labelled)
+        form = self.program, self.border
+        forward = planning.forward_bytes(*form, labelled) / 1e6
+        both = planning.gradients_bytes(*form, labelled) / 1e6
+        memory = f"{forward:,.1f} MB forward, {both:,.1f} MB forward and backward"
+        return f"{summary.table(self.net, labelled)}\nthe dense form takes {memory}"
 
     def enter(self, image):
         """The image C x H x W on the backend, checked, with its borders, as ``program`` takes it.
@@ -57,8 +96,16 @@ class Dense:
 
         Raises:
             TypeError, ValueError: the image does not suit the net, or is too small.
+
+        >>> import numpy as np
+        >>> from net import zoo
+        >>> dense = Dense(zoo.build("lenet28", backend="cpu"), "zero")
+        >>> dense.enter(np.ones((1, 5, 7), np.float32)).shape
+        (1, 1, 32, 34)
         """
-        return self._cut(images.entered(self.net, image, self.border))
+        return self._framed(self._received(image))
+
+    # Maps go from call to call without a name, so that no frame holds one that is done with
 
     def forward(self, image):
         """Scores K x Ho x Wo of an image C x H x W, both of the net's dtype.
@@ -67,11 +114,19 @@ class Dense:
             TypeError, ValueError: the image does not suit the net, or is too small.
             MemoryError: the pass would take more memory than is free; the message says how much,
                 and what would fit.
+
+        >>> from net import zoo
+        >>> dense = Dense(zoo.build("lenet28", backend="cpu"))
+        >>> dense.forward(np.zeros((1, 30, 31), np.float32)).shape
+        (10, 3, 4)
         """
-        x = self.enter(image)
-        self._check_memory(x, backward=False)
-        scores = self.program.forward(x)[0]
+        scores = self.program.forward(self._framed(self._admitted(image)))[0]
         return scores if _stays(image) else self.net.backend.memory.to_host(scores)
+
+    def _admitted(self, image):
+        x = self._received(image)
+        self._check_memory(self.output_size(x.shape[2:]), planning.forward_bytes)
+        return x
 
     def predict(self, image, tile: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(class map, probabilities) of a whole image, on the host in any case.
@@ -89,10 +144,18 @@ class Dense:
             TypeError, ValueError: the image does not suit the net, or is too small; a tile that is
                 not a positive int.
             MemoryError: as ``forward``.
+
+        >>> from net import zoo
+        >>> dense = Dense(zoo.build("lenet28", backend="cpu"), "reflect")
+        >>> classes, probabilities = dense.predict(np.ones((1, 6, 9), np.float32), tile=5)
+        >>> classes.shape, probabilities.shape
+        ((6, 9), (10, 6, 9))
         """
-        x = images.entered(self.net, image, self.border)
-        height, width = (n - p + 1 for n, p in zip(x.shape[2:], self.net.patch))
+        x = self._received(image)
+        height, width = self.output_size(x.shape[2:])
         rows, columns = (height, width) if tile is None else (checks.count("tile", tile),) * 2
+        self._check_memory((height, width), planning.predict_bytes, tile=(rows, columns))
+        x = images.bordered(self.net, x, self.border)
         probabilities = np.empty((self.net.output.channels, height, width), self.net.dtype)
         for top in range(0, height, rows):
             for left in range(0, width, columns):
@@ -104,9 +167,7 @@ class Dense:
     def _probabilities(self, x, margins):
         """On the host, of the scores left between ``margins``, from the bordered image ``x``."""
         margins = tuple(m + u for m, u in zip(margins, self._unread))
-        part = self.net.backend.padding.crop(x, margins) if any(margins) else x
-        self._check_memory(part, backward=False)
-        output = self.program.forward(part)
+        output = self.program.forward(self._cropped(x, margins))
         if not isinstance(self.net.layers[-1], Softmax):
             output = self.net.backend.softmax.forward(output)
         return self.net.backend.memory.to_host(output)[0]
@@ -132,54 +193,87 @@ class Dense:
             gradients that lie where the image does.
 
         Raises:
-            TypeError, ValueError: naming the argument, what it was and what was expected.
+            TypeError, ValueError: an argument does not suit the net or the image.
             MemoryError: as ``forward``.
+
+        >>> from net import zoo
+        >>> dense = Dense(zoo.build("lenet28", backend="cpu"), "reflect")
+        >>> image, error = np.ones((1, 6, 9), np.float32), np.ones((10, 6, 9), np.float32)
+        >>> mask = np.zeros((6, 9), bool)
+        >>> mask[2, 3] = True  # learn from one pixel
+        >>> dense.gradients(image, error, mask).parameters["fc2.bias"]
+        array([1., 1., 1., 1., 1., 1., 1., 1., 1., 1.], dtype=float32)
         """
         net, memory = self.net, self.net.backend.memory
-        x = images.received(net, "image", image, net.dtype, (net.channels, None, None))
-        size = self.output_size(x.shape[2:])
-        error = images.received(net, "error", error, net.dtype, (net.output.channels, *size))
+        given = {"image": self._received(image)}
+        labelled = self.output_size(given["image"].shape[2:])
+        shape = (net.output.channels, *labelled)
+        given["error"] = images.received(net, "error", error, net.dtype, shape)
         if mask is not None:
-            chosen = images.received(net, "mask", mask, "bool", size)
+            given["mask"] = images.received(net, "mask", mask, "bool", labelled)
             if isinstance(mask, np.ndarray) and not mask.any():
                 raise ValueError("mask chooses no pixel; expected at least one")
-            error = net.backend.masking.apply(error, chosen)
-        x = self._cut(images.bordered(net, x, self.border))
-        self._check_memory(x, backward=True)
-        _, tape = self.program.forward(x, keep=True)
-        gradients, by_image = self.program.backward(tape, error, image=image_gradient)
+        options = {"masked": mask is not None, "image": image_gradient}
+        self._check_memory(labelled, planning.gradients_bytes, **options)
+        tape = self.program.forward(self._framed(given.pop("image")), keep=True)[1]
+        gradients, by_image = self.program.backward(
+            tape, self._masked(**given), image=image_gradient
+        )
+        del tape
         if image_gradient:
             if any(self._unread):
                 by_image = net.backend.padding.crop_backward(by_image, self._unread)
-            by_image = images.left(net, by_image, self.border)[0]
+            by_image = images.bordered_backward(net, by_image, self.border)[0]
         if not _stays(image):
             gradients = {name: memory.to_host(g) for name, g in gradients.items()}
             by_image = memory.to_host(by_image) if image_gradient else None
         return Gradients(gradients, by_image)
 
-    def _check_memory(self, x, *, backward):
-        """Refuse a pass over the entered image ``x`` that would not fit."""
+    def _masked(self, error, mask=None):
+        return error if mask is None else self.net.backend.masking.apply(error, mask)
+
+    def _received(self, image):
+        """The checked image on the backend, 1 x C x H x W."""
+        shape = (self.net.channels, None, None)
+        return images.received(self.net, "image", image, self.net.dtype, shape)
+
+    def _framed(self, x):
+        """An image with its borders, without what no patch reads."""
+        return self._cropped(images.bordered(self.net, x, self.border), self._unread)
+
+    def _cropped(self, x, margins):
+        return self.net.backend.padding.crop(x, margins) if any(margins) else x
+
+    def _check_memory(self, labelled, peak_bytes, **options):
+        """Refuse a pass over ``labelled`` pixels that takes more than is free.
+
+        Args:
+            peak_bytes: what tells, of ``net.planning``, with its ``options``.
+        """
         free = self.net.backend.memory.free_bytes()
         if free is None:
             return
-        labelled = tuple(n - r + 1 for n, r in zip(x.shape[2:], self.net.receptive_field))
-        needed = planning.peak_bytes(self.net, labelled, backward=backward)
+        needed = self._planned(peak_bytes, labelled, numba.get_num_threads(), **options)
         if needed <= free:
             return
-        side = planning.fitting_side(self.net, free, backward=backward)
-        instead = "" if backward else f", or predict(image, tile={side})"
+        form, learning = (self.program, self.border), peak_bytes is planning.gradients_bytes
+        side = planning.fitting_side(lambda size: peak_bytes(*form, size, **options), free)
+        tile = planning.fitting_side(lambda n: planning.predict_bytes(*form, labelled, n), free)
         raise MemoryError(
-            f"labelling {labelled[0]} x {labelled[1]} pixels{' and learning' * backward} takes "
+            f"labelling {labelled[0]} x {labelled[1]} pixels{' and learning' * learning} takes "
             f"{needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free; {side} x {side} pixels would "
-            f"fit{instead}"
+            f"fit{'' if learning else f', or predict(image, tile={tile})'}"
         )
 
-    def _cut(self, x):
-        return self.net.backend.padding.crop(x, self._unread) if any(self._unread) else x
 
-    @property
-    def _unread(self):
-        return (0, 0, *(p - r for p, r in zip(self.net.patch, self.net.receptive_field)))
+def _planning(program, border):
+    """What a function of ``net.planning`` tells of this form, remembered for the last passes."""
+
+    @lru_cache(64)
+    def planned(peak_bytes, labelled, threads, **options):
+        return peak_bytes(program, border, labelled, **options)
+
+    return planned
 
 
 def _stays(image) -> bool:

@@ -44,7 +44,16 @@ _STRINGS_AND_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{\]}]', re.DOTALL
 
 
 class BadCheckpoint(ValueError):
-    """A file that is no net or run of this program, or not a whole one; the message says why."""
+    """A file that is no net or run of this program, or not a whole one; the message says why.
+
+    >>> import tempfile
+    >>> from net import load
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     load(file.name)
+    Traceback (most recent call last):
+        ...
+    net.file_format.BadCheckpoint: ... cannot be loaded: ...
+    """
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from kernels import checks
 from kernels.cross_entropy import UNLABELLED
-from net import images as doors
 from net.checkpoint import of_run, save
 from net.files import write_atomically
+from net.images import checked
 from net.sampling import balanced_mask
 from net.training import Trainer, checked_labels
 
@@ -49,45 +49,33 @@ def fit(
         progress: show a bar with the loss and the labelled pixels a second.
 
     Raises:
-        TypeError, ValueError: naming the argument, what it was and what was expected, before any
-            step: nothing to learn from, NaN in an image, labels outside of the classes, a class
-            without a pixel.
+        TypeError, ValueError: before any step: nothing to learn from, NaN in an image, labels
+            outside of the classes, a class without a pixel.
+
+    >>> from net import zoo
+    >>> from net.optimizers import Adam
+    >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), Adam(1e-3))
+    >>> image = np.random.default_rng(0).random((1, 9, 8), np.float32)
+    >>> examples = [image], [(image[0] > 0.5).astype(int)]
+    >>> fit(trainer, examples, epochs=2, pixels=20, progress=False)
+    >>> trainer.steps, len(trainer.history)
+    (2, 2)
     """
     checks.count("epochs", epochs)
-    if not isinstance(pixels, list):
-        checks.count("pixels", pixels)
     if save_every is not None:
         checks.count("save_every", save_every)
-    occurring = _checked(trainer, "examples", examples)
-    if isinstance(pixels, list):
-        _check_masks(pixels, examples[1])
-    if validation is not None:
-        _checked(trainer, "validation", validation)
-    missing = sorted(set(range(trainer.net.output.channels)) - occurring)
-    if missing:
-        raise ValueError(
-            f"examples hold no pixel of class {', '.join(map(str, missing))}; expected every class "
-            "of the net"
-        )
+    _check_data(trainer, examples, pixels, validation)
     if checkpoint is not None:
         of_run(trainer)  # what no file can hold is refused now, not after an epoch
-    number = len(examples[0])
-    end = epochs * number
+    steps_an_epoch = len(examples[0])
+    end = epochs * steps_an_epoch
     with tqdm(total=end, initial=trainer.steps, unit="step", disable=not progress) as bar:
         while trainer.steps < end:
-            started = time.perf_counter()
-            chosen = _learn(trainer, examples, pixels)
-            rate = chosen / (time.perf_counter() - started)
-            bar.set_postfix_str(f"loss {trainer.losses[-1]:.3f}, {rate:.0f} labelled pixels/s")
+            bar.set_postfix_str(_step(trainer, examples, pixels))
             bar.update()
-            epoch_ends = trainer.steps % number == 0
+            epoch_ends = trainer.steps % steps_an_epoch == 0
             if epoch_ends:
-                row = {"epoch": trainer.steps // number, "step": trainer.steps}
-                row["loss"] = float(np.mean(trainer.losses))
-                if validation is not None:
-                    row |= measure(trainer, validation)
-                trainer.history.append(row)
-                trainer.losses.clear()
+                _end_epoch(trainer, trainer.steps // steps_an_epoch, validation)
                 if log is not None:
                     write_atomically(log, _as_csv(trainer.history))
             due = epoch_ends or (save_every and trainer.steps % save_every == 0)
@@ -96,7 +84,15 @@ def fit(
 
 
 def measure(trainer: Trainer, examples: Examples) -> dict[str, float]:
-    """Loss and accuracy over all labelled pixels, as a row of the history holds them."""
+    """Loss and accuracy over all labelled pixels, as a row of the history holds them.
+
+    >>> from net import zoo
+    >>> from net.optimizers import Adam
+    >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), Adam(1e-3))
+    >>> examples = [np.zeros((1, 4, 4), np.float32)], [np.zeros((4, 4), int)]
+    >>> measure(trainer, examples)["validation_accuracy"]
+    1.0
+    """
     loss, right, known = 0.0, 0, 0
     for image, labels in zip(*examples):
         scores = trainer.dense.forward(image)
@@ -107,9 +103,10 @@ def measure(trainer: Trainer, examples: Examples) -> dict[str, float]:
     return {"validation_loss": loss / known, "validation_accuracy": right / known}
 
 
-def _learn(trainer, examples, pixels) -> int:
-    """One step; returns the number of pixels that it learned from."""
+def _step(trainer, examples, pixels) -> str:
+    """One step; returns its loss and its speed in words."""
     images, labels = examples
+    started = time.perf_counter()
     epoch, place = divmod(trainer.steps, len(images))
     i = np.random.default_rng((trainer.seed, 0, epoch)).permutation(len(images))[place]
     if isinstance(pixels, list):
@@ -117,37 +114,67 @@ def _learn(trainer, examples, pixels) -> int:
     else:
         rng = np.random.default_rng((trainer.seed, 1, trainer.steps))
         mask = balanced_mask(labels[i], pixels, rng)
-    trainer.losses.append(trainer.step(images[i], labels[i], mask))
-    return int(mask.sum())
+    loss = trainer.step(images[i], labels[i], mask)
+    trainer.losses.append(loss)
+    rate = int(mask.sum()) / (time.perf_counter() - started)
+    return f"loss {loss:.3f}, {rate:.0f} labelled pixels/s"
 
 
-def _checked(trainer, name, examples) -> set[int]:
-    """The classes that occur in ``examples``."""
-    images, labels = examples
-    if len(images) == 0 or len(images) != len(labels):
+def _end_epoch(trainer, epoch, validation):
+    """Add a row to the history; the losses that it sums up are forgotten."""
+    row = {"epoch": epoch, "step": trainer.steps, "loss": float(np.mean(trainer.losses))}
+    if validation is not None:
+        row |= measure(trainer, validation)
+    trainer.history.append(row)
+    trainer.losses.clear()
+
+
+def _check_data(trainer, examples, pixels, validation):
+    """Refuse what cannot be learned from."""
+    if not isinstance(pixels, list):
+        checks.count("pixels", pixels)
+    occurring = _occurring_classes(trainer, "examples", examples)
+    if isinstance(pixels, list):
+        _check_masks(pixels, examples[1])
+    if validation is not None:
+        _occurring_classes(trainer, "validation", validation)
+    missing = sorted(set(range(trainer.net.output.channels)) - occurring)
+    if missing:
         raise ValueError(
-            f"{name} holds {len(images)} images and {len(labels)} label maps; expected at least "
-            "one image, and a map for each"
+            f"examples hold no pixel of class {', '.join(map(str, missing))}; expected every class "
+            "of the net"
+        )
+
+
+def _occurring_classes(trainer, name, examples) -> set[int]:
+    """The classes that occur in the checked ``examples``."""
+    images, label_maps = examples
+    if len(images) == 0 or len(images) != len(label_maps):
+        raise ValueError(
+            f"{name} holds {len(images)} images and {len(label_maps)} label maps; expected at "
+            "least one image, and a map for each"
         )
     net, occurring = trainer.net, set()
-    for i, (image, own) in enumerate(zip(images, labels)):
-        image = doors.checked(f"{name} image {i}", image, net.dtype, (net.channels, None, None))
+    for i, (image, labels) in enumerate(zip(images, label_maps)):
+        image = checked(f"{name} image {i}", image, net.dtype, (net.channels, None, None))
         if not np.isfinite(image).all():
             raise ValueError(f"{name} image {i} holds NaN or infinities; expected finite values")
         size = trainer.dense.output_size(image.shape[1:])
-        own = checked_labels(f"{name} labels {i}", own, net.output.channels, size)
-        if (own == UNLABELLED).all():
+        labels = checked_labels(f"{name} labels {i}", labels, net.output.channels, size)
+        if (labels == UNLABELLED).all():
             raise ValueError(f"{name} labels {i} hold no labelled pixel; expected at least one")
-        occurring |= set(np.unique(own).tolist())
+        occurring |= set(np.unique(labels).tolist())
     return occurring
 
 
-def _check_masks(masks, labels):
-    if len(masks) != len(labels):
-        raise ValueError(f"pixels holds {len(masks)} masks; expected {len(labels)}, one an image")
-    for i, (mask, own) in enumerate(zip(masks, labels)):
-        mask = doors.checked(f"pixels mask {i}", mask, "bool", own.shape)
-        if not (mask & (own != UNLABELLED)).any():
+def _check_masks(masks, label_maps):
+    if len(masks) != len(label_maps):
+        raise ValueError(
+            f"pixels holds {len(masks)} masks; expected {len(label_maps)}, one an image"
+        )
+    for i, (mask, labels) in enumerate(zip(masks, label_maps)):
+        mask = checked(f"pixels mask {i}", mask, "bool", labels.shape)
+        if not (mask & (labels != UNLABELLED)).any():
             raise ValueError(f"pixels mask {i} chooses no labelled pixel; expected at least one")
 
 

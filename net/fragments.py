@@ -66,23 +66,21 @@ class Fragments:
         Args:
             image: C x H x W, the net's dtype.
             error: the error map of the scores, K x Ho x Wo, same dtype; 0 where no pixel counts.
-
-        Raises:
-            TypeError, ValueError: naming the argument, what it was and what was expected.
         """
         x, size = self._entered(image)
         error = images.checked("error", error, self.net.dtype, (self.net.output.channels, *size))
         memory, run, tape = self.net.backend.memory, self.program.run(), []
         for step in self.steps:
             x, corners = self._split(step, x)
-            x, kept = step.forward(run, x)
-            tape.append((step, corners, kept))
+            y, argmax = step.forward(run, x)
+            tape.append((step, corners, step.saved([x], y, argmax)))
+            x = y
         error, gradients = memory.to_device(self._scattered(error, x.shape)), {}
         for index in reversed(range(len(tape))):
-            step, corners, kept = tape.pop()
-            error = step.differentiate(run, kept, error)
-            (error,), own = step.backward(run, kept, error, [index > 0])
-            gradients |= own
+            step, corners, saved = tape.pop()
+            error = step.differentiate(run, saved, error)
+            (error,), by_parameter = step.backward(run, saved, error, [index > 0])
+            gradients |= by_parameter
             if index > 0:
                 error = self._joined(error, corners)
         return Gradients({n: memory.to_host(g) for n, g in gradients.items()}, None)

@@ -14,6 +14,7 @@ from kernels.checks import FLOAT_DTYPES, Pair, pair
 from kernels.window import Window
 from net import description, file_format, initialization
 from net.layers import BatchNorm, Convolution, FullyConnected, Layer, Map, NotConvertible
+from net.tables import aligned, by
 
 IMAGE = "image"
 
@@ -27,7 +28,7 @@ class Node:
         layer: its description.
         inputs: names of the nodes that it reads.
         sources: their maps.
-        output: its own map.
+        output: the map that it makes.
         window: the window that the patch net moves over its input, None without one.
     """
 
@@ -57,6 +58,20 @@ class Node:
         elif isinstance(self.layer, BatchNorm):
             shapes = {"gamma": (k,), "beta": (k,)}
         return {f"{self.name}.{part}": shape for part, shape in shapes.items()}
+
+    @property
+    def geometry(self) -> tuple[str, ...]:
+        """Cells of a table: its name, what it reads, its window and stride, its map in the patch
+        net, the spacing in front of it and the receptive field behind it."""
+        window = self.window
+        return (
+            self.name,
+            ", ".join(self.inputs),
+            f"{by(window.kernel)} / {by(window.stride)}" if window else "",
+            f"{self.output.channels} x {by(self.output.size)}",
+            by(self.sources[0].spacing),
+            by(self.output.extent),
+        )
 
     @property
     def multiply_adds(self) -> int:
@@ -93,6 +108,17 @@ class Net:
         NotConvertible: the net has no exact dense form (the layer is named).
         ValueError, TypeError: an argument is wrong.
         BackendUnavailable: the backend cannot run here.
+
+    >>> from net.layers import Convolution, FullyConnected, MaxPool, ReLU
+    >>> layers = [Convolution(4, 3), ReLU(), MaxPool(2), FullyConnected(3)]
+    >>> net = Net(layers, channels=1, patch=8, backend="cpu")
+    >>> print(net)
+    patch 1 x 8x8, float32, backend cpu
+    layer  reads  window / stride  map      d    R
+    conv1  image  3x3 / 1x1        4 x 6x6  1x1  3x3
+    relu1  conv1                   4 x 6x6  1x1  3x3
+    max1   relu1  2x2 / 2x2        4 x 3x3  1x1  4x4
+    fc1    max1   3x3 / 1x1        3 x 1x1  2x2  8x8
     """
 
     def __init__(
@@ -127,17 +153,33 @@ class Net:
 
     @property
     def receptive_field(self) -> Pair:
-        """R (y, x): the part of the patch that is read, at the top left; at most the patch."""
+        """R (y, x): the part of the patch that is read, at the top left; at most the patch.
+
+        >>> from net.layers import Convolution, MaxPool
+        >>> layers = [MaxPool(2), Convolution(3, 2)]  # the patch's last row and column are dropped
+        >>> Net(layers, channels=1, patch=5, backend="cpu").receptive_field
+        (4, 4)
+        """
         return self.output.extent
 
-    def summary(self, labelled: int | Pair = 256) -> str:
-        """A table of the layers, with multiply-adds for ``labelled`` pixels (see net.summary)."""
-        from net import summary  # which itself reads nets
+    def __str__(self) -> str:
+        """A table of the layers and their geometry.
 
-        return summary.table(self, pair("labelled", labelled))
+        ``d`` is the accumulated stride in front of a layer, ``R`` the receptive field behind it.
+        """
+        rows = [node.geometry for node in self.nodes.values()]
+        headings = ("layer", "reads", "window / stride", "map", "d", "R")
+        size = f"patch {self.channels} x {by(self.patch)}"
+        return f"{size}, {self.dtype}, backend {self.backend.name}\n{aligned(headings, rows)}"
 
     def state(self) -> dict[str, np.ndarray]:
-        """Parameters and statistics as host arrays (copies), by name."""
+        """Parameters and statistics as host arrays (copies), by name.
+
+        >>> from net.layers import Convolution
+        >>> net = Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu")
+        >>> {name: array.shape for name, array in net.state().items()}
+        {'conv1.weights': (2, 1, 3, 3), 'conv1.bias': (2,)}
+        """
         to_host = self.backend.memory.to_host
         arrays = {**self.parameters, **self.statistics}
         return {name: np.array(to_host(array)) for name, array in arrays.items()}
@@ -147,19 +189,25 @@ class Net:
 
         Raises:
             ValueError: a name is missing or unknown, or a shape differs; nothing is changed then.
+
+        >>> from net.layers import Convolution
+        >>> net = Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu")
+        >>> net.load_state(net.state() | {"conv1.bias": np.array([0.5, -0.5])})
+        >>> net.parameters["conv1.bias"]
+        array([ 0.5, -0.5], dtype=float32)
         """
-        own = {**self.parameters, **self.statistics}
-        if own.keys() != state.keys():
+        present = {**self.parameters, **self.statistics}
+        if present.keys() != state.keys():
             raise ValueError(
-                f"state has {sorted(state.keys() - own.keys())} too many and lacks "
-                f"{sorted(own.keys() - state.keys())}; expected the names of this net's state"
+                f"state has {sorted(state.keys() - present.keys())} too many and lacks "
+                f"{sorted(present.keys() - state.keys())}; expected the names of this net's state"
             )
-        for name, array in own.items():
+        for name, array in present.items():
             if array.shape != state[name].shape:
                 raise ValueError(
                     f"state[{name!r}] has shape {state[name].shape}; expected {array.shape}"
                 )
-        values = {name: np.array(state[name], self.dtype, order="C") for name in own}
+        values = {name: np.array(state[name], self.dtype, order="C") for name in present}
         moved = {name: self.backend.memory.to_device(value) for name, value in values.items()}
         for arrays in (self.parameters, self.statistics):
             for name in arrays:
@@ -183,7 +231,13 @@ class Net:
         file_format.write(path, *description.of_net(self))
 
     def to(self, *, dtype: str | None = None, backend: str | None = None) -> Net:
-        """The same net with a copy of its state in another dtype or on another backend."""
+        """The same net with a copy of its state in another dtype or on another backend.
+
+        >>> from net.layers import Convolution
+        >>> net = Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu")
+        >>> net.to(dtype="float64", backend="reference").dtype
+        'float64'
+        """
         other = Net(
             self.layers,
             channels=self.channels,

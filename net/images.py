@@ -1,4 +1,4 @@
-"""Images at the door: checks, borders, and which patch belongs to which pixel.
+"""Images as a net takes them: checks, borders, and which patch belongs to which pixel.
 
 The patch of pixel y covers rows y - (p-1)//2 ... y - (p-1)//2 + p - 1, columns alike. With the
 border ``valid`` only pixels whose whole patch lies in the image are labelled; ``zero`` and
@@ -41,7 +41,7 @@ def output_size(net: Net, size: Pair, border: str) -> Pair:
 
 
 def checked(name: str, array, dtype: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """``array`` in native byte order and C-contiguous, without a leading batch axis of its own.
+    """``array`` in native byte order and C-contiguous.
 
     Raises:
         TypeError, ValueError: not an array of that shape and dtype.
@@ -98,7 +98,7 @@ def entered(net: Net, image, border: str):
     return bordered(net, image, border)
 
 
-def left(net: Net, gradient, border: str):
+def bordered_backward(net: Net, gradient, border: str):
     """The gradient of the image, 1 x C x H x W on the backend, from that of the bordered image."""
     if border == "valid":
         return gradient

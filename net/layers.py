@@ -3,6 +3,12 @@
 Sizes may be ints or pairs (y, x). Every layer takes ``name`` (default: its kind and a number) and
 ``inputs``, the names of the layers it reads (default: the layer before it; ``"image"`` is the
 patch). Arguments that break the dense form are taken only to be refused, with the reason.
+
+>>> from net import Net
+>>> layers = [Convolution(4, (3, 2)), Tanh(name="a"), Crop((1, 1, 1, 0), inputs=("image",))]
+>>> layers += [Concatenate(inputs=("a", "crop1")), MaxPool(2), FullyConnected(3), Softmax()]
+>>> Net(layers, channels=2, patch=(8, 7), backend="cpu").nodes["concatenate1"].output.channels
+6
 """
 
 from __future__ import annotations
@@ -17,7 +23,14 @@ from kernels.window import Window
 
 
 class NotConvertible(ValueError):
-    """The net has no exact dense form; the message names the layer and says why."""
+    """The net has no exact dense form; the message names the layer and says why.
+
+    >>> from net import Net
+    >>> Net([Convolution(2, 3, padding=1)], channels=1, patch=3, backend="cpu")
+    Traceback (most recent call last):
+        ...
+    net.layers.NotConvertible: layer 'conv1': padding 1 inside the patch net puts made-up values ...
+    """
 
 
 @dataclass(frozen=True)
@@ -197,8 +210,7 @@ class ActivationLayer(Layer):
 class ReLU(ActivationLayer):
     """max(x, 0), NaN stays NaN."""
 
-    kind: ClassVar[str] = "relu"
-    activation: ClassVar[str] = "relu"
+    kind = activation = "relu"
 
 
 @dataclass(frozen=True)
@@ -234,16 +246,14 @@ class ELU(ActivationLayer):
 class Tanh(ActivationLayer):
     """tanh x."""
 
-    kind: ClassVar[str] = "tanh"
-    activation: ClassVar[str] = "tanh"
+    kind = activation = "tanh"
 
 
 @dataclass(frozen=True)
 class Sigmoid(ActivationLayer):
     """1 / (1 + exp(-x))."""
 
-    kind: ClassVar[str] = "sigmoid"
-    activation: ClassVar[str] = "sigmoid"
+    kind = activation = "sigmoid"
 
 
 @dataclass(frozen=True)
@@ -387,12 +397,3 @@ def _fitting(window, source):
 
 def _size(source):
     return f"{source.size[0]} x {source.size[1]}"
-
-
-def dense_window(window: Window, spacing: Pair) -> Window:
-    """The window's dense form: stride 1, entries ``spacing`` times as far apart.
-
-    The d-regularly sparse kernel of Li, Zhao & Wang 2014, section 3.
-    """
-    dilation = tuple(e * d for e, d in zip(window.dilation, spacing))
-    return Window(window.kernel, (1, 1), dilation)

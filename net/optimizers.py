@@ -11,7 +11,12 @@ from net.graph import Net
 
 @dataclass(frozen=True)
 class Cosine:
-    """From ``rate`` down to 0 along half a cosine over ``steps`` steps."""
+    """From ``rate`` down to 0 along half a cosine over ``steps`` steps.
+
+    >>> rate = Cosine(0.1, steps=100)
+    >>> [round(rate(step), 3) for step in (0, 50, 100)]
+    [0.1, 0.05, 0.0]
+    """
 
     rate: float
     steps: int
@@ -23,7 +28,12 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Stepwise:
-    """``rate``, multiplied by ``factor`` after every ``every`` steps."""
+    """``rate``, multiplied by ``factor`` after every ``every`` steps.
+
+    >>> rate = Stepwise(0.1, every=10, factor=0.5)
+    >>> [rate(step) for step in (9, 10, 20)]
+    [0.1, 0.05, 0.025]
+    """
 
     rate: float
     every: int
@@ -39,7 +49,17 @@ Rate = float | Cosine | Stepwise
 
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent with momentum (``kernels.sgd``)."""
+    """Stochastic gradient descent with momentum (``kernels.sgd``).
+
+    >>> import numpy as np
+    >>> from net.layers import Convolution
+    >>> net = Net([Convolution(2, 1)], channels=1, patch=1, backend="cpu")
+    >>> gradients = {"conv1.bias": np.array([1, -2], np.float32)}
+    >>> slots = {"velocity.conv1.bias": np.zeros(2, np.float32)}
+    >>> SGD(0.5).update(net, slots, gradients, step=0)
+    >>> net.parameters["conv1.bias"]
+    array([-0.5,  1. ], dtype=float32)
+    """
 
     rate: Rate
     momentum: float = 0.9
@@ -62,7 +82,17 @@ class SGD:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (``kernels.adam``)."""
+    """Adam (``kernels.adam``).
+
+    >>> import numpy as np
+    >>> from net.layers import Convolution
+    >>> net = Net([Convolution(2, 1)], channels=1, patch=1, backend="cpu")
+    >>> gradients = {"conv1.bias": np.array([1, -2], np.float32)}
+    >>> slots = {f"{slot}.conv1.bias": np.zeros(2, np.float32) for slot in Adam.slots}
+    >>> Adam(0.5).update(net, slots, gradients, step=0)
+    >>> net.parameters["conv1.bias"].round(3)
+    array([-0.5,  0.5], dtype=float32)
+    """
 
     rate: Rate
     beta1: float = 0.9

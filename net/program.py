@@ -6,18 +6,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from net.conversion import steps_of
 from net.graph import IMAGE, Net
-from net.steps import Learning, Run, Step, steps_of
+from net.passes import Learning, Run, Saved
+from net.steps import Step
 
 Clock = Callable[[Step, float], None]
 
 
 @dataclass
 class Tape:
-    """What one forward pass keeps for one backward pass."""
+    """One forward pass, as one backward pass needs it: what each step saved, in order."""
 
     run: Run
-    kept: list
+    saved: list[Saved]
 
 
 class Program:
@@ -31,6 +33,9 @@ class Program:
         steps: what runs forward and backward, in order.
         forward_steps: what runs where no backward pass follows.
         learns: by layer, whether its output depends on parameters.
+
+    Raises:
+        ValueError: another form.
     """
 
     def __init__(self, net: Net, form: str):
@@ -38,9 +43,8 @@ class Program:
         self.steps = steps_of(net, form)
         self.forward_steps = steps_of(net, form, backward=False)
         self.learns = {IMAGE: False}
-        for step in self.steps:
-            own = any(name.startswith(f"{step.node.name}.") for name in net.parameters)
-            self.learns[step.output] = own or any(self.learns[name] for name in step.inputs)
+        for node in net.nodes.values():
+            self.learns[node.name] = bool(node.parameters) or any(map(self.learns.get, node.inputs))
 
     def forward(
         self,
@@ -52,9 +56,11 @@ class Program:
     ):
         """The net's output for ``x``, N x C x H x W on the backend.
 
+        Maps are dropped as soon as no step needs them: ``x`` too, where the caller passes it on
+        without a name of its own.
+
         Args:
-            keep: also return the ``Tape`` for ``backward``; without it, maps are dropped as soon as
-                no step needs them.
+            keep: also return the ``Tape`` for ``backward``.
             learning: what dropout draws from; None switches it off.
             clock: called after each step with the step and its seconds.
 
@@ -62,39 +68,42 @@ class Program:
             N x K x Ho x Wo, or (that, tape).
         """
         run = self.run(learning)
-        maps, kept = {IMAGE: x}, []
+        maps, saved = {IMAGE: x}, []
+        del x
         for step in self.steps if keep else self.forward_steps:
             started = time.perf_counter()
-            kept.append(self.advance(run, step, maps))
-            if not keep:
-                kept.clear()
+            for_backward = self.advance(run, step, maps)
+            if keep:
+                saved.append(for_backward)
+            del for_backward
             self._tell(clock, step, started)
         output = maps[self.steps[-1].output]
-        return (output, Tape(run, kept)) if keep else output
+        return (output, Tape(run, saved)) if keep else output
 
     def run(self, learning: Learning | None = None) -> Run:
         """What the steps of one pass share."""
         arrays = self.net.parameters | self.net.statistics
-        return Run(self.net.backend, arrays, self.steps[-1], learning)
+        return Run(self.net.backend, arrays, self.steps[-1].output, learning)
 
-    def advance(self, run: Run, step: Step, maps: dict):
+    def advance(self, run: Run, step: Step, maps: dict) -> Saved:
         """Run one step on ``maps`` (by layer), drop what no later step reads.
 
         Returns:
-            what the step's backward pass needs.
+            what the step saves for backward.
         """
         inputs = [maps[name] for name in step.inputs]
-        maps[step.output], for_backward = step.forward(run, *inputs)
+        maps[step.output], argmax = step.forward(run, *inputs)
         for name in step.drops:
             del maps[name]
-        return for_backward
+        return step.saved(inputs, maps[step.output], argmax)
 
     def backward(self, tape: Tape, error, *, image: bool = False, clock: Clock | None = None):
         """Gradients of sum(error * output) by all parameters.
 
         Args:
             tape: of the forward pass; used up by this call.
-            error: the error map, shaped like the output.
+            error: the error map, shaped like the output; dropped as soon as no step needs it,
+                where the caller passes it on without a name of its own.
             image: also the gradient by the input.
             clock: called after each step with the step and its seconds.
 
@@ -102,17 +111,17 @@ class Program:
             (gradients by parameter name, gradient by the input or None).
         """
         errors, gradients = {self.steps[-1].output: error}, {}
+        del error
         for step in reversed(self.steps):
             started = time.perf_counter()
             wanted = [self.learns[name] or image for name in step.inputs]
-            kept = tape.kept.pop()
+            saved = tape.saved.pop()
             if step.output not in errors:
                 continue
-            # No name may hold on to a map that the step is done with
-            error = step.differentiate(tape.run, kept, errors.pop(step.output))
-            for_inputs, own = step.backward(tape.run, kept, error, wanted)
-            del kept, error
-            gradients |= own
+            error = step.differentiate(tape.run, saved, errors.pop(step.output))
+            for_inputs, by_parameter = step.backward(tape.run, saved, error, wanted)
+            del saved, error  # no name may hold a map that the step is done with
+            gradients |= by_parameter
             for name, want in zip(step.inputs, wanted):
                 e = for_inputs.pop(0)
                 if want and name in errors:

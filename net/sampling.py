@@ -23,6 +23,10 @@ def balanced_mask(labels: np.ndarray, pixels: int, rng: np.random.Generator) -> 
 
     Raises:
         ValueError: ``pixels`` is not a positive int, or no pixel has a label.
+
+    >>> labels = np.array([[0, 0, 0, 0, 1, -1]])
+    >>> balanced_mask(labels, 3, np.random.default_rng(0)).sum(where=labels == 0)
+    np.int64(2)
     """
     checks.count("pixels", pixels)
     flat = labels.ravel()
@@ -31,9 +35,9 @@ def balanced_mask(labels: np.ndarray, pixels: int, rng: np.random.Generator) -> 
         raise ValueError("labels hold no labelled pixel; expected at least one")
     places = [rng.permutation(np.flatnonzero(flat == k)) for k in classes]
     mask = np.zeros(flat.size, bool)
-    left = pixels
-    for waiting, own in zip(range(len(places), 0, -1), sorted(places, key=len)):
-        share = min(len(own), left // waiting)
-        mask[own[:share]] = True
-        left -= share
+    pixels_left = pixels
+    for classes_left, of_class in zip(range(len(places), 0, -1), sorted(places, key=len)):
+        number = min(len(of_class), pixels_left // classes_left)
+        mask[of_class[:number]] = True
+        pixels_left -= number
     return mask.reshape(labels.shape)

@@ -23,6 +23,11 @@ class Scan:
 
     Raises:
         ValueError: an unknown border, or a batch that is not a positive int.
+
+    >>> from net import zoo
+    >>> scan = Scan(zoo.build("lenet28", backend="cpu"), batch=8)
+    >>> scan.forward(np.ones((1, 30, 31), np.float32)).shape  # 3 x 4 patches
+    (12, 10)
     """
 
     def __init__(self, net: Net, border: str = "valid", batch: int = 64):
@@ -42,8 +47,10 @@ class Scan:
         Returns:
             n x K, the net's dtype.
 
-        Raises:
-            TypeError, ValueError: naming the argument, what it was and what was expected.
+        >>> from net import zoo
+        >>> scan = Scan(zoo.build("lenet28", backend="cpu"), border="zero")
+        >>> scan.forward(np.ones((1, 5, 7), np.float32), np.array([[0, 0], [4, 6]])).shape
+        (2, 10)
         """
         x, pixels = self._entered(image, pixels)
         to_host = self.net.backend.memory.to_host
@@ -69,8 +76,12 @@ class Scan:
             pixels: n x 2 ints, (y, x) in the map of scores; None is all of them, row by row.
             image_gradient: also the gradient by the image.
 
-        Raises:
-            TypeError, ValueError: naming the argument, what it was and what was expected.
+        >>> from net import zoo
+        >>> scan = Scan(zoo.build("lenet28", backend="cpu"), border="zero")
+        >>> error, pixels = np.ones((2, 10), np.float32), np.array([[0, 0], [4, 6]])
+        >>> gradients = scan.gradients(np.ones((1, 5, 7), np.float32), error, pixels)
+        >>> gradients.parameters["fc2.bias"].tolist() == [2.0] * 10
+        True
         """
         x, pixels = self._entered(image, pixels)
         channels = self.net.output.channels
@@ -86,11 +97,19 @@ class Scan:
                 spread = ops.patches.extract_backward(by_patch, rows, columns, x.shape[2:])
                 by_image = spread if by_image is None else ops.merging.add([by_image, spread])
         if image_gradient:
-            by_image = ops.memory.to_host(images.left(self.net, by_image, self.border))[0]
+            by_image = ops.memory.to_host(
+                images.bordered_backward(self.net, by_image, self.border)
+            )[0]
         return Gradients({n: ops.memory.to_host(g) for n, g in total.items()}, by_image)
 
     def patches(self, x, pixels: np.ndarray):
-        """n x C x p x p on the backend: the patches of ``pixels`` in the bordered image ``x``."""
+        """n x C x p x p on the backend: the patches of ``pixels`` in the bordered image ``x``.
+
+        >>> from net import zoo
+        >>> x = np.ones((1, 1, 30, 31), np.float32)
+        >>> Scan(zoo.build("lenet28", backend="cpu")).patches(x, np.array([[2, 3]])).shape
+        (1, 1, 28, 28)
+        """
         return self.net.backend.patches.extract(x, *self._corners(pixels), self.net.patch)
 
     def _corners(self, pixels):
@@ -98,7 +117,12 @@ class Scan:
         return (to_device(np.ascontiguousarray(pixels[:, axis], np.int32)) for axis in (0, 1))
 
     def batches(self, pixels: np.ndarray) -> list[slice]:
-        """The parts of ``pixels`` that run together."""
+        """The parts of ``pixels`` that run together.
+
+        >>> from net import zoo
+        >>> Scan(zoo.build("lenet28", backend="cpu"), batch=2).batches(np.zeros((3, 2), int))
+        [slice(0, 2, None), slice(2, 4, None)]
+        """
         return [slice(i, i + self.batch) for i in range(0, len(pixels), self.batch)]
 
     def _entered(self, image, pixels):

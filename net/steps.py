@@ -1,42 +1,31 @@
 """What a backend executes: one step for each layer, the same for the patch net and its dense form.
 
-The two forms differ only in numbers (``steps_of``): a window's stride and dilation, and a crop's
-margins. ``forward`` returns the output and what ``backward`` will need; ``backward`` returns an
-error for each input (None where nobody wants one) and the gradients by parameter name, after
-``differentiate`` took the error through the activation that the step ends in.
+The two forms differ only in numbers (``net.conversion``): a window's stride and dilation, and a
+crop's margins. A step also says what it takes of memory: what is saved for backward, where errors
+lie and what operators work in. ``net.program`` saves by that, and ``net.planning`` plans by it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from math import prod
+from typing import ClassVar
 
-from kernels import Backend
+import numpy as np
+
 from kernels.activation import Activation
 from kernels.checks import Margins, Pair
+from kernels.convolution.cpu_gradient_weights import partial_shape
+from kernels.convolution.cpu_rows import thread_bytes
+from kernels.max_pooling import argmax_dtype
 from kernels.window import Window
-from net.graph import Net, Node
-from net.layers import (
-    ActivationLayer,
-    AdaptiveAveragePool,
-    AdaptiveMaxPool,
-    Add,
-    AveragePool,
-    BatchNorm,
-    Concatenate,
-    Convolution,
-    Crop,
-    Dropout,
-    FullyConnected,
-    MaxPool,
-    Softmax,
-    dense_window,
-)
-
-FORMS = ("patch", "dense")
+from net.graph import Node
+from net.passes import Run, Saved, Sizes, Workspace, Workspaces
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(ABC):
     """One layer, and those that follow it where they are computed in one go.
 
     Attributes:
@@ -44,6 +33,16 @@ class Step:
         inputs: names of the layers whose outputs it reads.
         node: the first of its layers in the net.
         drops: those of its inputs that no later step reads.
+
+    The maps of a pass, beside the output and an error for each input:
+        saves_input, saves_output: whether it is saved for backward.
+        argmax_itemsize: bytes of argmax for each number of the output; 0 where there is none.
+        differentiates: the activation whose derivative the error takes first, in the place of the
+            saved output; None where there is none.
+        passes_input: whether the output is the input itself, outside of training.
+        passes_error: whether the error of an input is the step's own, where their sizes agree.
+        overwrites_input: whether the error of the input takes the place of the saved input.
+        skips_unwanted: whether an error that nobody wants is not computed.
     """
 
     layers: tuple[str, ...]
@@ -51,137 +50,184 @@ class Step:
     node: Node
     drops: frozenset[str] = field(default=frozenset(), kw_only=True)
 
+    saves_input: ClassVar[bool] = False
+    argmax_itemsize: ClassVar[int] = 0
+    differentiates: ClassVar[str | None] = None
+    passes_input: ClassVar[bool] = False
+    passes_error: ClassVar[bool] = False
+    overwrites_input: ClassVar[bool] = False
+    skips_unwanted: ClassVar[bool] = False
+
+    @property
+    def saves_output(self) -> bool:
+        return self.differentiates is not None
+
     @property
     def output(self) -> str:
         """Name of the layer whose output this is."""
         return self.layers[-1]
 
-    def activated(self, kept):
-        """(activation, its output) whose derivative the error takes first; None for none."""
-        return None
+    @abstractmethod
+    def forward(self, run: Run, *maps) -> tuple[object, object | None]:
+        """(output, argmax or None).
 
-    def differentiate(self, run, kept, error):
-        """e * f'(x) in the place of y = f(x), which nothing reads any more, unless it is the last
-        step's output; the error itself where there is no activation."""
-        found = self.activated(kept)
-        if found is None:
+        Args:
+            run: the pass.
+            maps: the inputs, N x C_i x H_i x W_i each.
+
+        Returns:
+            the output, N x K x Ho x Wo with (Ho, Wo) = ``output_size``, and the argmax of max
+            pooling, of the same shape.
+        """
+
+    @abstractmethod
+    def backward(self, run: Run, saved: Saved, error, wanted: list[bool]) -> tuple[list, dict]:
+        """(an error for each input, gradients by parameter name).
+
+        Args:
+            run: the pass.
+            saved: of the forward pass.
+            error: what ``differentiate`` made of the output's error, N x K x Ho x Wo.
+            wanted: for each input whether anybody reads its error.
+
+        Returns:
+            errors N x C_i x H_i x W_i; one that is not wanted may be None.
+        """
+
+    def saved(self, maps, output, argmax) -> Saved:
+        """What is saved of a forward pass."""
+        shapes, source = tuple(x.shape for x in maps), maps[0] if self.saves_input else None
+        return Saved(shapes, source, output if self.saves_output else None, argmax)
+
+    def differentiate(self, run: Run, saved: Saved, error):
+        """e * f'(x) for the activation that the step ``differentiates``, else the error itself.
+
+        It takes the place of the output y = f(x), which nothing reads any more, unless this is the
+        last step, whose output is the caller's.
+        """
+        if self.differentiates is None:
             return error
-        activation, y = found
-        out = None if self is run.last else y
-        return run.ops.activation.backward(error, y, activation, out=out)
+        out = None if self.output == run.result else saved.output
+        return run.ops.activation.backward(error, saved.output, self.differentiates, out=out)
+
+    def output_size(self, sizes: list[Pair]) -> Pair:
+        """Rows and columns of the output for inputs of ``sizes``."""
+        return sizes[0]
+
+    def workspaces(self, sizes: Sizes) -> Workspaces:
+        """What its operators work in on the host."""
+        return Workspaces()
 
 
 @dataclass(frozen=True)
-class Learning:
-    """What dropout draws its mask from (see ``kernels.dropout``).
+class _WindowStep(Step):
+    window: Window
 
-    Attributes:
-        seed, step: of the training run.
-        rows, columns: int32 arrays on the backend, the place of each map in the dense map.
-    """
+    @property
+    def moves(self):
+        """The window's stride and dilation, as operators take them."""
+        return {"stride": self.window.stride, "dilation": self.window.dilation}
 
-    seed: int
-    step: int
-    rows: object
-    columns: object
+    def output_size(self, sizes):
+        return self.window.output_size(sizes[0])
 
 
 @dataclass(frozen=True)
-class Run:
-    """What the steps of one pass share.
-
-    Attributes:
-        ops: the backend.
-        arrays: parameters and statistics by name.
-        last: the last step, whose output the caller holds.
-        learning: None outside of training, where dropout does nothing.
-    """
-
-    ops: Backend
-    arrays: dict
-    last: Step
-    learning: Learning | None = None
-
-
-@dataclass(frozen=True)
-class ConvolutionStep(Step):
+class ConvolutionStep(_WindowStep):
     """A convolution and, where one follows, its activation.
 
     Where max pooling follows that, ``pooled``, the pooling step takes care of the activation's
-    derivative, so that the map between them is not kept. ``folded`` is the batch normalisation in
+    derivative, and the map between them is not saved. ``folded`` is the batch normalisation in
     between, where it became part of the weights.
     """
 
-    window: Window
     activation: str | Activation | None = None
     pooled: bool = False
     folded: BatchNormStep | None = None
+
+    saves_input: ClassVar[bool] = True
+    skips_unwanted: ClassVar[bool] = True
+
+    @property
+    def differentiates(self):
+        return None if self.pooled else self.activation
 
     def forward(self, run, x):
         weights, bias = self._parameters(run.arrays)
         if self.folded:
             weights, bias = self.folded.fold(run, weights, bias)
-        moves = {"stride": self.window.stride, "dilation": self.window.dilation}
-        y = run.ops.convolution.forward(x, weights, bias, activation=self.activation, **moves)
-        return y, (x, y if self.activation and not self.pooled else None)
+        options = self.moves | {"activation": self.activation}
+        return run.ops.convolution.forward(x, weights, bias, **options), None
 
-    def backward(self, run, kept, error, wanted):
-        x, _ = kept
+    def backward(self, run, saved, error, wanted):
         weights, bias = self._parameters(run.arrays)
-        moves = {"stride": self.window.stride, "dilation": self.window.dilation}
-        gradient = run.ops.convolution.gradient_weights(x, error, self.window.kernel, **moves)
+        convolution, kernel, moves = run.ops.convolution, self.window.kernel, self.moves
+        gradient = convolution.gradient_weights(saved.input, error, kernel, **moves)
         gradients = {f"{self.node.name}.weights": gradient}
         if bias is not None:
-            gradients[f"{self.node.name}.bias"] = run.ops.convolution.gradient_bias(error)
+            gradients[f"{self.node.name}.bias"] = convolution.gradient_bias(error)
         if not wanted[0]:
             return [None], gradients
-        return [run.ops.convolution.gradient_input(error, weights, x.shape[2:], **moves)], gradients
+        size = saved.shapes[0][2:]
+        return [convolution.gradient_input(error, weights, size, **moves)], gradients
 
-    def activated(self, kept):
-        return None if kept[1] is None else (self.activation, kept[1])
+    def workspaces(self, sizes):
+        shape, pixels = self.node.weights_shape, sizes.output[0] * prod(sizes.output[2:])
+        weights, sums = sizes.nbytes(shape), partial_shape(shape, pixels, sizes.itemsize)
+
+        def correlating(filled, *arrays):
+            a_thread = thread_bytes(filled, self.window.kernel, sizes.itemsize)
+            return Workspace(arrays, a_thread, parts=filled[0] * filled[2])
+
+        folded = (weights,) if self.folded else ()
+        return Workspaces(
+            correlating(sizes.output, weights, *folded),
+            Workspace((sizes.nbytes(sums),)),
+            correlating(sizes.inputs[0], weights),
+        )
 
     def _parameters(self, arrays):
         return arrays[f"{self.node.name}.weights"], arrays.get(f"{self.node.name}.bias")
 
 
 @dataclass(frozen=True)
-class MaxPoolStep(Step):
+class MaxPoolStep(_WindowStep):
     """Max pooling; with ``activation``, also the derivative of the one in front of it.
 
     Only a window's largest cell gets an error, and its value is the pooled one: f' needs no other.
     """
 
-    window: Window
     activation: str | Activation | None = None
 
+    @property
+    def differentiates(self):
+        return self.activation
+
+    @property
+    def argmax_itemsize(self):
+        return np.dtype(argmax_dtype(self.window)).itemsize
+
     def forward(self, run, x):
-        w = self.window
-        y, argmax = run.ops.max_pooling.forward(x, w.kernel, stride=w.stride, dilation=w.dilation)
-        return y, (argmax, x.shape[2:], y if self.activation else None)
+        return run.ops.max_pooling.forward(x, self.window.kernel, **self.moves)
 
-    def activated(self, kept):
-        return None if kept[2] is None else (self.activation, kept[2])
+    def backward(self, run, saved, error, wanted):
+        window = saved.shapes[0][2:], self.window.kernel
+        return [run.ops.max_pooling.backward(error, saved.argmax, *window, **self.moves)], {}
 
-    def backward(self, run, kept, error, wanted):
-        argmax, size, _ = kept
-        w = self.window
-        moves = {"stride": w.stride, "dilation": w.dilation}
-        return [run.ops.max_pooling.backward(error, argmax, size, w.kernel, **moves)], {}
+    def workspaces(self, sizes):
+        batch, channels, *plane = sizes.inputs[0]
+        a_plane = prod(plane) * (sizes.itemsize + self.argmax_itemsize)
+        return Workspaces(Workspace((), a_plane, parts=batch * channels))
 
 
 @dataclass(frozen=True)
-class AveragePoolStep(Step):
-    window: Window
-
+class AveragePoolStep(_WindowStep):
     def forward(self, run, x):
-        w = self.window
-        y = run.ops.average_pooling.forward(x, w.kernel, stride=w.stride, dilation=w.dilation)
-        return y, x.shape[2:]
+        return run.ops.average_pooling.forward(x, self.window.kernel, **self.moves), None
 
-    def backward(self, run, kept, error, wanted):
-        w = self.window
-        moves = {"stride": w.stride, "dilation": w.dilation}
-        return [run.ops.average_pooling.backward(error, kept, w.kernel, **moves)], {}
+    def backward(self, run, saved, error, wanted):
+        window = saved.shapes[0][2:], self.window.kernel
+        return [run.ops.average_pooling.backward(error, *window, **self.moves)], {}
 
 
 @dataclass(frozen=True)
@@ -191,42 +237,49 @@ class ActivationStep(Step):
     activation: str | Activation
     pooled: bool = False
 
+    passes_error: ClassVar[bool] = True
+
+    @property
+    def differentiates(self):
+        return None if self.pooled else self.activation
+
     def forward(self, run, x):
-        y = run.ops.activation.forward(x, self.activation)
-        return y, None if self.pooled else y
+        return run.ops.activation.forward(x, self.activation), None
 
-    def backward(self, run, kept, error, wanted):
+    def backward(self, run, saved, error, wanted):
         return [error], {}
-
-    def activated(self, kept):
-        return None if self.pooled else (self.activation, kept)
 
 
 @dataclass(frozen=True)
 class BatchNormStep(Step):
     """Frozen batch normalisation and, where one follows, its activation.
 
-    ``pooled`` as in ``ConvolutionStep``. The error ``overwrites`` the input, where nothing else
-    reads that any more.
+    ``pooled`` as in ``ConvolutionStep``. The error ``overwrites_input`` where nothing else reads
+    the input any more.
     """
 
     epsilon: float
     activation: str | Activation | None = None
     pooled: bool = False
-    overwrites: bool = False
+    overwrites_input: bool = field(default=False, kw_only=True)
+
+    saves_input: ClassVar[bool] = True
+
+    @property
+    def saves_output(self):
+        return self.activation is not None and not self.pooled
 
     def forward(self, run, x):
         norm = run.ops.batch_normalization
         parts = self._arrays(run, "mean", "variance", "gamma", "beta")
-        y = norm.forward(x, *parts, self.epsilon, self.activation)
-        return y, (x, y if self.activation and not self.pooled else None)
+        return norm.forward(x, *parts, self.epsilon, self.activation), None
 
-    def backward(self, run, kept, error, wanted):
-        (x, y), norm = kept, run.ops.batch_normalization
+    def backward(self, run, saved, error, wanted):
+        norm, x = run.ops.batch_normalization, saved.input
         parts = self._arrays(run, "mean", "variance", "gamma")
-        activation = None if y is None else self.activation
-        out = x if self.overwrites else None
-        gradient, gamma, beta = norm.backward(error, x, *parts, self.epsilon, activation, y, out)
+        activation = self.activation if self.saves_output else None
+        places = saved.output, x if self.overwrites_input else None
+        gradient, gamma, beta = norm.backward(error, x, *parts, self.epsilon, activation, *places)
         name = self.node.name
         return [gradient], {f"{name}.gamma": gamma, f"{name}.beta": beta}
 
@@ -241,24 +294,30 @@ class BatchNormStep(Step):
 
 @dataclass(frozen=True)
 class SoftmaxStep(Step):
-    def forward(self, run, x):
-        y = run.ops.softmax.forward(x)
-        return y, y
+    saves_output: ClassVar[bool] = True
 
-    def backward(self, run, kept, error, wanted):
-        return [run.ops.softmax.backward(error, kept)], {}
+    def forward(self, run, x):
+        return run.ops.softmax.forward(x), None
+
+    def backward(self, run, saved, error, wanted):
+        return [run.ops.softmax.backward(error, saved.output)], {}
 
 
 @dataclass(frozen=True)
 class DropoutStep(Step):
+    """``number`` of the layer in the net, and ``spacing`` of its cells in the dense map."""
+
     rate: float
     number: int
     spacing: Pair
 
+    passes_input: ClassVar[bool] = True
+    passes_error: ClassVar[bool] = True
+
     def forward(self, run, x):
         return self._dropped(run, x), None
 
-    def backward(self, run, kept, error, wanted):
+    def backward(self, run, saved, error, wanted):
         return [self._dropped(run, error)], {}
 
     def _dropped(self, run, x):
@@ -277,8 +336,12 @@ class CropStep(Step):
     def forward(self, run, x):
         return run.ops.padding.crop(x, self.margins), None
 
-    def backward(self, run, kept, error, wanted):
+    def backward(self, run, saved, error, wanted):
         return [run.ops.padding.crop_backward(error, self.margins)], {}
+
+    def output_size(self, sizes):
+        (height, width), (top, left, bottom, right) = sizes[0], self.margins
+        return height - top - bottom, width - left - right
 
 
 @dataclass(frozen=True)
@@ -286,21 +349,31 @@ class _MergeStep(Step):
     """Merges maps after trimming them, at the bottom and right, to their common size."""
 
     def forward(self, run, *maps):
-        height, width = (min(x.shape[axis] for x in maps) for axis in (2, 3))
-        margins = [(0, 0, x.shape[2] - height, x.shape[3] - width) for x in maps]
+        size = self.output_size([x.shape[2:] for x in maps])
+        margins = [_trimmed(x.shape, size) for x in maps]
         trimmed = [run.ops.padding.crop(x, m) if any(m) else x for x, m in zip(maps, margins)]
-        return self._merge(run.ops, trimmed), (margins, [x.shape[1] for x in maps])
+        return self._merge(run.ops, trimmed), None
 
-    def backward(self, run, kept, error, wanted):
-        margins, channels = kept
-        errors = self._split(run.ops, error, channels)
+    def backward(self, run, saved, error, wanted):
+        errors = self._split(run.ops, error, [shape[1] for shape in saved.shapes])
+        margins = [_trimmed(shape, error.shape[2:]) for shape in saved.shapes]
         return [
             run.ops.padding.crop_backward(e, m) if any(m) else e for e, m in zip(errors, margins)
         ], {}
 
+    def output_size(self, sizes):
+        return tuple(map(min, *sizes))
+
+    def workspaces(self, sizes):
+        size = sizes.output[2:]
+        trimmed = [shape for shape in sizes.inputs if any(_trimmed(shape, size))]
+        return Workspaces(Workspace(tuple(sizes.nbytes((*s[:2], *size)) for s in trimmed)))
+
 
 @dataclass(frozen=True)
 class AddStep(_MergeStep):
+    passes_error: ClassVar[bool] = True
+
     def _merge(self, ops, maps):
         return ops.merging.add(maps)
 
@@ -316,82 +389,11 @@ class ConcatenateStep(_MergeStep):
     def _split(self, ops, error, channels):
         return ops.merging.concatenate_backward(error, channels)
 
-
-def steps_of(net: Net, form: str, *, backward: bool = True) -> list[Step]:
-    """The steps of ``net`` in the form ``"patch"`` or ``"dense"``, in order.
-
-    The dense form is the conversion of Li, Zhao & Wang 2014, section 3: every layer keeps its
-    parameters, its stride becomes 1 and its entries move the accumulated stride d apart.
-
-    Args:
-        backward: without it, batch normalisations become part of the convolutions in front.
-    """
-    steps: list[Step] = []
-    readers = [name for node in net.nodes.values() for name in node.inputs]
-    for number, node in enumerate(net.nodes.values()):
-        step = _step(node, form, number)
-        before = steps[-1] if steps else None
-        follows = before and node.inputs == (before.output,) and readers.count(before.output) == 1
-        layers = (*before.layers, node.name) if follows else ()
-        match step:
-            case ActivationStep() if follows and _can_activate(before):
-                steps[-1] = replace(before, layers=layers, activation=step.activation)
-                continue
-            case BatchNormStep() if follows and not backward and _can_fold(before):
-                steps[-1] = replace(before, layers=layers, folded=step)
-                continue
-            case BatchNormStep() if follows and _can_activate(before):
-                step = replace(step, overwrites=True)
-            case MaxPoolStep() if follows and _activation_of(before):
-                steps[-1] = replace(before, pooled=True)
-                step = replace(step, activation=before.activation)
-        steps.append(step)
-    last_reader = {name: step for step in steps for name in step.inputs}
-    return [
-        replace(step, drops=frozenset(n for n in step.inputs if last_reader[n] is step))
-        for step in steps
-    ]
+    def workspaces(self, sizes):
+        trimmed = super().workspaces(sizes).forward
+        return Workspaces(forward=trimmed, errors=trimmed)
 
 
-def _can_activate(step: Step) -> bool:
-    """Whether it is one that keeps nothing of its output."""
-    return isinstance(step, ConvolutionStep | BatchNormStep) and step.activation is None
-
-
-def _can_fold(step: Step) -> bool:
-    return isinstance(step, ConvolutionStep) and step.activation is step.folded is None
-
-
-def _activation_of(step: Step) -> str | Activation | None:
-    activates = ConvolutionStep | BatchNormStep | ActivationStep
-    return step.activation if isinstance(step, activates) else None
-
-
-def _step(node: Node, form: str, number: int) -> Step:
-    layer, place = node.layer, ((node.name,), node.inputs, node)
-    window, spacing = node.window, node.sources[0].spacing
-    if window is not None and form == "dense":
-        window = dense_window(window, spacing)
-    match layer:
-        case Convolution() | FullyConnected():
-            return ConvolutionStep(*place, window)
-        case MaxPool() | AdaptiveMaxPool():
-            return MaxPoolStep(*place, window)
-        case AveragePool() | AdaptiveAveragePool():
-            return AveragePoolStep(*place, window)
-        case ActivationLayer():
-            return ActivationStep(*place, layer.activation)
-        case BatchNorm():
-            return BatchNormStep(*place, layer.epsilon)
-        case Softmax():
-            return SoftmaxStep(*place)
-        case Dropout():
-            return DropoutStep(*place, layer.rate, number, (1, 1) if form == "dense" else spacing)
-        case Crop():
-            apart = spacing * 2 if form == "dense" else (1, 1, 1, 1)
-            return CropStep(*place, tuple(m * d for m, d in zip(layer.margins, apart)))
-        case Add():
-            return AddStep(*place)
-        case Concatenate():
-            return ConcatenateStep(*place)
-    raise TypeError(f"layer {node.name!r} is a {type(layer).__name__}, which no step computes")
+def _trimmed(shape, size) -> Margins:
+    """What is cut off a map of ``shape`` to leave ``size``."""
+    return (0, 0, shape[2] - size[0], shape[3] - size[1])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from kernels.checks import Pair
-from net.layers import dense_window
-from net.planning import peak_bytes
+from net.conversion import dense_window
+from net.graph import Net, Node
+from net.tables import aligned, by
 
 HEADINGS = (
     "layer",
@@ -20,16 +23,17 @@ HEADINGS = (
 )
 
 
-def multiply_adds(net, node, labelled: Pair) -> tuple[int, int]:
+def multiply_adds(net: Net, node: Node, labelled: Pair) -> tuple[int, int]:
     """Multiply-adds of one layer for ``labelled`` pixels: (scanning patch by patch, dense)."""
     height, width = node.output.size
-    dense = [n + r - own for n, r, own in zip(labelled, net.receptive_field, node.output.extent)]
+    fields = zip(labelled, net.receptive_field, node.output.extent)
+    dense = [n + whole - r for n, whole, r in fields]
     scanning = height * width * labelled[0] * labelled[1]
     return node.multiply_adds * scanning, node.multiply_adds * dense[0] * dense[1]
 
 
-def table(net, labelled: Pair) -> str:
-    """One line for each layer, one for the total and one on memory.
+def table(net: Net, labelled: Pair) -> str:
+    """One line for each layer and one for the total, below the ratio of both forms.
 
     ``d`` is the spacing of the dense form's entries (the accumulated stride in front of the layer),
     ``dense footprint`` the rows and columns that its sparse kernel spans, ``R`` the receptive field
@@ -39,48 +43,24 @@ def table(net, labelled: Pair) -> str:
     for node in net.nodes.values():
         counts = (_parameters(node), *multiply_adds(net, node, labelled))
         totals = [total + count for total, count in zip(totals, counts)]
-        rows.append((*_geometry(node), *(f"{count:,}" for count in counts)))
+        *geometry, field = node.geometry
+        cells = (*geometry, _footprint(node), field)
+        rows.append((*cells, *(f"{count:,}" for count in counts)))
     rows.append(("total", *[""] * 6, *(f"{total:,}" for total in totals)))
-    lines = [HEADINGS, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
     title = (
-        f"patch {_pair(net.patch)}, {labelled[0]} x {labelled[1]} labelled pixels: scanning takes "
+        f"patch {by(net.patch)}, {labelled[0]} x {labelled[1]} labelled pixels: scanning takes "
         f"{totals[1] / totals[2]:.1f} times the multiply-adds of the dense form"
         if totals[2]
-        else f"patch {_pair(net.patch)}"
+        else f"patch {by(net.patch)}"
     )
-    forward, both = (peak_bytes(net, labelled, backward=b) / 1e6 for b in (False, True))
-    return "\n".join(
-        [
-            title,
-            *("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines),
-            f"the dense form takes {forward:,.1f} MB forward, {both:,.1f} MB forward and backward",
-        ]
-    )
+    return f"{title}\n{aligned(HEADINGS, rows)}"
 
 
-def _geometry(node):
-    spacing = node.sources[0].spacing
-    window, footprint = "", ""
-    if node.window is not None:
-        window = f"{_pair(node.window.kernel)} / {_pair(node.window.stride)}"
-        footprint = _pair(dense_window(node.window, spacing).footprint)
-    return (
-        node.name,
-        ", ".join(node.inputs),
-        window,
-        f"{node.output.channels} x {_pair(node.output.size)}",
-        _pair(spacing),
-        footprint,
-        _pair(node.output.extent),
-    )
+def _footprint(node):
+    if node.window is None:
+        return ""
+    return by(dense_window(node.window, node.sources[0].spacing).footprint)
 
 
 def _parameters(node):
-    if node.has_weights:
-        return node.multiply_adds + node.output.channels * node.layer.bias
-    return 2 * node.output.channels if node.layer.kind == "norm" else 0
-
-
-def _pair(value):
-    return f"{value[0]}x{value[1]}"
+    return sum(prod(shape) for shape in node.parameters.values())

@@ -6,17 +6,59 @@ cells that dropout drops. So a run is resumed from its parameters and its number
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
-from kernels import checks
+from kernels import Backend, checks
 from kernels.cross_entropy import UNLABELLED
-from net import images as doors
+from net import images
 from net.dense import Dense
 from net.graph import Net
 from net.optimizers import Optimizer
-from net.program import Program, added
+from net.passes import Learning
+from net.program import Program, Tape, added
 from net.scanning import Scan
-from net.steps import Learning
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What scores N x K x H x W are to become, on the backend (see ``kernels.cross_entropy``).
+
+    Attributes:
+        ops: the backend.
+        labels: N x H x W, int32.
+        mask: N x H x W, bool: the pixels that count, where they have a label.
+        weights: K, one for each class.
+        total: sum of the weights of all pixels that share this loss.
+    """
+
+    ops: Backend
+    labels: object
+    mask: object
+    weights: object
+    total: object
+
+    @classmethod
+    def of(cls, ops: Backend, labels, mask, weights) -> Targets:
+        """Targets of one image, from host arrays H x W and the weights K."""
+        arrays = (labels.astype(np.int32)[None], mask[None], weights)
+        arrays = tuple(ops.memory.to_device(array) for array in arrays)
+        return cls(ops, *arrays, ops.cross_entropy.total_weight(*arrays))
+
+    def loss(self, scores) -> float:
+        """Their share of the loss."""
+        loss = self.ops.cross_entropy.forward(scores, *self._arrays)
+        return float(self.ops.memory.to_host(loss)[0])
+
+    def error(self, scores):
+        """The error map of the loss, N x K x H x W."""
+        return self.ops.cross_entropy.backward(scores, *self._arrays)
+
+    @property
+    def _arrays(self):
+        return self.labels, self.mask, self.weights, self.total
+
 
 FORMS = ("dense", "patch")
 
@@ -41,6 +83,16 @@ class Trainer:
 
     Raises:
         ValueError: an argument is wrong.
+
+    >>> from net.layers import Convolution, FullyConnected, ReLU
+    >>> from net.optimizers import SGD
+    >>> layers = [Convolution(4, 3), ReLU(), FullyConnected(2)]
+    >>> trainer = Trainer(Net(layers, channels=1, patch=5, backend="cpu"), SGD(0.1))
+    >>> image = np.random.default_rng(0).random((1, 9, 8), np.float32)
+    >>> labels, mask = (image[0] > 0.5).astype(int), np.ones((9, 8), bool)
+    >>> losses = [trainer.step(image, labels, mask) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
     """
 
     def __init__(
@@ -89,8 +141,14 @@ class Trainer:
             the loss before the step.
 
         Raises:
-            TypeError, ValueError: naming the argument, what it was and what was expected; nothing
-                is changed then.
+            TypeError, ValueError: an argument does not suit the net; nothing is changed then.
+
+        >>> from net import zoo
+        >>> from net.optimizers import SGD
+        >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), SGD(0.1))
+        >>> image, mask = np.zeros((1, 6, 6), np.float32), np.eye(6, dtype=bool)
+        >>> round(trainer.step(image, np.ones((6, 6), int), mask), 4)  # -log(1/2)
+        0.6931
         """
         loss, gradients = self.gradients(image, labels, mask)
         self.optimizer.update(self.net, self.slots, gradients, self.steps)
@@ -98,65 +156,75 @@ class Trainer:
         return loss
 
     def gradients(self, image, labels, mask) -> tuple[float, dict]:
-        """(loss, gradients on the backend) of the next step; arguments and errors as ``step``."""
-        image = doors.checked("image", image, self.net.dtype, (self.net.channels, None, None))
+        """(loss, gradients on the backend) of the next step; arguments and errors as ``step``.
+
+        >>> from net import zoo
+        >>> from net.optimizers import SGD
+        >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), SGD(0.1))
+        >>> image, mask = np.zeros((1, 6, 6), np.float32), np.eye(6, dtype=bool)
+        >>> loss, gradients = trainer.gradients(image, np.ones((6, 6), int), mask)
+        >>> gradients["fc2.bias"]
+        array([ 0.5, -0.5], dtype=float32)
+        """
+        image = images.checked("image", image, self.net.dtype, (self.net.channels, None, None))
         size = self.dense.output_size(image.shape[1:])
         labels = checked_labels("labels", labels, self.net.output.channels, size)
-        mask = doors.checked("mask", mask, "bool", size) & (labels != UNLABELLED)
-        weights = self.class_weights.astype(self.net.dtype)
-        if not weights[labels[mask]].any():
+        mask = images.checked("mask", mask, "bool", size) & (labels != UNLABELLED)
+        if not self.class_weights.astype(self.net.dtype)[labels[mask]].any():
             raise ValueError("mask chooses no labelled pixel of a class with a weight above 0")
-        ops = self.net.backend
-        labels, mask = ops.memory.to_device(labels[None]), ops.memory.to_device(mask[None])
-        weights = ops.memory.to_device(weights)
-        share = ops.cross_entropy.total_weight(labels, mask, weights)
-        if self.form == "dense":
-            x = self.dense.enter(image)
-            here = np.zeros((1, 2), np.int32)
-            return self._pass(self.dense.program, x, here, labels, mask, weights, share)
-        return self._by_patches(image, labels, mask, weights, share)
+        targets = self._targets(labels, mask)
+        if self.form == "patch":
+            return self._by_patches(image, labels, np.argwhere(mask), targets)
+        places = self._learning(np.zeros((1, 2), int))
+        program = self.dense.program
+        scores, tape = program.forward(self.dense.enter(image), keep=True, learning=places)
+        return self._learned(program, scores, tape, targets)
 
     def loss(self, scores: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> float:
-        """The loss of host scores K x H x W at the chosen labelled pixels."""
-        ops = self.net.backend
-        arrays = (
-            labels.astype(np.int32)[None],
-            mask[None],
-            self.class_weights.astype(self.net.dtype),
-        )
-        labels, mask, weights = (ops.memory.to_device(array) for array in arrays)
-        share = ops.cross_entropy.total_weight(labels, mask, weights)
-        scores = ops.memory.to_device(scores[None])
-        loss = ops.cross_entropy.forward(scores, labels, mask, weights, share)
-        return float(ops.memory.to_host(loss)[0])
+        """The loss of host scores K x H x W at the chosen labelled pixels.
 
-    def _pass(self, program: Program, x, places, labels, mask, weights, share):
-        """(loss, gradients) of one forward and backward pass over N maps at ``places``."""
-        ops = self.net.backend
-        rows, columns = (
-            ops.memory.to_device(np.ascontiguousarray(places[:, axis])) for axis in (0, 1)
-        )
-        learning = Learning(self.seed, self.steps, rows, columns)
-        scores, tape = program.forward(x, keep=True, learning=learning)
-        loss = ops.cross_entropy.forward(scores, labels, mask, weights, share)
-        error = ops.cross_entropy.backward(scores, labels, mask, weights, share)
-        gradients, _ = program.backward(tape, error)
-        return float(ops.memory.to_host(loss)[0]), gradients
+        >>> from net import zoo
+        >>> from net.optimizers import SGD
+        >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), SGD(0.1))
+        >>> scores, labels = np.zeros((2, 3, 3), np.float32), np.ones((3, 3), int)
+        >>> round(trainer.loss(scores, labels, labels > 0), 4)
+        0.6931
+        """
+        return self._targets(labels, mask).loss(self.net.backend.memory.to_device(scores[None]))
 
-    def _by_patches(self, image, labels, mask, weights, share):
-        memory = self.net.backend.memory
-        labels, mask = memory.to_host(labels)[0], memory.to_host(mask)[0]
-        pixels = np.argwhere(mask).astype(np.int32)
-        x = doors.entered(self.net, image, self.scan.border)
+    def _targets(self, labels, mask) -> Targets:
+        weights = self.class_weights.astype(self.net.dtype)
+        return Targets.of(self.net.backend, labels, mask, weights)
+
+    def _learning(self, pixels) -> Learning:
+        """Of the next step, for maps whose first cells lie at ``pixels`` (y, x) of the image."""
+        to_device = self.net.backend.memory.to_device
+        rows, columns = (to_device(np.ascontiguousarray(axis, np.int32)) for axis in pixels.T)
+        return Learning(self.seed, self.steps, rows, columns)
+
+    def _learned(self, program: Program, scores, tape: Tape, targets) -> tuple[float, dict]:
+        """(loss, gradients) behind a forward pass."""
+        loss = targets.loss(scores)
+        gradients, _ = program.backward(tape, targets.error(scores))
+        return loss, gradients
+
+    def _by_patches(self, image, labels, pixels, targets):
+        """As ``gradients``: passes over batches of the patches of ``pixels``, added up."""
+        scan, to_device = self.scan, self.net.backend.memory.to_device
+        x = images.entered(self.net, image, scan.border)
         loss, gradients = 0.0, {}
-        for part in self.scan.batches(pixels):
-            places = pixels[part]
-            own = labels[places[:, 0], places[:, 1]][:, None, None]
-            chosen = memory.to_device(np.ones(own.shape, bool))
-            patches = self.scan.patches(x, places)
-            more, of_part = self._pass(
-                self.scan.program, patches, places, memory.to_device(own), chosen, weights, share
+        for batch in scan.batches(pixels):
+            some = pixels[batch]
+            of_batch = labels[some[:, 0], some[:, 1]][:, None, None]
+            part = replace(
+                targets,
+                labels=to_device(of_batch),
+                mask=to_device(np.ones(of_batch.shape, bool)),
             )
+            scores, tape = scan.program.forward(
+                scan.patches(x, some), keep=True, learning=self._learning(some)
+            )
+            more, of_part = self._learned(scan.program, scores, tape, part)
             loss, gradients = loss + more, added(self.net.backend, gradients, of_part)
         return loss, gradients
 

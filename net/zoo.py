@@ -74,6 +74,36 @@ def strided67(classes=8, **options):
     return Net(layers, channels=3, patch=67, **options)
 
 
+def authors133(classes=32, **options):
+    """A test net of the authors' released code, 133 x 133, colour.
+
+    Read in the code itself (``uta-smile/caffe-fastfpbp``, ``test_net/test_sk_back``): the layers,
+    their order (convolution, pooling, tanh), 32 classes and the initial weights' kind (xavier).
+    That it is the net which the paper calls plain CNN is inferred, not proven.
+    """
+    layers = [
+        *(Convolution(50, 6), MaxPool(8), Tanh()),
+        *(Convolution(50, 3), MaxPool(2), Tanh()),
+        Convolution(classes, 7),
+    ]
+    return Net(layers, channels=3, patch=133, **{"initializer": "glorot"} | options)
+
+
+def greentea102(classes=2, **options):
+    """The benchmark net of Greentea (Tschopp, arXiv:1509.03371), 102 x 102, colour.
+
+    Read in its published benchmark (``naibaf7/caffe_neural_models``, ``benchmark``): the layers and
+    their sizes.
+    """
+    layers = [
+        *(Convolution(48, 7), ReLU(), MaxPool(2)),
+        *(Convolution(128, 5), ReLU(), MaxPool(2)),
+        *(Convolution(192, 3), ReLU(), MaxPool(2)),
+        *(FullyConnected(1024), ReLU(), FullyConnected(512), ReLU(), FullyConnected(classes)),
+    ]
+    return Net(layers, channels=3, patch=102, **options)
+
+
 ZOO = {
     "lenet28": lenet28,
     "n4": n4,
@@ -82,6 +112,8 @@ ZOO = {
     "featurenet31": partial(featurenet, 31),
     "featurenet61": partial(featurenet, 61),
     "strided67": strided67,
+    "authors133": authors133,
+    "greentea102": greentea102,
 }
 
 
@@ -90,6 +122,9 @@ def build(name: str, **options) -> Net:
 
     Raises:
         ValueError: the zoo has no such net.
+
+    >>> build("n4", classes=3, backend="cpu").output.channels
+    3
     """
     if name not in ZOO:
         raise ValueError(f"net is {name!r}; expected one of {', '.join(ZOO)}")

@@ -1,5 +1,6 @@
 """The multiply-adds of whole tiles that a layer wastes, counted from the tables."""
 
+from functools import cache
 from math import prod
 
 import pytest
@@ -38,6 +39,7 @@ def wasted_shares_of_patches(filters, features, batch):
     )
 
 
+@cache
 def layers(name):
     """{(filters, channels, taps)} of a net's dense form."""
     net = zoo.build(name)
@@ -48,7 +50,8 @@ def layers(name):
 @pytest.mark.parametrize("name", zoo.ZOO)
 def test_few_channels_waste_at_most_a_third(name):
     few = [k_c for k_c in layers(name) if k_c[0] in FEW_CLASSES or k_c[1] in FEW_CHANNELS]
-    assert len(few) >= 2
+    # The image's, and that of the classes where there are few: authors133 has 32
+    assert len(few) >= (1 if name == "authors133" else 2)
     for layer in few:
         assert BOUNDS["waste"].holds(max(wasted_shares(*layer))), layer
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from experiments.measuring import torch_layers
 from net import Dense, Net, Scan
+from net.conversion import dense_window
 from net.fragments import Fragments
-from net.layers import ActivationLayer, AveragePool, BatchNorm, Convolution, MaxPool, dense_window
+from net.layers import ActivationLayer, AveragePool, BatchNorm, Convolution, MaxPool
 
 DENSE, SCANNING, FRAGMENTS, ZERO_FILLED = "dense", "patch by patch", "fragments", "zero-filled"
 TORCH = {f"PyTorch {name}": name for name in torch_layers.MEMORY_FORMATS}
@@ -127,7 +128,7 @@ def _unstrided(node):
     """A layer of the dense form as one of a net without strides; its weights are filled later."""
     layer = replace(node.layer, name=node.name)
     if node.window is None:
-        if not isinstance(layer, BatchNorm | ActivationLayer):
+        if not isinstance(layer, ActivationLayer | BatchNorm):
             raise TypeError(f"layer {node.name!r} has no zero-filled form here")
         return layer
     window = dense_window(node.window, node.sources[0].spacing)

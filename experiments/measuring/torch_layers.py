@@ -11,7 +11,8 @@ import numba
 import numpy as np
 
 from net import Net
-from net.steps import ActivationStep, BatchNormStep, ConvolutionStep, MaxPoolStep, steps_of
+from net.conversion import steps_of
+from net.steps import ActivationStep, BatchNormStep, ConvolutionStep, MaxPoolStep
 
 MEMORY_FORMATS = ("contiguous", "channels_last")
 

@@ -79,7 +79,9 @@ def fold(weights, bias, mean, variance, gamma, beta, epsilon):
     check_fold(weights, bias, mean, variance, gamma, beta)
     scale = _inverse_deviation(variance, epsilon) * gamma
     before = -mean if bias is None else bias - mean
-    return weights * scale[:, None, None, None], before * scale + beta
+    folded = memory.empty(weights.shape, weights.dtype)
+    np.multiply(weights, scale[:, None, None, None], out=folded)
+    return folded, before * scale + beta
 
 
 def _inverse_deviation(variance, epsilon):

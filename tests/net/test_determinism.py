@@ -4,6 +4,8 @@ Gradients are sums over pixels without atomics, in an order that does not depend
 threads.
 """
 
+from functools import lru_cache
+
 import numba
 import numpy as np
 import pytest
@@ -18,11 +20,17 @@ nets = pytest.mark.parametrize("name", ZOO)
 both_forms = pytest.mark.parametrize("form", [forms.dense, forms.scan])
 
 
+@lru_cache(1)
+def real_net(name, backend):
+    """The tests of one net follow one another."""
+    return randomized(build(name, backend=backend))
+
+
 @both_forms
 @nets
 class TestSameBits:
     def arguments(self, name, backend):
-        net = randomized(build(name, backend=backend))
+        net = real_net(name, backend)
         image = random_image(net, tuple(p + m for p, m in zip(net.patch, (1, 2))))
         pixels = corners_and_more((2, 3), 0)
         return net, image, pixels, forms.random_error(net, pixels)

@@ -5,6 +5,8 @@ scanning". Forward: the same bits. Gradients, of an error map that is masked to 
 the same up to the order of a sum.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,10 @@ from tests.net.nets import corners_and_more, miniature, random_image, randomized
 BORDERS = ["valid", "zero", "reflect"]
 nets = pytest.mark.parametrize("name", ZOO)
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
+LIKE_PLAIN133 = ("authors133", "greentea102")  # patches as large, windows of the same kinds
+SIMULATED = [
+    pytest.param(name, marks=pytest.mark.long) if name in LIKE_PLAIN133 else name for name in ZOO
+]
 
 
 def case(net, border, margin, more):
@@ -29,6 +35,12 @@ def case(net, border, margin, more):
     size = (net.patch[0] + height, net.patch[1] + width) if border == "valid" else margin
     labelled = (height + 1, width + 1) if border == "valid" else margin
     return random_image(net, size), corners_and_more(labelled, more)
+
+
+@lru_cache(1)
+def real_net(name, dtype, backend):
+    """With all channels; the tests of one net follow one another."""
+    return randomized(build(name, dtype=dtype, backend=backend))
 
 
 def run_both(net, image, pixels, border):
@@ -44,18 +56,18 @@ def run_both(net, image, pixels, border):
 class TestRealNets:
     """All channels, on the backends that are fast enough."""
 
-    @nets
-    @dtypes
     @pytest.mark.parametrize("border", BORDERS)
+    @dtypes
+    @nets
     def test_both_forms_agree(self, fast_backend, name, dtype, border):
-        net = randomized(build(name, dtype=dtype, backend=fast_backend.name))
+        net = real_net(name, dtype, fast_backend.name)
         self.check(net, *case(net, border, (10, 15), 2), border)
 
     @dtypes
     @pytest.mark.parametrize("name", ["lenet28", "rcnn25", "featurenet31"])
     def test_reflect_once(self, fast_backend, name, dtype):
         """The image is larger than the patch: each border pixel has one source."""
-        net = randomized(build(name, dtype=dtype, backend=fast_backend.name))
+        net = real_net(name, dtype, fast_backend.name)
         self.check(net, *case(net, "reflect", (35, 42), 2), "reflect")
 
     def check(self, net, image, pixels, border):
@@ -117,7 +129,7 @@ class TestReducedNets:
 class TestSimulator:
     """The CUDA kernels, with two channels and two pixels."""
 
-    @nets
+    @pytest.mark.parametrize("name", SIMULATED)
     def test_scores(self, name):
         net = randomized(reduced(name, backend="simulator"))
         image, pixels = case(net, "valid", (0, 1), 0)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from net import Net
+from net.conversion import steps_of
 from net.graph import IMAGE
 from net.layers import (
     ELU,
@@ -20,7 +21,6 @@ from net.layers import (
     Tanh,
 )
 from net.program import Program
-from net.steps import steps_of
 from net.zoo import build
 from tests.net.nets import random_image, randomized
 
@@ -75,6 +75,12 @@ class TestConversion:
         assert (convolution.window.stride, convolution.window.dilation) == ((1, 1), (2, 6))
         assert crop.margins == (0, 3, 6, 0)
         assert (full.window.kernel, full.window.dilation) == ((2, 2), (6, 3))
+
+    @pytest.mark.parametrize("form", ["dnese", "Dense", None])
+    def test_another_form(self, form):
+        message = f"form is {form!r}; expected one of 'patch', 'dense'"
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            Program(build("lenet28", backend="reference"), form)
 
 
 @pytest.mark.parametrize(

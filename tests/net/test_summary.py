@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from net import Net
+from net import Dense, Net
 from net.layers import Add, AveragePool, Convolution, Crop, FullyConnected, MaxPool, ReLU
-from net.planning import peak_bytes
+from net.planning import forward_bytes, gradients_bytes
 from net.zoo import ZOO, build
 
 
@@ -40,7 +40,7 @@ total: 431,080 | 150,274,048,000 | 28,403,500,500
 
 
 def test_lenet28():
-    summary = build("lenet28", backend="reference").summary(256)
+    summary = Dense(build("lenet28", backend="reference")).summary(256)
     assert summary.splitlines()[0] == (
         "patch 28x28, 256 x 256 labelled pixels: scanning takes 5.3 times the multiply-adds of "
         "the dense form"
@@ -50,7 +50,7 @@ def test_lenet28():
 
 
 def test_parameters_of_batch_normalisations_are_counted():
-    table = cells(build("featurenet31", backend="reference").summary())
+    table = cells(Dense(build("featurenet31", backend="reference")).summary())
     assert table["norm1"][4] == "128"
     assert table["total"][0] == "387,659"
 
@@ -58,7 +58,8 @@ def test_parameters_of_batch_normalisations_are_counted():
 @pytest.mark.parametrize("name", ZOO)
 def test_parameters_are_those_of_the_net(name):
     net = build(name, backend="reference")
-    assert cells(net.summary())["total"][0] == f"{sum(a.size for a in net.parameters.values()):,}"
+    total = sum(array.size for array in net.parameters.values())
+    assert cells(Dense(net).summary())["total"][0] == f"{total:,}"
 
 
 def test_rows_and_columns_differ():
@@ -67,7 +68,8 @@ def test_rows_and_columns_differ():
         AveragePool((1, 2), (2, 3)),
         FullyConnected(5),
     ]
-    summary = Net(layers, channels=2, patch=(7, 11), backend="reference").summary((10, 20))
+    net = Net(layers, channels=2, patch=(7, 11), backend="reference")
+    summary = Dense(net).summary((10, 20))
     assert summary.startswith("patch 7x11, 10 x 20 labelled pixels: scanning takes 6.0 times ")
     assert_rows(
         summary,
@@ -86,7 +88,7 @@ def test_branches():
         Add(inputs=("sum of 9", "middle")),
         FullyConnected(1),
     ]
-    summary = Net(layers, channels=1, patch=5, backend="reference").summary()
+    summary = Dense(Net(layers, channels=1, patch=5, backend="reference")).summary()
     assert_rows(
         summary,
         """
@@ -99,7 +101,8 @@ def test_branches():
 def test_unread_rows_are_not_computed():
     """The patch's last row and column are dropped by the pool: the dense maps end there too."""
     layers = [MaxPool(2), Convolution(1, 2), ReLU(), Convolution(3, 1)]
-    summary = Net(layers, channels=1, patch=5, backend="reference").summary((10, 8))
+    net = Net(layers, channels=1, patch=5, backend="reference")
+    summary = Dense(net).summary((10, 8))
     assert_rows(
         summary,
         """
@@ -110,13 +113,33 @@ def test_unread_rows_are_not_computed():
 
 
 def test_without_weights_there_is_no_ratio():
-    summary = Net([MaxPool(5)], channels=1, patch=5, backend="reference").summary()
+    summary = Dense(Net([MaxPool(5)], channels=1, patch=5, backend="reference")).summary()
     assert summary.splitlines()[0] == "patch 5x5"
 
 
 def test_tells_the_memory():
-    net = build("lenet28", backend="reference")
-    last = net.summary((3, 4)).splitlines()[-1]
-    forward, both = (peak_bytes(net, (3, 4), backward=b) / 1e6 for b in (False, True))
+    dense = Dense(build("lenet28", backend="reference"))
+    last = dense.summary((3, 4)).splitlines()[-1]
+    form = dense.program, "valid", (3, 4)
+    forward, both = forward_bytes(*form) / 1e6, gradients_bytes(*form) / 1e6
+    assert 0 < forward < both
     expected = f"{forward:.1f} MB forward, {both:.1f} MB forward and backward"
     assert last == f"the dense form takes {expected}"
+
+
+def test_a_net_prints_its_layers_and_geometry():
+    layers = [
+        Convolution(4, (3, 2), stride=(2, 1), name="first"),
+        MaxPool((1, 2)),
+        Crop((0, 1, 1, 0), name="middle"),
+        FullyConnected(5),
+    ]
+    net = Net(layers, channels=2, patch=(7, 11), backend="reference")
+    assert str(net).splitlines() == [
+        "patch 2 x 7x11, float32, backend reference",
+        "layer   reads   window / stride  map       d    R",
+        "first   image   3x2 / 2x1        4 x 3x10  1x1  3x2",
+        "max1    first   1x2 / 1x2        4 x 3x5   2x1  3x3",
+        "middle  max1                     4 x 2x4   2x2  5x5",
+        "fc1     middle  2x4 / 1x1        5 x 1x1   2x2  7x11",
+    ]

@@ -2,9 +2,11 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache, partial
 
 import pytest
 
+from net import Dense
 from net.graph import IMAGE
 from net.program import Program
 from net.zoo import ZOO, build
@@ -18,7 +20,8 @@ class Expected:
     Attributes:
         maps: for each layer with a window: the channels and rows of the patch net's map, the
             spacing d of its dense form's entries, the receptive field R behind it.
-        ratios: multiply-adds of scanning over those of the dense form, at 128, 256 and 512 pixels.
+        ratios: multiply-adds of scanning over those of the dense form, at 128, 256, 512 and 1024
+            pixels.
     """
 
     image: tuple[int, int]
@@ -96,8 +99,28 @@ NETS = {
             *((200, 1, 8, 67), (8, 1, 8, 67)),
         ],
     ),
+    "authors133": Expected(
+        (3, 133),
+        "conv max tanh conv max tanh conv",
+        [
+            *((50, 128, 1, 6), (50, 16, 1, 13), (50, 14, 8, 29), (50, 7, 8, 37)),
+            (32, 1, 16, 133),
+        ],
+        (535, 689, 779, 826),
+    ),
+    "greentea102": Expected(
+        (3, 102),
+        "conv relu max conv relu max conv relu max fc relu fc relu fc",
+        [
+            *((48, 96, 1, 7), (48, 48, 1, 8), (128, 44, 2, 16), (128, 22, 2, 18)),
+            *((192, 20, 4, 26), (192, 10, 4, 30)),
+            *((1024, 1, 8, 102), (512, 1, 8, 102), (2, 1, 8, 102)),
+        ],
+        (22,),
+    ),
 }
 
+geometry = cache(partial(build, backend="reference"))
 nets = pytest.mark.parametrize(("name", "expected"), NETS.items(), ids=NETS)
 
 
@@ -108,12 +131,12 @@ def test_every_net_is_listed_here():
 @nets
 class TestGeometry:
     def test_layers(self, name, expected):
-        net = build(name, backend="reference")
+        net = geometry(name)
         assert (net.channels, net.patch) == (expected.image[0], expected.image[1:] * 2)
         assert " ".join(node.layer.kind for node in net.nodes.values()) == expected.layers
 
     def test_maps(self, name, expected):
-        nodes = build(name, backend="reference").nodes.values()
+        nodes = geometry(name).nodes.values()
         maps = [
             (n.output.channels, n.output.size, n.sources[0].spacing, n.output.extent)
             for n in nodes
@@ -122,7 +145,7 @@ class TestGeometry:
         assert maps == [(c, (h, h), (d, d), (r, r)) for c, h, d, r in expected.maps]
 
     def test_reads_its_whole_patch_and_gives_one_vector(self, name, expected):
-        net = build(name, backend="reference")
+        net = geometry(name)
         assert net.receptive_field == net.patch
         assert net.output.size == (1, 1)
 
@@ -158,11 +181,11 @@ def shapes_in_memory(name, form, more):
     [
         (name, labelled, ratio)
         for name, expected in NETS.items()
-        for labelled, ratio in zip((128, 256, 512), expected.ratios)
+        for labelled, ratio in zip((128, 256, 512, 1024), expected.ratios)
     ],
 )
 def test_multiply_adds_of_scanning_over_dense(name, labelled, ratio):
-    summary = build(name, backend="reference").summary(labelled)
+    summary = Dense(geometry(name)).summary(labelled)
     (found,) = re.findall(r"scanning takes ([0-9.]+) times", summary)
     assert round(float(found)) == ratio
 

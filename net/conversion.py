@@ -1,0 +1,137 @@
+"""From layers to steps: the conversion of Li, Zhao & Wang 2014, section 3.
+
+Every layer of the patch net keeps its parameters in the dense form. Its stride becomes 1, and the
+entries of its window lie the accumulated stride d of the layers in front apart: a d-regularly
+sparse kernel. Layers that an operator computes in one go become one step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kernels import checks
+from kernels.activation import Activation
+from kernels.checks import Pair
+from kernels.window import Window
+from net.graph import Net, Node
+from net.layers import (
+    ActivationLayer,
+    AdaptiveAveragePool,
+    AdaptiveMaxPool,
+    Add,
+    AveragePool,
+    BatchNorm,
+    Concatenate,
+    Convolution,
+    Crop,
+    Dropout,
+    FullyConnected,
+    MaxPool,
+    Softmax,
+)
+from net.steps import (
+    ActivationStep,
+    AddStep,
+    AveragePoolStep,
+    BatchNormStep,
+    ConcatenateStep,
+    ConvolutionStep,
+    CropStep,
+    DropoutStep,
+    MaxPoolStep,
+    SoftmaxStep,
+    Step,
+)
+
+FORMS = ("patch", "dense")
+
+
+def dense_window(window: Window, spacing: Pair) -> Window:
+    """The window's dense form: stride 1, entries ``spacing`` times as far apart."""
+    dilation = tuple(e * d for e, d in zip(window.dilation, spacing))
+    return Window(window.kernel, (1, 1), dilation)
+
+
+def steps_of(net: Net, form: str, *, backward: bool = True) -> list[Step]:
+    """The steps of ``net`` in the form ``"patch"`` or ``"dense"``, in order.
+
+    An activation becomes part of the convolution or batch normalisation that it follows. Max
+    pooling behind an activation takes over its derivative.
+
+    Args:
+        backward: whether a backward pass follows. If none does, batch normalisations are folded
+            into the convolutions in front of them.
+
+    Raises:
+        ValueError: another form.
+    """
+    checks.choice("form", form, FORMS)
+    steps: list[Step] = []
+    readers = [name for node in net.nodes.values() for name in node.inputs]
+    for number, node in enumerate(net.nodes.values()):
+        step = _step(node, form, number)
+        before = steps[-1] if steps else None
+        follows = before and node.inputs == (before.output,) and readers.count(before.output) == 1
+        layers = (*before.layers, node.name) if follows else ()
+        match step:
+            case ActivationStep() if follows and _takes_activation(before):
+                steps[-1] = replace(before, layers=layers, activation=step.activation)
+                continue
+            case BatchNormStep() if follows and not backward and _takes_normalization(before):
+                steps[-1] = replace(before, layers=layers, folded=step)
+                continue
+            case BatchNormStep() if follows and _takes_activation(before):
+                step = replace(step, overwrites_input=True)
+            case MaxPoolStep() if follows and _activation_of(before):
+                steps[-1] = replace(before, pooled=True)
+                step = replace(step, activation=before.activation)
+        steps.append(step)
+    last_reader = {name: step for step in steps for name in step.inputs}
+    return [
+        replace(step, drops=frozenset(n for n in step.inputs if last_reader[n] is step))
+        for step in steps
+    ]
+
+
+def _takes_activation(step: Step) -> bool:
+    """Whether it can compute an activation as well; its own output is not saved for backward."""
+    return isinstance(step, ConvolutionStep | BatchNormStep) and step.activation is None
+
+
+def _takes_normalization(step: Step) -> bool:
+    return isinstance(step, ConvolutionStep) and step.activation is step.folded is None
+
+
+def _activation_of(step: Step) -> str | Activation | None:
+    activates = ConvolutionStep | BatchNormStep | ActivationStep
+    return step.activation if isinstance(step, activates) else None
+
+
+def _step(node: Node, form: str, number: int) -> Step:
+    layer, place = node.layer, ((node.name,), node.inputs, node)
+    window, spacing = node.window, node.sources[0].spacing
+    if window is not None and form == "dense":
+        window = dense_window(window, spacing)
+    match layer:
+        case Convolution() | FullyConnected():
+            return ConvolutionStep(*place, window)
+        case MaxPool() | AdaptiveMaxPool():
+            return MaxPoolStep(*place, window)
+        case AveragePool() | AdaptiveAveragePool():
+            return AveragePoolStep(*place, window)
+        case ActivationLayer():
+            return ActivationStep(*place, layer.activation)
+        case BatchNorm():
+            return BatchNormStep(*place, layer.epsilon)
+        case Softmax():
+            return SoftmaxStep(*place)
+        case Dropout():
+            return DropoutStep(*place, layer.rate, number, (1, 1) if form == "dense" else spacing)
+        case Crop():
+            apart = spacing * 2 if form == "dense" else (1, 1, 1, 1)
+            return CropStep(*place, tuple(m * d for m, d in zip(layer.margins, apart)))
+        case Add():
+            return AddStep(*place)
+        case Concatenate():
+            return ConcatenateStep(*place)
+    raise TypeError(f"layer {node.name!r} is a {type(layer).__name__}, which no step computes")

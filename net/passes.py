@@ -1,0 +1,105 @@
+"""What the steps of one pass share, what they save for backward, and the sizes of their maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+from kernels import Backend
+
+Shape = tuple[int, int, int, int]
+"""N x C x H x W."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What dropout draws its mask from (see ``kernels.dropout``).
+
+    Attributes:
+        seed, step: of the training run.
+        rows, columns: int32 arrays on the backend, the place of each map in the dense map.
+    """
+
+    seed: int
+    step: int
+    rows: object
+    columns: object
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the steps of one pass share.
+
+    Attributes:
+        ops: the backend.
+        arrays: parameters and statistics by name.
+        result: name of the layer whose output the caller holds.
+        learning: None outside of training, where dropout does nothing.
+    """
+
+    ops: Backend
+    arrays: dict
+    result: str
+    learning: Learning | None = None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a step saves for backward.
+
+    Attributes:
+        shapes: of its inputs.
+        input, output: maps; None unless the step ``saves_input`` or ``saves_output``.
+        argmax: of max pooling, else None.
+    """
+
+    shapes: tuple[Shape, ...]
+    input: object | None
+    output: object | None
+    argmax: object | None
+
+
+class Sizes(NamedTuple):
+    """What the memory that a step takes depends on.
+
+    Attributes:
+        inputs, output: shapes of its maps.
+        itemsize: bytes of a number.
+    """
+
+    inputs: tuple[Shape, ...]
+    output: Shape
+    itemsize: int
+
+    def nbytes(self, shape: tuple[int, ...]) -> int:
+        """Bytes of a map of ``shape``."""
+        return prod(shape) * self.itemsize
+
+
+class Workspace(NamedTuple):
+    """Bytes that an operator works in, beside what it is given and gives.
+
+    Attributes:
+        arrays: of each array.
+        a_thread: what each thread of the host takes for itself.
+        parts: that the work has, each for one thread.
+    """
+
+    arrays: tuple[int, ...] = ()
+    a_thread: int = 0
+    parts: int = 1
+
+
+class Workspaces(NamedTuple):
+    """What the operators of a step work in, one after the other.
+
+    Attributes:
+        forward: in the forward pass.
+        gradients: for the gradients by the parameters.
+        errors: for the errors of the inputs.
+    """
+
+    forward: Workspace = Workspace()
+    gradients: Workspace = Workspace()
+    errors: Workspace = Workspace()

@@ -1,0 +1,49 @@
+"""The examples in the docstrings of ``net``: every public one has some, and they are right."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import net
+from net import checkpoint, fitting, optimizers, sampling, zoo
+from net.training import Trainer
+
+MODULES = [
+    net,
+    *(importlib.import_module(f"net.{m.name}") for m in pkgutil.iter_modules(net.__path__)),
+]
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+FINDER = doctest.DocTestFinder(exclude_empty=True)
+EXAMPLES = {test.name: test for module in MODULES for test in FINDER.find(module) if test.examples}
+
+
+def public():
+    """Names of what the package offers, and of the methods that its classes offer."""
+    objects = [getattr(net, name) for name in net.__all__]
+    objects += [Trainer, fitting.fit, fitting.measure, zoo.build, checkpoint.save, checkpoint.load]
+    objects += [optimizers.SGD, optimizers.Adam, optimizers.Cosine, optimizers.Stepwise]
+    objects += [sampling.balanced_mask]
+    for found in objects:
+        yield f"{found.__module__}.{found.__qualname__}"
+        if found in (net.Net, net.Dense, net.Scan, Trainer):
+            for name, method in vars(found).items():
+                if not name.startswith("_") and (
+                    inspect.isfunction(method) or isinstance(method, property)
+                ):
+                    yield f"{found.__module__}.{found.__qualname__}.{name}"
+
+
+@pytest.mark.parametrize("name", ["net", "net.layers", *public()])
+def test_has_an_example(name):
+    assert name in EXAMPLES
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_is_right(name):
+    results = doctest.DocTestRunner(optionflags=OPTIONS).run(EXAMPLES[name])
+    assert results.attempted > 0
+    assert results.failed == 0
