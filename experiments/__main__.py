@@ -52,13 +52,6 @@ def main(arguments: list[str] | None = None) -> int:
         return _run_subcommand(options)
     except OSError as error:  # such as a full disk, or a folder that cannot be written
         return refused(error)
-    except KeyboardInterrupt:
-        print(
-            "experiments: interrupted; finished measurements are cached, and the same command "
-            "resumes there",
-            file=sys.stderr,
-        )
-        return 130
 
 
 def _run_subcommand(options) -> int:
@@ -87,12 +80,20 @@ def _run_subcommand(options) -> int:
         name: code_digest(name) for name in chosen
     }  # now, while files and loaded code agree
     wrong = False
-    for name in chosen:
-        try:
-            _run(name, options)
-        except NotEqual as error:
-            refused(f"{name} is not stored: {error}")
-            wrong = True
+    try:
+        for name in chosen:
+            try:
+                _run(name, options)
+            except NotEqual as error:
+                refused(f"{name} is not stored: {error}")
+                wrong = True
+    except KeyboardInterrupt:
+        print(
+            "experiments: interrupted; finished measurements are cached, and the same command "
+            "resumes there",
+            file=sys.stderr,
+        )
+        return 130
     status = _report(options)
     return 1 if wrong else status
 
