@@ -122,8 +122,12 @@ def test_what_was_not_run_has_no_verdict():
         assert each.judged({}).verdict == MISSING
 
 
+def _stored_machines():
+    return stored.read(ROOT / "results", __main__.modules(), __main__.profile.views()).machines
+
+
 def test_the_page_of_claims_is_made_from_the_stored_results():
-    machines = stored.read(ROOT / "results", __main__.modules(), {}).machines
+    machines = _stored_machines()
     page = (ROOT / "docs" / "reproduction.md").read_text()
     assert page == pages.reproduction(machines)
     for each in CLAIMS:
@@ -133,7 +137,7 @@ def test_the_page_of_claims_is_made_from_the_stored_results():
 
 def test_the_comparison_in_the_readme_is_made_from_the_stored_results():
     experiments = __main__.modules()
-    machines = stored.read(ROOT / "results", experiments, {}).machines
+    machines = _stored_machines()
     text = (ROOT / "README.md").read_text()
     assert pages.readme(machines, experiments, text) == text
     assert pages.readme([], experiments, text) != text
