@@ -45,6 +45,8 @@ def link(text: str, path: Path | str) -> str:
 
 
 def _one_line(text):
+    if text.isprintable():
+        return text
     text = text.encode(errors="replace").decode()
     return "".join(c if c.isprintable() else " " for c in text)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from functools import cache
 from types import NoneType
 from typing import Any, get_args, get_origin
 
@@ -54,7 +55,7 @@ def parsed(name: str, text: str, kind: Any) -> Any:
     >>> parsed("seconds", "0.5", float | None), parsed("seconds", "", float | None)
     (0.5, None)
     """
-    members = get_args(kind) or (kind,)
+    members = _members(kind)
     if text == "" and NoneType in members:
         return None
     if int in members and _INT.fullmatch(text) and abs(int(text)) <= LARGEST_INT:
@@ -68,13 +69,19 @@ def parsed(name: str, text: str, kind: Any) -> Any:
     raise ValueError(f"{name} is {reprlib.repr(text)}; expected {_name(kind)}")
 
 
+@cache
+def _members(kind):
+    """The types of a union, or the only one."""
+    return get_args(kind) or (kind,)
+
+
 def _is(value, kind):
     if get_origin(kind) in (list, dict):
         if type(value) is not get_origin(kind):
             return False
         parts = value if type(value) is list else [*value, *value.values()]
         return all(_is(part, str) for part in parts)
-    members = get_args(kind) or (kind,)
+    members = _members(kind)
     if type(value) is int:
         return (int in members or float in members) and abs(value) <= LARGEST_INT
     if type(value) is str:
@@ -95,4 +102,4 @@ def _name(kind):
         return "a list of texts"
     if get_origin(kind) is dict:
         return "texts by name"
-    return " or ".join(_NAMES[member] for member in get_args(kind) or (kind,))
+    return " or ".join(_NAMES[member] for member in _members(kind))

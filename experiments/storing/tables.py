@@ -52,15 +52,15 @@ def _rows(lines, columns):
     missing = dict.fromkeys(absent)
     rows, most = [], MOST_CELLS // max(1, len(columns))
     for line in lines:
-        where = f"line {lines.line_num}"
-        if len(line) != len(names):
-            raise ValueError(f"{where} has {len(line)} cells; expected {len(names)}")
         if len(rows) == most:
             raise ValueError(f"it has more than {most} rows")
-        own = {
-            name: parsed(f"{where}: {name}", line[place], columns[name])
-            for name, place in places.items()
-        }
+        if len(line) != len(names):
+            found = f"line {lines.line_num} has {len(line)} cells"
+            raise ValueError(f"{found}; expected {len(names)}")
+        try:
+            own = {name: parsed(name, line[at], columns[name]) for name, at in places.items()}
+        except ValueError as error:
+            raise ValueError(f"line {lines.line_num}: {error}") from None
         rows.append(own | missing)
     if not rows:
         raise ValueError("it has no rows")

@@ -26,11 +26,14 @@ from experiments.reporting import stored
 from experiments.reporting.stored import naming, shown_rows
 from experiments.storing.cache import MeasurementCache
 from experiments.storing.results import ARRAYS, LARGEST, RECORD, TABLE, BadResults
+from experiments.storing.tables import MOST_CELLS
 from kernels.convolution import cuda_tiles_measured as tiles
 from kernels.convolution.cuda import MAP_TILES
 from tests.experiments import stored_results
 from tests.mutation import NASTY, change, cut, flipped, limit_memory, limited_time, spliced, values
 
+MOST_SHOWN = 1000
+"""Rows of which a table is made, too."""
 PROFILE = Path(__file__).parents[2] / "results" / "profile" / "lenet28"
 
 
@@ -111,7 +114,7 @@ class Stored:
             (self.folder / RECORD).write_text(json.dumps(self.record))
 
     def read(self):
-        """What is read, and a table made of it, or None if it is refused."""
+        """What is read, or None if it is refused; a table is made of it, too."""
         refused = None
         try:
             if self.experiment is tables:
@@ -123,9 +126,13 @@ class Stored:
         if refused:
             assert str(self.path) in refused
             return None
+        if len(found.rows) < MOST_SHOWN:
+            self._show(found)
+        return found
+
+    def _show(self, found):
         with contextlib.suppress(BadResults), naming(self.folder):
             self.experiment.table(shown_rows(found))
-        return found
 
     def check(self, found, content):
         """Compare what was read with what the mutant holds, as other code reads it."""
@@ -276,17 +283,18 @@ KINDS = {
 }
 
 
-def large(kind):
+def large(kind, content):
     """The largest contents of a kind, that unfold into as many Python objects as they can."""
     most = 2**23 if kind in ("cached measurement", "tiles") else LARGEST[RECORD]
     if kind.endswith("table"):
-        most = LARGEST[TABLE]
-        columns = list(growth.COLUMNS)
-        yield (",".join(columns) + "\n").encode() + b"\n" * most
-        for cells in (",".join("1" for _ in columns), "a," * 5, '"'):
-            line = f"{cells}\n"
-            yield (",".join(columns) + "\n" + line * (most // len(line) - 99)).encode()
-        yield b"a," * (most // 2)
+        head, line, *_ = content.splitlines(keepends=True)
+        rows = MOST_CELLS // len(tables.COLUMNS if kind == "profile table" else growth.COLUMNS)
+        most = min(rows, (LARGEST[TABLE] - len(head)) // len(line))
+        yield head + line * most
+        yield head + line * (most + 1)
+        yield head + b"\n" * (LARGEST[TABLE] - len(head))
+        yield b"a," * (LARGEST[TABLE] // 2)
+        yield b'"' + b"\n" * (LARGEST[TABLE] - 1)
     elif kind == "arrays":
         yield other_size(2**24)
         yield other_size(2**30)
@@ -323,7 +331,7 @@ def main(kind, folder, number):
     file = KINDS[kind](Path(folder))
     content = file.path.read_bytes()
     other = json.dumps(NASTY).encode()
-    contents = list(large(kind)) if number == "large" else None
+    contents = list(large(kind, content)) if number == "large" else None
     limit_memory()
     for i in range(len(contents) if contents else int(number)):
         if contents:
