@@ -38,7 +38,7 @@ class TestSaveRefuses:
             (Adam(Adam(0.1)), r"^optimizer.rate is Adam\(.*; a file holds Cosine, Stepwise"),
             (Adam(lambda step: 0.1), "^optimizer.rate is <function"),
         ],
-        ids=str,
+        ids=lambda value: str(value).split(" at 0x")[0],
     )
     def test_an_optimizer(self, tmp_path, optimizer, message):
         run = small_run()
