@@ -1,7 +1,7 @@
 """Files changed at random, and a process of little memory and time that reads them."""
 
+import faulthandler
 import resource
-import signal
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -95,9 +95,9 @@ def limit_memory():
 
 @contextmanager
 def limited_time():
-    """End the process after ``SECONDS``."""
-    signal.alarm(SECONDS)
+    """End the process after ``SECONDS``, and say on stderr where it was."""
+    faulthandler.dump_traceback_later(SECONDS, exit=True)
     try:
         yield
     finally:
-        signal.alarm(0)
+        faulthandler.cancel_dump_traceback_later()

@@ -39,6 +39,8 @@ def read(content: bytes, most: int) -> dict[str, np.ndarray]:
     Raises:
         ValueError: it is none.
     """
+    if not content.startswith(b"PK"):
+        raise ValueError("it is no archive of arrays")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()

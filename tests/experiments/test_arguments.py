@@ -75,7 +75,7 @@ def assert_refused(given, message, capsys):
     assert line.startswith(f"experiments: error: {message}"), line
 
 
-@pytest.mark.parametrize(("subcommand", "name", "nargs", "value"), bad_values())
+@pytest.mark.parametrize(("subcommand", "name", "nargs", "value"), list(bad_values()))
 def test_a_bad_value(subcommand, name, nargs, value, capsys):
     count = nargs if type(nargs) is int else 1
     assert_refused([subcommand, name, *[value] * count], f"argument {name}: ", capsys)
@@ -87,7 +87,7 @@ def names():
             yield subcommand, action.option_strings[0] if action.option_strings else None, action
 
 
-@pytest.mark.parametrize(("subcommand", "option", "action"), names())
+@pytest.mark.parametrize(("subcommand", "option", "action"), list(names()))
 def test_a_name_that_is_not_known(subcommand, option, action, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(api, "why_unavailable", lambda: None)

@@ -171,6 +171,7 @@ def npy(array, **options):
 
 
 ARRAYS = {
+    "nothing": (b"", "it is no archive of arrays"),
     "no archive": (b"PK", "its arrays cannot be read: File is not a zip file"),
     "no array": (archive_of(a=b"x" * 99), "an array is of no kind that results hold"),
     "a bomb": (archive_of(a=bytes(2**25)), "its arrays cannot be read: more than"),
