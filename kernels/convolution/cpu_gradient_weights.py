@@ -23,7 +23,7 @@ from kernels.memory import cpu as memory
 BLOCK = 256
 
 
-class _Sizes(NamedTuple):
+class _ErrorSizes(NamedTuple):
     """Of the error map, and distances in the source from window to window."""
 
     batch: int
@@ -56,13 +56,13 @@ def accumulate(gradient, x, error, shape):
 
 @lru_cache(1024)
 def _plan(shape, itemsize):
-    """(shape of the partial sums, ``_Sizes``, ``_Tiling``)."""
+    """(shape of the partial sums, ``_ErrorSizes``, ``_Tiling``)."""
     (sy, sx), (h, w), lanes = shape.window.stride, shape.size, simd.lanes(itemsize)
     pixels = shape.batch * shape.output[0] * shape.output[1]
     groups, _, channels = sums = partial_shape(shape.weights, pixels, itemsize)
     vectors = channels // lanes
     pitches = shape.channels * h * w, sy * w, sx
-    sizes = _Sizes(shape.batch, shape.filters, *shape.output, *pitches)
+    sizes = _ErrorSizes(shape.batch, shape.filters, *shape.output, *pitches)
     blocks = np.array(simd.blocks(vectors))
     return sums, sizes, _Tiling(_taps(shape), lanes, vectors, blocks, groups)
 
