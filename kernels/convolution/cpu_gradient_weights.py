@@ -68,8 +68,8 @@ def _plan(shape, itemsize):
 
 
 def partial_shape(weights, pixels, itemsize):
-    """Of the sums that a gradient by weights of that shape is taken in, over so many pixels:
-    (sums, taps, channels), taps and channels filled up to whole tiles."""
+    """The shape of the partial sums of a weight gradient over ``pixels`` pixels: (sums, taps,
+    channels), taps and channels rounded up to whole tiles."""
     lanes, (filters, channels, kh, kw) = simd.lanes(itemsize), weights
     taps = -(-channels * kh * kw // COLUMNS) * COLUMNS
     vectors, blocks = -(-filters // lanes), -(-pixels // BLOCK)

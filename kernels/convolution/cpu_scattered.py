@@ -20,8 +20,8 @@ from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.simd import COLUMNS
 from kernels.host.work_sharing import queue, take
 
-# Least number of items that a region is split into, if it has enough tiles. Few are better: with
-# every item, all threads count references to the same arrays
+# Least number of items that a region is split into, if it has enough tiles. Few are better: each
+# item counts references to arrays that all threads share
 ITEMS = 64
 
 
