@@ -260,7 +260,7 @@ _CHECKS = {
 """By the annotation of a field; what a layer allows within that, it checks itself."""
 
 _BY_NAME = {
-    **dict.fromkeys(("epsilon", "slope", "alpha"), _positive),
+    "epsilon": _positive,
     **dict.fromkeys(("beta1", "beta2"), _share),
 }
 """By the name of a field, where it is narrower than its annotation."""
