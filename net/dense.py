@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numba
 import numpy as np
@@ -14,6 +13,8 @@ from net import images, planning, summary
 from net.graph import Net
 from net.layers import Softmax
 from net.program import Program
+
+MOST_PLANS = 64
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Dense:
         self.net = net
         self.border = checks.choice("border", border, images.BORDERS)
         self.program = Program(net, "dense")
-        self._planned = _planning(self.program, border)
+        self._plans: dict[tuple, int] = {}
         self._unread = (0, 0, *(p - r for p, r in zip(net.patch, net.receptive_field)))
 
     def output_size(self, size: Pair) -> Pair:
@@ -253,7 +254,7 @@ class Dense:
         free = self.net.backend.memory.free_bytes()
         if free is None:
             return
-        needed = self._planned(peak_bytes, labelled, numba.get_num_threads(), **options)
+        needed = self._planned(peak_bytes, labelled, **options)
         if needed <= free:
             return
         form, learning = (self.program, self.border), peak_bytes is planning.gradients_bytes
@@ -265,15 +266,14 @@ class Dense:
             f"fit{'' if learning else f', or predict(image, tile={tile})'}"
         )
 
-
-def _planning(program, border):
-    """What a function of ``net.planning`` tells of this form, remembered for the last passes."""
-
-    @lru_cache(64)
-    def planned(peak_bytes, labelled, threads, **options):
-        return peak_bytes(program, border, labelled, **options)
-
-    return planned
+    def _planned(self, peak_bytes, labelled, **options) -> int:
+        """What ``peak_bytes`` tells of this form, remembered for the last passes."""
+        key = (peak_bytes, labelled, numba.get_num_threads(), *sorted(options.items()))
+        if key not in self._plans:
+            if len(self._plans) >= MOST_PLANS:
+                self._plans.clear()
+            self._plans[key] = peak_bytes(self.program, self.border, labelled, **options)
+        return self._plans[key]
 
 
 def _stays(image) -> bool:
