@@ -169,7 +169,11 @@ def activations_that(condition):
     """Names of the activations whose function has an instruction of Python that ``condition`` is
     true of."""
     codes = {activation_of(each).name: activation.function(each, np.float32) for each in EACH}
-    return {n for n, f in codes.items() if any(map(condition, dis.get_instructions(f.py_func)))}
+    return {
+        n
+        for n, f in codes.items()
+        if any(map(condition, dis.get_instructions(getattr(f, "py_func", f))))
+    }
 
 
 # An exponential of the CUDA library has its own ways
