@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kernels import backends, get_backend
-from kernels.device import api, arrays, launching, streams
+from kernels.device import arrays, launching, streams
 from kernels.device.arrays import view
 from kernels.memory import cuda as memory
 from tests.comparison import each, operator
@@ -142,8 +142,8 @@ class Stream:
 def numba(monkeypatch):
     """What stands for ``numba.cuda``: it notes what is asked of it."""
     numba = Mock(gpus=[0], external_stream=Stream, legacy_default_stream=lambda: Stream(1))
-    monkeypatch.setattr(api, "cuda", numba)
-    monkeypatch.setattr(memory, "cuda", numba)
+    for module in (arrays, launching, memory, streams):
+        monkeypatch.setattr(module, "cuda", numba)
     return numba
 
 
@@ -221,7 +221,7 @@ class TestStreams:
 def test_which_device_a_pointer_belongs_to(monkeypatch):
     driver = pytest.importorskip("numba.cuda.cudadrv.driver")
     numba = Mock(gpus=[0, 1], get_current_device=lambda: Mock(id=0))
-    monkeypatch.setattr(api, "cuda", numba)
+    monkeypatch.setattr(arrays, "cuda", numba)
     monkeypatch.setattr(driver, "device_pointer", lambda array: array.device)
     monkeypatch.setattr(driver, "driver", Mock(cuPointerGetAttribute=lambda _, pointer: pointer))
     here, there, nowhere = (Mock(device=d, size=s) for d, s in ((0, 1), (1, 1), (None, 0)))
