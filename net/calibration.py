@@ -8,7 +8,7 @@ from kernels import checks
 from net import planning, room
 from net.dense import Dense
 from net.graph import IMAGE, Net
-from net.images import admitted_image, check_finite, copied_bytes
+from net.images import admitted_image, check_finite, copied_bytes, output_size
 from net.steps import BatchNormStep
 
 
@@ -59,7 +59,7 @@ def _entered(dense, images):
         raise ValueError("images is empty; expected at least one image")
     net = dense.net
     arrays = [admitted_image(net, image, f"images[{i}]") for i, image in enumerate(images)]
-    labelled = tuple(dense.output_size(array.shape[1:]) for array in arrays)
+    labelled = tuple(output_size(net, array.shape[1:], dense.border) for array in arrays)
     needed = planning.calibration_bytes(dense.program, dense.border, labelled)
     needed += copied_bytes(*arrays)
     what = f"calibrating with {len(arrays)} images"

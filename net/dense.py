@@ -51,6 +51,7 @@ class Dense:
     """
 
     def __init__(self, net: Net, border: str = "valid"):
+        checks.instance("net", net, Net)
         self.net = net
         self.border = checks.choice("border", border, images.BORDERS)
         self.program = Program(net, "dense")
@@ -66,7 +67,7 @@ class Dense:
         >>> Dense(zoo.build("lenet28", backend="cpu")).output_size((30, 40))
         (3, 13)
         """
-        return images.output_size(self.net, size, self.border)
+        return images.output_size(self.net, checks.pair("size", size), self.border)
 
     def summary(self, labelled: int | Pair = 256) -> str:
         """A table of the layers, with multiply-adds for ``labelled`` pixels (see ``net.summary``),
@@ -124,7 +125,7 @@ class Dense:
         (10, 3, 4)
         """
         x = images.admitted_image(self.net, image)
-        labelled = self.output_size(x.shape[1:])
+        labelled = images.output_size(self.net, x.shape[1:], self.border)
         self.check_memory(labelled, planning.forward_bytes, copied=images.copied_bytes(x))
         scores = self.program.forward(self._framed(images.placed(self.net, x)))[0]
         return scores if _stays(image) else images.returned(self.net, scores)
@@ -156,7 +157,7 @@ class Dense:
         """
         net, memory = self.net, self.net.backend.memory
         x = images.admitted_image(net, image)
-        height, width = self.output_size(x.shape[1:])
+        height, width = images.output_size(self.net, x.shape[1:], self.border)
         rows, columns = (height, width) if tile is None else (checks.count("tile", tile),) * 2
         options = {"tile": (rows, columns), "copied": images.copied_bytes(x)}
         self.check_memory((height, width), planning.predict_bytes, **options)
@@ -214,8 +215,9 @@ class Dense:
         array([1., 1., 1., 1., 1., 1., 1., 1., 1., 1.], dtype=float32)
         """
         net = self.net
+        image_gradient = checks.flag("image_gradient", image_gradient)
         given = {"image": images.admitted_image(net, image)}
-        labelled = self.output_size(given["image"].shape[1:])
+        labelled = images.output_size(net, given["image"].shape[1:], self.border)
         shape = (net.output.channels, *labelled)
         given["error"] = images.admitted(net, "error", error, net.dtype, shape)
         if mask is not None:

@@ -32,10 +32,10 @@ class Scan:
     """
 
     def __init__(self, net: Net, border: str = "valid", batch: int = 64):
-        checks.count("batch", batch)
+        checks.instance("net", net, Net)
         self.net = net
         self.border = checks.choice("border", border, images.BORDERS)
-        self.batch = batch
+        self.batch = checks.count("batch", batch)
         self.program = Program(net, "patch")
 
     def forward(self, image: np.ndarray, pixels: np.ndarray | None = None) -> np.ndarray:
@@ -56,7 +56,7 @@ class Scan:
         x, pixels = self._entered(image, pixels)
         scores = np.empty((len(pixels), self.net.output.channels), self.net.dtype)
         for part in self.batches(pixels):
-            output = self.program.forward(self.patches(x, pixels[part]))
+            output = self.program.forward(self._patches(x, pixels[part]))
             scores[part] = self.net.backend.memory.to_host(output)[:, :, 0, 0]
         return scores
 
@@ -83,6 +83,7 @@ class Scan:
         >>> gradients.parameters["fc2.bias"].tolist() == [2.0] * 10
         True
         """
+        image_gradient = checks.flag("image_gradient", image_gradient)
         options = {"learning": True, "image": image_gradient}
         x, pixels = self._entered(image, pixels, **options)
         channels = self.net.output.channels
@@ -90,7 +91,7 @@ class Scan:
         ops, total, by_image = self.net.backend, {}, None
         for part in self.batches(pixels):
             vectors = ops.memory.to_device(error[part, :, None, None])
-            _, tape = self.program.forward(self.patches(x, pixels[part]), keep=True)
+            _, tape = self.program.forward(self._patches(x, pixels[part]), keep=True)
             gradients, by_patch = self.program.backward(tape, vectors, image=image_gradient)
             total = added(ops, total, gradients)
             if image_gradient:
@@ -148,6 +149,11 @@ class Scan:
         >>> Scan(zoo.build("lenet28", backend="cpu")).patches(x, np.array([[2, 3]])).shape
         (1, 1, 28, 28)
         """
+        checks.array("x", x, (1, self.net.channels, None, None))
+        pixels = _checked_pixels(pixels, images.output_size(self.net, x.shape[2:], "valid"))
+        return self._patches(x, pixels)
+
+    def _patches(self, x, pixels):
         return self.net.backend.patches.extract(x, *self._corners(pixels), self.net.patch)
 
     def _corners(self, pixels):
