@@ -17,6 +17,7 @@ Pair = tuple[int, int]
 Margins = tuple[int, int, int, int]
 
 FLOAT_DTYPES = ("float32", "float64")
+INTS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 LARGEST = 2**31 - 1
 """What the kernels' indices reach."""
 SMALLEST_FLOAT, LARGEST_FLOAT = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
@@ -317,7 +318,7 @@ def per_channel(x, **vectors) -> None:
 
 def alike(**arrays) -> None:
     """Refuse arrays of unlike shape or dtype, of any rank."""
-    shape = next(iter(arrays.values())).shape
+    shape = getattr(next(iter(arrays.values())), "shape", ())
     for name, value in arrays.items():
         array(name, value, shape)
     same_dtype(**arrays)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,11 +102,7 @@ class Dense:
         >>> dense.enter(np.ones((1, 5, 7), np.float32)).shape
         (1, 1, 32, 34)
         """
-        return self.framed(images.admitted_image(self.net, image))
-
-    def framed(self, image):
-        """As ``enter``, for an image as ``net.images.admitted_image`` gives it."""
-        return self._framed(images.placed(self.net, image))
+        return self._framed(images.placed(self.net, images.admitted_image(self.net, image)))
 
     # Maps go from call to call without a name, so that no frame holds one that is done with
 
@@ -126,7 +121,7 @@ class Dense:
         """
         x = images.admitted_image(self.net, image)
         labelled = images.output_size(self.net, x.shape[1:], self.border)
-        self.check_memory(labelled, planning.forward_bytes, copied=images.copied_bytes(x))
+        self._check_memory(labelled, planning.forward_bytes, images.copied_bytes(x))
         scores = self.program.forward(self._framed(images.placed(self.net, x)))[0]
         return scores if _stays(image) else images.returned(self.net, scores)
 
@@ -159,8 +154,8 @@ class Dense:
         x = images.admitted_image(net, image)
         height, width = images.output_size(self.net, x.shape[1:], self.border)
         rows, columns = (height, width) if tile is None else (checks.count("tile", tile),) * 2
-        options = {"tile": (rows, columns), "copied": images.copied_bytes(x)}
-        self.check_memory((height, width), planning.predict_bytes, **options)
+        passes = (height, width), planning.predict_bytes, images.copied_bytes(x)
+        self._check_memory(*passes, tile=(rows, columns))
         x = images.bordered(net, images.placed(net, x), self.border)
         probabilities = np.empty((net.output.channels, height, width), net.dtype)
         classes = np.empty((height, width), np.int64)
@@ -226,7 +221,7 @@ class Dense:
                 raise ValueError("mask chooses no pixel; expected at least one")
         options = {"masked": mask is not None, "image": image_gradient}
         copied = images.copied_bytes(*given.values())
-        self.check_memory(labelled, planning.gradients_bytes, copied=copied, **options)
+        self._check_memory(labelled, planning.gradients_bytes, copied, **options)
         given = {name: images.placed(net, array) for name, array in given.items()}
         tape = self.program.forward(self._framed(given.pop("image")), keep=True)[1]
         gradients, by_image = self.program.backward(
@@ -252,21 +247,13 @@ class Dense:
     def _cropped(self, x, margins):
         return self.net.backend.padding.crop(x, margins) if any(margins) else x
 
-    def check_memory(
-        self,
-        labelled: Pair,
-        peak_bytes: Callable[..., int] = planning.forward_bytes,
-        *,
-        copied: int = 0,
-        **options,
-    ) -> None:
+    def check_memory(self, labelled: Pair, *, learning: bool = False) -> None:
         """Refuse a pass over ``labelled`` rows and columns of pixels that takes more memory than
         is free. Passes that take less than ``net.room.SMALLEST`` are not looked at.
 
         Args:
-            peak_bytes: what tells, of ``net.planning``, with its ``options``: ``forward_bytes``,
-                ``predict_bytes``, ``gradients_bytes`` or ``step_bytes``.
-            copied: bytes of copies that the pass makes of what it is given.
+            labelled: as ``output_size`` gives it.
+            learning: a step of a ``Trainer``, not ``forward`` alone.
 
         Raises:
             MemoryError: it does not fit; the message says how much it takes, and what would fit.
@@ -276,6 +263,17 @@ class Dense:
         Traceback (most recent call last):
             ...
         MemoryError: labelling 1048576 x 1048576 pixels takes ... GB, ... GB are free; ...
+        """
+        labelled = checks.pair("labelled", labelled)
+        learning = checks.flag("learning", learning)
+        self._check_memory(labelled, planning.step_bytes if learning else planning.forward_bytes)
+
+    def _check_memory(self, labelled, peak_bytes, copied=0, **options):
+        """As ``check_memory``.
+
+        Args:
+            peak_bytes: what tells, of ``net.planning``, with its ``options``.
+            copied: bytes of copies that the pass makes of what it is given.
         """
         form, learning = (self.program, self.border), peak_bytes in planning.LEARNING
         needed = copied + planning.remembered(peak_bytes, *form, labelled, **options)

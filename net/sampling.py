@@ -7,8 +7,6 @@ import numpy as np
 from kernels import checks
 from kernels.cross_entropy import UNLABELLED
 
-INTS = tuple(str(np.dtype(code)) for code in np.typecodes["AllInteger"])
-
 
 def balanced_mask(labels: np.ndarray, pixels: int, rng: np.random.Generator) -> np.ndarray:
     """A mask of about ``pixels`` random labelled pixels, equally many of each class that occurs.
@@ -30,7 +28,7 @@ def balanced_mask(labels: np.ndarray, pixels: int, rng: np.random.Generator) -> 
     >>> balanced_mask(labels, 3, np.random.default_rng(0)).sum(where=labels == 0)
     np.int64(2)
     """
-    checks.array("labels", labels, (None, None), INTS, any_layout=True)
+    checks.array("labels", labels, (None, None), checks.INTS, any_layout=True)
     checks.count("pixels", pixels)
     checks.instance("rng", rng, np.random.Generator)
     flat = labels.ravel()

@@ -84,8 +84,7 @@ class Scan:
         True
         """
         image_gradient = checks.flag("image_gradient", image_gradient)
-        options = {"learning": True, "image": image_gradient}
-        x, pixels = self._entered(image, pixels, **options)
+        x, pixels = self._entered(image, pixels, True, image_gradient)
         channels = self.net.output.channels
         error = images.checked("error", error, self.net.dtype, (len(pixels), channels))
         ops, total, by_image = self.net.backend, {}, None
@@ -123,7 +122,13 @@ class Scan:
             ...
         MemoryError: scanning 1099511627776 pixels of 1048576 x 1048576 takes ... GB, ...
         """
+        checks.flag("learning", learning)
+        checks.flag("image", image)
+        labelled = checks.pair("labelled", labelled)
+        pixels = checks.count("pixels", pixels, most=2**62)
+        self._check_memory(labelled, pixels, learning, image)
 
+    def _check_memory(self, labelled, pixels, learning=False, image=False):
         def peak(pixels, batch):
             of_pass = self.program, self.border, labelled, pixels, batch
             options = {"learning": learning, "image": image}
@@ -136,9 +141,8 @@ class Scan:
                 return f"expected a batch smaller than {self.batch}"
             return "expected fewer pixels"
 
-        what = (
-            f"scanning {pixels} pixels of {labelled[0]} x {labelled[1]}{' and learning' * learning}"
-        )
+        image_size = f"{labelled[0]} x {labelled[1]}"
+        what = f"scanning {pixels} pixels of {image_size}{' and learning' * learning}"
         room.check(self.net.backend, what, peak(pixels, self.batch), advice)
 
     def patches(self, x, pixels: np.ndarray):
@@ -167,18 +171,19 @@ class Scan:
         >>> Scan(zoo.build("lenet28", backend="cpu"), batch=2).batches(np.zeros((3, 2), int))
         [slice(0, 2, None), slice(2, 4, None)]
         """
+        checks.array("pixels", pixels, (None, 2), checks.INTS, any_layout=True)
         return [slice(i, i + self.batch) for i in range(0, len(pixels), self.batch)]
 
-    def _entered(self, image, pixels, **options):
+    def _entered(self, image, pixels, *passes):
         """The bordered image on the backend, and the checked pixels."""
         x = images.admitted_image(self.net, image)
         size = images.output_size(self.net, x.shape[1:], self.border)
         if pixels is None:
-            self.check_memory(size, size[0] * size[1], **options)
+            self._check_memory(size, size[0] * size[1], *passes)
             pixels = np.indices(size).reshape(2, -1).T
         else:
             pixels = _checked_pixels(pixels, size)
-            self.check_memory(size, len(pixels), **options)
+            self._check_memory(size, len(pixels), *passes)
         return images.bordered(self.net, images.placed(self.net, x), self.border), pixels
 
 

@@ -49,7 +49,7 @@ def activation_of(activation: str | Activation) -> Activation:
             above 0 in float32.
     """
     given = activation if isinstance(activation, Activation) else Activation(activation)
-    if given.name not in tuple(ACTIVATIONS):
+    if not isinstance(given.name, str) or given.name not in ACTIVATIONS:
         expected = ", ".join(map(repr, ACTIVATIONS))
         raise ValueError(f"activation is {given.name!r}; expected one of {expected}")
     parameter = ACTIVATIONS[given.name]
