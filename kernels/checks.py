@@ -24,17 +24,17 @@ SMALLEST_FLOAT, LARGEST_FLOAT = float(np.finfo(np.float32).tiny), float(np.finfo
 """Numbers within these are neither 0 nor infinite in either dtype."""
 
 
-def pair(name: str, value: int | Pair, minimum: int = 1) -> Pair:
+def pair(name: str, value: int | Pair, minimum: int = 1, most: int = LARGEST) -> Pair:
     """``value`` as (y, x); one int stands for both.
 
     Raises:
-        ValueError: ``value`` is not one or two ints of at least ``minimum``.
+        ValueError: ``value`` is not one or two ints from ``minimum`` to ``most``.
     """
     values = value if isinstance(value, tuple | list) else (value, value)
-    if len(values) != 2 or not _are_whole(values, minimum):
-        raise ValueError(
-            f"{name} is {value!r}; expected an int or a pair (y, x) of ints of at least {minimum}"
-        )
+    if len(values) != 2 or not _are_whole(values, minimum, most):
+        large = len(values) == 2 and _are_whole(values, minimum, math.inf)
+        limits = f"from {minimum} to {most}" if large else f"of at least {minimum}"
+        raise ValueError(f"{name} is {value!r}; expected an int or a pair (y, x) of ints {limits}")
     return int(values[0]), int(values[1])
 
 
@@ -155,8 +155,8 @@ def _is_whole(value) -> bool:
     return type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
 
 
-def _are_whole(values, minimum) -> bool:
-    return all(_is_whole(value) and minimum <= value <= LARGEST for value in values)
+def _are_whole(values, least, most=LARGEST) -> bool:
+    return all(_is_whole(value) and least <= value <= most for value in values)
 
 
 def array(

@@ -66,4 +66,4 @@ def _entered(dense, images):
     room.check(net.backend, what, needed, lambda _: "expected fewer or smaller images")
     for i, array in enumerate(arrays):
         check_finite(net, f"images[{i}]", array)
-    return [dense.enter(array) for array in arrays]
+    return [dense.framed(array) for array in arrays]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,7 +103,17 @@ class Dense:
         >>> dense.enter(np.ones((1, 5, 7), np.float32)).shape
         (1, 1, 32, 34)
         """
-        return self._framed(images.placed(self.net, images.admitted_image(self.net, image)))
+        return self.framed(images.admitted_image(self.net, image))
+
+    def framed(self, image):
+        """As ``enter``, for an image that ``net.images.admitted_image`` gave.
+
+        >>> from net import images, zoo
+        >>> dense = Dense(zoo.build("lenet28", backend="cpu"), "zero")
+        >>> dense.framed(images.admitted_image(dense.net, np.ones((1, 5, 7), np.float32))).shape
+        (1, 1, 32, 34)
+        """
+        return self._framed(images.placed(self.net, image))
 
     # Maps go from call to call without a name, so that no frame holds one that is done with
 
@@ -247,13 +258,20 @@ class Dense:
     def _cropped(self, x, margins):
         return self.net.backend.padding.crop(x, margins) if any(margins) else x
 
-    def check_memory(self, labelled: Pair, *, learning: bool = False) -> None:
+    def check_memory(
+        self,
+        labelled: Pair,
+        peak_bytes: Callable[..., int] = planning.forward_bytes,
+        *,
+        copied: int = 0,
+    ) -> None:
         """Refuse a pass over ``labelled`` rows and columns of pixels that takes more memory than
         is free. Passes that take less than ``net.room.SMALLEST`` are not looked at.
 
         Args:
             labelled: as ``output_size`` gives it.
-            learning: a step of a ``Trainer``, not ``forward`` alone.
+            peak_bytes: what tells, of ``net.planning.PASSES``.
+            copied: bytes of copies that the pass makes of what it is given.
 
         Raises:
             MemoryError: it does not fit; the message says how much it takes, and what would fit.
@@ -264,9 +282,11 @@ class Dense:
             ...
         MemoryError: labelling 1048576 x 1048576 pixels takes ... GB, ... GB are free; ...
         """
-        labelled = checks.pair("labelled", labelled)
-        learning = checks.flag("learning", learning)
-        self._check_memory(labelled, planning.step_bytes if learning else planning.forward_bytes)
+        labelled = checks.pair("labelled", labelled, most=planning.LARGEST)
+        copied = checks.count("copied", copied, 0, planning.LARGEST)
+        if not any(peak_bytes is one for one in planning.PASSES):
+            raise ValueError(f"peak_bytes is {peak_bytes!r}; expected one of net.planning.PASSES")
+        self._check_memory(labelled, peak_bytes, copied)
 
     def _check_memory(self, labelled, peak_bytes, copied=0, **options):
         """As ``check_memory``.

@@ -24,6 +24,8 @@ from net.steps import BatchNormStep, Step
 
 REMEMBERED = 64
 """Passes of a program."""
+LARGEST = 2**62
+"""Rows, columns, pixels or bytes: more than any array has."""
 
 
 class _Done(NamedTuple):
@@ -222,6 +224,7 @@ def step_bytes(program: Program, border: str, labelled: Pair) -> int:
 
 
 LEARNING = (gradients_bytes, step_bytes)
+PASSES = (forward_bytes, *LEARNING)
 
 
 def scan_bytes(

@@ -124,8 +124,8 @@ class Scan:
         """
         checks.flag("learning", learning)
         checks.flag("image", image)
-        labelled = checks.pair("labelled", labelled)
-        pixels = checks.count("pixels", pixels, most=2**62)
+        labelled = checks.pair("labelled", labelled, most=planning.LARGEST)
+        pixels = checks.count("pixels", pixels, most=planning.LARGEST)
         self._check_memory(labelled, pixels, learning, image)
 
     def _check_memory(self, labelled, pixels, learning=False, image=False):

@@ -13,6 +13,7 @@ from kernels.activation import activation_of
 from net import Dense, Net, Scan, calibrate, checkpoint, fitting, layers, sampling, zoo
 from net.layers import BatchNorm, Convolution, FullyConnected
 from net.optimizers import SGD, Adam, Cosine, Stepwise
+from net.planning import step_bytes
 from net.training import Trainer
 
 PATCH = 3
@@ -199,7 +200,8 @@ CALLS = {
     "dense.Dense.output_size": Entry(_of(_dense, "output_size", size=SIZE)),
     "dense.Dense.summary": Entry(_of(_dense, "summary", labelled=8)),
     "dense.Dense.check_memory": Entry(
-        _of(_dense, "check_memory", labelled=SIZE, learning=True), {"learning": A_FLAG}
+        _of(_dense, "check_memory", labelled=SIZE, peak_bytes=lambda: step_bytes, copied=1),
+        {"copied": ZERO},
     ),
     "dense.Dense.enter": Entry(_of(_dense, "enter", image=image)),
     "dense.Dense.forward": Entry(_of(_dense, "forward", image=image)),
@@ -343,6 +345,7 @@ NOT_CALLED = {
     "graph.Node.weights_shape": _OF_GRAPH,
     "graph.Node.parameters": _OF_GRAPH,
     "graph.linked": "called by Net and net.checkpoint alone, with numbers that they checked",
+    "dense.Dense.framed": "called with images that net.images.admitted_image has checked",
     "dense.Gradients": "a record of what a pass gives",
     "optimizers.SGD.update": _OF_UPDATE,
     "optimizers.Adam.update": _OF_UPDATE,

@@ -145,7 +145,8 @@ def _check(entry):
 def _outcome(function, given, names):
     """None where the call is refused by one of ``names``."""
     try:
-        function(**given)
+        with np.errstate(over="ignore"):
+            function(**given)
     except (TypeError, ValueError) as error:
         if names & set(re.findall(r"\w+", str(error))):
             return None
