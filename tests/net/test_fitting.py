@@ -8,6 +8,7 @@ import pytest
 from net.fitting import fit
 from net.optimizers import SGD
 from net.training import Trainer
+from tests.net.crafted import spoiled
 from tests.net.learning import examples, run_for, small_net
 
 
@@ -59,7 +60,7 @@ def test_bad_examples_are_refused_before_any_step(tmp_path, change, error, messa
 
 
 def test_what_no_checkpoint_can_hold_is_refused_before_any_step(tmp_path):
-    trainer = Trainer(small_net(), SGD(np.float32(0.1)))
+    trainer = Trainer(small_net(), spoiled(SGD(0.1), rate=np.float32(0.1)))
     path = tmp_path / "run.safetensors"
     with pytest.raises(ValueError, match=r"^optimizer.rate is np.float32\(0.1\)"):
         fit(trainer, examples(), epochs=1, pixels=9, checkpoint=path)
