@@ -161,7 +161,7 @@ class Dense:
         >>> classes.shape, probabilities.shape
         ((6, 9), (10, 6, 9))
         """
-        net, memory = self.net, self.net.backend.memory
+        net = self.net
         x = images.admitted_image(net, image)
         height, width = images.output_size(self.net, x.shape[1:], self.border)
         rows, columns = (height, width) if tile is None else (checks.count("tile", tile),) * 2
@@ -173,15 +173,18 @@ class Dense:
         for top in range(0, height, rows):
             for left in range(0, width, columns):
                 bottom, right = max(0, height - top - rows), max(0, width - left - columns)
-                part = memory.to_host(self._probabilities(x, (top, left, bottom, right)))[0]
                 place = np.s_[top : top + rows, left : left + columns]
-                probabilities[:, *place] = part
-                part.argmax(axis=0, out=classes[place])
-                classes[place][np.isnan(part[0])] = UNLABELLED  # one NaN makes all of them NaN
+                part = classes[place], probabilities[:, *place]
+                self._predict(*part, x, (top, left, bottom, right))
         return classes, probabilities
 
+    def _predict(self, classes, probabilities, x, margins):
+        """Fill in the pixels left between ``margins``, from the bordered image ``x``."""
+        probabilities[...] = self.net.backend.memory.to_host(self._probabilities(x, margins))[0]
+        probabilities.argmax(axis=0, out=classes)
+        classes[np.isnan(probabilities[0])] = UNLABELLED  # one NaN makes all of them NaN
+
     def _probabilities(self, x, margins):
-        """Of the scores left between ``margins``, from the bordered image ``x``."""
         margins = tuple(m + u for m, u in zip(margins, self._unread))
         output = self.program.forward(self._cropped(x, margins))
         if isinstance(self.net.layers[-1], Softmax):

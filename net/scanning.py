@@ -97,6 +97,7 @@ class Scan:
                 rows, columns = self._corners(pixels[part])
                 spread = ops.patches.extract_backward(by_patch, rows, columns, x.shape[2:])
                 by_image = spread if by_image is None else ops.merging.add([by_image, spread])
+                del spread, by_patch
         if image_gradient:
             by_image = images.bordered_backward(self.net, by_image, self.border)
             by_image = images.returned(self.net, by_image)[0]
