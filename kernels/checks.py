@@ -7,7 +7,6 @@ Every error names the argument, what it was and what was expected. Arrays are on
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 from functools import cache
 from numbers import Integral, Real
 
@@ -114,28 +113,6 @@ def float_dtype(name: str, value) -> str:
     if isinstance(value, type | np.dtype):
         value = next((known for known in FLOAT_DTYPES if np.dtype(known) == value), value)
     return choice(name, value, FLOAT_DTYPES)
-
-
-def plain(value):
-    """``value`` without NumPy's scalars and without lists: what is equal, hashed and kept in files
-    alike."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return tuple(map(plain, value)) if isinstance(value, tuple | list) else value
-
-
-def known_options(cls: type, options: dict) -> None:
-    """Refuse options that the dataclass ``cls`` does not have.
-
-    Raises:
-        TypeError: naming them, and those that it has.
-    """
-    names = [field.name for field in fields(cls) if field.init]
-    unknown = options.keys() - set(names)
-    if unknown:
-        raise TypeError(
-            f"{cls.__name__} is given {', '.join(sorted(unknown))}; expected {', '.join(names)}"
-        )
 
 
 def instance(name: str, value, cls: type) -> None:

@@ -13,13 +13,14 @@ patch). Arguments that break the dense form are taken only to be refused, with t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 from kernels import checks
 from kernels.activation import Activation, activation_of
 from kernels.checks import Margins, Pair, pair
 from kernels.window import Window
+from net.options import Options
 
 
 class NotConvertible(ValueError):
@@ -53,7 +54,7 @@ class Map:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class Layer(Options):
     """What all layers share."""
 
     name: str | None = None
@@ -61,14 +62,6 @@ class Layer:
 
     kind: ClassVar[str]
     joins: ClassVar[bool] = False
-
-    def __new__(cls, *_, **options):
-        checks.known_options(cls, options)
-        return super().__new__(cls)
-
-    def __post_init__(self):
-        for field in fields(self):
-            object.__setattr__(self, field.name, checks.plain(getattr(self, field.name)))
 
     def window(self, source: Map) -> Window | None:
         """The window that the patch net moves over ``source``; None for a pointwise layer.
@@ -79,11 +72,7 @@ class Layer:
         return None
 
     def output(self, sources: list[Map]) -> Map:
-        """The map that the layer makes of ``sources``.
-
-        Raises:
-            NotConvertible: the layer has no exact dense form on such maps.
-        """
+        """The map that the layer makes of ``sources``; errors as ``window``."""
         (source,) = sources
         window = self.window(source)
         if window is None:

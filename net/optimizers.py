@@ -8,16 +8,14 @@ from typing import ClassVar
 
 from kernels import checks
 from net.graph import Net
+from net.options import Options
 
 
-class _Checked:
-    """A dataclass whose arguments are checked where they are given, and kept as plain numbers."""
-
-    def __new__(cls, *_, **options):
-        checks.known_options(cls, options)
-        return super().__new__(cls)
+class _Checked(Options):
+    """Options that are checked where they are given."""
 
     def __post_init__(self):
+        super().__post_init__()
         for name, check in self._checks.items():
             object.__setattr__(self, name, check(name, getattr(self, name)))
 

@@ -1,7 +1,8 @@
 """Every public callable, found by introspection, with bad values for each of its arguments.
 
 Whatever a callable does not take, it refuses with an error that names the argument. A value that it
-does take stands in ``tests.arguments`` with the reason.
+does take stands in ``tests.arguments`` or
+``tests.operator_arguments`` with the reason.
 """
 
 import inspect
@@ -28,7 +29,7 @@ from net import (
     training,
     zoo,
 )
-from tests import arguments
+from tests import arguments, operator_arguments
 
 MODULES = [
     *(kernels.backends, kernels.activation, calibration, checkpoint, dense, fitting, graph),
@@ -101,7 +102,10 @@ def test_every_public_callable_is_looked_at():
 
 
 def test_every_operator_is_looked_at():
-    assert set(operators()) == arguments.OPERATORS.keys() | arguments.NOT_OPERATORS.keys()
+    assert (
+        set(operators())
+        == operator_arguments.OPERATORS.keys() | operator_arguments.NOT_OPERATORS.keys()
+    )
 
 
 @pytest.mark.parametrize("name", arguments.CALLS)
@@ -117,10 +121,10 @@ def test_refused_by_name(name, tmp_path, monkeypatch):
     _check(entry)
 
 
-@pytest.mark.parametrize("name", arguments.OPERATORS)
+@pytest.mark.parametrize("name", operator_arguments.OPERATORS)
 @pytest.mark.parametrize("where", ["reference", pytest.param("cpu", marks=pytest.mark.cpu)])
 def test_operators_refuse_by_name(name, where):
-    entry = arguments.of_operator(name, where)
+    entry = operator_arguments.of_operator(name, where)
     function, given = entry.fresh()
     function(**given)
     assert given.keys() == set(inspect.signature(function).parameters)
