@@ -304,14 +304,14 @@ class Dense:
 
         def advice(free):
             side = planning.fitting_side(lambda size: peak_bytes(*form, size, **options), free)
-            fits = [f"{side} x {side} pixels"] if side else []
+            fits = [f"{side} x {side} pixels would fit"] if side else []
             if not learning:
                 tile = planning.fitting_side(
                     lambda size: planning.predict_bytes(*form, labelled, size),
                     max(0, free - copied),
                 )
                 fits += [f"predict(image, tile={min(tile, max(labelled))})"] if tile else []
-            return f"{', or '.join(fits)} would fit" if fits else "not even one pixel would fit"
+            return ", or ".join(fits) or "not even one pixel would fit"
 
         room.check(self.net.backend, what, needed, advice)
 

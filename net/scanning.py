@@ -138,7 +138,7 @@ class Scan:
         def advice(free):
             if peak(1, 1) > free:
                 return "not even one pixel would fit"
-            if peak(1, self.batch) > free:
+            if peak(self.batch, self.batch) > free:
                 return f"expected a batch smaller than {self.batch}"
             return "expected fewer pixels"
 

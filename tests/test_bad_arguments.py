@@ -1,8 +1,7 @@
 """Every public callable, found by introspection, with bad values for each of its arguments.
 
 Whatever a callable does not take, it refuses with an error that names the argument. A value that it
-does take stands in ``tests.arguments`` or
-``tests.operator_arguments`` with the reason.
+does take stands in ``tests.arguments`` or ``tests.operator_arguments``, with the reason.
 """
 
 import inspect

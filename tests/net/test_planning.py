@@ -344,6 +344,45 @@ def test_too_little_memory(monkeypatch):
 
 
 @pytest.mark.cpu
+@pytest.mark.parametrize("free", [0, 1000])
+def test_no_memory_at_all(monkeypatch, free):
+    """Nothing is advised that cannot be: no tile of 0, no 0 x 0 pixels."""
+    monkeypatch.setattr(memory, "free_bytes", lambda: free)
+    net = Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu")
+    image = np.zeros((1, 1500, 1500), np.float32)
+    for call in (Dense(net).forward, Dense(net).predict, Scan(net).forward):
+        with pytest.raises(MemoryError, match=r"GB are free; not even one pixel would fit$"):
+            call(image)
+
+
+@pytest.mark.cpu
+def test_what_a_scan_is_advised(monkeypatch):
+    scan, pixels = Scan(build("lenet28", backend="cpu"), batch=1024), np.zeros((2000, 2), int)
+    form, image = (scan.program, "valid", (3, 3)), np.zeros((1, 30, 30), np.float32)
+    for free, advice in (
+        (scan_bytes(*form, 2000, 1024) - 1, "expected fewer pixels"),
+        (scan_bytes(*form, 1, 1), "expected a batch smaller than 1024"),
+    ):
+        monkeypatch.setattr(memory, "free_bytes", lambda free=free: free)
+        with pytest.raises(MemoryError, match=rf"^scanning 2000 pixels of 3 x 3 takes .*{advice}$"):
+            scan.forward(image, pixels)
+
+
+@pytest.mark.cpu
+def test_free_memory_is_asked_for_once_and_by_large_passes_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr(memory, "free_bytes", lambda: asked.append(1) or 10**12)
+    dense = Dense(Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu"))
+    for side, times in ((100, 0), (1500, 1)):
+        image = np.zeros((1, side, side), np.float32)
+        error = np.zeros((2, side - 2, side - 2), np.float32)
+        for call in (dense.forward, dense.predict, lambda i, e=error: dense.gradients(i, e)):
+            asked.clear()
+            call(image)
+            assert len(asked) == times
+
+
+@pytest.mark.cpu
 @pytest.mark.parametrize("border", ["valid", "reflect"])
 def test_tiles_are_the_same_bits(border, rng):
     dense = Dense(build("strided67", backend="cpu"), border)
