@@ -10,6 +10,14 @@ import time
 from pathlib import Path
 
 from experiments import profile, tune
+from experiments.inputs.arguments import (
+    LARGEST_SEED,
+    Parser,
+    folder,
+    integer,
+    refused,
+    threads,
+)
 
 EXPERIMENTS = {
     "equality": "largest difference between dense and patch-by-patch results of every net",
@@ -26,7 +34,10 @@ EXPERIMENTS = {
 """A line on each, by its name: that of its subcommand, its module and its folder of results."""
 APART = ("against_torch",)
 """Not part of ``all``: a benchmark that needs the extra ``bench``."""
-OF_NETS = ("equality", "networks", "sampled", "memory", "methods", "against_torch")
+OF_NETS = (
+    *("equality", "networks", "sampled", "memory"),
+    *("segmentation", "methods", "against_torch"),
+)
 """Experiments on nets of the zoo, which ``--nets`` chooses."""
 TOOLS = {"profile": profile, "tune": tune}
 """Subcommands that measure CUDA kernels alone; each has its own options."""
@@ -37,6 +48,13 @@ FULL_OUT, QUICK_OUT = Path("results"), Path("results-quick")
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit status."""
     options = _parser().parse_args(arguments)
+    try:
+        return _run_subcommand(options)
+    except OSError as error:  # such as a full disk, or a folder that cannot be written
+        return refused(error)
+
+
+def _run_subcommand(options) -> int:
     if options.subcommand == "list":
         titles = EXPERIMENTS | {name: tool.TITLE for name, tool in TOOLS.items()}
         print("\n".join(f"{name:13}  {text}" for name, text in titles.items()))
@@ -54,8 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ["NUMBA_NUM_THREADS"] = str(options.threads)
     problem = _problem(options, chosen)
     if problem:
-        print(f"experiments: error: {problem}", file=sys.stderr)
-        return 2
+        return refused(problem)
     from experiments.measuring.exactness import NotEqual
     from experiments.storing.cache import code_digest
 
@@ -68,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
             try:
                 _run(name, options)
             except NotEqual as error:
-                print(f"experiments: error: {name} is not stored: {error}", file=sys.stderr)
+                refused(f"{name} is not stored: {error}")
                 wrong = True
     except KeyboardInterrupt:
         print(
@@ -81,19 +98,21 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if wrong else status
 
 
-def _module(name):
-    return importlib.import_module(f"experiments.{name}")
+def modules() -> dict:
+    """The modules of the experiments, by name."""
+    return {name: importlib.import_module(f"experiments.{name}") for name in EXPERIMENTS}
 
 
 def _run(name, options):
     """Run one experiment, store what it measured, and show its tables."""
-    from experiments.reporting import report
-    from experiments.storing import cache, results
+    from experiments.reporting import report, stored
+    from experiments.storing import cache, machine, results
     from kernels import get_backend
+    from net.files import write_atomically
 
-    experiment = _module(name)
-    record = results.machine(get_backend(options.backend))
-    folder = options.out / results.slug(record) / name
+    experiment = modules()[name]
+    record = machine.described(get_backend(options.backend))
+    folder = options.out / machine.slug(record) / name
     same = ("backend", "cpu", "gpu", "threads", "python", "versions")
     common = {key: record[key] for key in same}
     common |= {"experiment": name, "code": options.code[name]}
@@ -109,6 +128,7 @@ def _run(name, options):
         "experiment": name,
         "seed": options.seed,
         "quick": options.quick,
+        "nets": options.nets,
         "seconds": round(time.perf_counter() - started, 1),
         "first_utc": min(one["utc"] for one in used),
         "commit": ", ".join(dict.fromkeys(one["commit"] for one in used)),
@@ -119,62 +139,73 @@ def _run(name, options):
         },
     }
     results.save(folder, rows, record, arrays)
-    table = report.write(name, experiment, folder)
-    print(table.read_text())
+    made = report.shown(experiment, stored.load(folder, experiment))
+    for path, content in made.items():
+        write_atomically(path, content)
+    print(made[folder / report.PAGE].decode())
 
 
 def _report(options) -> int:
     """Rebuild all tables, figures and pages from what is stored; pack them if asked for."""
-    from experiments.reporting import report
-    from experiments.storing import results
+    from experiments.reporting import archive, pages, report, stored
+    from experiments.storing.results import BadResults
+    from net.files import write_atomically
 
-    if not list(options.out.glob(f"*/*/{results.RECORD}")):
-        print(f"experiments: error: --out is {options.out}; expected results", file=sys.stderr)
-        return 2
-    experiments = {name: _module(name) for name in EXPERIMENTS}
+    experiments, views = modules(), profile.views()
     try:
-        for path in report.everything(options.out, experiments, profile.views()):
-            print(path)
+        found = stored.read(options.out, experiments, views)
+        made = report.everything(found, experiments, views)
+        packed = {archive.place(options.out): archive.packed(found, made)} if options.pack else {}
         if options.out == FULL_OUT:
-            print(report.reproduction(options.out, experiments, Path("docs/reproduction.md")))
-            print(report.readme(options.out, experiments, Path("README.md")))
-        if options.pack:
-            print(report.pack(options.out))
-    except results.BadResults as error:
-        print(f"experiments: error: {error}", file=sys.stderr)
-        return 1
+            claims, readme = Path("docs/reproduction.md"), Path("README.md")
+            made[claims] = pages.reproduction(found.machines).encode()
+            made[readme] = pages.readme(found.machines, experiments, readme.read_text()).encode()
+    except (BadResults, ValueError) as error:
+        return refused(error)
+    for path, content in (made | packed).items():
+        write_atomically(path, content)
+        print(path)
     return 0
 
 
 def _problem(options, chosen) -> str | None:
     """What is wrong with the options, before any work; resolves the backend."""
-    from experiments.storing import results
+    from experiments.reporting import archive
+    from experiments.storing import cache, machine
+    from experiments.storing.results import check_writable
     from kernels import BackendUnavailable, get_backend
     from net.zoo import ZOO
 
     unknown = [name for name in options.nets or () if name not in ZOO]
     if unknown:
         return f"--nets names {', '.join(unknown)}; expected some of {', '.join(ZOO)}"
-    timed = [name for name in chosen if _module(name).TIMED]
+    experiments = modules()
+    timed = [name for name in chosen if experiments[name].TIMED]
     if options.backend == "simulator" and timed:
         return (
             f"--backend is simulator; expected cpu or cuda for {', '.join(timed)}: the simulator's "
             "times say nothing about speed"
         )
     try:
-        options.backend = get_backend(options.backend).name
-        results.check_writable(options.out)
-    except (BackendUnavailable, OSError) as error:
+        backend = get_backend(options.backend)
+        slug = machine.slug(machine.described(backend))
+        for name in chosen:
+            check_writable(f"--out is {options.out}", options.out / slug / name / cache.FOLDER)
+        if options.pack:
+            place = archive.place(options.out)
+            check_writable(f"--pack writes {place}", place.parent)
+    except (BackendUnavailable, OSError, ValueError) as error:
         return str(error)
+    options.backend = backend.name
     for name in APART:
-        reason = name in chosen and _module(name).unavailable(options.backend)
+        reason = name in chosen and experiments[name].unavailable(options.backend)
         if reason:
             return f"{name} cannot run: {reason}"
     return None
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m experiments",
         description="Measures the dense form of patch nets against patch-by-patch scanning, and "
         "stores tables, figures and how they were made.",
@@ -183,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     reporting.add_argument("--quick", action="store_true", help="tiny sizes, to see it work")
     reporting.add_argument(
         "--out",
-        type=Path,
+        type=folder,
         help=f"folder for the results, one folder in it for each machine (default: {FULL_OUT}, or "
         f"{QUICK_OUT} with --quick)",
     )
@@ -202,12 +233,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     measuring.add_argument(
         "--threads",
-        type=_threads,
+        type=threads,
         metavar="N",
-        help="threads of the host's operators (default: Numba's own choice, NUMBA_NUM_THREADS)",
+        help="threads of the host's operators, at most one for each core (default: Numba's own "
+        "choice, NUMBA_NUM_THREADS)",
     )
     measuring.add_argument(
-        "--seed", type=int, default=0, help="of weights, pixels and error maps (default 0)"
+        "--seed",
+        type=integer(0, LARGEST_SEED),
+        default=0,
+        help="of weights, pixels and error maps (default 0)",
     )
     measuring.set_defaults(nets=None)
     of_nets = argparse.ArgumentParser(add_help=False, parents=[measuring])
@@ -230,12 +265,6 @@ def _parser() -> argparse.ArgumentParser:
     text = "a line on each experiment"
     commands.add_parser("list", help=text, description=text)
     return parser
-
-
-def _threads(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"is {text!r}; expected an int of at least 1")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from experiments.inputs.nets import prepared
 from experiments.measuring import runners, torch_layers
 from experiments.measuring.compare import BATCHES, Workload
 from experiments.measuring.exactness import NotEqual, relative_difference
-from experiments.measuring.peak import peak_memory
+from experiments.measuring.peak import PEAK, peak_memory
 from experiments.measuring.timing import interleaved, mark, spread
 from net import Dense
 from net.program import Program
@@ -36,6 +36,13 @@ THREADS = "dense, by threads"
 OURS = "this project"
 LIMIT = 1e-4
 """Largest relative difference of PyTorch's float32 scores."""
+COLUMNS = {
+    **dict.fromkeys(("net", "form", "pass", "way"), str),
+    **{"labelled": int | None, "batch": int | None, "repeats": int},
+    **dict.fromkeys(("seconds", "seconds_p20", "seconds_p80"), float),
+    **dict.fromkeys(("ratio", "ratio_p20", "ratio_p80"), float),
+    **PEAK,
+}
 COLORS = ("#0072b2", "#e69f00")
 TARGETS = {
     ("dense", "forward"): {"contiguous": (2.0, None), "best": (1.0, 1.2)},

@@ -9,6 +9,7 @@ from experiments.measuring.exactness import NotEqual, relative_difference
 from kernels import get_backend
 
 TIMED = True
+COLUMNS = sweep.COLUMNS
 UNIT, CEILING = "GFLOP/s", "gflops"
 
 

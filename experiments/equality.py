@@ -20,6 +20,11 @@ PIXELS = 200
 SIZE = (512, 512)
 QUICK_PIXELS, QUICK_SIZE = 12, (48, 56)
 BORDER = "reflect"
+COLUMNS = {
+    **dict.fromkeys(("net", "dtype", "border", "gradients_worst"), str),
+    **dict.fromkeys(("rows", "columns", "pixels"), int),
+    **dict.fromkeys(("scores_difference", "scores_equal_bits", "gradients_difference"), float),
+}
 LIMITS = {"float64": 1e-12, "float32": 1e-5}
 
 

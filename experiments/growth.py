@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments.inputs.nets import FAMILY
+from experiments.measuring.compare import COLUMNS as COLUMNS
 from experiments.measuring.compare import compared
 from experiments.measuring.timing import MARKS, mark
 from experiments.reporting.derived import arithmetic, by_image, by_patch, totals_of

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.profiling import calls, simulation
+from experiments.profiling import calls, counter, simulation
 from experiments.profiling.operators import OPERATORS, OperatorCase
 
 TIMED = False
@@ -25,6 +25,11 @@ BATCH = 64
 SINGLE, SINGLE_SHAPES = "single operators", {"dense": (1, 16, 157, 157), "patch": (64, 16, 21, 21)}
 """The name of what stands for a net where an operator is called alone, and the maps it gets."""
 FORMS = ("dense", "patch")
+COLUMNS = {
+    **dict.fromkeys(("net", "form", "layer", "shape"), str),
+    **{"labelled": int | None, "batch": int, "direction": str | None},
+    **counter.COLUMNS,
+}
 COLORS = {"dense": "#0072b2", "patch": "#e69f00"}
 
 

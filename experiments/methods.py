@@ -14,8 +14,16 @@ from experiments.inputs.nets import prepared
 from experiments.measuring import runners
 from experiments.measuring.compare import Workload
 from experiments.measuring.exactness import NotEqual, relative_difference
-from experiments.measuring.peak import PASSES, peak_memory
-from experiments.measuring.timing import MARKS, interleaved, mark, spread, spread_of_times, timed
+from experiments.measuring.peak import PASSES, PEAK, peak_memory
+from experiments.measuring.timing import (
+    MARKS,
+    TIMES,
+    interleaved,
+    mark,
+    spread,
+    spread_of_times,
+    timed,
+)
 from net import Scan
 from net.zoo import ZOO
 
@@ -62,7 +70,7 @@ def _measured(name, other, size, options):
     row = {"net": name, "labelled": size, "way": other}
     reason = runners.why_unavailable(other, options.backend)
     if reason:
-        empty = dict.fromkeys(_COLUMNS)
+        empty = dict.fromkeys(_MEASURED)
         return [row | {"pass": p, "skipped": reason} | empty for p in PASSES]
     net = prepared(name, seed=options.seed, backend=options.backend)
     workload = Workload(net, size, options.seed)
@@ -99,12 +107,19 @@ def _measured(name, other, size, options):
     return rows
 
 
-_COLUMNS = (
-    *("seconds", "seconds_p20", "seconds_p80", "repeats", "device_seconds"),
-    *("dense_seconds", "dense_device_seconds", "ratio", "ratio_p20", "ratio_p80"),
-    *("peak_bytes", "peak_method", "dense_peak_bytes"),
-    *("scores_equal_bits", "scores_difference", "gradients_difference", "float64_difference"),
-)
+_MEASURED = {
+    **TIMES,
+    **dict.fromkeys(("dense_seconds", "dense_device_seconds"), float),
+    **dict.fromkeys(("ratio", "ratio_p20", "ratio_p80"), float),
+    **{**PEAK, "dense_peak_bytes": int},
+    **dict.fromkeys(("scores_equal_bits", "scores_difference", "gradients_difference"), float),
+    "float64_difference": float,
+}
+COLUMNS = {
+    **{"net": str, "labelled": int, "way": str, "pass": str, "skipped": str | None},
+    **{name: kind | None for name, kind in _MEASURED.items()},
+}
+"""What was measured is empty where a way was skipped."""
 
 
 def _check_equal(workload, runs, other):

@@ -9,6 +9,7 @@ from experiments.measuring.exactness import NotEqual
 from kernels import get_backend
 
 TIMED = True
+COLUMNS = sweep.COLUMNS
 UNIT, CEILING = "GB/s", "gbytes"
 
 

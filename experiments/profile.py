@@ -8,8 +8,17 @@ model (model), and how long they take (timed, on a GPU). See ``experiments.profi
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from experiments.inputs.arguments import (
+    LARGEST_BATCH,
+    LARGEST_EXTENT,
+    LARGEST_SIDE,
+    folder,
+    folder_name,
+    integer,
+    refused,
+)
 
 SOURCES = ("static", "traced", "model", "timed")
 FORMS = ("dense", "patch")
@@ -19,23 +28,33 @@ TITLE = "what the CUDA kernels are compiled to, how they access memory, how long
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``python -m experiments profile``."""
+    extent = integer(1, LARGEST_EXTENT)
     parser.add_argument("nets", nargs="*", metavar="NET", help="nets of the zoo")
-    parser.add_argument("--size", type=int, default=256, help="labelled pixels a side (256)")
+    parser.add_argument(
+        "--size", type=integer(1, LARGEST_SIDE), default=256, help="labelled pixels a side (256)"
+    )
     parser.add_argument(
         "--form", nargs="+", choices=FORMS, default=["dense"], help="of the nets (dense)"
     )
     parser.add_argument(
-        "--batch", type=int, default=BATCH, help=f"patches together, in the patch form ({BATCH})"
+        "--batch",
+        type=integer(1, LARGEST_BATCH),
+        default=BATCH,
+        help=f"patches together, in the patch form ({BATCH})",
     )
     parser.add_argument("--backward", action="store_true", help="also the nets' pass back")
     parser.add_argument("--operator", metavar="NAME", help="such as convolution.forward")
     parser.add_argument(
-        "--shape", type=int, nargs=4, metavar=("N", "C", "H", "W"), help="of the operator's input"
+        "--shape",
+        type=extent,
+        nargs=4,
+        metavar=("N", "C", "H", "W"),
+        help="of the operator's input",
     )
-    parser.add_argument("--filters", type=int, metavar="K", help="of a convolution")
+    parser.add_argument("--filters", type=extent, metavar="K", help="of a convolution")
     for name in ("kernel", "stride", "dilation"):
         help_ = f"{name} of the operator's window, y and x (1 1)"
-        parser.add_argument(f"--{name}", type=int, nargs=2, default=(1, 1), help=help_)
+        parser.add_argument(f"--{name}", type=extent, nargs=2, default=(1, 1), help=help_)
     parser.add_argument("--activation", choices=("relu", "tanh", "sigmoid"))
     parser.add_argument(
         "--sources",
@@ -53,8 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ncu", action="store_true", help="only print Nsight Compute's command for each launch"
     )
-    parser.add_argument("--out", type=Path, default=Path("results/profile"), help="folder")
-    parser.add_argument("--name", help="of the results' folder in it (made from the rest)")
+    parser.add_argument("--out", type=folder, default=Path("results/profile"), help="folder")
+    parser.add_argument(
+        "--name", type=folder_name, help="of the results' folder in it (made from the rest)"
+    )
 
 
 def views() -> dict:
@@ -77,29 +98,33 @@ def main(options) -> int:
             print("\n".join(line for call in every for line in timed.nsight_commands(call)))
             return 0
         chosen = plan.Plan.of(options)
-        folder = options.out / (options.name or plan.folder_name(options))
-        results.check_writable(folder)
+        place = options.out / (options.name or plan.folder_name(options))
+        results.check_writable(f"--out is {options.out}", place)
     except (ValueError, TypeError, OSError, static.NotReadable, BackendUnavailable) as error:
-        print(f"experiments: error: {error}", file=sys.stderr)
-        return 2
+        return refused(error)
+    except MemoryError:
+        return refused("--size, --batch or --shape is too large: the arrays do not fit into memory")
     if options.targets:
-        table = _store("targets", targets.measure(chosen.capabilities), chosen, folder)
+        _store("targets", targets.measure(chosen.capabilities), chosen, place)
     else:
-        table = _store("profile", facts.profile(jobs, chosen), chosen, folder)
-    print(table.read_text())
+        _store("profile", facts.profile(jobs, chosen), chosen, place)
     return 0
 
 
-def _store(experiment, rows, plan, folder):
-    """Write rows, record, tables and figure; returns the tables' path."""
-    from experiments.reporting import report
-    from experiments.storing import results
+def _store(experiment, rows, plan, place):
+    """Write rows, record, tables and figure to a folder, and show the tables."""
+    from experiments.reporting import report, stored
+    from experiments.storing import machine, results
     from kernels import get_backend
+    from net.files import write_atomically
 
     timed_here = "timed" in plan.sources
-    record = results.machine(get_backend("cuda" if timed_here else "cpu"))
+    record = machine.described(get_backend("cuda" if timed_here else "cpu"))
     record |= {"experiment": experiment, "sources": list(plan.sources)}
     if not timed_here:
         record["backend"] = "cuda, compiled and simulated, not run"
-    results.save(folder, rows, record, {})
-    return report.write(experiment, views()[experiment], folder)
+    results.save(place, rows, record, {})
+    made = report.shown(views()[experiment], stored.load_profile(place, views()))
+    for path, content in made.items():
+        write_atomically(path, content)
+    print(made[place / report.PAGE].decode())

@@ -13,8 +13,8 @@ from tqdm import tqdm
 from experiments.inputs.nets import prepared
 from experiments.measuring import runners
 from experiments.measuring.compare import Workload, dense_pass, fastest_batch, scan_pass
-from experiments.measuring.peak import peak_memory
-from experiments.measuring.timing import MARKS, ROUNDS, interleaved, mark, spread_of_times
+from experiments.measuring.peak import PEAK, peak_memory
+from experiments.measuring.timing import MARKS, ROUNDS, TIMES, interleaved, mark, spread_of_times
 from experiments.reporting.derived import crossing, steadiness
 from net import Dense, Scan
 from net.zoo import ZOO
@@ -25,6 +25,11 @@ PIXELS, QUICK_PIXELS = (1, 4, 16, 64, 256, 1024, 4096, 16384), (1, 16, 256)
 WORK = 20.0
 """Seconds of scanning in all rounds; what would take longer is extrapolated."""
 KINDS = ("backward", "forward + backward")
+COLUMNS = {
+    **dict.fromkeys(("net", "form", "kind"), str),
+    **dict.fromkeys(("labelled", "pixels", "sample", "batch"), int),
+    **{"extrapolated": bool, "of_round": float | None, **TIMES, **PEAK},
+}
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000")
 
 

@@ -1,4 +1,4 @@
-"""Segmentation: a net of the zoo learns three textures from a few hundred pixels of each image.
+"""Segmentation: nets of the zoo learn three textures from a few hundred pixels of each image.
 
 Training and validation images come from the left half of each photograph, test images from the
 right half. The baseline sees the mean and the standard deviation of the same window: one Gaussian
@@ -18,32 +18,51 @@ from net.optimizers import Adam, Cosine
 from net.training import Trainer
 
 TIMED = False
-NET = "lenet28"
+NETS = ("lenet28",)
+PREDICTED = "predicted by {}"
+"""The array of what a net predicts."""
 REGIONS, RATE = 4, 1e-3
 FULL = {"training": 12, "validation": 2, "test": 6, "epochs": 15, "pixels": 300, "size": 160}
 QUICK = {"training": 3, "validation": 1, "test": 1, "epochs": 1, "pixels": 60, "size": 64}
 """Images of each kind, epochs, sampled pixels an image, rows and columns of an image."""
+COLUMNS = {"net": str, "subject": str, "measure": str, "value": float}
 COLORS = ("#d55e00", "#009e73", "#56b4e9")
 
 
 def run(options) -> tuple[list[dict], dict]:
-    """Rows of ``subject, measure, value``; as arrays, the first test image and its label maps."""
-    found = options.cache.measured({"net": NET}, lambda: _trained(options))
-    return found["rows"], {name: np.array(array) for name, array in found["arrays"].items()}
+    """Rows of ``net, subject, measure, value``.
 
-
-def _trained(options) -> dict:
-    """Train and test; rows and arrays."""
+    As arrays, the first test image, its labels, and what each net predicts, by ``PREDICTED``; where
+    patches of two nets need images of two sizes, the largest are everybody's.
+    """
+    nets = options.nets or NETS
     plan = QUICK if options.quick else FULL
+    patch = max(max(zoo.build(name, backend="reference").patch) for name in nets)
+    size = max(plan["size"], patch)
+    rows, arrays = [], {}
+    for name in nets:
+        parameters = {"net": name, "size": size}
+        found = options.cache.measured(
+            parameters, lambda name=name: _trained(name, plan | {"size": size}, options)
+        )
+        rows += found["rows"]
+        arrays |= {key: np.array(array) for key, array in found["arrays"].items()}
+    return rows, arrays
+
+
+def _trained(name, plan, options) -> dict:
+    """Train and test; rows and arrays."""
+    net = zoo.build(name, classes=len(CLASSES), seed=options.seed, backend=options.backend)
     rng = np.random.default_rng(options.seed)
 
     def images(number, half):
         made = [composed(half, plan["size"], REGIONS, rng) for _ in range(number)]
-        return [image[None] for image, _ in made], [labels for _, labels in made]
+        shape = (net.channels, plan["size"], plan["size"])
+        grey = [np.ascontiguousarray(np.broadcast_to(image, shape)) for image, _ in made]
+        return grey, [labels for _, labels in made]
 
     training, validation = (images(plan[part], "left") for part in ("training", "validation"))
     test = images(plan["test"], "right")
-    net = zoo.build(NET, classes=len(CLASSES), seed=options.seed, backend=options.backend)
     rate = Cosine(RATE, plan["epochs"] * plan["training"])
     trainer = Trainer(net, Adam(rate), seed=options.seed)
     fit(
@@ -64,7 +83,8 @@ def _trained(options) -> dict:
         rows += _rows(subject, _scores(test[1], predicted, interior))
     for row in trainer.history:
         rows += _rows(f"epoch {row['epoch']}", {k: v for k, v in row.items() if k != "epoch"})
-    arrays = {"image": test[0][0][0], "truth": test[1][0], "predicted": by_net[0]}
+    rows = [{"net": name} | row for row in rows]
+    arrays = {"image": test[0][0][0], "truth": test[1][0], PREDICTED.format(name): by_net[0]}
     return {"rows": rows, "arrays": arrays}
 
 
@@ -106,7 +126,8 @@ def _scores(truth, predicted, interior):
     """Accuracies, the confusion matrix as shares of each true class, and IoU of each class."""
     truth, predicted, interior = (np.stack(maps) for maps in (truth, predicted, interior))
     right = truth == predicted
-    scores = {"accuracy": right.mean(), "interior accuracy": right[interior].mean()}
+    inside = right[interior].mean() if interior.any() else np.nan
+    scores = {"accuracy": right.mean(), "interior accuracy": inside}
     for i, name in enumerate(CLASSES):
         union = ((truth == i) | (predicted == i)).sum()
         scores[f"IoU {name}"] = ((truth == i) & (predicted == i)).sum() / union
@@ -120,36 +141,50 @@ def _rows(subject, measures):
     return [{"subject": subject, "measure": m, "value": float(v)} for m, v in measures.items()]
 
 
-def _by_subject(rows):
-    subjects = {}
+def _by_net(rows):
+    """{net: {subject: {measure: value}}}."""
+    nets = {}
     for row in rows:
+        subjects = nets.setdefault(row["net"], {})
         subjects.setdefault(row["subject"], {})[row["measure"]] = row["value"]
-    return subjects
+    return nets
 
 
 def table(rows: list[dict]) -> str:
-    """The Markdown tables."""
-    subjects = _by_subject(rows)
+    """The Markdown tables of each net."""
+    nets, parts = _by_net(rows), []
+    for name, subjects in nets.items():
+        parts += [f"## {name}", ""] if len(nets) > 1 else []
+        parts += [*_lines(subjects), ""]
+    return "\n".join(parts[:-1])
+
+
+def _lines(subjects):
     names = [f"IoU {name}" for name in CLASSES]
     measures = ["accuracy", "interior accuracy", *names]
     lines = [f"| | {' | '.join(measures)} |", f"|---|{'---|' * len(measures)}"]
     for subject in ("net", "baseline"):
-        values = [f"{100 * subjects[subject][m]:.1f}%" for m in measures]
+        values = [_percent(subjects[subject][m]) for m in measures]
         lines.append(f"| {subject} | {' | '.join(values)} |")
     interior = subjects["test"]["interior share"]
     lines += ["", f"Interior pixels: {100 * interior:.1f}% of the test pixels."]
     lines += ["", "Confusion of the net, shares of the true class:", ""]
     lines += [f"| true \\ predicted | {' | '.join(CLASSES)} |", f"|---|{'---|' * len(CLASSES)}"]
     for name in CLASSES:
-        shares = [f"{100 * subjects['net'][f'{name} taken for {o}']:.1f}%" for o in CLASSES]
+        shares = [_percent(subjects["net"][f"{name} taken for {o}"]) for o in CLASSES]
         lines.append(f"| {name} | {' | '.join(shares)} |")
-    return "\n".join(lines)
+    return lines
+
+
+def _percent(share):
+    return "no pixels" if np.isnan(share) else f"{100 * share:.1f}%"
 
 
 def caption(record: dict) -> str:
     """What the tables show."""
+    nets = ", ".join(record["nets"] or NETS)
     return (
-        f"`{NET}` trained by the masked dense pass on a few hundred sampled pixels of each image, "
+        f"{nets} trained by the masked dense pass on a few hundred sampled pixels of each image, "
         "to tell three photographed textures apart. The baseline knows the mean and the standard "
         "deviation of the same window.\n\n"
         "Images are composed of scikit-image's `brick`, `grass` and `gravel`, tested on the halves "
@@ -159,23 +194,33 @@ def caption(record: dict) -> str:
 
 
 def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
-    """Image, truth, prediction and errors of a test image, and the learning curve."""
-    subjects = _by_subject(rows)
-    epochs = [values for subject, values in subjects.items() if subject.startswith("epoch ")]
-    drawing = Figure(figsize=(13, 3.1), layout="constrained")
-    panels = drawing.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.5))
-    panels[0].imshow(arrays["image"], cmap="gray")
+    """For each net: image, truth, prediction and errors of a test image, and the learning curve."""
+    nets = _by_net(rows)
+    drawing = Figure(figsize=(13, 3.1 * len(nets)), layout="constrained")
+    panels = drawing.subplots(len(nets), 5, width_ratios=(1, 1, 1, 1, 1.5), squeeze=False)
+    for own, (name, subjects) in zip(panels, nets.items()):
+        title = "prediction" if len(nets) == 1 else f"prediction, {name}"
+        _draw_maps(own[:4], arrays["image"], arrays["truth"], arrays[PREDICTED.format(name)], title)
+        _draw_curve(own[4], subjects)
+    return drawing
+
+
+def _draw_maps(panels, image, truth, predicted, title):
     palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLORS]) / 255
-    panels[1].imshow(palette[arrays["truth"]])
-    panels[2].imshow(palette[arrays["predicted"]])
-    panels[3].imshow(arrays["truth"] != arrays["predicted"], cmap="gray_r", vmin=0, vmax=1)
-    for panel, title in zip(panels, ("test image", "truth", "prediction", "errors")):
-        panel.set_title(title)
+    panels[0].imshow(image, cmap="gray")
+    panels[1].imshow(palette[truth])
+    panels[2].imshow(palette[predicted])
+    panels[3].imshow(truth != predicted, cmap="gray_r", vmin=0, vmax=1)
+    for panel, text in zip(panels, ("test image", "truth", title, "errors")):
+        panel.set_title(text)
         panel.set_axis_off()
     for color, name in zip(COLORS, CLASSES):
         panels[1].plot([], [], "s", color=color, label=name)
     panels[1].legend(fontsize=7, loc="lower right")
-    curve = panels[4]
+
+
+def _draw_curve(curve, subjects):
+    epochs = [values for subject, values in subjects.items() if subject.startswith("epoch ")]
     steps = [values["step"] for values in epochs]
     curve.plot(steps, [values["loss"] for values in epochs], color="#0072b2", label="training loss")
     losses = [values["validation_loss"] for values in epochs]
@@ -186,4 +231,3 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     curve.set_ylabel("loss, accuracy")
     curve.set_ylim(bottom=0)
     curve.legend(fontsize=7)
-    return drawing

@@ -10,10 +10,11 @@ kernels/convolution/tiles.
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 
 import numpy as np
+
+from experiments.inputs.arguments import LARGEST_BATCH, LARGEST_SIDE, integer, refused
 
 TITLE = "measure the convolutions' tiles on a GPU, for the layers of the zoo"
 WARM_UPS, REPEATS = 2, 9
@@ -24,10 +25,16 @@ def add_arguments(parser) -> None:
     """Declare the options of ``tune``."""
     parser.add_argument("--nets", nargs="+", metavar="NET", help="nets of the zoo (default: all)")
     parser.add_argument(
-        "--pixels", type=int, default=256, help="labelled pixels along an image (default 256)"
+        "--pixels",
+        type=integer(1, LARGEST_SIDE),
+        default=256,
+        help="labelled pixels along an image (default 256)",
     )
     parser.add_argument(
-        "--batch", type=int, default=256, help="patches that run together (default 256)"
+        "--batch",
+        type=integer(1, LARGEST_BATCH),
+        default=256,
+        help="patches that run together (default 256)",
     )
     parser.add_argument(
         "--backend",
@@ -41,27 +48,29 @@ def main(options) -> int:
     """Measure, print and store; returns the exit status."""
     problem = _problem(options)
     if problem:
-        print(f"experiments: error: {problem}", file=sys.stderr)
-        return 2
+        return refused(problem)
     from experiments.profiling.timed import seconds_of
-    from experiments.storing import results
+    from experiments.storing import machine
     from kernels import get_backend
     from kernels.convolution import cuda_tiles_measured as measured
     from kernels.device.api import device_name
     from net.files import write_atomically
     from net.zoo import ZOO
 
-    cases = [
-        case
-        for name in options.nets or ZOO
-        for case in cases_of(name, options.pixels, options.batch)
-    ]
+    try:
+        cases = [
+            case
+            for name in options.nets or ZOO
+            for case in cases_of(name, options.pixels, options.batch)
+        ]
+    except (ValueError, MemoryError) as error:
+        return refused(f"--pixels or --batch is too large: {error}")
     measurements = []
     for case in dict.fromkeys(cases):
         times = measure(case, seconds_of)
         measurements += times
         print(verdict(case, times), flush=True)
-    record = results.machine(get_backend("cuda")) | {"measurements": measurements}
+    record = machine.described(get_backend("cuda")) | {"measurements": measurements}
     path = measured.user_folder() / measured.file_name(device_name())
     write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
     print(path)
@@ -69,8 +78,9 @@ def main(options) -> int:
 
 
 def _problem(options) -> str | None:
+    from experiments.storing.results import check_writable
     from kernels import BackendUnavailable, get_backend
-    from kernels.checks import count
+    from kernels.convolution.cuda_tiles_measured import user_folder
     from net.zoo import ZOO
 
     if options.backend == "simulator":
@@ -79,10 +89,9 @@ def _problem(options) -> str | None:
     if unknown:
         return f"--nets names {', '.join(unknown)}; expected some of {', '.join(ZOO)}"
     try:
-        count("--pixels", options.pixels)
-        count("--batch", options.batch)
         get_backend("cuda")
-    except (ValueError, BackendUnavailable) as error:
+        check_writable(f"tiles are stored in {user_folder()}", user_folder())
+    except (OSError, BackendUnavailable) as error:
         return str(error)
     return None
 

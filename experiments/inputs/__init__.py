@@ -1,1 +1,1 @@
-"""What the experiments work on: nets, photographs and images composed of textures."""
+"""What the experiments work on: nets, photographs, composed textures, and arguments."""

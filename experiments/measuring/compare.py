@@ -16,10 +16,11 @@ import numpy as np
 from experiments.inputs.nets import prepared
 from experiments.inputs.photographs import astronaut
 from experiments.measuring.exactness import NotEqual, relative_difference
-from experiments.measuring.peak import peak_memory
+from experiments.measuring.peak import PEAK, peak_memory
 from experiments.measuring.timing import (
     LONGEST,
     ROUNDS,
+    TIMES,
     interleaved,
     spread,
     spread_of_times,
@@ -37,6 +38,14 @@ CHECKED = 48
 """Pixels at which both forms are compared before they are timed."""
 DIRECTIONS = ("forward", "backward")
 TOTAL = "total"
+COLUMNS = {
+    **dict.fromkeys(("net", "form", "direction", "layer"), str),
+    **dict.fromkeys(("patch", "labelled", "timed_pixels", "batch", "multiply_adds"), int),
+    **{"extrapolated": bool, **TIMES},
+    **dict.fromkeys(("speedup", "speedup_p20", "speedup_p80"), float | None),
+    **PEAK,
+}
+"""The columns of ``compared``, and their kinds."""
 CUTTING = "cutting patches"
 
 

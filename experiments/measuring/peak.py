@@ -20,6 +20,8 @@ import numpy as np
 
 ROOT = Path(__file__).parents[2]
 PASSES = ("forward", "forward + backward")
+PEAK = {"peak_bytes": int | None, "peak_method": str | None}
+"""The columns of ``peak_memory``, and their kinds."""
 
 
 def peak_memory(job: dict) -> dict:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments.measuring.ceilings import ceilings
-from experiments.measuring.timing import LONGEST, interleaved, mark, spread_of_times, timed
+from experiments.measuring.timing import LONGEST, TIMES, interleaved, mark, spread_of_times, timed
 from kernels import Backend
 
 AXES = {
@@ -26,6 +26,12 @@ UNITS = {
     "d": "distance d of the entries (pixels)",
     "channels": "channels in and out",
 }
+COLUMNS = {
+    **dict.fromkeys(("axis", "operation", "method"), str),
+    **dict.fromkeys(("image", "kernel", "d", "channels", "work"), int),
+    **{"gflops": float | None, "gbytes": float, **TIMES},
+}
+"""The columns of ``swept``, and their kinds."""
 COLORS = ("#0072b2", "#e69f00", "#009e73")
 MARKERS = ("o-", "s--", "^-.")
 

@@ -18,6 +18,13 @@ ENOUGH, MOST = 0.5, 30
 """Rounds go on for ``ENOUGH`` seconds, but not beyond ``MOST`` rounds."""
 
 
+TIMES = {
+    **dict.fromkeys(("seconds", "seconds_p20", "seconds_p80"), float),
+    **{"repeats": int, "device_seconds": float | None},
+}
+"""The columns of ``spread_of_times``, and their kinds."""
+
+
 def interleaved(
     jobs: dict[str, Callable], longest: float = LONGEST, at_least: int = ROUNDS
 ) -> dict[str, list]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import linecache
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 
@@ -74,6 +75,10 @@ class Line:
     def moved(self) -> int:
         """Bytes in the sectors."""
         return SECTOR * self.sectors
+
+
+COLUMNS = {**get_type_hints(Line), "moved": int}
+"""Of a line's row: its fields and ``moved``."""
 
 
 def count(tracer: Tracer, operator: str, launch: int, kernel: str, share: float) -> list[Line]:

@@ -11,7 +11,6 @@ from experiments.profiling import calls, roofline, simulation, static, timed
 from experiments.profiling.counter import Line
 from experiments.profiling.operators import OperatorCase
 from experiments.profiling.plan import Plan
-from kernels.device.machine_code import CLASSES, INTEGER, WIDE
 
 
 def profile(jobs, plan: Plan) -> list[dict]:
@@ -78,14 +77,8 @@ def _static_rows(common, call, capabilities, reader):
                 "multiply_add_share": made.multiply_add_share,
                 "executed_multiply_adds": roofline.executed_multiply_adds(call, launch),
             }
-            row |= {f"loop {kind}": made.main_loop[kind] for kind in _kinds()}
+            row |= {f"loop {kind}": made.main_loop[kind] for kind in static.kinds()}
             yield row
-
-
-def _kinds():
-    for kind in (*CLASSES, INTEGER):
-        widths = (32, 64, 128) if kind in WIDE else (None,)
-        yield from (kind if width is None else f"{kind} {width}" for width in widths)
 
 
 def _traced_rows(common, lines):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from experiments.profiling import calls, static
@@ -11,6 +12,9 @@ from experiments.profiling.operators import OPERATORS, OperatorCase
 from kernels import get_backend
 from kernels.backends import BackendUnavailable
 from net.zoo import ZOO
+
+MOST_ELEMENTS = 2**31 - 1
+"""Of an array that the CUDA kernels can index."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,6 @@ def jobs(options) -> list[tuple[dict, list[Call]]]:
     unknown = [name for name in options.nets if name not in ZOO]
     if unknown:
         raise ValueError(f"net is {', '.join(unknown)}; expected some of {', '.join(ZOO)}")
-    for name in ("size", "batch"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name} is {getattr(options, name)}; expected at least 1")
     return [
         (
             {"net": net, "form": form, "size": options.size},
@@ -101,13 +102,20 @@ def _case(options):
         "convolution.gradient_bias"
     ):
         filters = filters or options.shape[1]
-    return OperatorCase(
+    case = OperatorCase(
         options.operator,
         tuple(options.shape),
         filters,
         *(tuple(getattr(options, name)) for name in ("kernel", "stride", "dilation")),
         options.activation,
     )
+    weights = (filters or 1, options.shape[1], *case.kernel)
+    if max(map(math.prod, (case.shape, weights))) > MOST_ELEMENTS:
+        raise ValueError(
+            f"--shape is {' '.join(map(str, case.shape))}, and weights are "
+            f"{' x '.join(map(str, weights))}; expected at most {MOST_ELEMENTS} elements each"
+        )
+    return case
 
 
 def folder_name(options) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +71,13 @@ def parse_capability(name: str) -> Capability:
             return capability
     known = ", ".join("sm_{}{}".format(*capability) for capability in LIMITS)
     raise ValueError(f"--arch is {name}; expected some of {known}")
+
+
+def kinds() -> Iterator[str]:
+    """The kinds of instructions that are counted; of those with a width, one for each, in bits."""
+    for kind in (*machine_code.CLASSES, machine_code.INTEGER):
+        widths = (32, 64, 128) if kind in machine_code.WIDE else (None,)
+        yield from (kind if width is None else f"{kind} {width}" for width in widths)
 
 
 class Reader:

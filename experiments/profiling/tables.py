@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from experiments.profiling import figures, roofline
+from experiments.profiling import counter, figures, roofline, static
+
+_FIRST = ("net", "form", "layer", "direction", "kernel", "arch", "device", "stand_in", "bound")
+_STATIC = ("blocks", "threads", "registers", "shared_bytes", "local_bytes")
+_RATES = ("GFLOP/s", "GB/s", "roofline_share", "device GFLOP/s", "device GB/s")
+COLUMNS = {
+    **{"operator": str, "shape": str, "source": str, "size": int | None},
+    **{"multiply_adds": int, "compulsory_bytes": int, "intensity": float},
+    **{name: kind | None for name, kind in counter.COLUMNS.items() if name != "operator"},
+    **dict.fromkeys(_FIRST, str | None),
+    **dict.fromkeys((*_STATIC, "blocks_per_multiprocessor", "executed_multiply_adds"), int | None),
+    **dict.fromkeys([f"loop {kind}" for kind in static.kinds()], int | None),
+    **dict.fromkeys(("occupancy", "multiply_add_share"), float | None),
+    **dict.fromkeys(("seconds", "p20", "p80", *_RATES), float | None),
+    **{"repeats": int | None, "counted_bytes": int | None},
+}
+"""Each source has columns of its own; in the rows of the others they are empty."""
 
 
 def caption(record: dict) -> str:

@@ -35,6 +35,7 @@ DILATIONS = ((1, 1), (2, 3), (8, 8))
 POINTWISE = ("activation", "batch_normalization", "softmax", "cross_entropy", "masking", "merging")
 POINTWISE += ("dropout", "sgd", "adam")
 ONE_BY_ONE = "convolution.forward", "convolution.gradient_input"
+COLUMNS = {"target": str, "of": str, "case": str, "value": int | float}
 MET, NOT_MET = "met", "not met"
 
 

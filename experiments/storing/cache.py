@@ -10,18 +10,24 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from experiments.storing.kinds import checked_fields
+from experiments.storing.reading import MEBIBYTE, BadFile, content_of, json_of
 from net.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "cache"
 """Name of the cache's folder inside that of an experiment's results."""
+LARGEST = 8 * MEBIBYTE
+"""Bytes of a measurement's file."""
 
 
 class MeasurementCache:
@@ -47,37 +53,62 @@ class MeasurementCache:
 
     def holds(self, parameters: dict) -> bool:
         """Whether ``measured`` would read this measurement rather than make it."""
-        return _read(self._entry(parameters)[1]) is not None
+        return self._read(*self._entry(parameters)) is not None
 
     def measured(self, parameters: dict, measure: Callable):
-        """The result of ``measure()`` after a round trip through JSON, new or from the cache."""
+        """The result of ``measure()`` after a round trip through JSON, new or from the cache.
+
+        A damaged file is named on stderr, and its measurement is made anew.
+        """
         key, path = self._entry(parameters)
-        entry = _read(path)
+        entry = self._read(key, path, report=True)
         if entry is None:
             started = time.perf_counter()
             value = measure()
             provenance = self.provenance | {"seconds": round(time.perf_counter() - started, 1)}
             entry = {"key": key, "provenance": provenance, "value": value}
-            content = json.dumps(entry, default=_plain)
-            write_atomically(path, content.encode())
-            entry = json.loads(content)
+            entry = json.loads(json.dumps(entry, default=_plain))
+            entry["sha256"] = _digest(entry)
+            write_atomically(path, json.dumps(entry).encode())
         else:
             self.reused += 1
         self.provenances.append(entry["provenance"])
         return entry["value"]
 
     def _entry(self, parameters):
-        """The whole key of a measurement, and its file."""
-        key = self.common | {"parameters": parameters}
-        text = json.dumps(key, sort_keys=True)
-        return key, self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
+        """The whole key of a measurement, as JSON gives it back, and its file."""
+        text = json.dumps(self.common | {"parameters": parameters}, sort_keys=True)
+        name = hashlib.sha256(text.encode()).hexdigest()[:20]
+        return json.loads(text), self.folder / f"{name}.json"
+
+    def _read(self, key, path, report=False):
+        """The entry with this key; None where there is none, or a damaged one."""
+        if not os.path.lexists(path):
+            return None
+        try:
+            return _checked(json_of(content_of(path, LARGEST)), key, self.provenance)
+        except (ValueError, RecursionError, MemoryError) as error:
+            if report:
+                fault = error if isinstance(error, BadFile) else f"{path} is damaged: {error}"
+                print(f"experiments: {fault}; it is measured anew", file=sys.stderr)
+            return None
 
 
-def _read(path):
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
+def _checked(entry, key, provenance):
+    entry = checked_fields(entry, {"sha256": str})
+    if entry.keys() != {"key", "provenance", "value", "sha256"} or entry["key"] != key:
+        raise ValueError("it holds another measurement")
+    kinds = {name: type(value) for name, value in (provenance | {"seconds": 0.0}).items()}
+    checked_fields(entry["provenance"], kinds)
+    if entry["sha256"] != _digest(entry):
+        raise ValueError("its measurement is not the one that was stored")
+    return entry
+
+
+def _digest(entry):
+    """Of all but the digest itself."""
+    parts = [entry[name] for name in ("key", "provenance", "value")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value):

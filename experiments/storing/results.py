@@ -1,46 +1,76 @@
-"""Result files: tidy CSV and a JSON record, each written atomically."""
+"""Result files: measurements and arrays, and a JSON record of how they were made.
+
+Whatever is read may be damaged or come from a stranger: it is checked, and an error names the file
+and the fault.
+"""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
-import platform
-import re
-import subprocess
-import sys
 import tempfile
-from datetime import UTC, datetime
-from importlib import metadata
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from experiments.storing import arrays as npz
+from experiments.storing import tables
+from experiments.storing.kinds import checked_fields
+from experiments.storing.reading import MEBIBYTE, BadFile, content_of, json_of
 from net.files import write_atomically
 
 TABLE, ARRAYS, RECORD = "measurements.csv", "arrays.npz", "record.json"
-GENERATED = (":!results", ":!docs/reproduction.md")
-PACKAGES = ("numba", "numba-cuda", "llvmlite", "numpy", "scikit-image", "matplotlib", "torch")
+LARGEST = {TABLE: 16 * MEBIBYTE, ARRAYS: 16 * MEBIBYTE, RECORD: MEBIBYTE}
+"""Bytes of each file; arrays are not larger when unpacked, either."""
+FIELDS = {
+    **dict.fromkeys(("utc", "commit", "backend", "cpu", "python", "command", "experiment"), str),
+    **{"dirty": bool, "threads": int, "gpu": str | None},
+    **dict.fromkeys(("versions", "sha256"), dict[str, str]),
+}
+"""What every record holds, and the kind of each; a record may hold more."""
 
 
-class BadResults(ValueError):
+class BadResults(BadFile):
     """Result files that cannot be used; the message says which and why."""
 
 
-def check_writable(folder: Path) -> None:
-    """Make ``folder`` and check that it is writable.
+@dataclass(frozen=True)
+class Results:
+    """The stored results of an experiment.
+
+    Attributes:
+        folder: that holds them.
+        record, rows, arrays: as they were saved.
+        contents: of the files, by their names.
+    """
+
+    folder: Path
+    record: dict
+    rows: list[dict]
+    arrays: dict[str, np.ndarray]
+    contents: dict[str, bytes]
+
+
+def check_writable(argument: str, folder: Path) -> None:
+    """Check that files can be written to ``folder``, which need not be there yet; makes nothing.
 
     Raises:
-        OSError: naming the folder.
+        OSError: naming the ``argument`` and what is no such folder.
     """
+    there = folder
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise OSError(f"--out is {folder}; expected a writable folder: {error}") from None
+        raise OSError(
+            f"{argument}; expected a writable folder, and {there} is none: {error.strerror}"
+        ) from None
 
 
 def save(folder: Path, rows: list[dict], record: dict, arrays: dict[str, np.ndarray]) -> None:
@@ -49,116 +79,73 @@ def save(folder: Path, rows: list[dict], record: dict, arrays: dict[str, np.ndar
     The record is written last and holds the digests of the others, so that ``load`` detects files
     that do not belong together.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    contents = {TABLE: text.getvalue().encode()}
+    contents = {TABLE: tables.written(rows)}
     if arrays:
-        packed = io.BytesIO()
-        np.savez_compressed(packed, **arrays)
-        contents[ARRAYS] = packed.getvalue()
+        contents[ARRAYS] = npz.written(arrays)
     for name, content in contents.items():
         write_atomically(folder / name, content)
     record = record | {"sha256": {name: _digest(content) for name, content in contents.items()}}
     write_atomically(folder / RECORD, (json.dumps(record, indent=2) + "\n").encode())
 
 
-def load(folder: Path) -> tuple[list[dict], dict, dict[str, np.ndarray]]:
-    """The rows (numbers as numbers), the record and the arrays of an experiment's ``folder``.
+def load(folder: Path, columns: dict[str, dict[str, Any]], fields: dict[str, Any]) -> Results:
+    """What an experiment's ``folder`` holds.
+
+    Args:
+        columns: by the experiment that the record may name: the kind of each column of the rows
+            (see ``storing.kinds``) by its name.
+        fields: the kinds of what the record holds beside ``FIELDS``.
 
     Raises:
-        BadResults: a file is missing, or they do not belong together.
+        BadResults: a file is missing or damaged, or they do not belong together.
     """
-    record = json.loads(_present(folder / RECORD).read_bytes())
-    contents = {name: _present(folder / name).read_bytes() for name in record["sha256"]}
+    if folder.is_symlink():
+        raise BadResults(f"{folder} is a link; expected a folder")
+    record_content = _content(folder, RECORD)
+    record = _made_of(folder / RECORD, _record, record_content, FIELDS | fields, columns)
+    contents = {name: _content(folder, name) for name in record["sha256"]}
     for name, content in contents.items():
         if record["sha256"][name] != _digest(content):
             raise BadResults(f"{folder / name} is not the file that {folder / RECORD} describes")
-    rows = csv.DictReader(io.StringIO(contents[TABLE].decode()))
-    rows = [{key: _number(value) for key, value in row.items()} for row in rows]
-    if ARRAYS not in contents:
-        return rows, record, {}
-    with np.load(io.BytesIO(contents[ARRAYS]), allow_pickle=False) as file:
-        return rows, record, dict(file)
+    columns = columns[record["experiment"]]
+    rows = _made_of(folder / TABLE, tables.read, contents[TABLE], columns)
+    arrays = {}
+    if ARRAYS in contents:
+        arrays = _made_of(folder / ARRAYS, npz.read, contents[ARRAYS], LARGEST[ARRAYS])
+    return Results(folder, record, rows, arrays, {RECORD: record_content} | contents)
 
 
-def _present(path):
-    if not path.is_file():
-        raise BadResults(f"{path} is missing; run the experiment first")
-    return path
+def _content(folder, name):
+    try:
+        return content_of(folder / name, LARGEST[name])
+    except BadFile as error:
+        raise BadResults(str(error)) from None
+
+
+def _made_of(path, make, *arguments):
+    """What ``make`` makes of a file."""
+    try:
+        return make(*arguments)
+    except ValueError as error:
+        raise BadResults(f"{path} is damaged: {error}") from None
+    except MemoryError:
+        raise BadResults(f"{path} does not fit into memory") from None
+
+
+def _record(content, fields, experiments):
+    record = checked_fields(json_of(content), fields)
+    if record["experiment"] not in experiments:
+        names = ", ".join(experiments)
+        raise ValueError(f"experiment is {record['experiment']!r}; expected {names}")
+    datetime.fromisoformat(record["utc"])
+    if record["threads"] < 1:
+        raise ValueError(f"threads is {record['threads']}; expected at least 1")
+    described = record["sha256"].keys()
+    if TABLE not in described or not described <= {TABLE, ARRAYS}:
+        names = ", ".join(map(repr, described)) or "nothing"
+        raise ValueError(f"sha256 names {names}; expected {TABLE} and, for arrays, {ARRAYS}")
+    return record
 
 
 def _digest(content):
     return hashlib.sha256(content).hexdigest()
-
-
-def machine(backend) -> dict:
-    """The record of a run: time, commit, versions, machine, command."""
-    import numba
-
-    return {
-        "utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD") or "unknown",
-        "dirty": bool(_git("status", "--porcelain", "--", ".", *GENERATED)),
-        "backend": backend.name,
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "threads": numba.get_num_threads(),
-        "gpu": _gpu(backend),
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in PACKAGES if _installed(name)},
-        "system": f"{platform.system()} {platform.machine()}",
-        "command": " ".join(["python -m experiments", *sys.argv[1:]]),
-    }
-
-
-def slug(record: dict) -> str:
-    """The folder of a machine and its backend, such as ``"intel-xeon-processor-2-cores-cpu"``."""
-    name = record["gpu"] or f"{record['cpu']} {record['cores']} cores"
-    words = re.sub(r"\((r|tm)\)", " ", f"{name} {record['backend']}".lower())
-    return re.sub(r"[^a-z0-9]+", "-", words).strip("-")
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown"
-
-
-def _gpu(backend) -> str | None:
-    if backend.name != "cuda":
-        return None
-    from kernels.device.api import device_name
-
-    return device_name()
-
-
-def _installed(name):
-    try:
-        return bool(metadata.version(name))
-    except metadata.PackageNotFoundError:
-        return False
-
-
-def _git(*arguments) -> str | None:
-    root = Path(__file__).parents[2]
-    try:
-        done = subprocess.run(
-            ["git", "-C", root, *arguments], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
-
-
-def _number(text):
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"True": True, "False": False, "": None}.get(text, text)

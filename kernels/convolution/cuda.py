@@ -136,7 +136,9 @@ def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
     if SMALL_BLOCKS:
         return SIMULATED_TILES[table]
     measured = measured_tile(table, rows, columns, itemsize)
-    return measured or modelled_tile(table, rows, columns, itemsize)
+    if measured in TILES[table]:
+        return measured
+    return modelled_tile(table, rows, columns, itemsize)
 
 
 @cache

@@ -2,15 +2,17 @@
 
 It is looked for in the user's cache folder, then among the files shipped in ``tiles`` beside this
 one. A file is valid for the kernels that it was measured with: the digest of their sources is part
-of its name.
+of its name. A file that is damaged is named in a warning and passed over.
 """
 
 import hashlib
 import json
 import os
 import re
+import reprlib
 import warnings
 from collections import defaultdict
+from dataclasses import fields
 from functools import cache
 from math import log2
 from pathlib import Path
@@ -22,6 +24,11 @@ from kernels.device.launching import is_recording
 SHIPPED = Path(__file__).parent / "tiles"
 # A measurement serves matrices with as many rows and half to twice as many columns
 FARTHEST = 1.0
+# Bytes of a file, seconds of a convolution, and the threads of a block, which no field of a tile
+# exceeds
+LARGEST_FILE, LONGEST, MOST_THREADS = 8 * 2**20, 1e6, 1024
+TABLES = ("map", "weights", "matrix")
+_FIELDS = {"table", "rows", "columns", "call", "tile", "seconds"}
 
 
 def user_folder() -> Path:
@@ -62,13 +69,47 @@ def _read(device, folder):
         path = place / file_name(device)
         if path.is_file():
             try:
-                return fastest_tiles(json.loads(path.read_bytes())["measurements"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                return fastest_tiles(_measurements(path))
+            except (OSError, ValueError, RecursionError, MemoryError) as error:
                 warnings.warn(
-                    f"{path} cannot be read ({error!r}); the cost model chooses tiles instead",
+                    f"{path} cannot be read ({error}); the cost model chooses tiles instead",
                     stacklevel=2,
                 )
     return {}
+
+
+def _measurements(path):
+    """The measurements of a file, each checked."""
+    with path.open("rb") as file:
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise ValueError(f"it has more than {LARGEST_FILE} bytes")
+    record = json.loads(content)
+    found = record.get("measurements") if type(record) is dict else None
+    if type(found) is not list:
+        raise ValueError("it holds no list of measurements")
+    for number, measurement in enumerate(found):
+        if not _is_measurement(measurement):
+            raise ValueError(f"measurement {number} is {reprlib.repr(measurement)}")
+    return found
+
+
+def _is_measurement(m):
+    if type(m) is not dict or m.keys() != _FIELDS or m["table"] not in TABLES:
+        return False
+    extents = all(type(m[name]) is int and 0 < m[name] < 2**31 for name in ("rows", "columns"))
+    is_time = type(m["seconds"]) in (int, float) and 0 < m["seconds"] < LONGEST
+    return extents and is_time and type(m["call"]) is str and _is_tile(m["tile"])
+
+
+def _is_tile(tile):
+    if type(tile) is not dict or tile.keys() != {field.name for field in fields(Tile)}:
+        return False
+    pairs = [tile["lanes"], tile["warps"]]
+    if not all(type(pair) is list and len(pair) == 2 for pair in pairs):
+        return False
+    counts = [tile[name] for name in ("rows", "columns", "depth", "blocks")] + pairs[0] + pairs[1]
+    return all(type(count) is int and 0 < count <= MOST_THREADS for count in counts)
 
 
 def fastest_tiles(measurements: list[dict]) -> dict[tuple, Tile]:

@@ -66,11 +66,52 @@ def test_a_measurement_is_made_again_for_a_reason(tmp_path, shared, parameters, 
     assert other.reused == 0
 
 
-def test_a_file_that_is_not_whole_does_not_count(tmp_path):
-    store(tmp_path).measured({}, lambda: 1)
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-5]), "is damaged: "),
+        (lambda path: path.write_bytes(b"{}"), "is damaged: it has no sha256"),
+        (lambda path: path.write_bytes(b"[]"), "is damaged: it is no object of JSON"),
+        (lambda path: path.write_bytes(b""), "is damaged: "),
+        (lambda path: path.write_bytes(b"\xff"), "is damaged: "),
+        (lambda path: path.write_bytes(b"[" * 10**6), "is damaged: it is too large or too deep"),
+        (lambda path: path.write_bytes(b" " * (2**23 + 1)), "has more than 8388608 bytes"),
+        (lambda path: replace(path, b'"value": 1', b'"value": 7'), "is not the one that was"),
+        (lambda path: replace(path, b'"net"', b'"nut"'), "it holds another measurement"),
+        (lambda path: replace(path, b'"commit"', b'"comet"'), "it has no commit"),
+        (lambda path: (path.unlink(), path.symlink_to("/etc/passwd")), "is a link"),
+    ],
+)
+def test_a_damaged_file_is_named_and_its_measurement_made_anew(tmp_path, capsys, damage, fault):
+    store(tmp_path).measured({"net": "n4"}, lambda: 1)
     (path,) = tmp_path.iterdir()
-    path.write_text(path.read_text()[:-5])
-    assert store(tmp_path).measured({}, lambda: 2) == 2
+    damage(path)
+    again = store(tmp_path)
+    assert not again.holds({"net": "n4"})
+    assert again.measured({"net": "n4"}, lambda: 2) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"experiments: {path} ")
+    assert line.endswith("; it is measured anew")
+    assert fault in line
+    assert again.reused == 0
+    third = store(tmp_path)
+    assert third.holds({"net": "n4"})
+    assert third.measured({"net": "n4"}, lambda: 3) == 2
+    assert not capsys.readouterr().err
+
+
+def replace(path, old, new):
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+
+
+def test_numbers_that_are_none_are_read_again(tmp_path):
+    store(tmp_path).measured({}, lambda: [np.nan, np.inf])
+    again = store(tmp_path)
+    found = again.measured({}, lambda: None)
+    assert again.reused == 1
+    np.testing.assert_array_equal(found, [np.nan, np.inf])
 
 
 def test_a_failed_measurement_leaves_nothing(tmp_path):

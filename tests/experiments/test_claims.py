@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import __main__, against_torch
-from experiments.reporting import claims, report
+from experiments import __main__
+from experiments.reporting import claims, pages, stored
 from experiments.reporting.claims import CLAIMS, MISSING, NOT, PARTLY, SUPPORTED
 from experiments.reporting.derived import by_image, by_patch
 
@@ -122,19 +122,28 @@ def test_what_was_not_run_has_no_verdict():
         assert each.judged({}).verdict == MISSING
 
 
+def _stored_machines():
+    return stored.read(ROOT / "results", __main__.modules(), __main__.profile.views()).machines
+
+
 def test_the_page_of_claims_is_made_from_the_stored_results():
-    stored = report.machines(ROOT / "results", __main__.EXPERIMENTS)
-    assert stored
+    machines = _stored_machines()
     page = (ROOT / "docs" / "reproduction.md").read_text()
-    assert page == report.reproduction_text(stored)
+    assert page == pages.reproduction(machines)
     for each in CLAIMS:
         assert each.text in page
     assert claims.HOW_TO_RUN in page
 
 
 def test_the_comparison_in_the_readme_is_made_from_the_stored_results():
-    stored = report.machines(ROOT / "results", __main__.EXPERIMENTS)
-    experiments = {report.AGAINST: against_torch}
+    experiments = __main__.modules()
+    machines = _stored_machines()
     text = (ROOT / "README.md").read_text()
-    assert report.readme_text(stored, experiments, text) == text
-    assert report.readme_text([], experiments, text) != text
+    assert pages.readme(machines, experiments, text) == text
+    assert pages.readme([], experiments, text) != text
+
+
+@pytest.mark.parametrize("text", ["", pages.BEGIN, f"{pages.END}\n{pages.BEGIN}", pages.END * 2])
+def test_a_readme_without_the_lines_is_refused(text):
+    with pytest.raises(ValueError, match="the README lacks the lines"):
+        pages.readme([], {}, text)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from experiments import __main__
-from experiments.reporting import claims, report
+from experiments.reporting import claims, pages, stored
 from experiments.storing import cache, results
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def test_figures_are_drawn(quick, name):
 def test_times_come_with_their_spread_and_both_clocks(quick):
     machine, _ = quick
     for name in ("networks", "convolution", "pooling", "growth", "sampled", "methods"):
-        rows, _, _ = results.load(machine / name)
+        rows = stored.load(machine / name, __main__.modules()[name]).rows
         for row in rows:
             if row.get("skipped"):  # no PyTorch here
                 continue
@@ -81,7 +81,7 @@ def test_times_come_with_their_spread_and_both_clocks(quick):
 def test_memory_is_told_with_its_method(quick):
     machine, _ = quick
     for name in ("networks", "sampled", "methods"):
-        rows, _, _ = results.load(machine / name)
+        rows = stored.load(machine / name, __main__.modules()[name]).rows
         told = [row for row in rows if row["peak_method"]]
         assert told
         assert max(row["peak_bytes"] for row in told) > 100_000
@@ -139,16 +139,15 @@ def test_a_second_machine_lies_beside_the_first(quick, tmp_path):
     index = (tmp_path / "README.md").read_text()
     assert "## Another GPU, backend cuda" in index
     assert index.count("growth/figure.png") == 2
-    page = report.reproduction_text(report.machines(tmp_path, EXPERIMENTS))
+    machines = stored.read(tmp_path, __main__.modules(), {}).machines
+    page = pages.reproduction(machines)
     assert "| Another GPU, backend cuda |" in page
     assert claims.NO_GPU not in page
-    assert claims.NO_GPU in report.reproduction_text(
-        [m for m in report.machines(tmp_path, EXPERIMENTS) if m.folder.name == "first"]
-    )
+    assert claims.NO_GPU in pages.reproduction([m for m in machines if m.folder.name == "first"])
 
 
 def test_report_rebuilds_and_lists_the_profilers_results(tmp_path):
-    shutil.copytree(ROOT / "results" / report.PROFILE, tmp_path / report.PROFILE)
+    shutil.copytree(ROOT / "results" / stored.PROFILE, tmp_path / stored.PROFILE)
     made = [*tmp_path.glob("*/*/table.md"), *tmp_path.glob("*/*/figure.*")]
     before = {path: path.read_bytes() for path in made}
     for path in made:
@@ -157,8 +156,8 @@ def test_report_rebuilds_and_lists_the_profilers_results(tmp_path):
     assert done.returncode == 0, done.stderr
     assert {path: path.read_bytes() for path in made} == before
     index = (tmp_path / "README.md").read_text()
-    for folder in (tmp_path / report.PROFILE).iterdir():
-        assert f"[{folder.name}]({report.PROFILE}/{folder.name}/table.md)" in index
+    for folder in (tmp_path / stored.PROFILE).iterdir():
+        assert f"[{folder.name}]({stored.PROFILE}/{folder.name}/table.md)" in index
 
 
 def test_list_names_every_experiment():
@@ -215,7 +214,7 @@ def test_command_module_and_results_have_one_name():
     for record in (ROOT / "results").glob(f"*/*/{results.RECORD}"):
         machine, name = record.parts[-3:-1]
         experiment = json.loads(record.read_text())["experiment"]
-        if machine == report.PROFILE:
+        if machine == stored.PROFILE:
             assert experiment in __main__.profile.views()
         else:
             assert experiment == name

@@ -24,7 +24,7 @@ from experiments.profiling import (
 from experiments.profiling.bounds import BOUNDS, share_fact
 from experiments.profiling.devices import DEVICES, LIMITS, resident_blocks
 from experiments.profiling.operators import Arrays, OperatorCase
-from experiments.storing import results
+from experiments.reporting import stored
 from kernels.convolution.cuda import TILES
 from kernels.convolution.cuda_tile import Tile
 from kernels.device import api
@@ -45,7 +45,6 @@ CONVOLUTION = OperatorCase("convolution.forward", (1, 8, 20, 150), 48, (3, 3), (
         (("n4", "--operator", "softmax.forward"), "expected either nets of the zoo, or --operator"),
         (("n4", "--targets"), "expected either nets of the zoo, or --operator, or --targets"),
         (("alexnet",), "net is alexnet; expected some of lenet28"),
-        (("n4", "--size", "0"), "--size is 0; expected at least 1"),
         (("--operator", "convolution.sideways"), "--operator is convolution.sideways; expected"),
         (("--operator", "softmax.forward"), "--operator needs --shape N C H W"),
         (
@@ -318,9 +317,9 @@ def test_targets_are_stored_with_their_record(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(static, "check", lambda: None)
     monkeypatch.setattr(targets, "measure", lambda capabilities: [fact("local", 4)])
     assert command_line.main(["profile", "--targets", "--out", str(tmp_path)]) == 0
-    rows, record, _ = results.load(tmp_path / "targets")
-    assert rows == [fact("local", 4)]
-    assert record["experiment"] == "targets"
+    found = stored.load_profile(tmp_path / "targets", command_line.profile.views())
+    assert found.rows == [fact("local", 4)]
+    assert found.record["experiment"] == "targets"
     assert "0 of 1 lines are met." in capsys.readouterr().out
 
 
@@ -339,7 +338,8 @@ class TestCompiled:
         assert command_line.main(arguments) == 0
         folder = tmp_path / "here"
         assert (folder / "table.md").read_text() in capsys.readouterr().out
-        rows, record, _ = results.load(folder)
+        found = stored.load_profile(folder, command_line.profile.views())
+        rows, record = found.rows, found.record
         assert {row["source"] for row in rows} >= {"static", "traced", "model"}
         assert {row["arch"] for row in rows if row["source"] == "static"} == {"sm_80", "sm_90"}
         stand_ins = {r["device"]: r["stand_in"] for r in rows if r["source"] == "model"}

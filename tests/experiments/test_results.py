@@ -11,8 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from experiments.storing import results
+from experiments.storing import machine, results
 from net import files
+from tests.experiments.stored_results import RECORD
 
 ROWS = [
     {"net": "n4", "seconds": 0.25, "pixels": 7, "extrapolated": True, "note": None},
@@ -20,33 +21,56 @@ ROWS = [
 ]
 
 
+COLUMNS = {"net": str, "seconds": float, "pixels": int, "extrapolated": bool, "note": str | None}
 ARRAYS = {"labels": np.arange(6).reshape(2, 3), "image": np.eye(2)}
 
 
+def save(folder):
+    results.save(folder, ROWS, RECORD | {"experiment": "tiny", "seed": 3}, ARRAYS)
+
+
+def load(folder, **changed):
+    return results.load(folder, {"tiny": COLUMNS | changed}, {"seed": int})
+
+
 def test_what_is_saved_is_loaded(tmp_path):
-    results.save(tmp_path, ROWS, {"seed": 3}, ARRAYS)
-    rows, record, arrays = results.load(tmp_path)
-    assert rows == ROWS
-    assert record["seed"] == 3
-    assert {name: a.tolist() for name, a in arrays.items()} == {
-        name: a.tolist() for name, a in ARRAYS.items()
-    }
+    save(tmp_path)
+    found = load(tmp_path)
+    assert found.rows == ROWS
+    assert [list(map(type, row.values())) for row in found.rows] == [
+        list(map(type, row.values())) for row in ROWS
+    ]
+    assert found.record["seed"] == 3
+    assert found.arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(found.arrays[name], array, strict=True)
+    assert found.contents == {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+
+
+def test_a_column_that_may_be_empty_may_be_missing_and_others_are_left_out(tmp_path):
+    save(tmp_path)
+    found = load(tmp_path, peak=int | None)
+    assert [row["peak"] for row in found.rows] == [None, None]
+    with pytest.raises(results.BadResults, match=r"measurements.csv is damaged: it has no column"):
+        load(tmp_path, peak=int)
+    rows = results.load(tmp_path, {"tiny": {"net": str}}, {}).rows
+    assert rows == [{"net": row["net"]} for row in ROWS]
 
 
 @pytest.mark.parametrize("name", ["measurements.csv", "arrays.npz", "record.json"])
 def test_a_missing_file_is_named(tmp_path, name):
-    results.save(tmp_path, ROWS, {}, ARRAYS)
+    save(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(results.BadResults, match=f"{name} is missing"):
-        results.load(tmp_path)
+        load(tmp_path)
 
 
 def test_a_changed_table_is_refused(tmp_path):
-    results.save(tmp_path, ROWS, {}, ARRAYS)
+    save(tmp_path)
     table = tmp_path / "measurements.csv"
     table.write_text(table.read_text().replace("0.25", "0.05"))
     with pytest.raises(results.BadResults, match="is not the file that"):
-        results.load(tmp_path)
+        load(tmp_path)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -86,14 +110,17 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    with pytest.raises(OSError, match=f"--out is {blocked}/sub"):
-        results.check_writable(blocked / "sub")
+    message = f"--out is x; expected a writable folder, and {blocked} is none: Not a directory"
+    with pytest.raises(OSError, match=message):
+        results.check_writable("--out is x", blocked / "sub" / "folder")
+    results.check_writable("--out is x", tmp_path / "new" / "folder")
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_the_record_tells_how_the_figures_were_made():
     from kernels import get_backend
 
-    record = results.machine(get_backend("cpu"))
+    record = machine.described(get_backend("cpu"))
     assert record["backend"] == "cpu"
     assert record["gpu"] is None
     assert record["command"].startswith("python -m experiments")

@@ -2,7 +2,7 @@
 
 import json
 from argparse import Namespace
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -27,6 +27,24 @@ def options(**changed):
 def measurement(tile, seconds, rows=20, columns=1000, call="forward", table="map"):
     matrix = {"table": table, "rows": rows, "columns": columns}
     return {**matrix, "call": call, "tile": asdict(tile), "seconds": seconds}
+
+
+def damaged_measurements():
+    """A measurement with one thing wrong, for everything that can be."""
+    good = measurement(MAP_TILES[0], 1)
+    yield from (1, [], {"table": 1}, good | {"more": 1})
+    changes = {
+        "table": (1, "other", ["map"]),
+        **dict.fromkeys(("rows", "columns"), (0, -1, 1.5, "1", True, None, 2**40)),
+        "call": (1, None, []),
+        "seconds": (0, -1, "1", None, float("nan"), float("inf"), 10**400),
+        "tile": (1, {}, []),
+    }
+    for name, values in changes.items():
+        yield from (good | {name: value} for value in values)
+    for name in good["tile"]:
+        for value in (0, -1, 1.5, "4", None, [4], [4, 0], [[4, 4]], 10**9):
+            yield good | {"tile": good["tile"] | {name: value}}
 
 
 @pytest.fixture(autouse=True)
@@ -106,13 +124,27 @@ class TestLookingUp:
         monkeypatch.setattr(measured, "_sources", lambda: "changed")
         assert self.tile() is None
 
-    @pytest.mark.parametrize("content", ["", "{}", '{"measurements": [{"table": 1}]}', "[1]"])
-    def test_a_broken_file_is_named_and_passed_over(self, content):
+    @pytest.mark.parametrize(
+        "content",
+        [
+            *("", "{}", "[1]", "[" * 10**6, " " * (2**23 + 1), '{"measurements": 1}'),
+            *(json.dumps({"measurements": [m]}) for m in damaged_measurements()),
+        ],
+        ids=lambda content: content[-40:].strip() or "empty",
+    )
+    def test_a_damaged_file_is_named_and_passed_over(self, content):
         path = measured.user_folder() / measured.file_name(DEVICE)
         path.parent.mkdir()
         path.write_text(content)
         with pytest.warns(UserWarning, match=r"tiles-Stand-in-9000-TM-\w+\.json cannot be read"):
             assert self.tile() is None
+
+    def test_a_tile_that_no_kernel_has_is_not_chosen(self):
+        other = replace(MAP_TILES[0], rows=7)
+        assert other not in MAP_TILES
+        store(measured.user_folder(), measurement(other, 1))
+        modelled = convolution.modelled_tile("map", 20, 1000, 4)
+        assert convolution.choose_tile("map", 20, 1000, 4) == modelled
 
     def test_nothing_is_looked_up_while_launches_are_recorded(self):
         store(measured.user_folder(), measurement(MAP_TILES[0], 1))
@@ -200,8 +232,6 @@ class TestRefusals:
         [
             ({"backend": "simulator"}, "the simulator's times say nothing of speed"),
             ({"nets": ["resnet"]}, "--nets names resnet; expected some of lenet28"),
-            ({"pixels": 0}, "--pixels is 0; expected an int of at least 1"),
-            ({"batch": -1}, "--batch is -1; expected an int of at least 1"),
         ],
     )
     def test_bad_options(self, capsys, changed, message):

@@ -10,8 +10,6 @@ import io
 import json
 import math
 import random
-import resource
-import signal
 import sys
 import zipfile
 from pathlib import Path
@@ -21,29 +19,10 @@ import numpy as np
 from net import checkpoint
 from net.file_format import MAX_HEADER, BadCheckpoint
 from net.old_runs import convert
+from tests.mutation import NASTY, change, cut, flipped, limit_memory, limited_time, spliced, values
 from tests.net.crafted import parts, small_run, whole
 
-MEMORY = 300 * 2**20
-SECONDS = 20
 OLD_RUN = Path(__file__).parent / "version-1.npz"
-
-NASTY = [
-    *(None, True, False, 0, 1, -1, 2, 3, 7, 64, 2**31, 2**53, 2**63, 2**64 - 1, -(2**63)),
-    *(0.0, -0.0, 0.5, 1.0, -1.5, 1e-300, 1e300, "", "nan", "inf", "-inf", "image", "conv1", "ReLU"),
-    *(
-        "float32",
-        "float64",
-        "dense",
-        "__class__",
-        "os",
-        "\0",
-        "\ud800",
-        "x" * 1000,
-        "net/first.bias",
-    ),
-    *([], {}, [[]], [0], [2, 2], [-1, 1], [2**62, 2**62], ["image"], {"kind": "ReLU"}, {"a": 1}),
-    *({"kind": "SGD", "rate": 0.1}, {"kind": "Cosine", "rate": 1, "steps": 2}, [0] * 50),
-]
 
 
 def mutant(rng, content, other):
@@ -53,31 +32,6 @@ def mutant(rng, content, other):
     return way(rng, content, other), way is of_other_json
 
 
-def flipped(rng, content, _):
-    """Some bits flipped, more often in the header than their share."""
-    content = bytearray(content)
-    for _ in range(rng.choice((1, 1, 2, 8, 100))):
-        end = rng.choice((8, 60, 2000, len(content)))
-        content[rng.randrange(min(end, len(content)))] ^= 1 << rng.randrange(8)
-    return bytes(content)
-
-
-def cut(rng, content, _):
-    """Truncated, or something appended."""
-    if rng.random() < 0.7:
-        return content[: rng.randrange(len(content))]
-    return content + rng.randbytes(rng.choice((1, 8, 1000)))
-
-
-def spliced(rng, content, other):
-    """A piece of this or of another file, put in, or in the place of another piece."""
-    source = rng.choice((content, other))
-    begin = rng.randrange(len(source))
-    piece = source[begin : begin + rng.choice((1, 4, 8, 100, 1000))]
-    at = rng.randrange(len(content))
-    return content[:at] + piece + content[at + rng.choice((0, len(piece))) :]
-
-
 def of_other_json(rng, content, other):
     """Values, keys and entries of the JSON changed; lengths and checksums are right again."""
     if content[:4] == b"PK\x03\x04":
@@ -85,7 +39,7 @@ def of_other_json(rng, content, other):
     header, document, data = parts(content)
     for _ in range(rng.choice((1, 1, 1, 2, 5))):
         tree = rng.choice((header, document, document, document))
-        _change(rng, tree, NASTY + _values(parts(other)[rng.randrange(2)]))
+        change(rng, tree, NASTY + values(parts(other)[rng.randrange(2)]))
     if rng.random() < 0.1:
         data = rng.choice((b"", data[:-8], data + bytes(8), data * 2))
     try:
@@ -106,7 +60,7 @@ def _other_archive(rng, content):
     if name == "header.npy":
         header = json.loads(members[name][begin:])
         for _ in range(rng.choice((1, 1, 2, 5))):
-            _change(rng, header, NASTY)
+            change(rng, header, NASTY)
         text = json.dumps(header).encode()
         shape = f"({len(text)},)"
         npy = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
@@ -120,39 +74,6 @@ def _other_archive(rng, content):
         for key, value in members.items():
             archive.writestr(key if rng.random() < 0.99 else key + "x", value)
     return changed.getvalue()
-
-
-def _change(rng, tree, values):
-    """Replace, remove, rename or double one value somewhere in ``tree``."""
-    places = list(_places(tree))
-    if not places:
-        return
-    node, key = rng.choice(places)
-    way = rng.randrange(8)
-    if way < 3:
-        node[key] = rng.choice(values)
-    elif way == 3:
-        del node[key]
-    elif isinstance(node[key], int | float) and way > 4:
-        node[key] = rng.choice((node[key] + 1, node[key] / 2, node[key] * 3))
-    elif way == 4 and isinstance(node, dict):
-        other, other_key = rng.choice(places)
-        node[key], other[other_key] = other[other_key], node[key]
-    elif isinstance(node, dict):
-        node[rng.choice((f"{key}x", "kind", "more/x", "\x00"))] = node[key]
-    else:
-        node.insert(key, node[key])
-
-
-def _places(tree):
-    for key in list(tree) if isinstance(tree, dict) else range(len(tree)):
-        yield tree, key
-        if isinstance(tree[key], dict | list):
-            yield from _places(tree[key])
-
-
-def _values(tree):
-    return [node[key] for node, key in _places(tree)]
 
 
 def same(found, expected):
@@ -210,8 +131,7 @@ def main(kind, folder, number):
         checkpoint.save(original, small_run())
     small_run().net.save(other)
     content, foreign = original.read_bytes(), other.read_bytes()
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
+    limit_memory()
     for i in range(int(number)):
         if kind == "large":
             changed, may_differ = large(*list(LARGE.values())[i]), True
@@ -219,16 +139,14 @@ def main(kind, folder, number):
             changed, may_differ = mutant(random.Random(i), content, foreign)
         path.write_bytes(changed)
         again.unlink(missing_ok=True)
-        signal.alarm(SECONDS)
         try:
-            if kind == "npz":
-                convert(path, again)
-            run = checkpoint.load(again if kind == "npz" else path, backend="reference")
+            with limited_time():
+                if kind == "npz":
+                    convert(path, again)
+                run = checkpoint.load(again if kind == "npz" else path, backend="reference")
         except BadCheckpoint:
             counts["refused"] += 1
             continue
-        finally:
-            signal.alarm(0)
         checkpoint.save(again, run)
         (document, arrays), (found, found_arrays) = (
             held(changed if may_differ else content),

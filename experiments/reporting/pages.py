@@ -1,0 +1,63 @@
+"""The page of claims and the comparison in the README, made of stored results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.reporting import claims
+from experiments.reporting.markdown import link
+from experiments.reporting.report import PAGE
+from experiments.reporting.stored import Machine, naming
+
+AGAINST = "against_torch"
+BEGIN, END = "<!-- made by experiments report -->", "<!-- until here -->"
+"""The lines before and after the comparison with PyTorch in the README."""
+
+
+def reproduction(machines: list[Machine]) -> str:
+    """The page that compares claim by claim, for results beside ``docs/``.
+
+    Raises:
+        BadResults: rows are not those of their experiment.
+    """
+    lines = [claims.INTRODUCTION, "", f"| claim | {' | '.join(m.name for m in machines)} |"]
+    lines += [f"|---{'|---' * len(machines)}|"]
+    for number, claim in enumerate(claims.CLAIMS, 1):
+        verdicts = [machine.judged(claim).verdict for machine in machines]
+        lines.append(f"| {number}. {claim.text} | {' | '.join(verdicts)} |")
+    if not any(machine.record["backend"] == "cuda" for machine in machines):
+        lines += ["", claims.NO_GPU]
+    for number, claim in enumerate(claims.CLAIMS, 1):
+        lines += ["", f"## {number}. {claim.text}", "", f"**Tested:** {claim.tested}", ""]
+        lines += ["| machine | result | verdict | evidence |", "|---|---|---|---|"]
+        for machine in machines:
+            judged, links = machine.judged(claim), ""
+            if claim.experiment in machine.results:
+                place = Path("..", "results", machine.folder.name, claim.experiment, PAGE)
+                quick = machine.results[claim.experiment].record["quick"]
+                links = link(claim.experiment, place) + " (--quick: tiny sizes)" * quick
+            lines.append(f"| {machine.name} | {judged.result} | {judged.verdict} | {links} |")
+    return "\n".join([*lines, "", claims.HOW_TO_RUN, ""])
+
+
+def readme(machines: list[Machine], experiments: dict, text: str) -> str:
+    """The README ``text`` with the comparison with PyTorch rebuilt.
+
+    Args:
+        experiments: modules of the experiments, by name.
+
+    Raises:
+        BadResults: rows are not those of their experiment.
+        ValueError: the text does not hold each of ``BEGIN`` and ``END`` once, in this order.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"the README lacks the lines {BEGIN} and {END}, or has one of them twice")
+    before, behind = text[: text.index(BEGIN)], text[text.index(END) :]
+    lines = []
+    for machine in machines:
+        if AGAINST in machine.results:
+            place = Path("results", machine.folder.name, AGAINST, PAGE)
+            lines += [f"{machine.name} ({link('all figures', place)}):", ""]
+            with naming(machine.folder / AGAINST):
+                lines += [experiments[AGAINST].summary(machine.rows[AGAINST]), ""]
+    return before + BEGIN + "\n\n" + "\n".join(lines) + "\n" + behind

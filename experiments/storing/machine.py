@@ -1,0 +1,77 @@
+"""The record of a run: when, with which code and versions, on which machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+GENERATED = (":!results", ":!docs/reproduction.md")
+PACKAGES = ("numba", "numba-cuda", "llvmlite", "numpy", "scikit-image", "matplotlib", "torch")
+
+
+def described(backend) -> dict:
+    """The record of a run: time, commit, versions, machine, command."""
+    import numba
+
+    return {
+        "utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "HEAD") or "unknown",
+        "dirty": bool(_git("status", "--porcelain", "--", ".", *GENERATED)),
+        "backend": backend.name,
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": numba.get_num_threads(),
+        "gpu": _gpu(backend),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in PACKAGES if _installed(name)},
+        "system": f"{platform.system()} {platform.machine()}",
+        "command": " ".join(["python -m experiments", *sys.argv[1:]]),
+    }
+
+
+def slug(record: dict) -> str:
+    """The folder of a machine and its backend, such as ``"intel-xeon-processor-2-cores-cpu"``."""
+    name = record["gpu"] or f"{record['cpu']} {record['cores']} cores"
+    words = re.sub(r"\((r|tm)\)", " ", f"{name} {record['backend']}".lower())
+    return re.sub(r"[^a-z0-9]+", "-", words).strip("-")
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"
+
+
+def _gpu(backend) -> str | None:
+    if backend.name != "cuda":
+        return None
+    from kernels.device.api import device_name
+
+    return device_name()
+
+
+def _installed(name):
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _git(*arguments) -> str | None:
+    root = Path(__file__).parents[2]
+    try:
+        done = subprocess.run(
+            ["git", "-C", root, *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,60 @@
+"""Segmentation trains the nets that were asked for."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from experiments import segmentation
+from experiments.reporting import report, stored
+from experiments.storing import results
+from experiments.storing.cache import MeasurementCache
+from net import Net
+from net.layers import Convolution, ReLU
+from tests.experiments.stored_results import RECORD
+
+
+def small(channels, patch):
+    def build(classes=2, **options):
+        layers = [Convolution(classes, patch), ReLU()]
+        return Net(layers, channels=channels, patch=patch, **options)
+
+    return build
+
+
+@pytest.fixture
+def zoo(monkeypatch):
+    """Three small nets; of grey and of colour images, and with a patch larger than the images."""
+    nets = {"grey": small(1, 3), "colour": small(3, 5), "large": small(1, 29)}
+    monkeypatch.setattr(segmentation.zoo, "ZOO", nets)
+    plan = {"training": 2, "validation": 1, "test": 1, "epochs": 1, "pixels": 9, "size": 24}
+    monkeypatch.setattr(segmentation, "QUICK", plan)
+
+
+@pytest.mark.usefixtures("zoo")
+@pytest.mark.parametrize("nets", [["grey"], ["colour"], ["colour", "large"]])
+def test_each_net_is_the_one_asked_for(tmp_path, monkeypatch, nets):
+    built = []
+    build = segmentation.zoo.build
+
+    def noted(name, **options):
+        if "classes" in options:
+            built.append(name)
+        return build(name, **options)
+
+    monkeypatch.setattr(segmentation.zoo, "build", noted)
+    store = MeasurementCache(tmp_path / "cache", {}, {})
+    options = SimpleNamespace(quick=True, seed=1, backend="reference", nets=nets, cache=store)
+    rows, arrays = segmentation.run(options)
+    assert built == nets
+    assert list(dict.fromkeys(row["net"] for row in rows)) == nets
+    size = 29 if "large" in nets else 24
+    assert arrays["image"].shape == (size, size)
+    assert arrays.keys() == {"image", "truth", *(f"predicted by {name}" for name in nets)}
+
+    folder = tmp_path / "segmentation"
+    results.save(folder, rows, RECORD | {"experiment": "segmentation", "nets": nets}, arrays)
+    made = report.shown(segmentation, stored.load(folder, segmentation))
+    text = made[folder / "table.md"].decode()
+    assert f"\n{', '.join(nets)} trained by" in text
+    assert text.count("| true \\ predicted |") == len(nets)
+    assert "nan" not in text
