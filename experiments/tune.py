@@ -108,17 +108,6 @@ def cases_of(name: str, pixels: int, batch: int) -> list:
     ]
 
 
-def product_of(case) -> tuple[str, int, int]:
-    """(table, rows, columns) of the matrix for which a tile is chosen."""
-    from kernels.convolution import cuda as convolution
-    from kernels.convolution import forward_shape
-
-    n, c, *size = case.shape
-    x, weights = np.empty((n, c, *size)), np.empty((case.filters, c, *case.kernel))
-    shape = forward_shape(x, weights, None, case.stride, case.dilation, None)
-    return convolution.product_of(case.operator.removeprefix("convolution."), shape)
-
-
 def measure(case, seconds_of) -> list[dict]:
     """The median time of a convolution with each tile of its table.
 
@@ -126,6 +115,7 @@ def measure(case, seconds_of) -> list[dict]:
         case: as ``cases_of`` gives it.
         seconds_of: measures the seconds that a function takes on the device.
     """
+    from experiments.profiling.calls import product_of
     from experiments.profiling.operators import Arrays, prepare
     from kernels import get_backend
     from kernels.convolution import cuda as convolution
@@ -153,6 +143,7 @@ def measure(case, seconds_of) -> list[dict]:
 
 def verdict(case, measurements: list[dict]) -> str:
     """A line on a convolution: its fastest tile, and the one that the cost model chooses."""
+    from experiments.profiling.calls import product_of
     from kernels.convolution import cuda as convolution
     from kernels.convolution.cuda_tile import Tile
 

@@ -15,6 +15,9 @@ import numpy as np
 
 from experiments.profiling.operators import Arrays, OperatorCase, case_of, prepare
 from kernels.backends import OPERATORS, Backend
+from kernels.convolution import cuda as convolution
+from kernels.convolution import forward_shape
+from kernels.convolution.cuda_tile import Tile
 from kernels.device import launching
 from net import zoo
 from net.program import Program
@@ -44,6 +47,12 @@ class Call:
     def case(self) -> OperatorCase:
         """Its operator and shapes."""
         return case_of(self.operator, self.given)
+
+    @property
+    def tile(self) -> Tile:
+        """That a convolution's launches use."""
+        # While launches are recorded, the cost model chooses
+        return self.case.tile or convolution.modelled_tile(*product_of(self.case), itemsize=4)
 
     @property
     def inputs(self) -> list[np.ndarray]:
@@ -87,6 +96,14 @@ def _arrays(values):
             if isinstance(array, np.ndarray):
                 found[id(array)] = array
     return list(found.values())
+
+
+def product_of(case: OperatorCase) -> tuple[str, int, int]:
+    """(table, rows, columns) of the matrix of sums for which a convolution chooses its tile."""
+    n, c, *size = case.shape
+    x, weights = np.empty((n, c, *size)), np.empty((case.filters, c, *case.kernel))
+    shape = forward_shape(x, weights, None, case.stride, case.dilation, None)
+    return convolution.product_of(case.operator.removeprefix("convolution."), shape)
 
 
 class RecordingBackend:

@@ -16,7 +16,6 @@ Not modelled: bank conflicts, latencies of dependent loads, clocks below the hig
 
 from __future__ import annotations
 
-import inspect
 import math
 from dataclasses import dataclass
 
@@ -30,6 +29,11 @@ from kernels.device import launching
 
 LAUNCH_SECONDS = 2e-6
 BUSY_WARPS = 8
+MULTIPLYING = (
+    *("convolution_forward", "convolution_gradient_input", "convolution_gradient_weights"),
+    "matrix_product",
+)
+"""The kernels that multiply, tile by tile."""
 ASSUMPTIONS = (
     "MODEL, not measured. A launch takes the longest of: its instructions (whole tiles, the main "
     "loop's mix, the fullest multiprocessor, 8 resident warps to hide latencies), its traced "
@@ -73,12 +77,8 @@ def compulsory_bytes(launch: launching.Launch) -> int:
 
 
 def executed_multiply_adds(call: Call, launch: launching.Launch) -> int:
-    """Multiply-adds of a launch with those that the tails of its tiles waste; 0 without tiles.
-
-    ``height`` and ``width`` of a kernel's tile are read from the closure of its function.
-    """
-    tile = inspect.getclosurevars(launch.function).nonlocals
-    if not (call.multiply_adds and "height" in tile and "width" in tile):
+    """Multiply-adds of a launch with those that the tails of its tiles waste; 0 without tiles."""
+    if launch.function.__name__ not in MULTIPLYING:
         return 0
     case = call.case
     (n, c, *size), (_, k, *output) = case.shape, case.output
@@ -97,7 +97,7 @@ def executed_multiply_adds(call: Call, launch: launching.Launch) -> int:
             rows, columns, steps = c, n * math.prod(size), k * math.prod(case.kernel)
         case _:
             rows, columns, steps = k, taps, n * math.prod(output)
-    height, width = int(tile["height"]), int(tile["width"])
+    height, width = call.tile.height, call.tile.width
     return -(-rows // height) * height * -(-columns // width) * width * steps
 
 

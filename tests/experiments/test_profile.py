@@ -295,6 +295,17 @@ def test_every_tile_has_a_case_that_uses_it():
         assert bounds == (case.tile.threads, case.tile.blocks)
 
 
+@pytest.mark.parametrize("form", ["dense", "patch"])
+def test_a_calls_tile_is_the_one_that_its_launches_use(form):
+    found = calls.of_net("strided67", 32, form, batch=16, backward=True)
+    convolutions = [call for call in found if call.multiply_adds]
+    assert len({call.tile for call in convolutions}) > 2
+    for call in convolutions:
+        launch = compiled.multiplying_launch(call)
+        bounds = launch.kernel.targetoptions["launch_bounds"]
+        assert bounds == (call.tile.threads, call.tile.blocks)
+
+
 def test_waste_and_workspace_of_a_layer():
     tile = Tile(4, 4, (1, 32), (1, 2), blocks=8)  # 4 x 256
     case = OperatorCase("convolution.forward", (1, 3, 20, 40), 2, (5, 9), tile=tile)

@@ -9,6 +9,7 @@ import pytest
 
 from experiments import __main__ as command_line
 from experiments import tune
+from experiments.profiling.calls import product_of
 from experiments.profiling.operators import OperatorCase
 from experiments.profiling.timed import seconds_of
 from kernels.convolution import cuda as convolution
@@ -159,10 +160,10 @@ class TestMeasuring:
         cases = tune.cases_of("lenet28", 3, 2)
         assert len(cases) == 2 * (4 + 3 + 4)
         assert str(cases[0]) == "convolution.forward 1 x 1 x 30 x 30 to 20 kernel 5 x 5"
-        assert tune.product_of(cases[0]) == ("map", 20, 26 * 26)
+        assert product_of(cases[0]) == ("map", 20, 26 * 26)
         patch = [case for case in cases if case.shape[0] == 2]
         assert len(patch) == len(cases) // 2
-        assert {tune.product_of(case)[0] for case in cases} == {"map", "weights", "matrix"}
+        assert {product_of(case)[0] for case in cases} == {"map", "weights", "matrix"}
 
     def test_the_product_is_the_one_that_the_convolutions_ask_a_tile_for(self, monkeypatch):
         asked = []
@@ -173,7 +174,7 @@ class TestMeasuring:
 
         monkeypatch.setattr(convolution, "choose_tile", choose)
         cases = tune.cases_of("strided67", 3, 2)
-        assert asked == [(*tune.product_of(case), 4) for case in cases]
+        assert asked == [(*product_of(case), 4) for case in cases]
 
     def test_every_tile_of_the_table_is_measured(self):
         case = tune.cases_of("lenet28", 3, 2)[0]
@@ -193,10 +194,10 @@ class TestMeasuring:
 
     def test_a_run_stores_what_the_convolutions_read(self, monkeypatch, capsys):
         """The model's choice is the slowest here, by decree."""
-        products = [(*tune.product_of(case), 4) for case in tune.cases_of("lenet28", 3, 2)]
+        products = [(*product_of(case), 4) for case in tune.cases_of("lenet28", 3, 2)]
 
         def measure(case, seconds_of):
-            table, rows, columns = tune.product_of(case)
+            table, rows, columns = product_of(case)
             modelled = convolution.modelled_tile(table, rows, columns, 4)
             return [
                 measurement(t, 2 if t == modelled else 1, rows, columns, str(case), table)
