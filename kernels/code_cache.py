@@ -1,4 +1,4 @@
-"""Compiled code kept on disk, and found again only while all that it was made of is the same.
+"""A cache of compiled code on disk, stale as soon as a source that it was made of changes.
 
 Numba's own cache is keyed by the file of one function: a change of a helper in another file goes
 unnoticed, wherever the cache lies. Here the key is the digest of a module's sources and of those
@@ -82,14 +82,14 @@ def digest(module: str) -> str:
 @functools.cache
 def _imports(module: str) -> frozenset[str]:
     """The modules of this package that ``module`` imports, anywhere in its text."""
-    found = set()
+    imported = set()
     for package, names, direct in _IMPORT.findall(_path(module).read_text("utf-8")):
         names = re.findall(r"\w+", names)
         submodules = {f"{package}.{name}" for name in names if _path(f"{package}.{name}").exists()}
-        found |= submodules
+        imported |= submodules
         if direct or len(submodules) < len(names):
-            found.add(direct or package)
-    return frozenset(found)
+            imported.add(direct or package)
+    return frozenset(imported)
 
 
 def _path(module: str) -> Path:

@@ -92,9 +92,9 @@ def load(path: str | Path, *, backend: str = "auto", expected: Net | None = None
     )
     with opened(path) as contents:
         options, run = checked(contents.document, contents.entries)
-        found = architecture(**options)
-        if expected is not None and found != wanted:
-            raise ValueError(f"it has another architecture: {_difference(found, wanted)}")
+        stored = architecture(**options)
+        if expected is not None and stored != wanted:
+            raise ValueError(f"it has another architecture: {_difference(stored, wanted)}")
         if run is None:
             raise ValueError("it holds a net without a run, which net.load reads")
         arrays = contents.arrays()
@@ -253,11 +253,11 @@ def _filled(options, backend, arrays) -> Net:
     return net
 
 
-def _difference(found, expected) -> str:
+def _difference(stored, expected) -> str:
     for key in ("channels", "patch", "dtype"):
-        if found[key] != expected[key]:
-            return f"{key} {found[key]}, expected {expected[key]}"
-    for i, (one, other) in enumerate(zip(found["layers"], expected["layers"])):
+        if stored[key] != expected[key]:
+            return f"{key} {stored[key]}, expected {expected[key]}"
+    for i, (one, other) in enumerate(zip(stored["layers"], expected["layers"])):
         if one != other:
             return f"layer {i} is {one}, expected {other}"
-    return f"{len(found['layers'])} layers, expected {len(expected['layers'])}"
+    return f"{len(stored['layers'])} layers, expected {len(expected['layers'])}"

@@ -47,7 +47,11 @@ FORMS = ("patch", "dense")
 
 
 def dense_window(window: Window, spacing: Pair) -> Window:
-    """The window's dense form: stride 1, entries ``spacing`` times as far apart."""
+    """The window's dense form: stride 1, entries ``spacing`` times as far apart.
+
+    >>> dense_window(Window((3, 3), stride=(2, 2)), (4, 8))
+    Window(kernel=(3, 3), stride=(1, 1), dilation=(4, 8))
+    """
     dilation = tuple(e * d for e, d in zip(window.dilation, spacing))
     return Window(window.kernel, (1, 1), dilation)
 
@@ -64,6 +68,14 @@ def steps_of(net: Net, form: str, *, backward: bool = True) -> list[Step]:
 
     Raises:
         ValueError: another form.
+
+    >>> from net import zoo
+    >>> net = zoo.build("lenet28", backend="reference")
+    >>> for step in steps_of(net, "dense")[:3]:
+    ...     print(step.layers, step.window.stride, step.window.dilation)
+    ('conv1', 'relu1') (1, 1) (1, 1)
+    ('max1',) (1, 1) (1, 1)
+    ('conv2', 'relu2') (1, 1) (2, 2)
     """
     checks.choice("form", form, FORMS)
     steps: list[Step] = []

@@ -1,4 +1,4 @@
-"""Nets as JSON can hold them, and back: known kinds alone, every value checked on both ways.
+"""Descriptions of nets as JSON, and back: of known kinds only, every value checked both ways.
 
 A value that passes here comes back equal. Numbers are Python's ints and floats: a NumPy float64 is
 one of the latter, other NumPy numbers are refused, as arithmetic with them rounds differently.
@@ -159,13 +159,13 @@ def check_arrays(arrays: dict, demanded: dict[str, tuple[str, tuple]]) -> None:
         fault = "missing" if name in demanded else "too many"
         raise ValueError(f"array {quoted(name)} is {fault}")
     for name, (dtype, shape) in demanded.items():
-        found = arrays[name]
-        same = len(found.shape) == len(shape) and all(
-            want in (None, have) for have, want in zip(found.shape, shape)
+        array = arrays[name]
+        same = len(array.shape) == len(shape) and all(
+            want in (None, have) for have, want in zip(array.shape, shape)
         )
-        if not same or found.dtype.name != dtype:
+        if not same or array.dtype.name != dtype:
             raise ValueError(
-                f"array {quoted(name)} is {found.dtype.name} of shape {found.shape}; "
+                f"array {quoted(name)} is {array.dtype.name} of shape {array.shape}; "
                 f"expected {dtype} of shape {shape}"
             )
 
@@ -195,7 +195,7 @@ def a_choice(where: str, value, choices: tuple[str, ...]) -> str:
 
 
 def a_text(where: str, value) -> str:
-    """``value`` if it is a str that can be shown as it is, so that it can be encoded, too."""
+    """``value`` if it is a str of printable characters, which can always be encoded."""
     if not isinstance(value, str) or not value.isprintable():
         raise ValueError(f"{where} is {quoted(value)}; expected a printable text")
     return str(value)
@@ -260,7 +260,7 @@ _CHECKS = {
 """By the annotation of a field; what a layer allows within that, it checks itself."""
 
 _BY_NAME = {
-    **dict.fromkeys(("epsilon", "slope", "alpha"), _positive),
+    "epsilon": _positive,
     **dict.fromkeys(("beta1", "beta2"), _share),
 }
 """By the name of a field, where it is narrower than its annotation."""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Paths that are checked, and files written atomically."""
 
 from __future__ import annotations
 

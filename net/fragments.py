@@ -29,6 +29,11 @@ class Fragments:
 
     Raises:
         ValueError: an unknown border, or a net that branches.
+
+    >>> from net import zoo
+    >>> fragments = Fragments(zoo.build("lenet28", backend="reference"))
+    >>> fragments.forward(np.ones((1, 29, 30), np.float32)).shape
+    (10, 2, 3)
     """
 
     def __init__(self, net: Net, border: str = "valid"):

@@ -1,7 +1,7 @@
 """Runs in the old format, an ``.npz``, made into files of today: ``python -m net convert OLD NEW``.
 
-Version 1 held a JSON header and the arrays, each stored uncompressed: an archive that says
-otherwise is none, and is refused before anything is unpacked.
+Version 1 held a JSON header and the arrays, each stored uncompressed; any other archive is refused
+before anything is unpacked.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def _run(arrays) -> tuple[dict, dict]:
         raise ValueError(f"its header is {header.dtype} of {header.nbytes} bytes")
     header = parsed("header", header.tobytes(), not_finite=True)
     if (header.get("format"), header.get("version")) != (FORMAT, 1):
-        found = f"{quoted(header.get('format'))}, version {quoted(header.get('version'))}"
-        raise ValueError(f"it is a {found}; expected a {FORMAT!r}, version 1")
+        kind = f"{quoted(header.get('format'))}, version {quoted(header.get('version'))}"
+        raise ValueError(f"it is a {kind}; expected a {FORMAT!r}, version 1")
     keys = {"format", "version", "net", "trainer", "steps", "losses", "history"}
     header = exactly("header", header, keys)
     keys = {"optimizer", "border", "class_weights", "seed", "form", "batch"}

@@ -37,6 +37,12 @@ class Program:
 
     Raises:
         ValueError: another form.
+
+    >>> import numpy as np
+    >>> from net import zoo
+    >>> program = Program(zoo.build("lenet28", backend="reference"), "dense")
+    >>> program.forward(np.ones((1, 1, 30, 29))).shape
+    (1, 10, 3, 2)
     """
 
     def __init__(self, net: Net, form: str):
@@ -58,8 +64,8 @@ class Program:
     ):
         """The net's output for ``x``, N x C x H x W on the backend.
 
-        Maps are dropped as soon as no step needs them: ``x`` too, where the caller passes it on
-        without a name of its own.
+        Maps are dropped as soon as no step needs them: ``x`` too, if the caller holds no reference
+        to it.
 
         Args:
             keep: also return the ``Tape`` for ``backward``.
@@ -108,8 +114,8 @@ class Program:
 
         Args:
             tape: of the forward pass; used up by this call.
-            error: the error map, shaped like the output; dropped as soon as no step needs it,
-                where the caller passes it on without a name of its own.
+            error: the error map, shaped like the output; dropped as soon as no step needs it, if
+                the caller holds no reference to it.
             image: also the gradient by the input.
             clock: called after each step with the step and its seconds.
 

@@ -24,7 +24,13 @@ HEADINGS = (
 
 
 def multiply_adds(net: Net, node: Node, labelled: Pair) -> tuple[int, int]:
-    """Multiply-adds of one layer for ``labelled`` pixels: (scanning patch by patch, dense)."""
+    """Multiply-adds of one layer for ``labelled`` pixels: (scanning patch by patch, dense).
+
+    >>> from net import zoo
+    >>> net = zoo.build("lenet28", backend="reference")
+    >>> multiply_adds(net, net.nodes["conv1"], (1, 1))  # of one patch, both the same
+    (288000, 288000)
+    """
     height, width = node.output.size
     fields = zip(labelled, net.receptive_field, node.output.extent)
     dense = [n + whole - r for n, whole, r in fields]

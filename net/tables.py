@@ -4,7 +4,13 @@ from kernels.checks import Pair
 
 
 def aligned(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A line for the headings and one for each row, in columns as wide as their widest cell."""
+    """A line for the headings and one for each row, in columns as wide as their widest cell.
+
+    >>> print(aligned(("layer", "R"), [("conv1", "5x5"), ("max1", "6x6")]))
+    layer  R
+    conv1  5x5
+    max1   6x6
+    """
     lines = [headings, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
     return "\n".join(

@@ -1,7 +1,7 @@
 """Compiles the host's kernels for one dtype, for the processes that share the tests.
 
-``python -m tests.warm_up DTYPE`` runs nets with every layer once. Each of those processes would
-compile them for itself otherwise.
+``python -m tests.warm_up DTYPE`` runs a net whose layers take most kernels. Otherwise each of those
+processes would compile them for itself.
 """
 
 import sys

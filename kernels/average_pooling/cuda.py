@@ -7,7 +7,7 @@ form, a thread has a strip of outputs, and adds up a row once for all of them. B
 has a strip of inputs, and adds the errors of the windows that cover them: no atomics. What both
 poolings share stands in ``kernels.device.windows``.
 
-Bytes: each map once. What several threads read comes from the cache, as in ``kernels.max_pooling``.
+Bytes: each map once; what several threads read comes from the cache.
 """
 
 from functools import cache

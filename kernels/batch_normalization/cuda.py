@@ -131,7 +131,7 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
         x: N x C x H x W, float32 or float64, like the others.
         mean, variance, gamma, beta: C.
         epsilon: a float.
-        activation: None, ``"relu"``, ``"tanh"`` or ``"sigmoid"``.
+        activation: None, or one as ``kernels.activation`` describes them.
     """
     check_forward(x, mean, variance, gamma, beta, epsilon, activation)
     dtype = x.dtype.type

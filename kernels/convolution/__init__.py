@@ -18,8 +18,8 @@ from kernels.checks import Pair
 from kernels.window import Window
 
 PARTIAL_SUMS, PARTIAL_BYTES = 16, 64 * 2**20
-"""Workspace of the weight gradient: on the host at most so many sums of its size, and nowhere more
-than one that take so many bytes."""
+"""Limits of the weight gradient's workspace: the most partial sums on the host, and the most bytes
+that they take anywhere, unless a single one takes more."""
 
 
 @dataclass(frozen=True)

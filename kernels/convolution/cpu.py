@@ -121,8 +121,8 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1):
         stride, dilation: ints or pairs (y, x).
 
     Returns:
-        K x C x kh x kw. Workspace: at most 16 partial sums of the size of the result, and at most
-        64 MB of them if that is more than one; 256 pixels of packed errors for each thread.
+        K x C x kh x kw. Workspace: at most 16 partial sums of the size of the result, in at most
+        64 MB unless a single one takes more; 256 pixels of packed errors for each thread.
     """
     shape = gradient_weights_shape(x, error, kernel, stride, dilation)
     gradient = memory.empty(shape.weights, x.dtype)

@@ -23,7 +23,7 @@ from kernels.memory import cpu as memory
 BLOCK = 256
 
 
-class _Sizes(NamedTuple):
+class _ErrorSizes(NamedTuple):
     """Of the error map, and distances in the source from window to window."""
 
     batch: int
@@ -56,20 +56,20 @@ def accumulate(gradient, x, error, shape):
 
 @lru_cache(1024)
 def _plan(shape, itemsize):
-    """(shape of the partial sums, ``_Sizes``, ``_Tiling``)."""
+    """(shape of the partial sums, ``_ErrorSizes``, ``_Tiling``)."""
     (sy, sx), (h, w), lanes = shape.window.stride, shape.size, simd.lanes(itemsize)
     pixels = shape.batch * shape.output[0] * shape.output[1]
     groups, _, channels = sums = partial_shape(shape.weights, pixels, itemsize)
     vectors = channels // lanes
     pitches = shape.channels * h * w, sy * w, sx
-    sizes = _Sizes(shape.batch, shape.filters, *shape.output, *pitches)
+    sizes = _ErrorSizes(shape.batch, shape.filters, *shape.output, *pitches)
     blocks = np.array(simd.blocks(vectors))
     return sums, sizes, _Tiling(_taps(shape), lanes, vectors, blocks, groups)
 
 
 def partial_shape(weights, pixels, itemsize):
-    """Of the sums that a gradient by weights of that shape is taken in, over so many pixels:
-    (sums, taps, channels), taps and channels filled up to whole tiles."""
+    """The shape of the partial sums of a weight gradient over ``pixels`` pixels: (sums, taps,
+    channels), taps and channels rounded up to whole tiles."""
     lanes, (filters, channels, kh, kw) = simd.lanes(itemsize), weights
     taps = -(-channels * kh * kw // COLUMNS) * COLUMNS
     vectors, blocks = -(-filters // lanes), -(-pixels // BLOCK)

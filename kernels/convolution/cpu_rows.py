@@ -40,7 +40,7 @@ TILE_TIME = 360
 ITEMS = 32
 
 
-class _Sizes(NamedTuple):
+class _RowSizes(NamedTuple):
     """Of the maps and the kernel, distances between taps, and the first tap of the first output."""
 
     filters: int
@@ -107,7 +107,7 @@ def correlate(out, source, weights, kernel, bias, dilation, origin, activation):
 
 @lru_cache(1024)
 def _plan(out, source, kernel, dilation, origin, itemsize):
-    """(``_Sizes``, ``_Tiling``, ``_items``)."""
+    """(``_RowSizes``, ``_Tiling``, ``_items``)."""
     (batch, filters, height, width), (_, depth, *source_size) = out, source
     (kh, kw), (lanes, (vectors, columns)) = kernel, (simd.lanes(itemsize), tile_shape(filters))
     widest, span = vectors * lanes, (kw - 1) * dilation[1]
@@ -130,7 +130,7 @@ def _plan(out, source, kernel, dilation, origin, itemsize):
         run_length=length + widest if one_run else 0,
     )
     maps = filters, depth, height, width, *source_size
-    sizes = _Sizes(*maps, kh, kw, spacing, dilation[1], *origin)
+    sizes = _RowSizes(*maps, kh, kw, spacing, dilation[1], *origin)
     return sizes, tiling, items
 
 

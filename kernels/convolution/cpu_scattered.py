@@ -20,12 +20,12 @@ from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.simd import COLUMNS
 from kernels.host.work_sharing import queue, take
 
-# Least number of items that a region is split into, if it has enough tiles. Few are better: with
-# every item, all threads count references to the same arrays
+# Least number of items that a region is split into, if it has enough tiles. Few are better: each
+# item counts references to arrays that all threads share
 ITEMS = 64
 
 
-class _Sizes(NamedTuple):
+class _RegionSizes(NamedTuple):
     """Of the maps and the kernel, and distances between neighbouring pixels of a region."""
 
     batch: int
@@ -100,10 +100,10 @@ def correlate(out, source, weights, kernel, bias, taps_of, axes, activation):
 
 @lru_cache(1024)
 def _plan(out, source, kernel, taps_of, axes, lanes):
-    """(``_Sizes``, ``_Shares``, ``Taps`` of rows, ``Taps`` of columns)."""
+    """(``_RegionSizes``, ``_Shares``, ``Taps`` of rows, ``Taps`` of columns)."""
     (batch, filters, height, width), (_, depth, h, w) = out, source
     rows, columns = (taps_of(*axis) for axis in axes)
-    sizes = _Sizes(
+    sizes = _RegionSizes(
         batch=batch,
         filters=filters,
         depth=depth,

@@ -22,8 +22,8 @@ def packed(weights, group, *, transposed=False, flipped=False):
 
 
 def starts(bias, filters, beyond, dtype):
-    """What the sums of each channel start from, its bias or 0, and as many zeros ``beyond``, where
-    the last tile has no channels."""
+    """What the sums of each channel start from, its bias or 0, followed by ``beyond`` zeros for the
+    lanes of the last tile that have no channel."""
     numbers = np.zeros(filters + beyond, dtype)
     if bias is not None:
         numbers[:filters] = bias

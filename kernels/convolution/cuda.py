@@ -172,7 +172,7 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None, til
         weights: K x C x kh x kw.
         bias: K, or None.
         stride, dilation: an int or (y, x).
-        activation: None, relu, tanh or sigmoid, applied to the sums.
+        activation: None, or one as ``kernels.activation`` describes them.
         tile: the ``Tile`` to use; None chooses one.
 
     Returns:

@@ -114,7 +114,7 @@ def locator(factor: Factor):
             for b in range(together):
                 r = u32(row + u32(m * across + b * vectors))
                 present[together * m + b] = computed_once(u32(1) if r < row_count else u32(0))
-                if along_steps:  # a row beyond the last is the last
+                if along_steps:  # clamped to the last row
                     r = u32(min(r, u32(row_count - u32(1))))
                     indices[together * m + b] = u32(r * step_count + step)
         if not along_steps:

@@ -40,7 +40,7 @@ def _pack_kernel(dtype):
     def pack_weights(
         weights,  # K*taps, or taps*K
         packed,  # steps x filters and more
-        offsets,  # steps and more; those beyond the taps are the last tap's
+        offsets,  # steps and more, clamped to the last tap
         pitch,
         weight_distances,  # between filters, and between taps, of weights
         g,  # ConvolutionSizes
@@ -124,7 +124,7 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
         lane, warp = numbers()
         (first_filter, first_pixel), corner = start(sums)
         first_pixel = u32(first_pixel + lane)
-        # Where the windows of the thread's pixels begin; a pixel beyond the last is the last
+        # Where the windows of the thread's pixels begin, clamped to the last pixel
         for m in range(chunks):
             p = u32(min(u32(first_pixel + u32(m) * lanes), u32(pixel_count - u32(1))))
             n, p = divmod_u32(p, plane)

@@ -137,7 +137,7 @@ def _gradient_kernel(tile: Tile, dtype):
     def advance(pixel, source):
         """Move the thread on by a slice, like an odometer, if it has a pixel there.
 
-        Else it reads the same once more, for nothing.
+        Otherwise it reads the same pixel again, which nobody uses.
         """
         p, error_pixel, x_pixel, oy, ox, _, _ = pixel
         error, x, _, _, odometer = source
@@ -195,7 +195,7 @@ def _gradient_kernel(tile: Tile, dtype):
         pixel_y, pixel_x = u32(g.pixel[0]), u32(g.pixel[1])
         (first_filter, first_tap), corner = start(sums)
 
-        # Distances of the tile's filters and taps; one beyond the last is the last
+        # Distances of the tile's filters and taps, clamped to the last
         slot = u32(cuda.threadIdx.x)
         while slot < height + width:
             if slot < height:

@@ -22,8 +22,8 @@ NOWHERE = u32(MAX_ELEMENTS)
 def stager(tile: Tile, dtype):
     """Device functions (locate, fetch, store): a slice of packed weights, and one of pixels too.
 
-    ``locate`` gives the indices of a thread's weights in the first slice; beyond the last row, step
-    or slice the last ones will do. Warp w fetches the pixels of the steps w, w + warps and so on of
+    ``locate`` gives the indices of a thread's weights in the first slice, clamped to the last row
+    and step. Warp w fetches the pixels of the steps w, w + warps and so on of
     a slice. ``buffer`` is 0 for the first buffers, and all ones for the second ones, which begin at
     a power of two.
     """

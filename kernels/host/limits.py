@@ -1,9 +1,10 @@
-"""What this process may still take of the memory: of the system's, its groups' and its own (Linux).
+"""Memory that this process may still take: what the system, its control groups and its own limits
+leave (Linux).
 
 Pages are taken when an array is written to. Addresses are taken when it is allocated, and so is
 what the system has promised where it promises no more than it has (``vm.overcommit_memory`` 2).
 
-Everything is read below the folder ``root``. What is not there or says no number sets no limit.
+Files are read below the folder ``root``. One that is missing or holds no number sets no limit.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ GROUP_LIMITS = ("memory.max", "memory.high", "memory.limit_in_bytes")
 GROUP_USAGES = ("memory.current", "memory.usage_in_bytes")
 # Version 1 says 2**63 less a page
 NO_LIMIT = 2**62
-# Pages of files that the kernel drops before it stops anyone, those of all subgroups first
+# The page cache, which the kernel reclaims before it refuses memory; with subgroups, where told
 RECLAIMABLE = ("total_inactive_file", "inactive_file")
 # Each limit of the process, and what of it is taken
 PROCESS_LIMITS = {"Max address space": "VmSize", "Max data size": "VmData"}
@@ -44,9 +45,9 @@ def free_addresses(root: Path = ROOT) -> int | None:
     RLIMIT_DATA) and the system's promises leave; None where nothing sets a limit."""
     limits, free = _read(root / "proc/self/limits"), []
     for limit, taken in PROCESS_LIMITS.items():
-        found = re.search(rf"^{limit} +(\d+) ", limits, re.MULTILINE)  # the soft one
-        if found:
-            free.append(int(found[1]) - _table(root / "proc/self/status").get(taken, 0))
+        match = re.search(rf"^{limit} +(\d+) ", limits, re.MULTILINE)  # the soft one
+        if match:
+            free.append(int(match[1]) - _table(root / "proc/self/status").get(taken, 0))
     if _number(root / "proc/sys/vm/overcommit_memory") == 2:
         memory = _table(root / "proc/meminfo")
         free.append(memory.get("CommitLimit", NO_LIMIT) - memory.get("Committed_AS", 0))
@@ -77,8 +78,8 @@ def _groups(root: Path) -> Iterator[Path]:
     A container may see its own group, or one above it, where the hierarchy is mounted.
     """
     paths = {}
-    own = _read(root / "proc/self/cgroup")
-    for controllers, path in re.findall(r"^\d+:([^:]*):(.*)$", own, re.MULTILINE):
+    memberships = _read(root / "proc/self/cgroup")
+    for controllers, path in re.findall(r"^\d+:([^:]*):(.*)$", memberships, re.MULTILINE):
         if not controllers:
             paths["cgroup2"] = path
         elif "memory" in controllers.split(","):
@@ -121,4 +122,4 @@ def _read(path: Path) -> str:
 
 def _unescaped(path: str) -> str:
     """``path`` of mountinfo, in which spaces and the like stand as octal numbers."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)

@@ -41,11 +41,11 @@ class _Store:
             self._join()
             return self.gaps.free_bytes()
 
-    def kept_bytes(self):
+    def reusable_bytes(self):
         """Bytes that have pages and that no array occupies."""
         with self.lock:
             self._join()
-            return self.gaps.kept_bytes()
+            return self.gaps.reusable_bytes()
 
     def _join(self):
         while self.given_back:
@@ -138,7 +138,7 @@ def free_bytes():
     control groups and the limits of the process leave (``kernels.host.limits``); None if nothing
     says (other systems than Linux)."""
     pages, addresses = limits.free_pages(), limits.free_addresses()
-    rooms = [] if pages is None else [pages + _store.kept_bytes()]
+    rooms = [] if pages is None else [pages + _store.reusable_bytes()]
     if addresses is not None:
         rooms.append(addresses + _store.free_bytes())
     return min(rooms, default=None)

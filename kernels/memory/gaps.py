@@ -44,6 +44,6 @@ class Gaps:
         """Bytes of all gaps."""
         return sum(end - begin for begin, end in self._gaps)
 
-    def kept_bytes(self) -> int:
+    def reusable_bytes(self) -> int:
         """Bytes of the gaps below ``used``."""
         return sum(max(0, min(end, self.used) - begin) for begin, end in self._gaps)

@@ -6,14 +6,13 @@ concatenate:  each map is copied to its channels of y
 
 from functools import cache
 
-from kernels import checks
 from kernels.device.api import cuda, kernel, u32
 from kernels.device.arrays import operator
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.memory import cuda as memory
-from kernels.merging import check_split, concatenated_shape
+from kernels.merging import check_add, check_split, concatenated_shape
 
 
 @cache
@@ -73,7 +72,7 @@ def _copy(source, source_channel, target, target_channel, channels):
 @operator
 def add(maps):
     """The sum of maps of one shape, N x C x H x W, left to right."""
-    checks.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
+    check_add(maps)
     first = maps[0]
     y = memory.empty(first.shape, first.dtype)
     if len(maps) == 1:

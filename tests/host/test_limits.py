@@ -209,9 +209,9 @@ def test_gaps_count_what_is_free():
     first, second = gaps.take(4096), gaps.take(2 * 4096)
     assert gaps.free_bytes() == 97 * 4096
     gaps.give_back(*first)
-    assert (gaps.free_bytes(), gaps.kept_bytes()) == (98 * 4096, 4096)
+    assert (gaps.free_bytes(), gaps.reusable_bytes()) == (98 * 4096, 4096)
     gaps.give_back(*second)
-    assert (gaps.free_bytes(), gaps.kept_bytes()) == (100 * 4096, 3 * 4096)
+    assert (gaps.free_bytes(), gaps.reusable_bytes()) == (100 * 4096, 3 * 4096)
 
 
 def _child(program, *arguments, before=None):

@@ -27,7 +27,7 @@ from tests.net.nets import corners_and_more, random_image, randomized
 
 
 @dataclass(frozen=True)
-class Case:
+class NetCase:
     """A net, and an image of which ``more`` + 1 rows and columns of pixels are labelled."""
 
     layers: list[Layer]
@@ -52,22 +52,22 @@ class Case:
 
 
 NAMED = {
-    "strides that leave remainders: R < p": Case(
+    "strides that leave remainders: R < p": NetCase(
         [MaxPool(2), Convolution(2, (2, 1)), AveragePool(2), FullyConnected(2)], 1, (12, 7)
     ),
-    "only the top left pixel is read": Case([Convolution(2, 1, stride=9)], 2, (8, 9)),
-    "spacings d_y != d_x": Case(
+    "only the top left pixel is read": NetCase([Convolution(2, 1, stride=9)], 2, (8, 9)),
+    "spacings d_y != d_x": NetCase(
         [
             *(Convolution(2, 2, stride=(1, 3)), ReLU(), MaxPool((2, 1), (2, 1), dilation=(2, 1))),
             *(Convolution(2, (2, 3), dilation=(1, 2)), FullyConnected(2)),
         ],
         *(2, (9, 17)),
     ),
-    "a crop with four different margins": Case(
+    "a crop with four different margins": NetCase(
         [MaxPool(2, (2, 3)), Crop((0, 1, 2, 3)), FullyConnected(2)], 2, (11, 20)
     ),
-    "a crop at the end": Case([Convolution(2, 2, stride=2), Crop((2, 0, 1, 3))], 1, (8, 9)),
-    "branches with different R": Case(
+    "a crop at the end": NetCase([Convolution(2, 2, stride=2), Crop((2, 0, 1, 3))], 1, (8, 9)),
+    "branches with different R": NetCase(
         [
             *(Tanh(name="start"), Convolution(2, (4, 2), name="a"), Sigmoid(name="b")),
             Convolution(2, (2, 3), inputs=("start",)),
@@ -77,7 +77,7 @@ NAMED = {
         ],
         *(1, (7, 6)),
     ),
-    "three branches and an uncropped skip": Case(
+    "three branches and an uncropped skip": NetCase(
         [
             *(AveragePool(2, name="start"), Convolution(2, 1, name="a"), BatchNorm(name="b")),
             Convolution(1, 3, inputs=("start",), name="c"),
@@ -87,7 +87,7 @@ NAMED = {
         ],
         *(2, (8, 9)),
     ),
-    "vectors of different strides": Case(
+    "vectors of different strides": NetCase(
         [
             *(MaxPool(2), Convolution(2, 3, name="a")),
             Convolution(2, (5, 7), inputs=("image",), name="b"),
@@ -98,27 +98,29 @@ NAMED = {
         ],
         *(1, (6, 7)),
     ),
-    "one map twice": Case(
+    "one map twice": NetCase(
         [Convolution(2, 2, name="a"), Add(inputs=("a", "a")), FullyConnected(2)], 1, (4, 3)
     ),
-    "a convolution read before and after its activation": Case(
+    "a convolution read before and after its activation": NetCase(
         [
             *(Convolution(2, 2, name="a"), ReLU(name="b")),
             *(Add(inputs=("a", "b")), FullyConnected(2)),
         ],
         *(1, (4, 3)),
     ),
-    "global maximum": Case([Convolution(3, 2), AdaptiveMaxPool(1), FullyConnected(2)], 1, (5, 4)),
-    "global mean": Case([MaxPool(2), ReLU(), AdaptiveAveragePool(1)], 2, (6, 9)),
-    "equal bins": Case([AdaptiveMaxPool((2, 3)), FullyConnected(2)], 2, (6, 9)),
-    "softmax at the end": Case([MaxPool(2), FullyConnected(3), Softmax()], 2, (4, 5)),
-    "softmax in the middle": Case([Convolution(3, 2), Softmax(), FullyConnected(2)], 1, (3, 4)),
-    "activations with a parameter": Case(
+    "global maximum": NetCase(
+        [Convolution(3, 2), AdaptiveMaxPool(1), FullyConnected(2)], 1, (5, 4)
+    ),
+    "global mean": NetCase([MaxPool(2), ReLU(), AdaptiveAveragePool(1)], 2, (6, 9)),
+    "equal bins": NetCase([AdaptiveMaxPool((2, 3)), FullyConnected(2)], 2, (6, 9)),
+    "softmax at the end": NetCase([MaxPool(2), FullyConnected(3), Softmax()], 2, (4, 5)),
+    "softmax in the middle": NetCase([Convolution(3, 2), Softmax(), FullyConnected(2)], 1, (3, 4)),
+    "activations with a parameter": NetCase(
         [
             *(Convolution(2, 2), LeakyReLU(0.2), MaxPool(2), BatchNorm(), ELU(0.7)),
             *(Convolution(2, 2), ELU(1.5), FullyConnected(2), LeakyReLU(1.5)),
         ],
         *(1, (7, 8)),
     ),
-    "one pixel patches": Case([Convolution(3, 1), Tanh(), FullyConnected(2)], 2, (1, 1)),
+    "one pixel patches": NetCase([Convolution(3, 1), Tanh(), FullyConnected(2)], 2, (1, 1)),
 }

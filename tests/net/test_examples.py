@@ -8,7 +8,8 @@ import pkgutil
 import pytest
 
 import net
-from net import checkpoint, fitting, optimizers, sampling, zoo
+from net import checkpoint, conversion, fitting, fragments, optimizers, sampling, zoo
+from net.program import Program
 from net.training import Trainer
 
 MODULES = [
@@ -25,15 +26,16 @@ def public():
     objects = [getattr(net, name) for name in net.__all__]
     objects += [Trainer, fitting.fit, fitting.measure, zoo.build, checkpoint.save, checkpoint.load]
     objects += [optimizers.SGD, optimizers.Adam, optimizers.Cosine, optimizers.Stepwise]
-    objects += [sampling.balanced_mask]
-    for found in objects:
-        yield f"{found.__module__}.{found.__qualname__}"
-        if found in (net.Net, net.Dense, net.Scan, Trainer):
-            for name, method in vars(found).items():
+    objects += [sampling.balanced_mask, fragments.Fragments]
+    objects += [Program, conversion.steps_of, conversion.dense_window]
+    for offered in objects:
+        yield f"{offered.__module__}.{offered.__qualname__}"
+        if offered in (net.Net, net.Dense, net.Scan, Trainer):
+            for name, method in vars(offered).items():
                 if not name.startswith("_") and (
                     inspect.isfunction(method) or isinstance(method, property)
                 ):
-                    yield f"{found.__module__}.{found.__qualname__}.{name}"
+                    yield f"{offered.__module__}.{offered.__qualname__}.{name}"
 
 
 @pytest.mark.parametrize("name", ["net", "net.layers", *public()])

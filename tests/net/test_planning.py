@@ -103,7 +103,7 @@ class Taken:
     def by(self, call):
         """Bytes that ``call`` took at most."""
         gc.collect()
-        assert self.store.kept_bytes() == self.store.gaps.used
+        assert self.store.reusable_bytes() == self.store.gaps.used
         self.store.gaps.used, before = 0, self.small
         self.most = before
         call()

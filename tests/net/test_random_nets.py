@@ -29,7 +29,7 @@ from net.layers import (
 )
 from tests.comparison import relative_difference
 from tests.net import forms, oracle
-from tests.net.cases import NAMED, Case
+from tests.net.cases import NAMED, NetCase
 
 
 def check(case, backend):
@@ -134,7 +134,7 @@ def cases(draw):
         getattr(drawing, kind)()
     drawing.add(FullyConnected, features=draw(st.integers(1, 3)))
     border = draw(st.sampled_from(["valid", "zero", "reflect"]))
-    return Case(drawing.layers, channels, patch, border, drawing.pair(0, (5, 5)))
+    return NetCase(drawing.layers, channels, patch, border, drawing.pair(0, (5, 5)))
 
 
 @settings(

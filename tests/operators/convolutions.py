@@ -11,7 +11,7 @@ FUNCTIONS = tuple(TOLERANCES)
 
 
 @dataclass(frozen=True)
-class Case:
+class ConvolutionCase:
     """N x C x H x W maps to K channels."""
 
     x: tuple[int, int, int, int]

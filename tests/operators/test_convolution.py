@@ -16,50 +16,50 @@ from tests.comparison import (
     relative_difference,
 )
 from tests.finite_differences import assert_gradient
-from tests.operators.convolutions import FUNCTIONS, Case
+from tests.operators.convolutions import FUNCTIONS, ConvolutionCase
 from tests.refusals import assert_refused, refusals
 
 SMALL = [
-    Case((1, 1, 1, 1), 1, (1, 1)),
-    Case((2, 3, 5, 7), 5, (1, 1)),
-    Case((1, 1, 6, 7), 1, (3, 3)),
-    Case((1, 2, 5, 2), 3, (2, 1)),
-    Case((2, 3, 9, 11), 5, (3, 2), dilation=(2, 3)),
-    Case((2, 3, 9, 11), 5, (2, 3), stride=(2, 3)),
-    Case((2, 3, 9, 11), 2, (3, 2), stride=(2, 1), dilation=(1, 3)),
-    Case((1, 2, 11, 13), 3, (2, 3), stride=(3, 2), dilation=(2, 3)),
-    Case((1, 2, 7, 9), 3, (3, 2), stride=(2, 2), dilation=(2, 4)),
-    Case((1, 1, 8, 10), 2, (3, 3), stride=(3, 3)),
-    Case((2, 2, 9, 8), 2, (2, 1), stride=(3, 4)),
-    Case((3, 5, 4, 3), 17, (4, 3)),
-    Case((1, 3, 7, 5), 2, (4, 3), dilation=(2, 2)),
-    Case((1, 17, 3, 4), 3, (2, 2)),
-    Case((1, 3, 3, 5), 25, (2, 3)),
-    Case((1, 1, 3, 19), 1, (1, 3), dilation=(1, 8)),
+    ConvolutionCase((1, 1, 1, 1), 1, (1, 1)),
+    ConvolutionCase((2, 3, 5, 7), 5, (1, 1)),
+    ConvolutionCase((1, 1, 6, 7), 1, (3, 3)),
+    ConvolutionCase((1, 2, 5, 2), 3, (2, 1)),
+    ConvolutionCase((2, 3, 9, 11), 5, (3, 2), dilation=(2, 3)),
+    ConvolutionCase((2, 3, 9, 11), 5, (2, 3), stride=(2, 3)),
+    ConvolutionCase((2, 3, 9, 11), 2, (3, 2), stride=(2, 1), dilation=(1, 3)),
+    ConvolutionCase((1, 2, 11, 13), 3, (2, 3), stride=(3, 2), dilation=(2, 3)),
+    ConvolutionCase((1, 2, 7, 9), 3, (3, 2), stride=(2, 2), dilation=(2, 4)),
+    ConvolutionCase((1, 1, 8, 10), 2, (3, 3), stride=(3, 3)),
+    ConvolutionCase((2, 2, 9, 8), 2, (2, 1), stride=(3, 4)),
+    ConvolutionCase((3, 5, 4, 3), 17, (4, 3)),
+    ConvolutionCase((1, 3, 7, 5), 2, (4, 3), dilation=(2, 2)),
+    ConvolutionCase((1, 17, 3, 4), 3, (2, 2)),
+    ConvolutionCase((1, 3, 3, 5), 25, (2, 3)),
+    ConvolutionCase((1, 1, 3, 19), 1, (1, 3), dilation=(1, 8)),
 ]
 WIDTHS = [
-    Case((1, 2, 3, w), filters, (2, min(2, w)), dilation=(1, 2 if w > 2 else 1))
+    ConvolutionCase((1, 2, 3, w), filters, (2, min(2, w)), dilation=(1, 2 if w > 2 else 1))
     for w in (*range(1, 10), 15, 16, 17, 18, 31, 33, 34, 49, 50, 65)
     for filters in (1, 9, 33)
 ]
 BATCHES = [
-    Case((batch, 3, 4, 3), 17, (2, 2), stride=(1, stride))
+    ConvolutionCase((batch, 3, 4, 3), 17, (2, 2), stride=(1, stride))
     for batch in (7, 8, 9, 15, 16, 17, 47, 48, 50)
     for stride in (1, 2)
 ]
 REAL = [
-    Case((1, 48, 70, 90), 48, (5, 5), dilation=(2, 2)),
-    Case((1, 64, 37, 53), 64, (3, 3)),
-    Case((1, 25, 45, 62), 50, (3, 4), dilation=(8, 5)),
-    Case((2, 3, 67, 61), 32, (7, 7), stride=(2, 2)),
-    Case((2, 7, 41, 38), 19, (3, 2), stride=(2, 3), dilation=(3, 2)),
-    Case((1, 1, 95, 71), 48, (4, 4)),
-    Case((64, 1, 28, 28), 20, (5, 5)),
-    Case((37, 48, 9, 9), 48, (4, 4)),
-    Case((256, 200, 1, 1), 200, (1, 1)),
-    Case((100, 200, 1, 1), 3, (1, 1)),
-    Case((130, 50, 4, 4), 101, (4, 4)),
-    Case((1, 200, 31, 33), 3, (1, 1)),
+    ConvolutionCase((1, 48, 70, 90), 48, (5, 5), dilation=(2, 2)),
+    ConvolutionCase((1, 64, 37, 53), 64, (3, 3)),
+    ConvolutionCase((1, 25, 45, 62), 50, (3, 4), dilation=(8, 5)),
+    ConvolutionCase((2, 3, 67, 61), 32, (7, 7), stride=(2, 2)),
+    ConvolutionCase((2, 7, 41, 38), 19, (3, 2), stride=(2, 3), dilation=(3, 2)),
+    ConvolutionCase((1, 1, 95, 71), 48, (4, 4)),
+    ConvolutionCase((64, 1, 28, 28), 20, (5, 5)),
+    ConvolutionCase((37, 48, 9, 9), 48, (4, 4)),
+    ConvolutionCase((256, 200, 1, 1), 200, (1, 1)),
+    ConvolutionCase((100, 200, 1, 1), 3, (1, 1)),
+    ConvolutionCase((130, 50, 4, 4), 101, (4, 4)),
+    ConvolutionCase((1, 200, 31, 33), 3, (1, 1)),
 ]
 
 
@@ -99,7 +99,7 @@ def check_gradient_bias(backend, error):
 class TestInfinityAndNaN:
     """They reach what reads them and nothing else: no tail is filled up with 0 * x."""
 
-    CASE = Case((2, 3, 6, 7), 5, (2, 3), stride=(1, 2), dilation=(3, 1))
+    CASE = ConvolutionCase((2, 3, 6, 7), 5, (2, 3), stride=(1, 2), dilation=(3, 1))
 
     def test_a_few(self, backend, rng, function, dtype):
         operands = self.CASE.operands(rng, dtype)
@@ -183,8 +183,8 @@ class TestDenseForm:
 
 
 SMOOTH = [
-    Case((2, 2, 4, 5), 3, (2, 2)),
-    Case((1, 2, 7, 8), 2, (2, 3), stride=(2, 3), dilation=(3, 2)),
+    ConvolutionCase((2, 2, 4, 5), 3, (2, 2)),
+    ConvolutionCase((1, 2, 7, 8), 2, (2, 3), stride=(2, 3), dilation=(3, 2)),
 ]
 
 

@@ -6,7 +6,7 @@ from kernels import get_backend
 from kernels.convolution.cuda import TILES
 from kernels.convolution.cuda_tile import Tile
 from tests.comparison import REFERENCE, call, operator, relative_difference
-from tests.operators.convolutions import FUNCTIONS, TOLERANCES, Case
+from tests.operators.convolutions import FUNCTIONS, TOLERANCES, ConvolutionCase
 
 TABLES = {"map": FUNCTIONS[:2], "weights": FUNCTIONS[2:], "matrix": FUNCTIONS}
 TINY_TILES = {
@@ -25,11 +25,14 @@ TINY = [(table, tile) for table in TABLES for tile in TINY_TILES]
 )
 def test_every_tile_of_the_device(rng, table, tile):
     cases = [
-        Case((2, 3, 17, 45), 37, (3, 2), stride=(1, 2), dilation=(4, 3)),
-        Case((2, 37, 9, 31), 45, (1, 1)),
+        ConvolutionCase((2, 3, 17, 45), 37, (3, 2), stride=(1, 2), dilation=(4, 3)),
+        ConvolutionCase((2, 37, 9, 31), 45, (1, 1)),
     ]
     if table == "matrix":
-        cases = [Case((35, 5, 4, 3), 37, (4, 3)), Case((100, 7, 4, 4), 108, (4, 4))]
+        cases = [
+            ConvolutionCase((35, 5, 4, 3), 37, (4, 3)),
+            ConvolutionCase((100, 7, 4, 4), 108, (4, 4)),
+        ]
     for case in cases:
         check_tile(get_backend("cuda"), rng, case, table, tile)
 
@@ -37,9 +40,9 @@ def test_every_tile_of_the_device(rng, table, tile):
 @pytest.mark.simulator
 @pytest.mark.parametrize(("table", "tile"), TINY)
 def test_tiles_of_the_simulator(rng, table, tile):
-    case = Case((2, 2, 6, 5), 5, (2, 2), stride=(2, 1), dilation=(1, 2))
+    case = ConvolutionCase((2, 2, 6, 5), 5, (2, 2), stride=(2, 1), dilation=(1, 2))
     if table == "matrix":
-        case = Case((13, 2, 2, 3), 14, (2, 3))
+        case = ConvolutionCase((13, 2, 2, 3), 14, (2, 3))
     check_tile(get_backend("simulator"), rng, case, table, TINY_TILES[tile])
 
 
@@ -49,7 +52,7 @@ def test_tiles_of_the_simulator(rng, table, tile):
 def test_tiles_of_1x1_windows(rng, rows, steps):
     """Less than a slice, slices and a rest, whole slices; weights one by one, and by fours."""
     tile = Tile(rows, 4, (1, 2), (1, 1), depth=4)
-    case = Case((2, steps, 3, 5), steps + 1, (1, 1))
+    case = ConvolutionCase((2, steps, 3, 5), steps + 1, (1, 1))
     check_tile(get_backend("simulator"), rng, case, "map", tile)
 
 

@@ -64,14 +64,14 @@ def unsigned_indices(x, weights, y, g):
 
 @device
 def window_of(p, g):
-    """Where the window of the pixel p begins in a channel; a pixel beyond the last is the last."""
+    """Where the window of the pixel p begins in a channel, clamped to the last pixel."""
     oy, ox = divmod_u32(min(p, u32(u32(g.pixels) - u32(1))), g.output[1])
     return u32(oy * u32(g.pixel[0]) + ox)
 
 
 @device
 def input_at(x, window, t, offsets):
-    """What the tap t of a window reads; a tap beyond the last is the last."""
+    """What the tap t of a window reads, clamped to the last tap."""
     return x[u32(window + offsets[min(t, u32(offsets.size - 1))])]
 
 

@@ -20,7 +20,7 @@ from tests.refusals import assert_refused, refusals
 
 
 @dataclass(frozen=True)
-class Case:
+class PoolingCase:
     """Windows on N x C x H x W maps."""
 
     x: tuple[int, int, int, int]
@@ -53,30 +53,30 @@ class Case:
 
 
 SMALL = [
-    Case((1, 1, 1, 1), (1, 1)),
-    Case((2, 3, 6, 8), (2, 2), stride=(2, 2)),
-    Case((1, 2, 7, 9), (2, 2), stride=(2, 2)),
-    Case((2, 3, 7, 9), (2, 2), dilation=(2, 3)),
-    Case((1, 2, 9, 11), (3, 2), stride=(2, 3), dilation=(1, 2)),
-    Case((1, 2, 9, 11), (2, 3), stride=(3, 2), dilation=(4, 3)),
-    Case((1, 1, 9, 10), (2, 1), stride=(4, 3)),
-    Case((1, 5, 4, 3), (4, 3)),
-    Case((1, 3, 7, 5), (4, 3), dilation=(2, 2)),
-    Case((1, 1, 17, 18), (16, 16)),
-    Case((1, 1, 18, 19), (17, 16)),
-    Case((1, 17, 1, 3), (1, 2)),
+    PoolingCase((1, 1, 1, 1), (1, 1)),
+    PoolingCase((2, 3, 6, 8), (2, 2), stride=(2, 2)),
+    PoolingCase((1, 2, 7, 9), (2, 2), stride=(2, 2)),
+    PoolingCase((2, 3, 7, 9), (2, 2), dilation=(2, 3)),
+    PoolingCase((1, 2, 9, 11), (3, 2), stride=(2, 3), dilation=(1, 2)),
+    PoolingCase((1, 2, 9, 11), (2, 3), stride=(3, 2), dilation=(4, 3)),
+    PoolingCase((1, 1, 9, 10), (2, 1), stride=(4, 3)),
+    PoolingCase((1, 5, 4, 3), (4, 3)),
+    PoolingCase((1, 3, 7, 5), (4, 3), dilation=(2, 2)),
+    PoolingCase((1, 1, 17, 18), (16, 16)),
+    PoolingCase((1, 1, 18, 19), (17, 16)),
+    PoolingCase((1, 17, 1, 3), (1, 2)),
 ]
 EVERY_SIZE = [
-    *(Case((1, 3, 5, w), (2, 2 if w > 1 else 1), dilation=(3, 1)) for w in range(1, 10)),
-    *(Case((2, 2, 5, w), (3, 2), dilation=(1, 4)) for w in (15, 16, 17, 31, 33, 34, 65, 70)),
-    Case((1, 48, 92, 71), (2, 2), dilation=(4, 4)),
-    Case((1, 25, 70, 83), (8, 8)),
-    Case((1, 50, 40, 53), (2, 2), dilation=(8, 8)),
-    Case((1, 32, 67, 61), (3, 3), stride=(2, 2)),
-    Case((1, 32, 67, 61), (3, 3), dilation=(2, 3)),
-    Case((64, 25, 32, 32), (8, 8), stride=(8, 8)),
-    Case((256, 48, 4, 4), (2, 2), stride=(2, 2)),
-    Case((1, 2, 60, 80), (17, 16), stride=(2, 1), dilation=(3, 2)),
+    *(PoolingCase((1, 3, 5, w), (2, 2 if w > 1 else 1), dilation=(3, 1)) for w in range(1, 10)),
+    *(PoolingCase((2, 2, 5, w), (3, 2), dilation=(1, 4)) for w in (15, 16, 17, 31, 33, 34, 65, 70)),
+    PoolingCase((1, 48, 92, 71), (2, 2), dilation=(4, 4)),
+    PoolingCase((1, 25, 70, 83), (8, 8)),
+    PoolingCase((1, 50, 40, 53), (2, 2), dilation=(8, 8)),
+    PoolingCase((1, 32, 67, 61), (3, 3), stride=(2, 2)),
+    PoolingCase((1, 32, 67, 61), (3, 3), dilation=(2, 3)),
+    PoolingCase((64, 25, 32, 32), (8, 8), stride=(8, 8)),
+    PoolingCase((256, 48, 4, 4), (2, 2), stride=(2, 2)),
+    PoolingCase((1, 2, 60, 80), (17, 16), stride=(2, 1), dilation=(3, 2)),
 ]
 
 
