@@ -16,8 +16,7 @@ import numpy as np
 
 from kernels.activation import Activation
 from kernels.checks import Margins, Pair
-from kernels.convolution.cpu_gradient_weights import partial_shape
-from kernels.convolution.cpu_rows import thread_bytes
+from kernels.convolution.cpu_workspace import partial_shape, thread_bytes
 from kernels.max_pooling import argmax_dtype
 from kernels.window import Window
 from net.graph import Node

@@ -22,6 +22,7 @@ from kernels.convolution import (
 from kernels.convolution.cpu_gradient_weights import accumulate
 from kernels.convolution.cpu_taps import Taps
 from kernels.convolution.cpu_weights import packed
+from kernels.convolution.cpu_workspace import tile_shape
 from kernels.host import simd
 from kernels.host.compilation import compiled_parallel
 from kernels.memory import cpu as memory
@@ -48,7 +49,7 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
     weights = weights.reshape(shape.weights)
     lanes = simd.lanes(x.itemsize)
     if _in_rows(shape.batch, shape.channels, shape.filters, shape.output, window, 1, lanes):
-        weights = packed(weights, cpu_rows.tile_shape(shape.filters)[1])
+        weights = packed(weights, tile_shape(shape.filters)[1])
         maps = out, source, weights, window.kernel, bias
         cpu_rows.correlate(*maps, window.dilation, (0, 0), numbered(activation, x.dtype))
     else:
@@ -83,7 +84,7 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
     outputs = shape.channels, shape.size
     in_rows = _in_rows(shape.batch, shape.filters, *outputs, window, inside, lanes)
     if in_rows and np.isfinite(weights).all():
-        group = cpu_rows.tile_shape(shape.channels)[1]
+        group = tile_shape(shape.channels)[1]
         weights = packed(weights, group, transposed=True, flipped=True)
         origin = tuple((1 - k) * d for k, d in zip(window.kernel, window.dilation))
         maps = out, source, weights, window.kernel, None

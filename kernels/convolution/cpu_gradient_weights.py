@@ -12,15 +12,13 @@ import numba
 import numpy as np
 from numba import prange
 
-from kernels.convolution import PARTIAL_BYTES, PARTIAL_SUMS
+from kernels.convolution.cpu_workspace import BLOCK, partial_shape
 from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.simd import COLUMNS, Runs
 from kernels.host.work_sharing import queue, take
 from kernels.memory import cpu as memory
-
-BLOCK = 256
 
 
 class _ErrorSizes(NamedTuple):
@@ -65,16 +63,6 @@ def _plan(shape, itemsize):
     sizes = _ErrorSizes(shape.batch, shape.filters, *shape.output, *pitches)
     blocks = np.array(simd.blocks(vectors))
     return sums, sizes, _Tiling(_taps(shape), lanes, vectors, blocks, groups)
-
-
-def partial_shape(weights, pixels, itemsize):
-    """The shape of the partial sums of a weight gradient over ``pixels`` pixels: (sums, taps,
-    channels), taps and channels rounded up to whole tiles."""
-    lanes, (filters, channels, kh, kw) = simd.lanes(itemsize), weights
-    taps = -(-channels * kh * kw // COLUMNS) * COLUMNS
-    vectors, blocks = -(-filters // lanes), -(-pixels // BLOCK)
-    most = max(1, PARTIAL_BYTES // (taps * vectors * lanes * itemsize))
-    return min(PARTIAL_SUMS, blocks, most), taps, vectors * lanes
 
 
 def _taps(shape):

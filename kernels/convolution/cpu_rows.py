@@ -24,20 +24,17 @@ from numba import prange
 
 from kernels.activation.cpu import NONE, activate
 from kernels.convolution.cpu_weights import starts
+from kernels.convolution.cpu_workspace import ITEMS, ROWS, WIDTH, tile_shape
 from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled, compiled_parallel, inner
 from kernels.host.simd import Runs
 from kernels.host.work_sharing import queue, take
 
-ROWS = 4
-WIDTH = 288
 NARROW = 96
 TILE_BYTES = 24 * 2**10
 # Time from one tile to the next, measured, in multiply-adds of vectors
 TILE_TIME = 360
-# Least number of items that the work is split into, if there are enough rows
-ITEMS = 32
 
 
 class _RowSizes(NamedTuple):
@@ -132,20 +129,6 @@ def _plan(out, source, kernel, dilation, origin, itemsize):
     maps = filters, depth, height, width, *source_size
     sizes = _RowSizes(*maps, kh, kw, spacing, dilation[1], *origin)
     return sizes, tiling, items
-
-
-def thread_bytes(shape, kernel, itemsize):
-    """About what each thread works in to fill maps of ``shape``, N x K x H x W: the sums of the
-    rows that it computes at once."""
-    _, filters, height, width = shape
-    rows = max(1, min(ROWS if kernel[0] > 1 else 1, height // ITEMS))
-    tiles = min(width, WIDTH) + 2 * tile_shape(filters)[0] * simd.lanes(itemsize)
-    return filters * rows * tiles * itemsize
-
-
-def tile_shape(filters):
-    """(vectors at most, columns) of the tiles that waste least on ``filters``."""
-    return min(simd.SHAPES, key=lambda shape: -(-filters // shape[1]) * shape[1])
 
 
 def cost(depth, filters, size, kernel, dilation, inside, lanes):

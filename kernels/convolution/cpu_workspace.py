@@ -1,0 +1,38 @@
+"""How much the host's convolutions work on at once, and what that takes of memory.
+
+Nothing here is compiled, so that a pass can be planned where nothing can be.
+"""
+
+from kernels.convolution import PARTIAL_BYTES, PARTIAL_SUMS
+from kernels.host import simd
+from kernels.host.simd import COLUMNS
+
+# Pixels of a block of the weight gradient
+BLOCK = 256
+# Rows and columns of an item of work of stride 1, at most, and the least number of items that the
+# work is split into, if there are enough rows
+ROWS, WIDTH, ITEMS = 4, 288, 32
+
+
+def partial_shape(weights, pixels, itemsize):
+    """Of the sums that a gradient by weights of that shape is taken in, over so many pixels:
+    (sums, taps, channels), taps and channels filled up to whole tiles."""
+    lanes, (filters, channels, kh, kw) = simd.lanes(itemsize), weights
+    taps = -(-channels * kh * kw // COLUMNS) * COLUMNS
+    vectors, blocks = -(-filters // lanes), -(-pixels // BLOCK)
+    most = max(1, PARTIAL_BYTES // (taps * vectors * lanes * itemsize))
+    return min(PARTIAL_SUMS, blocks, most), taps, vectors * lanes
+
+
+def thread_bytes(shape, kernel, itemsize):
+    """About what each thread works in to fill maps of ``shape``, N x K x H x W: the sums of the
+    rows that it computes at once."""
+    _, filters, height, width = shape
+    rows = max(1, min(ROWS if kernel[0] > 1 else 1, height // ITEMS))
+    tiles = min(width, WIDTH) + 2 * tile_shape(filters)[0] * simd.lanes(itemsize)
+    return filters * rows * tiles * itemsize
+
+
+def tile_shape(filters):
+    """(vectors at most, columns) of the tiles that waste least on ``filters``."""
+    return min(simd.SHAPES, key=lambda shape: -(-filters // shape[1]) * shape[1])
