@@ -8,7 +8,7 @@ from kernels import checks
 from net import planning, room
 from net.dense import Dense
 from net.graph import IMAGE, Net
-from net.images import admitted_image, check_finite, copied_bytes
+from net.images import admitted_image, check_finite, copied_bytes, output_size
 from net.steps import BatchNormStep
 
 
@@ -38,10 +38,10 @@ def calibrate(net: Net, images: list[np.ndarray], border: str = "valid") -> None
     runs = [{IMAGE: x} for x in _entered(dense, images)]
     for step in dense.program.steps:
         if isinstance(step, BatchNormStep):
-            maps = [memory.to_host(maps[step.inputs[0]]).astype(np.float64) for maps in runs]
+            maps = [memory.to_host(maps[step.inputs[0]]) for maps in runs]
             count = sum(x[:, 0].size for x in maps)
-            mean = sum(x.sum(axis=(0, 2, 3)) for x in maps) / count
-            squares = sum(np.square(x - mean[:, None, None]).sum(axis=(0, 2, 3)) for x in maps)
+            mean = sum(_summed(x.astype(np.float64)) for x in maps) / count
+            squares = sum(_squared(x - mean[:, None, None]) for x in maps)
             name = step.node.name
             net.statistics[f"{name}.mean"] = memory.to_device(mean.astype(net.dtype))
             net.statistics[f"{name}.variance"] = memory.to_device(
@@ -49,6 +49,15 @@ def calibrate(net: Net, images: list[np.ndarray], border: str = "valid") -> None
             )
         for maps in runs:
             dense.program.advance(dense.program.run(), step, maps)
+
+
+def _summed(x):
+    """By channel, of float64."""
+    return x.sum(axis=(0, 2, 3))
+
+
+def _squared(x):
+    return _summed(np.square(x, out=x))
 
 
 def _entered(dense, images):
@@ -59,7 +68,7 @@ def _entered(dense, images):
         raise ValueError("images is empty; expected at least one image")
     net = dense.net
     arrays = [admitted_image(net, image, f"images[{i}]") for i, image in enumerate(images)]
-    labelled = tuple(dense.output_size(array.shape[1:]) for array in arrays)
+    labelled = tuple(output_size(net, array.shape[1:], dense.border) for array in arrays)
     needed = planning.calibration_bytes(dense.program, dense.border, labelled)
     needed += copied_bytes(*arrays)
     what = f"calibrating with {len(arrays)} images"

@@ -51,6 +51,7 @@ class Dense:
     """
 
     def __init__(self, net: Net, border: str = "valid"):
+        checks.instance("net", net, Net)
         self.net = net
         self.border = checks.choice("border", border, images.BORDERS)
         self.program = Program(net, "dense")
@@ -66,7 +67,7 @@ class Dense:
         >>> Dense(zoo.build("lenet28", backend="cpu")).output_size((30, 40))
         (3, 13)
         """
-        return images.output_size(self.net, size, self.border)
+        return images.output_size(self.net, checks.pair("size", size), self.border)
 
     def summary(self, labelled: int | Pair = 256) -> str:
         """A table of the layers, with multiply-adds for ``labelled`` pixels (see ``net.summary``),
@@ -105,7 +106,13 @@ class Dense:
         return self.framed(images.admitted_image(self.net, image))
 
     def framed(self, image):
-        """As ``enter``, for an image as ``net.images.admitted_image`` gives it."""
+        """As ``enter``, for an image that ``net.images.admitted_image`` gave.
+
+        >>> from net import images, zoo
+        >>> dense = Dense(zoo.build("lenet28", backend="cpu"), "zero")
+        >>> dense.framed(images.admitted_image(dense.net, np.ones((1, 5, 7), np.float32))).shape
+        (1, 1, 32, 34)
+        """
         return self._framed(images.placed(self.net, image))
 
     # Maps go from call to call without a name, so that no frame holds one that is done with
@@ -124,8 +131,8 @@ class Dense:
         (10, 3, 4)
         """
         x = images.admitted_image(self.net, image)
-        labelled = self.output_size(x.shape[1:])
-        self.check_memory(labelled, planning.forward_bytes, copied=images.copied_bytes(x))
+        labelled = images.output_size(self.net, x.shape[1:], self.border)
+        self._check_memory(labelled, planning.forward_bytes, images.copied_bytes(x))
         scores = self.program.forward(self._framed(images.placed(self.net, x)))[0]
         return scores if _stays(image) else images.returned(self.net, scores)
 
@@ -154,27 +161,30 @@ class Dense:
         >>> classes.shape, probabilities.shape
         ((6, 9), (10, 6, 9))
         """
-        net, memory = self.net, self.net.backend.memory
+        net = self.net
         x = images.admitted_image(net, image)
-        height, width = self.output_size(x.shape[1:])
+        height, width = images.output_size(self.net, x.shape[1:], self.border)
         rows, columns = (height, width) if tile is None else (checks.count("tile", tile),) * 2
-        options = {"tile": (rows, columns), "copied": images.copied_bytes(x)}
-        self.check_memory((height, width), planning.predict_bytes, **options)
+        passes = (height, width), planning.predict_bytes, images.copied_bytes(x)
+        self._check_memory(*passes, tile=(rows, columns))
         x = images.bordered(net, images.placed(net, x), self.border)
         probabilities = np.empty((net.output.channels, height, width), net.dtype)
         classes = np.empty((height, width), np.int64)
         for top in range(0, height, rows):
             for left in range(0, width, columns):
                 bottom, right = max(0, height - top - rows), max(0, width - left - columns)
-                part = memory.to_host(self._probabilities(x, (top, left, bottom, right)))[0]
                 place = np.s_[top : top + rows, left : left + columns]
-                probabilities[:, *place] = part
-                part.argmax(axis=0, out=classes[place])
-                classes[place][np.isnan(part[0])] = UNLABELLED  # one NaN makes all of them NaN
+                part = classes[place], probabilities[:, *place]
+                self._predict(*part, x, (top, left, bottom, right))
         return classes, probabilities
 
+    def _predict(self, classes, probabilities, x, margins):
+        """Fill in the pixels left between ``margins``, from the bordered image ``x``."""
+        probabilities[...] = self.net.backend.memory.to_host(self._probabilities(x, margins))[0]
+        probabilities.argmax(axis=0, out=classes)
+        classes[np.isnan(probabilities[0])] = UNLABELLED  # one NaN makes all of them NaN
+
     def _probabilities(self, x, margins):
-        """Of the scores left between ``margins``, from the bordered image ``x``."""
         margins = tuple(m + u for m, u in zip(margins, self._unread))
         output = self.program.forward(self._cropped(x, margins))
         if isinstance(self.net.layers[-1], Softmax):
@@ -214,8 +224,9 @@ class Dense:
         array([1., 1., 1., 1., 1., 1., 1., 1., 1., 1.], dtype=float32)
         """
         net = self.net
+        image_gradient = checks.flag("image_gradient", image_gradient)
         given = {"image": images.admitted_image(net, image)}
-        labelled = self.output_size(given["image"].shape[1:])
+        labelled = images.output_size(net, given["image"].shape[1:], self.border)
         shape = (net.output.channels, *labelled)
         given["error"] = images.admitted(net, "error", error, net.dtype, shape)
         if mask is not None:
@@ -224,7 +235,7 @@ class Dense:
                 raise ValueError("mask chooses no pixel; expected at least one")
         options = {"masked": mask is not None, "image": image_gradient}
         copied = images.copied_bytes(*given.values())
-        self.check_memory(labelled, planning.gradients_bytes, copied=copied, **options)
+        self._check_memory(labelled, planning.gradients_bytes, copied, **options)
         given = {name: images.placed(net, array) for name, array in given.items()}
         tape = self.program.forward(self._framed(given.pop("image")), keep=True)[1]
         gradients, by_image = self.program.backward(
@@ -256,14 +267,13 @@ class Dense:
         peak_bytes: Callable[..., int] = planning.forward_bytes,
         *,
         copied: int = 0,
-        **options,
     ) -> None:
         """Refuse a pass over ``labelled`` rows and columns of pixels that takes more memory than
         is free. Passes that take less than ``net.room.SMALLEST`` are not looked at.
 
         Args:
-            peak_bytes: what tells, of ``net.planning``, with its ``options``: ``forward_bytes``,
-                ``predict_bytes``, ``gradients_bytes`` or ``step_bytes``.
+            labelled: as ``output_size`` gives it.
+            peak_bytes: what tells, of ``net.planning.PASSES``.
             copied: bytes of copies that the pass makes of what it is given.
 
         Raises:
@@ -274,6 +284,19 @@ class Dense:
         Traceback (most recent call last):
             ...
         MemoryError: labelling 1048576 x 1048576 pixels takes ... GB, ... GB are free; ...
+        """
+        labelled = checks.pair("labelled", labelled, most=planning.LARGEST)
+        copied = checks.count("copied", copied, 0, planning.LARGEST)
+        if not any(peak_bytes is one for one in planning.PASSES):
+            raise ValueError(f"peak_bytes is {peak_bytes!r}; expected one of net.planning.PASSES")
+        self._check_memory(labelled, peak_bytes, copied)
+
+    def _check_memory(self, labelled, peak_bytes, copied=0, **options):
+        """As ``check_memory``.
+
+        Args:
+            peak_bytes: what tells, of ``net.planning``, with its ``options``.
+            copied: bytes of copies that the pass makes of what it is given.
         """
         form, learning = (self.program, self.border), peak_bytes in planning.LEARNING
         needed = copied + planning.remembered(peak_bytes, *form, labelled, **options)

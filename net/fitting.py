@@ -71,11 +71,10 @@ def fit(
     >>> trainer.steps, len(trainer.history)
     (2, 2)
     """
-    if not isinstance(trainer, Trainer):
-        raise TypeError(f"trainer is {checks.kind_of(trainer)}; expected a Trainer")
-    checks.count("epochs", epochs)
+    checks.instance("trainer", trainer, Trainer)
+    epochs, progress = checks.count("epochs", epochs), checks.flag("progress", progress)
     if save_every is not None:
-        checks.count("save_every", save_every)
+        save_every = checks.count("save_every", save_every)
     order = _check_data(trainer, examples, pixels, validation)
     steps_an_epoch = len(order)
     _check_epochs(trainer, epochs, steps_an_epoch)

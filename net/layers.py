@@ -13,7 +13,7 @@ patch). Arguments that break the dense form are taken only to be refused, with t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from kernels import checks
@@ -62,6 +62,14 @@ class Layer:
     kind: ClassVar[str]
     joins: ClassVar[bool] = False
 
+    def __new__(cls, *_, **options):
+        checks.known_options(cls, options)
+        return super().__new__(cls)
+
+    def __post_init__(self):
+        for field in fields(self):
+            object.__setattr__(self, field.name, checks.plain(getattr(self, field.name)))
+
     def window(self, source: Map) -> Window | None:
         """The window that the patch net moves over ``source``; None for a pointwise layer.
 
@@ -107,6 +115,7 @@ class Convolution(Layer):
 
     def window(self, source):
         checks.count("filters", self.filters)
+        checks.flag("bias", self.bias)
         _refuse_padding(self.padding)
         return _fitting(Window.of(self.kernel, self.stride, self.dilation), source)
 
@@ -125,6 +134,7 @@ class FullyConnected(Layer):
 
     def window(self, source):
         checks.count("features", self.features)
+        checks.flag("bias", self.bias)
         return Window.of(source.size)
 
     def channels(self, source):
@@ -141,6 +151,7 @@ class _Pool(Layer):
 
     def window(self, source):
         _refuse_padding(self.padding)
+        checks.flag("ceil_mode", self.ceil_mode)
         stride = self.kernel if self.stride is None else self.stride
         window = _fitting(Window.of(self.kernel, stride, self.dilation), source)
         rest = [(n - f) % s for n, f, s in zip(source.size, window.footprint, window.stride)]
@@ -266,6 +277,7 @@ class BatchNorm(Layer):
     kind: ClassVar[str] = "norm"
 
     def window(self, source):
+        checks.number("epsilon", self.epsilon, positive=True)
         checks.choice("statistics", self.statistics, ("frozen", "batch"))
         if self.statistics == "batch":
             raise NotConvertible(
@@ -303,8 +315,7 @@ class Dropout(Layer):
     kind: ClassVar[str] = "dropout"
 
     def window(self, source):
-        if not 0 <= self.rate < 1:
-            raise ValueError(f"rate is {self.rate!r}; expected at least 0 and less than 1")
+        checks.number("rate", self.rate, below=1)
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,14 @@ from kernels.checks import Pair
 from net.graph import IMAGE
 from net.layers import Softmax
 from net.ledger import Block, Ledger
-from net.passes import Shape, Sizes, Workspace
+from net.passes import Shape, Sizes
 from net.program import Program
 from net.steps import BatchNormStep, Step
 
 REMEMBERED = 64
 """Passes of a program."""
+LARGEST = 2**62
+"""Rows, columns, pixels or bytes: more than any array has."""
 
 
 class _Done(NamedTuple):
@@ -184,11 +186,9 @@ def predict_bytes(program: Program, border: str, labelled: Pair, tile: Pair) -> 
     plan.forward(plan.make(shape) if cropped else plan.ledger.hold(x), shape)
     if not isinstance(net.layers[-1], Softmax):
         plan.make((net.output.channels, *tile))
-    output = prod(tile) * net.output.channels * plan.itemsize
-    plan.ledger.work_in(Workspace((output,)), 0)  # NumPy looks for the maximum in a copy
-    probabilities = prod(labelled) * net.output.channels * plan.itemsize
-    classes = prod(labelled) * np.dtype(np.int64).itemsize
-    return probabilities + classes + plan.ledger.peak
+    pixel = net.output.channels * plan.itemsize
+    results = prod(labelled) * (pixel + np.dtype(np.int64).itemsize)
+    return results + prod(tile) * pixel + plan.ledger.peak  # NumPy looks for maxima in a copy
 
 
 def gradients_bytes(
@@ -222,6 +222,7 @@ def step_bytes(program: Program, border: str, labelled: Pair) -> int:
 
 
 LEARNING = (gradients_bytes, step_bytes)
+PASSES = (forward_bytes, *LEARNING)
 
 
 def scan_bytes(
@@ -248,7 +249,7 @@ def scan_bytes(
     plan, net = Plan(program, learning=learning), program.net
     bordered, batch = _input_shape(net, labelled, net.patch), min(batch, pixels)
     if border != "valid":
-        plan.replace(plan.make((net.channels, *labelled)), bordered)
+        plan.make(bordered)
     plan.ledger.make(2 * pixels * np.dtype(np.int64).itemsize)
     patches = (batch, net.channels, *net.patch)
     if not learning:
@@ -260,28 +261,28 @@ def scan_bytes(
         for shape in shapes:  # the total so far, and its sum with the next gradient
             plan.replace(plan.make(shape), shape)
     if image:
-        plan.replace(plan.make(bordered), bordered)
+        plan.make(bordered)
     plan.ledger.hold(plan.forward(plan.make(patches), patches, keep=True))
     by_patch = plan.backward(plan.make((batch, net.output.channels)), image=image)
-    if image:
-        plan.replace(by_patch, bordered)
+    if image:  # added to the sum so far
+        plan.replace(plan.replace(by_patch, bordered), bordered)
     return plan.ledger.peak
 
 
 def calibration_bytes(program: Program, border: str, labelled: tuple[Pair, ...]) -> int:
     """What ``calibrate`` takes at most for images of each of which ``labelled`` rows and columns
     have scores; other arguments as ``forward_bytes``."""
-    plan, runs = Plan(program), []
+    plan, runs, peak = Plan(program), [], 0
     for size in labelled:
         x, shape = _framed(plan, border, size)
         runs.append(({IMAGE: x}, {IMAGE: shape}))
     for step in program.steps:
         if isinstance(step, BatchNormStep):
             most = max(prod(shapes[step.inputs[0]]) for _, shapes in runs)
-            plan.ledger.work_in(Workspace((most * np.dtype(np.float64).itemsize,) * 3), 0)
+            peak = max(peak, plan.ledger.peak + most * np.dtype(np.float64).itemsize)
         for blocks, shapes in runs:
             plan.advance(step, blocks, shapes)
-    return plan.ledger.peak
+    return max(peak, plan.ledger.peak)
 
 
 def _make_targets(plan, pixels):

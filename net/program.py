@@ -83,8 +83,12 @@ class Program:
         return (output, Tape(run, saved)) if keep else output
 
     def run(self, learning: Learning | None = None) -> Run:
-        """What the steps of one pass share."""
-        arrays = self.net.parameters | self.net.statistics
+        """What the steps of one pass share.
+
+        Raises:
+            TypeError, ValueError: an array of the net was replaced by one that does not fit.
+        """
+        arrays = self.net.arrays()
         return Run(self.net.backend, arrays, self.steps[-1].output, learning)
 
     def advance(self, run: Run, step: Step, maps: dict) -> Saved:

@@ -32,10 +32,10 @@ class Scan:
     """
 
     def __init__(self, net: Net, border: str = "valid", batch: int = 64):
-        checks.count("batch", batch)
+        checks.instance("net", net, Net)
         self.net = net
         self.border = checks.choice("border", border, images.BORDERS)
-        self.batch = batch
+        self.batch = checks.count("batch", batch)
         self.program = Program(net, "patch")
 
     def forward(self, image: np.ndarray, pixels: np.ndarray | None = None) -> np.ndarray:
@@ -56,7 +56,7 @@ class Scan:
         x, pixels = self._entered(image, pixels)
         scores = np.empty((len(pixels), self.net.output.channels), self.net.dtype)
         for part in self.batches(pixels):
-            output = self.program.forward(self.patches(x, pixels[part]))
+            output = self.program.forward(self._patches(x, pixels[part]))
             scores[part] = self.net.backend.memory.to_host(output)[:, :, 0, 0]
         return scores
 
@@ -83,20 +83,21 @@ class Scan:
         >>> gradients.parameters["fc2.bias"].tolist() == [2.0] * 10
         True
         """
-        options = {"learning": True, "image": image_gradient}
-        x, pixels = self._entered(image, pixels, **options)
+        image_gradient = checks.flag("image_gradient", image_gradient)
+        x, pixels = self._entered(image, pixels, True, image_gradient)
         channels = self.net.output.channels
         error = images.checked("error", error, self.net.dtype, (len(pixels), channels))
         ops, total, by_image = self.net.backend, {}, None
         for part in self.batches(pixels):
             vectors = ops.memory.to_device(error[part, :, None, None])
-            _, tape = self.program.forward(self.patches(x, pixels[part]), keep=True)
+            _, tape = self.program.forward(self._patches(x, pixels[part]), keep=True)
             gradients, by_patch = self.program.backward(tape, vectors, image=image_gradient)
             total = added(ops, total, gradients)
             if image_gradient:
                 rows, columns = self._corners(pixels[part])
                 spread = ops.patches.extract_backward(by_patch, rows, columns, x.shape[2:])
                 by_image = spread if by_image is None else ops.merging.add([by_image, spread])
+                del spread, by_patch
         if image_gradient:
             by_image = images.bordered_backward(self.net, by_image, self.border)
             by_image = images.returned(self.net, by_image)[0]
@@ -122,7 +123,13 @@ class Scan:
             ...
         MemoryError: scanning 1099511627776 pixels of 1048576 x 1048576 takes ... GB, ...
         """
+        checks.flag("learning", learning)
+        checks.flag("image", image)
+        labelled = checks.pair("labelled", labelled, most=planning.LARGEST)
+        pixels = checks.count("pixels", pixels, most=planning.LARGEST)
+        self._check_memory(labelled, pixels, learning, image)
 
+    def _check_memory(self, labelled, pixels, learning=False, image=False):
         def peak(pixels, batch):
             of_pass = self.program, self.border, labelled, pixels, batch
             options = {"learning": learning, "image": image}
@@ -135,9 +142,8 @@ class Scan:
                 return f"expected a batch smaller than {self.batch}"
             return "expected fewer pixels"
 
-        what = (
-            f"scanning {pixels} pixels of {labelled[0]} x {labelled[1]}{' and learning' * learning}"
-        )
+        image_size = f"{labelled[0]} x {labelled[1]}"
+        what = f"scanning {pixels} pixels of {image_size}{' and learning' * learning}"
         room.check(self.net.backend, what, peak(pixels, self.batch), advice)
 
     def patches(self, x, pixels: np.ndarray):
@@ -148,6 +154,11 @@ class Scan:
         >>> Scan(zoo.build("lenet28", backend="cpu")).patches(x, np.array([[2, 3]])).shape
         (1, 1, 28, 28)
         """
+        checks.array("x", x, (1, self.net.channels, None, None))
+        pixels = _checked_pixels(pixels, images.output_size(self.net, x.shape[2:], "valid"))
+        return self._patches(x, pixels)
+
+    def _patches(self, x, pixels):
         return self.net.backend.patches.extract(x, *self._corners(pixels), self.net.patch)
 
     def _corners(self, pixels):
@@ -161,18 +172,19 @@ class Scan:
         >>> Scan(zoo.build("lenet28", backend="cpu"), batch=2).batches(np.zeros((3, 2), int))
         [slice(0, 2, None), slice(2, 4, None)]
         """
+        checks.array("pixels", pixels, (None, 2), checks.INTS, any_layout=True)
         return [slice(i, i + self.batch) for i in range(0, len(pixels), self.batch)]
 
-    def _entered(self, image, pixels, **options):
+    def _entered(self, image, pixels, *passes):
         """The bordered image on the backend, and the checked pixels."""
         x = images.admitted_image(self.net, image)
         size = images.output_size(self.net, x.shape[1:], self.border)
         if pixels is None:
-            self.check_memory(size, size[0] * size[1], **options)
+            self._check_memory(size, size[0] * size[1], *passes)
             pixels = np.indices(size).reshape(2, -1).T
         else:
             pixels = _checked_pixels(pixels, size)
-            self.check_memory(size, len(pixels), **options)
+            self._check_memory(size, len(pixels), *passes)
         return images.bordered(self.net, images.placed(self.net, x), self.border), pixels
 
 

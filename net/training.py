@@ -14,7 +14,7 @@ from kernels import Backend, checks
 from kernels.cross_entropy import UNLABELLED
 from net import images, planning
 from net.dense import Dense
-from net.graph import Net
+from net.graph import LARGEST_SEED, Net
 from net.optimizers import Optimizer
 from net.passes import Learning
 from net.program import Program, Tape, added
@@ -110,16 +110,14 @@ class Trainer:
         form: str = "dense",
         batch: int = 64,
     ):
-        if type(seed) is not int or seed < 0:
-            raise ValueError(f"seed is {seed!r}; expected an int of at least 0")
-        if not isinstance(net, Net):
-            raise TypeError(f"net is {checks.kind_of(net)}; expected a Net")
+        checks.instance("net", net, Net)
         if not net.parameters:
             raise ValueError("net has no parameters; expected a layer that learns")
         if not isinstance(optimizer, Optimizer):
             kind = checks.kind_of(optimizer)
             raise TypeError(f"optimizer is {kind}; expected one of net.optimizers")
-        self.net, self.optimizer, self.seed = net, optimizer, seed
+        self.net, self.optimizer = net, optimizer
+        self.seed = checks.count("seed", seed, 0, LARGEST_SEED)
         self.form = checks.choice("form", form, FORMS)
         self.class_weights = _checked_weights(class_weights, net.output.channels)
         self.steps = 0

@@ -29,7 +29,7 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
     Returns:
         an array like x. Workspace: one vector of C.
     """
-    check_forward(x, mean, variance, gamma, beta, activation)
+    check_forward(x, mean, variance, gamma, beta, epsilon, activation)
     y = memory.empty(x.shape, x.dtype)
     scale = _inverse_deviation(variance, epsilon) * gamma
     activation = numbered(activation, x.dtype)
@@ -57,7 +57,7 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
     Returns:
         an array like x, two vectors of C. Workspace: three blocks for each thread.
     """
-    check_backward(error, x, mean, variance, gamma, activation, y, out)
+    check_backward(error, x, mean, variance, gamma, epsilon, activation, y, out)
     gradient = memory.empty(x.shape, x.dtype) if out is None else out
     by_gamma, by_beta = memory.empty(mean.shape, x.dtype), memory.empty(mean.shape, x.dtype)
     maps = [_planes(m) for m in (gradient, error, x, x if activation is None else y)]
@@ -80,7 +80,7 @@ def fold(weights, bias, mean, variance, gamma, beta, epsilon):
     Returns:
         (weights, bias) of a convolution that computes both, up to rounding.
     """
-    check_fold(weights, bias, mean, variance, gamma, beta)
+    check_fold(weights, bias, mean, variance, gamma, beta, epsilon)
     scale = _inverse_deviation(variance, epsilon) * gamma
     before = -mean if bias is None else bias - mean
     folded = memory.empty(weights.shape, weights.dtype)

@@ -8,6 +8,7 @@ computed once for all windows that share the row. Backward, each window adds its
 import numpy as np
 from numba import prange
 
+from kernels import checks
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.maps import by_plane
 from kernels.host.threads import CELL
@@ -51,6 +52,7 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
         N x C x H x W. Workspace: none.
     """
     shape = backward_shape(error, size, kernel, stride, dilation, argmax)
+    checks.indices("argmax", argmax, shape.window.cells)
     gradient = memory.empty(shape.x, error.dtype)
     _, cells = offsets((1, 1), size[1], shape.window)
     work = CELL * (gradient.size + error.size)

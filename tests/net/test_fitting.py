@@ -12,6 +12,7 @@ from net.checkpoint import load
 from net.fitting import fit
 from net.optimizers import SGD
 from net.training import Trainer
+from tests.net.crafted import spoiled
 from tests.net.learning import examples, run_for, small_net
 
 
@@ -81,7 +82,7 @@ def test_bad_examples_are_refused_before_any_step(tmp_path, change, error, messa
 
 
 def test_what_no_checkpoint_can_hold_is_refused_before_any_step(tmp_path):
-    trainer = Trainer(small_net(), SGD(np.float32(0.1)))
+    trainer = Trainer(small_net(), spoiled(SGD(0.1), rate=np.float32(0.1)))
     path = tmp_path / "run.safetensors"
     with pytest.raises(ValueError, match=r"^optimizer.rate is np.float32\(0.1\)"):
         fit(trainer, examples(), epochs=1, pixels=9, checkpoint=path)
@@ -134,7 +135,7 @@ class TestBeforeAnyStep:
     def test_nothing_is_left_where_files_were_tried(self, tmp_path):
         paths = {"log": tmp_path / "a" / "log", "checkpoint": tmp_path / "b" / "run"}
         self.refused(ValueError, "reach from", data=(examples()[0], [m + 1 for m in examples()[1]]))
-        bad = Trainer(small_net(), SGD(np.float32(0.1)))
+        bad = Trainer(small_net(), spoiled(SGD(0.1), rate=np.float32(0.1)))
         self.refused(ValueError, "optimizer.rate", trainer=bad, **paths)
         assert not any(tmp_path.iterdir())
 
