@@ -17,6 +17,7 @@ from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.simd import COLUMNS, Runs
+from kernels.host.threads import CELL, MULTIPLY_ADD
 from kernels.host.work_sharing import queue, take
 from kernels.memory import cpu as memory
 
@@ -58,8 +59,9 @@ def accumulate(gradient, x, error, shape):
     pitches = shape.channels * h * w, sy * w, sx
     maps = _Maps(x, error, shape.batch, shape.filters, *shape.output, *pitches)
     tiling = _Tiling(taps, lanes, vectors, np.array(simd.blocks(vectors)), groups)
-    _add_up(partial.reshape(-1), maps, tiling, queue(), numba.get_num_threads())
-    _sum_groups(gradient.reshape(shape.filters, shape.taps), partial)
+    work = MULTIPLY_ADD * pixels * gradient.size
+    _add_up(partial.reshape(-1), maps, tiling, queue(), numba.get_num_threads(), work=work)
+    _sum_groups(gradient.reshape(shape.filters, shape.taps), partial, work=CELL * partial.size)
 
 
 def partial_shape(weights, pixels, itemsize):

@@ -27,6 +27,7 @@ from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled, compiled_parallel, inner
 from kernels.host.simd import Runs
+from kernels.host.threads import MULTIPLY_ADD
 from kernels.host.work_sharing import queue, take
 
 ROWS = 4
@@ -139,7 +140,8 @@ def correlate(out, source, weights, kernel, start, dilation, origin, activation)
     packed = _Filters(weights, start, filters, depth, kh * kw)
     window = _Window(kh, kw, spacing, dilation[1], *origin)
     threads = numba.get_num_threads()
-    _correlate(maps, packed, window, tiling, activation, items, queue(), threads)
+    work = MULTIPLY_ADD * batch * height * width * weights.size
+    _correlate(maps, packed, window, tiling, activation, items, queue(), threads, work=work)
 
 
 def thread_bytes(shape, kernel, itemsize):

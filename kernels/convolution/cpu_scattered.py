@@ -17,6 +17,7 @@ from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.simd import COLUMNS
+from kernels.host.threads import MULTIPLY_ADD
 from kernels.host.work_sharing import queue, take
 
 # Least number of items that a region is split into, if it has enough tiles. Few are better: with
@@ -113,7 +114,9 @@ def correlate(out, source, weights, kernel, start, rows, columns, activation):
     counts = tuple(rows.count.tolist()), tuple(columns.count.tolist())
     shares = _shares(batch, filters, *counts, lanes)
     packed = _Filters(weights, start, filters, depth, kernel[0] * kernel[1], kernel[1], lanes)
-    _correlate(maps, packed, shares, rows, columns, activation, queue(), numba.get_num_threads())
+    work = MULTIPLY_ADD * batch * maps.plane * weights.size
+    threads = numba.get_num_threads()
+    _correlate(maps, packed, shares, rows, columns, activation, queue(), threads, work=work)
 
 
 @lru_cache(1024)

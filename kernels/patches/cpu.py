@@ -3,6 +3,7 @@
 from numba import prange
 
 from kernels.host.compilation import compiled_parallel
+from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
 from kernels.patches import image_shape, patches_shape
 
@@ -19,7 +20,7 @@ def extract(image, rows, columns, size):
         n x C x ph x pw like the image. Workspace: none.
     """
     patches = memory.empty(patches_shape(image, rows, columns, size), image.dtype)
-    _extract(patches, image, rows, columns)
+    _extract(patches, image, rows, columns, work=CELL * patches.size)
     return patches
 
 
@@ -36,7 +37,8 @@ def extract_backward(error, rows, columns, image_size):
     """
     shape = image_shape(error, rows, columns, image_size)
     gradient = memory.empty(shape, error.dtype)
-    _extract_backward(gradient, error, rows, columns)
+    work = CELL * (gradient.size + error.size)
+    _extract_backward(gradient, error, rows, columns, work=work)
     return gradient
 
 
