@@ -1,12 +1,14 @@
 """What arguments must be: arrays and numbers that are checked before any work.
 
-Every error names the argument, what it was and what was expected. Pure Python: arrays are only
-asked for ``dtype``, ``shape`` and ``strides``, so host and device arrays are checked alike.
+Every error names the argument, what it was and what was expected. Arrays are only asked for
+``dtype``, ``shape`` and ``strides``, so host and device arrays are checked alike.
 """
 
 from __future__ import annotations
 
 from functools import cache
+
+import numpy as np
 
 Pair = tuple[int, int]
 Margins = tuple[int, int, int, int]
@@ -66,7 +68,13 @@ def choice(name: str, value: str, choices: tuple[str, ...]) -> str:
 
 
 def array(
-    name: str, array, shape: tuple[int | None, ...], dtypes: tuple[str, ...] = FLOAT_DTYPES
+    name: str,
+    array,
+    shape: tuple[int | None, ...],
+    dtypes: tuple[str, ...] = FLOAT_DTYPES,
+    *,
+    axes: str = "",
+    any_layout: bool = False,
 ) -> None:
     """Refuse an array that a kernel could not read.
 
@@ -75,31 +83,58 @@ def array(
         array: a host or device array.
         shape: the expected extent of each axis; None means any extent of at least 1.
         dtypes: the accepted dtypes, native byte order.
+        axes: what the axes are, for the message.
+        any_layout: also take other byte orders and strides, as the caller copies the array.
 
     Raises:
-        TypeError: not an array, or another dtype or byte order.
+        TypeError: not an array, a masked one, or another dtype or byte order.
         ValueError: another rank or extent, an empty axis, or not C-contiguous.
     """
+    unmasked(name, array)
     if not all(hasattr(array, a) for a in ("dtype", "shape", "strides")):
-        raise TypeError(f"{name} is a {type(array).__name__}; expected an array")
+        raise TypeError(f"{name} is {kind_of(array)}; expected an array")
+    axes = axes and f", {axes}"
     if len(array.shape) != len(shape):
         raise ValueError(
-            f"{name} has shape {_by(array.shape) or '()'}; expected {len(shape)} axes, {_by(shape)}"
+            f"{name} has shape {_by(array.shape) or '()'}; expected {len(shape)} axes, "
+            f"{_by(shape)}{axes}"
         )
-    if _name_of(array.dtype) not in dtypes:
-        raise TypeError(
-            f"{name} has dtype {array.dtype}; expected {' or '.join(dtypes)} in native byte order"
-        )
+    if (_native_name_of if any_layout else _name_of)(array.dtype) not in dtypes:
+        order = "" if any_layout else " in native byte order"
+        raise TypeError(f"{name} has dtype {array.dtype}; expected {' or '.join(dtypes)}{order}")
     for have, want in zip(array.shape, shape):
         if have < 1 or want not in (None, have):
             raise ValueError(
-                f"{name} has shape {_by(array.shape)}; expected {_by(shape)}, no axis empty"
+                f"{name} has shape {_by(array.shape)}; expected {_by(shape)}{axes}, no axis empty"
             )
+    if any_layout:
+        return
     step = array.dtype.itemsize
     for extent, stride in zip(reversed(array.shape), reversed(array.strides)):
         if extent > 1 and stride != step:
             raise ValueError(f"{name} is not C-contiguous; pass a contiguous copy")
         step *= extent
+
+
+def unmasked(name: str, array) -> None:
+    """Refuse NumPy's masked arrays, whose mask every computation would lose.
+
+    Raises:
+        TypeError: it is one.
+    """
+    if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array; expected a plain one, as its mask would be lost: pass "
+            f"{name}.filled(...) with a value that is right there"
+        )
+
+
+def kind_of(value) -> str:
+    """What ``value`` is, for a message: ``a list``, ``an int``, ``the class ReLU``."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def _by(shape) -> str:
@@ -108,6 +143,11 @@ def _by(shape) -> str:
 
 _name_of = cache(str)
 """Of a dtype: such as ``float32``, or ``>f4`` where the byte order is not the machine's."""
+
+
+@cache
+def _native_name_of(dtype) -> str:
+    return str(dtype.newbyteorder("="))
 
 
 def lies_on_device(name: str, array) -> bool:

@@ -33,6 +33,7 @@ class Program:
         steps: what runs forward and backward, in order.
         forward_steps: what runs where no backward pass follows.
         learns: by layer, whether its output depends on parameters.
+        plans: what ``net.planning`` remembers of the last passes.
 
     Raises:
         ValueError: another form.
@@ -42,6 +43,7 @@ class Program:
         self.net = net
         self.steps = steps_of(net, form)
         self.forward_steps = steps_of(net, form, backward=False)
+        self.plans: dict = {}
         self.learns = {IMAGE: False}
         for node in net.nodes.values():
             self.learns[node.name] = bool(node.parameters) or any(map(self.learns.get, node.inputs))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from kernels import checks
-from net import images
+from kernels.checks import Pair
+from net import images, planning, room
 from net.dense import Gradients
 from net.graph import Net
 from net.program import Program, added
@@ -53,11 +54,10 @@ class Scan:
         (2, 10)
         """
         x, pixels = self._entered(image, pixels)
-        to_host = self.net.backend.memory.to_host
         scores = np.empty((len(pixels), self.net.output.channels), self.net.dtype)
         for part in self.batches(pixels):
             output = self.program.forward(self.patches(x, pixels[part]))
-            scores[part] = to_host(output)[:, :, 0, 0]
+            scores[part] = self.net.backend.memory.to_host(output)[:, :, 0, 0]
         return scores
 
     def gradients(
@@ -83,7 +83,8 @@ class Scan:
         >>> gradients.parameters["fc2.bias"].tolist() == [2.0] * 10
         True
         """
-        x, pixels = self._entered(image, pixels)
+        options = {"learning": True, "image": image_gradient}
+        x, pixels = self._entered(image, pixels, **options)
         channels = self.net.output.channels
         error = images.checked("error", error, self.net.dtype, (len(pixels), channels))
         ops, total, by_image = self.net.backend, {}, None
@@ -97,10 +98,47 @@ class Scan:
                 spread = ops.patches.extract_backward(by_patch, rows, columns, x.shape[2:])
                 by_image = spread if by_image is None else ops.merging.add([by_image, spread])
         if image_gradient:
-            by_image = ops.memory.to_host(
-                images.bordered_backward(self.net, by_image, self.border)
-            )[0]
-        return Gradients({n: ops.memory.to_host(g) for n, g in total.items()}, by_image)
+            by_image = images.bordered_backward(self.net, by_image, self.border)
+            by_image = images.returned(self.net, by_image)[0]
+        return Gradients({n: images.returned(self.net, g) for n, g in total.items()}, by_image)
+
+    def check_memory(
+        self, labelled: Pair, pixels: int, *, learning: bool = False, image: bool = False
+    ) -> None:
+        """Refuse a pass over ``pixels`` patches of an image that takes more memory than is free.
+
+        Args:
+            labelled: rows and columns of all pixels of the image.
+            pixels: how many are chosen.
+            learning: a pass forward and backward.
+            image: also the gradient by the image.
+
+        Raises:
+            MemoryError: it does not fit; the message says how much it takes, and what would fit.
+
+        >>> from net import zoo
+        >>> Scan(zoo.build("lenet28", backend="cpu")).check_memory((2**20, 2**20), pixels=2**40)
+        Traceback (most recent call last):
+            ...
+        MemoryError: scanning 1099511627776 pixels of 1048576 x 1048576 takes ... GB, ...
+        """
+
+        def peak(pixels, batch):
+            of_pass = self.program, self.border, labelled, pixels, batch
+            options = {"learning": learning, "image": image}
+            return planning.remembered(planning.scan_bytes, *of_pass, **options)
+
+        def advice(free):
+            if peak(1, 1) > free:
+                return "not even one pixel would fit"
+            if peak(1, self.batch) > free:
+                return f"expected a batch smaller than {self.batch}"
+            return "expected fewer pixels"
+
+        what = (
+            f"scanning {pixels} pixels of {labelled[0]} x {labelled[1]}{' and learning' * learning}"
+        )
+        room.check(self.net.backend, what, peak(pixels, self.batch), advice)
 
     def patches(self, x, pixels: np.ndarray):
         """n x C x p x p on the backend: the patches of ``pixels`` in the bordered image ``x``.
@@ -125,16 +163,25 @@ class Scan:
         """
         return [slice(i, i + self.batch) for i in range(0, len(pixels), self.batch)]
 
-    def _entered(self, image, pixels):
-        x = images.entered(self.net, image, self.border)
-        size = images.output_size(self.net, x.shape[2:], "valid")
+    def _entered(self, image, pixels, **options):
+        """The bordered image on the backend, and the checked pixels."""
+        x = images.admitted_image(self.net, image)
+        size = images.output_size(self.net, x.shape[1:], self.border)
         if pixels is None:
+            self.check_memory(size, size[0] * size[1], **options)
             pixels = np.indices(size).reshape(2, -1).T
-        return x, _checked_pixels(pixels, size)
+        else:
+            pixels = _checked_pixels(pixels, size)
+            self.check_memory(size, len(pixels), **options)
+        return images.bordered(self.net, images.placed(self.net, x), self.border), pixels
 
 
 def _checked_pixels(pixels, size):
-    pixels = np.asarray(pixels)
+    checks.unmasked("pixels", pixels)
+    try:
+        pixels = np.asarray(pixels)
+    except ValueError:
+        raise ValueError(f"pixels is {pixels!r}; expected n x 2 ints (y, x)") from None
     if pixels.ndim != 2 or pixels.shape[1] != 2 or pixels.dtype.kind not in "iu":
         raise ValueError(
             f"pixels has shape {pixels.shape} and dtype {pixels.dtype}; expected n x 2 ints (y, x)"
