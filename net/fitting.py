@@ -112,6 +112,7 @@ def measure(trainer: Trainer, examples: Examples) -> dict[str, float]:
     >>> measure(trainer, examples)["validation_accuracy"]
     1.0
     """
+    checks.instance("trainer", trainer, Trainer)
     loss, weight, right, pixels = 0.0, 0.0, 0, 0
     _check_pair("examples", examples)
     for i, (image, labels) in enumerate(zip(*examples)):
@@ -268,7 +269,7 @@ def _check_files(trainer, columns, log, checkpoint):
     """Refuse files that could not be written after an epoch."""
     if log is not None:
         log = check_writable("log", log)
-        _check_columns(trainer.history, columns, log)
+        _check_log(trainer.history, columns, log)
     if checkpoint is not None:
         checkpoint = check_writable("checkpoint", checkpoint)
         of_run(trainer)
@@ -276,22 +277,22 @@ def _check_files(trainer, columns, log, checkpoint):
         raise ValueError(f"log and checkpoint are both {str(log)!r}; expected two files")
 
 
-def _check_columns(history, columns, log):
-    """Refuse a log whose rows so far, here or in the file, have other columns."""
-    expected = ", ".join(columns)
+def _check_log(history, columns, log):
+    """Refuse a run whose rows so far have other columns, and a file that is no log."""
     for row in history:
         if row.keys() != set(columns):
             raise ValueError(
                 f"log: the run's epochs so far have the columns {', '.join(row)}; expected "
-                f"{expected} (train with or without validation as before, or without a log)"
+                f"{', '.join(columns)} (train with or without validation as before, or without a "
+                "log)"
             )
     if log.exists():
         with log.open(errors="replace") as file:
             found = file.readline(1000).rstrip("\n")
-        if found not in ("", ",".join(columns)):
+        if found and not found.startswith(",".join(COLUMNS)):
             raise ValueError(
                 f"log is {str(log)!r}, which begins with {found[:80]!r}; expected a new file, or "
-                f"a log with the columns {expected}"
+                "the log of a run"
             )
 
 

@@ -257,7 +257,8 @@ class Trainer:
         for slot in self.optimizer.slots:
             for name, parameter in self.net.parameters.items():
                 array = self.slots.get(f"{slot}.{name}")
-                checks.array(f"slots['{slot}.{name}']", array, parameter.shape, (self.net.dtype,))
+                dtype = str(parameter.dtype)
+                checks.array(f"slots['{slot}.{name}']", array, parameter.shape, (dtype,))
 
     def _learning(self, pixels) -> Learning:
         """Of the next step, for maps whose first cells lie at ``pixels`` (y, x) of the image."""
