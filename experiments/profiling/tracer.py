@@ -59,7 +59,7 @@ class Place:
 
     Attributes:
         instruction: that accesses memory.
-        main_loop: whether it is inside the kernel's loop that holds the barriers.
+        main_loop: whether it is inside a loop that holds a barrier.
         load: the function of ``LOADS`` that loads on its behalf, or None.
     """
 
@@ -77,7 +77,6 @@ class Tracer:
 
     def __init__(self, kernel):
         self._kernel = kernel.__code__
-        self._barred = _loops_of(self._kernel).barred
         self._logs, self._instructions, self._paths, self._places = {}, {}, {}, {}
         self._own = threading.local()
 
@@ -154,9 +153,12 @@ class Tracer:
         return (frame.f_lasti, *[turns.get(first, 0) for first in self._instruction(frame).around])
 
     def _in_main_loop(self, frame):
-        while frame.f_code is not self._kernel:
+        """Whether a frame is inside a loop that holds a barrier, of its function or of a caller."""
+        while _loops_of(frame.f_code).barred.isdisjoint(self._instruction(frame).around):
+            if frame.f_code is self._kernel:
+                return False
             frame = frame.f_back
-        return not self._barred.isdisjoint(self._instruction(frame).around)
+        return True
 
     def _instruction(self, frame):
         """Where a frame is; cached, as its line is slow to get, and by id, as code is to hash."""

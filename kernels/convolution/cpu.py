@@ -47,18 +47,16 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
         shape = shape.flattened()
     window, out, source = shape.window, y.reshape(shape.y), x.reshape(shape.x)
     weights = weights.reshape(shape.weights)
-    start = np.zeros(shape.filters, x.dtype) if bias is None else bias
     lanes = simd.lanes(x.itemsize)
     if _in_rows(shape.batch, shape.channels, shape.filters, shape.output, window, 1, lanes):
         weights = packed(weights, cpu_rows.tile_shape(shape.filters)[1])
-        maps = out, source, weights, window.kernel, start
+        maps = out, source, weights, window.kernel, bias
         cpu_rows.correlate(*maps, window.dilation, (0, 0), numbered(activation, x.dtype))
     else:
         weights = packed(weights, lanes)
-        axes = zip(shape.output, window.kernel, window.stride, window.dilation)
-        taps = [Taps.reading(*axis) for axis in axes]
-        maps = out, source, weights, window.kernel, start
-        cpu_scattered.correlate(*maps, *taps, numbered(activation, x.dtype))
+        axes = tuple(zip(shape.output, window.kernel, window.stride, window.dilation))
+        maps = out, source, weights, window.kernel, bias
+        cpu_scattered.correlate(*maps, Taps.reading, axes, numbered(activation, x.dtype))
     return y
 
 
@@ -80,7 +78,7 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
         shape = shape.flattened()
     window, out, source = shape.window, gradient.reshape(shape.x), error.reshape(shape.y)
     weights = weights.reshape(shape.weights)
-    start, no_activation = np.zeros(shape.channels, error.dtype), numbered(None, error.dtype)
+    no_activation = numbered(None, error.dtype)
     inside = shape.output[0] / shape.size[0]
     lanes = simd.lanes(error.itemsize)
     outputs = shape.channels, shape.size
@@ -89,14 +87,14 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
         group = cpu_rows.tile_shape(shape.channels)[1]
         weights = packed(weights, group, transposed=True, flipped=True)
         origin = tuple((1 - k) * d for k, d in zip(window.kernel, window.dilation))
-        maps = out, source, weights, window.kernel, start
+        maps = out, source, weights, window.kernel, None
         cpu_rows.correlate(*maps, window.dilation, origin, no_activation)
     else:
         weights = packed(weights, lanes, transposed=True)
-        axes = zip(shape.size, shape.output, window.kernel, window.stride, window.dilation)
-        taps = [Taps.read_by(*axis) for axis in axes]
-        maps = out, source, weights, window.kernel, start
-        cpu_scattered.correlate(*maps, *taps, no_activation)
+        sizes = shape.size, shape.output
+        axes = tuple(zip(*sizes, window.kernel, window.stride, window.dilation))
+        maps = out, source, weights, window.kernel, None
+        cpu_scattered.correlate(*maps, Taps.read_by, axes, no_activation)
     return gradient
 
 

@@ -24,18 +24,16 @@ from kernels.memory import cpu as memory
 BLOCK = 256
 
 
-class _Maps(NamedTuple):
-    """The flat arrays, and the sizes of the error map."""
+class _Sizes(NamedTuple):
+    """Of the error map, and distances in the source from window to window."""
 
-    source: np.ndarray
-    error: np.ndarray
     batch: int
     filters: int
     height: int
     width: int
-    image_pitch: int  # in the source, from window to window of the next image,
-    row_pitch: int  # of the next row
-    column_pitch: int  # and of the next column
+    image_pitch: int  # to the next image's
+    row_pitch: int  # to the next row's
+    column_pitch: int  # to the next column's
 
 
 class _Tiling(NamedTuple):
@@ -50,18 +48,25 @@ class _Tiling(NamedTuple):
 
 def accumulate(gradient, x, error, shape):
     """Fill ``gradient`` (K*C*kh*kw) from flat ``x`` and ``error`` of a ``ConvolutionShape``."""
-    (sy, sx), (h, w) = shape.window.stride, shape.size
-    lanes, taps = simd.lanes(x.itemsize), _taps(shape)
-    pixels = shape.batch * shape.output[0] * shape.output[1]
-    groups, _, channels = sums = partial_shape(shape.weights, pixels, x.itemsize)
-    vectors = channels // lanes
+    sums, sizes, tiling = _plan(shape, x.itemsize)
     partial = memory.zeros(sums, x.dtype)
-    pitches = shape.channels * h * w, sy * w, sx
-    maps = _Maps(x, error, shape.batch, shape.filters, *shape.output, *pitches)
-    tiling = _Tiling(taps, lanes, vectors, np.array(simd.blocks(vectors)), groups)
-    work = MULTIPLY_ADD * pixels * gradient.size
-    _add_up(partial.reshape(-1), maps, tiling, queue(), numba.get_num_threads(), work=work)
+    flat, threads = partial.reshape(-1), numba.get_num_threads()
+    work = MULTIPLY_ADD * shape.multiply_adds
+    _add_up(flat, x, error, sizes, tiling, queue(), threads, work=work)
     _sum_groups(gradient.reshape(shape.filters, shape.taps), partial, work=CELL * partial.size)
+
+
+@lru_cache(1024)
+def _plan(shape, itemsize):
+    """(shape of the partial sums, ``_Sizes``, ``_Tiling``)."""
+    (sy, sx), (h, w), lanes = shape.window.stride, shape.size, simd.lanes(itemsize)
+    pixels = shape.batch * shape.output[0] * shape.output[1]
+    groups, _, channels = sums = partial_shape(shape.weights, pixels, itemsize)
+    vectors = channels // lanes
+    pitches = shape.channels * h * w, sy * w, sx
+    sizes = _Sizes(shape.batch, shape.filters, *shape.output, *pitches)
+    blocks = np.array(simd.blocks(vectors))
+    return sums, sizes, _Tiling(_taps(shape), lanes, vectors, blocks, groups)
 
 
 def partial_shape(weights, pixels, itemsize):
@@ -74,7 +79,6 @@ def partial_shape(weights, pixels, itemsize):
     return min(PARTIAL_SUMS, blocks, most), taps, vectors * lanes
 
 
-@lru_cache(1024)
 def _taps(shape):
     """Where the taps of a window lie from its corner, the last repeated to fill a tile."""
     (dy, dx), (kh, kw), (h, w) = shape.window.dilation, shape.window.kernel, shape.size
@@ -88,14 +92,14 @@ def _loop(vectors):
 
     @inner
     def add_block(sums, errors, source, pixels, taps, lanes):
+        partial, first, pitch = sums
         for column in range(0, len(taps), COLUMNS):
             offsets = taps[column : column + COLUMNS]
-            tile = simd.tile_of_zeros(errors, vectors, COLUMNS)
+            tile = simd.tile_of_zeros(partial, vectors, COLUMNS)
             for q in range(len(pixels)):
                 e = q * vectors * lanes
                 tile = simd.multiply_add(tile, errors, e, lanes, source, pixels[q], offsets)
-            at = sums.at + column * sums.pitch
-            simd.add_vectors(tile, sums.array, at, sums.pitch, COLUMNS)
+            simd.add_vectors(tile, partial, first + column * pitch, pitch, COLUMNS)
 
     return add_block
 
@@ -106,37 +110,35 @@ _add_block = by_vectors([_loop(v) for v in range(1, simd.MAX_VECTORS + 1)])
 @inner
 def _pack(packed, errors, channels, pixels, lanes):
     """Copy a run of ``pixels`` of each channel: pixel q of channel k becomes number k of run q."""
+    (out, to, pitch), (error, at, plane) = packed, errors
     whole, wide = channels // COLUMNS * COLUMNS, pixels // lanes * lanes
     for k in range(0, whole, COLUMNS):
         for q in range(0, wide, lanes):
-            at = errors.at + k * errors.pitch + q
-            tile = simd.tile_of_columns(errors.array, at, errors.pitch, 1, COLUMNS)
-            to = packed.at + q * packed.pitch + k
-            simd.store_transposed(tile, packed.array, to, packed.pitch, lanes)
+            tile = simd.tile_of_columns(error, at + k * plane + q, plane, 1, COLUMNS)
+            simd.store_transposed(tile, out, to + q * pitch + k, pitch, lanes)
     for k in range(channels):
         for q in range(wide if k < whole else 0, pixels):
-            error = errors.array[errors.at + k * errors.pitch + q]
-            packed.array[packed.at + q * packed.pitch + k] = error
+            out[to + q * pitch + k] = error[at + k * plane + q]
 
 
 @inner
-def _list_pixels(pixels, begin, maps):
+def _list_pixels(pixels, begin, sizes):
     """Where the windows of the pixels from number ``begin`` on lie in the source."""
-    n = begin // (maps.height * maps.width)
-    y, x = begin // maps.width % maps.height, begin % maps.width
+    n = begin // (sizes.height * sizes.width)
+    y, x = begin // sizes.width % sizes.height, begin % sizes.width
     for q in range(len(pixels)):
-        pixels[q] = n * maps.image_pitch + y * maps.row_pitch + x * maps.column_pitch
+        pixels[q] = n * sizes.image_pitch + y * sizes.row_pitch + x * sizes.column_pitch
         x += 1
-        if x == maps.width:
+        if x == sizes.width:
             x, y = 0, y + 1
-        if y == maps.height:
+        if y == sizes.height:
             y, n = 0, n + 1
 
 
 @compiled_parallel
-def _add_up(partial, maps, tiling, items, threads):
-    lanes, plane = tiling.lanes, maps.height * maps.width
-    total = maps.batch * plane
+def _add_up(partial, source, error, sizes, tiling, items, threads):
+    lanes, plane = tiling.lanes, sizes.height * sizes.width
+    total = sizes.batch * plane
     blocks = -(-total // BLOCK)
     for _ in prange(threads):
         errors = np.empty(BLOCK * simd.MAX_VECTORS * lanes, partial.dtype)
@@ -146,7 +148,7 @@ def _add_up(partial, maps, tiling, items, threads):
             group = item // len(tiling.blocks)
             first, v = tiling.blocks[item % len(tiling.blocks)]
             item = take(items)
-            channels = min(v * lanes, maps.filters - first * lanes)
+            channels = min(v * lanes, sizes.filters - first * lanes)
             at = (group * len(tiling.taps) * tiling.vectors + first) * lanes
             sums = Runs(partial, at, tiling.vectors * lanes)
             errors[:] = 0
@@ -154,16 +156,16 @@ def _add_up(partial, maps, tiling, items, threads):
             for block in range(first_block, blocks * (group + 1) // tiling.groups):
                 begin = block * BLOCK
                 count = min(BLOCK, total - begin)
-                _list_pixels(pixels[:count], begin, maps)
+                _list_pixels(pixels[:count], begin, sizes)
                 q = 0
                 while q < count:
                     n, pixel = (begin + q) // plane, (begin + q) % plane
                     run = min(count - q, plane - pixel)
-                    at = (n * maps.filters + first * lanes) * plane + pixel
+                    at = (n * sizes.filters + first * lanes) * plane + pixel
                     packed = Runs(errors, q * v * lanes, v * lanes)
-                    _pack(packed, Runs(maps.error, at, plane), channels, run, lanes)
+                    _pack(packed, Runs(error, at, plane), channels, run, lanes)
                     q += run
-                _add_block(v, sums, errors, maps.source, pixels[:count], tiling.taps, lanes)
+                _add_block(v, sums, errors, source, pixels[:count], tiling.taps, lanes)
 
 
 @compiled_parallel

@@ -23,6 +23,7 @@ import numpy as np
 from numba import prange
 
 from kernels.activation.cpu import NONE, activate
+from kernels.convolution.cpu_weights import starts
 from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled, compiled_parallel, inner
@@ -40,34 +41,19 @@ TILE_TIME = 360
 ITEMS = 32
 
 
-class _Maps(NamedTuple):
-    """The flat arrays, and the sizes of their maps."""
+class _Sizes(NamedTuple):
+    """Of the maps and the kernel, distances between taps, and the first tap of the first output."""
 
-    out: np.ndarray
-    source: np.ndarray
+    filters: int
+    depth: int  # C
     height: int
     width: int
     source_height: int
     source_width: int
-
-
-class _Filters(NamedTuple):
-    """The packed weights, and what the channels' sums start from."""
-
-    weights: np.ndarray
-    start: np.ndarray
-    count: int  # K
-    depth: int  # C
-    area: int  # kh * kw
-
-
-class _Window(NamedTuple):
-    """The kernel's size, distances between its taps, and the first tap of the first output."""
-
-    height: int
-    width: int
-    spacing: int  # between rows
-    dilation: int  # between columns
+    kernel_height: int
+    kernel_width: int
+    spacing: int  # between rows of taps
+    dilation: int  # between columns of taps
     top: int
     left: int
 
@@ -86,7 +72,7 @@ class _Tiling(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """An item of work: pieces of some rows, a window's ``spacing`` apart."""
+    """An item of work: pieces of some rows, ``spacing`` apart."""
 
     image: int
     y: int
@@ -102,20 +88,31 @@ class _Taps(NamedTuple):
     places: np.ndarray
 
 
-def correlate(out, source, weights, kernel, start, dilation, origin, activation):
+def correlate(out, source, weights, kernel, bias, dilation, origin, activation):
     """Fill ``out``, N x K x H x W, from ``source``, N x C x h x w.
 
     Args:
         weights: packed in groups of ``tile_shape(K)[1]``.
         kernel: (kh, kw).
-        start: K, what each channel's sums start from.
+        bias: K, or None.
         dilation: (dy, dx).
         origin: (top, left) in the source of the first tap of the first output.
         activation: what the sums go through, ``Numbered`` (see ``kernels.activation.cpu``).
     """
-    (batch, filters, height, width), (_, depth, *source_size) = out.shape, source.shape
-    (kh, kw), itemsize = kernel, out.itemsize
-    lanes, (vectors, columns) = simd.lanes(itemsize), tile_shape(filters)
+    sizes, tiling, items = _plan(out.shape, source.shape, kernel, dilation, origin, out.itemsize)
+    maps = out.reshape(-1), source.reshape(-1)
+    start = starts(bias, sizes.filters, tiling.columns, out.dtype)
+    threads = numba.get_num_threads()
+    work = MULTIPLY_ADD * out.size * source.shape[1] * prod(kernel)
+    queued = activation, items, queue(), threads
+    _correlate(*maps, weights, start, sizes, tiling, *queued, work=work)
+
+
+@lru_cache(1024)
+def _plan(out, source, kernel, dilation, origin, itemsize):
+    """(``_Sizes``, ``_Tiling``, ``_items``)."""
+    (batch, filters, height, width), (_, depth, *source_size) = out, source
+    (kh, kw), (lanes, (vectors, columns)) = kernel, (simd.lanes(itemsize), tile_shape(filters))
     widest, span = vectors * lanes, (kw - 1) * dilation[1]
     spacing = dilation[0] if kh > 1 else 1
     one_run = _is_run(height, width, spacing)
@@ -135,13 +132,9 @@ def correlate(out, source, weights, kernel, start, dilation, origin, activation)
         waiting=(length // widest + 2) * (1 if one_run else rows) if parts > 1 else 0,
         run_length=length + widest if one_run else 0,
     )
-    maps = _Maps(out.reshape(-1), source.reshape(-1), height, width, *source_size)
-    start = np.append(start, np.zeros(columns, out.dtype))
-    packed = _Filters(weights, start, filters, depth, kh * kw)
-    window = _Window(kh, kw, spacing, dilation[1], *origin)
-    threads = numba.get_num_threads()
-    work = MULTIPLY_ADD * batch * height * width * weights.size
-    _correlate(maps, packed, window, tiling, activation, items, queue(), threads, work=work)
+    maps = filters, depth, height, width, *source_size
+    sizes = _Sizes(*maps, kh, kw, spacing, dilation[1], *origin)
+    return sizes, tiling, items
 
 
 def thread_bytes(shape, kernel, itemsize):
@@ -191,9 +184,8 @@ def _rows_at_once(height, width, span, kh, one_run):
     return ROWS if kh > 1 else 1
 
 
-@lru_cache(1024)
 def _items(batch, height, width, spacing, rows, lanes):
-    """Rows (image, first row, rows, first column, columns)."""
+    """Items of work: rows of numbers like ``_Piece``."""
     y = np.arange(height)
     y = y[y // spacing % rows == 0]
     heights = np.minimum(rows, -(-(height - y) // spacing))
@@ -226,45 +218,41 @@ def _loops(vectors, columns):
     """The innermost loops: all output channels, ``columns`` at a time, of ``vectors`` vectors of
     pixels.
 
-    Sums start from ``filters.start`` or, after the first input channels, from ``waiting``, where
-    they go before the last. Where there is an activation, the finished tile goes through it in
-    ``staged``.
+    Sums start from ``start`` or, after the first input channels, from ``waiting``, where they go
+    before the last. Where there is an activation, the finished tile goes through it in ``staged``.
     """
 
     @inner
-    def fill(to, waiting, panel, filters, channels, taps, lanes, activation, staged):
+    def fill(to, waiting, panel, weights, start, sizes, channels, taps, lanes, activation, staged):
+        out, corner, plane = to
+        sums, sums_from, sums_pitch = waiting
+        source, place, source_plane = panel
+        filters, depth, area = sizes.filters, sizes.depth, sizes.kernel_height * sizes.kernel_width
         first_channel, count = channels
+        entries, places = taps
         wide = vectors * lanes
-        for first in range(0, filters.count, columns):
-            sums_at = waiting.at + first * waiting.pitch
+        for first in range(0, filters, columns):
+            sums_at = sums_from + first * sums_pitch
             if first_channel == 0:
-                tile = simd.tile_of_numbers(filters.start, first, vectors, columns)
+                tile = simd.tile_of_numbers(start, first, vectors, columns)
             else:
-                tile = simd.tile_of_columns(waiting.array, sums_at, waiting.pitch, vectors, columns)
-            x = panel.at
-            w = (first * filters.depth + first_channel * columns) * filters.area
+                tile = simd.tile_of_columns(sums, sums_at, sums_pitch, vectors, columns)
+            x, w = place, (first * depth + first_channel * columns) * area
             for _ in range(count):
-                for t in range(len(taps.places)):
+                for t in range(len(places)):
                     tile = simd.multiply_add(
-                        tile,
-                        panel.array,
-                        x + taps.places[t],
-                        lanes,
-                        filters.weights,
-                        w + taps.entries[t],
-                        None,
+                        tile, source, x + places[t], lanes, weights, w + entries[t], None
                     )
-                x += panel.pitch
-                w += filters.area * columns
-            if first_channel + count == filters.depth:
+                x += source_plane
+                w += area * columns
+            if first_channel + count == depth:
                 if activation.number != NONE:
                     simd.store_vectors(tile, staged, 0, wide, columns)
                     activate(staged[: columns * wide], activation)
                     tile = simd.tile_of_columns(staged, 0, wide, vectors, columns)
-                at = to.at + first * to.pitch
-                simd.store_vectors(tile, to.array, at, to.pitch, filters.count - first)
+                simd.store_vectors(tile, out, corner + first * plane, plane, filters - first)
             else:
-                simd.store_vectors(tile, waiting.array, sums_at, waiting.pitch, columns)
+                simd.store_vectors(tile, sums, sums_at, sums_pitch, columns)
 
     return fill
 
@@ -276,68 +264,69 @@ _fill, _fill_other = (_FILL[shape] for shape in _SHAPES)
 
 
 @inner
-def _fill_panel(panel, pitch, maps, window, piece, plane, channels):
+def _fill_panel(panel, pitch, source, sizes, piece, plane, channels):
     """Copy what a piece reads of some input channels, of which the first is number ``plane`` of all
     source maps; 0 where that lies outside."""
-    left, top = window.left + piece.x, window.top + piece.y
+    left, top = sizes.left + piece.x, sizes.top + piece.y
     first = min(max(0, -left), pitch)
-    end = max(first, min(pitch, maps.source_width - left))
+    end = max(first, min(pitch, sizes.source_width - left))
     to = 0
     for c in range(plane, plane + channels):
-        for row in range(piece.rows - 1 + window.height):
-            y = top + row * window.spacing
-            inside = 0 <= y < maps.source_height
-            begin = (c * maps.source_height + y) * maps.source_width + left
+        for row in range(piece.rows - 1 + sizes.kernel_height):
+            y = top + row * sizes.spacing
+            inside = 0 <= y < sizes.source_height
+            begin = (c * sizes.source_height + y) * sizes.source_width + left
             panel[to : to + (first if inside else pitch)] = 0
             if inside:
-                simd.copy(panel, to + first, maps.source, begin + first, end - first)
+                simd.copy(panel, to + first, source, begin + first, end - first)
                 panel[to + end : to + pitch] = 0
             to += pitch
 
 
 @inner
-def _list_taps(taps, window, maps, columns, pitch, first, last):
+def _list_taps(taps, sizes, columns, pitch, first, last):
     """List the taps that find some source for outputs whose first taps are ``first`` to ``last``;
     returns their number."""
+    entries, places = taps
     count = 0
-    for i in range(window.height):
-        down = i * window.spacing
-        if last[0] + down < 0 or first[0] + down >= maps.source_height:
+    for i in range(sizes.kernel_height):
+        down = i * sizes.spacing
+        if last[0] + down < 0 or first[0] + down >= sizes.source_height:
             continue
-        for j in range(window.width):
-            right = j * window.dilation
-            if last[1] + right < 0 or first[1] + right >= maps.source_width:
+        for j in range(sizes.kernel_width):
+            right = j * sizes.dilation
+            if last[1] + right < 0 or first[1] + right >= sizes.source_width:
                 continue
-            taps.entries[count] = (i * window.width + j) * columns
-            taps.places[count] = i * pitch + right
+            entries[count] = (i * sizes.kernel_width + j) * columns
+            places[count] = i * pitch + right
             count += 1
     return count
 
 
 @compiled_parallel
-def _correlate(maps, filters, window, tiling, activation, items, work, threads):
+def _correlate(out, source, weights, start, sizes, tiling, activation, items, work, threads):
     lanes, columns, one_run = tiling.lanes, tiling.columns, tiling.one_run
-    plane, widest = maps.height * maps.width, tiling.vectors * lanes
-    span = (window.width - 1) * window.dilation
-    padded = -(-filters.count // columns) * columns
+    plane, widest = sizes.height * sizes.width, tiling.vectors * lanes
+    span = (sizes.kernel_width - 1) * sizes.dilation
+    padded, area = -(-sizes.filters // columns) * columns, sizes.kernel_height * sizes.kernel_width
     for _ in prange(threads):
-        panel = np.empty(tiling.depth * tiling.panel_plane + 16 + widest, maps.out.dtype)
+        panel = np.empty(tiling.depth * tiling.panel_plane + 16 + widest, out.dtype)
         panel = panel[-(panel.ctypes.data // panel.itemsize) % 16 :]
-        sums = np.empty(tiling.waiting * padded * widest, maps.out.dtype)
-        run = np.empty(padded * tiling.run_length, maps.out.dtype)
-        staged = np.empty(columns * widest, maps.out.dtype)
-        entries, places = np.empty((2, filters.area), np.int64)
+        sums = np.empty(tiling.waiting * padded * widest, out.dtype)
+        run = np.empty(padded * tiling.run_length, out.dtype)
+        staged = np.empty(columns * widest, out.dtype)
+        entries, places = np.empty((2, area), np.int64)
         item = take(work)
         while item < len(items):
             n, y, rows, x, width = items[item]
             piece = _Piece(n, y, rows, x, width)
             item = take(work)
-            pitch = _pitch(width, span, one_run)
-            corner = n * filters.count * plane + y * maps.width + x
+            pitch, panel_rows = _pitch(width, span, one_run), rows - 1 + sizes.kernel_height
+            corner = n * sizes.filters * plane + y * sizes.width + x
             length = (rows - 1) * pitch + width if one_run else width
-            for c in range(0, filters.depth, tiling.depth):
-                count = min(tiling.depth, filters.depth - c)
-                _fill_panel(panel, pitch, maps, window, piece, n * filters.depth + c, count)
+            for c in range(0, sizes.depth, tiling.depth):
+                count = min(tiling.depth, sizes.depth - c)
+                _fill_panel(panel, pitch, source, sizes, piece, n * sizes.depth + c, count)
                 tile = 0
                 for row in range(1 if one_run else rows):
                     done = 0
@@ -345,24 +334,26 @@ def _correlate(maps, filters, window, tiling, activation, items, work, threads):
                         v = _next_vectors(length, done, lanes, tiling.vectors, one_run)
                         if not one_run:
                             done = min(done, length - v * lanes)
-                        first = (window.top + y + row * window.spacing, window.left + x + done)
+                        first = (sizes.top + y + row * sizes.spacing, sizes.left + x + done)
                         last = (first[0], first[1] + v * lanes - 1)
                         if one_run:
-                            first = (window.top + y, window.left + x)
+                            first = (sizes.top + y, sizes.left + x)
                             last = (first[0] + rows - 1, first[1] + width - 1)
                         taps = _list_taps(
-                            _Taps(entries, places), window, maps, columns, pitch, first, last
+                            _Taps(entries, places), sizes, columns, pitch, first, last
                         )
                         if one_run:
                             to = Runs(run, done, tiling.run_length)
                         else:
-                            at = corner + row * window.spacing * maps.width + done
-                            to = Runs(maps.out, at, plane)
+                            at = corner + row * sizes.spacing * sizes.width + done
+                            to = Runs(out, at, plane)
                         place = (
                             to,
                             Runs(sums, tile * padded * widest, v * lanes),
-                            Runs(panel, row * pitch + done, (rows - 1 + window.height) * pitch),
-                            filters,
+                            Runs(panel, row * pitch + done, panel_rows * pitch),
+                            weights,
+                            start,
+                            sizes,
                             (c, count),
                             _Taps(entries[:taps], places[:taps]),
                             lanes,
@@ -376,8 +367,8 @@ def _correlate(maps, filters, window, tiling, activation, items, work, threads):
                         done += v * lanes
                         tile += 1
             if one_run:
-                for k in range(filters.count):
+                for k in range(sizes.filters):
                     for row in range(rows):
                         at = k * tiling.run_length + row * pitch
-                        to = corner + k * plane + row * maps.width
-                        simd.copy(maps.out, to, run, at, width)
+                        to = corner + k * plane + row * sizes.width
+                        simd.copy(out, to, run, at, width)

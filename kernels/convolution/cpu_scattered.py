@@ -6,6 +6,7 @@ passes gather: tables say which taps each pixel reads, and where (``cpu_taps.py`
 """
 
 from functools import lru_cache
+from math import prod
 from typing import NamedTuple
 
 import numba
@@ -13,6 +14,7 @@ import numpy as np
 from numba import prange
 
 from kernels.activation.cpu import NONE, activate
+from kernels.convolution.cpu_weights import starts
 from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled_parallel, inner
@@ -25,35 +27,25 @@ from kernels.host.work_sharing import queue, take
 ITEMS = 64
 
 
-class _Maps(NamedTuple):
-    """The flat arrays, and distances in them: from image to image, and between neighbouring pixels
-    of a region."""
+class _Sizes(NamedTuple):
+    """Of the maps and the kernel, and distances between neighbouring pixels of a region."""
 
-    out: np.ndarray
-    source: np.ndarray
     batch: int
+    filters: int
+    depth: int  # C
     plane: int  # H * W
     width: int
-    source_plane: int  # h * w
+    source_plane: int
     source_width: int
+    area: int  # of the kernel
+    kernel_width: int
+    lanes: int
     out_image: int
     out_row: int
     out_column: int
     source_image: int
     source_row: int
     source_column: int
-
-
-class _Filters(NamedTuple):
-    """The packed weights, and what the channels' sums start from."""
-
-    weights: np.ndarray
-    start: np.ndarray
-    count: int  # K
-    depth: int  # C
-    area: int  # kh * kw
-    kernel_width: int  # kw
-    lanes: int  # channels of a group
 
 
 class _Shares(NamedTuple):
@@ -75,35 +67,56 @@ class _Pixels(NamedTuple):
     width: int
 
 
+class _Taps(NamedTuple):
+    """Where taps lie in a group of packed weights, and in the source from a pixel's corner."""
+
+    entries: np.ndarray
+    places: np.ndarray
+
+
 class _Scratch(NamedTuple):
     """A thread's workspace for a tile: where its pixels lie, and room for its sums."""
 
     to: np.ndarray
     at: np.ndarray
-    sums: np.ndarray
+    staged: np.ndarray
 
 
-def correlate(out, source, weights, kernel, start, rows, columns, activation):
+def correlate(out, source, weights, kernel, bias, taps_of, axes, activation):
     """Fill ``out``, N x K x H x W, from ``source``, N x C x h x w.
 
     Args:
         weights: packed in groups of ``simd.lanes()``.
         kernel: (kh, kw).
-        start: K, what each channel's sums start from.
-        rows, columns: ``Taps`` of both axes.
+        bias: K, or None.
+        taps_of: ``Taps.reading`` or ``Taps.read_by``.
+        axes: its arguments, for rows and for columns.
         activation: what the sums go through, ``Numbered`` (see ``kernels.activation.cpu``).
     """
-    (batch, filters, height, width), (_, depth, h, w) = out.shape, source.shape
     lanes = simd.lanes(out.itemsize)
-    start = np.append(start, np.zeros(simd.MAX_VECTORS * lanes, out.dtype))
-    maps = _Maps(
-        out=out.reshape(-1),
-        source=source.reshape(-1),
+    plan = _plan(out.shape, source.shape, kernel, taps_of, axes, lanes)
+    start = starts(bias, out.shape[1], simd.MAX_VECTORS * lanes, out.dtype)
+    maps, threads = (out.reshape(-1), source.reshape(-1)), numba.get_num_threads()
+    work = MULTIPLY_ADD * out.size * source.shape[1] * prod(kernel)
+    _correlate(*maps, weights, start, *plan, activation, queue(), threads, work=work)
+
+
+@lru_cache(1024)
+def _plan(out, source, kernel, taps_of, axes, lanes):
+    """(``_Sizes``, ``_Shares``, ``Taps`` of rows, ``Taps`` of columns)."""
+    (batch, filters, height, width), (_, depth, h, w) = out, source
+    rows, columns = (taps_of(*axis) for axis in axes)
+    sizes = _Sizes(
         batch=batch,
+        filters=filters,
+        depth=depth,
         plane=height * width,
         width=width,
         source_plane=h * w,
         source_width=w,
+        area=kernel[0] * kernel[1],
+        kernel_width=kernel[1],
+        lanes=lanes,
         out_image=filters * height * width,
         out_row=rows.step * width,
         out_column=columns.step,
@@ -111,24 +124,16 @@ def correlate(out, source, weights, kernel, start, rows, columns, activation):
         source_row=rows.pitch * w,
         source_column=columns.pitch,
     )
-    counts = tuple(rows.count.tolist()), tuple(columns.count.tolist())
-    shares = _shares(batch, filters, *counts, lanes)
-    packed = _Filters(weights, start, filters, depth, kernel[0] * kernel[1], kernel[1], lanes)
-    work = MULTIPLY_ADD * batch * maps.plane * weights.size
-    threads = numba.get_num_threads()
-    _correlate(maps, packed, shares, rows, columns, activation, queue(), threads, work=work)
+    return sizes, _shares(batch, filters, rows, columns, lanes), rows, columns
 
 
-@lru_cache(1024)
-def _shares(batch, filters, row_counts, column_counts, lanes):
-    """The shares of a convolution whose segments have so many rows and columns."""
+def _shares(batch, filters, rows, columns, lanes):
     blocks, regions, items = simd.blocks(-(-filters // lanes)), [], []
-    for r, row_count in enumerate(row_counts):
-        for s, column_count in enumerate(column_counts):
-            tiles = -(-batch * row_count * column_count // COLUMNS)
-            at_once = max(1, tiles // ITEMS)
-            regions.append((r, s, at_once))
-            items.append(-(-tiles // at_once) * len(blocks))
+    for r, s in np.ndindex(len(rows.count), len(columns.count)):
+        tiles = -(-batch * int(rows.count[r]) * int(columns.count[s]) // COLUMNS)
+        at_once = max(1, tiles // ITEMS)
+        regions.append((r, s, at_once))
+        items.append(-(-tiles // at_once) * len(blocks))
     return _Shares(np.array(blocks), np.array(regions), np.cumsum(items))
 
 
@@ -145,13 +150,13 @@ def cost(filters, pixels, inside, lanes):
 
 
 @inner
-def _locate(scratch, place, left, pixels, maps):
+def _locate(scratch, place, left, pixels, sizes):
     """List where the next pixels lie, from ``place`` (image, row, column) on; with fewer than a
     tile ``left``, the last is repeated. Returns the place behind them."""
-    n, y, x = place
+    (n, y, x), (to, at, _) = place, scratch
     for p in range(COLUMNS):
-        scratch.to[p] = n * maps.out_image + y * maps.out_row + x * maps.out_column
-        scratch.at[p] = n * maps.source_image + y * maps.source_row + x * maps.source_column
+        to[p] = n * sizes.out_image + y * sizes.out_row + x * sizes.out_column
+        at[p] = n * sizes.source_image + y * sizes.source_row + x * sizes.source_column
         if p + 1 < left:
             x += 1
             if x == pixels.width:
@@ -162,20 +167,22 @@ def _locate(scratch, place, left, pixels, maps):
 
 
 @inner
-def _list_taps(entries, places, maps, filters, rows, columns, r, s):
-    """List the taps that all outputs of a region (segments ``r``, ``s``) read: where they lie in a
-    group of weights, and in the source from a pixel's corner. Returns their number."""
-    taps = rows.taps[r] * columns.taps[s]
-    for a in range(rows.taps[r]):
-        for b in range(columns.taps[s]):
-            tap = a * columns.taps[s] + b
-            entry = rows.entry[r, a] * filters.kernel_width + columns.entry[s, b]
-            entries[tap] = entry * filters.lanes
-            places[tap] = rows.source[r, a] * maps.source_width + columns.source[s, b]
-    for tap in range(taps, taps * filters.depth):
-        entries[tap] = entries[tap - taps] + filters.area * filters.lanes
-        places[tap] = places[tap - taps] + maps.source_plane
-    return taps * filters.depth
+def _list_taps(taps, sizes, rows, columns, r, s):
+    """List the taps that all outputs of a region (segments ``r``, ``s``) read; returns their
+    number."""
+    (entries, places), (_, _, _, _, row_taps, row_entry, row_source) = taps, rows
+    _, _, _, _, column_taps, column_entry, column_source = columns
+    count = row_taps[r] * column_taps[s]
+    for a in range(row_taps[r]):
+        for b in range(column_taps[s]):
+            tap = a * column_taps[s] + b
+            entry = row_entry[r, a] * sizes.kernel_width + column_entry[s, b]
+            entries[tap] = entry * sizes.lanes
+            places[tap] = row_source[r, a] * sizes.source_width + column_source[s, b]
+    for tap in range(count, count * sizes.depth):
+        entries[tap] = entries[tap - count] + sizes.area * sizes.lanes
+        places[tap] = places[tap - count] + sizes.source_plane
+    return count * sizes.depth
 
 
 def _loops(vectors):
@@ -185,36 +192,31 @@ def _loops(vectors):
     """
 
     @inner
-    def fill(maps, corner, filters, first, entries, places, pixels, scratch, activation):
+    def fill(out, source, weights, start, sizes, corner, first, taps, pixels, scratch, activation):
+        (entries, places), (to, at, staged) = taps, scratch
+        lanes, plane, filters = sizes.lanes, sizes.plane, sizes.filters
         place, count = (pixels.image, pixels.row, pixels.column), pixels.count
-        to, staged, lanes, plane = scratch.to, scratch.sums, filters.lanes, maps.plane
-        group = filters.depth * filters.area * lanes
-        last, w, wide = COLUMNS - 1, first * group, vectors * lanes
+        group, wide = sizes.depth * sizes.area * lanes, vectors * lanes
+        last, w = COLUMNS - 1, first * group
         while count > 0:
-            place = _locate(scratch, place, count, pixels, maps)
-            tile = simd.tile_of_vectors(filters.start, first * lanes, vectors, COLUMNS)
+            place = _locate(scratch, place, count, pixels, sizes)
+            tile = simd.tile_of_vectors(start, first * lanes, vectors, COLUMNS)
             for t in range(len(places)):
                 tile = simd.multiply_add(
-                    tile,
-                    filters.weights,
-                    w + entries[t],
-                    group,
-                    maps.source,
-                    places[t],
-                    scratch.at,
+                    tile, weights, w + entries[t], group, source, places[t], at
                 )
             if activation.number != NONE:
                 simd.store_vectors(tile, staged, 0, wide, COLUMNS)
                 activate(staged[: COLUMNS * wide], activation)
                 tile = simd.tile_of_columns(staged, 0, wide, vectors, COLUMNS)
-            begin, channels = corner + first * lanes * plane, filters.count - first * lanes
+            begin, channels = corner + first * lanes * plane, filters - first * lanes
             if to[last] - to[0] == last and to[last] > to[last - 1]:
-                simd.store_transposed(tile, maps.out, begin + to[0], plane, channels)
+                simd.store_transposed(tile, out, begin + to[0], plane, channels)
             else:
                 simd.store_vectors(tile, staged, 0, wide, COLUMNS)
                 for k in range(min(wide, channels)):
                     for p in range(COLUMNS):
-                        maps.out[begin + to[p] + k * plane] = staged[p * wide + k]
+                        out[begin + to[p] + k * plane] = staged[p * wide + k]
             count -= COLUMNS
 
     return fill
@@ -224,29 +226,42 @@ _fill = by_vectors([_loops(v) for v in range(1, simd.MAX_VECTORS + 1)])
 
 
 @compiled_parallel
-def _correlate(maps, filters, shares, rows, columns, activation, work, threads):
-    most_taps = filters.depth * filters.area
+def _correlate(
+    out, source, weights, start, sizes, shares, rows, columns, activation, work, threads
+):
+    blocks, regions, ends = shares
+    most_taps = sizes.depth * sizes.area
     for _ in prange(threads):
         entries, places = np.empty((2, most_taps), np.int64)
         to, at = np.empty((2, COLUMNS), np.int64)
-        sums = np.empty(COLUMNS * simd.MAX_VECTORS * filters.lanes, maps.out.dtype)
-        scratch = _Scratch(to, at, sums)
+        staged = np.empty(COLUMNS * simd.MAX_VECTORS * sizes.lanes, out.dtype)
+        scratch = _Scratch(to, at, staged)
         region, listed, taps, item = 0, -1, 0, take(work)
-        while item < shares.ends[-1]:
-            while item >= shares.ends[region]:
+        while item < ends[-1]:
+            while item >= ends[region]:
                 region += 1
-            index = item - (shares.ends[region - 1] if region > 0 else 0)
+            index = item - (ends[region - 1] if region > 0 else 0)
             item = take(work)
-            r, s, tiles = shares.regions[region]
+            r, s, tiles = regions[region]
             if region != listed:
-                taps = _list_taps(entries, places, maps, filters, rows, columns, r, s)
-                listed = region
+                every = _Taps(entries, places)
+                listed, taps = region, _list_taps(every, sizes, rows, columns, r, s)
             height, width = rows.count[r], columns.count[s]
-            first, v = shares.blocks[index % len(shares.blocks)]
-            begin = index // len(shares.blocks) * tiles * COLUMNS
-            end = min(begin + tiles * COLUMNS, maps.batch * height * width)
+            first, v = blocks[index % len(blocks)]
+            begin = index // len(blocks) * tiles * COLUMNS
+            end = min(begin + tiles * COLUMNS, sizes.batch * height * width)
             place = begin // (height * width), begin // width % height, begin % width
-            pixels = _Pixels(*place, end - begin, height, width)
-            corner = rows.start[r] * maps.width + columns.start[s]
-            listed_taps = entries[:taps], places[:taps]
-            _fill(v, maps, corner, filters, first, *listed_taps, pixels, scratch, activation)
+            _fill(
+                v,
+                out,
+                source,
+                weights,
+                start,
+                sizes,
+                rows.start[r] * sizes.width + columns.start[s],
+                first,
+                _Taps(entries[:taps], places[:taps]),
+                _Pixels(*place, end - begin, height, width),
+                scratch,
+                activation,
+            )

@@ -7,7 +7,6 @@ a region of the map, so that no tile multiplies by a tap that is not there:
     input gradient   input x reads e[(x - j*d) / s] for the j that divide and lie inside
 """
 
-from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -30,7 +29,6 @@ class Taps(NamedTuple):
     source: np.ndarray
 
     @classmethod
-    @lru_cache(1024)
     def reading(cls, outputs, kernel, stride, dilation):
         """The forward direction: output o reads o * stride + entry * dilation."""
         entry = np.arange(kernel)[None]
@@ -38,7 +36,6 @@ class Taps(NamedTuple):
         return cls(one * 0, one * 0 + outputs, 1, stride, one, entry, entry * dilation)
 
     @classmethod
-    @lru_cache(1024)
     def read_by(cls, inputs, outputs, kernel, stride, dilation):
         """The backward direction: input i was read by (i - entry * dilation) / stride."""
         segments = []

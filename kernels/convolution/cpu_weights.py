@@ -1,4 +1,4 @@
-"""Weights packed for the host's register tiles."""
+"""Weights and biases as the host's register tiles read them."""
 
 import numpy as np
 from numba import prange
@@ -21,6 +21,15 @@ def packed(weights, group, *, transposed=False, flipped=False):
     weights = np.ascontiguousarray(weights).reshape(k, c, kh * kw)
     _pack(out, weights, transposed, flipped, work=CELL * out.size)
     return out.reshape(-1)
+
+
+def starts(bias, filters, beyond, dtype):
+    """What the sums of each channel start from, its bias or 0, and as many zeros ``beyond``, where
+    the last tile has no channels."""
+    numbers = np.zeros(filters + beyond, dtype)
+    if bias is not None:
+        numbers[:filters] = bias
+    return numbers
 
 
 @compiled_parallel

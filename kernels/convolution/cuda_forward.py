@@ -96,7 +96,7 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
         locate(step, source)
         return step
 
-    loop = main_loop(tile, [(fetch, multiply, store)], advance)
+    loop = main_loop(tile, [(fetch, multiply, store)], advance, ahead=True)
 
     @kernel(tile.threads, tile.blocks)
     def convolution_forward(
@@ -143,7 +143,7 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
         store(values, buffer, tiles)
         step = advance(step, source)
         cuda.syncthreads()
-        left, buffer, step = loop(taps, buffer, step, source, values, corner, tiles, sums)
+        left, buffer = loop(taps, buffer, step, source, values, corner, tiles, sums)
         done = u32(taps - left)
         repeated = u32(done - min(done, last_step))
         multiply_rest(left, (repeated, repeated), buffer, corner, tiles, sums)

@@ -231,8 +231,8 @@ def _gradient_kernel(tile: Tile, dtype):
             store(values, buffer, tiles)
             cuda.syncthreads()
         while tap < taps:
-            cursor = step, u32(min(depth, last_k)), last_k
-            left, buffer, _ = loop(filters, buffer, cursor, source, values, corner, tiles, sums)
+            cursor = step, u32(0), last_k
+            left, buffer = loop(filters, buffer, cursor, source, values, corner, tiles, sums)
             done = u32(filters - left)
             k = u32(min(done, last_k))
             skipped = u32(u32(step + done) - min(u32(step + k), last_step)), u32(done - k)

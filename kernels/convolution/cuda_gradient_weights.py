@@ -47,10 +47,10 @@ FEWEST_PIXELS, MOST_PIXELS = 256, 8192
 
 @cache
 def _parts(tile: Tile, dtype):
-    """The parts of a turn of the main loop, and the values that a thread fetches for a part.
+    """The parts of a turn of the main loop, and the most values that a thread fetches for a part.
 
-    A slice goes in parts, to need few registers: a part of its rows and columns is fetched, some
-    steps of the previous slice are multiplied, then the part is stored.
+    A turn has parts in order to need few registers: some rows and columns of a slice are fetched,
+    some steps of the previous slice are multiplied, then the former are stored.
     """
     extents, teams = (tile.height, tile.width), tile.threads // tile.depth
     layout, part_steps = _layout(tile), min(8, tile.depth)
@@ -229,12 +229,11 @@ def _gradient_kernel(tile: Tile, dtype):
         odometer = end, (output_y, output_x), by, next_row, next_map, next_image
         source, values = (error, x, table, team, odometer), (registers, lane, team)
         places = place_of(error, error_pixel), place_of(x, x_pixel)
-        pixel = lane, error_pixel, x_pixel, oy, ox, places[0], places[1]
+        pixel = lane, error_pixel, x_pixel, oy, ox, *places
         tiles, buffer = (filter_tile, tap_tile), u32(0)
         fill(pixel, source, values, buffer, tiles)
-        pixel = advance(pixel, source)
         cuda.syncthreads()
-        left, buffer, pixel = loop(end, buffer, pixel, source, values, corner, tiles, sums)
+        left, buffer = loop(end, buffer, pixel, source, values, corner, tiles, sums)
         multiply_rest(left, (u32(0), u32(0)), buffer, corner, tiles, sums)
         write(sums, corner, partial, add, first_filter, first_tap, filters, taps)
 

@@ -83,12 +83,12 @@ def writer(tile: Tile, dtype, activation):
     lanes_y, lanes_x = u32(tile.lanes[0]), u32(tile.lanes[1])
     warps_x, warps, lanes = u32(tile.warps[1]), u32(tile.warp_count), u32(tile.warp_threads)
     width, chunks, together = u32(tile.width), tile.chunks, tile.side_by_side
-    (row_run, column_run), (corner, _, _) = tile.runs, positioner(tile)
+    (row_run, run), (corner, _, _) = tile.runs, positioner(tile)
     row_run = u32(row_run)
     # Rows of each thread that pass at a time: as many as two slices of pixels make room for
     owners = tile.lanes[0] * tile.warps[0]
     passing = min(rows, 2 * tile.depth // owners)
-    no_bias, numbers = dtype(-0.0), lane_and_warp(tile)
+    no_bias = dtype(-0.0)
     f = activation_function(activation, dtype)
 
     def pass_from(i):
@@ -98,23 +98,24 @@ def writer(tile: Tile, dtype, activation):
         @device
         def write_rows(sums, stage, bias, biased, y, places, first_row, row_count, plane):
             values = cuda.local.array(together, dtype)
-            lane, warp = numbers()
-            owner = u32((warp // warps_x) * lanes_y + lane // lanes_x)
+            # Not by ``lane_and_warp``, or registers would keep them throughout the main loop
+            lane, warp = u32(cuda.threadIdx.x % lanes), u32(cuda.threadIdx.x // lanes)
+            owner_of_thread = u32((warp // warps_x) * lanes_y + lane // lanes_x)
             _, first_column = corner()
             cuda.syncthreads()
             for k in range(count):
-                at = u32((owner * per_pass + u32(k)) * width + first_column)
+                at = u32((owner_of_thread * per_pass + u32(k)) * width + first_column)
                 for j in range(columns):
-                    slot = at + u32(j // column_run * column_run) * lanes_x + u32(j % column_run)
+                    slot = at + u32(j // run * run) * lanes_x + u32(j % run)
                     stage[slot] = sums[(i + k) * columns + j]
             cuda.syncthreads()
             s = warp
             while s < staged:
-                owner, nth = divmod_u32(s, per_pass)
-                warp_y, lane_y = divmod_u32(owner, lanes_y)
-                run_y, in_run = divmod_u32(u32(i) + nth, row_run)
-                row = u32(first_row + warp_y * u32(rows) * lanes_y)
-                row = u32(row + (run_y * lanes_y + lane_y) * row_run + in_run)
+                owner = u32(s // per_pass)
+                row = u32(first_row + (owner // lanes_y) * u32(rows) * lanes_y)
+                nth = u32(u32(i) + s % per_pass)
+                row = u32(row + ((nth // row_run) * lanes_y + owner % lanes_y) * row_run)
+                row = u32(row + nth % row_run)
                 if row < row_count:
                     b = bias[row] if biased else no_bias
                     for m in range(0, chunks, together):

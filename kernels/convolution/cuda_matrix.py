@@ -148,9 +148,8 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
             multiply_some(steps, none, buffer, corner, tiles, sums)
             buffer, steps = u32(~buffer), depth
             store(values, buffer, tiles)
-            step = advance(step, source)
             cuda.syncthreads()
-            left, buffer, step = loop(left, buffer, step, source, values, corner, tiles, sums)
+            left, buffer = loop(left, buffer, step, source, values, corner, tiles, sums)
         multiply_some(steps, none, buffer, corner, tiles, sums)
         distances, extents = (u32(distances[0]), u32(distances[1])), (row_count, column_count)
         write(sums, corner, first_row, first_column, out, distances, bias, biased, extents)

@@ -174,9 +174,10 @@ def in_turn(functions):
 
 @cache
 def opener(tile: Tile, dtype):
-    """Device function (sums): clears them; the first row and column of the block, of the thread.
+    """Device function (sums): sets a thread's sums to 0, and tells which ones they are.
 
-    The block's are those of the matrix, the thread's those within the tile.
+    It returns two pairs: the block's first row and column in the matrix, and the thread's first row
+    and column within the tile.
     """
     count = tile.rows * tile.columns
     height, width = u32(tile.height), u32(tile.width)
@@ -334,20 +335,22 @@ def partial_multiplier(tile: Tile, dtype, layout: Layout):
     return multiply
 
 
-def main_loop(tile: Tile, parts, advance):
+def main_loop(tile: Tile, parts, advance, ahead=False):
     """The double-buffered main loop: a slice is multiplied while the next one is on its way.
 
     Device function (left, buffer, cursor, source, values, corner, tiles, sums), which returns
-    (left, buffer, cursor). ``left`` counts steps, those of the slice in ``buffer`` among them: it
-    stops before the last slice, and leaves that in ``buffer``. The ``cursor`` tells which slice to
-    fetch from the ``source`` next, by way of the ``values``, which are registers.
+    (left, buffer). ``left`` counts steps, those of the slice in ``buffer`` among them: it stops
+    before the last slice, and leaves that in ``buffer``. The ``cursor`` tells which slice to fetch
+    from the ``source``, by way of the ``values``, which are registers.
 
     Args:
+        tile: of the kernel.
         parts: of a turn, for each the device functions fetch(cursor, source, values),
             multiply(buffer, corner, tiles, sums) and store(values, buffer, tiles).
-        advance: (cursor, source): the cursor of the slice after that.
+        advance: the device function (cursor, source), which gives the cursor of the next slice.
+        ahead: whether to advance as soon as a slice is stored, so that what ``advance`` loads has
+            arrived by the next fetch; else right before that, which takes fewer registers.
     """
-
     depth = u32(tile.depth)
 
     def worker(fetch, multiply, store):
@@ -364,11 +367,14 @@ def main_loop(tile: Tile, parts, advance):
     @device
     def loop(left, buffer, cursor, source, values, corner, tiles, sums):
         while left > depth:
+            if not ahead:
+                cursor = advance(cursor, source)
             work(buffer, cursor, source, values, corner, tiles, sums)
             buffer = u32(~buffer)
-            cursor = advance(cursor, source)
+            if ahead:
+                cursor = advance(cursor, source)
             cuda.syncthreads()
             left = u32(left - depth)
-        return left, buffer, cursor
+        return left, buffer
 
     return loop

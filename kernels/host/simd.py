@@ -69,7 +69,10 @@ def blocks(vectors):
 
 
 class Runs(NamedTuple):
-    """Runs of numbers in a flat array: number p begins at ``array[at + p * pitch]``."""
+    """Runs of numbers in a flat array: number p begins at ``array[at + p * pitch]``.
+
+    Compiled code takes arrays out of such groups before a loop: each access counts a reference.
+    """
 
     array: np.ndarray
     at: int

@@ -122,19 +122,19 @@ class Launch:
 
 def launches():
     """Every kernel for each dtype, those of the convolution for each activation too."""
-    found = {}
+    distinct = {}
 
     def add(function, dtype, variant="", **options):
         for kernel, arguments in recording.launches(function, dtype, **options):
             types = tuple(getattr(a, "dtype", type(a)) for a in arguments)
-            found.setdefault((kernel, types), Launch(kernel, arguments, dtype, variant))
+            distinct.setdefault((kernel, types), Launch(kernel, arguments, dtype, variant))
 
     for each in EACH:
         add(convolutions, "float32", activation_of(each).name, activation=each)
     for dtype in FLOAT_DTYPES:
         add(convolutions, dtype)
         add(elementwise, dtype)
-    return list(found.values())
+    return list(distinct.values())
 
 
 LAUNCHES = [] if MISSING else launches()

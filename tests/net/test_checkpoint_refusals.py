@@ -47,7 +47,7 @@ class TestSaveRefuses:
             ),
             (spoiled(Adam(0.1), rate=print), "^optimizer.rate is <built-in function"),
         ],
-        ids=str,
+        ids=lambda value: str(value).split(" at 0x")[0],
     )
     def test_an_optimizer(self, tmp_path, optimizer, message):
         run = small_run()

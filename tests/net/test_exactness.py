@@ -19,6 +19,10 @@ from tests.net.nets import corners_and_more, miniature, random_image, randomized
 BORDERS = ["valid", "zero", "reflect"]
 nets = pytest.mark.parametrize("name", ZOO)
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
+LIKE_PLAIN133 = ("authors133", "greentea102")  # patches as large, windows of the same kinds
+SIMULATED = [
+    pytest.param(name, marks=pytest.mark.long) if name in LIKE_PLAIN133 else name for name in ZOO
+]
 
 
 def case(net, border, margin, more):
@@ -125,7 +129,7 @@ class TestReducedNets:
 class TestSimulator:
     """The CUDA kernels, with two channels and two pixels."""
 
-    @nets
+    @pytest.mark.parametrize("name", SIMULATED)
     def test_scores(self, name):
         net = randomized(reduced(name, backend="simulator"))
         image, pixels = case(net, "valid", (0, 1), 0)

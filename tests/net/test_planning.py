@@ -207,7 +207,7 @@ def nets(draw):
 
 @pytest.mark.cpu
 @settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     database=None,
