@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from kernels import checks, get_backend
 from kernels.checks import Pair, pair
 from kernels.window import Window
 from net import description, file_format, initialization, room
-from net.layers import BatchNorm, Convolution, FullyConnected, Layer, Map, NotConvertible
+from net.layers import BatchNorm, Convolution, FullyConnected, Layer, Map, NotConvertible, Softmax
 from net.tables import aligned, by
 
 IMAGE = "image"
@@ -270,6 +271,25 @@ class Net:
         (FullyConnected(name=None, inputs=None, features=2, bias=True),)
         """
         file_format.write(path, *description.of_net(self))
+
+    def without_softmax(self) -> Net:
+        """The net that gives the scores, where a Softmax ends this one; otherwise this one.
+
+        Both have the very same parameters and statistics.
+
+        >>> from net.layers import Convolution
+        >>> net = Net([Convolution(2, 3), Softmax()], channels=1, patch=3, backend="cpu")
+        >>> scores = net.without_softmax()
+        >>> len(scores.layers), scores.parameters is net.parameters
+        (1, True)
+        """
+        if not isinstance(self.layers[-1], Softmax) or len(self.layers) == 1:
+            return self
+        scores = copy(self)
+        scores.layers = self.layers[:-1]
+        scores.nodes = {node.name: node for node in list(self.nodes.values())[:-1]}
+        scores.output = list(scores.nodes.values())[-1].output
+        return scores
 
     def to(self, *, dtype: str | None = None, backend: str | None = None) -> Net:
         """The same net with a copy of its state in another dtype or on another backend.

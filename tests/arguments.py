@@ -193,6 +193,7 @@ CALLS = {
     "graph.Net.state": Entry(_of(small_net, "state")),
     "graph.Net.load_state": Entry(_of(small_net, "load_state", state=lambda: small_net().state())),
     "graph.Net.save": Entry(_of(small_net, "save", path="net.safetensors"), {"path": A_PATH}),
+    "graph.Net.without_softmax": Entry(_of(small_net, "without_softmax")),
     "graph.Net.to": Entry(
         _of(small_net, "to", dtype="float64", backend="reference"), {"dtype": NONE, "backend": NONE}
     ),
@@ -353,6 +354,8 @@ NOT_CALLED = {
     "training.Targets.of": _OF_TRAINER,
     "training.Targets.loss": _OF_TRAINER,
     "training.Targets.error": _OF_TRAINER,
+    "training.Trainer.counting": "called with labels that checked_labels has checked",
+    "training.Trainer.check_memory": "called with images that admitted_image has checked",
     "training.checked_labels": "a check, called by Trainer and fit",
     "checkpoint.load": _OF_FILES,
     "checkpoint.load_net": _OF_FILES,

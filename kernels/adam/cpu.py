@@ -6,6 +6,7 @@ from numba import prange
 
 from kernels.adam import check_step
 from kernels.host.compilation import compiled_parallel
+from kernels.host.threads import CELL
 
 
 def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, decay, count):
@@ -30,6 +31,7 @@ def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, deca
         (number(beta2), number(1 - beta2), number(1 - beta2**count)),
         number(epsilon),
         number(decay),
+        work=4 * CELL * parameter.size,
     )
 
 

@@ -11,6 +11,7 @@ from numba import prange
 from kernels import checks
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.maps import by_plane
+from kernels.host.threads import CELL
 from kernels.host.windows import offsets, over_windows
 from kernels.max_pooling import argmax_dtype, backward_shape
 from kernels.memory import cpu as memory
@@ -54,7 +55,9 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     checks.indices("argmax", argmax, shape.window.cells)
     gradient = memory.empty(shape.x, error.dtype)
     _, cells = offsets((1, 1), size[1], shape.window)
-    _backward(by_plane(gradient), error, argmax, shape.window.stride, size[1], cells)
+    work = CELL * (gradient.size + error.size)
+    maps = by_plane(gradient), error, argmax
+    _backward(*maps, shape.window.stride, size[1], cells, work=work)
     return gradient
 
 

@@ -3,6 +3,7 @@
 from numba import prange
 
 from kernels.host.compilation import compiled_parallel
+from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
 from kernels.patches import check_inside, image_shape, patches_shape
 
@@ -21,7 +22,7 @@ def extract(image, rows, columns, size):
     shape = patches_shape(image, rows, columns, size)
     check_inside(rows, columns, shape[2:], image.shape[2:])
     patches = memory.empty(shape, image.dtype)
-    _extract(patches, image, rows, columns)
+    _extract(patches, image, rows, columns, work=CELL * patches.size)
     return patches
 
 
@@ -39,7 +40,8 @@ def extract_backward(error, rows, columns, image_size):
     shape = image_shape(error, rows, columns, image_size)
     check_inside(rows, columns, error.shape[2:], shape[2:])
     gradient = memory.empty(shape, error.dtype)
-    _extract_backward(gradient, error, rows, columns)
+    work = CELL * (gradient.size + error.size)
+    _extract_backward(gradient, error, rows, columns, work=work)
     return gradient
 
 

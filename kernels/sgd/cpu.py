@@ -3,6 +3,7 @@
 from numba import prange
 
 from kernels.host.compilation import compiled_parallel
+from kernels.host.threads import CELL
 from kernels.sgd import check_step
 
 
@@ -23,6 +24,7 @@ def step(parameter, gradient, velocity, *, rate, momentum, decay):
         number(rate),
         number(momentum),
         number(decay),
+        work=3 * CELL * parameter.size,
     )
 
 
