@@ -149,8 +149,8 @@ class Trainer:
                 infinities.
             MemoryError: the step would take more memory than is free.
 
-        Whatever is raised, nothing is changed: the update, which comes last, has checked all
-        arrays before it changes one.
+        Where one of these is raised, nothing is changed: the update comes last, and all of its
+        arrays are checked before it changes one.
 
         >>> from net import zoo
         >>> from net.optimizers import SGD

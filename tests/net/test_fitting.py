@@ -205,6 +205,19 @@ class TestBeforeAnyStep:
             fit(trainer, examples(), epochs=1, pixels=9)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint64", ">i2"])
+def test_labels_of_any_ints(dtype):
+    images, labels = examples()
+    results = []
+    for own in (labels, [abs(one).astype(dtype) for one in labels]):
+        trainer = Trainer(small_net(), SGD(0.1), seed=3)
+        masks = [one >= 0 for one in labels]
+        fit(trainer, (images, own), epochs=1, pixels=9, validation=(images, own), progress=False)
+        fit(trainer, (images, own), epochs=2, pixels=masks, progress=False)
+        results.append([row["step"] for row in trainer.history])
+    assert results[0] == results[1] == [4, 8]
+
+
 def test_paths_may_be_strings(tmp_path):
     log, checkpoint = str(tmp_path / "new" / "log.csv"), str(tmp_path / "other" / "run")
     trainer = run_for(1, checkpoint, log=log)
