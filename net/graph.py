@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from kernels import checks, get_backend
-from kernels.checks import FLOAT_DTYPES, Pair, pair
+from kernels.checks import Pair, pair
 from kernels.window import Window
-from net import description, file_format, initialization
-from net.layers import BatchNorm, Convolution, FullyConnected, Layer, Map, NotConvertible
+from net import description, file_format, initialization, room
+from net.layers import BatchNorm, Convolution, FullyConnected, Layer, Map, NotConvertible, Softmax
 from net.tables import aligned, by
 
 IMAGE = "image"
+LARGEST_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -132,16 +135,17 @@ class Net:
         initializer: str = "he",
         backend: str = "auto",
     ):
-        checks.choice("dtype", dtype, FLOAT_DTYPES)
+        self.dtype = dtype = checks.float_dtype("dtype", dtype)
         checks.choice("initializer", initializer, tuple(initialization.INITIALIZERS))
-        checks.count("channels", channels)
-        self.layers = tuple(layers)
-        self.channels = channels
+        checks.count("seed", seed, 0, LARGEST_SEED)
+        self.channels = checks.count("channels", channels)
         self.patch = pair("patch", patch)
-        self.dtype = dtype
-        self.nodes = linked(self.layers, channels, self.patch)
+        self.nodes = linked(layers, self.channels, self.patch)
+        self.layers = tuple(layers)
         self.output = next(reversed(self.nodes.values())).output
         self.backend = get_backend(backend)
+        needed = initialization.peak_bytes(self.nodes.values(), dtype)
+        room.check(self.backend, "a net of these layers", needed, lambda _: "expected smaller ones")
         on_device = self.backend.memory.to_device
         host = initialization.parameters(self.nodes.values(), dtype, seed, initializer)
         self.parameters = {name: on_device(array) for name, array in host.items()}
@@ -150,6 +154,7 @@ class Net:
             for name, shape in node.statistics.items():
                 neutral = np.full(shape, name.endswith(".variance"), dtype)
                 self.statistics[name] = on_device(neutral)
+        self._shapes = [tuple(array.shape) for array in self._arrays().values()]
 
     @property
     def receptive_field(self) -> Pair:
@@ -172,6 +177,42 @@ class Net:
         size = f"patch {self.channels} x {by(self.patch)}"
         return f"{size}, {self.dtype}, backend {self.backend.name}\n{aligned(headings, rows)}"
 
+    def arrays(self) -> dict:
+        """Parameters and statistics on the backend by name, as a pass reads them.
+
+        Raises:
+            TypeError, ValueError: one was replaced by what does not fit.
+
+        >>> from net.layers import Convolution
+        >>> net = Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu")
+        >>> net.parameters["conv1.bias"] = np.zeros(3, np.float32)
+        >>> net.arrays()
+        Traceback (most recent call last):
+            ...
+        ValueError: parameters['conv1.bias'] has shape 3; expected 2, no axis empty
+        """
+        arrays = self._arrays()
+        if [getattr(a, "shape", None) for a in arrays.values()] != self._shapes:
+            for node in self.nodes.values():
+                self._check_arrays("parameters", node.parameters)
+                self._check_arrays("statistics", node.statistics)
+        return arrays
+
+    def _arrays(self):
+        return self.parameters | self.statistics
+
+    def _check_arrays(self, kind, shapes):
+        """Refuse parameters or statistics that lack one of ``shapes``, or hold another."""
+        arrays = getattr(self, kind)
+        for name, shape in shapes.items():
+            place = f"{kind}[{name!r}]"
+            if name not in arrays:
+                raise ValueError(f"{place} is missing; expected an array of shape {shape}")
+            array = arrays[name]
+            if checks.lies_on_device(place, array):
+                array = self.backend.memory.to_device(array)
+            checks.array(place, array, shape)
+
     def state(self) -> dict[str, np.ndarray]:
         """Parameters and statistics as host arrays (copies), by name.
 
@@ -181,14 +222,15 @@ class Net:
         {'conv1.weights': (2, 1, 3, 3), 'conv1.bias': (2,)}
         """
         to_host = self.backend.memory.to_host
-        arrays = {**self.parameters, **self.statistics}
-        return {name: np.array(to_host(array)) for name, array in arrays.items()}
+        arrays = self._arrays().items()
+        return {name: np.array(to_host(array), self.dtype) for name, array in arrays}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Take over parameters and statistics, converted to the net's dtype.
 
         Raises:
-            ValueError: a name is missing or unknown, or a shape differs; nothing is changed then.
+            TypeError, ValueError: a name is missing or unknown, a shape differs, or an array holds
+                anything but finite real numbers, or a negative variance; nothing is changed then.
 
         >>> from net.layers import Convolution
         >>> net = Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu")
@@ -196,18 +238,18 @@ class Net:
         >>> net.parameters["conv1.bias"]
         array([ 0.5, -0.5], dtype=float32)
         """
-        present = {**self.parameters, **self.statistics}
+        present = self._arrays()
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state is {checks.kind_of(state)}; expected a dict of arrays by name")
         if present.keys() != state.keys():
             raise ValueError(
-                f"state has {sorted(state.keys() - present.keys())} too many and lacks "
+                f"state has {sorted(state.keys() - present.keys(), key=str)} too many and lacks "
                 f"{sorted(present.keys() - state.keys())}; expected the names of this net's state"
             )
-        for name, array in present.items():
-            if array.shape != state[name].shape:
-                raise ValueError(
-                    f"state[{name!r}] has shape {state[name].shape}; expected {array.shape}"
-                )
-        values = {name: np.array(state[name], self.dtype, order="C") for name in present}
+        values = {
+            name: _converted(name, state[name], tuple(array.shape), self.dtype)
+            for name, array in present.items()
+        }
         moved = {name: self.backend.memory.to_device(value) for name, value in values.items()}
         for arrays in (self.parameters, self.statistics):
             for name in arrays:
@@ -230,6 +272,25 @@ class Net:
         """
         file_format.write(path, *description.of_net(self))
 
+    def without_softmax(self) -> Net:
+        """The net that gives the scores, where a Softmax ends this one; otherwise this one.
+
+        Both have the very same parameters and statistics.
+
+        >>> from net.layers import Convolution
+        >>> net = Net([Convolution(2, 3), Softmax()], channels=1, patch=3, backend="cpu")
+        >>> scores = net.without_softmax()
+        >>> len(scores.layers), scores.parameters is net.parameters
+        (1, True)
+        """
+        if not isinstance(self.layers[-1], Softmax) or len(self.layers) == 1:
+            return self
+        scores = copy(self)
+        scores.layers = self.layers[:-1]
+        scores.nodes = {node.name: node for node in list(self.nodes.values())[:-1]}
+        scores.output = list(scores.nodes.values())[-1].output
+        return scores
+
     def to(self, *, dtype: str | None = None, backend: str | None = None) -> Net:
         """The same net with a copy of its state in another dtype or on another backend.
 
@@ -242,11 +303,30 @@ class Net:
             self.layers,
             channels=self.channels,
             patch=self.patch,
-            dtype=dtype or self.dtype,
-            backend=backend or self.backend.name,
+            dtype=self.dtype if dtype is None else dtype,
+            backend=self.backend.name if backend is None else backend,
         )
         other.load_state(self.state())
         return other
+
+
+def _converted(name, array, shape, dtype) -> np.ndarray:
+    """An array of a state in the dtype of its net."""
+    name = f"state[{name!r}]"
+    checks.unmasked(name, array)
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} is {checks.kind_of(array)}; expected a NumPy array")
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} has dtype {array.dtype}; expected real numbers")
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; expected {shape}")
+    with np.errstate(over="ignore"):
+        value = np.array(array, dtype, order="C")
+    if not np.isfinite(value).all():
+        raise ValueError(f"{name} holds NaN or infinities as {dtype}; expected finite numbers")
+    if name.endswith(".variance']") and (value < 0).any():
+        raise ValueError(f"{name} holds negative numbers; expected variances of at least 0")
+    return value
 
 
 def linked(layers, channels: int, patch: Pair) -> dict[str, Node]:
@@ -256,15 +336,18 @@ def linked(layers, channels: int, patch: Pair) -> dict[str, Node]:
         NotConvertible: the net has no exact dense form (the layer is named).
         ValueError, TypeError: no layers, no net, or an argument of a layer is wrong.
     """
+    if not isinstance(layers, list | tuple):
+        raise TypeError(
+            f"layers is {checks.kind_of(layers)}; expected a list of layers, also of a single one"
+        )
     maps = {IMAGE: Map(channels, patch, (1, 1), (1, 1))}
     nodes: dict[str, Node] = {}
     counts: Counter[str] = Counter()
     previous = IMAGE
     if not layers:
         raise ValueError("layers is empty; expected at least one layer")
-    for layer in layers:
-        if not isinstance(layer, Layer):
-            raise TypeError(f"layers holds a {type(layer).__name__}; expected layers of net.layers")
+    for place, layer in enumerate(layers):
+        _check_layer(f"layers[{place}]", layer)
         counts[layer.kind] += 1
         name = layer.name or f"{layer.kind}{counts[layer.kind]}"
         inputs = tuple(layer.inputs or (previous,))
@@ -277,7 +360,9 @@ def linked(layers, channels: int, patch: Pair) -> dict[str, Node]:
                     f"{', '.join(maps)}"
                 )
         if (len(inputs) > 1) != layer.joins:
-            expected = "at least two" if layer.joins else "one"
+            expected = "one"
+            if layer.joins:
+                expected = f"at least two, as in {type(layer).__name__}(inputs=('relu1', 'conv2'))"
             raise ValueError(f"layer {name!r} has {len(inputs)} inputs; expected {expected}")
         sources = tuple(maps[source] for source in inputs)
         try:
@@ -302,3 +387,25 @@ def linked(layers, channels: int, patch: Pair) -> dict[str, Node]:
             "the end; expected 1 x 1, one vector for each patch"
         )
     return nodes
+
+
+def _check_layer(place, layer):
+    if isinstance(layer, type) and issubclass(layer, Layer):
+        raise TypeError(
+            f"{place} is {checks.kind_of(layer)}; expected an instance: {layer.__name__}(...)"
+        )
+    if not isinstance(layer, Layer):
+        raise TypeError(f"{place} is {checks.kind_of(layer)}; expected a layer of net.layers")
+    if layer.name is not None and not _is_name(layer.name):
+        raise ValueError(f"{place}: name is {layer.name!r}; expected a printable text, or None")
+    inputs = layer.inputs
+    names = isinstance(inputs, tuple) and len(inputs) > 0 and all(map(_is_name, inputs))
+    if inputs is not None and not names:
+        raise ValueError(
+            f"{place}: inputs is {inputs!r}; expected a tuple of names of layers, such as "
+            f"({IMAGE!r},), or None"
+        )
+
+
+def _is_name(value):
+    return isinstance(value, str) and value != "" and value.isprintable()
