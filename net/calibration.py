@@ -7,8 +7,9 @@ import numpy as np
 from kernels import checks
 from net import planning, room
 from net.dense import Dense
-from net.graph import IMAGE, Net
+from net.graph import Net
 from net.images import admitted_image, check_finite, copied_bytes, output_size
+from net.nodes import IMAGE
 from net.steps import BatchNormStep
 
 

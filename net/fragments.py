@@ -16,7 +16,8 @@ from kernels import checks
 from kernels.checks import Pair
 from net import images
 from net.dense import Gradients
-from net.graph import IMAGE, Net
+from net.graph import Net
+from net.nodes import IMAGE
 from net.program import Program
 
 

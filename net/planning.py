@@ -15,9 +15,9 @@ import numba
 import numpy as np
 
 from kernels.checks import Pair
-from net.graph import IMAGE
 from net.layers import Softmax
 from net.ledger import Block, Ledger
+from net.nodes import IMAGE
 from net.passes import Shape, Sizes
 from net.program import Program
 from net.steps import BatchNormStep, Step

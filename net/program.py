@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from net.conversion import steps_of
-from net.graph import IMAGE, Net
+from net.graph import Net
+from net.nodes import IMAGE
 from net.passes import Learning, Run, Saved
 from net.steps import Step
 

@@ -327,7 +327,7 @@ CALLS = {
     "checkpoint.of_run": Entry(_plain(checkpoint.of_run, trainer=trainer)),
 }
 
-_OF_GRAPH = "made and read by net.graph alone"
+_OF_GRAPH = "made by net.nodes alone, for net.graph to read"
 _OF_TRAINER = "made by Trainer alone, of what it checked"
 _OF_UPDATE = "called by Trainer alone, with the net, the slots and the gradients that it holds"
 _OF_FILES = "reads a file: tests/net/test_checkpoint_refusals.py and test_mutants.py"
@@ -342,10 +342,10 @@ NOT_CALLED = {
     "layers.Layer": "the base of the layers",
     "layers.ActivationLayer": "the base of the activations",
     "layers.Map": _OF_GRAPH,
-    "graph.Node": _OF_GRAPH,
-    "graph.Node.weights_shape": _OF_GRAPH,
-    "graph.Node.parameters": _OF_GRAPH,
-    "graph.linked": "called by Net and net.checkpoint alone, with numbers that they checked",
+    "nodes.Node": _OF_GRAPH,
+    "nodes.Node.weights_shape": _OF_GRAPH,
+    "nodes.Node.parameters": _OF_GRAPH,
+    "nodes.linked": "called by Net and net.checkpoint alone, with numbers that they checked",
     "dense.Dense.framed": "called with images that net.images.admitted_image has checked",
     "dense.Gradients": "a record of what a pass gives",
     "optimizers.SGD.update": _OF_UPDATE,
