@@ -193,6 +193,7 @@ class Net:
 
         >>> import tempfile
         >>> from net import load
+        >>> from net.layers import FullyConnected
         >>> net = Net([FullyConnected(2)], channels=1, patch=3, backend="cpu")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     net.save(Path(folder, "net.safetensors"))

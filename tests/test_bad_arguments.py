@@ -22,6 +22,7 @@ from net import (
     fitting,
     graph,
     layers,
+    nodes,
     optimizers,
     sampling,
     scanning,
@@ -32,7 +33,7 @@ from tests import arguments, operator_arguments
 
 MODULES = [
     *(kernels.backends, kernels.activation, calibration, checkpoint, dense, fitting, graph),
-    *(layers, optimizers, sampling, scanning, training, zoo),
+    *(layers, nodes, optimizers, sampling, scanning, training, zoo),
 ]
 BAD = {
     "None": None,

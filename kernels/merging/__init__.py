@@ -29,7 +29,7 @@ def check_split(error, channels) -> None:
     checks.array("error", error, (None,) * 4)
     checks.sequence("channels", channels)
     for i, number in enumerate(channels):
-        checks.count(f"channels[{i}]", number)
+        checks.count(f"channels[{i}]", number, most=error.shape[1])
     if sum(channels) != error.shape[1]:
         raise ValueError(
             f"channels is {tuple(channels)}; expected positive ints that add up to {error.shape[1]}"
