@@ -35,7 +35,7 @@ def forward(x, activation, out=None):
     check_forward(x, activation, out)
     y = memory.empty(x.shape, x.dtype) if out is None else out
     activation = numbered(activation, x.dtype)
-    _forward(y.reshape(-1), x.reshape(-1), activation, work=cost(activation) * x.size)
+    _forward(y.reshape(-1), x.reshape(-1), activation, work=activation.cost * x.size)
     return y
 
 
@@ -64,6 +64,11 @@ class Numbered(NamedTuple):
     number: int
     parameter: np.floating
 
+    @property
+    def cost(self) -> float:
+        """About how many nanoseconds a thread takes for one f(x)."""
+        return 0 if self.number == NONE else _COSTS[self.number]
+
 
 NONE = -1
 """The number of no activation at all."""
@@ -77,11 +82,6 @@ def numbered(activation, dtype):
     activation = activation_of(activation)
     number = list(ACTIVATIONS).index(activation.name)
     return Numbered(number, dtype.type(activation.parameter or 0))
-
-
-def cost(activation):
-    """About how many nanoseconds a thread takes for one f(x) of a ``Numbered``."""
-    return 0 if activation.number == NONE else _COSTS[activation.number]
 
 
 @compiled_parallel

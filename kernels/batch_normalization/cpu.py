@@ -7,7 +7,7 @@ gradients read them.
 import numpy as np
 from numba import prange
 
-from kernels.activation.cpu import NONE, activate, cost, differentiate, numbered
+from kernels.activation.cpu import NONE, activate, differentiate, numbered
 from kernels.batch_normalization import check_backward, check_fold, check_forward
 from kernels.host import simd
 from kernels.host.compilation import compiled_parallel, inner
@@ -33,7 +33,7 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
     y = memory.empty(x.shape, x.dtype)
     scale = _inverse_deviation(variance, epsilon) * gamma
     activation = numbered(activation, x.dtype)
-    work = (2 * CELL + cost(activation)) * x.size
+    work = (2 * CELL + activation.cost) * x.size
     _forward(_planes(y), _planes(x), mean, scale, beta, activation, work=work)
     return y
 
