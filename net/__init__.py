@@ -20,7 +20,7 @@ from net.checkpoint import BadCheckpoint
 from net.checkpoint import load_net as load
 from net.dense import Dense, Gradients
 from net.graph import Net
-from net.layers import NotConvertible
+from net.maps import NotConvertible
 from net.scanning import Scan
 
 __all__ = [

@@ -82,7 +82,10 @@ class Kinds:
                 arguments[name] = self._nested[field.type].rebuilt(place, inner)
             else:
                 arguments[name] = _checked(field, place, inner)
-        return cls(**arguments)
+        try:
+            return cls(**arguments)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
 
 
 def of_net(net) -> tuple[dict, dict[str, np.ndarray]]:
@@ -202,7 +205,7 @@ def a_text(where: str, value) -> str:
 
 
 def _checked(field, where, value):
-    return (_BY_NAME.get(field.name) or _CHECKS[field.type])(where, value)
+    return _CHECKS[field.type](where, value)
 
 
 def _positive(where, value):
@@ -248,22 +251,20 @@ def _or_none(check):
 _CHECKS = {
     "int": a_count,
     "float": a_number,
+    "Positive": _positive,
+    "Share": _share,
+    "Factor": a_number,
     "Rate": a_number,
     "bool": _bool,
-    "str": a_text,
+    "Statistics": a_text,
     "str | None": _or_none(a_text),
     "tuple[str, ...] | None": _or_none(_texts),
     "int | Pair": _pair,
     "int | Pair | None": _or_none(_pair),
+    "Padding": _pair,
     "Margins": lambda where, value: _ints(where, value, 4),
 }
-"""By the annotation of a field; what a layer allows within that, it checks itself."""
-
-_BY_NAME = {
-    "epsilon": _positive,
-    **dict.fromkeys(("beta1", "beta2"), _share),
-}
-"""By the name of a field, where it is narrower than its annotation."""
+"""By the annotation of a field; what ``net.options`` allows within that, it checks itself."""
 
 LAYERS = Kinds(
     *(

@@ -1,8 +1,9 @@
-"""The description of a patch net: plain layers that check themselves when the net is built.
+"""The description of a patch net: plain layers, whose arguments are checked where they are given.
 
 Sizes may be ints or pairs (y, x). Every layer takes ``name`` (default: its kind and a number) and
 ``inputs``, the names of the layers it reads (default: the layer before it; ``"image"`` is the
-patch). Arguments that break the dense form are taken only to be refused, with the reason.
+patch). Arguments that break the dense form are taken only to be refused when the net is built, with
+the reason.
 
 >>> from net import Net
 >>> layers = [Convolution(4, (3, 2)), Tanh(name="a"), Crop((1, 1, 1, 0), inputs=("image",))]
@@ -16,41 +17,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kernels import checks
 from kernels.activation import Activation, activation_of
 from kernels.checks import Margins, Pair, pair
 from kernels.window import Window
-from net.options import Options
-
-
-class NotConvertible(ValueError):
-    """The net has no exact dense form; the message names the layer and says why.
-
-    >>> from net import Net
-    >>> Net([Convolution(2, 3, padding=1)], channels=1, patch=3, backend="cpu")
-    Traceback (most recent call last):
-        ...
-    net.layers.NotConvertible: layer 'conv1': padding 1 inside the patch net puts made-up values ...
-    """
-
-
-@dataclass(frozen=True)
-class Map:
-    """What flows between layers, seen from the patch net and from its dense form.
-
-    Attributes:
-        channels: number of channels.
-        size: rows and columns of the patch net's map.
-        spacing: the accumulated stride d: cells that are neighbours in the patch net lie this far
-            apart in the dense map.
-        extent: the receptive field R of one dense pixel; the dense map of an H x W image has
-            H - R_y + 1 rows and W - R_x + 1 columns.
-    """
-
-    channels: int
-    size: Pair
-    spacing: Pair
-    extent: Pair
+from net.maps import Map, NotConvertible, merged
+from net.options import Options, Padding, Positive, Share, Statistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +48,7 @@ class Layer(Options):
         window = self.window(source)
         if window is None:
             return source
-        spacing = [s * d for s, d in zip(window.stride, source.spacing)]
-        extent = [
-            r + (f - 1) * d for r, f, d in zip(source.extent, window.footprint, source.spacing)
-        ]
-        size = window.output_size(source.size)
-        return Map(self.channels(source), size, tuple(spacing), tuple(extent))
+        return source.through(window, self.channels(source))
 
     def channels(self, source: Map) -> int:
         """Number of channels of the output."""
@@ -97,16 +63,14 @@ class Convolution(Layer):
     kernel: int | Pair
     stride: int | Pair = 1
     dilation: int | Pair = 1
-    padding: int | Pair = 0
+    padding: Padding = 0
     bias: bool = True
 
     kind: ClassVar[str] = "conv"
 
     def window(self, source):
-        checks.count("filters", self.filters)
-        checks.flag("bias", self.bias)
         _refuse_padding(self.padding)
-        return _fitting(Window.of(self.kernel, self.stride, self.dilation), source)
+        return Window.of(self.kernel, self.stride, self.dilation)
 
     def channels(self, source):
         return self.filters
@@ -122,8 +86,6 @@ class FullyConnected(Layer):
     kind: ClassVar[str] = "fc"
 
     def window(self, source):
-        checks.count("features", self.features)
-        checks.flag("bias", self.bias)
         return Window.of(source.size)
 
     def channels(self, source):
@@ -135,20 +97,19 @@ class _Pool(Layer):
     kernel: int | Pair
     stride: int | Pair | None = None
     dilation: int | Pair = 1
-    padding: int | Pair = 0
+    padding: Padding = 0
     ceil_mode: bool = False
 
     def window(self, source):
         _refuse_padding(self.padding)
-        checks.flag("ceil_mode", self.ceil_mode)
         stride = self.kernel if self.stride is None else self.stride
-        window = _fitting(Window.of(self.kernel, stride, self.dilation), source)
+        window = Window.of(self.kernel, stride, self.dilation)
         rest = [(n - f) % s for n, f, s in zip(source.size, window.footprint, window.stride)]
         if self.ceil_mode and any(rest):
             raise NotConvertible(
-                f"ceil_mode=True on a {_size(source)} map cuts its last window at the patch's "
-                "border, where the dense form sees pixels of the image; expected ceil_mode=False "
-                "or a window that fits"
+                f"ceil_mode=True on a {source} map cuts its last window at the patch's border, "
+                "where the dense form sees pixels of the image; expected ceil_mode=False or a "
+                "window that fits"
             )
         return window
 
@@ -175,7 +136,7 @@ class _AdaptivePool(Layer):
         bins = pair("bins", self.bins)
         if any(n % b for n, b in zip(source.size, bins)):
             raise NotConvertible(
-                f"adaptive pooling of a {_size(source)} map into {bins[0]} x {bins[1]} bins makes "
+                f"adaptive pooling of a {source} map into {bins[0]} x {bins[1]} bins makes "
                 "unequal bins, which no single stride reaches; expected bins that divide the map"
             )
         size = tuple(n // b for n, b in zip(source.size, bins))
@@ -202,7 +163,8 @@ class ActivationLayer(Layer):
 
     activation: ClassVar[str | Activation]
 
-    def window(self, source):
+    def __post_init__(self):
+        super().__post_init__()
         activation_of(self.activation)
 
 
@@ -217,7 +179,7 @@ class ReLU(ActivationLayer):
 class LeakyReLU(ActivationLayer):
     """x above 0, ``slope`` * x below; the slope is above 0."""
 
-    slope: float = 0.01
+    slope: Positive = 0.01
 
     kind: ClassVar[str] = "leaky_relu"
 
@@ -233,7 +195,7 @@ class ELU(ActivationLayer):
     Clevert, Unterthiner & Hochreiter 2016, arXiv:1511.07289.
     """
 
-    alpha: float = 1.0
+    alpha: Positive = 1.0
 
     kind: ClassVar[str] = "elu"
 
@@ -260,14 +222,12 @@ class Sigmoid(ActivationLayer):
 class BatchNorm(Layer):
     """Batch normalisation with frozen ``statistics``, set by ``net.calibrate``."""
 
-    epsilon: float = 1e-5
-    statistics: str = "frozen"
+    epsilon: Positive = 1e-5
+    statistics: Statistics = "frozen"
 
     kind: ClassVar[str] = "norm"
 
     def window(self, source):
-        checks.number("epsilon", self.epsilon, positive=True)
-        checks.choice("statistics", self.statistics, ("frozen", "batch"))
         if self.statistics == "batch":
             raise NotConvertible(
                 "statistics='batch' takes its statistics over the batch at run time, so a patch's "
@@ -299,12 +259,9 @@ class Softmax(Layer):
 class Dropout(Layer):
     """Drops a share ``rate`` of the cells while learning; does nothing otherwise."""
 
-    rate: float
+    rate: Share
 
     kind: ClassVar[str] = "dropout"
-
-    def window(self, source):
-        checks.number("rate", self.rate, below=1)
 
 
 @dataclass(frozen=True)
@@ -317,18 +274,7 @@ class Crop(Layer):
 
     def output(self, sources):
         (source,) = sources
-        top, left, bottom, right = checks.margins("margins", self.margins)
-        taken = (top + bottom, left + right)
-        if any(t >= n for t, n in zip(taken, source.size)):
-            raise NotConvertible(
-                f"margins {tuple(self.margins)} leave nothing of a {_size(source)} map"
-            )
-        return Map(
-            source.channels,
-            tuple(n - t for n, t in zip(source.size, taken)),
-            source.spacing,
-            tuple(r + t * d for r, t, d in zip(source.extent, taken, source.spacing)),
-        )
+        return source.cropped(self.margins)
 
 
 @dataclass(frozen=True)
@@ -345,7 +291,7 @@ class Add(Layer):
                 f"its inputs have {' and '.join(str(s.channels) for s in sources)} channels; "
                 "expected equal numbers"
             )
-        return _merged(sources, channels.pop())
+        return merged(sources, channels.pop())
 
 
 @dataclass(frozen=True)
@@ -356,25 +302,7 @@ class Concatenate(Layer):
     joins: ClassVar[bool] = True
 
     def output(self, sources):
-        return _merged(sources, sum(source.channels for source in sources))
-
-
-def _merged(sources, channels):
-    sizes = {source.size for source in sources}
-    spacings = {source.spacing for source in sources}
-    if len(sizes) > 1:
-        raise NotConvertible(
-            f"its inputs are maps of {' and '.join(_size(s) for s in sources)} cells; expected "
-            "equal sizes (a Crop can make them so)"
-        )
-    if len(spacings) > 1 and sizes != {(1, 1)}:
-        raise NotConvertible(
-            f"its inputs have accumulated strides {' and '.join(str(s.spacing) for s in sources)}, "
-            "so their cells lie differently far apart in the image; expected equal strides"
-        )
-    spacing = tuple(max(s.spacing[axis] for s in sources) for axis in (0, 1))
-    extent = tuple(max(s.extent[axis] for s in sources) for axis in (0, 1))
-    return Map(channels, sizes.pop(), spacing, extent)
+        return merged(sources, sum(source.channels for source in sources))
 
 
 def _refuse_padding(padding):
@@ -384,16 +312,3 @@ def _refuse_padding(padding):
             "pixels of the image; expected padding=0 (borders of the image are padded once, "
             "outside the net)"
         )
-
-
-def _fitting(window, source):
-    if any(f > n for f, n in zip(window.footprint, source.size)):
-        raise NotConvertible(
-            f"its window spans {window.footprint[0]} x {window.footprint[1]} cells of a map of "
-            f"{_size(source)}; expected a smaller kernel or a larger patch"
-        )
-    return window
-
-
-def _size(source):
-    return f"{source.size[0]} x {source.size[1]}"

@@ -11,7 +11,8 @@ import numpy as np
 from kernels import checks
 from kernels.checks import Pair
 from kernels.window import Window
-from net.layers import BatchNorm, Convolution, FullyConnected, Layer, Map, NotConvertible
+from net.layers import BatchNorm, Convolution, FullyConnected, Layer
+from net.maps import Map, NotConvertible
 from net.tables import by
 
 IMAGE = "image"
@@ -125,8 +126,6 @@ def linked(layers, channels: int, patch: Pair) -> dict[str, Node]:
             window = None if layer.joins else layer.window(sources[0])
         except NotConvertible as refusal:
             raise NotConvertible(f"layer {name!r}: {refusal}") from None
-        except ValueError as error:
-            raise ValueError(f"layer {name!r}: {error}") from None
         maps[name] = output
         nodes[name] = Node(name, layer, inputs, sources, output, window)
         previous = name
@@ -138,8 +137,8 @@ def linked(layers, channels: int, patch: Pair) -> dict[str, Node]:
         )
     if output.size != (1, 1):
         raise NotConvertible(
-            f"layer {previous!r}: a map of {output.size[0]} x {output.size[1]} vectors is left at "
-            "the end; expected 1 x 1, one vector for each patch"
+            f"layer {previous!r}: a map of {output} vectors is left at the end; expected 1 x 1, "
+            "one vector for each patch"
         )
     return nodes
 
@@ -149,18 +148,5 @@ def _check_layer(place, layer):
         raise TypeError(
             f"{place} is {checks.kind_of(layer)}; expected an instance: {layer.__name__}(...)"
         )
-    if not isinstance(layer, Layer):
+    if not isinstance(layer, Layer) or not hasattr(layer, "kind"):
         raise TypeError(f"{place} is {checks.kind_of(layer)}; expected a layer of net.layers")
-    if layer.name is not None and not _is_name(layer.name):
-        raise ValueError(f"{place}: name is {layer.name!r}; expected a printable text, or None")
-    inputs = layer.inputs
-    names = isinstance(inputs, tuple) and len(inputs) > 0 and all(map(_is_name, inputs))
-    if inputs is not None and not names:
-        raise ValueError(
-            f"{place}: inputs is {inputs!r}; expected a tuple of names of layers, such as "
-            f"({IMAGE!r},), or None"
-        )
-
-
-def _is_name(value):
-    return isinstance(value, str) and value != "" and value.isprintable()

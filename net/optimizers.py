@@ -8,43 +8,11 @@ from typing import ClassVar
 
 from kernels import checks
 from net.graph import Net
-from net.options import Options
-
-
-class _Checked(Options):
-    """Options that are checked where they are given."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name, check in self._checks.items():
-            object.__setattr__(self, name, check(name, getattr(self, name)))
-
-
-def _share(name, value):
-    return checks.number(name, value, below=1)
-
-
-def _positive(name, value):
-    return checks.number(name, value, positive=True)
-
-
-def _factor(name, value):
-    value = checks.number(name, value)
-    if value > 1:
-        raise ValueError(f"{name} is {value!r}; expected a number of at least 0 and at most 1")
-    return value
-
-
-def _rate_or_schedule(name, value):
-    if isinstance(value, Cosine | Stepwise):
-        return value
-    if isinstance(value, type) or callable(value):
-        raise TypeError(f"{name} is {value!r}; expected a number, Cosine(...) or Stepwise(...)")
-    return checks.number(name, value)
+from net.options import Factor, Options, Positive, Share
 
 
 @dataclass(frozen=True)
-class Cosine(_Checked):
+class Cosine(Options):
     """From ``rate`` down to 0 along half a cosine over ``steps`` steps.
 
     >>> rate = Cosine(0.1, steps=100)
@@ -55,15 +23,13 @@ class Cosine(_Checked):
     rate: float
     steps: int
 
-    _checks: ClassVar[dict] = {"rate": checks.number, "steps": checks.count}
-
     def __call__(self, step: int) -> float:
         """The rate of step number ``step`` = 0, 1, ..."""
         return self.rate * (1 + math.cos(math.pi * min(step / self.steps, 1))) / 2
 
 
 @dataclass(frozen=True)
-class Stepwise(_Checked):
+class Stepwise(Options):
     """``rate``, multiplied by ``factor`` after every ``every`` steps.
 
     >>> rate = Stepwise(0.1, every=10, factor=0.5)
@@ -73,9 +39,7 @@ class Stepwise(_Checked):
 
     rate: float
     every: int
-    factor: float = 0.1
-
-    _checks: ClassVar[dict] = {"rate": checks.number, "every": checks.count, "factor": _factor}
+    factor: Factor = 0.1
 
     def __call__(self, step: int) -> float:
         """The rate of step number ``step`` = 0, 1, ..."""
@@ -85,8 +49,20 @@ class Stepwise(_Checked):
 Rate = float | Cosine | Stepwise
 
 
+def _rate_or_schedule(name, value):
+    if isinstance(value, Cosine | Stepwise):
+        return value
+    if isinstance(value, type) or callable(value):
+        raise TypeError(f"{name} is {value!r}; expected a number, Cosine(...) or Stepwise(...)")
+    return checks.number(name, value)
+
+
+class _LearningRule(Options):
+    checks: ClassVar[dict] = Options.checks | {"Rate": _rate_or_schedule}
+
+
 @dataclass(frozen=True)
-class SGD(_Checked):
+class SGD(_LearningRule):
     """Stochastic gradient descent with momentum (``kernels.sgd``).
 
     >>> import numpy as np
@@ -100,15 +76,10 @@ class SGD(_Checked):
     """
 
     rate: Rate
-    momentum: float = 0.9
+    momentum: Share = 0.9
     decay: float = 0.0
 
     slots: ClassVar[tuple[str, ...]] = ("velocity",)
-    _checks: ClassVar[dict] = {
-        "rate": _rate_or_schedule,
-        "momentum": _share,
-        "decay": checks.number,
-    }
 
     def update(self, net: Net, slots: dict, gradients: dict, step: int) -> None:
         """Change the net's parameters and ``slots`` (by ``"slot.parameter"``) in place."""
@@ -124,7 +95,7 @@ class SGD(_Checked):
 
 
 @dataclass(frozen=True)
-class Adam(_Checked):
+class Adam(_LearningRule):
     """Adam (``kernels.adam``).
 
     >>> import numpy as np
@@ -138,19 +109,12 @@ class Adam(_Checked):
     """
 
     rate: Rate
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
+    beta1: Share = 0.9
+    beta2: Share = 0.999
+    epsilon: Positive = 1e-8
     decay: float = 0.0
 
     slots: ClassVar[tuple[str, ...]] = ("mean", "square")
-    _checks: ClassVar[dict] = {
-        "rate": _rate_or_schedule,
-        "beta1": _share,
-        "beta2": _share,
-        "epsilon": _positive,
-        "decay": checks.number,
-    }
 
     def update(self, net: Net, slots: dict, gradients: dict, step: int) -> None:
         """Change the net's parameters and ``slots`` (by ``"slot.parameter"``) in place."""

@@ -1,17 +1,41 @@
-"""What layers, learning rules and schedules share: dataclasses that hold what was asked for."""
+"""What layers, learning rules and schedules share: dataclasses that hold what was asked for.
+
+An option's annotation says what it may be. ``Options`` checks it where it is given, and
+``net.description`` where it comes from a file.
+"""
 
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import ClassVar, Literal
 
 import numpy as np
 
+from kernels import checks
+from kernels.checks import Pair
+
+Positive = float
+"""A number above 0."""
+Share = float
+"""A number of at least 0 and less than 1."""
+Factor = float
+"""A number of at least 0 and at most 1."""
+Padding = int | Pair
+"""Like other pairs, but of ints of at least 0."""
+Statistics = Literal["frozen", "batch"]
+
 
 class Options:
-    """A dataclass that names an option which it does not have, and keeps values as Python's own:
-    NumPy's numbers as ints and floats, lists as tuples. So equal ones are equal, hashed and kept in
-    files alike.
+    """A dataclass that refuses what an option cannot be, and options that it does not have.
+
+    Values are kept as Python's own: NumPy's numbers as ints and floats, lists as tuples. So equal
+    ones are equal, hashed and kept in files alike.
+
+    Raises:
+        TypeError, ValueError: an option is wrong.
     """
+
+    checks: ClassVar[dict] = {}
 
     def __new__(cls, *_, **options):
         names = [field.name for field in fields(cls)]
@@ -24,10 +48,66 @@ class Options:
 
     def __post_init__(self):
         for field in fields(self):
-            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
+            value = _plain(getattr(self, field.name))
+            if check := self.checks.get(field.type):
+                value = check(f"{type(self).__name__}: {field.name}", value)
+            object.__setattr__(self, field.name, value)
 
 
 def _plain(value):
     if isinstance(value, np.generic):
         return value.item()
     return tuple(map(_plain, value)) if isinstance(value, tuple | list) else value
+
+
+def _pair(name, value, least=1):
+    """One int stays one."""
+    pair = checks.pair(name, value, least)
+    return pair if isinstance(value, tuple) else pair[0]
+
+
+def _factor(name, value):
+    value = checks.number(name, value)
+    if value > 1:
+        raise ValueError(f"{name} is {value!r}; expected a number of at least 0 and at most 1")
+    return value
+
+
+def _name(name, value):
+    if not _is_name(value):
+        raise ValueError(f"{name} is {value!r}; expected a printable text, or None")
+    return value
+
+
+def _names(name, value):
+    if not isinstance(value, tuple) or not value or not all(map(_is_name, value)):
+        raise ValueError(
+            f"{name} is {value!r}; expected a tuple of names of layers, such as ('image',), or None"
+        )
+    return value
+
+
+def _is_name(value):
+    return isinstance(value, str) and value != "" and value.isprintable()
+
+
+def _or_none(check):
+    return lambda name, value: None if value is None else check(name, value)
+
+
+Options.checks = {
+    "int": checks.count,
+    "float": checks.number,
+    "Positive": lambda name, value: checks.number(name, value, positive=True),
+    "Share": lambda name, value: checks.number(name, value, below=1),
+    "Factor": _factor,
+    "bool": checks.flag,
+    "int | Pair": _pair,
+    "int | Pair | None": _or_none(_pair),
+    "Padding": lambda name, value: _pair(name, value, 0),
+    "Margins": checks.margins,
+    "Statistics": lambda name, value: checks.choice(name, value, ("frozen", "batch")),
+    "str | None": _or_none(_name),
+    "tuple[str, ...] | None": _or_none(_names),
+}
+"""By the annotation of an option: what refuses a wrong value, and gives it as it is kept."""

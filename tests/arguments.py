@@ -78,18 +78,7 @@ def trainer(form="dense"):
     return Trainer(small_net(), SGD(0.1), form=form)
 
 
-def _built(layer, **given):
-    """A net that consists of a layer of each of two widths, and the layer in between."""
-    before = [layers.ReLU(name="a"), layers.ReLU(name="b")]
-    if not layer.joins:
-        before.pop()
-    made = layer(**given)
-    return Net([*before, made, FullyConnected(1)], channels=2, patch=4, backend="reference")
-
-
-NAME = {"name": A_TEXT | NONE}
-NAMED = NAME | {"inputs": NONE}
-SIZES = NAMED | {"stride": NONE}
+NAMED = {"name": A_TEXT | NONE, "inputs": NONE}
 OF_LAYERS = {
     "Convolution": (
         {"filters": 2, "kernel": 2, "stride": 1, "dilation": 1, "padding": 0, "bias": True},
@@ -110,6 +99,7 @@ OF_LAYERS = {
     "Softmax": ({}, {}),
     "LeakyReLU": ({"slope": 0.1}, {"slope": ABOVE_0}),
     "ELU": ({"alpha": 0.1}, {"alpha": ABOVE_0}),
+    "InstanceNorm": ({}, {}),
     "BatchNorm": ({"epsilon": 1e-5, "statistics": "frozen"}, {"epsilon": ABOVE_0}),
     "Dropout": ({"rate": 0.5}, {"rate": SHARE}),
     "Crop": ({"margins": (1, 0, 0, 1)}, {}),
@@ -119,11 +109,9 @@ OF_LAYERS = {
 
 
 def _layer(name):
-    cls, (arguments, takes) = getattr(layers, name), OF_LAYERS[name]
-    inputs = ("a", "b") if cls.joins else ("a",)
-    takes = {"name": A_TEXT | NONE} | ({} if cls.joins else {"inputs": NONE}) | takes
-    given = {**arguments, "name": "c", "inputs": inputs}
-    return Entry(lambda: Call(lambda **given: _built(cls, **given), dict(given)), takes)
+    arguments, takes = OF_LAYERS[name]
+    given = {**arguments, "name": "c", "inputs": ("a", "b")}
+    return Entry(lambda: Call(getattr(layers, name), dict(given)), NAMED | takes)
 
 
 def _of(make, method, **arguments):
@@ -337,11 +325,13 @@ NOT_CALLED = {
     "activation.Activation": "a record, which activation_of checks",
     "activation.check_forward": "a check, called by the operators",
     "activation.check_backward": "a check, called by the operators",
-    "layers.NotConvertible": "an error",
-    "layers.InstanceNorm": "always refused: tests/net/test_refusals.py",
+    "maps.NotConvertible": "an error",
     "layers.Layer": "the base of the layers",
     "layers.ActivationLayer": "the base of the activations",
-    "layers.Map": _OF_GRAPH,
+    "maps.Map": _OF_GRAPH,
+    "maps.Map.through": _OF_GRAPH,
+    "maps.Map.cropped": _OF_GRAPH,
+    "maps.merged": _OF_GRAPH,
     "nodes.Node": _OF_GRAPH,
     "nodes.Node.weights_shape": _OF_GRAPH,
     "nodes.Node.parameters": _OF_GRAPH,

@@ -22,6 +22,7 @@ from net import (
     fitting,
     graph,
     layers,
+    maps,
     nodes,
     optimizers,
     sampling,
@@ -33,7 +34,7 @@ from tests import arguments, operator_arguments
 
 MODULES = [
     *(kernels.backends, kernels.activation, calibration, checkpoint, dense, fitting, graph),
-    *(layers, nodes, optimizers, sampling, scanning, training, zoo),
+    *(layers, maps, nodes, optimizers, sampling, scanning, training, zoo),
 ]
 BAD = {
     "None": None,

@@ -23,6 +23,7 @@ from net.layers import (
     Dropout,
     FullyConnected,
     InstanceNorm,
+    Layer,
     LeakyReLU,
     MaxPool,
     ReLU,
@@ -209,14 +210,6 @@ class TestNoNet:
                 "layer 'add1': its inputs have 3 and 2 channels; expected equal numbers",
             ),
             (
-                [LeakyReLU(-0.1), Convolution(1, 8)],
-                "layer 'leaky_relu1': slope is -0.1; expected a number above 0",
-            ),
-            (
-                [Convolution(1, 8), ELU(0)],
-                "layer 'elu1': alpha is 0; expected a number above 0",
-            ),
-            (
                 [Convolution(1, (8, 9))],
                 "layer 'conv1': its window spans 8 x 9 cells of a map of 8 x 8; expected a smaller "
                 "kernel or a larger patch",
@@ -229,45 +222,6 @@ class TestNoNet:
                 [Crop((3, 0, 5, 0)), FullyConnected(1)],
                 "layer 'crop1': margins (3, 0, 5, 0) leave nothing of a 8 x 8 map",
             ),
-            (
-                [Crop((1, 1)), FullyConnected(1)],
-                "layer 'crop1': margins is (1, 1); expected (top, left, bottom, right), ",
-            ),
-            (
-                [Convolution(1, 0)],
-                "layer 'conv1': kernel is 0; expected an int or a pair (y, x) of ints ",
-            ),
-            (
-                [MaxPool(2, (2, 1.5))],
-                "layer 'max1': stride is (2, 1.5); expected an int or a pair (y, x) of ints ",
-            ),
-            (
-                [Convolution(1, 8, padding=-1)],
-                "layer 'conv1': padding is -1; expected an int or a pair (y, x) of ints ",
-            ),
-            (
-                [AdaptiveMaxPool((1, 0))],
-                "layer 'max1': bins is (1, 0); expected an int or a pair (y, x) of ints ",
-            ),
-            ([Convolution(0, 8)], "layer 'conv1': filters is 0; expected "),
-            ([Convolution(2.5, 8)], "layer 'conv1': filters is 2.5; expected "),
-            ([FullyConnected(2**31)], "layer 'fc1': features is 2147483648; expected "),
-            ([FullyConnected(1, bias="no")], "layer 'fc1': bias is 'no'; expected True or False"),
-            ([FullyConnected(1, bias=1)], "layer 'fc1': bias is 1; expected True or False"),
-            ([MaxPool(2, ceil_mode=None)], "layer 'max1': ceil_mode is None; expected True or "),
-            *(
-                ([BatchNorm(epsilon=e)], f"layer 'norm1': epsilon is {e!r}; expected a number abo")
-                for e in (0, -1, 1e-40, 1e39, float("nan"), None, "x", True)
-            ),
-            *(
-                ([Dropout(r)], f"layer 'dropout1': rate is {r!r}; expected a number of at least 0")
-                for r in (1, -0.1, float("nan"), None, "a", False)
-            ),
-            ([FullyConnected(-1)], "layer 'fc1': features is -1; expected "),
-            (
-                [BatchNorm(statistics="running"), FullyConnected(1)],
-                "layer 'norm1': statistics is 'running'; expected one of 'frozen', 'batch'",
-            ),
         ],
     )
     def test_layers(self, layers, message):
@@ -275,10 +229,75 @@ class TestNoNet:
             build(*layers)
 
     @pytest.mark.parametrize(
+        ("layer", "options", "message"),
+        [
+            (LeakyReLU, {"slope": -0.1}, "slope is -0.1; expected a number above 0"),
+            (ELU, {"alpha": 0}, "alpha is 0; expected a number above 0"),
+            (Crop, {"margins": (1, 1)}, "margins is (1, 1); expected (top, left, bottom, right)"),
+            (Crop, {"margins": 1}, "margins is 1; expected (top, left, bottom, right)"),
+            (FullyConnected, {"features": 2**31}, "features is 2147483648; expected an int of at"),
+            (FullyConnected, {"features": -1}, "features is -1; expected an int of at least 1"),
+            (FullyConnected, {"features": 1, "bias": "no"}, "bias is 'no'; expected True or False"),
+            (FullyConnected, {"features": 1, "bias": 1}, "bias is 1; expected True or False"),
+            *(
+                (Convolution, {"filters": 1, "kernel": 1} | wrong, f"{message}; expected an int")
+                for wrong, message in [
+                    ({"filters": 0}, "filters is 0"),
+                    ({"filters": 2.5}, "filters is 2.5"),
+                    ({"kernel": 0}, "kernel is 0"),
+                    ({"kernel": "3"}, "kernel is '3'"),
+                    ({"stride": None}, "stride is None"),
+                    ({"dilation": (1, 2, 3)}, "dilation is (1, 2, 3)"),
+                    ({"padding": -1}, "padding is -1"),
+                ]
+            ),
+            *(
+                (pool, {"kernel": 2} | wrong, message)
+                for pool in (MaxPool, AveragePool)
+                for wrong, message in [
+                    ({"kernel": (2, 0)}, "kernel is (2, 0); expected an int or a pair (y, x)"),
+                    ({"stride": (2, 1.5)}, "stride is (2, 1.5); expected an int or a pair (y, x)"),
+                    ({"padding": True}, "padding is True; expected an int or a pair (y, x)"),
+                    ({"ceil_mode": None}, "ceil_mode is None; expected True or False"),
+                ]
+            ),
+            (AdaptiveMaxPool, {"bins": (1, 0)}, "bins is (1, 0); expected an int or a pair (y, x)"),
+            (AdaptiveAveragePool, {"bins": None}, "bins is None; expected an int or a pair (y, x)"),
+            *(
+                (BatchNorm, {"epsilon": e}, f"epsilon is {e!r}; expected a number above 0")
+                for e in (0, -1, 1e-40, 1e39, float("nan"), None, "x", True)
+            ),
+            (
+                BatchNorm,
+                {"statistics": "running"},
+                "statistics is 'running'; expected one of 'frozen', 'batch'",
+            ),
+            *(
+                (Dropout, {"rate": r}, f"rate is {r!r}; expected a number of at least 0 and less")
+                for r in (1, -0.1, float("nan"), None, "a", False)
+            ),
+            *(
+                (ReLU, {"name": n}, f"name is {n!r}; expected a printable text, or None")
+                for n in ("", 1, "a\nb", b"a")
+            ),
+            *(
+                (Add, {"inputs": i}, f"inputs is {i!r}; expected a tuple of names of layers")
+                for i in ("image", (), (ReLU(),), 1, ("",))
+            ),
+        ],
+        ids=str,
+    )
+    def test_an_option_of_a_layer(self, layer, options, message):
+        """Refused where it is given."""
+        with refuses(ValueError, f"{layer.__name__}: {message}"):
+            layer(**options)
+
+    @pytest.mark.parametrize(
         ("layers", "message"),
         [
             ([ReLU(), "conv"], "layers[1] is a str; expected a layer of net.layers"),
             ([None], "layers[0] is a NoneType; expected a layer of net.layers"),
+            ([Layer()], "layers[0] is a Layer; expected a layer of net.layers"),
             (
                 [Convolution(1, 8), ReLU],
                 "layers[1] is the class ReLU; expected an instance: ReLU(...)",
@@ -297,20 +316,6 @@ class TestNoNet:
         message = f"layers is {what}; expected a list of layers, also of a single one"
         with refuses(TypeError, message):
             Net(layers, channels=1, patch=8, backend="reference")
-
-    @pytest.mark.parametrize(
-        ("inputs", "shown"), [("image", "'image'"), ((), "()"), ((ReLU(),), "(ReLU("), (1, "1")]
-    )
-    def test_inputs(self, inputs, shown):
-        message = f"layers[0]: inputs is {shown}"
-        with refuses(ValueError, message, "expected a tuple of names of layers"):
-            build(FullyConnected(1, inputs=inputs))
-
-    @pytest.mark.parametrize("name", ["", 1, "a\nb", b"a"])
-    def test_name(self, name):
-        message = f"layers[0]: name is {name!r}; expected a printable text, or None"
-        with refuses(ValueError, message):
-            build(FullyConnected(1, name=name))
 
     def test_an_option_that_a_layer_does_not_have(self):
         message = "Convolution is given out_channels; expected name, inputs, filters, kernel, "
