@@ -53,6 +53,8 @@ def dense_window(window: Window, spacing: Pair) -> Window:
     >>> dense_window(Window((3, 3), stride=(2, 2)), (4, 8))
     Window(kernel=(3, 3), stride=(1, 1), dilation=(4, 8))
     """
+    checks.instance("window", window, Window)
+    spacing = checks.pair("spacing", spacing)
     dilation = tuple(e * d for e, d in zip(window.dilation, spacing))
     return Window(window.kernel, (1, 1), dilation)
 
@@ -68,7 +70,7 @@ def steps_of(net: Net, form: str, *, backward: bool = True) -> list[Step]:
             into the convolutions in front of them.
 
     Raises:
-        ValueError: another form.
+        TypeError, ValueError: no net, or another form.
 
     >>> from net import zoo
     >>> net = zoo.build("lenet28", backend="reference")
@@ -78,7 +80,9 @@ def steps_of(net: Net, form: str, *, backward: bool = True) -> list[Step]:
     ('max1',) (1, 1) (1, 1)
     ('conv2', 'relu2') (1, 1) (2, 2)
     """
+    checks.instance("net", net, Net)
     checks.choice("form", form, FORMS)
+    checks.flag("backward", backward)
     steps: list[Step] = []
     readers = [name for node in net.nodes.values() for name in node.inputs]
     for number, node in enumerate(net.nodes.values()):

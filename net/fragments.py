@@ -29,7 +29,7 @@ class Fragments:
         border: ``"valid"``, ``"zero"`` or ``"reflect"`` (see ``net.images``).
 
     Raises:
-        ValueError: an unknown border, or a net that branches.
+        TypeError, ValueError: no net, an unknown border, or a net that branches.
 
     >>> from net import zoo
     >>> fragments = Fragments(zoo.build("lenet28", backend="reference"))
@@ -38,6 +38,7 @@ class Fragments:
     """
 
     def __init__(self, net: Net, border: str = "valid"):
+        checks.instance("net", net, Net)
         self.net = net
         self.border = checks.choice("border", border, images.BORDERS)
         self.program = Program(net, "patch")

@@ -37,7 +37,7 @@ class Program:
         plans: what ``net.planning`` remembers of the last passes.
 
     Raises:
-        ValueError: another form.
+        TypeError, ValueError: no net, or another form.
 
     >>> import numpy as np
     >>> from net import zoo

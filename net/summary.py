@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+from kernels import checks
 from kernels.checks import Pair
 from net.conversion import dense_window
 from net.graph import Net
@@ -24,7 +25,7 @@ HEADINGS = (
 )
 
 
-def multiply_adds(net: Net, node: Node, labelled: Pair) -> tuple[int, int]:
+def multiply_adds(net: Net, node: Node, labelled: int | Pair) -> tuple[int, int]:
     """Multiply-adds of one layer for ``labelled`` pixels: (scanning patch by patch, dense).
 
     >>> from net import zoo
@@ -32,6 +33,9 @@ def multiply_adds(net: Net, node: Node, labelled: Pair) -> tuple[int, int]:
     >>> multiply_adds(net, net.nodes["conv1"], (1, 1))  # of one patch, both the same
     (288000, 288000)
     """
+    checks.instance("net", net, Net)
+    checks.instance("node", node, Node)
+    labelled = checks.pair("labelled", labelled)
     height, width = node.output.size
     fields = zip(labelled, net.receptive_field, node.output.extent)
     dense = [n + whole - r for n, whole, r in fields]
@@ -39,13 +43,18 @@ def multiply_adds(net: Net, node: Node, labelled: Pair) -> tuple[int, int]:
     return node.multiply_adds * scanning, node.multiply_adds * dense[0] * dense[1]
 
 
-def table(net: Net, labelled: Pair) -> str:
+def table(net: Net, labelled: int | Pair) -> str:
     """One line for each layer and one for the total, below the ratio of both forms.
 
     ``d`` is the spacing of the dense form's entries (the accumulated stride in front of the layer),
     ``dense footprint`` the rows and columns that its sparse kernel spans, ``R`` the receptive field
     behind it. MAC are multiply-adds for ``labelled`` pixels.
+
+    Raises:
+        TypeError, ValueError: no net, or ``labelled`` is not one or two positive ints.
     """
+    checks.instance("net", net, Net)
+    labelled = checks.pair("labelled", labelled)
     rows, totals = [], [0, 0, 0]
     for node in net.nodes.values():
         counts = (_parameters(node), *multiply_adds(net, node, labelled))

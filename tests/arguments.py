@@ -4,20 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from kernels import get_backend
 from kernels.activation import activation_of
-from net import Dense, Net, Scan, calibrate, checkpoint, fitting, layers, sampling, zoo
+from kernels.window import Window
+from net import (
+    Dense,
+    Net,
+    Scan,
+    calibrate,
+    checkpoint,
+    fitting,
+    layers,
+    old_runs,
+    sampling,
+    summary,
+    zoo,
+)
+from net.conversion import dense_window, steps_of
+from net.fragments import Fragments
 from net.layers import BatchNorm, Convolution, FullyConnected
 from net.optimizers import SGD, Adam, Cosine, Stepwise
 from net.planning import step_bytes
+from net.program import Program
 from net.training import Trainer
 
 PATCH = 3
 SIZE = (4, 5)
+OLD_RUN = Path(__file__).parent / "net" / "version-1.npz"
 
 
 class Call(NamedTuple):
@@ -139,6 +157,30 @@ def _scan():
     return Scan(small_net(), "reflect")
 
 
+def _convert():
+    Path("new").unlink(missing_ok=True)
+    return Call(old_runs.convert, {"old": OLD_RUN, "new": "new"})
+
+
+def _reading(load, **more):
+    """A call of a function that reads the file of a run."""
+
+    def fresh():
+        checkpoint.save("run.safetensors", trainer())
+        given = {"path": "run.safetensors", "backend": "reference"}
+        return Call(load, given | {name: make() for name, make in more.items()})
+
+    return fresh
+
+
+def _fragments():
+    return Fragments(small_net(), "reflect")
+
+
+def _node():
+    return small_net().nodes["conv1"]
+
+
 def _everywhere():
     return np.ones(SIZE, bool)
 
@@ -171,31 +213,33 @@ OF_NET = {
 ZOO = ("lenet28", "n4", "plain133", "rcnn25", "strided67", "authors133", "greentea102")
 
 CALLS = {
-    "backends.get_backend": Entry(
+    "kernels.backends.get_backend": Entry(
         _plain(get_backend, name="reference"), called={"name": "backend"}
     ),
-    "activation.activation_of": Entry(_plain(activation_of, activation="relu")),
-    **{f"layers.{name}": _layer(name) for name in OF_LAYERS},
-    "graph.Net": Entry(_plain(Net, **OF_NET), {"seed": ZERO}),
-    "graph.Net.arrays": Entry(_of(small_net, "arrays")),
-    "graph.Net.state": Entry(_of(small_net, "state")),
-    "graph.Net.load_state": Entry(_of(small_net, "load_state", state=lambda: small_net().state())),
-    "graph.Net.save": Entry(_of(small_net, "save", path="net.safetensors"), {"path": A_PATH}),
-    "graph.Net.without_softmax": Entry(_of(small_net, "without_softmax")),
-    "graph.Net.to": Entry(
+    "kernels.activation.activation_of": Entry(_plain(activation_of, activation="relu")),
+    **{f"net.layers.{name}": _layer(name) for name in OF_LAYERS},
+    "net.graph.Net": Entry(_plain(Net, **OF_NET), {"seed": ZERO}),
+    "net.graph.Net.arrays": Entry(_of(small_net, "arrays")),
+    "net.graph.Net.state": Entry(_of(small_net, "state")),
+    "net.graph.Net.load_state": Entry(
+        _of(small_net, "load_state", state=lambda: small_net().state())
+    ),
+    "net.graph.Net.save": Entry(_of(small_net, "save", path="net.safetensors"), {"path": A_PATH}),
+    "net.graph.Net.without_softmax": Entry(_of(small_net, "without_softmax")),
+    "net.graph.Net.to": Entry(
         _of(small_net, "to", dtype="float64", backend="reference"), {"dtype": NONE, "backend": NONE}
     ),
-    "dense.Dense": Entry(_plain(Dense, net=small_net, border="valid")),
-    "dense.Dense.output_size": Entry(_of(_dense, "output_size", size=SIZE)),
-    "dense.Dense.summary": Entry(_of(_dense, "summary", labelled=8)),
-    "dense.Dense.check_memory": Entry(
+    "net.dense.Dense": Entry(_plain(Dense, net=small_net, border="valid")),
+    "net.dense.Dense.output_size": Entry(_of(_dense, "output_size", size=SIZE)),
+    "net.dense.Dense.summary": Entry(_of(_dense, "summary", labelled=8)),
+    "net.dense.Dense.check_memory": Entry(
         _of(_dense, "check_memory", labelled=SIZE, peak_bytes=lambda: step_bytes, copied=1),
         {"copied": ZERO},
     ),
-    "dense.Dense.enter": Entry(_of(_dense, "enter", image=image)),
-    "dense.Dense.forward": Entry(_of(_dense, "forward", image=image)),
-    "dense.Dense.predict": Entry(_of(_dense, "predict", image=image, tile=3), {"tile": NONE}),
-    "dense.Dense.gradients": Entry(
+    "net.dense.Dense.enter": Entry(_of(_dense, "enter", image=image)),
+    "net.dense.Dense.forward": Entry(_of(_dense, "forward", image=image)),
+    "net.dense.Dense.predict": Entry(_of(_dense, "predict", image=image, tile=3), {"tile": NONE}),
+    "net.dense.Dense.gradients": Entry(
         _of(
             _dense,
             "gradients",
@@ -206,15 +250,15 @@ CALLS = {
         ),
         {"mask": NONE, "image_gradient": A_FLAG},
     ),
-    "scanning.Scan": Entry(_plain(Scan, net=small_net, border="valid", batch=2)),
-    "scanning.Scan.check_memory": Entry(
+    "net.scanning.Scan": Entry(_plain(Scan, net=small_net, border="valid", batch=2)),
+    "net.scanning.Scan.check_memory": Entry(
         _of(_scan, "check_memory", labelled=SIZE, pixels=3, learning=True, image=True),
         {"learning": A_FLAG, "image": A_FLAG},
     ),
-    "scanning.Scan.forward": Entry(
+    "net.scanning.Scan.forward": Entry(
         _of(_scan, "forward", image=image, pixels=_pixels), {"pixels": NONE}
     ),
-    "scanning.Scan.gradients": Entry(
+    "net.scanning.Scan.gradients": Entry(
         _of(
             _scan,
             "gradients",
@@ -226,24 +270,26 @@ CALLS = {
         {"image_gradient": A_FLAG},
         called={"pixels": "error"},
     ),
-    "scanning.Scan.patches": Entry(_of(_scan, "patches", x=lambda: image()[None], pixels=[[0, 1]])),
-    "scanning.Scan.batches": Entry(_of(_scan, "batches", pixels=_pixels)),
-    "calibration.calibrate": Entry(
+    "net.scanning.Scan.patches": Entry(
+        _of(_scan, "patches", x=lambda: image()[None], pixels=[[0, 1]])
+    ),
+    "net.scanning.Scan.batches": Entry(_of(_scan, "batches", pixels=_pixels)),
+    "net.calibration.calibrate": Entry(
         _plain(calibrate, net=small_net, images=lambda: [image()], border="valid")
     ),
-    "optimizers.Cosine": Entry(_plain(Cosine, rate=0.1, steps=3), {"rate": FROM_0}),
-    "optimizers.Stepwise": Entry(
+    "net.optimizers.Cosine": Entry(_plain(Cosine, rate=0.1, steps=3), {"rate": FROM_0}),
+    "net.optimizers.Stepwise": Entry(
         _plain(Stepwise, rate=0.1, every=3, factor=0.5), {"rate": FROM_0, "factor": SHARE}
     ),
-    "optimizers.SGD": Entry(
+    "net.optimizers.SGD": Entry(
         _plain(SGD, rate=0.1, momentum=0.5, decay=0.1),
         {"rate": FROM_0, "momentum": SHARE, "decay": FROM_0},
     ),
-    "optimizers.Adam": Entry(
+    "net.optimizers.Adam": Entry(
         _plain(Adam, rate=0.1, beta1=0.5, beta2=0.5, epsilon=1e-8, decay=0.1),
         {"rate": FROM_0, "beta1": SHARE, "beta2": SHARE, "epsilon": ABOVE_0, "decay": FROM_0},
     ),
-    "sampling.balanced_mask": Entry(
+    "net.sampling.balanced_mask": Entry(
         _plain(
             sampling.balanced_mask,
             labels=labels,
@@ -251,21 +297,21 @@ CALLS = {
             rng=lambda: np.random.default_rng(0),
         )
     ),
-    "zoo.build": Entry(_plain(zoo.build, name="lenet28")),
-    "zoo.featurenet": Entry(
+    "net.zoo.build": Entry(_plain(zoo.build, name="lenet28")),
+    "net.zoo.featurenet": Entry(
         lambda: Call(
             lambda **given: zoo.featurenet(**given, backend="reference"), {"patch": 7, "classes": 2}
         )
     ),
     **{
-        f"zoo.{name}": Entry(
+        f"net.zoo.{name}": Entry(
             lambda name=name: Call(
                 lambda **given: getattr(zoo, name)(**given, backend="reference"), {"classes": 2}
             )
         )
         for name in ZOO
     },
-    "training.Trainer": Entry(
+    "net.training.Trainer": Entry(
         _plain(
             Trainer,
             net=small_net,
@@ -279,15 +325,15 @@ CALLS = {
         {"class_weights": NONE, "seed": ZERO},
     ),
     **{
-        f"training.Trainer.{method}": Entry(
+        f"net.training.Trainer.{method}": Entry(
             _of(trainer, method, image=image, labels=labels, mask=_everywhere)
         )
         for method in ("step", "gradients")
     },
-    "training.Trainer.loss": Entry(
+    "net.training.Trainer.loss": Entry(
         _of(trainer, "loss", scores=_error, labels=labels, mask=_everywhere)
     ),
-    "fitting.fit": Entry(
+    "net.fitting.fit": Entry(
         _plain(
             fitting.fit,
             trainer=trainer,
@@ -308,48 +354,29 @@ CALLS = {
             "progress": A_FLAG,
         },
     ),
-    "fitting.measure": Entry(_plain(fitting.measure, trainer=trainer, examples=_examples)),
-    "checkpoint.save": Entry(
+    "net.fitting.measure": Entry(_plain(fitting.measure, trainer=trainer, examples=_examples)),
+    "net.checkpoint.save": Entry(
         _plain(checkpoint.save, path="run.safetensors", trainer=trainer), {"path": A_PATH}
     ),
-    "checkpoint.of_run": Entry(_plain(checkpoint.of_run, trainer=trainer)),
-}
-
-_OF_GRAPH = "made by net.nodes alone, for net.graph to read"
-_OF_TRAINER = "made by Trainer alone, of what it checked"
-_OF_UPDATE = "called by Trainer alone, with the net, the slots and the gradients that it holds"
-_OF_FILES = "reads a file: tests/net/test_checkpoint_refusals.py and test_mutants.py"
-NOT_CALLED = {
-    "backends.Backend": "made by get_backend alone",
-    "backends.BackendUnavailable": "an error",
-    "activation.Activation": "a record, which activation_of checks",
-    "activation.check_forward": "a check, called by the operators",
-    "activation.check_backward": "a check, called by the operators",
-    "maps.NotConvertible": "an error",
-    "layers.Layer": "the base of the layers",
-    "layers.ActivationLayer": "the base of the activations",
-    "maps.Map": _OF_GRAPH,
-    "maps.Map.through": _OF_GRAPH,
-    "maps.Map.cropped": _OF_GRAPH,
-    "maps.merged": _OF_GRAPH,
-    "nodes.Node": _OF_GRAPH,
-    "nodes.Node.weights_shape": _OF_GRAPH,
-    "nodes.Node.parameters": _OF_GRAPH,
-    "nodes.linked": "called by Net and net.checkpoint alone, with numbers that they checked",
-    "dense.Dense.framed": "called with images that net.images.admitted_image has checked",
-    "dense.Gradients": "a record of what a pass gives",
-    "optimizers.SGD.update": _OF_UPDATE,
-    "optimizers.Adam.update": _OF_UPDATE,
-    "training.Targets": _OF_TRAINER,
-    "training.Targets.of": _OF_TRAINER,
-    "training.Targets.loss": _OF_TRAINER,
-    "training.Targets.error": _OF_TRAINER,
-    "training.Trainer.counting": "called with labels that checked_labels has checked",
-    "training.Trainer.check_memory": "called with images that admitted_image has checked",
-    "training.checked_labels": "a check, called by Trainer and fit",
-    "checkpoint.load": _OF_FILES,
-    "checkpoint.load_net": _OF_FILES,
-    "checkpoint.checked": _OF_FILES,
-    "checkpoint.history_described": _OF_FILES,
-    "checkpoint.Run": _OF_FILES,
+    "net.conversion.dense_window": Entry(
+        _plain(dense_window, window=Window((3, 2)), spacing=(2, 1))
+    ),
+    "net.conversion.steps_of": Entry(
+        _plain(steps_of, net=small_net, form="dense", backward=True), {"backward": A_FLAG}
+    ),
+    "net.program.Program": Entry(_plain(Program, net=small_net, form="dense")),
+    "net.summary.table": Entry(_plain(summary.table, net=small_net, labelled=(8, 9))),
+    "net.summary.multiply_adds": Entry(
+        _plain(summary.multiply_adds, net=small_net, node=_node, labelled=(8, 9))
+    ),
+    "net.fragments.Fragments": Entry(_plain(Fragments, net=small_net, border="valid")),
+    "net.fragments.Fragments.forward": Entry(_of(_fragments, "forward", image=image)),
+    "net.fragments.Fragments.gradients": Entry(
+        _of(_fragments, "gradients", image=image, error=_error)
+    ),
+    "net.old_runs.convert": Entry(_convert, {"new": A_PATH}),
+    "kernels.window.Window.of": Entry(_plain(Window.of, kernel=3, stride=1, dilation=2)),
+    "net.checkpoint.load": Entry(_reading(checkpoint.load, expected=small_net), {"expected": NONE}),
+    "net.checkpoint.load_net": Entry(_reading(checkpoint.load_net)),
+    "net.checkpoint.of_run": Entry(_plain(checkpoint.of_run, trainer=trainer)),
 }
