@@ -37,32 +37,40 @@ def checked_file(name: str, path: str | Path) -> Path:
         OSError: it is a pipe or a device, which may never end.
     """
     path = checked_path(name, path)
+    _refuse_devices(path)
+    return path
+
+
+def _refuse_devices(path):
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.EINVAL, "is a pipe or a device; expected a file", str(path))
-    return path
 
 
 def check_writable(name: str, path: str | Path) -> Path:
     """``path`` as a Path that ``write_atomically`` can write, as far as can be told before.
+
+    A file is made beside it, and the folders that it needs; then they are removed again.
 
     Args:
         name: what the caller calls it.
 
     Raises:
         TypeError, ValueError: as ``checked_path``.
-        OSError: it is a folder, or no file can be made there.
+        OSError: it is a folder, a pipe or a device, or no file can be made there.
 
     >>> check_writable("log", tempfile.gettempdir())
     Traceback (most recent call last):
         ...
     IsADirectoryError: [Errno 21] log cannot be written: Is a directory: ...
     """
-    path = checked_path(name, path)
+    path, made = checked_path(name, path), []
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        folder = next(folder for folder in path.parents if folder.exists())
-        handle, temporary = _locked_temporary(folder / path.name)
+        _refuse_devices(path)
+        made = [folder for folder in path.parents if not folder.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = _locked_temporary(path)
         os.close(handle)
         os.unlink(temporary)
     except OSError as error:
@@ -70,6 +78,10 @@ def check_writable(name: str, path: str | Path) -> Path:
             raise
         reason = f"{name} cannot be written: {error.strerror}"
         raise OSError(error.errno, reason, str(path)) from error
+    finally:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
     return path
 
 
@@ -81,7 +93,8 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     system drops the lock when the process ends, however that happens.
 
     Raises:
-        OSError: naming ``path``; the old file is as it was, and no temporary file is left.
+        OSError: naming ``path``, which may be a pipe or a device, too; the old file is as it was,
+            and no temporary file is left.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_atomically(Path(folder, "greeting.txt"), b"hello")
@@ -90,6 +103,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     """
     path = checked_path("path", path)
     with _errors_naming(path):
+        _refuse_devices(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path)
         handle, temporary = _locked_temporary(path)

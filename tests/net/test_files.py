@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from net import files
-from net.files import checked_file, checked_path, write_atomically
+from net.files import check_writable, checked_file, checked_path, write_atomically
 
 WRITER = (
     "import itertools, sys; from net.files import write_atomically\n"
@@ -141,9 +141,24 @@ def test_no_path_of_a_file(path):
         checked_path("log", path)
 
 
-def test_what_may_never_end_is_not_read(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(OSError, match="is a pipe or a device; expected a file") as refusal:
-            checked_file("path", path)
-        assert refusal.value.filename == str(path)
+def test_pipes_and_devices_are_neither_read_nor_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for use in (checked_file, check_writable):
+        for path in (pipe, Path("/dev/zero")):
+            with pytest.raises(OSError, match="is a pipe or a device; expected a file") as refusal:
+                use("path", path)
+            assert refusal.value.filename == str(path)
+    with pytest.raises(OSError, match="is a pipe or a device; expected a file"):
+        write_atomically(pipe, b"new")
+    assert pipe.is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_folders_that_are_tried_are_removed_again(tmp_path):
+    (tmp_path / "there").mkdir()
+    check_writable("log", tmp_path / "there" / "a" / "b" / "log")
+    for path in ("a/" + "n" * 300 + "/log", "a/b/" + "n" * 250):
+        with pytest.raises(OSError, match="log cannot be written: File name too long"):
+            check_writable("log", tmp_path / "there" / path)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
