@@ -206,8 +206,8 @@ def unmasked(name: str, array) -> None:
     """
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(
-            f"{name} is a masked array; expected a plain one, as its mask would be lost: pass "
-            f"{name}.filled(...) with a value that is right there"
+            f"{name} is a masked array; expected a plain one, as its mask would be lost: its "
+            "filled(...) puts a value there that you choose"
         )
 
 

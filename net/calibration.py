@@ -25,9 +25,11 @@ def calibrate(net: Net, images: list[np.ndarray], border: str = "valid") -> None
         border: ``"valid"``, ``"zero"`` or ``"reflect"``.
 
     Raises:
-        TypeError, ValueError: ``images`` is empty, or an image does not suit the net or holds NaN
-            or infinities; nothing is changed.
+        TypeError, ValueError: ``images`` is empty, an image does not suit the net or holds NaN or
+            infinities, or a statistic is beyond the net's dtype.
         MemoryError: the maps of all images would take more memory than is free.
+
+    Where one of these is raised, nothing is changed.
 
     >>> from net.layers import BatchNorm, Convolution
     >>> net = Net([BatchNorm(), Convolution(2, 3)], channels=1, patch=3, backend="cpu")
@@ -37,19 +39,38 @@ def calibrate(net: Net, images: list[np.ndarray], border: str = "valid") -> None
     """
     dense, memory = Dense(net, border), net.backend.memory
     runs = [{IMAGE: x} for x in _entered(dense, images)]
-    for step in dense.program.steps:
-        if isinstance(step, BatchNormStep):
-            maps = [memory.to_host(maps[step.inputs[0]]) for maps in runs]
-            count = sum(x[:, 0].size for x in maps)
-            mean = sum(_summed(x.astype(np.float64)) for x in maps) / count
-            squares = sum(_squared(x - mean[:, None, None]) for x in maps)
-            name = step.node.name
-            net.statistics[f"{name}.mean"] = memory.to_device(mean.astype(net.dtype))
-            net.statistics[f"{name}.variance"] = memory.to_device(
-                (squares / count).astype(net.dtype)
-            )
-        for maps in runs:
-            dense.program.advance(dense.program.run(), step, maps)
+    before = dict(net.statistics)
+    try:
+        for step in dense.program.steps:
+            if isinstance(step, BatchNormStep):
+                maps = [memory.to_host(maps[step.inputs[0]]) for maps in runs]
+                for kind, values in zip(("mean", "variance"), _statistics(maps)):
+                    name = f"{step.node.name}.{kind}"
+                    net.statistics[name] = memory.to_device(_narrowed(name, values, net.dtype))
+            for maps in runs:
+                dense.program.advance(dense.program.run(), step, maps)
+    except BaseException:
+        net.statistics.update(before)
+        raise
+
+
+def _statistics(maps):
+    """(mean, variance) of each channel, in float64."""
+    count = sum(x[:, 0].size for x in maps)
+    with np.errstate(invalid="ignore"):  # infinite maps have no variance
+        mean = sum(_summed(x.astype(np.float64)) for x in maps) / count
+        return mean, sum(_squared(x - mean[:, None, None]) for x in maps) / count
+
+
+def _narrowed(name, values, dtype):
+    with np.errstate(over="ignore"):
+        values = values.astype(dtype)
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"statistics[{name!r}] would hold NaN or infinities, as the maps of these images are "
+            f"too large for {dtype}; expected images or weights of smaller values"
+        )
+    return values
 
 
 def _summed(x):
@@ -69,7 +90,10 @@ def _entered(dense, images):
         raise ValueError("images is empty; expected at least one image")
     net = dense.net
     arrays = [admitted_image(net, image, f"images[{i}]") for i, image in enumerate(images)]
-    labelled = tuple(output_size(net, array.shape[1:], dense.border) for array in arrays)
+    labelled = tuple(
+        output_size(net, array.shape[1:], dense.border, f"images[{i}]")
+        for i, array in enumerate(arrays)
+    )
     needed = planning.calibration_bytes(dense.program, dense.border, labelled)
     needed += copied_bytes(*arrays)
     what = f"calibrating with {len(arrays)} images"

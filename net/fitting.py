@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from kernels import checks
 from kernels.cross_entropy import UNLABELLED
 from net.checkpoint import of_run, save
 from net.files import check_writable, write_atomically
-from net.images import checked, checked_image
+from net.images import checked, checked_image, output_size
 from net.sampling import balanced_mask
 from net.training import Trainer, checked_labels
 
@@ -137,7 +138,7 @@ def _step(trainer, examples, pixels, order) -> str:
     started = time.perf_counter()
     epoch, place = divmod(trainer.steps, len(order))
     i = order[np.random.default_rng((trainer.seed, 0, epoch)).permutation(len(order))[place]]
-    if isinstance(pixels, list | tuple):
+    if _are_masks(pixels):
         mask = pixels[i]
     else:
         rng = np.random.default_rng((trainer.seed, 1, trainer.steps))
@@ -168,7 +169,10 @@ def _check_data(trainer, examples, pixels, validation) -> list[int]:
     Returns:
         the numbers of the images that have a pixel to learn from.
     """
-    masks = pixels if isinstance(pixels, list | tuple) else None
+    masks = pixels if _are_masks(pixels) else None
+    if masks is None and not isinstance(pixels, Integral):
+        kind = checks.kind_of(pixels)
+        raise TypeError(f"pixels is {kind}; expected an int, or a list of a mask for each image")
     if masks is None:
         checks.count("pixels", pixels)
     _check_pair("examples", examples)
@@ -203,6 +207,10 @@ def _check_data(trainer, examples, pixels, validation) -> list[int]:
     if validation is not None:
         _check_validation(trainer, validation)
     return learnable
+
+
+def _are_masks(pixels) -> bool:
+    return isinstance(pixels, list | tuple) or getattr(pixels, "ndim", 0) == 3
 
 
 def _check_validation(trainer, validation):
@@ -249,7 +257,7 @@ def _checked_example(trainer, name, i, image, labels):
     """An image and its labels, both checked; some pixel is labelled."""
     net = trainer.net
     image = checked_image(net, f"{name} image {i}", image, finite=True)
-    size = trainer.dense.output_size(image.shape[1:])
+    size = output_size(net, image.shape[1:], trainer.dense.border, f"{name} image {i}")
     labels = checked_labels(f"{name} labels {i}", labels, net.output.channels, size)
     if (labels == UNLABELLED).all():
         raise ValueError(f"{name} labels {i} hold no labelled pixel; expected at least one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ class Net:
             for name, shape in node.statistics.items():
                 neutral = np.full(shape, name.endswith(".variance"), dtype)
                 self.statistics[name] = on_device(neutral)
-        self._shapes = [tuple(array.shape) for array in self._arrays().values()]
+        self._shapes = {name: tuple(array.shape) for name, array in self._arrays().items()}
 
     @property
     def receptive_field(self) -> Pair:
@@ -110,7 +111,8 @@ class Net:
         """Parameters and statistics on the backend by name, as a pass reads them.
 
         Raises:
-            TypeError, ValueError: one was replaced by what does not fit.
+            TypeError, ValueError: one was replaced by what does not fit, or there is none of that
+                name in the net.
 
         >>> from net.layers import Convolution
         >>> net = Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu")
@@ -121,18 +123,20 @@ class Net:
         ValueError: parameters['conv1.bias'] has shape 3; expected 2, no axis empty
         """
         arrays = self._arrays()
-        if [getattr(a, "shape", None) for a in arrays.values()] != self._shapes:
-            for node in self.nodes.values():
-                self._check_arrays("parameters", node.parameters)
-                self._check_arrays("statistics", node.statistics)
+        if {name: getattr(a, "shape", None) for name, a in arrays.items()} != self._shapes:
+            for kind in ("parameters", "statistics"):
+                shapes = [getattr(node, kind).items() for node in self.nodes.values()]
+                self._check_arrays(kind, dict(chain.from_iterable(shapes)))
         return arrays
 
     def _arrays(self):
         return self.parameters | self.statistics
 
     def _check_arrays(self, kind, shapes):
-        """Refuse parameters or statistics that lack one of ``shapes``, or hold another."""
+        """Refuse parameters or statistics that are not those of ``shapes``."""
         arrays = getattr(self, kind)
+        for name in arrays.keys() - shapes.keys():
+            raise ValueError(f"{kind}[{name!r}] is too many; expected {', '.join(shapes)}")
         for name, shape in shapes.items():
             place = f"{kind}[{name!r}]"
             if name not in arrays:

@@ -25,8 +25,8 @@ def patch_margins(patch: Pair) -> Margins:
     return (*before, *(p - 1 - b for p, b in zip(patch, before)))
 
 
-def output_size(net: Net, size: Pair, border: str) -> Pair:
-    """Rows and columns of labelled pixels for an image of ``size``.
+def output_size(net: Net, size: Pair, border: str, name: str = "image") -> Pair:
+    """Rows and columns of labelled pixels for an image of ``size``; ``name`` is what it is called.
 
     Raises:
         ValueError: the image is smaller than the patch and the border is ``valid``.
@@ -35,7 +35,7 @@ def output_size(net: Net, size: Pair, border: str) -> Pair:
         return tuple(size)
     if any(n < p for n, p in zip(size, net.patch)):
         raise ValueError(
-            f"image is {size[0]} x {size[1]}; with border 'valid' expected at least the patch, "
+            f"{name} is {size[0]} x {size[1]}; with border 'valid' expected at least the patch, "
             f"{net.patch[0]} x {net.patch[1]} (or border 'zero' or 'reflect')"
         )
     return tuple(n - p + 1 for n, p in zip(size, net.patch))

@@ -67,10 +67,10 @@ def _pair(name, value, least=1):
 
 
 def _factor(name, value):
-    value = checks.number(name, value)
-    if value > 1:
+    number = checks.number(name, value)
+    if number > 1:
         raise ValueError(f"{name} is {value!r}; expected a number of at least 0 and at most 1")
-    return value
+    return number
 
 
 def _name(name, value):

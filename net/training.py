@@ -308,10 +308,11 @@ def checked_labels(name: str, labels, classes: int, size) -> np.ndarray:
         raise ValueError(f"{name} has shape {labels.shape}; expected {tuple(size)}")
     low, high = int(labels.min()), int(labels.max())
     if low < UNLABELLED or high >= classes:
-        hint = f"; if 0 means unlabelled there, pass {name}.astype(int) - 1"
+        from_1 = low >= 0 and high == classes
+        hint = "; where 1 is the first class and 0 means unlabelled, subtract 1: astype(int) - 1"
         raise ValueError(
             f"{name} reach from {low} to {high}; expected classes 0 to {classes - 1}, or "
-            f"{UNLABELLED} where unlabelled{hint if (low, high) == (0, classes) else ''}"
+            f"{UNLABELLED} where unlabelled{hint * from_1}"
         )
     return np.ascontiguousarray(labels, np.int32)
 

@@ -206,8 +206,8 @@ class TestArrays:
             (
                 np.ma.zeros((2, 3)),
                 TypeError,
-                "x is a masked array; expected a plain one, as its mask would be lost: pass "
-                "x.filled(...) with a value that is right there",
+                "x is a masked array; expected a plain one, as its mask would be lost: its "
+                "filled(...) puts a value there that you choose",
             ),
             (np.zeros((2, 4)), ValueError, "x has shape 2 x 4; expected any x 3, no axis empty"),
             (np.zeros((0, 3)), ValueError, "x has shape 0 x 3; expected any x 3, no axis empty"),

@@ -94,7 +94,7 @@ class TestImage:
             f"image is {size[0]} x {size[1]}; with border 'valid' expected at least the patch, "
             "6 x 5 (or border 'zero' or 'reflect')"
         )
-        with refuses(ValueError, message):
+        with refuses(ValueError, called(call, message)):
             calls()[call](np.zeros((2, *size), np.float32))
 
 
@@ -354,6 +354,18 @@ class TestReplacedParameters:
         message = "parameters['fc1.bias'] is missing; expected an array of shape (3,)"
         with refuses(ValueError, message):
             Dense(net).forward(IMAGE)
+
+    @pytest.mark.parametrize("kind", ["parameters", "statistics"])
+    def test_one_that_the_net_does_not_have(self, kind):
+        """It would not be read, as where a name is mistyped."""
+        net = small_net()
+        arrays = getattr(net, kind)
+        name = next(reversed(arrays))
+        arrays["conv1.bais"] = arrays[name]
+        for _ in range(2):
+            with refuses(ValueError, f"{kind}['conv1.bais'] is too many; expected "):
+                Dense(net).forward(IMAGE)
+            arrays.pop(name, None)
 
 
 @pytest.mark.parametrize("form", [Dense, Scan])

@@ -59,6 +59,27 @@ def test_again_changes_nothing(backend):
     assert all(array.tobytes() == once[name].tobytes() for name, array in net.state().items())
 
 
+@pytest.mark.parametrize("scale", [1e25, 3e38])
+def test_statistics_beyond_the_dtype_change_nothing(scale):
+    """The maps, or their squares; those of the first normalisation are right and taken back."""
+    net = Net(
+        [BatchNorm(name="first"), Convolution(2, 1), BatchNorm(name="second")],
+        **{"channels": 1, "patch": 1, "backend": "reference"},
+    )
+    net.parameters["first.gamma"][:] = scale
+    net.parameters["conv1.weights"][:] = 1e6
+    before = net.state()
+    with pytest.raises(ValueError, match=r"^statistics\['second\.(mean|variance)'\] would hold NaN"):
+        calibrate(net, [random_image(net, (3, 4))])
+    assert all(np.array_equal(array, before[name]) for name, array in net.state().items())
+
+
+def test_an_image_that_is_too_small_is_named():
+    net, images = net_and_images("reference")
+    with pytest.raises(ValueError, match=r"^images\[1\] is 5 x 11; with border 'valid' expected"):
+        calibrate(net, [images[0], images[0][:, :5]])
+
+
 def test_without_batch_normalisation_nothing_changes():
     net = randomized(Net([Convolution(2, 3)], channels=1, patch=3, backend="reference"))
     before = net.state()

@@ -139,6 +139,19 @@ class TestBeforeAnyStep:
         self.refused(ValueError, "optimizer.rate", trainer=bad, **paths)
         assert not any(tmp_path.iterdir())
 
+    @pytest.mark.parametrize(
+        ("pixels", "kind"), [(None, "a NoneType"), ("all", "a str"), (1.5, "a float")]
+    )
+    def test_pixels_that_are_neither_a_number_nor_masks(self, pixels, kind):
+        message = f"pixels is {kind}; expected an int, or a list of a mask for each image"
+        self.refused(TypeError, message, pixels=pixels)
+
+    def test_an_image_that_is_too_small_is_named(self):
+        images, labels = examples()
+        small = [image[:, :2] for image in images], [own[:2] for own in labels]
+        trainer = Trainer(small_net(), SGD(0.1), border="valid")
+        self.refused(ValueError, "examples image 0 is 2 x", trainer=trainer, data=small)
+
     def test_fewer_epochs_than_are_done(self):
         trainer = run_for(2)
         message = "epochs is 1; expected at least 2, as the run has taken 8 steps of 4 an epoch"
@@ -272,11 +285,12 @@ def test_bad_numbers(name):
 class TestMasks:
     """Pixels that the caller chooses."""
 
-    def test_each_image_learns_from_its_own_mask(self):
+    @pytest.mark.parametrize("kind", [list, tuple, np.array])
+    def test_each_image_learns_from_its_own_mask(self, kind):
         images, labels = examples()
         masks = [(own >= 0) & (np.arange(own.size).reshape(own.shape) % 7 == 0) for own in labels]
         trainer = Trainer(small_net(), SGD(0.1), seed=3)
-        fit(trainer, (images, labels), epochs=1, pixels=masks, progress=False)
+        fit(trainer, (images, labels), epochs=1, pixels=kind(masks), progress=False)
         by_hand = Trainer(small_net(), SGD(0.1), seed=3)
         for i in np.random.default_rng((3, 0, 0)).permutation(4):
             by_hand.step(images[i], labels[i], masks[i])

@@ -115,7 +115,14 @@ def test_the_loss_of_scores_checks_them(change, message):
         trainer_of_scores().loss(**arguments | change)
 
 
-def test_a_label_map_that_counts_from_1_gets_a_hint():
-    labels = np.array([[0, 1], [2, 3]])
-    with pytest.raises(ValueError, match=r"if 0 means unlabelled there, pass labels.astype"):
+@pytest.mark.parametrize("labels", [[[0, 1], [2, 3]], [[3, 1], [1, 1]]])
+def test_a_label_map_that_counts_from_1_gets_a_hint(labels):
+    labels = np.array(labels)
+    with pytest.raises(ValueError, match=r"where 1 is the first class .*, subtract 1: astype"):
+        trainer_of_scores().loss(np.zeros((3, 2, 2), np.float32), labels, labels >= 0)
+
+
+def test_other_labels_that_are_no_classes_get_none():
+    labels = np.array([[-1, 3], [0, 2]])
+    with pytest.raises(ValueError, match="or -1 where unlabelled$"):
         trainer_of_scores().loss(np.zeros((3, 2, 2), np.float32), labels, labels >= 0)
