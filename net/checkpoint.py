@@ -50,7 +50,8 @@ def save(path: str | Path, trainer: Trainer) -> None:
     """Write the whole run; a crash leaves the checkpoint that was there before.
 
     Raises:
-        ValueError: a file cannot hold it (see ``of_run``); nothing is written then.
+        ValueError: a file cannot hold it (see ``of_run``), or the run diverged; nothing is written
+            then.
         OSError: the file cannot be written.
 
     >>> import tempfile
@@ -138,7 +139,7 @@ def of_run(trainer: Trainer) -> tuple[dict, dict[str, np.ndarray]]:
     Raises:
         TypeError: no Trainer.
         ValueError: a file cannot hold it: a layer, an optimiser or a number that is none of this
-            program's, named with its field.
+            program's, named with its field, or parameters that are NaN or infinite.
     """
     if not isinstance(trainer, Trainer):
         raise TypeError(f"trainer is a {type(trainer).__name__}; expected a Trainer")

@@ -96,6 +96,8 @@ def of_net(net) -> tuple[dict, dict[str, np.ndarray]]:
     """
     arrays = {f"net/{name}": held(array, net.dtype) for name, array in net.state().items()}
     check_arrays(arrays, demanded(net.nodes.values(), net.dtype))
+    for name, array in arrays.items():
+        check_values(f"array {quoted(name)}", array)
     return {"net": architecture(net.layers, net.channels, net.patch, net.dtype)}, arrays
 
 
@@ -171,6 +173,20 @@ def check_arrays(arrays: dict, demanded: dict[str, tuple[str, tuple]]) -> None:
                 f"array {quoted(name)} is {array.dtype.name} of shape {array.shape}; "
                 f"expected {dtype} of shape {shape}"
             )
+
+
+def check_values(where: str, array: np.ndarray) -> None:
+    """Refuse what no net is to hold; a variance is known by its name in ``where``.
+
+    Raises:
+        ValueError: NaN, infinities, or a negative variance.
+    """
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"{where} holds NaN or infinities as {array.dtype}; expected finite numbers"
+        )
+    if ".variance" in where and (array < 0).any():
+        raise ValueError(f"{where} holds negative numbers; expected variances of at least 0")
 
 
 def a_count(where: str, value, least: int = 1) -> int:

@@ -192,7 +192,8 @@ class Net:
         """Write the net to a file that ``net.load`` reads (docs/file-format.md).
 
         Raises:
-            ValueError: a file cannot hold it; the layer and the field are named.
+            ValueError: a file cannot hold it, or is not to (NaN, as of a run that diverged); the
+                layer and the field, or the array, are named.
             OSError: the file cannot be written; the old one is as it was.
 
         >>> import tempfile
@@ -256,8 +257,5 @@ def _converted(name, array, shape, dtype) -> np.ndarray:
         raise ValueError(f"{name} has shape {array.shape}; expected {shape}")
     with np.errstate(over="ignore"):
         value = np.array(array, dtype, order="C")
-    if not np.isfinite(value).all():
-        raise ValueError(f"{name} holds NaN or infinities as {dtype}; expected finite numbers")
-    if name.endswith(".variance']") and (value < 0).any():
-        raise ValueError(f"{name} holds negative numbers; expected variances of at least 0")
+    description.check_values(name, value)
     return value

@@ -262,3 +262,15 @@ class TestRoundTrip:
         loaded = checkpoint.load(tmp_path / "run", backend="reference")
         assert repr(loaded.losses) == f"[{float(np.float32(0.1))!r}, 0.2, 3.0]"
         assert repr(loaded.history) == "[{'epoch': 2, 'loss': nan, 'x': -inf}]"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_run_that_diverged_leaves_the_checkpoint_before(tmp_path, value):
+    run, path = small_run(), tmp_path / "run"
+    checkpoint.save(path, run)
+    before = path.read_bytes()
+    run.net.parameters["first.bias"][1] = value
+    for save in (lambda: checkpoint.save(path, run), lambda: run.net.save(path)):
+        with pytest.raises(ValueError, match=r"^array 'net/first.bias' holds NaN or inf"):
+            save()
+    assert path.read_bytes() == before

@@ -124,5 +124,5 @@ def test_a_label_map_that_counts_from_1_gets_a_hint(labels):
 
 def test_other_labels_that_are_no_classes_get_none():
     labels = np.array([[-1, 3], [0, 2]])
-    with pytest.raises(ValueError, match="or -1 where unlabelled$"):
+    with pytest.raises(ValueError, match=r"or -1 where unlabelled$"):
         trainer_of_scores().loss(np.zeros((3, 2, 2), np.float32), labels, labels >= 0)
