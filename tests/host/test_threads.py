@@ -1,9 +1,13 @@
 """Work too small to share stays on the thread that calls."""
 
+import importlib
+import pkgutil
+
 import numba
 import numpy as np
 import pytest
 
+import kernels
 from kernels.activation import ACTIVATIONS, Activation
 from kernels.activation import cpu as activation
 from kernels.adam import cpu as adam
@@ -100,77 +104,78 @@ def backward_of_max_pooling(x):
     max_pooling.backward(x, np.zeros(x.shape, np.uint8), (height + 1, width + 1), 2)
 
 
-@pytest.mark.parametrize(
-    ("module", "name", "call"),
-    [
-        (activation, "_forward", each_activation),
-        (activation, "_backward", lambda x: activation.backward(x, x, "tanh")),
-        (adam, "_step", lambda x: adam.step(x, x, x, x, **ADAM)),
-        (average_pooling, "_forward", lambda x: average_pooling.forward(x, 2)),
-        (average_pooling, "_forward_strided", lambda x: average_pooling.forward(x, 3, stride=2)),
-        (
-            average_pooling,
-            "_backward",
-            lambda x: average_pooling.backward(x[:, :, 1:, 1:].copy(), size_of(x), 2),
-        ),
-        (
-            average_pooling,
-            "_backward_strided",
-            lambda x: average_pooling.backward(x[:, :, ::2, ::2].copy(), size_of(x), 2, stride=2),
-        ),
-        (
-            batch_normalization,
-            "_forward",
-            lambda x: batch_normalization.forward(x, *(ONES,) * 4, 1e-5),
-        ),
-        (
-            batch_normalization,
-            "_backward",
-            lambda x: batch_normalization.backward(x, x, *(ONES,) * 3, 1e-5),
-        ),
-        (convolution, "_sum_channels", convolution.gradient_bias),
-        (
-            cpu_gradient_weights,
-            "_add_up",
-            lambda x: convolution.gradient_weights(x, x[:, :, 2:, 2:].copy(), (3, 3)),
-        ),
-        (cpu_rows, "_correlate", lambda x: convolution.forward(x, KERNEL)),
-        (cpu_scattered, "_correlate", lambda x: convolution.forward(x, KERNEL, stride=2)),
-        (cpu_weights, "_pack", lambda x: cpu_weights.packed(x, 4)),
-        (cross_entropy, "_total_weight", lambda x: cross_entropy.total_weight(*pixels_of(x))),
-        (
-            cross_entropy,
-            "_forward",
-            lambda x: cross_entropy.forward(x, *pixels_of(x), ONES[:1]),
-        ),
-        (
-            cross_entropy,
-            "_backward",
-            lambda x: cross_entropy.backward(x, *pixels_of(x), ONES[:1]),
-        ),
-        (dropout, "_apply", lambda x: dropout.apply(x, PLACE, PLACE, **DROPOUT)),
-        (max_pooling, "_forward", lambda x: max_pooling.forward(x, 2)),
-        (max_pooling, "_forward_strided", lambda x: max_pooling.forward(x, 3, stride=2)),
-        (max_pooling, "_backward", backward_of_max_pooling),
-        (padding, "_pad", lambda x: padding.pad(x, MARGINS, "zero")),
-        (padding, "_crop", lambda x: padding.crop(x, MARGINS)),
-        (padding, "_reflect_backward", lambda x: padding.pad_backward(x, MARGINS, "reflect")),
-        (patches, "_extract", lambda x: patches.extract(x, PLACE, PLACE, size_of(x))),
-        (
-            patches,
-            "_extract_backward",
-            lambda x: patches.extract_backward(x, PLACE, PLACE, size_of(x)),
-        ),
-        (sgd, "_step", lambda x: sgd.step(x, x, x, rate=1, momentum=0, decay=0)),
-        (masking, "_apply", lambda x: masking.apply(x, np.ones(x[:, 0].shape, bool))),
-        (softmax, "_forward", softmax.forward),
-        (softmax, "_backward", lambda x: softmax.backward(x, x)),
-        (merging, "_copy", lambda x: merging.add([x, x])),
-        (merging, "_accumulate", lambda x: merging.add([x, x])),
-        (merging, "_copy_channels", lambda x: merging.concatenate([x, x])),
-        (merging, "_copy_channels", lambda x: merging.concatenate_backward(x, [1, 1])),
-    ],
-)
+CASES = [
+    (activation, "_forward", each_activation),
+    (activation, "_backward", lambda x: activation.backward(x, x, "tanh")),
+    (adam, "_step", lambda x: adam.step(x, x, x, x, **ADAM)),
+    (average_pooling, "_forward", lambda x: average_pooling.forward(x, 2)),
+    (average_pooling, "_forward_strided", lambda x: average_pooling.forward(x, 3, stride=2)),
+    (
+        average_pooling,
+        "_backward",
+        lambda x: average_pooling.backward(x[:, :, 1:, 1:].copy(), size_of(x), 2),
+    ),
+    (
+        average_pooling,
+        "_backward_strided",
+        lambda x: average_pooling.backward(x[:, :, ::2, ::2].copy(), size_of(x), 2, stride=2),
+    ),
+    (
+        batch_normalization,
+        "_forward",
+        lambda x: batch_normalization.forward(x, *(ONES,) * 4, 1e-5),
+    ),
+    (
+        batch_normalization,
+        "_backward",
+        lambda x: batch_normalization.backward(x, x, *(ONES,) * 3, 1e-5),
+    ),
+    (convolution, "_sum_channels", convolution.gradient_bias),
+    (
+        cpu_gradient_weights,
+        "_add_up",
+        lambda x: convolution.gradient_weights(x, x[:, :, 2:, 2:].copy(), (3, 3)),
+    ),
+    (cpu_rows, "_correlate", lambda x: convolution.forward(x, KERNEL)),
+    (cpu_scattered, "_correlate", lambda x: convolution.forward(x, KERNEL, stride=2)),
+    (cpu_weights, "_pack", lambda x: cpu_weights.packed(x, 4)),
+    (cross_entropy, "_total_weight", lambda x: cross_entropy.total_weight(*pixels_of(x))),
+    (
+        cross_entropy,
+        "_forward",
+        lambda x: cross_entropy.forward(x, *pixels_of(x), ONES[:1]),
+    ),
+    (
+        cross_entropy,
+        "_backward",
+        lambda x: cross_entropy.backward(x, *pixels_of(x), ONES[:1]),
+    ),
+    (dropout, "_apply", lambda x: dropout.apply(x, PLACE, PLACE, **DROPOUT)),
+    (max_pooling, "_forward", lambda x: max_pooling.forward(x, 2)),
+    (max_pooling, "_forward_strided", lambda x: max_pooling.forward(x, 3, stride=2)),
+    (max_pooling, "_backward", backward_of_max_pooling),
+    (padding, "_pad", lambda x: padding.pad(x, MARGINS, "zero")),
+    (padding, "_crop", lambda x: padding.crop(x, MARGINS)),
+    (padding, "_reflect_backward", lambda x: padding.pad_backward(x, MARGINS, "reflect")),
+    (patches, "_extract", lambda x: patches.extract(x, PLACE, PLACE, size_of(x))),
+    (
+        patches,
+        "_extract_backward",
+        lambda x: patches.extract_backward(x, PLACE, PLACE, size_of(x)),
+    ),
+    (sgd, "_step", lambda x: sgd.step(x, x, x, rate=1, momentum=0, decay=0)),
+    (masking, "_apply", lambda x: masking.apply(x, np.ones(x[:, 0].shape, bool))),
+    (softmax, "_forward", softmax.forward),
+    (softmax, "_backward", lambda x: softmax.backward(x, x)),
+    (merging, "_copy", lambda x: merging.add([x, x])),
+    (merging, "_accumulate", lambda x: merging.add([x, x])),
+    (merging, "_copy_channels", lambda x: merging.concatenate([x, x])),
+    (merging, "_copy_channels", lambda x: merging.concatenate_backward(x, [1, 1])),
+]
+"""Where a function is, its name, and what calls it with a map."""
+
+
+@pytest.mark.parametrize(("module", "name", "call"), CASES)
 def test_operators_share_by_the_size_of_their_maps(monkeypatch, module, name, call):
     spy = Spy()
     monkeypatch.setattr(getattr(module, name), "dispatcher", spy)
@@ -179,3 +184,26 @@ def test_operators_share_by_the_size_of_their_maps(monkeypatch, module, name, ca
     spy.seen.clear()
     call(map_of(700))
     assert set(spy.seen) == {numba.get_num_threads()}
+
+
+def test_sums_of_gradients_share_by_the_size_of_the_weights(monkeypatch):
+    spy = Spy()
+    for name in ("_add_up", "_sum_groups"):
+        monkeypatch.setattr(getattr(cpu_gradient_weights, name), "dispatcher", spy)
+    for channels, expected in ((2, 1), (128, numba.get_num_threads())):
+        x = np.ones((1, channels, 10, 10), np.float32)
+        convolution.gradient_weights(x, x[:, :, 4:, 4:].copy(), (5, 5))
+        assert spy.seen.pop() == expected
+
+
+def test_no_function_is_left_out():
+    """All that share their work, found on disk."""
+    found = set()
+    for place in pkgutil.walk_packages(kernels.__path__, "kernels."):
+        if place.name.startswith("kernels.device") or ".cuda" in place.name:
+            continue
+        for name, value in vars(importlib.import_module(place.name)).items():
+            if isinstance(value, threads.Parallel) and value.__module__ == place.name:
+                found.add((place.name, name))
+    tested = {(module.__name__, name) for module, name, _ in CASES}
+    assert found == tested | {(cpu_gradient_weights.__name__, "_sum_groups")}
