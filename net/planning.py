@@ -66,11 +66,15 @@ class Plan:
         for step in program.steps if keep else program.forward_steps:
             sizes = self._sizes(step, shapes)
             shapes[step.output] = sizes.output
+            workspaces = step.workspaces(sizes)
+            copies = [ledger.make(nbytes) for nbytes in workspaces.copies]
             source = blocks[step.inputs[0]]
             output = ledger.hold(source) if step.passes_input else self.make(sizes.output)
             argmax = prod(sizes.output) * step.argmax_itemsize
             saved = [ledger.make(argmax)] if argmax else []
-            ledger.work_in(step.workspaces(sizes).forward, self.threads)
+            ledger.work_in(workspaces.forward, self.threads)
+            for block in copies:
+                ledger.drop(block)
             if keep:
                 saved += [ledger.hold(source)] if step.saves_input else []
                 saved += [ledger.hold(output)] if step.saves_output else []
@@ -132,11 +136,16 @@ class Plan:
                 return [self.ledger.make(0)]
             if step.overwrites_input:
                 blocks.append(self.ledger.hold(done.source))
-            elif step.passes_error and shape[2:] == sizes.output[2:]:
+            elif step.passes_error:
                 blocks.append(self.ledger.hold(error))
             else:
-                blocks.append(self.make(shape))
+                size = sizes.output[2:] if step.pads_errors else shape[2:]
+                blocks.append(self.make((*shape[:2], *size)))
         self.ledger.work_in(workspaces.errors, self.threads)
+        if step.pads_errors:
+            for i, shape in enumerate(sizes.inputs):
+                if shape[2:] != sizes.output[2:]:
+                    blocks[i] = self.replace(blocks[i], shape)
         return blocks
 
     def _sizes(self, step, shapes):
