@@ -95,11 +95,14 @@ class Workspaces(NamedTuple):
     """What the operators of a step work in, one after the other.
 
     Attributes:
-        forward: in the forward pass.
+        copies: bytes of each array that the forward pass makes before the output, and drops after
+            it.
+        forward: in the forward pass, after the output is made.
         gradients: for the gradients by the parameters.
         errors: for the errors of the inputs.
     """
 
+    copies: tuple[int, ...] = ()
     forward: Workspace = Workspace()
     gradients: Workspace = Workspace()
     errors: Workspace = Workspace()

@@ -80,12 +80,16 @@ class Plan:
         ledger = self.ledger
         sizes = self._sizes(step, shapes)
         shapes[step.output] = sizes.output
+        workspaces = step.workspaces(sizes)
+        copies = [ledger.make(nbytes) for nbytes in workspaces.copies]
         source = blocks[step.inputs[0]]
         passed = step.passes_input and not self.learning
         output = ledger.hold(source) if passed else self.make(sizes.output)
         argmax = prod(sizes.output) * step.argmax_itemsize
         saved = [ledger.make(argmax)] if argmax else []
-        ledger.work_in(step.workspaces(sizes).forward, self.threads)
+        ledger.work_in(workspaces.forward, self.threads)
+        for block in copies:
+            ledger.drop(block)
         if keep:
             saved += [ledger.hold(source)] if step.saves_input else []
             saved += [ledger.hold(output)] if step.saves_output else []
@@ -146,11 +150,16 @@ class Plan:
                 return [self.ledger.make(0)]
             if step.overwrites_input:
                 blocks.append(self.ledger.hold(done.source))
-            elif step.passes_error and shape[2:] == sizes.output[2:] and not dropping:
+            elif step.passes_error and not dropping:
                 blocks.append(self.ledger.hold(error))
             else:
-                blocks.append(self.make(shape))
+                size = sizes.output[2:] if step.pads_errors else shape[2:]
+                blocks.append(self.make((*shape[:2], *size)))
         self.ledger.work_in(workspaces.errors, self.threads)
+        if step.pads_errors:
+            for i, shape in enumerate(sizes.inputs):
+                if shape[2:] != sizes.output[2:]:
+                    blocks[i] = self.replace(blocks[i], shape)
         return blocks
 
     def _sizes(self, step, shapes):

@@ -39,7 +39,9 @@ class Step(ABC):
         differentiates: the activation whose derivative the error takes first, in the place of the
             saved output; None where there is none.
         passes_input: whether the output is the input itself, outside of training.
-        passes_error: whether the error of an input is the step's own, where their sizes agree.
+        passes_error: whether the error of an input is the step's own.
+        pads_errors: whether the error of an input is as large as the output at first, and padded
+            where the input is larger.
         overwrites_input: whether the error of the input takes the place of the saved input.
         skips_unwanted: whether an error that nobody wants is not computed.
     """
@@ -54,6 +56,7 @@ class Step(ABC):
     differentiates: ClassVar[str | None] = None
     passes_input: ClassVar[bool] = False
     passes_error: ClassVar[bool] = False
+    pads_errors: ClassVar[bool] = False
     overwrites_input: ClassVar[bool] = False
     skips_unwanted: ClassVar[bool] = False
 
@@ -174,15 +177,15 @@ class ConvolutionStep(_WindowStep):
         shape, pixels = self.node.weights_shape, sizes.output[0] * prod(sizes.output[2:])
         weights, sums = sizes.nbytes(shape), partial_shape(shape, pixels, sizes.itemsize)
 
-        def correlating(filled, *arrays):
+        def correlating(filled):
             a_thread = thread_bytes(filled, self.window.kernel, sizes.itemsize)
-            return Workspace(arrays, a_thread, parts=filled[0] * filled[2])
+            return Workspace((weights,), a_thread, parts=filled[0] * filled[2])
 
-        folded = (weights,) if self.folded else ()
         return Workspaces(
-            correlating(sizes.output, weights, *folded),
-            Workspace((sizes.nbytes(sums),)),
-            correlating(sizes.inputs[0], weights),
+            copies=(weights,) if self.folded else (),
+            forward=correlating(sizes.output),
+            gradients=Workspace((sizes.nbytes(sums),)),
+            errors=correlating(sizes.inputs[0]),
         )
 
     def _parameters(self, arrays):
@@ -216,7 +219,7 @@ class MaxPoolStep(_WindowStep):
     def workspaces(self, sizes):
         batch, channels, *plane = sizes.inputs[0]
         a_plane = prod(plane) * (sizes.itemsize + self.argmax_itemsize)
-        return Workspaces(Workspace((), a_plane, parts=batch * channels))
+        return Workspaces(forward=Workspace((), a_plane, parts=batch * channels))
 
 
 @dataclass(frozen=True)
@@ -347,6 +350,8 @@ class CropStep(Step):
 class _MergeStep(Step):
     """Merges maps after trimming them, at the bottom and right, to their common size."""
 
+    pads_errors: ClassVar[bool] = True
+
     def forward(self, run, *maps):
         size = self.output_size([x.shape[2:] for x in maps])
         margins = [_trimmed(x.shape, size) for x in maps]
@@ -355,10 +360,11 @@ class _MergeStep(Step):
 
     def backward(self, run, saved, error, wanted):
         errors = self._split(run.ops, error, [shape[1] for shape in saved.shapes])
-        margins = [_trimmed(shape, error.shape[2:]) for shape in saved.shapes]
-        return [
-            run.ops.padding.crop_backward(e, m) if any(m) else e for e, m in zip(errors, margins)
-        ], {}
+        for i, shape in enumerate(saved.shapes):
+            margins = _trimmed(shape, error.shape[2:])
+            if any(margins):
+                errors[i] = run.ops.padding.crop_backward(errors[i], margins)
+        return errors, {}
 
     def output_size(self, sizes):
         return tuple(map(min, *sizes))
@@ -366,7 +372,7 @@ class _MergeStep(Step):
     def workspaces(self, sizes):
         size = sizes.output[2:]
         trimmed = [shape for shape in sizes.inputs if any(_trimmed(shape, size))]
-        return Workspaces(Workspace(tuple(sizes.nbytes((*s[:2], *size)) for s in trimmed)))
+        return Workspaces(copies=tuple(sizes.nbytes((*s[:2], *size)) for s in trimmed))
 
 
 @dataclass(frozen=True)
@@ -387,10 +393,6 @@ class ConcatenateStep(_MergeStep):
 
     def _split(self, ops, error, channels):
         return ops.merging.concatenate_backward(error, channels)
-
-    def workspaces(self, sizes):
-        trimmed = super().workspaces(sizes).forward
-        return Workspaces(forward=trimmed, errors=trimmed)
 
 
 def _trimmed(shape, size) -> Margins:

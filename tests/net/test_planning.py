@@ -12,7 +12,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.memory import cpu as memory
@@ -60,6 +60,22 @@ BRANCHES = [
     MaxPool(2),
     FullyConnected(3),
 ]
+# Branches whose dense maps differ by a row: they are trimmed, and their errors padded
+UNEQUAL = [
+    Convolution(3, (2, 1), bias=False, name="a"),
+    MaxPool(1, inputs=("image",)),
+    Crop((0, 0, 1, 0), name="b"),
+    Add(inputs=("a", "b"), name="sum"),
+    MaxPool(1, stride=(2, 1)),
+    Crop((0, 0, 1, 0), name="c"),
+    MaxPool((2, 1), inputs=("sum",), name="d"),
+]
+ENDS = [
+    MaxPool(1, inputs=("merged",), name="e"),
+    MaxPool(1, inputs=("merged",), name="f"),
+    Concatenate(inputs=("e", "f")),
+    FullyConnected(1),
+]
 CASES = {
     "many channels": (16, 7, [*(Convolution(16, 3), ReLU()) * 2, FullyConnected(3)]),
     "pool first": (8, 8, [MaxPool(2), Convolution(8, 3), ReLU(), FullyConnected(3)]),
@@ -74,6 +90,11 @@ CASES = {
         [MaxPool(2), Convolution(8, 3), ReLU(), MaxPool(2), FullyConnected(3)],
     ),
     "branches": (2, 12, BRANCHES),
+    "unequal maps added": (3, (4, 1), [*UNEQUAL, Add(inputs=("c", "d"), name="merged"), *ENDS]),
+    "unequal maps joined": (
+        *(3, (4, 1)),
+        [*UNEQUAL, Concatenate(inputs=("c", "d"), name="merged"), *ENDS],
+    ),
     "weights larger than maps": (40, 15, [Convolution(60, 9), ReLU(), FullyConnected(300)]),
 }
 LABELLED = {"weights larger than maps": (20, 30)}
@@ -212,13 +233,7 @@ def nets(draw):
 
 
 @pytest.mark.cpu
-@settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=25)
 @given(nets(), st.booleans(), st.booleans(), st.sampled_from([(300, 330), (90, 70)]))
 def test_random_nets(taken, case, masked, image_gradient, labelled):
     layers, channels, patch, border = case
