@@ -24,6 +24,7 @@ from net.description import (
     a_text,
     architecture,
     check_arrays,
+    check_values,
     demanded,
     held,
     net_options,
@@ -100,12 +101,13 @@ def load(path: str | Path, *, backend: str = "auto", expected: Net | None = None
         if run is None:
             raise ValueError("it holds a net without a run, which net.load reads")
         arrays = contents.arrays()
+        slots = _checked_slots(arrays)
         net = _filled(options, backend, arrays)
         trainer = Trainer(net, **run.options)
     trainer.steps, trainer.history = run.steps, run.history
     trainer.losses = arrays[LOSSES].tolist()
     to_device = net.backend.memory.to_device
-    trainer.slots = {name: to_device(arrays[f"slot/{name}"]) for name in trainer.slots}
+    trainer.slots = {name: to_device(slots[f"slot/{name}"]) for name in trainer.slots}
     return trainer
 
 
@@ -159,7 +161,16 @@ def of_run(trainer: Trainer) -> tuple[dict, dict[str, np.ndarray]]:
         arrays[f"slot/{name}"] = held(to_host(array), net.dtype)
     arrays[LOSSES] = np.array([_real("losses", loss) for loss in trainer.losses], np.float64)
     checked(document, arrays)
+    _checked_slots(arrays)
     return document, arrays
+
+
+def _checked_slots(arrays) -> dict:
+    """Those of the arrays that an optimiser holds."""
+    slots = {name: array for name, array in arrays.items() if name.startswith("slot/")}
+    for name, array in slots.items():
+        check_values(f"array {quoted(name)}", name, array)
+    return slots
 
 
 @dataclass(frozen=True)

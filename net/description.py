@@ -97,7 +97,7 @@ def of_net(net) -> tuple[dict, dict[str, np.ndarray]]:
     arrays = {f"net/{name}": held(array, net.dtype) for name, array in net.state().items()}
     check_arrays(arrays, demanded(net.nodes.values(), net.dtype))
     for name, array in arrays.items():
-        check_values(f"array {quoted(name)}", array)
+        check_values(f"array {quoted(name)}", name, array)
     return {"net": architecture(net.layers, net.channels, net.patch, net.dtype)}, arrays
 
 
@@ -175,18 +175,23 @@ def check_arrays(arrays: dict, demanded: dict[str, tuple[str, tuple]]) -> None:
             )
 
 
-def check_values(where: str, array: np.ndarray) -> None:
-    """Refuse what no net is to hold; a variance is known by its name in ``where``.
+def check_values(where: str, name: str, array: np.ndarray) -> None:
+    """Refuse what no net and no optimiser is to hold.
+
+    Args:
+        where: what messages call it.
+        name: of the array, which says whether it is a variance, or a mean of squares.
 
     Raises:
-        ValueError: NaN, infinities, or a negative variance.
+        ValueError: NaN, infinities, or a negative variance or mean of squares.
     """
     if not np.isfinite(array).all():
         raise ValueError(
             f"{where} holds NaN or infinities as {array.dtype}; expected finite numbers"
         )
-    if ".variance" in where and (array < 0).any():
-        raise ValueError(f"{where} holds negative numbers; expected variances of at least 0")
+    squares = name.endswith(".variance") or name.startswith("slot/square.")
+    if squares and (array < 0).any():
+        raise ValueError(f"{where} holds negative numbers; expected numbers of at least 0")
 
 
 def a_count(where: str, value, least: int = 1) -> int:

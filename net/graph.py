@@ -247,15 +247,15 @@ class Net:
 
 def _converted(name, array, shape, dtype) -> np.ndarray:
     """An array of a state in the dtype of its net."""
-    name = f"state[{name!r}]"
-    checks.unmasked(name, array)
+    where = f"state[{name!r}]"
+    checks.unmasked(where, array)
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} is {checks.kind_of(array)}; expected a NumPy array")
+        raise TypeError(f"{where} is {checks.kind_of(array)}; expected a NumPy array")
     if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name} has dtype {array.dtype}; expected real numbers")
+        raise TypeError(f"{where} has dtype {array.dtype}; expected real numbers")
     if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}; expected {shape}")
+        raise ValueError(f"{where} has shape {array.shape}; expected {shape}")
     with np.errstate(over="ignore"):
         value = np.array(array, dtype, order="C")
-    description.check_values(name, value)
+    description.check_values(where, name, value)
     return value

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from net import Dense, Net, checkpoint, load
+from net import Dense, Net, checkpoint, file_format, load
 from net.checkpoint import BadCheckpoint
 from net.description import LAYERS
 from net.layers import (
@@ -274,3 +274,25 @@ def test_a_run_that_diverged_leaves_the_checkpoint_before(tmp_path, value):
         with pytest.raises(ValueError, match=r"^array 'net/first.bias' holds NaN or inf"):
             save()
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("slot", "value"), [("mean", np.nan), ("square", -1e-9)])
+def test_what_an_optimizer_cannot_hold_is_neither_written_nor_loaded(tmp_path, slot, value):
+    """The square root of a negative mean of squares would make every weight NaN."""
+    run, path = small_run(), tmp_path / "run"
+    document, arrays = checkpoint.of_run(run)
+    arrays[f"slot/{slot}.first.bias"][1] = value
+    file_format.write(path, document, arrays)
+    message = f"array 'slot/{slot}.first.bias' holds (NaN|negative numbers)"
+    with pytest.raises(BadCheckpoint, match=message):
+        checkpoint.load(path, backend="reference")
+    run.slots[f"{slot}.first.bias"][1] = value
+    with pytest.raises(ValueError, match=message):
+        checkpoint.save(path, run)
+
+
+def test_a_layer_may_be_called_like_a_variance(tmp_path):
+    net = Net([FullyConnected(2, name="a.variance")], channels=1, patch=3, backend="reference")
+    assert (net.state()["a.variance.weights"] < 0).any()
+    net.save(tmp_path / "net")
+    load(tmp_path / "net", backend="reference")

@@ -150,7 +150,7 @@ class TestState:
             (np.ma.array(np.ones(3), mask=True), "is a masked array; expected a plain one"),
             (np.array([1, np.nan, 1]), "holds NaN or infinities as float32; expected finite"),
             (np.array([1, 1e39, 1]), "holds NaN or infinities as float32; expected finite"),
-            (np.array([1, -1e-9, 1]), "holds negative numbers; expected variances of at least 0"),
+            (np.array([1, -1e-9, 1]), "holds negative numbers; expected numbers of at least 0"),
         ],
         ids=str,
     )
