@@ -99,7 +99,7 @@ def main(options) -> int:
     try:
         jobs = plan.jobs(options)
         if options.ncu:
-            every = [call for _, found in jobs for call in found]
+            every = [call for _, of_job in jobs for call in of_job]
             print("\n".join(line for call in every for line in timed.nsight_commands(call)))
             return 0
         chosen = plan.Plan.of(options)

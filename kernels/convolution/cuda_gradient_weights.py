@@ -6,8 +6,8 @@
 Here the pixels are the steps. They are shared out over blocks, whose partial sums a second kernel
 adds in a fixed order: no atomics, and the same bits every time. A thread has one pixel of a slice,
 and moves through the pixels like an odometer; a table in shared memory holds the distances of
-filters and taps from a pixel. A thread reads its pixel of 4 filters, or at 4 taps, each next to its
-neighbour's, and stores the 4 values side by side, so that the transposition causes no bank
+filters and taps from a pixel. A thread reads its pixel of 4 filters, or at 4 taps, next to what
+its neighbour reads, and stores the 4 values side by side, so that the transposition causes no bank
 conflicts.
 
 Multiply-adds: N*Ho*Wo*K*C*kh*kw. Bytes: each block of filters reads the input and each block of
@@ -49,8 +49,8 @@ FEWEST_PIXELS, MOST_PIXELS = 256, 8192
 def _parts(tile: Tile, dtype):
     """The parts of a turn of the main loop, and the most values that a thread fetches for a part.
 
-    A turn has parts in order to need few registers: some rows and columns of a slice are fetched,
-    some steps of the previous slice are multiplied, then the former are stored.
+    A turn is divided into parts to save registers. Each fetches some rows and columns of a slice,
+    multiplies some steps of the previous slice, and stores what it fetched.
     """
     extents, teams = (tile.height, tile.width), tile.threads // tile.depth
     layout, part_steps = _layout(tile), min(8, tile.depth)

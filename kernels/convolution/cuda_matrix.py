@@ -140,7 +140,7 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
         values, tiles = (first_values, second_values), (first_tile, second_tile)
         none = u32(0), u32(0)
 
-        # The first slice has the steps that do not fill one, the others are full
+        # The first slice has the remainder of the steps, the others are full
         left = u32(min(u32(step_count - first_step), u32(share)) - u32(1))
         steps = u32(left % depth + u32(1))
         left = u32(left + u32(1) - steps)
