@@ -13,7 +13,7 @@ from kernels import checks
 from kernels.activation import Activation
 from kernels.checks import Pair
 from kernels.window import Window
-from net.graph import Net, Node
+from net.graph import Net
 from net.layers import (
     ActivationLayer,
     AdaptiveAveragePool,
@@ -29,6 +29,7 @@ from net.layers import (
     MaxPool,
     Softmax,
 )
+from net.nodes import Node
 from net.steps import (
     ActivationStep,
     AddStep,

@@ -19,7 +19,7 @@ from kernels.checks import Margins, Pair
 from kernels.convolution.cpu_workspace import partial_shape, thread_bytes
 from kernels.max_pooling import argmax_dtype
 from kernels.window import Window
-from net.graph import Node
+from net.nodes import Node
 from net.passes import Run, Saved, Sizes, Workspace, Workspaces
 
 

@@ -8,8 +8,10 @@ computed once for all windows that share the row. Backward, each window adds its
 import numpy as np
 from numba import prange
 
+from kernels import checks
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.maps import by_plane
+from kernels.host.threads import CELL
 from kernels.host.windows import offsets, over_windows
 from kernels.max_pooling import argmax_dtype, backward_shape
 from kernels.memory import cpu as memory
@@ -50,9 +52,12 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
         N x C x H x W. Workspace: none.
     """
     shape = backward_shape(error, size, kernel, stride, dilation, argmax)
+    checks.indices("argmax", argmax, shape.window.cells)
     gradient = memory.empty(shape.x, error.dtype)
     _, cells = offsets((1, 1), size[1], shape.window)
-    _backward(by_plane(gradient), error, argmax, shape.window.stride, size[1], cells)
+    work = CELL * (gradient.size + error.size)
+    maps = by_plane(gradient), error, argmax
+    _backward(*maps, shape.window.stride, size[1], cells, work=work)
     return gradient
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kernels import checks
 from kernels.max_pooling import argmax_dtype, backward_shape
 from kernels.window import PoolingShape
 
@@ -22,6 +23,7 @@ def forward(x, kernel, *, stride=1, dilation=1):
 def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     """dx: each window's error, added to the cell that won it."""
     shape = backward_shape(error, size, kernel, stride, dilation, argmax)
+    checks.indices("argmax", argmax, shape.window.cells)
     gradient = np.zeros(shape.x)
     for cell, (_, _, rows, columns) in enumerate(shape.window.taps(shape.output)):
         gradient[:, :, rows, columns] += np.where(argmax == cell, error.astype(np.float64), 0.0)

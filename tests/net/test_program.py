@@ -5,7 +5,6 @@ import pytest
 
 from net import Net
 from net.conversion import steps_of
-from net.graph import IMAGE
 from net.layers import (
     ELU,
     Add,
@@ -20,6 +19,7 @@ from net.layers import (
     Softmax,
     Tanh,
 )
+from net.nodes import IMAGE
 from net.program import Program
 from net.zoo import build
 from tests.net.nets import random_image, randomized
