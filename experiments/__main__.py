@@ -153,13 +153,13 @@ def _report(options) -> int:
 
     experiments, views = modules(), profile.views()
     try:
-        found = stored.read(options.out, experiments, views)
-        made = report.everything(found, experiments, views)
-        packed = {archive.place(options.out): archive.packed(found, made)} if options.pack else {}
+        results = stored.read(options.out, experiments, views)
+        made = report.everything(results, experiments, views)
+        packed = {archive.place(options.out): archive.packed(results, made)} if options.pack else {}
         if options.out == FULL_OUT:
             claims, readme = Path("docs/reproduction.md"), Path("README.md")
-            made[claims] = pages.reproduction(found.machines).encode()
-            made[readme] = pages.readme(found.machines, experiments, readme.read_text()).encode()
+            made[claims] = pages.reproduction(results.machines).encode()
+            made[readme] = pages.readme(results.machines, experiments, readme.read_text()).encode()
     except (BadResults, ValueError) as error:
         return refused(error)
     for path, content in (made | packed).items():

@@ -197,13 +197,13 @@ def _agrees(opponent, x, scores, label):
         NotEqual: its scores differ from ours.
     """
     try:
-        found = opponent.forward(x)
+        theirs = opponent.forward(x)
     except Exception as error:  # torch.compile needs a C++ compiler, and has limits of its own
         if "compiled" not in label:
             raise
         tqdm.write(f"{label} does not run here: {str(error).splitlines()[0]}")
         return False
-    difference = relative_difference(found, scores)
+    difference = relative_difference(theirs, scores)
     if not difference <= LIMIT:
         raise NotEqual(f"{label}: scores differ by {difference:.1e}; expected {LIMIT:.0e}")
     return True
@@ -359,12 +359,12 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     panels = [(form, p) for form in FORMS for p in PASSES]
     drawing = Figure(figsize=(12, 6.5), layout="constrained")
     for axes, (form, p) in zip(drawing.subplots(2, 2).ravel(), panels):
-        own = [r for r in rows if (r["form"], r["pass"]) == (form, p)]
-        size = max((r["labelled"] or 0) for r in own)
-        own = [r for r in own if (r["labelled"] or 0) == size]
-        nets = list(dict.fromkeys(r["net"] for r in own))
+        chosen = [r for r in rows if (r["form"], r["pass"]) == (form, p)]
+        size = max((r["labelled"] or 0) for r in chosen)
+        chosen = [r for r in chosen if (r["labelled"] or 0) == size]
+        nets = list(dict.fromkeys(r["net"] for r in chosen))
         for i, (name, color) in enumerate(zip(torch_layers.MEMORY_FORMATS, COLORS)):
-            ratio = {r["net"]: r["ratio"] for r in own if r["way"] == f"PyTorch {name}"}
+            ratio = {r["net"]: r["ratio"] for r in chosen if r["way"] == f"PyTorch {name}"}
             place = np.arange(len(nets)) - 0.2 + 0.4 * i
             axes.bar(place, [ratio[net] for net in nets], 0.36, color=color, label=name)
         axes.axhline(1, color="black", lw=1)

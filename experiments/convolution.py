@@ -45,18 +45,18 @@ def _measured(point, rng, ops, longest):
     return sweep.rounds(ops, jobs, longest), dict.fromkeys(jobs, work)
 
 
-def _check(host, found, point):
+def _check(host, results, point):
     """Compare the last rows and columns of y with the reference; <e, w*x> = <dx, x> = <dw, w>."""
     x, weights, error = host.values()
     part = x[:, :, -(point.size - point.image + 3) :, -(point.size - point.image + 3) :]
     expected = get_backend("reference").convolution.forward(
         part.astype(float), weights.astype(float), dilation=point.d
     )
-    difference = relative_difference(found["forward"][:, :, -3:, -3:], expected)
-    pairs = [(error, found["forward"]), (x, found["input gradient"])]
-    pairs.append((weights, found["weight gradient"]))
+    difference = relative_difference(results["forward"][:, :, -3:, -3:], expected)
+    pairs = [(error, results["forward"]), (x, results["input gradient"])]
+    pairs.append((weights, results["weight gradient"]))
     sums = [float(np.vdot(a.astype(float), b.astype(float))) for a, b in pairs]
-    scale = np.linalg.norm(error.astype(float)) * np.linalg.norm(found["forward"].astype(float))
+    scale = np.linalg.norm(error.astype(float)) * np.linalg.norm(results["forward"].astype(float))
     worst = max(difference, (max(sums) - min(sums)) / scale)
     if not worst <= 1e-5:
         raise NotEqual(f"a convolution at {point} is wrong by {worst:.1e}")

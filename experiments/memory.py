@@ -36,17 +36,17 @@ COLORS = {"dense": "#0072b2", "patch": "#e69f00"}
 def run(options) -> tuple[list[dict], dict]:
     """One row for each net, form, layer, launch and source line; no arrays."""
     size = QUICK_SIZE if options.quick else SIZE
-    found = [
+    jobs = [
         ({"net": net, "labelled": size, "form": form, "batch": BATCH}, call)
         for net in options.nets or NETS
         for form in FORMS
         for call in _calls(net, size, form, options.quick)
     ]
     if not options.quick:
-        seen = {call.operator for _, call in found}
+        seen = {call.operator for _, call in jobs}
         singles = [name for name in OPERATORS if name not in seen and _reads_maps(name)]
-        found += [single for name in singles for single in _single(name)]
-    cases = list(dict.fromkeys(simulation.shortened(call.case) for _, call in found))
+        jobs += [single for name in singles for single in _single(name)]
+    cases = list(dict.fromkeys(simulation.shortened(call.case) for _, call in jobs))
     parameters = {case: {"case": case.to_json()} for case in cases}
     missing = [case for case in cases if not options.cache.holds(parameters[case])]
     counted = simulation.trace(missing, seed=options.seed)
@@ -56,7 +56,7 @@ def run(options) -> tuple[list[dict], dict]:
             progress.set_postfix_str(case.operator)
             lines[case] = options.cache.measured(parameters[case], lambda: _rows(next(counted)))
     rows = []
-    for common, call in found:
+    for common, call in jobs:
         common = common | {"layer": call.layer, "direction": call.direction}
         common["shape"] = str(call.case)
         rows += [common | line for line in lines[simulation.shortened(call.case)]]
@@ -68,8 +68,8 @@ def _rows(lines):
 
 
 def _calls(net, size, form, quick):
-    found = calls.of_net(net, size, form, batch=BATCH, backward=not quick)
-    return found[:QUICK_CALLS] if quick else found
+    every = calls.of_net(net, size, form, batch=BATCH, backward=not quick)
+    return every[:QUICK_CALLS] if quick else every
 
 
 def _reads_maps(operator):

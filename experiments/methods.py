@@ -78,13 +78,13 @@ def _measured(name, other, size, options):
     runs = {"dense": runners.runner(runners.DENSE, net), "other": runners.runner(other, net)}
     exactness = _check_equal(workload, runs, other)
     calls = {
-        "forward": lambda way: way.forward(workload.image),
-        "forward + backward": lambda way: way.gradients(workload.image, workload.error),
+        "forward": lambda runner: runner.forward(workload.image),
+        "forward + backward": lambda runner: runner.gradients(workload.image, workload.error),
     }
     jobs = {
-        (key, p): lambda way=way, call=call: timed(net.backend, lambda: call(way))[1]
+        (key, p): lambda runner=runner, call=call: timed(net.backend, lambda: call(runner))[1]
         for p, call in calls.items()
-        for key, way in runs.items()
+        for key, runner in runs.items()
     }
     rounds = interleaved(jobs, 2.0 if options.quick else 60.0)
     job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
@@ -127,7 +127,7 @@ def _check_equal(workload, runs, other):
     pixels = workload.pixels(CHECKED)
     scores = runs["other"].forward(workload.image)[:, pixels[:, 0], pixels[:, 1]].T
     by_patch = Scan(workload.net).forward(workload.image, pixels)
-    found = {
+    exactness = {
         "scores_equal_bits": float((scores == by_patch).mean()),
         "scores_difference": relative_difference(scores, by_patch),
         "gradients_difference": _gradients_difference(workload, runs["other"], runs["dense"]),
@@ -136,19 +136,21 @@ def _check_equal(workload, runs, other):
     fine = Workload(workload.net.to(dtype="float64"), EXACT_SIZE, seed=1)
     exact, oracle = runners.runner(other, fine.net), runners.runner(runners.DENSE, fine.net)
     scores = relative_difference(exact.forward(fine.image), oracle.forward(fine.image))
-    found["float64_difference"] = max(scores, _gradients_difference(fine, exact, oracle))
+    exactness["float64_difference"] = max(scores, _gradients_difference(fine, exact, oracle))
     limits = {f"{what}_difference": limit for what, limit in LIMITS.items()}
     for what, limit in (limits | {"float64_difference": EXACT}).items():
-        if not found[what] <= limit:
-            raise NotEqual(f"{other}: {what} is {found[what]:.1e}; expected at most {limit:.0e}")
-    if other not in runners.TORCH and found["scores_equal_bits"] < 1:
+        if not exactness[what] <= limit:
+            raise NotEqual(
+                f"{other}: {what} is {exactness[what]:.1e}; expected at most {limit:.0e}"
+            )
+    if other not in runners.TORCH and exactness["scores_equal_bits"] < 1:
         raise NotEqual(f"{other}: scores are not the same bits as patch by patch")
-    return found
+    return exactness
 
 
-def _gradients_difference(workload, way, oracle):
-    found, expected = (w.gradients(workload.image, workload.error) for w in (way, oracle))
-    return max(relative_difference(found[name], expected[name]) for name in expected)
+def _gradients_difference(workload, runner, oracle):
+    gradients, expected = (w.gradients(workload.image, workload.error) for w in (runner, oracle))
+    return max(relative_difference(gradients[name], expected[name]) for name in expected)
 
 
 def table(rows: list[dict]) -> str:
@@ -201,16 +203,16 @@ def caption(record: dict) -> str:
 
 def figure(rows: list[dict], record: dict, arrays: dict) -> Figure | None:
     """Each method's time over that of the dense form, for both passes; None if all were skipped."""
-    own = [row for row in rows if not row["skipped"]]
-    if not own:
+    measured = [row for row in rows if not row["skipped"]]
+    if not measured:
         return None
-    nets = list(dict.fromkeys(row["net"] for row in own))
-    others = list(dict.fromkeys(row["way"] for row in own))
+    nets = list(dict.fromkeys(row["net"] for row in measured))
+    others = list(dict.fromkeys(row["way"] for row in measured))
     width, x = 0.8 / len(others), np.arange(len(nets))
     drawing = Figure(figsize=(12, 4.2), layout="constrained")
     for axes, p in zip(drawing.subplots(1, 2, sharey=True), PASSES):
         for i, (other, color) in enumerate(zip(others, COLORS)):
-            ratio = {r["net"]: r["ratio"] for r in own if (r["way"], r["pass"]) == (other, p)}
+            ratio = {r["net"]: r["ratio"] for r in measured if (r["way"], r["pass"]) == (other, p)}
             place = x - 0.4 + (i + 0.5) * width
             axes.bar(place, [ratio[net] for net in nets], 0.9 * width, color=color, label=other)
         axes.axhline(1, color="black", lw=1.5, label="dense form")

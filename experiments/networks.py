@@ -44,14 +44,15 @@ def table(rows: list[dict]) -> str:
     """The Markdown tables: totals of every net, then each net's layers."""
     lines = ["### Totals", "", *_totals(rows), "", MARKS]
     for name, size in dict.fromkeys((row["net"], row["labelled"]) for row in rows):
-        own = [row for row in rows if (row["net"], row["labelled"]) == (name, size)]
+        chosen = [row for row in rows if (row["net"], row["labelled"]) == (name, size)]
+        first = chosen[0]
         lines += ["", f"### {name}, {size} x {size} labelled pixels", ""]
         lines += [
-            f"Scanning: {own[0]['timed_pixels']} pixels timed, {own[0]['batch']} patches a batch "
+            f"Scanning: {first['timed_pixels']} pixels timed, {first['batch']} patches a batch "
             "(the fastest batch size).",
             "",
         ]
-        lines += _layers(own)
+        lines += _layers(chosen)
     return "\n".join(lines)
 
 
@@ -143,11 +144,11 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     for i, (direction, color) in enumerate(zip(DIRECTIONS, COLORS)):
         for j, (size, shade) in enumerate(zip(sizes, SHADES)):
             place = x - 0.4 + (i * len(sizes) + j + 0.5) * width
-            own = [totals[net, size, direction, "dense"] for net in nets]
-            speedup = [row["speedup"] for row in own]
+            chosen = [totals[net, size, direction, "dense"] for net in nets]
+            speedup = [row["speedup"] for row in chosen]
             errors = [
-                [s - row["speedup_p20"] for s, row in zip(speedup, own)],
-                [row["speedup_p80"] - s for s, row in zip(speedup, own)],
+                [s - row["speedup_p20"] for s, row in zip(speedup, chosen)],
+                [row["speedup_p80"] - s for s, row in zip(speedup, chosen)],
             ]
             axes.bar(
                 *(place, speedup, 0.9 * width),

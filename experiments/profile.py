@@ -55,7 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("kernel", "stride", "dilation"):
         help_ = f"{name} of the operator's window, y and x (1 1)"
         parser.add_argument(f"--{name}", type=extent, nargs=2, default=(1, 1), help=help_)
-    parser.add_argument("--activation", choices=("relu", "tanh", "sigmoid"))
+    parser.add_argument(
+        "--activation",
+        nargs="+",
+        metavar="NAME",
+        help="that the operator computes or ends in, and its parameter if it has one: elu 1.0",
+    )
     parser.add_argument(
         "--sources",
         nargs="+",
@@ -94,7 +99,7 @@ def main(options) -> int:
     try:
         jobs = plan.jobs(options)
         if options.ncu:
-            every = [call for _, found in jobs for call in found]
+            every = [call for _, of_job in jobs for call in of_job]
             print("\n".join(line for call in every for line in timed.nsight_commands(call)))
             return 0
         chosen = plan.Plan.of(options)

@@ -161,8 +161,8 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     axes = drawing.subplots()
     for net, color in zip(dict.fromkeys(r["net"] for r in rows), COLORS):
         for form, style in (("scanning", "o--"), ("dense", "-")):
-            own = [r for r in rows if (r["net"], r["form"], r["kind"]) == (net, form, KINDS[0])]
-            points = sorted((r["pixels"], 1e3 * r["seconds"]) for r in own)
+            chosen = [r for r in rows if (r["net"], r["form"], r["kind"]) == (net, form, KINDS[0])]
+            points = sorted((r["pixels"], 1e3 * r["seconds"]) for r in chosen)
             label = f"{net}, {'patch by patch' if form == 'scanning' else 'dense'}"
             axes.plot(*zip(*points), style, color=color, label=label, markersize=4)
     axes.set_xscale("log", base=4)

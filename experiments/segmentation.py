@@ -33,7 +33,7 @@ def run(options) -> tuple[list[dict], dict]:
     """Rows of ``net, subject, measure, value``.
 
     As arrays, the first test image, its labels, and what each net predicts, by ``PREDICTED``; where
-    patches of two nets need images of two sizes, the largest are everybody's.
+    the nets' patches need images of different sizes, all nets get the largest.
     """
     nets = options.nets or NETS
     plan = QUICK if options.quick else FULL
@@ -42,11 +42,11 @@ def run(options) -> tuple[list[dict], dict]:
     rows, arrays = [], {}
     for name in nets:
         parameters = {"net": name, "size": size}
-        found = options.cache.measured(
+        trained = options.cache.measured(
             parameters, lambda name=name: _trained(name, plan | {"size": size}, options)
         )
-        rows += found["rows"]
-        arrays |= {key: np.array(array) for key, array in found["arrays"].items()}
+        rows += trained["rows"]
+        arrays |= {key: np.array(array) for key, array in trained["arrays"].items()}
     return rows, arrays
 
 
@@ -96,14 +96,14 @@ class _GaussianBaseline:
         features = np.concatenate(
             [self._features(image).reshape(2, -1) for image in examples[0]], 1
         )
-        labels = np.concatenate([own.ravel() for own in examples[1]])
+        labels = np.concatenate([truth.ravel() for truth in examples[1]])
         self.means, self.inverses, self.offsets = [], [], []
         for k in range(len(CLASSES)):
-            own = features[:, labels == k]
-            covariance = np.cov(own)
-            self.means.append(own.mean(axis=1))
+            of_class = features[:, labels == k]
+            covariance = np.cov(of_class)
+            self.means.append(of_class.mean(axis=1))
             self.inverses.append(np.linalg.inv(covariance))
-            self.offsets.append(np.log(own.shape[1]) - np.linalg.slogdet(covariance)[1] / 2)
+            self.offsets.append(np.log(of_class.shape[1]) - np.linalg.slogdet(covariance)[1] / 2)
 
     def predict(self, image):
         """The most probable class of each pixel."""
@@ -198,10 +198,10 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     nets = _by_net(rows)
     drawing = Figure(figsize=(13, 3.1 * len(nets)), layout="constrained")
     panels = drawing.subplots(len(nets), 5, width_ratios=(1, 1, 1, 1, 1.5), squeeze=False)
-    for own, (name, subjects) in zip(panels, nets.items()):
+    for row, (name, subjects) in zip(panels, nets.items()):
         title = "prediction" if len(nets) == 1 else f"prediction, {name}"
-        _draw_maps(own[:4], arrays["image"], arrays["truth"], arrays[PREDICTED.format(name)], title)
-        _draw_curve(own[4], subjects)
+        _draw_maps(row[:4], arrays["image"], arrays["truth"], arrays[PREDICTED.format(name)], title)
+        _draw_curve(row[4], subjects)
     return drawing
 
 

@@ -59,14 +59,14 @@ def change(rng, tree, choices):
     if not places:
         return
     node, key = rng.choice(places)
-    way = rng.randrange(8)
-    if way < 3:
+    kind = rng.randrange(8)
+    if kind < 3:
         node[key] = deepcopy(rng.choice(choices))
-    elif way == 3:
+    elif kind == 3:
         del node[key]
-    elif isinstance(node[key], int | float) and way > 4:
+    elif isinstance(node[key], int | float) and kind > 4:
         node[key] = rng.choice((node[key] + 1, node[key] / 2, node[key] * 3))
-    elif way == 4 and isinstance(node, dict):
+    elif kind == 4 and isinstance(node, dict):
         other, other_key = rng.choice(places)
         node[key], other[other_key] = other[other_key], node[key]
     elif isinstance(node, dict):

@@ -62,6 +62,6 @@ def folder_name(text: str) -> str:
 
 
 def refused(fault) -> int:
-    """Say on stderr what is wrong; the exit status that stands for it."""
+    """Print what is wrong to stderr; returns the exit status."""
     print(f"experiments: error: {fault}", file=sys.stderr)
     return 2

@@ -41,6 +41,6 @@ def border_distance(labels: np.ndarray) -> np.ndarray:
     """Distance of each pixel, in pixels, to the nearest pixel of another texture."""
     distance = np.zeros(labels.shape)
     for k in np.unique(labels):
-        own = labels == k
-        distance[own] = ndimage.distance_transform_edt(own)[own]
+        inside = labels == k
+        distance[inside] = ndimage.distance_transform_edt(inside)[inside]
     return distance

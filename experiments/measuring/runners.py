@@ -116,12 +116,12 @@ class _ZeroFilled(_Form):
         super().__init__(Dense(filled))
 
     def gradients(self, image, error):
-        found = super().gradients(image, error)
-        for parameter in found:
+        gradients = super().gradients(image, error)
+        for parameter in gradients:
             if parameter.endswith(".weights"):
                 dy, dx = self.spacings[parameter.removesuffix(".weights")]
-                found[parameter] = np.ascontiguousarray(found[parameter][:, :, ::dy, ::dx])
-        return found
+                gradients[parameter] = np.ascontiguousarray(gradients[parameter][:, :, ::dy, ::dx])
+        return gradients
 
 
 def _unstrided(node):

@@ -88,8 +88,8 @@ def swept(name: str, measure, options) -> list[dict]:
                     for operation, values in times.items()
                 ]
 
-            found = options.cache.measured(parameters, measured)
-            rows += [{"axis": axis} | row | highest for row in found]
+            measurements = options.cache.measured(parameters, measured)
+            rows += [{"axis": axis} | row | highest for row in measurements]
     return rows
 
 
@@ -136,8 +136,8 @@ def figure(rows: list[dict], unit: str, ceiling: str, title: str) -> Figure:
     operations = dict.fromkeys(row["operation"] for row in rows)
     for axes, axis in zip(drawing.subplots(1, 4, sharey=True), UNITS):
         for operation, color, marker in zip(operations, COLORS, MARKERS):
-            own = [r for r in rows if (r["axis"], r["operation"]) == (axis, operation)]
-            x, y = zip(*((row[axis], rate(row)) for row in own))
+            chosen = [r for r in rows if (r["axis"], r["operation"]) == (axis, operation)]
+            x, y = zip(*((row[axis], rate(row)) for row in chosen))
             axes.plot(x, y, marker, color=color, label=operation, markersize=4)
         if rows[0][ceiling] is not None:
             axes.axhline(rows[0][ceiling], color="black", ls=":", label="ceiling of this machine")

@@ -53,8 +53,8 @@ def interleaved(
 def spread(values, name: str = "seconds") -> dict:
     """``name`` (median), ``name_p20``, ``name_p80`` and, for seconds, ``repeats``."""
     low, median, high = np.quantile(values, (0.2, 0.5, 0.8))
-    found = {name: median, f"{name}_p20": low, f"{name}_p80": high}
-    return found | ({"repeats": len(values)} if name == "seconds" else {})
+    quantiles = {name: median, f"{name}_p20": low, f"{name}_p80": high}
+    return quantiles | ({"repeats": len(values)} if name == "seconds" else {})
 
 
 def timed(ops: Backend, call: Callable) -> tuple[object, tuple[float, float | None]]:

@@ -10,6 +10,7 @@ import importlib.util
 import numba
 import numpy as np
 
+from kernels.activation import activation_of
 from net import Net
 from net.conversion import steps_of
 from net.steps import ActivationStep, BatchNormStep, ConvolutionStep, MaxPoolStep
@@ -78,8 +79,8 @@ class TorchNet:
     def gradients(self, x: np.ndarray, error: np.ndarray) -> dict[str, np.ndarray]:
         """Gradients of sum(error * scores) by parameter name."""
         scores = self.run(self._entered(x))
-        found = self.torch.autograd.grad(scores, self.learned.values(), self._entered(error))
-        return {name: gradient.cpu().numpy() for name, gradient in zip(self.learned, found)}
+        gradients = self.torch.autograd.grad(scores, self.learned.values(), self._entered(error))
+        return {name: gradient.cpu().numpy() for name, gradient in zip(self.learned, gradients)}
 
     def _run(self, x):
         for call in self.calls:
@@ -94,11 +95,11 @@ class TorchNet:
         """The calls that compute ``step``, in order."""
         if len(step.inputs) > 1:
             raise TypeError(f"layer {step.output!r} merges branches; expected a chain of layers")
-        functional, own, name = self.torch.nn.functional, self.arrays, step.node.name
+        functional, arrays, name = self.torch.nn.functional, self.arrays, step.node.name
         match step:
             case ConvolutionStep():
                 moves = {"stride": step.window.stride, "dilation": step.window.dilation}
-                weights, bias = own[f"{name}.weights"], own.get(f"{name}.bias")
+                weights, bias = arrays[f"{name}.weights"], arrays.get(f"{name}.bias")
                 yield lambda x: functional.conv2d(x, weights, bias, **moves)
             case MaxPoolStep():
                 moves = {"stride": step.window.stride, "dilation": step.window.dilation}
@@ -106,14 +107,21 @@ class TorchNet:
             case ActivationStep():
                 pass
             case BatchNormStep():
-                parts = [own[f"{name}.{p}"] for p in ("mean", "variance", "gamma", "beta")]
+                parts = [arrays[f"{name}.{p}"] for p in ("mean", "variance", "gamma", "beta")]
                 yield lambda x: functional.batch_norm(x, *parts, eps=step.epsilon)
             case _:
                 raise TypeError(f"PyTorch has no exact counterpart of layer {step.output!r}")
         if step.activation and not isinstance(step, MaxPoolStep):
             yield self._activation(step.activation)
 
-    def _activation(self, name):
-        return {"relu": self.torch.relu_, "tanh": self.torch.tanh_, "sigmoid": self.torch.sigmoid_}[
-            name
-        ]
+    def _activation(self, activation):
+        torch, functional = self.torch, self.torch.nn.functional
+        activation = activation_of(activation)
+        parameter = activation.parameter
+        return {
+            "relu": torch.relu_,
+            "tanh": torch.tanh_,
+            "sigmoid": torch.sigmoid_,
+            "leaky_relu": lambda x: functional.leaky_relu_(x, parameter),
+            "elu": lambda x: functional.elu_(x, parameter),
+        }[activation.name]

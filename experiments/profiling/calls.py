@@ -90,12 +90,12 @@ class Call:
 
 
 def _arrays(values):
-    found = {}
+    by_identity = {}
     for value in values:
         for array in value if isinstance(value, list | tuple) else [value]:
             if isinstance(array, np.ndarray):
-                found[id(array)] = array
-    return list(found.values())
+                by_identity[id(array)] = array
+    return list(by_identity.values())
 
 
 def product_of(case: OperatorCase) -> tuple[str, int, int]:

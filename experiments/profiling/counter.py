@@ -103,15 +103,15 @@ class _Request:
 
 
 def _requests(logs) -> list[_Request]:
-    found = {}
+    requests = {}
     for lane, log in enumerate(logs):
         for place, time, array, index, stored in log:
-            request = found.get((place, time, array))
+            request = requests.get((place, time, array))
             if request is None:
-                found[place, time, array] = request = _Request(place, array, stored, [], [])
+                requests[place, time, array] = request = _Request(place, array, stored, [], [])
             request.lanes.append(lane)
             request.indices.append(index)
-    return list(found.values())
+    return list(requests.values())
 
 
 def _merged(requests):

@@ -15,7 +15,7 @@ from experiments.profiling.plan import Plan
 
 def profile(jobs, plan: Plan) -> list[dict]:
     """The rows of every source of the plan, for the calls of ``plan.jobs``."""
-    every = [(common, call) for common, found in jobs for call in found]
+    every = [(common, call) for common, of_job in jobs for call in of_job]
     lines = _traced([call for _, call in every]) if "traced" in plan.sources else {}
     reader, times, rows = static.Reader(), {}, []
     with tqdm(every, desc="profile", unit="call", leave=False) as progress:
@@ -49,8 +49,8 @@ def _traced(every) -> dict[OperatorCase, list[Line]]:
     short = {case: simulation.shortened(case) for case in cases}
     unique = list(dict.fromkeys(short.values()))
     with tqdm(unique, desc="simulate", unit="call", leave=False) as progress:
-        found = dict(zip(progress, simulation.trace(unique)))
-    return {case: found[short[case]] for case in cases}
+        lines = dict(zip(progress, simulation.trace(unique)))
+    return {case: lines[short[case]] for case in cases}
 
 
 def _launch_columns(launch):
@@ -123,8 +123,8 @@ def _counted_bytes(call, number, short, lines):
         return roofline.compulsory_bytes(launch)
     loops = call.multiply_adds / max(1, short.multiply_adds)
     rest = math.prod(launch.blocks) / math.prod(short.launches[alike[nth]].blocks)
-    own = [line for line in lines if line.launch == alike[nth]]
-    return roofline.traced_bytes(own, loops, rest)
+    of_launch = [line for line in lines if line.launch == alike[nth]]
+    return roofline.traced_bytes(of_launch, loops, rest)
 
 
 def _timed_row(common, call, time):

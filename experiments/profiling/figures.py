@@ -33,12 +33,12 @@ def _roofline(axes, points):
     widest = [row["intensity"] for row in points]
     x = np.geomspace(min(widest) / 2, max(widest) * 2, 100)
     for (source, device), color in zip(devices, COLORS * 2):
-        own = [row for row in points if (row["source"], row["device"]) == (source, device)]
-        peak, bandwidth = own[0]["device GFLOP/s"], own[0]["device GB/s"]
+        of_device = [row for row in points if (row["source"], row["device"]) == (source, device)]
+        peak, bandwidth = of_device[0]["device GFLOP/s"], of_device[0]["device GB/s"]
         axes.plot(x, np.minimum(peak, bandwidth * x), color=color, linewidth=1)
         label = f"{device} (model)" if source == "model" else f"{device}, measured"
         for direction, marker in MARKERS.items():
-            some = [row for row in own if row["direction"] == direction]
+            some = [row for row in of_device if row["direction"] == direction]
             if some:
                 axes.plot(
                     [row["intensity"] for row in some],

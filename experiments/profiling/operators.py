@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from kernels import checks
+from kernels.activation import Activation
 from kernels.checks import Pair
 from kernels.convolution.cuda_tile import Tile
 from kernels.max_pooling import argmax_dtype
@@ -25,7 +26,7 @@ class OperatorCase:
         filters: K, of a convolution.
         kernel, stride, dilation: pairs (y, x), of a convolution or a pooling; the kernel is also
             the size of a patch.
-        activation: relu, tanh or sigmoid, or None.
+        activation: None, or one as ``kernels.activation`` describes them.
         tile: of a convolution; None leaves the choice to the operator.
     """
 
@@ -35,14 +36,18 @@ class OperatorCase:
     kernel: Pair = (1, 1)
     stride: Pair = (1, 1)
     dilation: Pair = (1, 1)
-    activation: str | None = None
+    activation: str | Activation | None = None
     tile: Tile | None = None
 
     @classmethod
     def of_json(cls, values: dict) -> OperatorCase:
         """The case that ``to_json`` returned as ``values``."""
-        tile = values["tile"] and Tile(**_tuples(values["tile"]))
-        return cls(**_tuples(values) | {"tile": tile})
+        tile, activation = values["tile"], values["activation"]
+        if tile is not None:
+            tile = Tile(**_tuples(tile))
+        if isinstance(activation, dict):
+            activation = Activation(**activation)
+        return cls(**_tuples(values) | {"tile": tile, "activation": activation})
 
     def to_json(self) -> dict:
         """As JSON can hold it; see ``of_json``."""
@@ -67,7 +72,9 @@ class OperatorCase:
         for name in ("kernel", "stride", "dilation"):
             if getattr(self, name) != (1, 1):
                 parts.append(f"--{name} {' '.join(map(str, getattr(self, name)))}")
-        if self.activation:
+        if isinstance(self.activation, Activation):
+            parts.append(f"--activation {self.activation.name} {self.activation.parameter}")
+        elif self.activation:
             parts.append(f"--activation {self.activation}")
         return " ".join(parts)
 

@@ -10,6 +10,7 @@ from experiments.profiling.calls import Call
 from experiments.profiling.devices import DEVICES, Capability, Device
 from experiments.profiling.operators import OPERATORS, OperatorCase
 from kernels import get_backend
+from kernels.activation import ACTIVATIONS, Activation, activation_of
 from kernels.backends import BackendUnavailable
 from net.zoo import ZOO
 
@@ -107,7 +108,7 @@ def _case(options):
         tuple(options.shape),
         filters,
         *(tuple(getattr(options, name)) for name in ("kernel", "stride", "dilation")),
-        options.activation,
+        options.activation and _activation(options.activation),
     )
     weights = (filters or 1, options.shape[1], *case.kernel)
     if max(map(math.prod, (case.shape, weights))) > MOST_ELEMENTS:
@@ -116,6 +117,20 @@ def _case(options):
             f"{' x '.join(map(str, weights))}; expected at most {MOST_ELEMENTS} elements each"
         )
     return case
+
+
+def _activation(words):
+    """What the words after --activation name: an activation, and its parameter if it has one."""
+    name, *parameter = words
+    try:
+        activation = activation_of(Activation(name, *map(float, parameter)))
+    except (TypeError, ValueError):
+        named = (f"{name} {parameter or ''}".strip() for name, parameter in ACTIVATIONS.items())
+        raise ValueError(
+            f"--activation is {' '.join(words)}; expected one of {', '.join(named)}, where a "
+            "parameter is a number above 0"
+        ) from None
+    return activation if parameter else name
 
 
 def folder_name(options) -> str:

@@ -43,7 +43,7 @@ def table(rows: list[dict]) -> str:
     """The Markdown tables of each net and form, source by source."""
     parts = []
     for key in dict.fromkeys((row["net"], row["form"], row["size"]) for row in rows):
-        own = [row for row in rows if (row["net"], row["form"], row["size"]) == key]
+        of_net = [row for row in rows if (row["net"], row["form"], row["size"]) == key]
         if key[0]:
             parts += [f"## {key[0]}, {key[1]} form, {key[2]} x {key[2]} labelled pixels", ""]
         for source, lines in (
@@ -51,9 +51,9 @@ def table(rows: list[dict]) -> str:
             ("traced", memory_lines),
             ("model", _times),
         ):
-            chosen = [row for row in own if row["source"] == source]
+            chosen = [row for row in of_net if row["source"] == source]
             if source == "model":
-                chosen += [row for row in own if row["source"] == "timed"]
+                chosen += [row for row in of_net if row["source"] == "timed"]
             if chosen:
                 parts += [*lines(chosen), ""]
     return "\n".join(parts)
@@ -137,11 +137,11 @@ def _times(rows):
         key = (*_where(row), row["shape"])
         calls.setdefault(key, {})[row["source"], row["device"]] = row
     lines = []
-    for (layer, direction, operator, _), found in calls.items():
-        first = next(iter(found.values()))
+    for (layer, direction, operator, _), by_device in calls.items():
+        first = next(iter(by_device.values()))
         line = [layer, direction, operator, f"{first['multiply_adds'] / 1e6:.1f}"]
         line.append(f"{first['compulsory_bytes'] / 1e6:.1f}")
-        lines.append(line + [_time(found.get(device)) for device in devices])
+        lines.append(line + [_time(by_device.get(device)) for device in devices])
     totals = [
         f"{1e3 * sum(row['seconds'] for row in rows if (row['source'], row['device']) == d):.3f}"
         for d in devices

@@ -147,11 +147,11 @@ def workspace_facts(call: Call, form: str, where: str) -> Iterator[dict]:
 
 def _workspace_bytes(call):
     """Bytes of the floats that a call allocates: copies of maps and weights, partial sums."""
-    own = {_address(array) for array in call.inputs + call.outputs}
+    given = {_address(array) for array in call.inputs + call.outputs}
     arrays = [
         a for launch in call.launches for a in arrays_of(launch).values() if a.dtype.kind == "f"
     ]
-    return sum({_address(a): a.nbytes for a in arrays if _address(a) not in own}.values())
+    return sum({_address(a): a.nbytes for a in arrays if _address(a) not in given}.values())
 
 
 def arrays_of(launch: launching.Launch) -> dict[str, np.ndarray]:
@@ -191,14 +191,14 @@ def access_facts(case: OperatorCase, lines: list[Line]) -> Iterator[dict]:
     operator, by_launch = case.operator.split(".")[0], {}
     for line in lines:
         by_launch.setdefault((line.launch, line.kernel), []).append(line)
-    for (number, kernel), own in by_launch.items():
-        maps = [line for line in own if line.is_map]
+    for (number, kernel), of_launch in by_launch.items():
+        maps = [line for line in of_launch if line.is_map]
         if any(line.full_requests for line in maps):
             yield bounds.fact("beyond", operator, case, max(line.most_beyond for line in maps))
         if maps and case.shape[3] >= 128:
             sectors = sum(line.sectors for line in maps) / sum(line.requests for line in maps)
             yield bounds.fact("sectors", operator, case, sectors)
-        shared = [line for line in own if line.memory == "shared" and line.main_loop]
+        shared = [line for line in of_launch if line.memory == "shared" and line.main_loop]
         if shared:
             ideal = sum(line.ideal_wavefronts for line in shared)
             wavefronts = sum(line.wavefronts for line in shared) / ideal
@@ -207,7 +207,7 @@ def access_facts(case: OperatorCase, lines: list[Line]) -> Iterator[dict]:
         if case.operator.startswith(POINTWISE):
             yield from _passes(case, arrays, maps)
         if case.operator in ONE_BY_ONE and case.kernel == (1, 1) and shared:
-            reads = [line for line in own if line.main_loop and line.memory == "global"]
+            reads = [line for line in of_launch if line.main_loop and line.memory == "global"]
             places = [line for line in reads if arrays[line.array].dtype.kind in "iu"]
             yield bounds.fact("taps", kernel, case, sum(line.requests for line in places))
 
@@ -250,15 +250,15 @@ def table(rows: list[dict]) -> str:
     for row in rows:
         groups.setdefault((row["target"], row["of"]), []).append(row)
     lines, met = [], 0
-    for (name, of), own in groups.items():
+    for (name, of), members in groups.items():
         bound = BOUNDS[name]
-        worst = bound.worst(row["value"] for row in own)
-        where = next(row["case"] for row in own if row["value"] == worst)
-        good = sum(bound.holds(row["value"]) for row in own)
-        met += good == len(own)
-        verdict = MET if good == len(own) else f"**{NOT_MET}** by {len(own) - good} of {len(own)}"
+        worst = bound.worst(row["value"] for row in members)
+        where = next(row["case"] for row in members if row["value"] == worst)
+        count, missed = len(members), sum(not bound.holds(row["value"]) for row in members)
+        met += not missed
+        verdict = f"**{NOT_MET}** by {missed} of {count}" if missed else MET
         cells = [f"{bound.quantity}: {bound.scope}", of, str(bound), format(worst, bound.form)]
-        lines.append(f"| {' | '.join([*cells, where, str(len(own)), verdict])} |")
+        lines.append(f"| {' | '.join([*cells, where, str(count), verdict])} |")
     judged = [BOUNDS[name] for name in dict.fromkeys(name for name, _ in groups)]
     return "\n".join(
         [

@@ -2,7 +2,7 @@
 
 A kernel is given arrays that note every access: the source line, the element, and the iteration of
 every loop around the line. From these follows which threads of a warp access memory together, as on
-a device, where threads that took different branches reconverge behind them.
+a device, where threads that took different branches reconverge after them.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ class Tracer:
     def __init__(self, kernel):
         self._kernel = kernel.__code__
         self._logs, self._instructions, self._paths, self._places = {}, {}, {}, {}
-        self._own = threading.local()
+        self._local = threading.local()
 
     def run(self, function, arguments):
         """Run one thread."""
-        me, own = threading.current_thread(), self._own
-        block = (me.blockIdx.x, me.blockIdx.y, me.blockIdx.z)
-        own.log = self._logs[block, me.threadIdx.x] = []
-        own.turns, own.times, own.paths = {}, {}, {}
+        thread, local = threading.current_thread(), self._local
+        block = (thread.blockIdx.x, thread.blockIdx.y, thread.blockIdx.z)
+        local.log = self._logs[block, thread.threadIdx.x] = []
+        local.turns, local.times, local.paths = {}, {}, {}
         sys.settrace(self._enter)
         try:
             function(*arguments)
@@ -97,7 +97,7 @@ class Tracer:
         loops = _loops_of(frame.f_code)
         if not loops.diverge:
             return None
-        turns = self._own.turns[frame] = {}
+        turns = self._local.turns[frame] = {}
         before = frame.f_lineno
 
         def step(frame, event, argument):
@@ -109,18 +109,18 @@ class Tracer:
                     turns[line] = turns[line] + 1 if line <= before <= last else 0
                 before = line
             elif event == "return":
-                del self._own.turns[frame]
+                del self._local.turns[frame]
             return step
 
         return step
 
     def note(self, array, index, stored):
         """Note an access by the function two frames up."""
-        own = self._own
+        local = self._local
         frame, load = sys._getframe(2), None
         while frame.f_code.co_filename.endswith(LOADS):
             load, frame = frame.f_code.co_name, frame.f_back
-        path = own.paths.get(frame)
+        path = local.paths.get(frame)
         if path is None:
             path = self._path(frame)
         key = (path, load, self._at(frame))
@@ -128,12 +128,12 @@ class Tracer:
         if place is None:
             place = Place(self._instruction(frame), self._in_main_loop(frame), load)
             self._places[key] = place
-        own.times[place] = time = own.times.get(place, 0) + 1
-        own.log.append((place, time, array, int(index), stored))
+        local.times[place] = time = local.times.get(place, 0) + 1
+        local.log.append((place, time, array, int(index), stored))
 
     def _path(self, frame):
         """The path to a frame; while a frame runs it stays the same, as its callers wait."""
-        paths = self._own.paths
+        paths = self._local.paths
         if frame.f_code is self._kernel:
             paths[frame] = 0
         elif frame not in paths:
@@ -147,7 +147,7 @@ class Tracer:
 
     def _at(self, frame):
         """The instruction where a frame is, and the iterations of the loops around it."""
-        turns = self._own.turns.get(frame)
+        turns = self._local.turns.get(frame)
         if not turns:
             return frame.f_lasti
         return (frame.f_lasti, *[turns.get(first, 0) for first in self._instruction(frame).around])
@@ -163,13 +163,13 @@ class Tracer:
     def _instruction(self, frame):
         """Where a frame is; cached, as its line is slow to get, and by id, as code is to hash."""
         key = id(frame.f_code), frame.f_lasti
-        found = self._instructions.get(key)
-        if found is None:
+        instruction = self._instructions.get(key)
+        if instruction is None:
             line, loops = frame.f_lineno, _loops_of(frame.f_code)
             around = [first for first, last in loops.last.items() if first <= line <= last]
-            found = Instruction(frame.f_code.co_filename, line, around)
-            self._instructions[key] = found
-        return found
+            instruction = Instruction(frame.f_code.co_filename, line, around)
+            self._instructions[key] = instruction
+        return instruction
 
     def warps(self):
         """The logs of the threads of each warp."""

@@ -31,10 +31,10 @@ def packed(stored: Stored, made: dict[Path, bytes]) -> bytes:
         stored: the results.
         made: contents of pages and figures by their paths, inside of ``stored.folder``.
     """
-    every = [own for machine in stored.machines for own in machine.results.values()]
+    every = [results for machine in stored.machines for results in machine.results.values()]
     files = dict(made)
-    for own in [*every, *stored.profiles]:
-        files |= {own.folder / name: content for name, content in own.contents.items()}
+    for results in [*every, *stored.profiles]:
+        files |= {results.folder / name: content for name, content in results.contents.items()}
     content = io.BytesIO()
     with (
         gzip.GzipFile(filename="", mode="wb", fileobj=content, mtime=0) as compressed,

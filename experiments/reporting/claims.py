@@ -111,9 +111,9 @@ def _redundancy(rows) -> Judged:
 def _faster(direction):
     def judge(rows) -> Judged:
         totals = totals_of(rows)
-        own = {key[:2]: row for key, row in totals.items() if key[2:] == (direction, "dense")}
+        dense = {key[:2]: row for key, row in totals.items() if key[2:] == (direction, "dense")}
         best = {}
-        for (net, size), row in own.items():
+        for (net, size), row in dense.items():
             if net not in best or row["speedup"] > best[net][1]:
                 best[net] = size, row["speedup"], arithmetic(totals, net, size, direction)
         reached = [net for net, (_, speedup, _) in best.items() if speedup > CLAIMED_SPEEDUP]
@@ -129,14 +129,14 @@ def _faster(direction):
 def _grows(series_of, what):
     def judge(rows) -> Judged:
         parts, rising, number = [], 0, 0
-        for own, series in series_of(rows).items():
+        for fixed, series in series_of(rows).items():
             for direction in DIRECTIONS:
                 points = series[direction]
                 ups = sum(b[1] > a[1] for a, b in pairwise(points))
                 number += len(points) - 1
                 rising += ups
                 parts.append(
-                    f"{own}, {direction}: {points[0][1]:.3g} at {what} {points[0][0]} to "
+                    f"{fixed}, {direction}: {points[0][1]:.3g} at {what} {points[0][0]} to "
                     f"{points[-1][1]:.3g} at {points[-1][0]}, rising in {ups} of "
                     f"{len(points) - 1} steps (multiply-adds: {points[0][2]:.3g} to "
                     f"{points[-1][2]:.3g})"
@@ -167,11 +167,12 @@ def _continuous(rows) -> Judged:
     sums = {}
     for row in rows:
         if row["is_map"]:
-            own = sums.setdefault((row["form"], row["layer"], row["kernel"], row["access"]), [0, 0])
+            access = row["form"], row["layer"], row["kernel"], row["access"]
+            both = sums.setdefault(access, [0, 0])
             for i, count in enumerate(("asked", "moved")):
-                own[i] += row[count] / row["share"]  # scaled to all blocks
+                both[i] += row[count] / row["share"]  # scaled to all blocks
     used = {
-        form: [asked / moved for (own, *_), (asked, moved) in sums.items() if own == form]
+        form: [asked / moved for access, (asked, moved) in sums.items() if access[0] == form]
         for form in ("dense", "patch")
     }
     good = sum(share >= EFFICIENT for share in used["dense"])
@@ -193,7 +194,7 @@ def _efficient(rows) -> Judged:
             speeds.setdefault(row["operation"], {})[row["d"]] = rate
             if row["gflops"]:
                 shares.setdefault(row["operation"], []).append(1e-9 * rate / row["gflops"])
-    flat = {name: min(own.values()) / own[min(own)] for name, own in speeds.items()}
+    flat = {name: min(by_d.values()) / by_d[min(by_d)] for name, by_d in speeds.items()}
     parts = [
         f"{name}: {100 * flat[name]:.0f}% of its speed at d = 1"
         + (f", {100 * min(shares[name]):.0f}% of the ceiling" if name in shares else "")

@@ -27,32 +27,34 @@ def arithmetic(totals: dict, net, labelled, direction) -> float:
 
 def by_image(rows: list[dict]) -> dict:
     """For each net that ran on all sizes: {direction: [(size, speedup, arithmetic) ...]}."""
-    return _series(rows, own=0, along=1, along_of=lambda key: key[1])
+    return _series(rows, fixed=0, along=1, along_of=lambda key: key[1])
 
 
 def by_patch(rows: list[dict]) -> dict:
     """At the size at which all nets ran: {direction: [(patch, speedup, arithmetic) ...]}."""
     patch_of = {row["net"]: row["patch"] for row in rows}
-    return _series(rows, own=1, along=0, along_of=lambda key: patch_of[key[0]])
+    return _series(rows, fixed=1, along=0, along_of=lambda key: patch_of[key[0]])
 
 
-def _series(rows, own, along, along_of):
+def _series(rows, fixed, along, along_of):
+    """For each value of one part of the key (net, labelled), by number: a series along the other
+    part, if it is complete."""
     totals = totals_of(rows)
     counts = {}
     for key in totals:
-        counts.setdefault(key[own], set()).add(key[along])
-    found = {}
+        counts.setdefault(key[fixed], set()).add(key[along])
+    series = {}
     for value, others in counts.items():
         if len(others) == max(map(len, counts.values())) > 1:
-            found[value] = {
+            series[value] = {
                 direction: sorted(
                     (along_of(key), row["speedup"], arithmetic(totals, *key[:3]))
                     for key, row in totals.items()
-                    if key[own] == value and key[2:] == (direction, "dense")
+                    if key[fixed] == value and key[2:] == (direction, "dense")
                 )
                 for direction in DIRECTIONS
             }
-    return found
+    return series
 
 
 def crossing(rows: list[dict], net: str, kind: str) -> tuple[float, bool]:
@@ -61,10 +63,10 @@ def crossing(rows: list[dict], net: str, kind: str) -> tuple[float, bool]:
     Times of scanning are interpolated linearly; beyond the largest number of pixels, scanning is
     taken to grow in proportion. 1: the dense form is faster even for one pixel.
     """
-    own = [r for r in rows if r["net"] == net and r["kind"] == kind]
-    scanning = sorted((r["pixels"], r["seconds"]) for r in own if r["form"] == "scanning")
-    guessed = {r["pixels"] for r in own if r["extrapolated"]}
-    flat = float(np.median([r["seconds"] for r in own if r["form"] == "dense"]))
+    chosen = [r for r in rows if r["net"] == net and r["kind"] == kind]
+    scanning = sorted((r["pixels"], r["seconds"]) for r in chosen if r["form"] == "scanning")
+    guessed = {r["pixels"] for r in chosen if r["extrapolated"]}
+    flat = float(np.median([r["seconds"] for r in chosen if r["form"] == "dense"]))
     if scanning[0][1] >= flat:
         return 1.0, False
     for (a, low), (b, high) in pairwise(scanning):
@@ -75,6 +77,6 @@ def crossing(rows: list[dict], net: str, kind: str) -> tuple[float, bool]:
 
 def steadiness(rows: list[dict], net: str) -> float:
     """Slowest over fastest dense backward pass over numbers of pixels, relative to its round."""
-    own = [r for r in rows if r["net"] == net and (r["form"], r["kind"]) == ("dense", "backward")]
-    shares = [row["of_round"] for row in own]
+    dense = [r for r in rows if (r["net"], r["form"], r["kind"]) == (net, "dense", "backward")]
+    shares = [row["of_round"] for row in dense]
     return max(shares) / min(shares)

@@ -52,7 +52,7 @@ def readme(machines: list[Machine], experiments: dict, text: str) -> str:
     """
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError(f"the README lacks the lines {BEGIN} and {END}, or has one of them twice")
-    before, behind = text[: text.index(BEGIN)], text[text.index(END) :]
+    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
     lines = []
     for machine in machines:
         if AGAINST in machine.results:
@@ -60,4 +60,4 @@ def readme(machines: list[Machine], experiments: dict, text: str) -> str:
             lines += [f"{machine.name} ({link('all figures', place)}):", ""]
             with naming(machine.folder / AGAINST):
                 lines += [experiments[AGAINST].summary(machine.rows[AGAINST]), ""]
-    return before + BEGIN + "\n\n" + "\n".join(lines) + "\n" + behind
+    return before + BEGIN + "\n\n" + "\n".join(lines) + "\n" + after

@@ -27,21 +27,21 @@ FIGURES = {"png": "figure.png", "svg": "figure.svg"}
 _UNDATED = {"png": {"Software": None}, "svg": {"Date": None}}
 
 
-def shown(experiment, own: Results) -> dict[Path, bytes]:
+def shown(experiment, results: Results) -> dict[Path, bytes]:
     """The page and the figure of an experiment's results, by their paths.
 
     Raises:
         results.BadResults: the rows are not those of the experiment.
     """
-    with naming(own.folder):
-        figure = experiment.figure(own.rows, own.record, own.arrays)
-        made = {} if figure is None else _drawn(figure, own.folder)
-        title = own.record["experiment"].replace("_", " ").capitalize()
-        caption = experiment.caption(each_escaped(own.record))
-        text = [f"# {title}", "", caption, "", _provenance(own.record), ""]
+    with naming(results.folder):
+        figure = experiment.figure(results.rows, results.record, results.arrays)
+        made = {} if figure is None else _drawn(figure, results.folder)
+        title = results.record["experiment"].replace("_", " ").capitalize()
+        caption = experiment.caption(each_escaped(results.record))
+        text = [f"# {title}", "", caption, "", _provenance(results.record), ""]
         text += [f"![figure]({FIGURES['png']})", ""] if made else []
-        text += [experiment.table(shown_rows(own)), ""]
-        return made | {own.folder / PAGE: "\n".join(text).encode()}
+        text += [experiment.table(shown_rows(results)), ""]
+        return made | {results.folder / PAGE: "\n".join(text).encode()}
 
 
 def _drawn(figure, folder):
@@ -72,10 +72,10 @@ def everything(stored: Stored, experiments: dict, views: dict) -> dict[Path, byt
     """
     made = {}
     for machine in stored.machines:
-        for name, own in machine.results.items():
-            made |= shown(experiments[name], own)
-    for own in stored.profiles:
-        made |= shown(views[own.record["experiment"]], own)
+        for name, results in machine.results.items():
+            made |= shown(experiments[name], results)
+    for results in stored.profiles:
+        made |= shown(views[results.record["experiment"]], results)
     index = [*_index(stored, experiments, made), *_index_of_profiles(stored, views, made)]
     text = "\n".join(["# Results", "", *index, ""])
     return made | {stored.folder / INDEX: text.encode()}
@@ -91,16 +91,16 @@ def _index(stored, experiments, made):
         yield from ("", f"## {machine.name}", "")
         yield "| experiment | measured | what it shows | the claim it belongs to |"
         yield "|---|---|---|---|"
-        for name, own in machine.results.items():
+        for name, results in machine.results.items():
             verdicts = [
                 f'"{claim.text}": **{machine.judged(claim).verdict}**'
                 for claim in claims.CLAIMS
                 if claim.experiment == name
             ]
-            measured = escaped(own.record["utc"][:10]) + (
-                " (--quick)" if own.record["quick"] else ""
+            measured = escaped(results.record["utc"][:10]) + (
+                " (--quick)" if results.record["quick"] else ""
             )
-            cells = [_links(own, made), measured, _first(experiments[name], own)]
+            cells = [_links(results, made), measured, _first(experiments[name], results)]
             yield f"| {' | '.join(cells)} | {'; '.join(verdicts) or 'none'} |"
 
 
@@ -112,21 +112,21 @@ def _index_of_profiles(stored, views, made):
         "Made by `python -m experiments profile`; see [docs/profiling.md](../docs/profiling.md)."
     )
     yield from ("", "| profile of | made | what it shows |", "|---|---|---|")
-    for own in stored.profiles:
-        shows = _first(views[own.record["experiment"]], own)
-        yield f"| {_links(own, made)} | {escaped(own.record['utc'][:10])} | {shows} |"
+    for results in stored.profiles:
+        shows = _first(views[results.record["experiment"]], results)
+        yield f"| {_links(results, made)} | {escaped(results.record['utc'][:10])} | {shows} |"
 
 
-def _first(experiment, own):
+def _first(experiment, results):
     """The first paragraph of a caption."""
-    return experiment.caption(each_escaped(own.record)).split("\n\n")[0]
+    return experiment.caption(each_escaped(results.record)).split("\n\n")[0]
 
 
-def _links(own, made):
+def _links(results, made):
     """Links from the index to the page and the figure of some results."""
-    place = Path(own.folder.parent.name, own.folder.name)
-    links = link(own.folder.name, place / PAGE)
-    if own.folder / FIGURES["png"] in made:
+    place = Path(results.folder.parent.name, results.folder.name)
+    links = link(results.folder.name, place / PAGE)
+    if results.folder / FIGURES["png"] in made:
         png, svg = (link(suffix.upper(), place / name) for suffix, name in FIGURES.items())
         links += f", figure as {png} and {svg}"
     return links

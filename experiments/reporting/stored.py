@@ -51,7 +51,7 @@ class Machine:
     @cached_property
     def rows(self) -> dict[str, list[dict]]:
         """By experiment, as Markdown shows them."""
-        return {name: shown_rows(own) for name, own in self.results.items()}
+        return {name: shown_rows(results) for name, results in self.results.items()}
 
     def judged(self, claim: Claim) -> Judged:
         """The verdict on a claim.
@@ -68,14 +68,15 @@ def threads(record: dict) -> str:
     return f"{record['threads']} thread{'s' if record['threads'] > 1 else ''}"
 
 
-def shown_rows(own: Results) -> list[dict]:
+def shown_rows(results: Results) -> list[dict]:
     """The rows as Markdown shows them."""
-    return [each_escaped(row) for row in own.rows]
+    return [each_escaped(row) for row in results.rows]
 
 
 @contextmanager
 def naming(folder: Path) -> Iterator[None]:
-    """Say of which results the rows are that a table, a figure or a verdict cannot be made of.
+    """Within it, an error says that no table, figure or verdict can be made of the rows in
+    ``folder``.
 
     Their columns were checked; a combination of them may be missing, or a value may be absurd.
     """

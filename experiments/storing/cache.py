@@ -135,11 +135,11 @@ def code_digest(experiment: str) -> str:
 
 def _imports(path) -> list[Path]:
     """Modules of ``experiments`` that a file imports."""
-    found = []
+    imported = []
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.ImportFrom) or node.module.split(".")[0] != "experiments":
             continue
         place = ROOT.joinpath(*node.module.split("."))
         files = [place.with_suffix(".py"), *(place / f"{alias.name}.py" for alias in node.names)]
-        found += [file for file in files if file.is_file()]
-    return found
+        imported += [file for file in files if file.is_file()]
+    return imported

@@ -47,10 +47,10 @@ def checked_fields(record: Any, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def parsed(name: str, text: str, kind: Any) -> Any:
-    """The value of the kind that ``text`` stands for; nothing stands for None.
+    """The value of the kind that ``text`` stands for; an empty text stands for None.
 
     Raises:
-        ValueError: it stands for none.
+        ValueError: it stands for no such value.
 
     >>> parsed("seconds", "0.5", float | None), parsed("seconds", "", float | None)
     (0.5, None)

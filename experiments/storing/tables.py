@@ -58,10 +58,10 @@ def _rows(lines, columns):
             found = f"line {lines.line_num} has {len(line)} cells"
             raise ValueError(f"{found}; expected {len(names)}")
         try:
-            own = {name: parsed(name, line[at], columns[name]) for name, at in places.items()}
+            cells = {name: parsed(name, line[at], columns[name]) for name, at in places.items()}
         except ValueError as error:
             raise ValueError(f"line {lines.line_num}: {error}") from None
-        rows.append(own | missing)
+        rows.append(cells | missing)
     if not rows:
         raise ValueError("it has no rows")
     return rows

@@ -39,7 +39,7 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
 
 
 def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, out=None):
-    """(dx, dgamma, dbeta), where e is the error behind the activation times f':
+    """(dx, dgamma, dbeta), where e is the error of the output times f':
 
     dx = e * gamma / sqrt(variance + epsilon)
     dgamma = the sum over n, y, x of e * (x - mean) / sqrt(variance + epsilon)

@@ -14,7 +14,7 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
 
 
 def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, out=None):
-    """(dx, dgamma, dbeta), where e is the error behind the activation times f':
+    """(dx, dgamma, dbeta), where e is the error of the output times f':
     e * gamma / sqrt(variance + epsilon), in ``out`` if given, and the sums over n, y, x of
     e * (x - mean) / sqrt(variance + epsilon) and of e."""
     check_backward(error, x, mean, variance, gamma, epsilon, activation, y, out)
@@ -29,7 +29,7 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
 
 
 def fold(weights, bias, mean, variance, gamma, beta, epsilon):
-    """(weights, bias) of a convolution that computes both, it and the normalisation behind it."""
+    """(weights, bias) of one convolution that computes a convolution and its normalisation."""
     check_fold(weights, bias, mean, variance, gamma, beta, epsilon)
     scale = gamma / np.sqrt(variance.astype(np.float64) + epsilon)
     before = 0 if bias is None else bias

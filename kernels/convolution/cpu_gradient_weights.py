@@ -34,7 +34,7 @@ class _ErrorSizes(NamedTuple):
     column_pitch: int  # to the next column's
 
 
-class _Tiling(NamedTuple):
+class _GradientTiling(NamedTuple):
     """How the sums are shared out."""
 
     taps: np.ndarray  # where they lie from a window's corner
@@ -56,7 +56,7 @@ def accumulate(gradient, x, error, shape):
 
 @lru_cache(1024)
 def _plan(shape, itemsize):
-    """(shape of the partial sums, ``_ErrorSizes``, ``_Tiling``)."""
+    """(shape of the partial sums, ``_ErrorSizes``, ``_GradientTiling``)."""
     (sy, sx), (h, w), lanes = shape.window.stride, shape.size, simd.lanes(itemsize)
     pixels = shape.batch * shape.output[0] * shape.output[1]
     groups, _, channels = sums = partial_shape(shape.weights, pixels, itemsize)
@@ -64,7 +64,7 @@ def _plan(shape, itemsize):
     pitches = shape.channels * h * w, sy * w, sx
     sizes = _ErrorSizes(shape.batch, shape.filters, *shape.output, *pitches)
     blocks = np.array(simd.blocks(vectors))
-    return sums, sizes, _Tiling(_taps(shape), lanes, vectors, blocks, groups)
+    return sums, sizes, _GradientTiling(_taps(shape), lanes, vectors, blocks, groups)
 
 
 def _taps(shape):

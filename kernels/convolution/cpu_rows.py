@@ -55,7 +55,7 @@ class _RowSizes(NamedTuple):
     left: int
 
 
-class _Tiling(NamedTuple):
+class _RowTiling(NamedTuple):
     """Tiles, and what a thread needs room for."""
 
     lanes: int
@@ -78,7 +78,7 @@ class _Piece(NamedTuple):
     columns: int
 
 
-class _Taps(NamedTuple):
+class _PanelTaps(NamedTuple):
     """Where taps lie in a group of packed weights, and in a panel."""
 
     entries: np.ndarray
@@ -107,7 +107,7 @@ def correlate(out, source, weights, kernel, bias, dilation, origin, activation):
 
 @lru_cache(1024)
 def _plan(out, source, kernel, dilation, origin, itemsize):
-    """(``_RowSizes``, ``_Tiling``, ``_items``)."""
+    """(``_RowSizes``, ``_RowTiling``, ``_items``)."""
     (batch, filters, height, width), (_, depth, *source_size) = out, source
     (kh, kw), (lanes, (vectors, columns)) = kernel, (simd.lanes(itemsize), tile_shape(filters))
     widest, span = vectors * lanes, (kw - 1) * dilation[1]
@@ -119,7 +119,7 @@ def _plan(out, source, kernel, dilation, origin, itemsize):
     pitch = _pitch(longest, span, one_run)
     length = (rows - 1) * pitch + width if one_run else longest
     parts = -(-depth // max(1, TILE_BYTES // (kh * (widest + span) * itemsize)))
-    tiling = _Tiling(
+    tiling = _RowTiling(
         lanes=lanes,
         columns=columns,
         vectors=vectors,
@@ -323,7 +323,7 @@ def _correlate(out, source, weights, start, sizes, tiling, activation, items, wo
                             first = (sizes.top + y, sizes.left + x)
                             last = (first[0] + rows - 1, first[1] + width - 1)
                         taps = _list_taps(
-                            _Taps(entries, places), sizes, columns, pitch, first, last
+                            _PanelTaps(entries, places), sizes, columns, pitch, first, last
                         )
                         if one_run:
                             to = Runs(run, done, tiling.run_length)
@@ -338,7 +338,7 @@ def _correlate(out, source, weights, start, sizes, tiling, activation, items, wo
                             start,
                             sizes,
                             (c, count),
-                            _Taps(entries[:taps], places[:taps]),
+                            _PanelTaps(entries[:taps], places[:taps]),
                             lanes,
                             activation,
                             staged,

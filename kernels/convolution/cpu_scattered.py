@@ -67,7 +67,7 @@ class _Pixels(NamedTuple):
     width: int
 
 
-class _Taps(NamedTuple):
+class _SourceTaps(NamedTuple):
     """Where taps lie in a group of packed weights, and in the source from a pixel's corner."""
 
     entries: np.ndarray
@@ -152,7 +152,7 @@ def cost(filters, pixels, inside, lanes):
 @inner
 def _locate(scratch, place, left, pixels, sizes):
     """List where the next pixels lie, from ``place`` (image, row, column) on; with fewer than a
-    tile ``left``, the last is repeated. Returns the place behind them."""
+    tile ``left``, the last is repeated. Returns the place after them."""
     (n, y, x), (to, at, _) = place, scratch
     for p in range(COLUMNS):
         to[p] = n * sizes.out_image + y * sizes.out_row + x * sizes.out_column
@@ -244,7 +244,7 @@ def _correlate(
             item = take(work)
             r, s, tiles = regions[region]
             if region != listed:
-                every = _Taps(entries, places)
+                every = _SourceTaps(entries, places)
                 listed, taps = region, _list_taps(every, sizes, rows, columns, r, s)
             height, width = rows.count[r], columns.count[s]
             first, v = blocks[index % len(blocks)]
@@ -260,7 +260,7 @@ def _correlate(
                 sizes,
                 rows.start[r] * sizes.width + columns.start[s],
                 first,
-                _Taps(entries[:taps], places[:taps]),
+                _SourceTaps(entries[:taps], places[:taps]),
                 _Pixels(*place, end - begin, height, width),
                 scratch,
                 activation,

@@ -2,8 +2,8 @@
 
 A thread fetches vectors of up to 4 rows of a step, as far apart as the step has vectors, and stores
 them side by side, so that later a warp writes neighbours. Neighbouring threads fetch whichever
-index is contiguous: 8 steps and more, or rows. The first slice is the one with fewer steps, so that
-no other has to look where the factor ends.
+index is contiguous: 8 steps and more, or rows. The remainder of the steps is the first
+slice: no other slice has to check where the factor ends.
 """
 
 from dataclasses import dataclass

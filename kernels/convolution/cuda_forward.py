@@ -57,17 +57,11 @@ def _pack_kernel(dtype):
 
 
 @cache
-def _forward_kernel(tile: Tile, dtype, activation, pointwise):
-    lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
-    depth, chunks, count = u32(tile.depth), tile.chunks, tile.rows * tile.columns
-    steps = tile.depth // tile.warp_count  # of a slice, whose pixels a warp fetches
-    fetched, weights_fetched, weight_loads = steps * chunks, tile.weights_fetched, tile.weight_loads
-    weight_buffers, pixel_buffers = (2 * size for size in tile.pixel_layout.buffers)
-    start, numbers = opener(tile, dtype), lane_and_warp(tile)
-    multiply = multiplier(tile, dtype, tile.pixel_layout, 0, tile.depth)
-    multiply_rest = partial_multiplier(tile, dtype, tile.pixel_layout)
-    locate_weights, fetch_weights, store = stager(tile, dtype)
-    write = writer(tile, dtype, activation)
+def _source(tile: Tile, dtype, pointwise):
+    """Device functions (locate, fetch, advance) of slices, whose cursor is their first step."""
+    warps, depth = u32(tile.warp_count), u32(tile.depth)
+    chunks, steps = tile.chunks, tile.warp_steps
+    _, fetch_weights, _ = stager(tile, dtype)
 
     @device
     def locate(step, source):
@@ -96,6 +90,21 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
         locate(step, source)
         return step
 
+    return locate, fetch, advance
+
+
+@cache
+def _forward_kernel(tile: Tile, dtype, activation, pointwise):
+    lanes, depth, chunks = u32(tile.warp_threads), u32(tile.depth), tile.chunks
+    steps, count, fetched = tile.warp_steps, tile.rows * tile.columns, tile.pixels_fetched
+    weights_fetched, weight_loads = tile.weights_fetched, tile.weight_loads
+    weight_buffers, pixel_buffers = (2 * size for size in tile.pixel_layout.buffers)
+    start, numbers = opener(tile, dtype), lane_and_warp(tile)
+    multiply = multiplier(tile, dtype, tile.pixel_layout, 0, tile.depth)
+    multiply_rest = partial_multiplier(tile, dtype, tile.pixel_layout)
+    locate_weights, _, store = stager(tile, dtype)
+    locate, fetch, advance = _source(tile, dtype, pointwise)
+    write = writer(tile, dtype, activation)
     loop = main_loop(tile, [(fetch, multiply, store)], advance, ahead=True)
 
     @kernel(tile.threads, tile.blocks)

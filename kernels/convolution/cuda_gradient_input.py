@@ -122,17 +122,9 @@ def _pack_kernel(dtype):
 
 
 @cache
-def _gradient_kernel(tile: Tile, dtype):
-    lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
-    depth, chunks, count = u32(tile.depth), tile.chunks, tile.rows * tile.columns
-    steps = tile.depth // tile.warp_count  # of a slice, whose pixels a warp fetches
-    fetched, weights_fetched, weight_loads = steps * chunks, tile.weights_fetched, tile.weight_loads
-    weight_buffers, pixel_buffers = (2 * size for size in tile.pixel_layout.buffers)
-    start, numbers = opener(tile, dtype), lane_and_warp(tile)
-    multiply = multiplier(tile, dtype, tile.pixel_layout, 0, tile.depth)
-    multiply_rest = partial_multiplier(tile, dtype, tile.pixel_layout)
-    locate_weights, fetch_weights, store = stager(tile, dtype)
-    write = writer(tile, dtype, None)
+def _mover(tile: Tile, dtype):
+    """A device function that moves a thread's pixels on to the errors that they read at a tap."""
+    chunks, fetched = tile.chunks, tile.pixels_fetched
 
     @device
     def move(down, across, ys, xs, places, present, errors, g):
@@ -149,26 +141,46 @@ def _gradient_kernel(tile: Tile, dtype):
         for m in range(fetched):
             errors[m] = dtype(0)
 
-    def fetcher(first_slice):
-        @device
-        def fetch(at, source, values):
-            """Fetch the slice whose errors begin at the filter k, and whose weights at a step."""
-            (k, step), (errors, weights) = at, values
-            (error, packed, places, present, weight_indices), sizes = source
-            warp, filters, plane, pitch = sizes
-            for q in range(steps):
-                of_map = u32(k + warp + u32(q) * warps)
-                if first_slice:  # which alone may have more steps than there are filters
-                    of_map = u32(min(of_map, u32(filters - u32(1))))
-                of_map = u32(of_map * plane)
-                for m in range(chunks):
-                    e, place = q * chunks + m, place_of(error, u32(places[m] + of_map))
-                    errors[e] = load_if(present[m], error, place, u32(0), errors[e])
-            fetch_weights(packed, weight_indices, u32(step * pitch), weights)
+    return move
 
-        return fetch
 
-    fetch_first, fetch_next = fetcher(True), fetcher(False)
+@cache
+def _fetcher(tile: Tile, dtype, first_slice):
+    """A device function that fetches a slice: the first one of a tap, or another."""
+    warps, chunks, steps = u32(tile.warp_count), tile.chunks, tile.warp_steps
+    _, fetch_weights, _ = stager(tile, dtype)
+
+    @device
+    def fetch(at, source, values):
+        """Fetch the slice whose errors begin at the filter k, and whose weights at a step."""
+        (k, step), (errors, weights) = at, values
+        (error, packed, places, present, weight_indices), sizes = source
+        warp, filters, plane, pitch = sizes
+        for q in range(steps):
+            of_map = u32(k + warp + u32(q) * warps)
+            if first_slice:  # which alone may have more steps than there are filters
+                of_map = u32(min(of_map, u32(filters - u32(1))))
+            of_map = u32(of_map * plane)
+            for m in range(chunks):
+                e, place = q * chunks + m, place_of(error, u32(places[m] + of_map))
+                errors[e] = load_if(present[m], error, place, u32(0), errors[e])
+        fetch_weights(packed, weight_indices, u32(step * pitch), weights)
+
+    return fetch
+
+
+@cache
+def _gradient_kernel(tile: Tile, dtype):
+    lanes, depth, chunks = u32(tile.warp_threads), u32(tile.depth), tile.chunks
+    count, fetched = tile.rows * tile.columns, tile.pixels_fetched
+    weights_fetched, weight_loads = tile.weights_fetched, tile.weight_loads
+    weight_buffers, pixel_buffers = (2 * size for size in tile.pixel_layout.buffers)
+    start, numbers = opener(tile, dtype), lane_and_warp(tile)
+    multiply = multiplier(tile, dtype, tile.pixel_layout, 0, tile.depth)
+    multiply_rest = partial_multiplier(tile, dtype, tile.pixel_layout)
+    locate_weights, _, store = stager(tile, dtype)
+    write, move = writer(tile, dtype, None), _mover(tile, dtype)
+    fetch_first, fetch_next = (_fetcher(tile, dtype, first) for first in (True, False))
 
     @device
     def fetch(cursor, source, values):

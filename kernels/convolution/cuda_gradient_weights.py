@@ -6,8 +6,8 @@
 Here the pixels are the steps. They are shared out over blocks, whose partial sums a second kernel
 adds in a fixed order: no atomics, and the same bits every time. A thread has one pixel of a slice,
 and moves through the pixels like an odometer; a table in shared memory holds the distances of
-filters and taps from a pixel. A thread reads its pixel of 4 filters, or at 4 taps, each next to its
-neighbour's, and stores the 4 values side by side, so that the transposition causes no bank
+filters and taps from a pixel. A thread reads its pixel of 4 filters, or at 4 taps, next to what
+its neighbour reads, and stores the 4 values side by side, so that the transposition causes no bank
 conflicts.
 
 Multiply-adds: N*Ho*Wo*K*C*kh*kw. Bytes: each block of filters reads the input and each block of
@@ -49,8 +49,8 @@ FEWEST_PIXELS, MOST_PIXELS = 256, 8192
 def _parts(tile: Tile, dtype):
     """The parts of a turn of the main loop, and the most values that a thread fetches for a part.
 
-    A turn has parts in order to need few registers: some rows and columns of a slice are fetched,
-    some steps of the previous slice are multiplied, then the former are stored.
+    A turn is divided into parts to save registers. Each fetches some rows and columns of a slice,
+    multiplies some steps of the previous slice, and stores what it fetched.
     """
     extents, teams = (tile.height, tile.width), tile.threads // tile.depth
     layout, part_steps = _layout(tile), min(8, tile.depth)
@@ -111,34 +111,13 @@ def _layout(tile: Tile) -> Layout:
 
 
 @cache
-def _gradient_kernel(tile: Tile, dtype):
-    threads, depth = u32(tile.threads), u32(tile.depth)
-    height, width = u32(tile.height), u32(tile.width)
-    columns, count = tile.columns, tile.rows * tile.columns
-    _, row_of, column_of = positioner(tile)
-    filter_of, tap_of = placer(tile.height), placer(tile.width)
-    table_size, layout = tile.height + tile.width, _layout(tile)
-    filter_buffers, tap_buffers = (2 * size for size in layout.buffers)
-    start = opener(tile, dtype)
-    parts, fetched = _parts(tile, dtype)
-    multiply_rest = partial_multiplier(tile, dtype, layout)
-
-    def filler(fetch, store):
-        @device
-        def fill(pixel, source, values, buffer, tiles):
-            fetch(pixel, source, values)
-            store(values, buffer, tiles)
-
-        return fill
-
-    fill = in_turn([filler(fetch, store) for fetch, _, store in parts])
+def _advancer(tile: Tile):
+    """A device function that moves a thread on by a slice of pixels, like an odometer."""
+    depth = u32(tile.depth)
 
     @device
     def advance(pixel, source):
-        """Move the thread on by a slice, like an odometer, if it has a pixel there.
-
-        Otherwise it reads the same pixel again, which nobody uses.
-        """
+        """Without a pixel there, the thread reads the same one again, which nobody uses."""
         p, error_pixel, x_pixel, oy, ox, _, _ = pixel
         error, x, _, _, odometer = source
         end, size, by, next_row, next_map, next_image = odometer
@@ -156,7 +135,14 @@ def _gradient_kernel(tile: Tile, dtype):
                 error_pixel = u32(error_pixel + next_image)
         return p, error_pixel, x_pixel, oy, ox, place_of(error, error_pixel), place_of(x, x_pixel)
 
-    loop = main_loop(tile, parts, advance)
+    return advance
+
+
+@cache
+def _writer(tile: Tile, dtype):
+    """A device function that writes a block's sums to a split's partial sums, or adds them."""
+    columns, (_, row_of, column_of) = tile.columns, positioner(tile)
+    filter_of, tap_of = placer(tile.height), placer(tile.width)
 
     def write_row(i):
         @device
@@ -172,7 +158,31 @@ def _gradient_kernel(tile: Tile, dtype):
         return write
 
     # A loop over so many sums would not be unrolled, and would put them into memory
-    write = in_turn([write_row(i) for i in range(tile.rows)])
+    return in_turn([write_row(i) for i in range(tile.rows)])
+
+
+@cache
+def _gradient_kernel(tile: Tile, dtype):
+    threads, depth = u32(tile.threads), u32(tile.depth)
+    height, width = u32(tile.height), u32(tile.width)
+    count = tile.rows * tile.columns
+    filter_of, tap_of = placer(tile.height), placer(tile.width)
+    table_size, layout = tile.height + tile.width, _layout(tile)
+    filter_buffers, tap_buffers = (2 * size for size in layout.buffers)
+    start = opener(tile, dtype)
+    parts, fetched = _parts(tile, dtype)
+    multiply_rest = partial_multiplier(tile, dtype, layout)
+    loop, write = main_loop(tile, parts, _advancer(tile)), _writer(tile, dtype)
+
+    def filler(fetch, store):
+        @device
+        def fill(pixel, source, values, buffer, tiles):
+            fetch(pixel, source, values)
+            store(values, buffer, tiles)
+
+        return fill
+
+    fill = in_turn([filler(fetch, store) for fetch, _, store in parts])
 
     @kernel(tile.threads, tile.blocks)
     def convolution_gradient_weights(

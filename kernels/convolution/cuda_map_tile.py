@@ -10,7 +10,6 @@ from functools import cache
 from kernels.activation.cuda import function as activation_function
 from kernels.convolution.cuda_tile import Tile, in_buffer, in_turn, lane_and_warp, positioner
 from kernels.device.api import cuda, device, u32
-from kernels.device.indices import divmod_u32
 from kernels.device.limits import MAX_ELEMENTS
 from kernels.device.loads import computed_once, load4
 
@@ -31,7 +30,7 @@ def stager(tile: Tile, dtype):
         u32(n) for n in (tile.threads, tile.width, tile.height, tile.depth)
     )
     lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
-    chunks, together, steps = tile.chunks, tile.side_by_side, tile.depth // tile.warp_count
+    chunks, together, steps = tile.chunks, tile.side_by_side, tile.warp_steps
     loads, run = tile.weight_loads, tile.weights_together
     weights_in, pixels_in = map(in_buffer, tile.pixel_layout.buffers)
     numbers = lane_and_warp(tile)
@@ -41,9 +40,9 @@ def stager(tile: Tile, dtype):
         last_step = u32(min(step_count, depth) - u32(1))
         for m in range(loads):
             e = u32(u32(run) * u32(u32(cuda.threadIdx.x) + u32(m) * threads))
-            step, row = divmod_u32(e, height)
-            step = u32(min(step, last_step))
-            row = u32(min(u32(first_row + row), u32(row_pitch - u32(run))))
+            # By a constant, a quotient and a remainder take fewer registers than ``divmod_u32``
+            step = u32(min(u32(e // height), last_step))
+            row = u32(min(u32(first_row + e % height), u32(row_pitch - u32(run))))
             indices[m] = u32(step * row_pitch + row)
 
     @device

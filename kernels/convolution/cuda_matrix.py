@@ -39,8 +39,34 @@ MOST_STEPS = 8192
 
 
 @cache
+def _writer(tile: Tile, dtype, activation):
+    """A device function that writes a block's sums: out = f(sum + bias)."""
+    columns, (_, row_of, column_of) = tile.columns, positioner(tile)
+    row_held_by, column_held_by = placer(tile.height), placer(tile.width)
+    f = activation_function(activation, dtype)
+    no_bias = dtype(-0.0)
+
+    def write_row(i):
+        @device
+        def write(sums, corner, first_row, first_column, out, distances, bias, biased, extents):
+            a = u32(first_row + row_held_by(row_of(corner[0], i)))
+            first = u32(u32(cuda.blockIdx.z) * extents[0] * extents[1] + a * distances[0])
+            for j in range(columns):
+                b = u32(first_column + column_held_by(column_of(corner[1], j)))
+                if a < extents[0] and b < extents[1]:
+                    offset = bias[a] if biased else no_bias
+                    at = u32(first + b * distances[1])
+                    out[at] = f(sums[i * columns + j] + offset)
+
+        return write
+
+    # A loop over so many sums would not be unrolled, and would put them into memory
+    return in_turn([write_row(i) for i in range(tile.rows)])
+
+
+@cache
 def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_along_steps):
-    depth, columns, count = u32(tile.depth), tile.columns, tile.rows * tile.columns
+    depth, count = u32(tile.depth), tile.rows * tile.columns
     one, other = (
         Factor(tile, tile.height, first_along_steps),
         Factor(tile, tile.width, second_along_steps),
@@ -57,10 +83,7 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
     start = opener(tile, dtype)
     multiply = multiplier(tile, dtype, layout, 0, tile.depth)
     multiply_some = partial_multiplier(tile, dtype, layout)
-    _, row_of, column_of = positioner(tile)
-    row_held_by, column_held_by = placer(tile.height), placer(tile.width)
-    f = activation_function(activation, dtype)
-    no_bias = dtype(-0.0)
+    write = _writer(tile, dtype, activation)
 
     @device
     def fetch(step, source, values):
@@ -79,23 +102,6 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
         return u32(step + depth)
 
     loop = main_loop(tile, [(fetch, multiply, store)], advance)
-
-    def write_row(i):
-        @device
-        def write(sums, corner, first_row, first_column, out, distances, bias, biased, extents):
-            a = u32(first_row + row_held_by(row_of(corner[0], i)))
-            first = u32(u32(cuda.blockIdx.z) * extents[0] * extents[1] + a * distances[0])
-            for j in range(columns):
-                b = u32(first_column + column_held_by(column_of(corner[1], j)))
-                if a < extents[0] and b < extents[1]:
-                    offset = bias[a] if biased else no_bias
-                    at = u32(first + b * distances[1])
-                    out[at] = f(sums[i * columns + j] + offset)
-
-        return write
-
-    # A loop over so many sums would not be unrolled, and would put them into memory
-    write = in_turn([write_row(i) for i in range(tile.rows)])
 
     @kernel(tile.threads, tile.blocks)
     def matrix_product(
@@ -134,7 +140,7 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
         values, tiles = (first_values, second_values), (first_tile, second_tile)
         none = u32(0), u32(0)
 
-        # The first slice has the steps that do not fill one, the others are full
+        # The first slice has the remainder of the steps, the others are full
         left = u32(min(u32(step_count - first_step), u32(share)) - u32(1))
         steps = u32(left % depth + u32(1))
         left = u32(left + u32(1) - steps)

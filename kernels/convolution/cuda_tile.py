@@ -96,6 +96,16 @@ class Tile:
         return min(4, self.chunks)
 
     @property
+    def warp_steps(self) -> int:
+        """Steps of a slice whose pixels a warp fetches."""
+        return self.depth // self.warp_count
+
+    @property
+    def pixels_fetched(self) -> int:
+        """Pixels that each thread fetches for a slice."""
+        return self.warp_steps * self.chunks
+
+    @property
     def weights_together(self) -> int:
         """Neighbouring packed weights that one load takes: 4 where rows come in fours."""
         return 4 if self.height % 4 == 0 else 1

@@ -85,13 +85,13 @@ def _measurements(path):
     if len(content) > LARGEST_FILE:
         raise ValueError(f"it has more than {LARGEST_FILE} bytes")
     record = json.loads(content)
-    found = record.get("measurements") if type(record) is dict else None
-    if type(found) is not list:
+    measurements = record.get("measurements") if type(record) is dict else None
+    if type(measurements) is not list:
         raise ValueError("it holds no list of measurements")
-    for number, measurement in enumerate(found):
+    for number, measurement in enumerate(measurements):
         if not _is_measurement(measurement):
             raise ValueError(f"measurement {number} is {reprlib.repr(measurement)}")
-    return found
+    return measurements
 
 
 def _is_measurement(m):

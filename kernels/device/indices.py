@@ -12,7 +12,7 @@ def divmod_u32(a, b):
 
 @device
 def unravel(at, size):
-    """(plane, y, x) of an element of maps of ``size`` (H, W) that lie one behind the other."""
+    """(plane, y, x) of an element of maps of ``size`` (H, W) that lie one after the other."""
     row, x = divmod_u32(at, size[1])
     plane, y = divmod_u32(row, size[0])
     return plane, y, x

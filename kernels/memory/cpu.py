@@ -1,7 +1,7 @@
 """NumPy arrays in the host's memory.
 
 Large arrays lie in one range of addresses. The memory of one that is freed is reused, not returned
-to the system: to provide fresh pages takes longer than many an operator. Live and reusable memory
+to the system: providing fresh pages takes longer than many an operator. Live and reusable memory
 together never exceed the peak footprint of live arrays, fragmentation included.
 """
 

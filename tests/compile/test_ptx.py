@@ -176,7 +176,7 @@ def activations_that(condition):
     }
 
 
-# An exponential of the CUDA library has its own ways
+# The exponentials of the CUDA library are compiled from code of its own
 OF_THE_LIBRARY = activations_that(lambda i: i.argval in ("exp", "expm1", "tanh"))
 MULTIPLYING = activations_that(lambda i: i.argrepr == "*")
 

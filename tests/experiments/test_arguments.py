@@ -18,7 +18,10 @@ from kernels.device import api
 from tests.experiments import stored_results
 
 ROOT = Path(__file__).parents[2]
-NAMES = {"nets": "nosuch", "devices": "nosuch", "operator": "softmax.sideways", "arch": "sm_1"}
+NAMES = {
+    **{"nets": "nosuch", "devices": "nosuch", "operator": "softmax.sideways", "arch": "sm_1"},
+    "activation": "nosuch",
+}
 """Arguments that are checked against names known elsewhere, and a name that is not."""
 NUMBERS = ("-1", "", "x", "nan", "inf", "1.5", "1e3", "0x1", "9" * 30, "9" * 5000, "1 2")
 FOLDERS = ("", "a\0b")
@@ -94,6 +97,8 @@ def test_a_name_that_is_not_known(subcommand, option, action, capsys, monkeypatc
     given = [subcommand, *([option] if option else []), NAMES[action.dest]]
     if subcommand == "profile" and action.dest in ("devices", "arch"):
         given += ["--targets"]
+    if action.dest == "activation":
+        given += ["--operator", "activation.forward", "--shape", "1", "1", "4", "4"]
     assert_refused(given, f"{option or 'net'} ", capsys)
     assert not os.listdir()
 

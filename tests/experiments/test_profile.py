@@ -1,4 +1,4 @@
-"""The profiler: its command line, the calls that it finds, occupancy, and the roofline model."""
+"""The profiler: the calls that it finds, occupancy, and the roofline model."""
 
 import itertools
 import json
@@ -36,57 +36,6 @@ from net.summary import multiply_adds
 MISSING = api.why_uncompilable()
 compiling = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISSING or "")]
 CONVOLUTION = OperatorCase("convolution.forward", (1, 8, 20, 150), 48, (3, 3), (1, 1), (2, 2))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((), "expected either nets of the zoo, or --operator, or --targets"),
-        (("n4", "--operator", "softmax.forward"), "expected either nets of the zoo, or --operator"),
-        (("n4", "--targets"), "expected either nets of the zoo, or --operator, or --targets"),
-        (("alexnet",), "net is alexnet; expected some of lenet28"),
-        (("--operator", "convolution.sideways"), "--operator is convolution.sideways; expected"),
-        (("--operator", "softmax.forward"), "--operator needs --shape N C H W"),
-        (
-            (
-                "--operator",
-                "max_pooling.forward",
-                "--shape",
-                "1",
-                "1",
-                "4",
-                "4",
-                "--kernel",
-                "5",
-                "5",
-            ),
-            "input size is 4 x 4; expected at least the footprint 5 x 5",
-        ),
-        (("n4", "--arch", "sm_80,sm_1"), "--arch is sm_1; expected some of sm_35, sm_70"),
-        (("n4", "--devices", "K20"), "--devices names K20; expected some of K40, V100"),
-        (("n4", "--sources", "timed"), "backend 'cuda' cannot run here"),
-        (("n4", "--sources", "traced", "--out", "/proc/here"), "--out is /proc/here"),
-    ],
-)
-def test_bad_input_is_refused_before_any_work(arguments, message, capsys):
-    if "timed" in arguments and api.why_unavailable() is None:
-        pytest.skip("there is a device")
-    assert command_line.main(["profile", *arguments]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_nsight_commands_name_exactly_one_launch(capsys):
-    case = "--operator convolution.forward --shape 1 3 9 9 --filters 5 --kernel 2 3"
-    assert command_line.main(["profile", *case.split(), "--ncu"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    launched = calls.of_case(OperatorCase("convolution.forward", (1, 3, 9, 9), 5, (2, 3))).launches
-    names = [launch.function.__name__ for launch in launched]
-    assert len(lines) == len(set(names)) == len(names)
-    for line, name in zip(lines, names):
-        assert line == (
-            f"ncu --set full --kernel-name regex:{name} --launch-skip 3 --launch-count 1 "
-            f".venv/bin/python -m experiments profile {case} --sources timed"
-        )
 
 
 @pytest.mark.parametrize(("form", "labelled"), [("dense", 32), ("patch", 8)])

@@ -51,5 +51,5 @@ def random_error(net, pixels, seed=4):
 def differences(gradients, expected, *, above):
     """Those relative differences, by name, that are larger than ``above``."""
     assert gradients.keys() == expected.keys()
-    found = {name: relative_difference(gradients[name], expected[name]) for name in expected}
-    return {name: difference for name, difference in found.items() if not difference <= above}
+    largest = {name: relative_difference(gradients[name], expected[name]) for name in expected}
+    return {name: difference for name, difference in largest.items() if not difference <= above}

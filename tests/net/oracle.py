@@ -27,8 +27,9 @@ def patches(net, image, pixels, border):
 def _evaluate(net, state, patch):
     maps = {"image": patch}
     for node in net.nodes.values():
-        own = {name.rpartition(".")[2]: state[name] for name in state if _owner(name) == node.name}
-        maps[node.name] = _output(node.layer, own, *(maps[name] for name in node.inputs))
+        names = [name for name in state if _owner(name) == node.name]
+        arrays = {name.rpartition(".")[2]: state[name] for name in names}
+        maps[node.name] = _output(node.layer, arrays, *(maps[name] for name in node.inputs))
     assert maps[node.name].shape[1:] == (1, 1)
     return maps[node.name].ravel()
 
@@ -37,13 +38,13 @@ def _owner(name):
     return name.rpartition(".")[0]
 
 
-def _output(layer, own, x, *more):
+def _output(layer, arrays, x, *more):
     match layer:
         case layers.Convolution():
             windows = _windows(x, layer.kernel, layer.stride, layer.dilation)
-            return np.tensordot(own["weights"], windows, ((1, 2, 3), (0, 3, 4))) + _bias(own)
+            return np.tensordot(arrays["weights"], windows, ((1, 2, 3), (0, 3, 4))) + _bias(arrays)
         case layers.FullyConnected():
-            return (own["weights"] * x).sum(axis=(1, 2, 3))[:, None, None] + _bias(own)
+            return (arrays["weights"] * x).sum(axis=(1, 2, 3))[:, None, None] + _bias(arrays)
         case layers.MaxPool():
             return _windows(x, layer.kernel, layer.stride, layer.dilation).max(axis=(3, 4))
         case layers.AveragePool():
@@ -64,7 +65,7 @@ def _output(layer, own, x, *more):
             return 1 / (1 + np.exp(-x))
         case layers.BatchNorm():
             mean, variance, gamma, beta = (
-                own[part][:, None, None] for part in ("mean", "variance", "gamma", "beta")
+                arrays[part][:, None, None] for part in ("mean", "variance", "gamma", "beta")
             )
             return (x - mean) / np.sqrt(variance + layer.epsilon) * gamma + beta
         case layers.Softmax():
@@ -93,5 +94,5 @@ def _bins(x, bins):
     return x.reshape(len(x), rows, x.shape[1] // rows, columns, x.shape[2] // columns)
 
 
-def _bias(own):
-    return own["bias"][:, None, None] if "bias" in own else 0
+def _bias(arrays):
+    return arrays["bias"][:, None, None] if "bias" in arrays else 0
