@@ -18,6 +18,7 @@ from kernels.activation import Activation
 from kernels.checks import Margins, Pair
 from kernels.convolution.cpu_workspace import partial_shape, thread_bytes
 from kernels.max_pooling import argmax_dtype
+from kernels.max_pooling.cpu_workspace import workspace as rows_of_maxima
 from kernels.window import Window
 from net.graph import Node
 from net.passes import Run, Saved, Sizes, Workspace, Workspaces
@@ -214,9 +215,9 @@ class MaxPoolStep(_WindowStep):
         return [run.ops.max_pooling.backward(error, saved.argmax, *window, **self.moves)], {}
 
     def workspaces(self, sizes):
-        batch, channels, *plane = sizes.inputs[0]
-        a_plane = prod(plane) * (sizes.itemsize + self.argmax_itemsize)
-        return Workspaces(Workspace((), a_plane, parts=batch * channels))
+        return Workspaces(
+            Workspace((), *rows_of_maxima(self.window, sizes.output, sizes.itemsize, argmax=True))
+        )
 
 
 @dataclass(frozen=True)

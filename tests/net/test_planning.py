@@ -63,6 +63,7 @@ CASES = {
     ),
     "branches": (2, 12, BRANCHES),
     "weights larger than maps": (40, 15, [Convolution(60, 9), ReLU(), FullyConnected(300)]),
+    "high windows": (8, (81, 2), [MaxPool((80, 1), 1), FullyConnected(2)]),
 }
 LABELLED = {"weights larger than maps": (20, 30)}
 ZOO_LABELLED = {"featurenet61": (40, 45), "greentea102": (20, 23), "n4": (50, 60)}
@@ -227,10 +228,10 @@ def test_workspaces_of_threads_count(direction):
 
 
 def _resident(direction):
-    """(planned, that without threads, resident at most) of a pass that begins with a large pool."""
-    channels, patch, layers = CASES["pool first"]
+    """(planned, that without threads, resident at most) of a pass that pools with high windows."""
+    channels, patch, layers = CASES["high windows"]
     dense = Dense(Net(layers, channels=channels, patch=patch, backend="cpu"))
-    labelled = (1000, 1100)
+    labelled = (60, 15000)
     number, peak_bytes = {"forward": (0, forward_bytes), "gradients": (1, gradients_bytes)}[
         direction
     ]
