@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels import checks
+from net import planning, room
 from net.dense import Dense
-from net.graph import IMAGE, Net
+from net.graph import Net
+from net.images import admitted_image, check_finite, copied_bytes, output_size
+from net.nodes import IMAGE
 from net.steps import BatchNormStep
 
 
@@ -21,8 +25,9 @@ def calibrate(net: Net, images: list[np.ndarray], border: str = "valid") -> None
         border: ``"valid"``, ``"zero"`` or ``"reflect"``.
 
     Raises:
-        ValueError: ``images`` is empty, or an image does not suit the net; nothing is changed.
-        TypeError: likewise.
+        TypeError, ValueError: ``images`` is empty, or an image does not suit the net or holds NaN
+            or infinities; nothing is changed.
+        MemoryError: the maps of all images would take more memory than is free.
 
     >>> from net.layers import BatchNorm, Convolution
     >>> net = Net([BatchNorm(), Convolution(2, 3)], channels=1, patch=3, backend="cpu")
@@ -30,16 +35,14 @@ def calibrate(net: Net, images: list[np.ndarray], border: str = "valid") -> None
     >>> net.statistics["norm1.mean"], net.statistics["norm1.variance"]
     (array([12.], dtype=float32), array([52.], dtype=float32))
     """
-    if len(images) == 0:
-        raise ValueError("images is empty; expected at least one image")
     dense, memory = Dense(net, border), net.backend.memory
-    runs = [{IMAGE: dense.enter(image)} for image in images]
+    runs = [{IMAGE: x} for x in _entered(dense, images)]
     for step in dense.program.steps:
         if isinstance(step, BatchNormStep):
-            maps = [memory.to_host(maps[step.inputs[0]]).astype(np.float64) for maps in runs]
+            maps = [memory.to_host(maps[step.inputs[0]]) for maps in runs]
             count = sum(x[:, 0].size for x in maps)
-            mean = sum(x.sum(axis=(0, 2, 3)) for x in maps) / count
-            squares = sum(np.square(x - mean[:, None, None]).sum(axis=(0, 2, 3)) for x in maps)
+            mean = sum(_summed(x.astype(np.float64)) for x in maps) / count
+            squares = sum(_squared(x - mean[:, None, None]) for x in maps)
             name = step.node.name
             net.statistics[f"{name}.mean"] = memory.to_device(mean.astype(net.dtype))
             net.statistics[f"{name}.variance"] = memory.to_device(
@@ -47,3 +50,30 @@ def calibrate(net: Net, images: list[np.ndarray], border: str = "valid") -> None
             )
         for maps in runs:
             dense.program.advance(dense.program.run(), step, maps)
+
+
+def _summed(x):
+    """By channel, of float64."""
+    return x.sum(axis=(0, 2, 3))
+
+
+def _squared(x):
+    return _summed(np.square(x, out=x))
+
+
+def _entered(dense, images):
+    """The checked images on the backend, with their borders."""
+    if not isinstance(images, list | tuple | np.ndarray):
+        raise TypeError(f"images is {checks.kind_of(images)}; expected a list of arrays")
+    if len(images) == 0:
+        raise ValueError("images is empty; expected at least one image")
+    net = dense.net
+    arrays = [admitted_image(net, image, f"images[{i}]") for i, image in enumerate(images)]
+    labelled = tuple(output_size(net, array.shape[1:], dense.border) for array in arrays)
+    needed = planning.calibration_bytes(dense.program, dense.border, labelled)
+    needed += copied_bytes(*arrays)
+    what = f"calibrating with {len(arrays)} images"
+    room.check(net.backend, what, needed, lambda _: "expected fewer or smaller images")
+    for i, array in enumerate(arrays):
+        check_finite(net, f"images[{i}]", array)
+    return [dense.framed(array) for array in arrays]

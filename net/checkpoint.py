@@ -30,8 +30,9 @@ from net.description import (
     of_net,
 )
 from net.file_format import LARGEST_INT, BadCheckpoint, an_object, exactly, opened, quoted
-from net.graph import Net, linked
+from net.graph import Net
 from net.images import BORDERS
+from net.nodes import linked
 from net.optimizers import SGD, Adam, Cosine, Stepwise
 from net.training import FORMS, Trainer
 

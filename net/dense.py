@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
 from kernels import checks
 from kernels.checks import Pair
-from net import images, planning, summary
+from kernels.cross_entropy import UNLABELLED
+from net import images, planning, room, summary
 from net.graph import Net
 from net.layers import Softmax
 from net.program import Program
-
-MOST_PLANS = 64
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,10 @@ class Dense:
     """
 
     def __init__(self, net: Net, border: str = "valid"):
+        checks.instance("net", net, Net)
         self.net = net
         self.border = checks.choice("border", border, images.BORDERS)
         self.program = Program(net, "dense")
-        self._plans: dict[tuple, int] = {}
         self._unread = (0, 0, *(p - r for p, r in zip(net.patch, net.receptive_field)))
 
     def output_size(self, size: Pair) -> Pair:
@@ -68,7 +67,7 @@ class Dense:
         >>> Dense(zoo.build("lenet28", backend="cpu")).output_size((30, 40))
         (3, 13)
         """
-        return images.output_size(self.net, size, self.border)
+        return images.output_size(self.net, checks.pair("size", size), self.border)
 
     def summary(self, labelled: int | Pair = 256) -> str:
         """A table of the layers, with multiply-adds for ``labelled`` pixels (see ``net.summary``),
@@ -104,7 +103,17 @@ class Dense:
         >>> dense.enter(np.ones((1, 5, 7), np.float32)).shape
         (1, 1, 32, 34)
         """
-        return self._framed(self._received(image))
+        return self.framed(images.admitted_image(self.net, image))
+
+    def framed(self, image):
+        """As ``enter``, for an image that ``net.images.admitted_image`` gave.
+
+        >>> from net import images, zoo
+        >>> dense = Dense(zoo.build("lenet28", backend="cpu"), "zero")
+        >>> dense.framed(images.admitted_image(dense.net, np.ones((1, 5, 7), np.float32))).shape
+        (1, 1, 32, 34)
+        """
+        return self._framed(images.placed(self.net, image))
 
     # Maps go from call to call without a name, so that no frame holds one that is done with
 
@@ -121,13 +130,11 @@ class Dense:
         >>> dense.forward(np.zeros((1, 30, 31), np.float32)).shape
         (10, 3, 4)
         """
-        scores = self.program.forward(self._framed(self._admitted(image)))[0]
-        return scores if _stays(image) else self.net.backend.memory.to_host(scores)
-
-    def _admitted(self, image):
-        x = self._received(image)
-        self._check_memory(self.output_size(x.shape[2:]), planning.forward_bytes)
-        return x
+        x = images.admitted_image(self.net, image)
+        labelled = images.output_size(self.net, x.shape[1:], self.border)
+        self._check_memory(labelled, planning.forward_bytes, images.copied_bytes(x))
+        scores = self.program.forward(self._framed(images.placed(self.net, x)))[0]
+        return scores if _stays(image) else images.returned(self.net, scores)
 
     def predict(self, image, tile: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(class map, probabilities) of a whole image, on the host in any case.
@@ -138,8 +145,10 @@ class Dense:
                 memory; the result is the same bits. None is all in one pass.
 
         Returns:
-            Ho x Wo int64, the most probable class of each pixel (the first of equals), and
-            K x Ho x Wo, the softmax of the scores; a net that ends in Softmax gives its output.
+            Ho x Wo int64, the most probable class of each pixel (the first of equals), -1 where a
+            probability is NaN (``kernels.cross_entropy.UNLABELLED``; a file that numbers classes
+            from 1 holds class + 1, so 0 there); and K x Ho x Wo, the softmax of the scores; a net
+            that ends in Softmax gives its output.
 
         Raises:
             TypeError, ValueError: the image does not suit the net, or is too small; a tile that is
@@ -152,26 +161,35 @@ class Dense:
         >>> classes.shape, probabilities.shape
         ((6, 9), (10, 6, 9))
         """
-        x = self._received(image)
-        height, width = self.output_size(x.shape[2:])
+        net = self.net
+        x = images.admitted_image(net, image)
+        height, width = images.output_size(self.net, x.shape[1:], self.border)
         rows, columns = (height, width) if tile is None else (checks.count("tile", tile),) * 2
-        self._check_memory((height, width), planning.predict_bytes, tile=(rows, columns))
-        x = images.bordered(self.net, x, self.border)
-        probabilities = np.empty((self.net.output.channels, height, width), self.net.dtype)
+        passes = (height, width), planning.predict_bytes, images.copied_bytes(x)
+        self._check_memory(*passes, tile=(rows, columns))
+        x = images.bordered(net, images.placed(net, x), self.border)
+        probabilities = np.empty((net.output.channels, height, width), net.dtype)
+        classes = np.empty((height, width), np.int64)
         for top in range(0, height, rows):
             for left in range(0, width, columns):
                 bottom, right = max(0, height - top - rows), max(0, width - left - columns)
-                part = self._probabilities(x, (top, left, bottom, right))
-                probabilities[:, top : top + rows, left : left + columns] = part
-        return probabilities.argmax(axis=0), probabilities
+                place = np.s_[top : top + rows, left : left + columns]
+                part = classes[place], probabilities[:, *place]
+                self._predict(*part, x, (top, left, bottom, right))
+        return classes, probabilities
+
+    def _predict(self, classes, probabilities, x, margins):
+        """Fill in the pixels left between ``margins``, from the bordered image ``x``."""
+        probabilities[...] = self.net.backend.memory.to_host(self._probabilities(x, margins))[0]
+        probabilities.argmax(axis=0, out=classes)
+        classes[np.isnan(probabilities[0])] = UNLABELLED  # one NaN makes all of them NaN
 
     def _probabilities(self, x, margins):
-        """On the host, of the scores left between ``margins``, from the bordered image ``x``."""
         margins = tuple(m + u for m, u in zip(margins, self._unread))
         output = self.program.forward(self._cropped(x, margins))
-        if not isinstance(self.net.layers[-1], Softmax):
-            output = self.net.backend.softmax.forward(output)
-        return self.net.backend.memory.to_host(output)[0]
+        if isinstance(self.net.layers[-1], Softmax):
+            return output
+        return self.net.backend.softmax.forward(output)
 
     def gradients(
         self,
@@ -205,17 +223,20 @@ class Dense:
         >>> dense.gradients(image, error, mask).parameters["fc2.bias"]
         array([1., 1., 1., 1., 1., 1., 1., 1., 1., 1.], dtype=float32)
         """
-        net, memory = self.net, self.net.backend.memory
-        given = {"image": self._received(image)}
-        labelled = self.output_size(given["image"].shape[2:])
+        net = self.net
+        image_gradient = checks.flag("image_gradient", image_gradient)
+        given = {"image": images.admitted_image(net, image)}
+        labelled = images.output_size(net, given["image"].shape[1:], self.border)
         shape = (net.output.channels, *labelled)
-        given["error"] = images.received(net, "error", error, net.dtype, shape)
+        given["error"] = images.admitted(net, "error", error, net.dtype, shape)
         if mask is not None:
-            given["mask"] = images.received(net, "mask", mask, "bool", labelled)
+            given["mask"] = images.admitted(net, "mask", mask, "bool", labelled)
             if isinstance(mask, np.ndarray) and not mask.any():
                 raise ValueError("mask chooses no pixel; expected at least one")
         options = {"masked": mask is not None, "image": image_gradient}
-        self._check_memory(labelled, planning.gradients_bytes, **options)
+        copied = images.copied_bytes(*given.values())
+        self._check_memory(labelled, planning.gradients_bytes, copied, **options)
+        given = {name: images.placed(net, array) for name, array in given.items()}
         tape = self.program.forward(self._framed(given.pop("image")), keep=True)[1]
         gradients, by_image = self.program.backward(
             tape, self._masked(**given), image=image_gradient
@@ -226,17 +247,12 @@ class Dense:
                 by_image = net.backend.padding.crop_backward(by_image, self._unread)
             by_image = images.bordered_backward(net, by_image, self.border)[0]
         if not _stays(image):
-            gradients = {name: memory.to_host(g) for name, g in gradients.items()}
-            by_image = memory.to_host(by_image) if image_gradient else None
+            gradients = {name: images.returned(net, g) for name, g in gradients.items()}
+            by_image = images.returned(net, by_image) if image_gradient else None
         return Gradients(gradients, by_image)
 
     def _masked(self, error, mask=None):
         return error if mask is None else self.net.backend.masking.apply(error, mask)
-
-    def _received(self, image):
-        """The checked image on the backend, 1 x C x H x W."""
-        shape = (self.net.channels, None, None)
-        return images.received(self.net, "image", image, self.net.dtype, shape)
 
     def _framed(self, x):
         """An image with its borders, without what no patch reads."""
@@ -245,35 +261,59 @@ class Dense:
     def _cropped(self, x, margins):
         return self.net.backend.padding.crop(x, margins) if any(margins) else x
 
-    def _check_memory(self, labelled, peak_bytes, **options):
-        """Refuse a pass over ``labelled`` pixels that takes more than is free.
+    def check_memory(
+        self,
+        labelled: Pair,
+        peak_bytes: Callable[..., int] = planning.forward_bytes,
+        *,
+        copied: int = 0,
+    ) -> None:
+        """Refuse a pass over ``labelled`` rows and columns of pixels that takes more memory than
+        is free. Passes that take less than ``net.room.SMALLEST`` are not looked at.
+
+        Args:
+            labelled: as ``output_size`` gives it.
+            peak_bytes: what tells, of ``net.planning.PASSES``.
+            copied: bytes of copies that the pass makes of what it is given.
+
+        Raises:
+            MemoryError: it does not fit; the message says how much it takes, and what would fit.
+
+        >>> from net import zoo
+        >>> Dense(zoo.build("lenet28", backend="cpu")).check_memory((2**20, 2**20))
+        Traceback (most recent call last):
+            ...
+        MemoryError: labelling 1048576 x 1048576 pixels takes ... GB, ... GB are free; ...
+        """
+        labelled = checks.pair("labelled", labelled, most=planning.LARGEST)
+        copied = checks.count("copied", copied, 0, planning.LARGEST)
+        if not any(peak_bytes is one for one in planning.PASSES):
+            raise ValueError(f"peak_bytes is {peak_bytes!r}; expected one of net.planning.PASSES")
+        self._check_memory(labelled, peak_bytes, copied)
+
+    def _check_memory(self, labelled, peak_bytes, copied=0, **options):
+        """As ``check_memory``.
 
         Args:
             peak_bytes: what tells, of ``net.planning``, with its ``options``.
+            copied: bytes of copies that the pass makes of what it is given.
         """
-        free = self.net.backend.memory.free_bytes()
-        if free is None:
-            return
-        needed = self._planned(peak_bytes, labelled, **options)
-        if needed <= free:
-            return
-        form, learning = (self.program, self.border), peak_bytes is planning.gradients_bytes
-        side = planning.fitting_side(lambda size: peak_bytes(*form, size, **options), free)
-        tile = planning.fitting_side(lambda n: planning.predict_bytes(*form, labelled, n), free)
-        raise MemoryError(
-            f"labelling {labelled[0]} x {labelled[1]} pixels{' and learning' * learning} takes "
-            f"{needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free; {side} x {side} pixels would "
-            f"fit{'' if learning else f', or predict(image, tile={tile})'}"
-        )
+        form, learning = (self.program, self.border), peak_bytes in planning.LEARNING
+        needed = copied + planning.remembered(peak_bytes, *form, labelled, **options)
+        what = f"labelling {labelled[0]} x {labelled[1]} pixels{' and learning' * learning}"
 
-    def _planned(self, peak_bytes, labelled, **options) -> int:
-        """What ``peak_bytes`` tells of this form, remembered for the last passes."""
-        key = (peak_bytes, labelled, numba.get_num_threads(), *sorted(options.items()))
-        if key not in self._plans:
-            if len(self._plans) >= MOST_PLANS:
-                self._plans.clear()
-            self._plans[key] = peak_bytes(self.program, self.border, labelled, **options)
-        return self._plans[key]
+        def advice(free):
+            side = planning.fitting_side(lambda size: peak_bytes(*form, size, **options), free)
+            fits = [f"{side} x {side} pixels would fit"] if side else []
+            if not learning:
+                tile = planning.fitting_side(
+                    lambda size: planning.predict_bytes(*form, labelled, size),
+                    max(0, free - copied),
+                )
+                fits += [f"predict(image, tile={min(tile, max(labelled))})"] if tile else []
+            return ", or ".join(fits) or "not even one pixel would fit"
+
+        room.check(self.net.backend, what, needed, advice)
 
 
 def _stays(image) -> bool:

@@ -42,6 +42,37 @@ def checked_file(name: str, path: str | Path) -> Path:
     return path
 
 
+def check_writable(name: str, path: str | Path) -> Path:
+    """``path`` as a Path that ``write_atomically`` can write, as far as can be told before.
+
+    Args:
+        name: what the caller calls it.
+
+    Raises:
+        TypeError, ValueError: as ``checked_path``.
+        OSError: it is a folder, or no file can be made there.
+
+    >>> check_writable("log", tempfile.gettempdir())
+    Traceback (most recent call last):
+        ...
+    IsADirectoryError: [Errno 21] log cannot be written: Is a directory: ...
+    """
+    path = checked_path(name, path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        folder = next(folder for folder in path.parents if folder.exists())
+        handle, temporary = _locked_temporary(folder / path.name)
+        os.close(handle)
+        os.unlink(temporary)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        reason = f"{name} cannot be written: {error.strerror}"
+        raise OSError(error.errno, reason, str(path)) from error
+    return path
+
+
 def write_atomically(path: str | Path, content: bytes) -> None:
     """Write ``path`` so that a reader finds the old file or the whole new one, never a part.
 

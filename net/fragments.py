@@ -16,7 +16,8 @@ from kernels import checks
 from kernels.checks import Pair
 from net import images
 from net.dense import Gradients
-from net.graph import IMAGE, Net
+from net.graph import Net
+from net.nodes import IMAGE
 from net.program import Program
 
 
@@ -63,7 +64,7 @@ class Fragments:
         for step in self.program.forward_steps:
             x, _ = self._split(step, x)
             x, _ = step.forward(run, x)
-        return self._interleaved(self.net.backend.memory.to_host(x), size)
+        return self._interleaved(images.returned(self.net, x), size)
 
     def gradients(self, image: np.ndarray, error: np.ndarray) -> Gradients:
         """Gradients of sum(error * scores) by all parameters, in one pass.
@@ -74,7 +75,7 @@ class Fragments:
         """
         x, size = self._entered(image)
         error = images.checked("error", error, self.net.dtype, (self.net.output.channels, *size))
-        memory, run, tape = self.net.backend.memory, self.program.run(), []
+        memory, run, tape = self.net.backend.memory, self.program.run(backward=True), []
         for step in self.steps:
             x, corners = self._split(step, x)
             y, argmax = step.forward(run, x)
@@ -88,7 +89,7 @@ class Fragments:
             gradients |= by_parameter
             if index > 0:
                 error = self._joined(error, corners)
-        return Gradients({n: memory.to_host(g) for n, g in gradients.items()}, None)
+        return Gradients({n: images.returned(self.net, g) for n, g in gradients.items()}, None)
 
     def _entered(self, image):
         """The image with its borders, padded so that all fragments have one size; output size."""

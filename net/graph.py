@@ -2,88 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 
 import numpy as np
 
 from kernels import checks, get_backend
-from kernels.checks import FLOAT_DTYPES, Pair, pair
-from kernels.window import Window
-from net import description, file_format, initialization
-from net.layers import BatchNorm, Convolution, FullyConnected, Layer, Map, NotConvertible
+from kernels.checks import Pair, pair
+from net import description, file_format, initialization, room
+from net.layers import Layer, Softmax
+from net.nodes import linked
 from net.tables import aligned, by
 
-IMAGE = "image"
-
-
-@dataclass(frozen=True)
-class Node:
-    """One layer in its place.
-
-    Attributes:
-        name: unique in the net.
-        layer: its description.
-        inputs: names of the nodes that it reads.
-        sources: their maps.
-        output: the map that it makes.
-        window: the window that the patch net moves over its input, None without one.
-    """
-
-    name: str
-    layer: Layer
-    inputs: tuple[str, ...]
-    sources: tuple[Map, ...]
-    output: Map
-    window: Window | None
-
-    @property
-    def has_weights(self) -> bool:
-        """Whether it is a convolution, or fully connected."""
-        return isinstance(self.layer, Convolution | FullyConnected)
-
-    @cached_property
-    def weights_shape(self) -> tuple[int, int, int, int]:
-        """K x C x kh x kw."""
-        return (self.output.channels, self.sources[0].channels, *self.window.kernel)
-
-    @cached_property
-    def parameters(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the arrays that it learns, by name such as ``"conv1.weights"``."""
-        k, shapes = self.output.channels, {}
-        if self.has_weights:
-            shapes = {"weights": self.weights_shape} | ({"bias": (k,)} if self.layer.bias else {})
-        elif isinstance(self.layer, BatchNorm):
-            shapes = {"gamma": (k,), "beta": (k,)}
-        return {f"{self.name}.{part}": shape for part, shape in shapes.items()}
-
-    @property
-    def geometry(self) -> tuple[str, ...]:
-        """Cells of a table: its name, what it reads, its window and stride, its map in the patch
-        net, the spacing in front of it and the receptive field behind it."""
-        window = self.window
-        return (
-            self.name,
-            ", ".join(self.inputs),
-            f"{by(window.kernel)} / {by(window.stride)}" if window else "",
-            f"{self.output.channels} x {by(self.output.size)}",
-            by(self.sources[0].spacing),
-            by(self.output.extent),
-        )
-
-    @property
-    def multiply_adds(self) -> int:
-        """Multiply-adds for one output pixel; 0 for layers without weights."""
-        return int(np.prod(self.weights_shape)) if self.has_weights else 0
-
-    @property
-    def statistics(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the arrays that ``calibrate`` sets, by name such as ``"norm1.mean"``."""
-        normalizes = isinstance(self.layer, BatchNorm)
-        parts = ("mean", "variance") if normalizes else ()
-        return {f"{self.name}.{part}": (self.output.channels,) for part in parts}
+LARGEST_SEED = 2**64 - 1
 
 
 class Net:
@@ -132,16 +64,17 @@ class Net:
         initializer: str = "he",
         backend: str = "auto",
     ):
-        checks.choice("dtype", dtype, FLOAT_DTYPES)
+        self.dtype = dtype = checks.float_dtype("dtype", dtype)
         checks.choice("initializer", initializer, tuple(initialization.INITIALIZERS))
-        checks.count("channels", channels)
-        self.layers = tuple(layers)
-        self.channels = channels
+        checks.count("seed", seed, 0, LARGEST_SEED)
+        self.channels = checks.count("channels", channels)
         self.patch = pair("patch", patch)
-        self.dtype = dtype
-        self.nodes = linked(self.layers, channels, self.patch)
+        self.nodes = linked(layers, self.channels, self.patch)
+        self.layers = tuple(layers)
         self.output = next(reversed(self.nodes.values())).output
         self.backend = get_backend(backend)
+        needed = initialization.peak_bytes(self.nodes.values(), dtype)
+        room.check(self.backend, "a net of these layers", needed, lambda _: "expected smaller ones")
         on_device = self.backend.memory.to_device
         host = initialization.parameters(self.nodes.values(), dtype, seed, initializer)
         self.parameters = {name: on_device(array) for name, array in host.items()}
@@ -150,6 +83,7 @@ class Net:
             for name, shape in node.statistics.items():
                 neutral = np.full(shape, name.endswith(".variance"), dtype)
                 self.statistics[name] = on_device(neutral)
+        self._shapes = [tuple(array.shape) for array in self._arrays().values()]
 
     @property
     def receptive_field(self) -> Pair:
@@ -172,6 +106,42 @@ class Net:
         size = f"patch {self.channels} x {by(self.patch)}"
         return f"{size}, {self.dtype}, backend {self.backend.name}\n{aligned(headings, rows)}"
 
+    def arrays(self) -> dict:
+        """Parameters and statistics on the backend by name, as a pass reads them.
+
+        Raises:
+            TypeError, ValueError: one was replaced by what does not fit.
+
+        >>> from net.layers import Convolution
+        >>> net = Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu")
+        >>> net.parameters["conv1.bias"] = np.zeros(3, np.float32)
+        >>> net.arrays()
+        Traceback (most recent call last):
+            ...
+        ValueError: parameters['conv1.bias'] has shape 3; expected 2, no axis empty
+        """
+        arrays = self._arrays()
+        if [getattr(a, "shape", None) for a in arrays.values()] != self._shapes:
+            for node in self.nodes.values():
+                self._check_arrays("parameters", node.parameters)
+                self._check_arrays("statistics", node.statistics)
+        return arrays
+
+    def _arrays(self):
+        return self.parameters | self.statistics
+
+    def _check_arrays(self, kind, shapes):
+        """Refuse parameters or statistics that lack one of ``shapes``, or hold another."""
+        arrays = getattr(self, kind)
+        for name, shape in shapes.items():
+            place = f"{kind}[{name!r}]"
+            if name not in arrays:
+                raise ValueError(f"{place} is missing; expected an array of shape {shape}")
+            array = arrays[name]
+            if checks.lies_on_device(place, array):
+                array = self.backend.memory.to_device(array)
+            checks.array(place, array, shape)
+
     def state(self) -> dict[str, np.ndarray]:
         """Parameters and statistics as host arrays (copies), by name.
 
@@ -181,14 +151,15 @@ class Net:
         {'conv1.weights': (2, 1, 3, 3), 'conv1.bias': (2,)}
         """
         to_host = self.backend.memory.to_host
-        arrays = {**self.parameters, **self.statistics}
-        return {name: np.array(to_host(array)) for name, array in arrays.items()}
+        arrays = self._arrays().items()
+        return {name: np.array(to_host(array), self.dtype) for name, array in arrays}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Take over parameters and statistics, converted to the net's dtype.
 
         Raises:
-            ValueError: a name is missing or unknown, or a shape differs; nothing is changed then.
+            TypeError, ValueError: a name is missing or unknown, a shape differs, or an array holds
+                anything but finite real numbers, or a negative variance; nothing is changed then.
 
         >>> from net.layers import Convolution
         >>> net = Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu")
@@ -196,18 +167,18 @@ class Net:
         >>> net.parameters["conv1.bias"]
         array([ 0.5, -0.5], dtype=float32)
         """
-        present = {**self.parameters, **self.statistics}
+        present = self._arrays()
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state is {checks.kind_of(state)}; expected a dict of arrays by name")
         if present.keys() != state.keys():
             raise ValueError(
-                f"state has {sorted(state.keys() - present.keys())} too many and lacks "
+                f"state has {sorted(state.keys() - present.keys(), key=str)} too many and lacks "
                 f"{sorted(present.keys() - state.keys())}; expected the names of this net's state"
             )
-        for name, array in present.items():
-            if array.shape != state[name].shape:
-                raise ValueError(
-                    f"state[{name!r}] has shape {state[name].shape}; expected {array.shape}"
-                )
-        values = {name: np.array(state[name], self.dtype, order="C") for name in present}
+        values = {
+            name: _converted(name, state[name], tuple(array.shape), self.dtype)
+            for name, array in present.items()
+        }
         moved = {name: self.backend.memory.to_device(value) for name, value in values.items()}
         for arrays in (self.parameters, self.statistics):
             for name in arrays:
@@ -222,6 +193,7 @@ class Net:
 
         >>> import tempfile
         >>> from net import load
+        >>> from net.layers import FullyConnected
         >>> net = Net([FullyConnected(2)], channels=1, patch=3, backend="cpu")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     net.save(Path(folder, "net.safetensors"))
@@ -229,6 +201,25 @@ class Net:
         (FullyConnected(name=None, inputs=None, features=2, bias=True),)
         """
         file_format.write(path, *description.of_net(self))
+
+    def without_softmax(self) -> Net:
+        """The net that gives the scores, where a Softmax ends this one; otherwise this one.
+
+        Both have the very same parameters and statistics.
+
+        >>> from net.layers import Convolution
+        >>> net = Net([Convolution(2, 3), Softmax()], channels=1, patch=3, backend="cpu")
+        >>> scores = net.without_softmax()
+        >>> len(scores.layers), scores.parameters is net.parameters
+        (1, True)
+        """
+        if not isinstance(self.layers[-1], Softmax) or len(self.layers) == 1:
+            return self
+        scores = copy(self)
+        scores.layers = self.layers[:-1]
+        scores.nodes = {node.name: node for node in list(self.nodes.values())[:-1]}
+        scores.output = list(scores.nodes.values())[-1].output
+        return scores
 
     def to(self, *, dtype: str | None = None, backend: str | None = None) -> Net:
         """The same net with a copy of its state in another dtype or on another backend.
@@ -242,63 +233,27 @@ class Net:
             self.layers,
             channels=self.channels,
             patch=self.patch,
-            dtype=dtype or self.dtype,
-            backend=backend or self.backend.name,
+            dtype=self.dtype if dtype is None else dtype,
+            backend=self.backend.name if backend is None else backend,
         )
         other.load_state(self.state())
         return other
 
 
-def linked(layers, channels: int, patch: Pair) -> dict[str, Node]:
-    """The layers in their places, by name, in order; nothing is allocated.
-
-    Raises:
-        NotConvertible: the net has no exact dense form (the layer is named).
-        ValueError, TypeError: no layers, no net, or an argument of a layer is wrong.
-    """
-    maps = {IMAGE: Map(channels, patch, (1, 1), (1, 1))}
-    nodes: dict[str, Node] = {}
-    counts: Counter[str] = Counter()
-    previous = IMAGE
-    if not layers:
-        raise ValueError("layers is empty; expected at least one layer")
-    for layer in layers:
-        if not isinstance(layer, Layer):
-            raise TypeError(f"layers holds a {type(layer).__name__}; expected layers of net.layers")
-        counts[layer.kind] += 1
-        name = layer.name or f"{layer.kind}{counts[layer.kind]}"
-        inputs = tuple(layer.inputs or (previous,))
-        if name in maps:
-            raise ValueError(f"layer {name!r}: the name is taken; expected a new one")
-        for source in inputs:
-            if source not in maps:
-                raise ValueError(
-                    f"layer {name!r} reads {source!r}; expected one of the layers before it: "
-                    f"{', '.join(maps)}"
-                )
-        if (len(inputs) > 1) != layer.joins:
-            expected = "at least two" if layer.joins else "one"
-            raise ValueError(f"layer {name!r} has {len(inputs)} inputs; expected {expected}")
-        sources = tuple(maps[source] for source in inputs)
-        try:
-            output = layer.output(list(sources))
-            window = None if layer.joins else layer.window(sources[0])
-        except NotConvertible as refusal:
-            raise NotConvertible(f"layer {name!r}: {refusal}") from None
-        except ValueError as error:
-            raise ValueError(f"layer {name!r}: {error}") from None
-        maps[name] = output
-        nodes[name] = Node(name, layer, inputs, sources, output, window)
-        previous = name
-    unread = maps.keys() - {s for node in nodes.values() for s in node.inputs} - {previous}
-    if unread:
-        raise ValueError(
-            f"nothing reads {', '.join(map(repr, sorted(unread)))}; expected every layer but the "
-            "last to be read"
-        )
-    if output.size != (1, 1):
-        raise NotConvertible(
-            f"layer {previous!r}: a map of {output.size[0]} x {output.size[1]} vectors is left at "
-            "the end; expected 1 x 1, one vector for each patch"
-        )
-    return nodes
+def _converted(name, array, shape, dtype) -> np.ndarray:
+    """An array of a state in the dtype of its net."""
+    name = f"state[{name!r}]"
+    checks.unmasked(name, array)
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} is {checks.kind_of(array)}; expected a NumPy array")
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} has dtype {array.dtype}; expected real numbers")
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; expected {shape}")
+    with np.errstate(over="ignore"):
+        value = np.array(array, dtype, order="C")
+    if not np.isfinite(value).all():
+        raise ValueError(f"{name} holds NaN or infinities as {dtype}; expected finite numbers")
+    if name.endswith(".variance']") and (value < 0).any():
+        raise ValueError(f"{name} holds negative numbers; expected variances of at least 0")
+    return value

@@ -16,6 +16,7 @@ from net.graph import Net
 
 BORDERS = ("valid", "zero", "reflect")
 DEVICE_BACKENDS = ("cuda", "simulator")
+AXES = "channels x rows x columns"
 
 
 def patch_margins(patch: Pair) -> Margins:
@@ -40,37 +41,91 @@ def output_size(net: Net, size: Pair, border: str) -> Pair:
     return tuple(n - p + 1 for n, p in zip(size, net.patch))
 
 
-def checked(name: str, array, dtype: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """``array`` in native byte order and C-contiguous.
+def checked(
+    name: str, array, dtype: str, shape: tuple[int | None, ...], axes: str = ""
+) -> np.ndarray:
+    """``array`` in native byte order and C-contiguous; ``axes`` are named in messages.
 
     Raises:
         TypeError, ValueError: not an array of that shape and dtype.
     """
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} is a {type(array).__name__}; expected a NumPy array")
-    native = array.dtype.newbyteorder("=")
-    array = np.ascontiguousarray(array, native) if array.ndim else array
-    checks.array(name, array, shape, (dtype,))
-    return array
+    _check_on_host(name, array, dtype, shape, axes)
+    return _contiguous(array)
 
 
-def received(net: Net, name: str, array, dtype: str, shape: tuple[int | None, ...]):
-    """``array`` with a leading axis of 1 on the net's backend: a copy, or a device array's memory.
+def checked_image(net: Net, name: str, image, *, finite: bool = False) -> np.ndarray:
+    """An image for ``net`` in native byte order and C-contiguous.
+
+    Args:
+        finite: refuse NaN and infinities, as one would spoil all that is learned.
+
+    Raises:
+        TypeError, ValueError: not a NumPy array of the net's dtype, C x H x W, or not finite.
+    """
+    image = checked(name, image, net.dtype, (net.channels, None, None), AXES)
+    if finite:
+        check_finite(net, name, image)
+    return image
+
+
+def check_finite(net: Net, name: str, image) -> None:
+    """Refuse an ``admitted`` image that holds NaN or infinities.
+
+    Raises:
+        ValueError: it does.
+    """
+    host = image if isinstance(image, np.ndarray) else net.backend.memory.to_host(image)
+    if not np.isfinite((host.min(), host.max())).all():
+        raise ValueError(f"{name} holds NaN or infinities; expected finite values")
+
+
+def admitted(net: Net, name: str, array, dtype: str, shape: tuple[int | None, ...], axes=""):
+    """``array``, checked, as ``placed`` takes it; nothing is copied.
 
     Raises:
         TypeError, ValueError: not an array of that shape and dtype, or on a device where the net
             does not run.
     """
     if not checks.lies_on_device(name, array):
-        return net.backend.memory.to_device(checked(name, array, dtype, shape)[None])
+        _check_on_host(name, array, dtype, shape, axes)
+        return array
     if net.backend.name not in DEVICE_BACKENDS:
         raise TypeError(
             f"{name} is a device array; expected a NumPy array, as the net runs on "
             f"backend {net.backend.name!r}"
         )
     array = net.backend.memory.to_device(array)
-    checks.array(name, array, shape, (dtype,))
+    checks.array(name, array, shape, (dtype,), axes=axes)
+    return array
+
+
+def admitted_image(net: Net, image, name: str = "image"):
+    """An image C x H x W, as ``admitted``."""
+    return admitted(net, name, image, net.dtype, (net.channels, None, None), AXES)
+
+
+def placed(net: Net, array):
+    """An ``admitted`` array with a leading axis of 1 on the net's backend: a copy, or a device
+    array's memory."""
+    if isinstance(array, np.ndarray):
+        array = net.backend.memory.to_device(_contiguous(array))
     return array.reshape(1, *array.shape)
+
+
+def copied_bytes(*arrays) -> int:
+    """What ``placed`` takes on the host to put ``admitted`` arrays into C order."""
+    host = [array for array in arrays if isinstance(array, np.ndarray)]
+    return sum(a.nbytes for a in host if not (a.flags.c_contiguous and a.dtype.isnative))
+
+
+def _check_on_host(name, array, dtype, shape, axes):
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} is {checks.kind_of(array)}; expected a NumPy array")
+    checks.array(name, array, shape, (dtype,), axes=axes, any_layout=True)
+
+
+def _contiguous(array):
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
 
 def bordered(net: Net, image, border: str):
@@ -94,8 +149,12 @@ def entered(net: Net, image, border: str):
     Raises:
         TypeError, ValueError: the image does not suit the net, or is too small.
     """
-    image = received(net, "image", image, net.dtype, (net.channels, None, None))
-    return bordered(net, image, border)
+    return bordered(net, placed(net, admitted_image(net, image)), border)
+
+
+def returned(net: Net, array) -> np.ndarray:
+    """A result on the host, in the net's dtype (the backend ``reference`` computes in float64)."""
+    return net.backend.memory.to_host(array).astype(net.dtype, copy=False)
 
 
 def bordered_backward(net: Net, gradient, border: str):

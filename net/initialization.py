@@ -3,6 +3,8 @@
 ``he``: He et al., ICCV 2015. ``glorot``: Glorot & Bengio, AISTATS 2010.
 """
 
+from math import prod
+
 import numpy as np
 
 
@@ -34,3 +36,10 @@ def parameters(nodes, dtype, seed, initializer):
             else:
                 arrays[name] = np.full(shape, FILL[part], dtype)
     return arrays
+
+
+def peak_bytes(nodes, dtype):
+    """What ``parameters`` takes at most: all of them, and the largest as it is drawn."""
+    sizes = [prod(shape) for node in nodes for shape in node.parameters.values()]
+    drawn = np.dtype(np.float64).itemsize * max(sizes, default=0)
+    return sum(sizes) * np.dtype(dtype).itemsize + drawn

@@ -20,6 +20,7 @@ from kernels import checks
 from kernels.activation import Activation, activation_of
 from kernels.checks import Margins, Pair, pair
 from kernels.window import Window
+from net.options import Options
 
 
 class NotConvertible(ValueError):
@@ -53,7 +54,7 @@ class Map:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class Layer(Options):
     """What all layers share."""
 
     name: str | None = None
@@ -71,11 +72,7 @@ class Layer:
         return None
 
     def output(self, sources: list[Map]) -> Map:
-        """The map that the layer makes of ``sources``.
-
-        Raises:
-            NotConvertible: the layer has no exact dense form on such maps.
-        """
+        """The map that the layer makes of ``sources``; errors as ``window``."""
         (source,) = sources
         window = self.window(source)
         if window is None:
@@ -107,6 +104,7 @@ class Convolution(Layer):
 
     def window(self, source):
         checks.count("filters", self.filters)
+        checks.flag("bias", self.bias)
         _refuse_padding(self.padding)
         return _fitting(Window.of(self.kernel, self.stride, self.dilation), source)
 
@@ -125,6 +123,7 @@ class FullyConnected(Layer):
 
     def window(self, source):
         checks.count("features", self.features)
+        checks.flag("bias", self.bias)
         return Window.of(source.size)
 
     def channels(self, source):
@@ -141,6 +140,7 @@ class _Pool(Layer):
 
     def window(self, source):
         _refuse_padding(self.padding)
+        checks.flag("ceil_mode", self.ceil_mode)
         stride = self.kernel if self.stride is None else self.stride
         window = _fitting(Window.of(self.kernel, stride, self.dilation), source)
         rest = [(n - f) % s for n, f, s in zip(source.size, window.footprint, window.stride)]
@@ -266,6 +266,7 @@ class BatchNorm(Layer):
     kind: ClassVar[str] = "norm"
 
     def window(self, source):
+        checks.number("epsilon", self.epsilon, positive=True)
         checks.choice("statistics", self.statistics, ("frozen", "batch"))
         if self.statistics == "batch":
             raise NotConvertible(
@@ -303,8 +304,7 @@ class Dropout(Layer):
     kind: ClassVar[str] = "dropout"
 
     def window(self, source):
-        if not 0 <= self.rate < 1:
-            raise ValueError(f"rate is {self.rate!r}; expected at least 0 and less than 1")
+        checks.number("rate", self.rate, below=1)
 
 
 @dataclass(frozen=True)

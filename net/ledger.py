@@ -7,6 +7,9 @@ from kernels.memory import cpu as memory
 from kernels.memory.gaps import Gaps
 from net.passes import Workspace
 
+LONGEST = 2**200
+"""Bytes: more than any pass takes, of whatever absurd size."""
+
 
 class Block:
     """Memory that is free again when its last owner is gone.
@@ -27,7 +30,7 @@ class Ledger:
     """What is taken of the host's memory, as ``kernels.memory.cpu`` hands it out."""
 
     def __init__(self):
-        self.large, self.small, self.most_small = Gaps(2**63), 0, 0
+        self.large, self.small, self.most_small = Gaps(LONGEST), 0, 0
 
     @property
     def peak(self) -> int:

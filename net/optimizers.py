@@ -6,11 +6,45 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from kernels import checks
 from net.graph import Net
+from net.options import Options
+
+
+class _Checked(Options):
+    """Options that are checked where they are given."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name, check in self._checks.items():
+            object.__setattr__(self, name, check(name, getattr(self, name)))
+
+
+def _share(name, value):
+    return checks.number(name, value, below=1)
+
+
+def _positive(name, value):
+    return checks.number(name, value, positive=True)
+
+
+def _factor(name, value):
+    value = checks.number(name, value)
+    if value > 1:
+        raise ValueError(f"{name} is {value!r}; expected a number of at least 0 and at most 1")
+    return value
+
+
+def _rate_or_schedule(name, value):
+    if isinstance(value, Cosine | Stepwise):
+        return value
+    if isinstance(value, type) or callable(value):
+        raise TypeError(f"{name} is {value!r}; expected a number, Cosine(...) or Stepwise(...)")
+    return checks.number(name, value)
 
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(_Checked):
     """From ``rate`` down to 0 along half a cosine over ``steps`` steps.
 
     >>> rate = Cosine(0.1, steps=100)
@@ -21,13 +55,15 @@ class Cosine:
     rate: float
     steps: int
 
+    _checks: ClassVar[dict] = {"rate": checks.number, "steps": checks.count}
+
     def __call__(self, step: int) -> float:
         """The rate of step number ``step`` = 0, 1, ..."""
         return self.rate * (1 + math.cos(math.pi * min(step / self.steps, 1))) / 2
 
 
 @dataclass(frozen=True)
-class Stepwise:
+class Stepwise(_Checked):
     """``rate``, multiplied by ``factor`` after every ``every`` steps.
 
     >>> rate = Stepwise(0.1, every=10, factor=0.5)
@@ -39,6 +75,8 @@ class Stepwise:
     every: int
     factor: float = 0.1
 
+    _checks: ClassVar[dict] = {"rate": checks.number, "every": checks.count, "factor": _factor}
+
     def __call__(self, step: int) -> float:
         """The rate of step number ``step`` = 0, 1, ..."""
         return self.rate * self.factor ** (step // self.every)
@@ -48,7 +86,7 @@ Rate = float | Cosine | Stepwise
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(_Checked):
     """Stochastic gradient descent with momentum (``kernels.sgd``).
 
     >>> import numpy as np
@@ -66,6 +104,11 @@ class SGD:
     decay: float = 0.0
 
     slots: ClassVar[tuple[str, ...]] = ("velocity",)
+    _checks: ClassVar[dict] = {
+        "rate": _rate_or_schedule,
+        "momentum": _share,
+        "decay": checks.number,
+    }
 
     def update(self, net: Net, slots: dict, gradients: dict, step: int) -> None:
         """Change the net's parameters and ``slots`` (by ``"slot.parameter"``) in place."""
@@ -81,7 +124,7 @@ class SGD:
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(_Checked):
     """Adam (``kernels.adam``).
 
     >>> import numpy as np
@@ -101,6 +144,13 @@ class Adam:
     decay: float = 0.0
 
     slots: ClassVar[tuple[str, ...]] = ("mean", "square")
+    _checks: ClassVar[dict] = {
+        "rate": _rate_or_schedule,
+        "beta1": _share,
+        "beta2": _share,
+        "epsilon": _positive,
+        "decay": checks.number,
+    }
 
     def update(self, net: Net, slots: dict, gradients: dict, step: int) -> None:
         """Change the net's parameters and ``slots`` (by ``"slot.parameter"``) in place."""

@@ -15,12 +15,17 @@ import numba
 import numpy as np
 
 from kernels.checks import Pair
-from net.graph import IMAGE
 from net.layers import Softmax
 from net.ledger import Block, Ledger
+from net.nodes import IMAGE
 from net.passes import Shape, Sizes
 from net.program import Program
-from net.steps import Step
+from net.steps import BatchNormStep, Step
+
+REMEMBERED = 64
+"""Passes of a program."""
+LARGEST = 2**62
+"""Rows, columns, pixels or bytes: more than any array has."""
 
 
 class _Done(NamedTuple):
@@ -38,13 +43,14 @@ class Plan:
 
     Args:
         program: what runs.
+        learning: whether dropout makes maps of its own.
 
     Attributes:
         ledger: where further blocks of the pass are made, too.
     """
 
-    def __init__(self, program: Program):
-        self.program, self.ledger = program, Ledger()
+    def __init__(self, program: Program, *, learning: bool = False):
+        self.program, self.learning, self.ledger = program, learning, Ledger()
         self.itemsize = np.dtype(program.net.dtype).itemsize
         self.threads = numba.get_num_threads()
         self._done: list[_Done] = []
@@ -61,27 +67,36 @@ class Plan:
 
     def forward(self, x: Block, shape: Shape, *, keep: bool = False) -> Block:
         """The output for the block ``x`` of an input of ``shape``; ``x`` loses its owner."""
-        program, ledger = self.program, self.ledger
+        program = self.program
         blocks, shapes = {IMAGE: x}, {IMAGE: shape}
         for step in program.steps if keep else program.forward_steps:
-            sizes = self._sizes(step, shapes)
-            shapes[step.output] = sizes.output
-            source = blocks[step.inputs[0]]
-            output = ledger.hold(source) if step.passes_input else self.make(sizes.output)
-            argmax = prod(sizes.output) * step.argmax_itemsize
-            saved = [ledger.make(argmax)] if argmax else []
-            ledger.work_in(step.workspaces(sizes).forward, self.threads)
+            done = self.advance(step, blocks, shapes, keep=keep)
             if keep:
-                saved += [ledger.hold(source)] if step.saves_input else []
-                saved += [ledger.hold(output)] if step.saves_output else []
-                self._done.append(_Done(step, sizes, source, output, saved))
-            else:
-                for block in saved:
-                    ledger.drop(block)
-            blocks[step.output] = output
-            for name in step.drops:
-                ledger.drop(blocks.pop(name))
-        return output
+                self._done.append(done)
+        return blocks[program.steps[-1].output]
+
+    def advance(self, step: Step, blocks: dict, shapes: dict, *, keep: bool = False) -> _Done:
+        """One step on ``blocks`` of ``shapes`` (by layer); what no later step reads is dropped."""
+        ledger = self.ledger
+        sizes = self._sizes(step, shapes, keep)
+        shapes[step.output] = sizes.output
+        workspaces = step.workspaces(sizes)
+        copies = [ledger.make(nbytes) for nbytes in workspaces.copies]
+        source = blocks[step.inputs[0]]
+        passed = step.passes_input and not self.learning
+        output = ledger.hold(source) if passed else self.make(sizes.output)
+        argmax = prod(sizes.output) * step.argmax_itemsize if keep else 0
+        saved = [ledger.make(argmax)] if argmax else []
+        ledger.work_in(workspaces.forward, self.threads)
+        for block in copies:
+            ledger.drop(block)
+        if keep:
+            saved += [ledger.hold(source)] if step.saves_input else []
+            saved += [ledger.hold(output)] if step.saves_output else []
+        blocks[step.output] = output
+        for name in step.drops:
+            ledger.drop(blocks.pop(name))
+        return _Done(step, sizes, source, output, saved)
 
     def backward(self, error: Block, *, image: bool = False) -> Block | None:
         """The gradient by the input or None; ``error`` loses its owner. The parameters' gradients
@@ -125,25 +140,30 @@ class Plan:
         step, sizes, blocks = done.step, done.sizes, []
         for shape in step.node.parameters.values():
             self.make(shape)
-        workspaces = step.workspaces(sizes)
+        workspaces, dropping = step.workspaces(sizes), step.passes_input and self.learning
         self.ledger.work_in(workspaces.gradients, self.threads)
         for shape, want in zip(sizes.inputs, wanted):
             if step.skips_unwanted and not want:
                 return [self.ledger.make(0)]
             if step.overwrites_input:
                 blocks.append(self.ledger.hold(done.source))
-            elif step.passes_error and shape[2:] == sizes.output[2:]:
+            elif step.passes_error and not dropping:
                 blocks.append(self.ledger.hold(error))
             else:
-                blocks.append(self.make(shape))
+                size = sizes.output[2:] if step.pads_errors else shape[2:]
+                blocks.append(self.make((*shape[:2], *size)))
         self.ledger.work_in(workspaces.errors, self.threads)
+        if step.pads_errors:
+            for i, shape in enumerate(sizes.inputs):
+                if shape[2:] != sizes.output[2:]:
+                    blocks[i] = self.replace(blocks[i], shape)
         return blocks
 
-    def _sizes(self, step, shapes):
+    def _sizes(self, step, shapes, backward):
         inputs = tuple(shapes[name] for name in step.inputs)
         size = step.output_size([shape[2:] for shape in inputs])
         output = (inputs[0][0], step.node.output.channels, *size)
-        return Sizes(inputs, output, self.itemsize)
+        return Sizes(inputs, output, self.itemsize, backward)
 
 
 def forward_bytes(program: Program, border: str, labelled: Pair) -> int:
@@ -172,9 +192,9 @@ def predict_bytes(program: Program, border: str, labelled: Pair, tile: Pair) -> 
     plan.forward(plan.make(shape) if cropped else plan.ledger.hold(x), shape)
     if not isinstance(net.layers[-1], Softmax):
         plan.make((net.output.channels, *tile))
-    probabilities = prod(labelled) * net.output.channels * plan.itemsize
-    classes = prod(labelled) * np.dtype(np.int64).itemsize
-    return probabilities + max(plan.ledger.peak, classes)
+    pixel = net.output.channels * plan.itemsize
+    results = prod(labelled) * (pixel + np.dtype(np.int64).itemsize)
+    return results + prod(tile) * pixel + plan.ledger.peak  # NumPy looks for maxima in a copy
 
 
 def gradients_bytes(
@@ -197,6 +217,85 @@ def gradients_bytes(
     return plan.ledger.peak
 
 
+def step_bytes(program: Program, border: str, labelled: Pair) -> int:
+    """What a step of a ``Trainer`` in the dense form takes; arguments as ``forward_bytes``."""
+    plan, net = Plan(program, learning=True), program.net
+    _make_targets(plan, prod(labelled))
+    scores = plan.forward(*_framed(plan, border, labelled), keep=True)
+    plan.ledger.hold(scores)
+    plan.backward(plan.make((net.output.channels, *labelled)))
+    return plan.ledger.peak
+
+
+LEARNING = (gradients_bytes, step_bytes)
+PASSES = (forward_bytes, *LEARNING)
+
+
+def scan_bytes(
+    program: Program,
+    border: str,
+    labelled: Pair,
+    pixels: int,
+    batch: int,
+    *,
+    learning: bool = False,
+    image: bool = False,
+) -> int:
+    """What ``Scan`` takes at most, and a step of a ``Trainer`` patch by patch.
+
+    Args:
+        program: a net's patch form.
+        border: of the images.
+        labelled: rows and columns of all pixels of the image.
+        pixels: how many are chosen.
+        batch: patches that run together.
+        learning: a pass forward and backward.
+        image: also the gradient by the image.
+    """
+    plan, net = Plan(program, learning=learning), program.net
+    bordered, batch = _input_shape(net, labelled, net.patch), min(batch, pixels)
+    if border != "valid":
+        plan.make(bordered)
+    plan.ledger.make(2 * pixels * np.dtype(np.int64).itemsize)
+    patches = (batch, net.channels, *net.patch)
+    if not learning:
+        plan.make((pixels, net.output.channels))
+        plan.forward(plan.make(patches), patches)
+        return plan.ledger.peak
+    _make_targets(plan, prod(labelled))
+    for shapes in (node.parameters.values() for node in net.nodes.values()):
+        for shape in shapes:  # the total so far, and its sum with the next gradient
+            plan.replace(plan.make(shape), shape)
+    if image:
+        plan.make(bordered)
+    plan.ledger.hold(plan.forward(plan.make(patches), patches, keep=True))
+    by_patch = plan.backward(plan.make((batch, net.output.channels)), image=image)
+    if image:  # added to the sum so far
+        plan.replace(plan.replace(by_patch, bordered), bordered)
+    return plan.ledger.peak
+
+
+def calibration_bytes(program: Program, border: str, labelled: tuple[Pair, ...]) -> int:
+    """What ``calibrate`` takes at most for images of each of which ``labelled`` rows and columns
+    have scores; other arguments as ``forward_bytes``."""
+    plan, runs, peak = Plan(program), [], 0
+    for size in labelled:
+        x, shape = _framed(plan, border, size)
+        runs.append(({IMAGE: x}, {IMAGE: shape}))
+    for step in program.steps:
+        if isinstance(step, BatchNormStep):
+            most = max(prod(shapes[step.inputs[0]]) for _, shapes in runs)
+            peak = max(peak, plan.ledger.peak + most * np.dtype(np.float64).itemsize)
+        for blocks, shapes in runs:
+            plan.advance(step, blocks, shapes)
+    return max(peak, plan.ledger.peak)
+
+
+def _make_targets(plan, pixels):
+    """Labels and a mask as the loss takes them, and what they were made from."""
+    plan.ledger.make(2 * pixels * (np.dtype(np.int32).itemsize + np.dtype(bool).itemsize))
+
+
 def _framed(plan, border, labelled):
     """(block, shape) of what the program reads; a block of 0 bytes where that is the caller's."""
     x, net = plan.ledger.make(0), plan.program.net
@@ -209,6 +308,19 @@ def _framed(plan, border, labelled):
 def _input_shape(net, labelled, field):
     """Of an image of which each of ``labelled`` pixels sees a ``field`` of rows and columns."""
     return (1, net.channels, *(n + f - 1 for n, f in zip(labelled, field)))
+
+
+def remembered(peak_bytes: Callable[..., int], program: Program, *arguments, **options) -> int:
+    """What ``peak_bytes``, a function of this module, tells, from memory if it told it lately."""
+    plans = program.plans
+    key = (peak_bytes, numba.get_num_threads(), arguments, *options.items())
+    planned = plans.get(key)
+    if planned is None:
+        planned = peak_bytes(program, *arguments, **options)
+        if len(plans) >= REMEMBERED:
+            plans.clear()
+        plans[key] = planned
+    return planned
 
 
 def fitting_side(peak_bytes: Callable[[Pair], int], available: int) -> int:

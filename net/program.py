@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from net.conversion import steps_of
-from net.graph import IMAGE, Net
+from net.graph import Net
+from net.nodes import IMAGE
 from net.passes import Learning, Run, Saved
 from net.steps import Step
 
@@ -33,6 +34,7 @@ class Program:
         steps: what runs forward and backward, in order.
         forward_steps: what runs where no backward pass follows.
         learns: by layer, whether its output depends on parameters.
+        plans: what ``net.planning`` remembers of the last passes.
 
     Raises:
         ValueError: another form.
@@ -48,6 +50,7 @@ class Program:
         self.net = net
         self.steps = steps_of(net, form)
         self.forward_steps = steps_of(net, form, backward=False)
+        self.plans: dict = {}
         self.learns = {IMAGE: False}
         for node in net.nodes.values():
             self.learns[node.name] = bool(node.parameters) or any(map(self.learns.get, node.inputs))
@@ -73,7 +76,7 @@ class Program:
         Returns:
             N x K x Ho x Wo, or (that, tape).
         """
-        run = self.run(learning)
+        run = self.run(learning, backward=keep)
         maps, saved = {IMAGE: x}, []
         del x
         for step in self.steps if keep else self.forward_steps:
@@ -86,10 +89,14 @@ class Program:
         output = maps[self.steps[-1].output]
         return (output, Tape(run, saved)) if keep else output
 
-    def run(self, learning: Learning | None = None) -> Run:
-        """What the steps of one pass share."""
-        arrays = self.net.parameters | self.net.statistics
-        return Run(self.net.backend, arrays, self.steps[-1].output, learning)
+    def run(self, learning: Learning | None = None, *, backward: bool = False) -> Run:
+        """What the steps of one pass share; ``backward`` tells whether a backward pass follows.
+
+        Raises:
+            TypeError, ValueError: an array of the net was replaced by one that does not fit.
+        """
+        arrays = self.net.arrays()
+        return Run(self.net.backend, arrays, self.steps[-1].output, learning, backward)
 
     def advance(self, run: Run, step: Step, maps: dict) -> Saved:
         """Run one step on ``maps`` (by layer), drop what no later step reads.

@@ -22,17 +22,21 @@ def balanced_mask(labels: np.ndarray, pixels: int, rng: np.random.Generator) -> 
         H x W, bool.
 
     Raises:
-        ValueError: ``pixels`` is not a positive int, or no pixel has a label.
+        TypeError, ValueError: an argument is none of these, or no pixel has a label.
 
     >>> labels = np.array([[0, 0, 0, 0, 1, -1]])
     >>> balanced_mask(labels, 3, np.random.default_rng(0)).sum(where=labels == 0)
     np.int64(2)
     """
+    checks.array("labels", labels, (None, None), checks.INTS, any_layout=True)
     checks.count("pixels", pixels)
+    checks.instance("rng", rng, np.random.Generator)
     flat = labels.ravel()
     classes = np.unique(flat[flat != UNLABELLED])
     if len(classes) == 0:
         raise ValueError("labels hold no labelled pixel; expected at least one")
+    if classes[0] < 0:
+        raise ValueError(f"labels hold {classes[0]}; expected classes from 0, or {UNLABELLED}")
     places = [rng.permutation(np.flatnonzero(flat == k)) for k in classes]
     mask = np.zeros(flat.size, bool)
     pixels_left = pixels

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from kernels import checks
-from net import images
+from kernels.checks import Pair
+from net import images, planning, room
 from net.dense import Gradients
 from net.graph import Net
 from net.program import Program, added
@@ -31,10 +32,10 @@ class Scan:
     """
 
     def __init__(self, net: Net, border: str = "valid", batch: int = 64):
-        checks.count("batch", batch)
+        checks.instance("net", net, Net)
         self.net = net
         self.border = checks.choice("border", border, images.BORDERS)
-        self.batch = batch
+        self.batch = checks.count("batch", batch)
         self.program = Program(net, "patch")
 
     def forward(self, image: np.ndarray, pixels: np.ndarray | None = None) -> np.ndarray:
@@ -53,11 +54,10 @@ class Scan:
         (2, 10)
         """
         x, pixels = self._entered(image, pixels)
-        to_host = self.net.backend.memory.to_host
         scores = np.empty((len(pixels), self.net.output.channels), self.net.dtype)
         for part in self.batches(pixels):
-            output = self.program.forward(self.patches(x, pixels[part]))
-            scores[part] = to_host(output)[:, :, 0, 0]
+            output = self.program.forward(self._patches(x, pixels[part]))
+            scores[part] = self.net.backend.memory.to_host(output)[:, :, 0, 0]
         return scores
 
     def gradients(
@@ -83,24 +83,68 @@ class Scan:
         >>> gradients.parameters["fc2.bias"].tolist() == [2.0] * 10
         True
         """
-        x, pixels = self._entered(image, pixels)
+        image_gradient = checks.flag("image_gradient", image_gradient)
+        x, pixels = self._entered(image, pixels, True, image_gradient)
         channels = self.net.output.channels
         error = images.checked("error", error, self.net.dtype, (len(pixels), channels))
         ops, total, by_image = self.net.backend, {}, None
         for part in self.batches(pixels):
             vectors = ops.memory.to_device(error[part, :, None, None])
-            _, tape = self.program.forward(self.patches(x, pixels[part]), keep=True)
+            _, tape = self.program.forward(self._patches(x, pixels[part]), keep=True)
             gradients, by_patch = self.program.backward(tape, vectors, image=image_gradient)
             total = added(ops, total, gradients)
             if image_gradient:
                 rows, columns = self._corners(pixels[part])
                 spread = ops.patches.extract_backward(by_patch, rows, columns, x.shape[2:])
                 by_image = spread if by_image is None else ops.merging.add([by_image, spread])
+                del spread, by_patch
         if image_gradient:
-            by_image = ops.memory.to_host(
-                images.bordered_backward(self.net, by_image, self.border)
-            )[0]
-        return Gradients({n: ops.memory.to_host(g) for n, g in total.items()}, by_image)
+            by_image = images.bordered_backward(self.net, by_image, self.border)
+            by_image = images.returned(self.net, by_image)[0]
+        return Gradients({n: images.returned(self.net, g) for n, g in total.items()}, by_image)
+
+    def check_memory(
+        self, labelled: Pair, pixels: int, *, learning: bool = False, image: bool = False
+    ) -> None:
+        """Refuse a pass over ``pixels`` patches of an image that takes more memory than is free.
+
+        Args:
+            labelled: rows and columns of all pixels of the image.
+            pixels: how many are chosen.
+            learning: a pass forward and backward.
+            image: also the gradient by the image.
+
+        Raises:
+            MemoryError: it does not fit; the message says how much it takes, and what would fit.
+
+        >>> from net import zoo
+        >>> Scan(zoo.build("lenet28", backend="cpu")).check_memory((2**20, 2**20), pixels=2**40)
+        Traceback (most recent call last):
+            ...
+        MemoryError: scanning 1099511627776 pixels of 1048576 x 1048576 takes ... GB, ...
+        """
+        checks.flag("learning", learning)
+        checks.flag("image", image)
+        labelled = checks.pair("labelled", labelled, most=planning.LARGEST)
+        pixels = checks.count("pixels", pixels, most=planning.LARGEST)
+        self._check_memory(labelled, pixels, learning, image)
+
+    def _check_memory(self, labelled, pixels, learning=False, image=False):
+        def peak(pixels, batch):
+            of_pass = self.program, self.border, labelled, pixels, batch
+            options = {"learning": learning, "image": image}
+            return planning.remembered(planning.scan_bytes, *of_pass, **options)
+
+        def advice(free):
+            if peak(1, 1) > free:
+                return "not even one pixel would fit"
+            if peak(self.batch, self.batch) > free:
+                return f"expected a batch smaller than {self.batch}"
+            return "expected fewer pixels"
+
+        image_size = f"{labelled[0]} x {labelled[1]}"
+        what = f"scanning {pixels} pixels of {image_size}{' and learning' * learning}"
+        room.check(self.net.backend, what, peak(pixels, self.batch), advice)
 
     def patches(self, x, pixels: np.ndarray):
         """n x C x p x p on the backend: the patches of ``pixels`` in the bordered image ``x``.
@@ -110,6 +154,11 @@ class Scan:
         >>> Scan(zoo.build("lenet28", backend="cpu")).patches(x, np.array([[2, 3]])).shape
         (1, 1, 28, 28)
         """
+        checks.array("x", x, (1, self.net.channels, None, None))
+        pixels = _checked_pixels(pixels, images.output_size(self.net, x.shape[2:], "valid"))
+        return self._patches(x, pixels)
+
+    def _patches(self, x, pixels):
         return self.net.backend.patches.extract(x, *self._corners(pixels), self.net.patch)
 
     def _corners(self, pixels):
@@ -123,18 +172,28 @@ class Scan:
         >>> Scan(zoo.build("lenet28", backend="cpu"), batch=2).batches(np.zeros((3, 2), int))
         [slice(0, 2, None), slice(2, 4, None)]
         """
+        checks.array("pixels", pixels, (None, 2), checks.INTS, any_layout=True)
         return [slice(i, i + self.batch) for i in range(0, len(pixels), self.batch)]
 
-    def _entered(self, image, pixels):
-        x = images.entered(self.net, image, self.border)
-        size = images.output_size(self.net, x.shape[2:], "valid")
+    def _entered(self, image, pixels, *passes):
+        """The bordered image on the backend, and the checked pixels."""
+        x = images.admitted_image(self.net, image)
+        size = images.output_size(self.net, x.shape[1:], self.border)
         if pixels is None:
+            self._check_memory(size, size[0] * size[1], *passes)
             pixels = np.indices(size).reshape(2, -1).T
-        return x, _checked_pixels(pixels, size)
+        else:
+            pixels = _checked_pixels(pixels, size)
+            self._check_memory(size, len(pixels), *passes)
+        return images.bordered(self.net, images.placed(self.net, x), self.border), pixels
 
 
 def _checked_pixels(pixels, size):
-    pixels = np.asarray(pixels)
+    checks.unmasked("pixels", pixels)
+    try:
+        pixels = np.asarray(pixels)
+    except ValueError:
+        raise ValueError(f"pixels is {pixels!r}; expected n x 2 ints (y, x)") from None
     if pixels.ndim != 2 or pixels.shape[1] != 2 or pixels.dtype.kind not in "iu":
         raise ValueError(
             f"pixels has shape {pixels.shape} and dtype {pixels.dtype}; expected n x 2 ints (y, x)"

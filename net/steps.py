@@ -20,7 +20,7 @@ from kernels.convolution.cpu_workspace import partial_shape, thread_bytes
 from kernels.max_pooling import argmax_dtype
 from kernels.max_pooling.cpu_workspace import workspace as rows_of_maxima
 from kernels.window import Window
-from net.graph import Node
+from net.nodes import Node
 from net.passes import Run, Saved, Sizes, Workspace, Workspaces
 
 
@@ -40,7 +40,9 @@ class Step(ABC):
         differentiates: the activation whose derivative the error takes first, in the place of the
             saved output; None where there is none.
         passes_input: whether the output is the input itself, outside of training.
-        passes_error: whether the error of an input is the step's own, where their sizes agree.
+        passes_error: whether the error of an input is the step's own.
+        pads_errors: whether the error of an input is as large as the output at first, and padded
+            where the input is larger.
         overwrites_input: whether the error of the input takes the place of the saved input.
         skips_unwanted: whether an error that nobody wants is not computed.
     """
@@ -55,6 +57,7 @@ class Step(ABC):
     differentiates: ClassVar[str | None] = None
     passes_input: ClassVar[bool] = False
     passes_error: ClassVar[bool] = False
+    pads_errors: ClassVar[bool] = False
     overwrites_input: ClassVar[bool] = False
     skips_unwanted: ClassVar[bool] = False
 
@@ -76,8 +79,8 @@ class Step(ABC):
             maps: the inputs, N x C_i x H_i x W_i each.
 
         Returns:
-            the output, N x K x Ho x Wo with (Ho, Wo) = ``output_size``, and the argmax of max
-            pooling, of the same shape.
+            the output, N x K x Ho x Wo with (Ho, Wo) = ``output_size``, and max pooling's argmax,
+            of the same shape, if a backward pass follows.
         """
 
     @abstractmethod
@@ -175,15 +178,15 @@ class ConvolutionStep(_WindowStep):
         shape, pixels = self.node.weights_shape, sizes.output[0] * prod(sizes.output[2:])
         weights, sums = sizes.nbytes(shape), partial_shape(shape, pixels, sizes.itemsize)
 
-        def correlating(filled, *arrays):
+        def correlating(filled):
             a_thread = thread_bytes(filled, self.window.kernel, sizes.itemsize)
-            return Workspace(arrays, a_thread, parts=filled[0] * filled[2])
+            return Workspace((weights,), a_thread, parts=filled[0] * filled[2])
 
-        folded = (weights,) if self.folded else ()
         return Workspaces(
-            correlating(sizes.output, weights, *folded),
-            Workspace((sizes.nbytes(sums),)),
-            correlating(sizes.inputs[0], weights),
+            copies=(weights,) if self.folded else (),
+            forward=correlating(sizes.output),
+            gradients=Workspace((sizes.nbytes(sums),)),
+            errors=correlating(sizes.inputs[0]),
         )
 
     def _parameters(self, arrays):
@@ -192,32 +195,31 @@ class ConvolutionStep(_WindowStep):
 
 @dataclass(frozen=True)
 class MaxPoolStep(_WindowStep):
-    """Max pooling; with ``activation``, also the derivative of the one in front of it.
-
-    Only a window's largest cell gets an error, and its value is the pooled one: f' needs no other.
-    """
+    """Max pooling and its activation (see ``ConvolutionStep``), or the derivative of the one
+    ``in_front``: only largest cells, whose values are the pooled ones, get an error."""
 
     activation: str | Activation | None = None
+    pooled: bool = False
+    in_front: str | Activation | None = None
 
     @property
     def differentiates(self):
-        return self.activation
+        return None if self.pooled else self.activation or self.in_front
 
     @property
     def argmax_itemsize(self):
         return np.dtype(argmax_dtype(self.window)).itemsize
 
     def forward(self, run, x):
-        return run.ops.max_pooling.forward(x, self.window.kernel, **self.moves)
+        options = self.moves | {"activation": self.activation, "argmax": run.backward}
+        return run.ops.max_pooling.forward(x, self.window.kernel, **options)
 
     def backward(self, run, saved, error, wanted):
         window = saved.shapes[0][2:], self.window.kernel
         return [run.ops.max_pooling.backward(error, saved.argmax, *window, **self.moves)], {}
 
     def workspaces(self, sizes):
-        return Workspaces(
-            Workspace((), *rows_of_maxima(self.window, sizes.output, sizes.itemsize, argmax=True))
-        )
+        return Workspaces(forward=Workspace((), *rows_of_maxima(self.window, *sizes[1:])))
 
 
 @dataclass(frozen=True)
@@ -348,6 +350,8 @@ class CropStep(Step):
 class _MergeStep(Step):
     """Merges maps after trimming them, at the bottom and right, to their common size."""
 
+    pads_errors: ClassVar[bool] = True
+
     def forward(self, run, *maps):
         size = self.output_size([x.shape[2:] for x in maps])
         margins = [_trimmed(x.shape, size) for x in maps]
@@ -356,10 +360,11 @@ class _MergeStep(Step):
 
     def backward(self, run, saved, error, wanted):
         errors = self._split(run.ops, error, [shape[1] for shape in saved.shapes])
-        margins = [_trimmed(shape, error.shape[2:]) for shape in saved.shapes]
-        return [
-            run.ops.padding.crop_backward(e, m) if any(m) else e for e, m in zip(errors, margins)
-        ], {}
+        for i, shape in enumerate(saved.shapes):
+            margins = _trimmed(shape, error.shape[2:])
+            if any(margins):
+                errors[i] = run.ops.padding.crop_backward(errors[i], margins)
+        return errors, {}
 
     def output_size(self, sizes):
         return tuple(map(min, *sizes))
@@ -367,7 +372,7 @@ class _MergeStep(Step):
     def workspaces(self, sizes):
         size = sizes.output[2:]
         trimmed = [shape for shape in sizes.inputs if any(_trimmed(shape, size))]
-        return Workspaces(Workspace(tuple(sizes.nbytes((*s[:2], *size)) for s in trimmed)))
+        return Workspaces(copies=tuple(sizes.nbytes((*s[:2], *size)) for s in trimmed))
 
 
 @dataclass(frozen=True)
@@ -388,10 +393,6 @@ class ConcatenateStep(_MergeStep):
 
     def _split(self, ops, error, channels):
         return ops.merging.concatenate_backward(error, channels)
-
-    def workspaces(self, sizes):
-        trimmed = super().workspaces(sizes).forward
-        return Workspaces(forward=trimmed, errors=trimmed)
 
 
 def _trimmed(shape, size) -> Margins:

@@ -6,7 +6,8 @@ from math import prod
 
 from kernels.checks import Pair
 from net.conversion import dense_window
-from net.graph import Net, Node
+from net.graph import Net
+from net.nodes import Node
 from net.tables import aligned, by
 
 HEADINGS = (

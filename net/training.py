@@ -12,9 +12,9 @@ import numpy as np
 
 from kernels import Backend, checks
 from kernels.cross_entropy import UNLABELLED
-from net import images
+from net import images, planning
 from net.dense import Dense
-from net.graph import Net
+from net.graph import LARGEST_SEED, Net
 from net.optimizers import Optimizer
 from net.passes import Learning
 from net.program import Program, Tape, added
@@ -41,8 +41,8 @@ class Targets:
 
     @classmethod
     def of(cls, ops: Backend, labels, mask, weights) -> Targets:
-        """Targets of one image, from host arrays H x W and the weights K."""
-        arrays = (labels.astype(np.int32)[None], mask[None], weights)
+        """Targets of one image, from checked host arrays H x W and the weights K."""
+        arrays = (labels[None], mask[None], weights)
         arrays = tuple(ops.memory.to_device(array) for array in arrays)
         return cls(ops, *arrays, ops.cross_entropy.total_weight(*arrays))
 
@@ -61,16 +61,22 @@ class Targets:
 
 
 FORMS = ("dense", "patch")
+WEIGHTS = (1e-30, 1e30)
+"""What a class weight may be beside 0: so that sums over all pixels stay finite in float32."""
 
 
 class Trainer:
     """A net in training: takes steps, each on one image and its chosen pixels.
 
+    What is learned are the scores: a Softmax that ends the net is left out, as the loss has its
+    own.
+
     Args:
         net: its parameters are changed in place.
         optimizer: ``SGD`` or ``Adam`` of ``net.optimizers``.
         border: ``"valid"``, ``"zero"`` or ``"reflect"``.
-        class_weights: a weight for each class; None is 1 for each.
+        class_weights: a weight for each class, 0 or in ``WEIGHTS``; None is 1 for each. Pixels of a
+            class of weight 0 count for nothing.
         seed: of the run, an int of at least 0.
         form: ``"dense"``, or ``"patch"`` to learn patch by patch, with the same result.
         batch: patches that run together in the form ``"patch"``.
@@ -80,9 +86,7 @@ class Trainer:
         slots: the optimiser's arrays on the backend, by ``"slot.parameter"``.
         losses: of the steps of the epoch in progress.
         history: one dict for each finished epoch.
-
-    Raises:
-        ValueError: an argument is wrong.
+        dense, scan: the forms that give the scores.
 
     >>> from net.layers import Convolution, FullyConnected, ReLU
     >>> from net.optimizers import SGD
@@ -106,22 +110,21 @@ class Trainer:
         form: str = "dense",
         batch: int = 64,
     ):
-        if type(seed) is not int or seed < 0:
-            raise ValueError(f"seed is {seed!r}; expected an int of at least 0")
-        classes = net.output.channels
-        weights = np.ones(classes) if class_weights is None else np.asarray(class_weights, float)
-        if weights.shape != (classes,) or not (np.isfinite(weights) & (weights >= 0)).all():
-            raise ValueError(
-                f"class_weights is {class_weights!r}; expected {classes} finite numbers of at "
-                "least 0"
-            )
-        self.net, self.optimizer, self.seed = net, optimizer, seed
+        checks.instance("net", net, Net)
+        if not net.parameters:
+            raise ValueError("net has no parameters; expected a layer that learns")
+        if not isinstance(optimizer, Optimizer):
+            kind = checks.kind_of(optimizer)
+            raise TypeError(f"optimizer is {kind}; expected one of net.optimizers")
+        self.net, self.optimizer = net, optimizer
+        self.seed = checks.count("seed", seed, 0, LARGEST_SEED)
         self.form = checks.choice("form", form, FORMS)
-        self.class_weights = weights
+        self.class_weights = _checked_weights(class_weights, net.output.channels)
         self.steps = 0
         self.losses: list[float] = []
         self.history: list[dict] = []
-        self.dense, self.scan = Dense(net, border), Scan(net, border, batch)
+        scores = net.without_softmax()
+        self.dense, self.scan = Dense(scores, border), Scan(scores, border, batch)
         zeros = net.backend.memory.zeros
         self.slots = {
             f"{slot}.{name}": zeros(parameter.shape, net.dtype)
@@ -135,13 +138,19 @@ class Trainer:
         Args:
             image: C x H x W, the net's dtype.
             labels: ints in the shape of the net's output map, ``UNLABELLED`` (-1) where unknown.
-            mask: bool, same shape: the pixels to learn from; unlabelled ones never count.
+            mask: bool, same shape: the pixels to learn from; those that are unlabelled, or of a
+                class of weight 0, never count.
 
         Returns:
             the loss before the step.
 
         Raises:
-            TypeError, ValueError: an argument does not suit the net; nothing is changed then.
+            TypeError, ValueError: an argument does not suit the net, or the image holds NaN or
+                infinities.
+            MemoryError: the step would take more memory than is free.
+
+        Where one of these is raised, nothing is changed: the update comes last, and all of its
+        arrays are checked before it changes one.
 
         >>> from net import zoo
         >>> from net.optimizers import SGD
@@ -151,6 +160,7 @@ class Trainer:
         0.6931
         """
         loss, gradients = self.gradients(image, labels, mask)
+        self._check_slots()
         self.optimizer.update(self.net, self.slots, gradients, self.steps)
         self.steps += 1
         return loss
@@ -166,22 +176,62 @@ class Trainer:
         >>> gradients["fc2.bias"]
         array([ 0.5, -0.5], dtype=float32)
         """
-        image = images.checked("image", image, self.net.dtype, (self.net.channels, None, None))
+        image = images.admitted_image(self.net, image)
         size = self.dense.output_size(image.shape[1:])
         labels = checked_labels("labels", labels, self.net.output.channels, size)
-        mask = images.checked("mask", mask, "bool", size) & (labels != UNLABELLED)
-        if not self.class_weights.astype(self.net.dtype)[labels[mask]].any():
+        mask = images.checked("mask", mask, "bool", size) & self.counting(labels)
+        pixels = int(mask.sum())
+        if pixels == 0:
             raise ValueError("mask chooses no labelled pixel of a class with a weight above 0")
+        self.check_memory(image, pixels)
+        images.check_finite(self.net, "image", image)
         targets = self._targets(labels, mask)
         if self.form == "patch":
             return self._by_patches(image, labels, np.argwhere(mask), targets)
         places = self._learning(np.zeros((1, 2), int))
         program = self.dense.program
-        scores, tape = program.forward(self.dense.enter(image), keep=True, learning=places)
+        scores, tape = program.forward(self.dense.framed(image), keep=True, learning=places)
         return self._learned(program, scores, tape, targets)
 
+    def counting(self, labels: np.ndarray) -> np.ndarray:
+        """Where checked labels are of a class with a weight above 0: bool, of their shape.
+
+        >>> from net import zoo
+        >>> from net.optimizers import SGD
+        >>> net = zoo.build("lenet28", classes=3, backend="cpu")
+        >>> Trainer(net, SGD(0.1), class_weights=[0, 1, 2]).counting(np.array([[-1, 0, 1, 2]]))
+        array([[False, False,  True,  True]])
+        """
+        of_label = np.append(self.class_weights > 0, False)  # UNLABELLED takes the last
+        return of_label[labels]
+
+    def check_memory(self, image: np.ndarray, pixels: int) -> None:
+        """Refuse a step on so many pixels of an admitted image if it takes more memory than is
+        free.
+
+        Raises:
+            MemoryError: it does; the message says how much, and what would fit.
+
+        >>> from net import zoo
+        >>> from net.optimizers import SGD
+        >>> trainer = Trainer(zoo.build("lenet28", backend="cpu"), SGD(0.1))
+        >>> trainer.check_memory(np.broadcast_to(np.float32(0), (1, 2**20, 2**20)), pixels=9)
+        Traceback (most recent call last):
+            ...
+        MemoryError: labelling 1048576 x 1048576 pixels and learning takes ... GB, ...
+        """
+        size, copied = self.dense.output_size(image.shape[1:]), images.copied_bytes(image)
+        if self.form == "patch":
+            self.scan.check_memory(size, pixels, learning=True)
+        else:
+            self.dense.check_memory(size, planning.step_bytes, copied=copied)
+
     def loss(self, scores: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> float:
-        """The loss of host scores K x H x W at the chosen labelled pixels.
+        """The loss of host scores K x H x W at the chosen pixels that count.
+
+        Raises:
+            TypeError, ValueError: arrays that do not suit the net or each other, or no pixel that
+                counts.
 
         >>> from net import zoo
         >>> from net.optimizers import SGD
@@ -190,11 +240,25 @@ class Trainer:
         >>> round(trainer.loss(scores, labels, labels > 0), 4)
         0.6931
         """
+        classes = self.net.output.channels
+        scores = images.checked("scores", scores, self.net.dtype, (classes, None, None))
+        labels = checked_labels("labels", labels, classes, scores.shape[1:])
+        mask = images.checked("mask", mask, "bool", labels.shape) & self.counting(labels)
+        if not mask.any():
+            raise ValueError("mask chooses no labelled pixel of a class with a weight above 0")
         return self._targets(labels, mask).loss(self.net.backend.memory.to_device(scores[None]))
 
     def _targets(self, labels, mask) -> Targets:
         weights = self.class_weights.astype(self.net.dtype)
         return Targets.of(self.net.backend, labels, mask, weights)
+
+    def _check_slots(self):
+        """Refuse slots that do not fit the parameters, before any of either is changed."""
+        for slot in self.optimizer.slots:
+            for name, parameter in self.net.parameters.items():
+                array = self.slots.get(f"{slot}.{name}")
+                dtype = str(parameter.dtype)
+                checks.array(f"slots['{slot}.{name}']", array, parameter.shape, (dtype,))
 
     def _learning(self, pixels) -> Learning:
         """Of the next step, for maps whose first cells lie at ``pixels`` (y, x) of the image."""
@@ -211,7 +275,7 @@ class Trainer:
     def _by_patches(self, image, labels, pixels, targets):
         """As ``gradients``: passes over batches of the patches of ``pixels``, added up."""
         scan, to_device = self.scan, self.net.backend.memory.to_device
-        x = images.entered(self.net, image, scan.border)
+        x = images.bordered(self.net, images.placed(self.net, image), scan.border)
         loss, gradients = 0.0, {}
         for batch in scan.batches(pixels):
             some = pixels[batch]
@@ -236,15 +300,36 @@ def checked_labels(name: str, labels, classes: int, size) -> np.ndarray:
         TypeError, ValueError: not an array of ints of that size, or a value is neither a class nor
             ``UNLABELLED``.
     """
+    checks.unmasked(name, labels)
     if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
-        kind = labels.dtype if isinstance(labels, np.ndarray) else type(labels).__name__
+        kind = labels.dtype if isinstance(labels, np.ndarray) else checks.kind_of(labels)
         raise TypeError(f"{name} is {kind}; expected an array of ints (NaN has no label: use -1)")
     if labels.shape != tuple(size):
         raise ValueError(f"{name} has shape {labels.shape}; expected {tuple(size)}")
     low, high = int(labels.min()), int(labels.max())
     if low < UNLABELLED or high >= classes:
+        hint = f"; if 0 means unlabelled there, pass {name}.astype(int) - 1"
         raise ValueError(
             f"{name} reach from {low} to {high}; expected classes 0 to {classes - 1}, or "
-            f"{UNLABELLED} where unlabelled"
+            f"{UNLABELLED} where unlabelled{hint if (low, high) == (0, classes) else ''}"
         )
     return np.ascontiguousarray(labels, np.int32)
+
+
+def _checked_weights(weights, classes) -> np.ndarray:
+    """Class weights as float64; None is 1 for each."""
+    if weights is None:
+        return np.ones(classes)
+    checks.unmasked("class_weights", weights)
+    try:
+        checked = np.array(weights, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        checked = np.empty(0)
+    least, most = WEIGHTS
+    fits = (checked == 0) | ((least <= checked) & (checked <= most))
+    if checked.shape != (classes,) or not fits.all() or not checked.any():
+        raise ValueError(
+            f"class_weights is {weights!r}; expected {classes} finite numbers, each 0 or from "
+            f"{least:g} to {most:g}, and one above 0"
+        )
+    return checked

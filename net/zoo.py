@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from kernels import checks
 from net.graph import Net
 from net.layers import BatchNorm, Convolution, FullyConnected, MaxPool, ReLU, Tanh
 
@@ -11,7 +12,7 @@ def lenet28(classes=10, **options):
     layers = [
         *(Convolution(20, 5), ReLU(), MaxPool(2)),
         *(Convolution(50, 5), ReLU(), MaxPool(2)),
-        *(FullyConnected(500), ReLU(), FullyConnected(classes)),
+        *(FullyConnected(500), ReLU(), FullyConnected(checks.count("classes", classes))),
     ]
     return Net(layers, channels=1, patch=28, **options)
 
@@ -23,7 +24,7 @@ def n4(classes=2, **options):
         *(Convolution(48, 5), Tanh(), MaxPool(2)),
         *(Convolution(48, 4), Tanh(), MaxPool(2)),
         *(Convolution(48, 4), Tanh(), MaxPool(2)),
-        *(FullyConnected(200), Tanh(), FullyConnected(classes)),
+        *(FullyConnected(200), Tanh(), FullyConnected(checks.count("classes", classes))),
     ]
     return Net(layers, channels=1, patch=95, **{"initializer": "glorot"} | options)
 
@@ -33,7 +34,7 @@ def plain133(classes=8, **options):
     layers = [
         *(Convolution(25, 6), Tanh(), MaxPool(8)),
         *(Convolution(50, 3), Tanh(), MaxPool(2)),
-        *(Convolution(32, 7), Tanh(), FullyConnected(classes)),
+        *(Convolution(32, 7), Tanh(), FullyConnected(checks.count("classes", classes))),
     ]
     return Net(layers, channels=3, patch=133, **{"initializer": "glorot"} | options)
 
@@ -43,14 +44,14 @@ def rcnn25(classes=8, **options):
     layers = [
         *(Convolution(25, 8), Tanh(), MaxPool(2)),
         *(Convolution(50, 8), Tanh(), MaxPool(2)),
-        FullyConnected(classes),
+        FullyConnected(checks.count("classes", classes)),
     ]
     return Net(layers, channels=3, patch=25, **{"initializer": "glorot"} | options)
 
 
 def featurenet(patch, classes=3, **options):
     """DeepCell's feature net (Van Valen et al., PLoS Comput Biol 2016) of one patch size, grey."""
-    layers, rest, convolutions = [], patch, 0
+    layers, rest, convolutions = [], checks.count("patch", patch), 0
     while rest > 4:
         kernel = 3 if rest % 2 == 0 else 4
         layers += [Convolution(64, kernel), BatchNorm(), ReLU()]
@@ -60,7 +61,12 @@ def featurenet(patch, classes=3, **options):
             layers += [MaxPool(2)]
             rest //= 2
     layers += [Convolution(200, rest), BatchNorm(), ReLU()]
-    layers += [Convolution(200, 1), BatchNorm(), ReLU(), Convolution(classes, 1)]
+    layers += [
+        Convolution(200, 1),
+        BatchNorm(),
+        ReLU(),
+        Convolution(checks.count("classes", classes), 1),
+    ]
     return Net(layers, channels=1, patch=patch, **options)
 
 
@@ -69,7 +75,7 @@ def strided67(classes=8, **options):
     layers = [
         *(Convolution(32, 7, stride=2), ReLU(), MaxPool(3, stride=2)),
         *(Convolution(48, 3), ReLU(), MaxPool(3, stride=2)),
-        *(FullyConnected(200), ReLU(), FullyConnected(classes)),
+        *(FullyConnected(200), ReLU(), FullyConnected(checks.count("classes", classes))),
     ]
     return Net(layers, channels=3, patch=67, **options)
 
@@ -84,7 +90,7 @@ def authors133(classes=32, **options):
     layers = [
         *(Convolution(50, 6), MaxPool(8), Tanh()),
         *(Convolution(50, 3), MaxPool(2), Tanh()),
-        Convolution(classes, 7),
+        Convolution(checks.count("classes", classes), 7),
     ]
     return Net(layers, channels=3, patch=133, **{"initializer": "glorot"} | options)
 
@@ -99,7 +105,13 @@ def greentea102(classes=2, **options):
         *(Convolution(48, 7), ReLU(), MaxPool(2)),
         *(Convolution(128, 5), ReLU(), MaxPool(2)),
         *(Convolution(192, 3), ReLU(), MaxPool(2)),
-        *(FullyConnected(1024), ReLU(), FullyConnected(512), ReLU(), FullyConnected(classes)),
+        *(
+            FullyConnected(1024),
+            ReLU(),
+            FullyConnected(512),
+            ReLU(),
+            FullyConnected(checks.count("classes", classes)),
+        ),
     ]
     return Net(layers, channels=3, patch=102, **options)
 
@@ -126,6 +138,4 @@ def build(name: str, **options) -> Net:
     >>> build("n4", classes=3, backend="cpu").output.channels
     3
     """
-    if name not in ZOO:
-        raise ValueError(f"net is {name!r}; expected one of {', '.join(ZOO)}")
-    return ZOO[name](**options)
+    return ZOO[checks.choice("name", name, tuple(ZOO))](**options)

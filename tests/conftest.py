@@ -11,6 +11,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, Phase, settings
 
 from kernels import BackendUnavailable, get_backend
 from kernels.host import threads
@@ -18,6 +19,18 @@ from kernels.memory import cpu as cpu_memory
 from kernels.memory import cuda as cuda_memory
 
 pytest.register_assert_rewrite("tests.comparison", "tests.finite_differences")
+
+# Examples are drawn from one seed and from the constants of the modules that are loaded. One that
+# fails is reported as it was drawn: to shrink it can take minutes.
+settings.register_profile(
+    "project",
+    phases=(Phase.explicit, Phase.generate),
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("project")
 
 TIERS = ("pure Python", "cpu", "simulator", "compile", "gpu")
 SIMULATING = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "1"

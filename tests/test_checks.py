@@ -1,5 +1,6 @@
 """Sizes, footprints and argument checks, against literal numbers and by counting."""
 
+import math
 import re
 
 import numpy as np
@@ -88,18 +89,25 @@ class TestWindow:
 
 class TestPair:
     @pytest.mark.parametrize(
-        ("value", "expected"), [(3, (3, 3)), ((1, 2), (1, 2)), ([4, 5], (4, 5))]
+        ("value", "expected"),
+        [(3, (3, 3)), ((1, 2), (1, 2)), ([4, 5], (4, 5)), ((np.int8(4), 5), (4, 5))],
     )
     def test_accepted(self, value, expected):
         assert checks.pair("size", value) == expected
 
     @pytest.mark.parametrize(
-        "value", [0, -1, 1.0, True, "11", None, (), (1,), (1, 2, 3), (1, 0), (1, 2.0), (True, 1)]
+        "value",
+        [0, -1, 1.0, True, "11", None, {}, (), (1,), (1, 2, 3), (1, 0), (1, 2.0), (1, True)],
     )
     def test_refused(self, value):
         expected = "expected an int or a pair (y, x) of ints of at least 1"
         with refuses(ValueError, f"size is {value!r}; {expected}"):
             checks.pair("size", value)
+
+    def test_largest(self):
+        expected = "expected an int or a pair (y, x) of ints from 1 to 2147483647"
+        with refuses(ValueError, f"size is (1, 2147483648); {expected}"):
+            checks.pair("size", (1, 2**31))
 
     def test_minimum(self):
         assert checks.pair("offset", 0, minimum=0) == (0, 0)
@@ -118,6 +126,35 @@ class TestCount:
     def test_refused(self, value):
         with refuses(ValueError, f"batch is {value!r}; expected an int of at least 1"):
             checks.count("batch", value)
+
+    def test_limits(self):
+        assert checks.count("seed", np.int64(0), 0) == 0
+        with refuses(ValueError, "batch is 2147483648; expected an int of at most 2147483647"):
+            checks.count("batch", 2**31)
+
+
+class TestNumber:
+    @pytest.mark.parametrize("value", [0, 1, 0.5, 3e38, np.float32(0.5), np.int8(3)])
+    def test_accepted(self, value):
+        number = checks.number("rate", value)
+        assert type(number) is float
+        assert number == value
+
+    @pytest.mark.parametrize(
+        "value", [-1, -1e-300, 1e39, math.nan, math.inf, None, "3", True, 1j, [1], np.zeros(1)]
+    )
+    def test_refused(self, value):
+        expected = "expected a number of at least 0 and finite in float32"
+        with refuses(ValueError, f"rate is {value!r}; {expected}"):
+            checks.number("rate", value)
+
+    def test_limits(self):
+        for value in (0, 1e-40):
+            message = f"rate is {value!r}; expected a number above 0 and finite in float32"
+            with refuses(ValueError, message):
+                checks.number("rate", value, positive=True)
+        with refuses(ValueError, "rate is 1; expected a number of at least 0 and less than 1"):
+            checks.number("rate", 1, below=1)
 
 
 class TestMargins:
@@ -165,6 +202,13 @@ class TestArrays:
             (None, TypeError, "x is a NoneType; expected an array"),
             (np.float64(1), ValueError, "x has shape (); expected 2 axes, any x 3"),
             (np.zeros(3), ValueError, "x has shape 3; expected 2 axes, any x 3"),
+            (np.ndarray, TypeError, "x is the class ndarray; expected an array"),
+            (
+                np.ma.zeros((2, 3)),
+                TypeError,
+                "x is a masked array; expected a plain one, as its mask would be lost: pass "
+                "x.filled(...) with a value that is right there",
+            ),
             (np.zeros((2, 4)), ValueError, "x has shape 2 x 4; expected any x 3, no axis empty"),
             (np.zeros((0, 3)), ValueError, "x has shape 0 x 3; expected any x 3, no axis empty"),
             (
@@ -186,6 +230,15 @@ class TestArrays:
     def test_refused(self, array, error, message):
         with refuses(error, message):
             checks.array("x", array, (None, 3))
+
+    @pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
+    def test_indices(self, dtype):
+        checks.indices("rows", np.array([[0, 4]], dtype), 5)
+        with refuses(ValueError, "rows reach from 0 to 5; expected ints from 0 to 4"):
+            checks.indices("rows", np.array([5, 0], dtype), 5)
+        if dtype != "uint8":
+            with refuses(ValueError, "rows reach from -1 to 2; expected ints from 0 to 4"):
+                checks.indices("rows", np.array([-1, 2], dtype), 5)
 
     def test_same_dtype(self):
         single, double = np.zeros(1, np.float32), np.zeros(1)

@@ -27,7 +27,7 @@ from experiments.measuring.timing import (
     timed,
 )
 from net import Dense, Net, Scan
-from net.graph import IMAGE
+from net.nodes import IMAGE
 from net.summary import multiply_adds
 
 BATCHES = (16, 64, 256)

@@ -16,17 +16,12 @@ formulas, which serves this operator and all operators that end in an activation
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
-
-import numpy as np
 
 from kernels import checks
 
 ACTIVATIONS = {"relu": None, "tanh": None, "sigmoid": None, "leaky_relu": "slope", "elu": "alpha"}
 """What the parameter of each activation is called, if it has one. Compiled code knows an activation
 by its position here."""
-# A parameter must be neither 0 nor infinite in either dtype
-_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ def activation_of(activation: str | Activation) -> Activation:
             above 0 in float32.
     """
     given = activation if isinstance(activation, Activation) else Activation(activation)
-    if given.name not in tuple(ACTIVATIONS):
+    if not isinstance(given.name, str) or given.name not in ACTIVATIONS:
         expected = ", ".join(map(repr, ACTIVATIONS))
         raise ValueError(f"activation is {given.name!r}; expected one of {expected}")
     parameter = ACTIVATIONS[given.name]
@@ -66,12 +61,8 @@ def activation_of(activation: str | Activation) -> Activation:
         raise ValueError(
             f"activation is {given.name!r}; expected Activation({given.name!r}, {parameter})"
         )
-    number = isinstance(given.parameter, Real) and not isinstance(given.parameter, bool)
-    if not number or not _SMALLEST <= given.parameter <= _LARGEST:
-        raise ValueError(
-            f"{parameter} is {given.parameter!r}; expected a number above 0, finite in float32"
-        )
-    return Activation(given.name, float(given.parameter))
+    value = checks.number(parameter, given.parameter, positive=True)
+    return Activation(given.name, value)
 
 
 def check_forward(x, activation, out=None) -> None:

@@ -14,6 +14,7 @@ from kernels.activation import ACTIVATIONS, activation_of, check_backward, check
 from kernels.host import simd
 from kernels.host.compilation import compiled, compiled_parallel, inlined
 from kernels.host.exponentials import exp, expm1, tanh
+from kernels.host.threads import CELL, EXPONENTIAL
 from kernels.memory import cpu as memory
 
 BLOCK = 4096
@@ -33,7 +34,8 @@ def forward(x, activation, out=None):
     """
     check_forward(x, activation, out)
     y = memory.empty(x.shape, x.dtype) if out is None else out
-    _forward(y.reshape(-1), x.reshape(-1), numbered(activation, x.dtype))
+    activation = numbered(activation, x.dtype)
+    _forward(y.reshape(-1), x.reshape(-1), activation, work=activation.cost * x.size)
     return y
 
 
@@ -52,7 +54,7 @@ def backward(error, y, activation, out=None):
     check_backward(error, y, activation, out)
     gradient = memory.empty(y.shape, y.dtype) if out is None else out
     maps = gradient.reshape(-1), error.reshape(-1), y.reshape(-1)
-    _backward(*maps, numbered(activation, y.dtype))
+    _backward(*maps, numbered(activation, y.dtype), work=2 * CELL * y.size)
     return gradient
 
 
@@ -61,6 +63,11 @@ class Numbered(NamedTuple):
 
     number: int
     parameter: np.floating
+
+    @property
+    def cost(self) -> float:
+        """About how many nanoseconds a thread takes for one f(x)."""
+        return 0 if self.number == NONE else _COSTS[self.number]
 
 
 NONE = -1
@@ -165,14 +172,15 @@ def _elu_derivative(e, y, alpha):
     return e * (y + alpha) if y <= 0 else e
 
 
-# y of x and the parameter, and dx of an error e, y and the parameter
+# y of x and the parameter, dx of an error e, y and the parameter, and about what y costs
 _FORMULAS = {
-    "relu": (_relu, _relu_derivative),
-    "tanh": (_tanh, _tanh_derivative),
-    "sigmoid": (_sigmoid, _sigmoid_derivative),
-    "leaky_relu": (_leaky_relu, _leaky_relu_derivative),
-    "elu": (_elu, _elu_derivative),
+    "relu": (_relu, _relu_derivative, CELL),
+    "tanh": (_tanh, _tanh_derivative, EXPONENTIAL),
+    "sigmoid": (_sigmoid, _sigmoid_derivative, EXPONENTIAL),
+    "leaky_relu": (_leaky_relu, _leaky_relu_derivative, CELL),
+    "elu": (_elu, _elu_derivative, EXPONENTIAL),
 }
+_COSTS = [_FORMULAS[name][2] for name in ACTIVATIONS]
 
 
 def _activation_loop(number, function, otherwise):

@@ -7,6 +7,14 @@ p <- p - rate * (m / (1 - beta1^t)) / (sqrt(s / (1 - beta2^t)) + epsilon)
 from kernels import checks
 
 
-def check_step(parameter, gradient, mean, square) -> None:
-    """Refuse arrays of unlike shape or dtype."""
+def check_step(
+    parameter, gradient, mean, square, rate, beta1, beta2, epsilon, decay, count
+) -> None:
+    """Refuse arrays of unlike shape or dtype, and numbers that make no step."""
     checks.alike(parameter=parameter, gradient=gradient, mean=mean, square=square)
+    checks.number("rate", rate)
+    checks.number("beta1", beta1, below=1)
+    checks.number("beta2", beta2, below=1)
+    checks.number("epsilon", epsilon)
+    checks.number("decay", decay)
+    checks.count("count", count)

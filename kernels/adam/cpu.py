@@ -6,6 +6,7 @@ from numba import prange
 
 from kernels.adam import check_step
 from kernels.host.compilation import compiled_parallel
+from kernels.host.threads import CELL
 
 
 def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, decay, count):
@@ -18,7 +19,7 @@ def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, deca
         decay: L2 decay of the weights; 0 is none.
         count: number of this step, from 1.
     """
-    check_step(parameter=parameter, gradient=gradient, mean=mean, square=square)
+    check_step(parameter, gradient, mean, square, rate, beta1, beta2, epsilon, decay, count)
     number = parameter.dtype.type
     _step(
         parameter.reshape(-1),
@@ -30,6 +31,7 @@ def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, deca
         (number(beta2), number(1 - beta2), number(1 - beta2**count)),
         number(epsilon),
         number(decay),
+        work=4 * CELL * parameter.size,
     )
 
 

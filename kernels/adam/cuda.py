@@ -51,7 +51,7 @@ def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, deca
         decay: L2 decay of the weights; 0 is none.
         count: number of this step, from 1.
     """
-    check_step(parameter=parameter, gradient=gradient, mean=mean, square=square)
+    check_step(parameter, gradient, mean, square, rate, beta1, beta2, epsilon, decay, count)
     number = parameter.dtype.type
     named = ("parameter", parameter), ("gradient", gradient), ("mean", mean), ("square", square)
     launch_over(

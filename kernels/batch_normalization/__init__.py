@@ -11,15 +11,17 @@ from kernels import checks
 from kernels.activation import activation_of
 
 
-def check_forward(x, mean, variance, gamma, beta, activation) -> None:
+def check_forward(x, mean, variance, gamma, beta, epsilon, activation) -> None:
     """Check the arguments of batch normalisation."""
+    checks.number("epsilon", epsilon)
     checks.per_channel(x, mean=mean, variance=variance, gamma=gamma, beta=beta)
     if activation is not None:
         activation_of(activation)
 
 
-def check_backward(error, x, mean, variance, gamma, activation, y, out) -> None:
+def check_backward(error, x, mean, variance, gamma, epsilon, activation, y, out) -> None:
     """Check the arguments of batch normalisation's gradients."""
+    checks.number("epsilon", epsilon)
     maps = {"error": error, "x": x, "y": y, "out": out}
     if activation is None:
         del maps["y"]
@@ -31,8 +33,9 @@ def check_backward(error, x, mean, variance, gamma, activation, y, out) -> None:
     checks.per_channel(x, mean=mean, variance=variance, gamma=gamma)
 
 
-def check_fold(weights, bias, mean, variance, gamma, beta) -> None:
+def check_fold(weights, bias, mean, variance, gamma, beta, epsilon) -> None:
     """Check the arguments that fold a batch normalisation into the convolution in front."""
+    checks.number("epsilon", epsilon)
     checks.array("weights", weights, (None,) * 4)
     vectors = {"mean": mean, "variance": variance, "gamma": gamma, "beta": beta}
     for name, vector in (vectors if bias is None else {"bias": bias} | vectors).items():

@@ -11,6 +11,7 @@ from kernels.activation.cpu import NONE, activate, differentiate, numbered
 from kernels.batch_normalization import check_backward, check_fold, check_forward
 from kernels.host import simd
 from kernels.host.compilation import compiled_parallel, inner
+from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
 
 BLOCK = 1024
@@ -28,10 +29,12 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
     Returns:
         an array like x. Workspace: one vector of C.
     """
-    check_forward(x, mean, variance, gamma, beta, activation)
+    check_forward(x, mean, variance, gamma, beta, epsilon, activation)
     y = memory.empty(x.shape, x.dtype)
     scale = _inverse_deviation(variance, epsilon) * gamma
-    _forward(_planes(y), _planes(x), mean, scale, beta, numbered(activation, x.dtype))
+    activation = numbered(activation, x.dtype)
+    work = (2 * CELL + activation.cost) * x.size
+    _forward(_planes(y), _planes(x), mean, scale, beta, activation, work=work)
     return y
 
 
@@ -54,13 +57,14 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
     Returns:
         an array like x, two vectors of C. Workspace: three blocks for each thread.
     """
-    check_backward(error, x, mean, variance, gamma, activation, y, out)
+    check_backward(error, x, mean, variance, gamma, epsilon, activation, y, out)
     gradient = memory.empty(x.shape, x.dtype) if out is None else out
     by_gamma, by_beta = memory.empty(mean.shape, x.dtype), memory.empty(mean.shape, x.dtype)
     maps = [_planes(m) for m in (gradient, error, x, x if activation is None else y)]
     deviation = _inverse_deviation(variance, epsilon)
     scales = mean, deviation, deviation * gamma
-    _backward(by_gamma, by_beta, *maps, *scales, numbered(activation, x.dtype))
+    activation = numbered(activation, x.dtype)
+    _backward(by_gamma, by_beta, *maps, *scales, activation, work=4 * CELL * x.size)
     return gradient, by_gamma, by_beta
 
 
@@ -76,7 +80,7 @@ def fold(weights, bias, mean, variance, gamma, beta, epsilon):
     Returns:
         (weights, bias) of a convolution that computes both, up to rounding.
     """
-    check_fold(weights, bias, mean, variance, gamma, beta)
+    check_fold(weights, bias, mean, variance, gamma, beta, epsilon)
     scale = _inverse_deviation(variance, epsilon) * gamma
     before = -mean if bias is None else bias - mean
     folded = memory.empty(weights.shape, weights.dtype)

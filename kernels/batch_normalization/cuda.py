@@ -133,7 +133,7 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
         epsilon: a float.
         activation: None, or one as ``kernels.activation`` describes them.
     """
-    check_forward(x, mean, variance, gamma, beta, activation)
+    check_forward(x, mean, variance, gamma, beta, epsilon, activation)
     dtype = x.dtype.type
     y = memory.empty(x.shape, x.dtype)
     parameters = mean, variance, gamma, beta, dtype(epsilon)
@@ -154,7 +154,7 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
     written to, possibly error, x or y; None makes one. Workspace: two partial sums of each channel
     for some thousand pixels.
     """
-    check_backward(error, x, mean, variance, gamma, activation, y, out)
+    check_backward(error, x, mean, variance, gamma, epsilon, activation, y, out)
     (n, c, h, w), dtype = x.shape, x.dtype.type
     gradient, parts = memory.empty(x.shape, x.dtype) if out is None else out, splits(n, h * w)
     sums = [memory.empty((c * parts,), x.dtype) for _ in range(2)]
@@ -172,7 +172,7 @@ def fold(weights, bias, mean, variance, gamma, beta, epsilon):
     ``weights`` is K x C x kh x kw; ``bias``, which may be None, and the parameters of the
     normalisation are K.
     """
-    check_fold(weights, bias, mean, variance, gamma, beta)
+    check_fold(weights, bias, mean, variance, gamma, beta, epsilon)
     dtype = weights.dtype.type
     folded, shift = (memory.empty(a.shape, a.dtype) for a in (weights, mean))
     parameters = mean, variance, gamma, beta, dtype(epsilon)

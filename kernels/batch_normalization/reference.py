@@ -8,7 +8,7 @@ from kernels.batch_normalization import check_backward, check_fold, check_forwar
 
 def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
     """y = f((x - mean) / sqrt(variance + epsilon) * gamma + beta)."""
-    check_forward(x, mean, variance, gamma, beta, activation)
+    check_forward(x, mean, variance, gamma, beta, epsilon, activation)
     y = _normalized(x, mean, variance, epsilon) * _maps(gamma) + _maps(beta)
     return y if activation is None else activations.forward(y, activation)
 
@@ -17,7 +17,7 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
     """(dx, dgamma, dbeta), where e is the error behind the activation times f':
     e * gamma / sqrt(variance + epsilon), in ``out`` if given, and the sums over n, y, x of
     e * (x - mean) / sqrt(variance + epsilon) and of e."""
-    check_backward(error, x, mean, variance, gamma, activation, y, out)
+    check_backward(error, x, mean, variance, gamma, epsilon, activation, y, out)
     error = error.astype(np.float64)
     if activation is not None:
         error = activations.backward(error, y.astype(np.float64), activation)
@@ -30,7 +30,7 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
 
 def fold(weights, bias, mean, variance, gamma, beta, epsilon):
     """(weights, bias) of a convolution that computes both, it and the normalisation behind it."""
-    check_fold(weights, bias, mean, variance, gamma, beta)
+    check_fold(weights, bias, mean, variance, gamma, beta, epsilon)
     scale = gamma / np.sqrt(variance.astype(np.float64) + epsilon)
     before = 0 if bias is None else bias
     return weights * scale[:, None, None, None], (before - mean) * scale + beta

@@ -25,6 +25,7 @@ from kernels.convolution.cpu_weights import packed
 from kernels.convolution.cpu_workspace import tile_shape
 from kernels.host import simd
 from kernels.host.compilation import compiled_parallel
+from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
 
 
@@ -137,7 +138,7 @@ def gradient_bias(error):
     """db: the sum of N x K x Ho x Wo errors over all but the channels; K, same dtype."""
     checks.array("error", error, (None,) * 4)
     gradient = memory.empty(error.shape[1], error.dtype)
-    _sum_channels(gradient, error)
+    _sum_channels(gradient, error, work=CELL * error.size)
     return gradient
 
 

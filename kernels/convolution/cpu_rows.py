@@ -29,6 +29,7 @@ from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled, compiled_parallel, inner
 from kernels.host.simd import Runs
+from kernels.host.threads import MULTIPLY_ADD
 from kernels.host.work_sharing import queue, take
 
 NARROW = 96
@@ -99,7 +100,9 @@ def correlate(out, source, weights, kernel, bias, dilation, origin, activation):
     maps = out.reshape(-1), source.reshape(-1)
     start = starts(bias, sizes.filters, tiling.columns, out.dtype)
     threads = numba.get_num_threads()
-    _correlate(*maps, weights, start, sizes, tiling, activation, items, queue(), threads)
+    work = MULTIPLY_ADD * out.size * source.shape[1] * prod(kernel)
+    queued = activation, items, queue(), threads
+    _correlate(*maps, weights, start, sizes, tiling, *queued, work=work)
 
 
 @lru_cache(1024)

@@ -6,6 +6,7 @@ passes gather: tables say which taps each pixel reads, and where (``cpu_taps.py`
 """
 
 from functools import lru_cache
+from math import prod
 from typing import NamedTuple
 
 import numba
@@ -18,6 +19,7 @@ from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.simd import COLUMNS
+from kernels.host.threads import MULTIPLY_ADD
 from kernels.host.work_sharing import queue, take
 
 # Least number of items that a region is split into, if it has enough tiles. Few are better: each
@@ -95,7 +97,8 @@ def correlate(out, source, weights, kernel, bias, taps_of, axes, activation):
     plan = _plan(out.shape, source.shape, kernel, taps_of, axes, lanes)
     start = starts(bias, out.shape[1], simd.MAX_VECTORS * lanes, out.dtype)
     maps, threads = (out.reshape(-1), source.reshape(-1)), numba.get_num_threads()
-    _correlate(*maps, weights, start, *plan, activation, queue(), threads)
+    work = MULTIPLY_ADD * out.size * source.shape[1] * prod(kernel)
+    _correlate(*maps, weights, start, *plan, activation, queue(), threads, work=work)
 
 
 @lru_cache(1024)

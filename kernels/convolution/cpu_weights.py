@@ -4,6 +4,7 @@ import numpy as np
 from numba import prange
 
 from kernels.host.compilation import compiled_parallel
+from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
 
 
@@ -17,7 +18,8 @@ def packed(weights, group, *, transposed=False, flipped=False):
     k, c, kh, kw = weights.shape
     filters, depth = (c, k) if transposed else (k, c)
     out = memory.empty((-(-filters // group), depth, kh * kw, group), weights.dtype)
-    _pack(out, np.ascontiguousarray(weights).reshape(k, c, kh * kw), transposed, flipped)
+    weights = np.ascontiguousarray(weights).reshape(k, c, kh * kw)
+    _pack(out, weights, transposed, flipped, work=CELL * out.size)
     return out.reshape(-1)
 
 

@@ -1,11 +1,18 @@
 """Cross-entropy of chosen pixels, with class weights: its value and its error map.
 
-A pixel counts if the mask chooses it and its label l is not ``UNLABELLED``. With the scores x,
+A pixel counts if the mask chooses it and its label l is a class, 0 to K - 1, which ``UNLABELLED``
+is not. With the scores x,
 
     total = sum of w[l];   loss = sum of w[l] * (log sum_k exp x[k] - x[l]) / total
     e[k] = w[l] / total * (softmax(x)[k] - [k = l]), and 0 where a pixel does not count
 
 ``total`` is an argument of the other two, so that a sum over patches can be taken in parts.
+
+Where the label's probability p is nearly 1, log p and p - 1 would cancel. With m = max_k x[k] and
+s = the sum over k != l of exp(x[k] - m), of the classes other than the label, they are
+
+    -log p = log1p(s) if x[l] = m, else log(exp(x[l] - m) + s) + (m - x[l])
+    p - 1 = -s / (exp(x[l] - m) + s)
 """
 
 from kernels import checks

@@ -1,11 +1,16 @@
-"""Cross-entropy of chosen pixels on the host: sums by row, then over the rows in order."""
+"""Cross-entropy of chosen pixels on the host: sums by row, then over the rows in order.
+
+Both sums are float64: over millions of equal pixels, the roundings of float32 would add up.
+"""
 
 import math
 
+import numpy as np
 from numba import prange
 
-from kernels.cross_entropy import UNLABELLED, check_labels, check_scores
+from kernels.cross_entropy import check_labels, check_scores
 from kernels.host.compilation import compiled_parallel, inner
+from kernels.host.threads import CELL, EXPONENTIAL
 from kernels.memory import cpu as memory
 
 
@@ -21,9 +26,9 @@ def total_weight(labels, mask, class_weights):
         an array of one number like the weights. Workspace: one number per row.
     """
     check_labels(labels, mask, class_weights)
-    rows = memory.empty(labels.shape[0] * labels.shape[1], class_weights.dtype)
-    _total_weight(rows, labels, mask, class_weights)
-    return rows.sum(keepdims=True)
+    rows = memory.empty(labels.shape[0] * labels.shape[1], np.float64)
+    _total_weight(rows, labels, mask, class_weights, work=CELL * labels.size)
+    return rows.sum(keepdims=True).astype(class_weights.dtype)
 
 
 def forward(scores, labels, mask, class_weights, total):
@@ -40,9 +45,10 @@ def forward(scores, labels, mask, class_weights, total):
         an array of one number like the scores. Workspace: one number per row.
     """
     check_scores(scores, labels, mask, class_weights, total)
-    rows = memory.empty(labels.shape[0] * labels.shape[1], scores.dtype)
-    _forward(rows, scores, labels, mask, class_weights)
-    return rows.sum(keepdims=True) / total
+    rows = memory.empty(labels.shape[0] * labels.shape[1], np.float64)
+    work = EXPONENTIAL * scores.size
+    _forward(rows, scores, labels, mask, class_weights, work=work)
+    return (rows.sum(keepdims=True) / total).astype(scores.dtype)
 
 
 def backward(scores, labels, mask, class_weights, total):
@@ -53,7 +59,8 @@ def backward(scores, labels, mask, class_weights, total):
     """
     check_scores(scores, labels, mask, class_weights, total)
     error = memory.empty(scores.shape, scores.dtype)
-    _backward(error, scores, labels, mask, class_weights, total)
+    work = 2 * EXPONENTIAL * scores.size
+    _backward(error, scores, labels, mask, class_weights, total, work=work)
     return error
 
 
@@ -62,23 +69,25 @@ def _total_weight(rows, labels, mask, class_weights):
     _, height, width = labels.shape
     for row in prange(len(rows)):
         n, y = row // height, row % height
-        total = class_weights.dtype.type(0)
+        total = 0.0
         for x in range(width):
-            if mask[n, y, x] and labels[n, y, x] != UNLABELLED:
+            if mask[n, y, x] and 0 <= labels[n, y, x] < len(class_weights):
                 total += class_weights[labels[n, y, x]]
         rows[row] = total
 
 
 @inner
-def _largest_and_sum(pixel):
-    """max_k x[k] and sum_k exp(x[k] - max)."""
+def _largest_and_others(pixel, label):
+    """m = max_k x[k], and the sum over k != l of exp(x[k] - m)."""
     largest = pixel[0]
     for k in range(1, len(pixel)):
         largest = max(largest, pixel[k])
-    total = pixel.dtype.type(0)
-    for k in range(len(pixel)):
-        total += math.exp(pixel[k] - largest)
-    return largest, total
+    others = pixel.dtype.type(0)
+    for k in range(label):
+        others += math.exp(pixel[k] - largest)
+    for k in range(label + 1, len(pixel)):
+        others += math.exp(pixel[k] - largest)
+    return largest, others
 
 
 @compiled_parallel
@@ -86,13 +95,18 @@ def _forward(rows, scores, labels, mask, class_weights):
     _, height, width = labels.shape
     for row in prange(len(rows)):
         n, y = row // height, row % height
-        loss = scores.dtype.type(0)
+        loss = 0.0
         for x in range(width):
             label = labels[n, y, x]
-            if mask[n, y, x] and label != UNLABELLED:
+            if mask[n, y, x] and 0 <= label < len(class_weights):
                 pixel = scores[n, :, y, x]
-                largest, total = _largest_and_sum(pixel)
-                loss += class_weights[label] * (math.log(total) + largest - pixel[label])
+                largest, others = _largest_and_others(pixel, label)
+                below = largest - pixel[label]
+                if below == 0:
+                    surprise = math.log1p(others)
+                else:
+                    surprise = math.log(math.exp(-below) + others) + below
+                loss += class_weights[label] * surprise
         rows[row] = loss
 
 
@@ -104,10 +118,11 @@ def _backward(error, scores, labels, mask, class_weights, total):
         error[n, :, y] = 0
         for x in range(width):
             label = labels[n, y, x]
-            if mask[n, y, x] and label != UNLABELLED:
+            if mask[n, y, x] and 0 <= label < len(class_weights):
                 pixel = scores[n, :, y, x]
-                largest, powers = _largest_and_sum(pixel)
+                largest, others = _largest_and_others(pixel, label)
+                powers = math.exp(pixel[label] - largest) + others
                 weight = class_weights[label] / total[0]
                 for k in range(len(pixel)):
                     error[n, k, y, x] = weight * (math.exp(pixel[k] - largest) / powers)
-                error[n, label, y, x] -= weight
+                error[n, label, y, x] = -weight * (others / powers)

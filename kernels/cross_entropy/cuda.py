@@ -3,15 +3,16 @@
     total = sum of w[l];   loss = sum of w[l] * (log sum_k exp x[k] - x[l]) / total
     e[k] = w[l] / total * (softmax(x)[k] - [k = l]), and 0 where a pixel does not count
 
-A thread for each pixel goes through its classes; neighbouring threads have neighbouring pixels.
-Sums are trees: a block adds up its pixels by halves, and ``total_of`` the blocks in the same way.
-No atomics: the same bits every time.
+Where the label's probability is nearly 1, both come from the other classes, as
+``kernels.cross_entropy`` says. A thread for each pixel goes through its classes; neighbouring
+threads have neighbouring pixels. Sums are trees: a block adds up its pixels by halves, and
+``total_of`` the blocks in the same way. No atomics: the same bits every time.
 """
 
 from functools import cache
 
-from kernels.cross_entropy import UNLABELLED, check_labels, check_scores
-from kernels.device.api import SMALL_BLOCKS, cuda, device, exp, kernel, log, u32
+from kernels.cross_entropy import check_labels, check_scores
+from kernels.device.api import SMALL_BLOCKS, cuda, device, exp, kernel, log, log1p, u32
 from kernels.device.arrays import operator
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
@@ -24,29 +25,31 @@ THREADS = 4 if SMALL_BLOCKS else 256
 
 
 @cache
-def _highest_and_sum(dtype):
-    """Device function: m = max_k x[k] and sum_k exp(x[k] - m) of the pixel at ``first``."""
+def _highest_and_others(dtype):
+    """Device function (x, first, end, own, plane): m = max_k x[k] of the pixel at ``first``, and
+    the sum of exp(x[k] - m) over all classes but the one at ``own``."""
 
-    def highest_and_sum(x, first, end, plane):
+    def highest_and_others(x, first, end, own, plane):
         highest = x[first]
         at = u32(first + plane)
         while at != end:
             if x[at] > highest:
                 highest = x[at]
             at = u32(at + plane)
-        total = dtype(0)
+        others = dtype(0)
         at = first
         while at != end:
-            total += exp(x[at] - highest)
+            if at != own:
+                others += exp(x[at] - highest)
             at = u32(at + plane)
-        return highest, total
+        return highest, others
 
-    return device(highest_and_sum)
+    return device(highest_and_others)
 
 
 @cache
 def _sum_kernel(dtype, with_loss: bool):
-    highest_and_sum = _highest_and_sum(dtype)
+    highest_and_others = _highest_and_others(dtype)
     threads = THREADS
 
     @kernel(THREADS)
@@ -62,18 +65,20 @@ def _sum_kernel(dtype, with_loss: bool):
         values = cuda.shared.array(threads, dtype)
         thread, plane = u32(cuda.threadIdx.x), u32(plane)
         i = u32(u32(cuda.blockIdx.x) * u32(threads) + thread)
+        classes = u32(class_weights.size)
         value = dtype(0)
-        if i < labels.size and mask[i] and labels[i] != UNLABELLED:
+        # A label below 0 is a large unsigned number
+        if i < labels.size and mask[i] and u32(labels[i]) < classes:
             label = u32(labels[i])
             value = class_weights[label]
             if with_loss:
                 n, p = divmod_u32(i, plane)
-                classes = u32(class_weights.size)
                 first = u32(n * classes * plane + p)
-                highest, powers = highest_and_sum(
-                    scores, first, u32(first + classes * plane), plane
-                )
-                surprise = log(powers) + highest - scores[u32(first + label * plane)]
+                end, own = u32(first + classes * plane), u32(first + label * plane)
+                highest, others = highest_and_others(scores, first, end, own, plane)
+                below = highest - scores[own]
+                is_highest = below == dtype(0)
+                surprise = log1p(others) if is_highest else log(exp(-below) + others) + below
                 value = value * surprise / total[u32(0)]
         values[thread] = value
         half = u32(u32(threads) // u32(2))
@@ -90,7 +95,7 @@ def _sum_kernel(dtype, with_loss: bool):
 
 @cache
 def _backward_kernel(dtype):
-    highest_and_sum = _highest_and_sum(dtype)
+    highest_and_others = _highest_and_others(dtype)
 
     @kernel(ELEMENTWISE_THREADS)
     def cross_entropy_backward(
@@ -103,24 +108,26 @@ def _backward_kernel(dtype):
         plane,  # P
     ):
         i = u32(cuda.grid(1))
-        plane = u32(plane)
+        plane, classes = u32(plane), u32(class_weights.size)
         if i < labels.size:
             n, p = divmod_u32(i, plane)
-            first = u32(n * u32(class_weights.size) * plane + p)
-            end = u32(first + u32(class_weights.size) * plane)
-            chosen = mask[i] and labels[i] != UNLABELLED
-            highest, powers, weight, of_label = dtype(0), dtype(1), dtype(0), first
+            first = u32(n * classes * plane + p)
+            end = u32(first + classes * plane)
+            chosen = mask[i] and u32(labels[i]) < classes
+            highest, others, powers, weight, own = dtype(0), dtype(0), dtype(1), dtype(0), first
             if chosen:
-                highest, powers = highest_and_sum(scores, first, end, plane)
+                own = u32(first + u32(labels[i]) * plane)
+                highest, others = highest_and_others(scores, first, end, own, plane)
+                powers = exp(scores[own] - highest) + others
                 weight = class_weights[u32(labels[i])] / total[u32(0)]
-                of_label = u32(first + u32(labels[i]) * plane)
             at = first
             while at != end:
                 of_class = dtype(0)
                 if chosen:
-                    of_class = weight * (exp(scores[at] - highest) / powers)
-                    if at == of_label:
-                        of_class -= weight
+                    if at == own:
+                        of_class = -weight * (others / powers)
+                    else:
+                        of_class = weight * (exp(scores[at] - highest) / powers)
                 error[at] = of_class
                 at = u32(at + plane)
 

@@ -28,7 +28,8 @@ config.CUDA_DEALLOCS_COUNT = 1000
 u32 = np.uint32
 # NumPy's functions keep float32 in the simulator, where math's would widen it.
 _LIBRARY = np if SIMULATING else math
-exp, expm1, log = _LIBRARY.exp, _LIBRARY.expm1, _LIBRARY.log
+exp, expm1 = _LIBRARY.exp, _LIBRARY.expm1
+log, log1p = _LIBRARY.log, _LIBRARY.log1p
 sqrt, tanh = _LIBRARY.sqrt, _LIBRARY.tanh
 
 if SIMULATING:

@@ -21,7 +21,7 @@ def check_apply(x, rows, columns, spacing, rate, key) -> None:
     checks.array("rows", rows, (x.shape[0],), ("int32",))
     checks.array("columns", columns, (x.shape[0],), ("int32",))
     checks.pair("spacing", spacing)
-    if not 0 <= rate < 1:
-        raise ValueError(f"rate is {rate!r}; expected a number of at least 0 and less than 1")
-    if len(key) != 3 or not all(type(word) is int and word >= 0 for word in key):
+    checks.number("rate", rate, below=1)
+    words = key if isinstance(key, tuple | list) else ()
+    if len(words) != 3 or not all(type(word) is int and word >= 0 for word in words):
         raise ValueError(f"key is {key!r}; expected (seed, step, layer), ints of at least 0")

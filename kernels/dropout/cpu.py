@@ -6,6 +6,7 @@ from numba import prange
 from kernels.dropout import BITS, check_apply
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.maps import place_of_row
+from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
 
 
@@ -26,7 +27,8 @@ def apply(x, rows, columns, *, spacing, rate, key):
     y = memory.empty(x.shape, x.dtype)
     threshold = np.uint32(int(rate * 2**BITS))
     words = tuple(np.uint32(word % 2**32) for word in key)
-    _apply(y, x, rows, columns, spacing, threshold, x.dtype.type(1 / (1 - rate)), words)
+    numbers = threshold, x.dtype.type(1 / (1 - rate)), words
+    _apply(y, x, rows, columns, spacing, *numbers, work=2 * CELL * x.size)
     return y
 
 

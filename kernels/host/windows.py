@@ -5,10 +5,12 @@ rows of small maps are shorter than a vector; loops over all windows of a map ar
 """
 
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 
 from kernels.host.maps import by_plane
+from kernels.host.threads import CELL
 
 
 def over_windows(shape, along_rows, by_offsets, *maps):
@@ -20,11 +22,12 @@ def over_windows(shape, along_rows, by_offsets, *maps):
         by_offsets: for other strides: takes the maps, N*C x H*W each, and their ``offsets``.
         maps: N x C x H x W arrays.
     """
-    window = shape.window
+    window, work = shape.window, CELL * prod(shape.y) * shape.window.cells
     if window.stride == (1, 1):
-        along_rows(*maps, window.kernel, window.dilation)
+        along_rows(*maps, window.kernel, window.dilation, work=work)
     else:
-        by_offsets(*map(by_plane, maps), *offsets(shape.output, shape.size[1], window))
+        places = offsets(shape.output, shape.size[1], window)
+        by_offsets(*map(by_plane, maps), *places, work=work)
 
 
 @lru_cache(1024)

@@ -7,9 +7,11 @@ each window adds its error to its cell.
 import numpy as np
 from numba import prange
 
+from kernels import checks
 from kernels.activation.cpu import NONE, activate, numbered
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.maps import by_plane
+from kernels.host.threads import CELL
 from kernels.host.windows import offsets
 from kernels.max_pooling import argmax_dtype, backward_shape, cpu_dense
 from kernels.memory import cpu as memory
@@ -39,7 +41,8 @@ def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
     else:
         places = offsets(shape.output, shape.size[1], shape.window)
         planes = by_plane(y), by_plane(won) if argmax else None, by_plane(x)
-        _forward_strided(*planes, *places, function)
+        work = y.size * (CELL * shape.window.cells + function.cost)
+        _forward_strided(*planes, *places, function, work=work)
     return y, won
 
 
@@ -56,9 +59,12 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
         N x C x H x W. Workspace: none.
     """
     shape = backward_shape(error, size, kernel, stride, dilation, argmax)
+    checks.indices("argmax", argmax, shape.window.cells)
     gradient = memory.empty(shape.x, error.dtype)
     _, cells = offsets((1, 1), size[1], shape.window)
-    _backward(by_plane(gradient), error, argmax, shape.window.stride, size[1], cells)
+    work = CELL * (gradient.size + error.size)
+    maps = by_plane(gradient), error, argmax
+    _backward(*maps, shape.window.stride, size[1], cells, work=work)
     return gradient
 
 

@@ -84,7 +84,7 @@ def forward(y, argmax, x, window, activation):
         activation: what the maxima go through, ``Numbered`` (see ``kernels.activation.cpu``).
     """
     sizes, row, column = _plan(y.shape, x.shape, window, x.itemsize)
-    work = CELL * x.size * sum(window.kernel)
+    work = CELL * x.size * sum(window.kernel) + activation.cost * y.size
     shared = row, column, sizes, activation, queue(), numba.get_num_threads()
     maps = y.reshape(-1), x.reshape(-1)
     if argmax is None:

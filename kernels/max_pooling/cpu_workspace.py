@@ -56,7 +56,7 @@ def thread_rows(window: Window) -> int:
     return sum(starts[-1] * dilation + 1 for starts in levels(kernel)) + 2
 
 
-def workspace(window: Window, shape, itemsize: int, *, argmax: bool) -> tuple[int, int]:
+def workspace(window: Window, shape, itemsize: int, argmax: bool) -> tuple[int, int]:
     """(bytes that each thread works in, parts that the work has): rows of maxima, or a map where
     there is a stride.
 

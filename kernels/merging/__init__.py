@@ -9,13 +9,13 @@ from kernels import checks
 
 def check_add(maps) -> None:
     """Refuse ``maps`` that cannot be added: none, or of unlike shape or dtype."""
+    checks.sequence("maps", maps)
     checks.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
 
 
 def concatenated_shape(maps) -> tuple[int, int, int, int]:
     """Shape of ``maps`` joined along their channels; checks the arguments."""
-    if not isinstance(maps, (tuple, list)) or len(maps) < 1:
-        raise TypeError(f"maps is {maps!r}; expected a sequence of at least one array")
+    checks.sequence("maps", maps)
     checks.array("maps[0]", maps[0], (None,) * 4)
     n, _, h, w = maps[0].shape
     for i, x in enumerate(maps):
@@ -27,8 +27,10 @@ def concatenated_shape(maps) -> tuple[int, int, int, int]:
 def check_split(error, channels) -> None:
     """Check the arguments of a concatenation's gradient."""
     checks.array("error", error, (None,) * 4)
-    ok = all(type(count) is int and count >= 1 for count in channels)
-    if not ok or sum(channels) != error.shape[1]:
+    checks.sequence("channels", channels)
+    for i, number in enumerate(channels):
+        checks.count(f"channels[{i}]", number, most=error.shape[1])
+    if sum(channels) != error.shape[1]:
         raise ValueError(
             f"channels is {tuple(channels)}; expected positive ints that add up to {error.shape[1]}"
         )

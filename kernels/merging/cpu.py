@@ -2,11 +2,10 @@
 
 from numba import prange
 
-from kernels import checks
 from kernels.host.compilation import compiled_parallel
 from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
-from kernels.merging import check_split, concatenated_shape
+from kernels.merging import check_add, check_split, concatenated_shape
 
 
 def add(maps):
@@ -18,7 +17,7 @@ def add(maps):
     Returns:
         an array like each of them. Workspace: none.
     """
-    checks.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
+    check_add(maps)
     y = memory.empty(maps[0].shape, maps[0].dtype)
     work = CELL * y.size
     _copy(y.reshape(-1), maps[0].reshape(-1), work=work)

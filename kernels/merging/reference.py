@@ -2,13 +2,12 @@
 
 import numpy as np
 
-from kernels import checks
-from kernels.merging import check_split, concatenated_shape
+from kernels.merging import check_add, check_split, concatenated_shape
 
 
 def add(maps):
     """The sum of maps of one shape, left to right."""
-    checks.same_map(**{f"maps[{i}]": x for i, x in enumerate(maps)})
+    check_add(maps)
     y = maps[0].astype(np.float64)
     for x in maps[1:]:
         y = y + x

@@ -7,13 +7,14 @@ the errors of all patches that cover it, in the order of n.
 """
 
 from kernels import checks
+from kernels.checks import Pair
 
 
 def patches_shape(image, rows, columns, size) -> tuple[int, int, int, int]:
     """Shape of the patches of ``size`` whose top left pixels are (rows, columns).
 
-    Whether every patch lies inside the image is the caller's to know: rows and columns may lie on
-    a device."""
+    Whether every patch lies inside the image is seen where rows and columns lie on the host
+    (``check_inside``); on a device, it is the caller's to know."""
     checks.array("image", image, (1, None, None, None))
     checks.array("rows", rows, (None,), ("int32",))
     checks.array("columns", columns, (rows.shape[0],), ("int32",))
@@ -37,3 +38,10 @@ def image_shape(error, rows, columns, image_size) -> tuple[int, int, int, int]:
             f"{error.shape[2]} x {error.shape[3]}"
         )
     return (1, error.shape[1], h, w)
+
+
+def check_inside(rows, columns, size: Pair, image_size: Pair) -> None:
+    """Refuse patches of ``size`` that do not lie inside an image of ``image_size``; the ``rows``
+    and ``columns`` of their top left pixels lie on the host."""
+    checks.indices("rows", rows, image_size[0] - size[0] + 1)
+    checks.indices("columns", columns, image_size[1] - size[1] + 1)

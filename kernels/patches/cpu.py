@@ -3,8 +3,9 @@
 from numba import prange
 
 from kernels.host.compilation import compiled_parallel
+from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
-from kernels.patches import image_shape, patches_shape
+from kernels.patches import check_inside, image_shape, patches_shape
 
 
 def extract(image, rows, columns, size):
@@ -18,8 +19,10 @@ def extract(image, rows, columns, size):
     Returns:
         n x C x ph x pw like the image. Workspace: none.
     """
-    patches = memory.empty(patches_shape(image, rows, columns, size), image.dtype)
-    _extract(patches, image, rows, columns)
+    shape = patches_shape(image, rows, columns, size)
+    check_inside(rows, columns, shape[2:], image.shape[2:])
+    patches = memory.empty(shape, image.dtype)
+    _extract(patches, image, rows, columns, work=CELL * patches.size)
     return patches
 
 
@@ -35,8 +38,10 @@ def extract_backward(error, rows, columns, image_size):
         1 x C x H x W like the error. Workspace: none.
     """
     shape = image_shape(error, rows, columns, image_size)
+    check_inside(rows, columns, error.shape[2:], shape[2:])
     gradient = memory.empty(shape, error.dtype)
-    _extract_backward(gradient, error, rows, columns)
+    work = CELL * (gradient.size + error.size)
+    _extract_backward(gradient, error, rows, columns, work=work)
     return gradient
 
 

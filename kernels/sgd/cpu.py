@@ -3,6 +3,7 @@
 from numba import prange
 
 from kernels.host.compilation import compiled_parallel
+from kernels.host.threads import CELL
 from kernels.sgd import check_step
 
 
@@ -14,7 +15,7 @@ def step(parameter, gradient, velocity, *, rate, momentum, decay):
         rate: learning rate.
         momentum, decay: of the velocity, and L2 decay of the weights; 0 is none.
     """
-    check_step(parameter=parameter, gradient=gradient, velocity=velocity)
+    check_step(parameter, gradient, velocity, rate, momentum, decay)
     number = parameter.dtype.type
     _step(
         parameter.reshape(-1),
@@ -23,6 +24,7 @@ def step(parameter, gradient, velocity, *, rate, momentum, decay):
         number(rate),
         number(momentum),
         number(decay),
+        work=3 * CELL * parameter.size,
     )
 
 

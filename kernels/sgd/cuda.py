@@ -42,7 +42,7 @@ def step(parameter, gradient, velocity, *, rate, momentum, decay):
         rate: learning rate.
         momentum, decay: of the velocity, and L2 decay of the weights; 0 is none.
     """
-    check_step(parameter=parameter, gradient=gradient, velocity=velocity)
+    check_step(parameter, gradient, velocity, rate, momentum, decay)
     number = parameter.dtype.type
     arrays = (
         flat(name, array)

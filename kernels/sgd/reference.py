@@ -5,6 +5,6 @@ from kernels.sgd import check_step
 
 def step(parameter, gradient, velocity, *, rate, momentum, decay):
     """One step: changes ``parameter`` and ``velocity``."""
-    check_step(parameter=parameter, gradient=gradient, velocity=velocity)
+    check_step(parameter, gradient, velocity, rate, momentum, decay)
     velocity[...] = momentum * velocity + (gradient + decay * parameter)
     parameter -= rate * velocity

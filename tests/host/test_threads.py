@@ -4,9 +4,22 @@ import numba
 import numpy as np
 import pytest
 
+from kernels.activation import ACTIVATIONS, Activation
+from kernels.activation import cpu as activation
+from kernels.adam import cpu as adam
+from kernels.average_pooling import cpu as average_pooling
+from kernels.batch_normalization import cpu as batch_normalization
+from kernels.convolution import cpu as convolution
+from kernels.convolution import cpu_gradient_weights, cpu_rows, cpu_scattered, cpu_weights
+from kernels.cross_entropy import cpu as cross_entropy
+from kernels.dropout import cpu as dropout
 from kernels.host import threads
 from kernels.masking import cpu as masking
+from kernels.max_pooling import cpu as max_pooling
 from kernels.merging import cpu as merging
+from kernels.padding import cpu as padding
+from kernels.patches import cpu as patches
+from kernels.sgd import cpu as sgd
 from kernels.softmax import cpu as softmax
 
 pytestmark = [
@@ -62,9 +75,93 @@ def map_of(side):
     return np.ones((1, 2, side, side), np.float32)
 
 
+ONES, PLACE, KERNEL = np.ones(2, np.float32), np.zeros(1, np.int32), np.ones((2, 2, 3, 3), "f4")
+MARGINS = (1, 1, 1, 1)
+ADAM = {"rate": 1, "beta1": 0.9, "beta2": 0.9, "epsilon": 1e-8, "decay": 0, "count": 1}
+DROPOUT = {"spacing": (1, 1), "rate": 0.5, "key": (1, 2, 3)}
+
+
+def size_of(x):
+    return x.shape[2:]
+
+
+def pixels_of(x):
+    """Labels, their mask and the classes' weights."""
+    return np.zeros(x[:, 0].shape, np.int32), np.ones(x[:, 0].shape, bool), ONES
+
+
+def each_activation(x):
+    for name, parameter in ACTIVATIONS.items():
+        activation.forward(x, Activation(name, parameter and 1.0))
+
+
+def backward_of_max_pooling(x):
+    height, width = size_of(x)
+    max_pooling.backward(x, np.zeros(x.shape, np.uint8), (height + 1, width + 1), 2)
+
+
 @pytest.mark.parametrize(
     ("module", "name", "call"),
     [
+        (activation, "_forward", each_activation),
+        (activation, "_backward", lambda x: activation.backward(x, x, "tanh")),
+        (adam, "_step", lambda x: adam.step(x, x, x, x, **ADAM)),
+        (average_pooling, "_forward", lambda x: average_pooling.forward(x, 2)),
+        (average_pooling, "_forward_strided", lambda x: average_pooling.forward(x, 3, stride=2)),
+        (
+            average_pooling,
+            "_backward",
+            lambda x: average_pooling.backward(x[:, :, 1:, 1:].copy(), size_of(x), 2),
+        ),
+        (
+            average_pooling,
+            "_backward_strided",
+            lambda x: average_pooling.backward(x[:, :, ::2, ::2].copy(), size_of(x), 2, stride=2),
+        ),
+        (
+            batch_normalization,
+            "_forward",
+            lambda x: batch_normalization.forward(x, *(ONES,) * 4, 1e-5),
+        ),
+        (
+            batch_normalization,
+            "_backward",
+            lambda x: batch_normalization.backward(x, x, *(ONES,) * 3, 1e-5),
+        ),
+        (convolution, "_sum_channels", convolution.gradient_bias),
+        (
+            cpu_gradient_weights,
+            "_add_up",
+            lambda x: convolution.gradient_weights(x, x[:, :, 2:, 2:].copy(), (3, 3)),
+        ),
+        (cpu_rows, "_correlate", lambda x: convolution.forward(x, KERNEL)),
+        (cpu_scattered, "_correlate", lambda x: convolution.forward(x, KERNEL, stride=2)),
+        (cpu_weights, "_pack", lambda x: cpu_weights.packed(x, 4)),
+        (cross_entropy, "_total_weight", lambda x: cross_entropy.total_weight(*pixels_of(x))),
+        (
+            cross_entropy,
+            "_forward",
+            lambda x: cross_entropy.forward(x, *pixels_of(x), ONES[:1]),
+        ),
+        (
+            cross_entropy,
+            "_backward",
+            lambda x: cross_entropy.backward(x, *pixels_of(x), ONES[:1]),
+        ),
+        (dropout, "_apply", lambda x: dropout.apply(x, PLACE, PLACE, **DROPOUT)),
+        (max_pooling, "_forward", lambda x: max_pooling.forward(x, 2)),
+        (max_pooling, "_forward_strided", lambda x: max_pooling.forward(x, 3, stride=2)),
+        (max_pooling, "_backward", backward_of_max_pooling),
+        (padding, "_pad", lambda x: padding.pad(x, MARGINS, "zero")),
+        (padding, "_crop", lambda x: padding.crop(x, MARGINS)),
+        (padding, "_reflect_backward", lambda x: padding.pad_backward(x, MARGINS, "reflect")),
+        (patches, "_extract", lambda x: patches.extract(x, PLACE, PLACE, size_of(x))),
+        (
+            patches,
+            "_extract_backward",
+            lambda x: patches.extract_backward(x, PLACE, PLACE, size_of(x)),
+        ),
+        (sgd, "_step", lambda x: sgd.step(x, x, x, rate=1, momentum=0, decay=0)),
         (masking, "_apply", lambda x: masking.apply(x, np.ones(x[:, 0].shape, bool))),
         (softmax, "_forward", softmax.forward),
         (softmax, "_backward", lambda x: softmax.backward(x, x)),

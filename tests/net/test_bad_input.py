@@ -39,8 +39,13 @@ def calls(border="valid"):
         "Dense.gradients": lambda image: dense.gradients(image, ERROR),
         "Scan.forward": scan.forward,
         "Scan.gradients": lambda image: scan.gradients(image, VECTORS, PIXELS),
-        "calibrate": lambda image: calibrate(net, [IMAGE, image], border),
+        "calibrate": lambda image: calibrate(net, [image, IMAGE], border),
     }
+
+
+def called(call, message):
+    """The message, in which ``call`` calls the image what its caller does."""
+    return message.replace("image", "images[0]", 1) if call == "calibrate" else message
 
 
 @pytest.mark.parametrize("call", calls())
@@ -57,9 +62,19 @@ class TestImage:
             (IMAGE.astype(float), TypeError, "image has dtype float64; expected float32"),
             (IMAGE[0], ValueError, "image has shape 9 x 11; expected 3 axes, 2 x any x any"),
             (IMAGE[None], ValueError, "image has shape 1 x 2 x 9 x 11; expected 3 axes, 2 x any"),
+            (
+                np.ma.array(IMAGE, mask=IMAGE == 0),
+                TypeError,
+                "image is a masked array; expected a plain one, as its mask would be lost",
+            ),
+            (IMAGE.astype(">u2"), TypeError, "image has dtype >u2; expected float32"),
             (IMAGE[0, 0, 0], TypeError, "image is a float32; expected a NumPy array"),
             (IMAGE[0, 0, 0, ...], ValueError, "image has shape (); expected 3 axes, 2 x any x any"),
-            (IMAGE[:1], ValueError, "image has shape 1 x 9 x 11; expected 2 x any x any"),
+            (
+                IMAGE[:1],
+                ValueError,
+                "image has shape 1 x 9 x 11; expected 2 x any x any, channels x rows x columns",
+            ),
             (
                 IMAGE[:, :0],
                 ValueError,
@@ -70,7 +85,7 @@ class TestImage:
     )
     @pytest.mark.parametrize("border", ["valid", "zero", "reflect"])
     def test_is_refused(self, call, border, image, error, message):
-        with refuses(error, message):
+        with refuses(error, called(call, message)):
             calls(border)[call](image)
 
     @pytest.mark.parametrize("size", [(5, 11), (9, 4), (1, 1)])
@@ -134,6 +149,7 @@ class TestDense:
         [
             (ERROR.tolist(), TypeError, "error is a list; expected a NumPy array"),
             (ERROR.astype(float), TypeError, "error has dtype float64; expected float32"),
+            (np.ma.array(ERROR, mask=ERROR == 0), TypeError, "error is a masked array; expected a"),
             (ERROR[:2], ValueError, "error has shape 2 x 4 x 7; expected 3 x 4 x 7"),
             (
                 ERROR[:, :3],
@@ -169,6 +185,7 @@ class TestDense:
             ),
             (MASK[None], ValueError, "mask has shape 1 x 4 x 7; expected 2 axes, 4 x 7"),
             (~MASK, ValueError, "mask chooses no pixel; expected at least one"),
+            (np.ma.array(MASK, mask=MASK), TypeError, "mask is a masked array; expected a plain"),
         ],
     )
     def test_mask(self, mask, kind, message):
@@ -230,6 +247,19 @@ class TestScan:
         with refuses(kind, message):
             Scan(small_net()).gradients(IMAGE, error, PIXELS)
 
+    def test_masked_pixels(self):
+        masked = np.ma.array(PIXELS, mask=PIXELS == 3)
+        with refuses(TypeError, "pixels is a masked array; expected a plain one"):
+            Scan(small_net()).forward(IMAGE, masked)
+
+    @pytest.mark.parametrize(
+        ("pixels", "low", "high"), [([[0, 0], [4, 0]], (0, 0), (4, 0)), ([[-1, 2]], *[(-1, 2)] * 2)]
+    )
+    def test_patches_outside_of_the_image(self, pixels, low, high):
+        message = f"pixels reach from {low} to {high}; expected pixels of a 4 x 7 map"
+        with refuses(ValueError, message):
+            Scan(small_net()).patches(IMAGE[None], pixels)
+
     def test_error_vectors_of_all_pixels(self):
         with refuses(ValueError, "error has shape 2 x 3; expected 28 x 3"):
             Scan(small_net()).gradients(IMAGE, VECTORS)
@@ -248,6 +278,96 @@ class TestCalibrate:
     def test_a_bad_image_changes_nothing(self):
         net = small_net()
         before = net.state()
-        with refuses(ValueError, "image has shape 1 x 9 x 11; expected 2 x any x any"):
+        with refuses(ValueError, "images[1] has shape 1 x 9 x 11; expected 2 x any x any"):
             calibrate(net, [IMAGE, IMAGE[:1]])
         assert all(np.array_equal(array, before[name]) for name, array in net.state().items())
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_one_pixel_that_is_not_finite(self, value):
+        net, image = small_net(), IMAGE.copy()
+        image[1, 8, 3] = value
+        before = net.state()
+        message = "images[1] holds NaN or infinities; expected finite values"
+        with refuses(ValueError, message):
+            calibrate(net, [IMAGE, image])
+        assert all(np.array_equal(array, before[name]) for name, array in net.state().items())
+
+    def test_images_that_are_no_list(self):
+        with refuses(TypeError, "images is a generator; expected a list of arrays"):
+            calibrate(small_net(), (image for image in [IMAGE]))
+
+
+class TestAbsurdSizes:
+    """Arrays that say they are huge, and take no memory, are refused before they are copied."""
+
+    IMAGE = np.broadcast_to(np.float32(0), (2, 2**36, 2**22))
+
+    @pytest.mark.cpu
+    @pytest.mark.parametrize("border", ["valid", "reflect"])
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [
+            (lambda net, border, image: Dense(net, border).forward(image), "labelling 687194767"),
+            (lambda net, border, image: Dense(net, border).predict(image), "labelling 687194767"),
+            (lambda net, border, image: Scan(net, border).forward(image), "scanning 28823"),
+            (lambda net, border, image: calibrate(net, [image], border), "calibrating with 1 imag"),
+        ],
+        ids=["forward", "predict", "scan", "calibrate"],
+    )
+    def test_image(self, call, border, message):
+        with pytest.raises(MemoryError, match=f"^{message}.* GB are free; "):
+            call(small_net("cpu"), border, self.IMAGE)
+
+    @pytest.mark.parametrize("image", [IMAGE[0], IMAGE[None], np.broadcast_to(0, IMAGE.shape)])
+    def test_rank_and_dtype_come_first(self, image):
+        with pytest.raises((TypeError, ValueError), match=r"^image has (shape|dtype) "):
+            Dense(small_net()).forward(image)
+
+
+class TestReplacedParameters:
+    @pytest.mark.parametrize("run", [Dense, Scan])
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("conv1.bias", np.zeros(3), "parameters['conv1.bias'] has shape 3; expected 4"),
+            (
+                "conv1.weights",
+                np.zeros((4, 2, 3, 2)),
+                "parameters['conv1.weights'] has shape 4 x 2 x 3 x 2; expected 4 x 2 x 3 x 3",
+            ),
+            ("norm1.mean", np.zeros(1), "statistics['norm1.mean'] has shape 1; expected 4"),
+            ("fc1.bias", [0, 0, 0], "parameters['fc1.bias'] is a list; expected an array"),
+            ("fc1.bias", None, "parameters['fc1.bias'] is a NoneType; expected an array"),
+        ],
+    )
+    def test_by_what_does_not_fit(self, run, name, value, message):
+        net = small_net()
+        form = run(net)
+        arrays = net.statistics if name in net.statistics else net.parameters
+        arrays[name] = value
+        with refuses((TypeError, ValueError), message):
+            form.forward(IMAGE)
+
+    def test_one_that_is_gone(self):
+        net = small_net()
+        del net.parameters["fc1.bias"]
+        message = "parameters['fc1.bias'] is missing; expected an array of shape (3,)"
+        with refuses(ValueError, message):
+            Dense(net).forward(IMAGE)
+
+
+@pytest.mark.parametrize("form", [Dense, Scan])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_results_of_the_reference_have_the_dtype_of_the_net(form, dtype):
+    """Its operators compute in float64, whatever they are given."""
+    net = small_net("reference", dtype)
+    run, image = form(net, "zero"), random_image(net, (4, 3))
+    scores = run.forward(image)
+    gradients = run.gradients(image, np.ones(scores.shape, dtype), image_gradient=True)
+    arrays = [scores, gradients.image, *gradients.parameters.values(), *net.state().values()]
+    assert {array.dtype.name for array in arrays} == {dtype}
+
+
+def test_probabilities_of_the_reference_have_the_dtype_of_the_net():
+    net = small_net("reference")
+    assert Dense(net, "zero").predict(random_image(net, (4, 3)))[1].dtype == np.float32

@@ -185,7 +185,7 @@ class TestRoundTrip:
         [
             ({}, Adam(Cosine(0.01, 20))),
             ({"border": "zero", "form": "patch", "batch": 5}, SGD(Stepwise(1, 3), momentum=0)),
-            ({"seed": 2**64 - 1, "class_weights": [0, 1e-300, 1e300]}, SGD(np.float64(0.1))),
+            ({"seed": 2**64 - 1, "class_weights": [0, 1e-30, 1e30]}, SGD(np.float64(0.1))),
             ({"border": "valid", "class_weights": None}, Adam(1, 0, 0.5, 1e-9, decay=0.01)),
         ],
     )

@@ -4,16 +4,20 @@ Gradients are sums over pixels without atomics, in an order that does not depend
 threads.
 """
 
+import math
 from functools import lru_cache
 
 import numba
 import numpy as np
 import pytest
 
+from kernels.host import threads
 from net import Dense, Net, Scan
-from net.layers import AveragePool, Convolution, FullyConnected, MaxPool, ReLU
+from net.layers import AveragePool, Convolution, FullyConnected, MaxPool, ReLU, Softmax
+from net.optimizers import SGD, Adam
+from net.training import Trainer
 from net.zoo import ZOO, build
-from tests.net import forms
+from tests.net import forms, learning
 from tests.net.nets import corners_and_more, random_image, randomized
 
 nets = pytest.mark.parametrize("name", ZOO)
@@ -44,19 +48,37 @@ class TestSameBits:
         assert self.bits(form(*arguments)) == self.bits(form(*arguments))
 
     @pytest.mark.cpu
-    def test_with_any_number_of_threads(self, name, form):
+    def test_with_any_number_of_threads(self, name, form, monkeypatch):
+        """Whether all work is shared or none is."""
         most = numba.config.NUMBA_NUM_THREADS
         if most < 2:
             pytest.skip("Numba has one thread here")
         arguments = self.arguments(name, "cpu")
         results = {}
-        for threads in (1, most):
-            numba.set_num_threads(threads)
+        for number in (1, most):
+            numba.set_num_threads(number)
             try:
-                results[threads] = self.bits(form(*arguments))
+                results[number] = self.bits(form(*arguments))
             finally:
                 numba.set_num_threads(most)
         assert results[1] == results[most]
+        monkeypatch.setattr(threads, "SMALLEST_SHARED_WORK", math.inf)
+        assert self.bits(form(*arguments)) == results[most]
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("optimizer", [SGD(0.1), Adam(0.1)], ids=["sgd", "adam"])
+def test_steps_whether_work_is_shared_or_not(monkeypatch, optimizer):
+    results = {}
+    for smallest in (0, math.inf):
+        monkeypatch.setattr(threads, "SMALLEST_SHARED_WORK", smallest)
+        net = Net([*learning.LAYERS, Softmax()], channels=1, patch=17, backend="cpu")
+        trainer = Trainer(net, optimizer, seed=3)
+        images, labels = learning.examples(1, size=(33, 47))
+        losses = [trainer.step(images[0], labels[0], labels[0] >= 0) for _ in range(2)]
+        arrays = net.state() | trainer.slots
+        results[smallest] = losses, {name: array.tobytes() for name, array in arrays.items()}
+    assert results[0] == results[math.inf]
 
 
 def small_net(backend, dtype="float32"):

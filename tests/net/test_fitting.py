@@ -1,13 +1,18 @@
 """The training loop: its log, its bar, and what it refuses."""
 
 import csv
+import os
 
 import numpy as np
 import pytest
 
+from kernels.memory import cpu as memory
+from net import room
+from net.checkpoint import load
 from net.fitting import fit
 from net.optimizers import SGD
 from net.training import Trainer
+from tests.net.crafted import spoiled
 from tests.net.learning import examples, run_for, small_net
 
 
@@ -31,6 +36,24 @@ def test_the_bar_shows_loss_and_speed(capfd):
     [
         (lambda x, y: ([], []), ValueError, "examples holds 0 images and 0 label maps"),
         (lambda x, y: (x, y[:-1]), ValueError, "examples holds 4 images and 3 label maps"),
+        (
+            lambda x, y: list(zip(x, y)),
+            TypeError,
+            r"examples is a list of pairs \(image, label map\); expected a pair \(images, label "
+            r"maps\), two lists of equal length: pass tuple\(zip\(\*examples\)\)",
+        ),
+        (lambda x, y: list(zip(x, y))[:2], TypeError, "examples is a list of pairs"),
+        (lambda x, y: [x[0], y[0]], ValueError, "examples holds 1 images and 24 label maps"),
+        (lambda x, y: zip(x, y), TypeError, "examples is a zip; expected a pair"),
+        (lambda x, y: None, TypeError, "examples is a NoneType; expected a pair"),
+        (lambda x, y: (x, y, x), TypeError, "examples holds a list, a list, a list; expected a"),
+        (lambda x, y: (x, 3), TypeError, "examples holds a list, an int; expected a pair"),
+        (lambda x, y: (np.ma.masked_less(x, 0), y), TypeError, "image 0 is a masked array"),
+        (
+            lambda x, y: (x, [np.ma.masked_equal(m, 2) for m in y]),
+            TypeError,
+            "labels 0 is a masked array",
+        ),
         (
             lambda x, y: (x, [y[0] + 1, *y[1:]]),
             ValueError,
@@ -59,12 +82,184 @@ def test_bad_examples_are_refused_before_any_step(tmp_path, change, error, messa
 
 
 def test_what_no_checkpoint_can_hold_is_refused_before_any_step(tmp_path):
-    trainer = Trainer(small_net(), SGD(np.float32(0.1)))
+    trainer = Trainer(small_net(), spoiled(SGD(0.1), rate=np.float32(0.1)))
     path = tmp_path / "run.safetensors"
     with pytest.raises(ValueError, match=r"^optimizer.rate is np.float32\(0.1\)"):
         fit(trainer, examples(), epochs=1, pixels=9, checkpoint=path)
     assert trainer.steps == 0
     assert not path.exists()
+
+
+class TestBeforeAnyStep:
+    """What would fail after an epoch, and lose it."""
+
+    def refused(self, error, message, *, trainer=None, data=None, **options):
+        trainer = trainer or Trainer(small_net(), SGD(0.1))
+        steps = trainer.steps
+        with pytest.raises(error, match=message):
+            fit(
+                trainer,
+                data or examples(),
+                **{"epochs": 1, "pixels": 9, "progress": False} | options,
+            )
+        assert trainer.steps == steps
+
+    @pytest.mark.parametrize("name", ["log", "checkpoint"])
+    def test_a_path_that_is_none(self, name):
+        self.refused(TypeError, f"{name} is an? int; expected a str", **{name: 3})
+
+    @pytest.mark.parametrize("name", ["log", "checkpoint"])
+    def test_a_folder(self, tmp_path, name):
+        self.refused(OSError, f"{name} cannot be written: Is a directory", **{name: tmp_path})
+
+    @pytest.mark.parametrize("name", ["log", "checkpoint"])
+    def test_a_file_in_the_place_of_a_folder(self, tmp_path, name):
+        (tmp_path / "file").write_text("")
+        path = str(tmp_path / "file" / "further" / "run")
+        self.refused(OSError, f"{name} cannot be written: Not a directory", **{name: path})
+
+    @pytest.mark.parametrize("name", ["log", "checkpoint"])
+    def test_a_name_that_is_too_long(self, tmp_path, name):
+        path = tmp_path / ("n" * 250)
+        self.refused(OSError, f"{name} cannot be written: File name too long", **{name: path})
+
+    @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc")
+    @pytest.mark.parametrize("name", ["log", "checkpoint"])
+    def test_a_folder_that_cannot_be_written(self, name):
+        self.refused(OSError, f"{name} cannot be written", **{name: "/proc/self/run"})
+
+    def test_one_file_for_both(self, tmp_path):
+        both = {"log": tmp_path / "run", "checkpoint": str(tmp_path / "x" / ".." / "run")}
+        self.refused(ValueError, "log and checkpoint are both", **both)
+
+    def test_nothing_is_left_where_files_were_tried(self, tmp_path):
+        paths = {"log": tmp_path / "a" / "log", "checkpoint": tmp_path / "b" / "run"}
+        self.refused(ValueError, "reach from", data=(examples()[0], [m + 1 for m in examples()[1]]))
+        bad = Trainer(small_net(), spoiled(SGD(0.1), rate=np.float32(0.1)))
+        self.refused(ValueError, "optimizer.rate", trainer=bad, **paths)
+        assert not any(tmp_path.iterdir())
+
+    def test_fewer_epochs_than_are_done(self):
+        trainer = run_for(2)
+        message = "epochs is 1; expected at least 2, as the run has taken 8 steps of 4 an epoch"
+        self.refused(ValueError, message, trainer=trainer)
+        run_for(2, trainer=trainer)
+        assert trainer.steps == 8
+
+    def test_a_resumed_log_with_other_columns(self, tmp_path):
+        trainer = run_for(1, validation=None, log=tmp_path / "log.csv")
+        with pytest.raises(
+            ValueError, match="log: the run's epochs so far have the columns epoch, "
+        ):
+            run_for(2, trainer=trainer, log=tmp_path / "log.csv")
+        assert trainer.steps == 4
+        run_for(2, trainer=trainer)
+
+    def test_a_file_that_is_no_log(self, tmp_path):
+        (tmp_path / "data.csv").write_text("x,y\n1,2\n")
+        self.refused(ValueError, "which begins with 'x,y'", log=tmp_path / "data.csv")
+        assert (tmp_path / "data.csv").read_text() == "x,y\n1,2\n"
+
+    def test_examples_that_do_not_fit(self, monkeypatch):
+        monkeypatch.setattr(room, "SMALLEST", 0)
+        monkeypatch.setattr(memory, "free_bytes", lambda: 100_000)
+        self.refused(MemoryError, "labelling 24 x 21 pixels and learning takes")
+
+    def test_validation_that_does_not_fit(self, monkeypatch):
+        monkeypatch.setattr(room, "SMALLEST", 0)
+        monkeypatch.setattr(memory, "free_bytes", lambda: 2_000_000)
+        self.refused(
+            MemoryError, "labelling 400 x 500 pixels takes", validation=examples(1, size=(400, 500))
+        )
+
+    @pytest.mark.parametrize(
+        ("change", "error", "message"),
+        [
+            (lambda x, y: (x, [m + 1 for m in y]), ValueError, "validation labels 0 reach from 0"),
+            (lambda x, y: ([i * np.nan for i in x], y), ValueError, "validation image 0 holds NaN"),
+            (
+                lambda x, y: (x, [np.ma.masked_equal(m, -1).filled(255) for m in y]),
+                ValueError,
+                "validation labels 0 reach from 0 to 255",
+            ),
+            (
+                lambda x, y: (x, [np.ma.masked_equal(m, -1) for m in y]),
+                TypeError,
+                "validation labels 0 is a masked array",
+            ),
+            (lambda x, y: list(zip(x, y)), TypeError, "validation is a list of pairs"),
+        ],
+    )
+    def test_validation(self, change, error, message):
+        self.refused(error, message, validation=change(*examples(2)))
+
+    def test_validation_of_a_class_of_weight_0_alone(self):
+        images, labels = examples(1)
+        trainer = Trainer(small_net(), SGD(0.1), class_weights=[0, 1, 1])
+        message = "validation holds no labelled pixel of a class with a weight above 0"
+        self.refused(ValueError, message, trainer=trainer, validation=(images, [labels[0] * 0]))
+
+    @pytest.mark.parametrize("trainer", [None, small_net("reference"), Trainer])
+    def test_no_trainer(self, trainer):
+        with pytest.raises(TypeError, match=r"trainer is .*; expected a Trainer"):
+            fit(trainer, examples(), epochs=1, pixels=9)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint64", ">i2"])
+def test_labels_of_any_ints(dtype):
+    images, labels = examples()
+    results = []
+    for own in (labels, [abs(one).astype(dtype) for one in labels]):
+        trainer = Trainer(small_net(), SGD(0.1), seed=3)
+        masks = [one >= 0 for one in labels]
+        fit(trainer, (images, own), epochs=1, pixels=9, validation=(images, own), progress=False)
+        fit(trainer, (images, own), epochs=2, pixels=masks, progress=False)
+        results.append([row["step"] for row in trainer.history])
+    assert results[0] == results[1] == [4, 8]
+
+
+def test_paths_may_be_strings(tmp_path):
+    log, checkpoint = str(tmp_path / "new" / "log.csv"), str(tmp_path / "other" / "run")
+    trainer = run_for(1, checkpoint, log=log)
+    assert load(checkpoint, backend="reference").history == trainer.history
+    run_for(2, checkpoint, trainer=trainer, log=log)
+    with open(log) as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["4", "8"]
+
+
+class TestWeight0:
+    """Pixels of a class of weight 0 count for nothing."""
+
+    def test_they_are_not_chosen(self):
+        data = examples()
+        trainer = Trainer(small_net(), SGD(0.1), class_weights=[0, 1, 1], seed=3)
+        fit(trainer, data, epochs=3, pixels=1, progress=False)
+        assert trainer.steps == 12
+
+    @pytest.mark.parametrize("masks", [False, True])
+    def test_an_image_of_them_alone_is_left_out(self, masks):
+        images, labels = examples()
+        labels[2] = 0 * labels[2]
+        pixels = [own >= 0 for own in labels] if masks else 9
+        trainer = Trainer(small_net(), SGD(0.1), class_weights=[0, 1, 1], seed=3)
+        validation = images, labels
+        fit(
+            trainer,
+            (images, labels),
+            epochs=2,
+            pixels=pixels,
+            validation=validation,
+            progress=False,
+        )
+        assert [row["step"] for row in trainer.history] == [3, 6]
+        assert all(np.isfinite(value) for row in trainer.history for value in row.values())
+
+    def test_nothing_else(self):
+        images, labels = examples()
+        masks = [own == 0 for own in labels]
+        trainer = Trainer(small_net(), SGD(0.1), class_weights=[0, 1, 1])
+        with pytest.raises(ValueError, match="pixels choose no labelled pixel of a class with a"):
+            fit(trainer, (images, labels), epochs=1, pixels=masks)
 
 
 @pytest.mark.parametrize("name", ["epochs", "pixels", "save_every"])

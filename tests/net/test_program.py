@@ -5,7 +5,6 @@ import pytest
 
 from net import Net
 from net.conversion import steps_of
-from net.graph import IMAGE
 from net.layers import (
     ELU,
     Add,
@@ -20,6 +19,7 @@ from net.layers import (
     Softmax,
     Tanh,
 )
+from net.nodes import IMAGE
 from net.program import Program
 from net.zoo import build
 from tests.net.nets import random_image, randomized
@@ -103,8 +103,12 @@ class TestConversion:
             [("conv1", "leaky_relu1"), ("norm1", "elu1"), ("fc1",)],
         ),
         (
-            [MaxPool(3), ReLU()],
-            [("max1",), ("relu1",)],
+            [MaxPool(3), ReLU(), Tanh()],
+            [("max1", "relu1"), ("tanh1",)],
+        ),
+        (
+            [ReLU(), MaxPool(3), Tanh()],
+            [("relu1",), ("max1",), ("tanh1",)],
         ),
         (
             [Convolution(2, 3), ReLU(), Add(inputs=("conv1", "relu1"))],

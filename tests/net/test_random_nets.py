@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.window import Window
@@ -137,13 +137,7 @@ def cases(draw):
     return NetCase(drawing.layers, channels, patch, border, drawing.pair(0, (5, 5)))
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=60)
 @given(cases())
 def test_random_net(fast_backend, case):
     check(case, fast_backend)

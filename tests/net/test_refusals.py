@@ -6,6 +6,7 @@ vector for each patch. The message names the layer.
 
 import re
 
+import numpy as np
 import pytest
 
 from net import Net, NotConvertible
@@ -19,6 +20,7 @@ from net.layers import (
     Concatenate,
     Convolution,
     Crop,
+    Dropout,
     FullyConnected,
     InstanceNorm,
     LeakyReLU,
@@ -191,7 +193,8 @@ class TestNoNet:
             ),
             (
                 [ReLU(), Add(), Convolution(1, 8)],
-                "layer 'add1' has 1 inputs; expected at least two",
+                "layer 'add1' has 1 inputs; expected at least two, as in "
+                "Add(inputs=('relu1', 'conv2'))",
             ),
             (
                 [ReLU(), Concatenate(inputs=("image",))],
@@ -248,6 +251,18 @@ class TestNoNet:
             ),
             ([Convolution(0, 8)], "layer 'conv1': filters is 0; expected "),
             ([Convolution(2.5, 8)], "layer 'conv1': filters is 2.5; expected "),
+            ([FullyConnected(2**31)], "layer 'fc1': features is 2147483648; expected "),
+            ([FullyConnected(1, bias="no")], "layer 'fc1': bias is 'no'; expected True or False"),
+            ([FullyConnected(1, bias=1)], "layer 'fc1': bias is 1; expected True or False"),
+            ([MaxPool(2, ceil_mode=None)], "layer 'max1': ceil_mode is None; expected True or "),
+            *(
+                ([BatchNorm(epsilon=e)], f"layer 'norm1': epsilon is {e!r}; expected a number abo")
+                for e in (0, -1, 1e-40, 1e39, float("nan"), None, "x", True)
+            ),
+            *(
+                ([Dropout(r)], f"layer 'dropout1': rate is {r!r}; expected a number of at least 0")
+                for r in (1, -0.1, float("nan"), None, "a", False)
+            ),
             ([FullyConnected(-1)], "layer 'fc1': features is -1; expected "),
             (
                 [BatchNorm(statistics="running"), FullyConnected(1)],
@@ -259,11 +274,48 @@ class TestNoNet:
         with refuses(ValueError, message):
             build(*layers)
 
-    @pytest.mark.parametrize("layer", ["conv", Convolution, None])
-    def test_not_a_layer(self, layer):
-        message = f"layers holds a {type(layer).__name__}; expected layers of net.layers"
+    @pytest.mark.parametrize(
+        ("layers", "message"),
+        [
+            ([ReLU(), "conv"], "layers[1] is a str; expected a layer of net.layers"),
+            ([None], "layers[0] is a NoneType; expected a layer of net.layers"),
+            (
+                [Convolution(1, 8), ReLU],
+                "layers[1] is the class ReLU; expected an instance: ReLU(...)",
+            ),
+        ],
+    )
+    def test_not_a_layer(self, layers, message):
         with refuses(TypeError, message):
-            build(layer)
+            build(*layers)
+
+    @pytest.mark.parametrize(
+        ("layers", "what"),
+        [(Convolution(1, 8), "a Convolution"), (None, "a NoneType"), ("conv", "a str")],
+    )
+    def test_no_list(self, layers, what):
+        message = f"layers is {what}; expected a list of layers, also of a single one"
+        with refuses(TypeError, message):
+            Net(layers, channels=1, patch=8, backend="reference")
+
+    @pytest.mark.parametrize(
+        ("inputs", "shown"), [("image", "'image'"), ((), "()"), ((ReLU(),), "(ReLU("), (1, "1")]
+    )
+    def test_inputs(self, inputs, shown):
+        message = f"layers[0]: inputs is {shown}"
+        with refuses(ValueError, message, "expected a tuple of names of layers"):
+            build(FullyConnected(1, inputs=inputs))
+
+    @pytest.mark.parametrize("name", ["", 1, "a\nb", b"a"])
+    def test_name(self, name):
+        message = f"layers[0]: name is {name!r}; expected a printable text, or None"
+        with refuses(ValueError, message):
+            build(FullyConnected(1, name=name))
+
+    def test_an_option_that_a_layer_does_not_have(self):
+        message = "Convolution is given out_channels; expected name, inputs, filters, kernel, "
+        with refuses(TypeError, message):
+            Convolution(out_channels=3, kernel=2)
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -280,6 +332,15 @@ class TestNoNet:
                 for p in (0, 8.0, (8,), (8, -8), (8, 8, 8))
             ),
             ({"dtype": "float16"}, "dtype is 'float16'; expected one of 'float32', 'float64'"),
+            *(
+                ({"dtype": d}, f"dtype is {d!r}; expected one of 'float32', 'float64'")
+                for d in (None, int, np.float16, np.dtype(">f4"), ReLU)
+            ),
+            *(
+                ({"seed": s}, f"seed is {s!r}; expected an int of at least 0")
+                for s in (None, -1, 1.5, True, "0")
+            ),
+            ({"seed": 2**64}, "seed is 18446744073709551616; expected an int of at most 1844"),
             ({"initializer": "zeros"}, "initializer is 'zeros'; expected one of 'he', 'glorot'"),
             ({"backend": "torch"}, "backend is 'torch'; expected one of 'auto', 'cuda', "),
         ],
@@ -288,3 +349,29 @@ class TestNoNet:
     def test_options(self, options, message):
         with refuses(ValueError, message):
             build(FullyConnected(1), **options)
+
+
+class TestTaken:
+    """Numbers of NumPy and lists in place of tuples, kept as Python's own."""
+
+    def test_by_a_layer(self):
+        given = Convolution(np.int64(2), [np.uint8(3), 2], bias=np.True_, inputs=["image"])
+        kept = Convolution(2, (3, 2), bias=True, inputs=("image",))
+        assert given == kept
+        assert repr(given) == repr(kept)
+        assert Dropout(np.float32(0.5)) == Dropout(0.5)
+
+    @pytest.mark.parametrize("dtype", [np.float64, np.dtype("float64"), "float64"])
+    def test_by_a_net(self, dtype):
+        options = {"channels": np.int32(2), "patch": np.array([8, 7])[[1, 0]].tolist()}
+        net = build(FullyConnected(1), dtype=dtype, seed=np.uint64(3), **options)
+        assert (net.dtype, net.channels, net.patch) == ("float64", 2, (7, 8))
+        other = build(FullyConnected(1), dtype="float64", seed=3, channels=2, patch=(7, 8))
+        weights = [n.parameters["fc1.weights"] for n in (net, other)]
+        np.testing.assert_array_equal(*weights)
+
+
+@pytest.mark.cpu
+def test_a_net_that_has_no_room():
+    with pytest.raises(MemoryError, match=r"^a net of these layers takes .* GB are free; expected"):
+        build(Convolution(2**20, 1), Convolution(2**28, 8), backend="cpu")

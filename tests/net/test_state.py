@@ -137,14 +137,49 @@ class TestState:
             net.load_state(state)
         assert_same_state(net.state(), before)
 
-    def test_what_is_no_number_changes_nothing(self):
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (np.array(["a", "b", "c"]), "has dtype <U1; expected real numbers"),
+            (np.ones(3, complex), "has dtype complex128; expected real numbers"),
+            (np.ones(3, bool), "has dtype bool; expected real numbers"),
+            (np.ones(3, object), "has dtype object; expected real numbers"),
+            ([1.0, 1.0, 1.0], "is a list; expected a NumPy array"),
+            ("abc", "is a str; expected a NumPy array"),
+            (None, "is a NoneType; expected a NumPy array"),
+            (np.ma.array(np.ones(3), mask=True), "is a masked array; expected a plain one"),
+            (np.array([1, np.nan, 1]), "holds NaN or infinities as float32; expected finite"),
+            (np.array([1, 1e39, 1]), "holds NaN or infinities as float32; expected finite"),
+            (np.array([1, -1e-9, 1]), "holds negative numbers; expected variances of at least 0"),
+        ],
+        ids=str,
+    )
+    def test_what_is_no_variance_changes_nothing(self, value, message):
         net = small_net("reference")
         before = net.state()
         state = {name: array + 1 for name, array in before.items()}
-        state["norm1.variance"] = np.array(["a", "b", "c"])
-        with pytest.raises((TypeError, ValueError)):
+        state["norm1.variance"] = value
+        message = re.escape(f"state['norm1.variance'] {message}")
+        with pytest.raises((TypeError, ValueError), match=f"^{message}"):
             net.load_state(state)
         assert_same_state(net.state(), before)
+
+    @pytest.mark.parametrize(
+        ("state", "message"),
+        [
+            ([("fc1.bias", np.zeros(2))], "state is a list; expected a dict of arrays by name"),
+            (None, "state is a NoneType; expected a dict of arrays by name"),
+            ({1: 2, "a": 3}, "state has [1, 'a'] too many and lacks ['conv1.bias', "),
+        ],
+    )
+    def test_what_is_no_state(self, state, message):
+        with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}"):
+            small_net("reference").load_state(state)
+
+    def test_whole_numbers_are_taken(self):
+        net = small_net("reference")
+        net.load_state(net.state() | {"fc1.bias": np.array([3, -4])})
+        assert net.state()["fc1.bias"].tolist() == [3, -4]
 
     def test_a_device_that_is_full_changes_nothing(self, monkeypatch):
         net, moved = small_net("reference"), []

@@ -7,7 +7,7 @@ from functools import cache, partial
 import pytest
 
 from net import Dense
-from net.graph import IMAGE
+from net.nodes import IMAGE
 from net.program import Program
 from net.zoo import ZOO, build
 from tests.net.nets import random_image
@@ -196,5 +196,5 @@ def test_number_of_classes(name):
 
 
 def test_unknown_net():
-    with pytest.raises(ValueError, match=r"^net is 'vgg'; expected one of lenet28, n4, "):
+    with pytest.raises(ValueError, match=r"^name is 'vgg'; expected one of 'lenet28', 'n4', "):
         build("vgg")

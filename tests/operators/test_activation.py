@@ -167,7 +167,7 @@ BAD = [
     (None, UNKNOWN.replace("'gelu'", "None")),
     (Activation("gelu", 1.0), UNKNOWN),
     ("elu", "activation is 'elu'; expected Activation('elu', alpha)"),
-    (Activation("elu"), "alpha is None; expected a number above 0, finite in float32"),
+    (Activation("elu"), "alpha is None; expected a number above 0 and finite in float32"),
     (
         Activation("relu", 0.5),
         "activation is Activation(name='relu', parameter=0.5); expected 'relu' without a parameter",
@@ -176,7 +176,7 @@ BAD = [
 BAD += [
     (
         Activation("leaky_relu", value),
-        f"slope is {value!r}; expected a number above 0, finite in float32",
+        f"slope is {value!r}; expected a number above 0 and finite in float32",
     )
     for value in (0, -0.5, np.nan, np.inf, 1e-50, 1e300, True, "1", 1j)
 ]

@@ -233,7 +233,7 @@ REFUSALS += [
             ("gelu", UNKNOWN),
             (
                 Activation("leaky_relu", 0.0),
-                "slope is 0.0; expected a number above 0, finite in float32",
+                "slope is 0.0; expected a number above 0 and finite in float32",
             ),
         )
     ),

@@ -305,7 +305,7 @@ REFUSALS = [
         "convolution.forward",
         {"activation": Activation("elu", -1.0)},
         ValueError,
-        "alpha is -1.0; expected a number above 0, finite in float32",
+        "alpha is -1.0; expected a number above 0 and finite in float32",
     ),
     (
         "convolution.gradient_input",

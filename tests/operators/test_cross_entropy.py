@@ -11,6 +11,7 @@ from tests.refusals import assert_refused, refusals
 SMALL = [(1, 1, 1, 1), (2, 3, 5, 7), (3, 17, 2, 1)]
 REAL = [(1, 8, 123, 97), (256, 3, 1, 1), (5, 200, 3, 4)]
 NAN = np.nan
+EPS = np.finfo(np.float32).eps
 
 
 def labelled(rng, shape, chosen=0.5):
@@ -60,6 +61,59 @@ class TestAgainstReference:
         np.testing.assert_array_equal(np.isnan(error), expected)
 
 
+class TestRounding:
+    """What float32 could lose beyond the rounding of each term."""
+
+    PIXELS = 1_000_000
+
+    def equal_pixels(self, weight):
+        labels = np.zeros((1, 1, self.PIXELS), np.int32)
+        return labels, np.ones(labels.shape, bool), np.array([weight, 1], np.float32)
+
+    def test_total_weight_of_many_equal_pixels(self, fast_backend):
+        arguments = self.equal_pixels(0.1)
+        total = call(fast_backend, "cross_entropy.total_weight", *arguments)
+        np.testing.assert_allclose(total, self.PIXELS * np.float64(np.float32(0.1)), rtol=3e-7)
+
+    def test_loss_of_many_equal_pixels(self, fast_backend):
+        scores = np.zeros((1, 2, 1, self.PIXELS), np.float32)
+        scores[0, 0] = 0.1
+        total = np.array([self.PIXELS], np.float32)
+        arguments = (scores, *self.equal_pixels(1), total)
+        loss = call(fast_backend, "cross_entropy.forward", *arguments)
+        expected = np.log1p(np.exp(-np.float64(np.float32(0.1))))
+        np.testing.assert_allclose(loss, [expected], rtol=3e-7)
+
+    def far_apart(self, rng):
+        """Up to 40 between the scores of a pixel, in steps whose differences are exact."""
+        scores = rng.integers(-20 * 1024, 20 * 1024, (1, 4, 6, 7)).astype(np.float32) / 1024
+        return scores, rng.integers(0, 4, (1, 6, 7)).astype(np.int32)
+
+    def test_each_error_to_a_few_units_in_the_last_place(self, backend, rng):
+        scores, labels = self.far_apart(rng)
+        rest = np.ones(labels.shape, bool), np.array([1, 2, 4, 0.5], np.float32), np.ones(1, "f4")
+        expected = REFERENCE.cross_entropy.backward(scores, labels, *rest)
+        error = call(backend, "cross_entropy.backward", scores, labels, *rest)
+        np.testing.assert_allclose(error, expected, rtol=4 * EPS)
+        probable = (expected > -1e-4) & (expected < 0)
+        assert probable.any(), "no label is nearly certain"
+
+    def test_the_loss_of_each_pixel_too(self, backend, rng):
+        scores, labels = self.far_apart(rng)
+        of_one = np.ones((1, 1, 1), bool), np.ones(4, np.float32), np.ones(1, np.float32)
+        smallest = np.inf
+        for y, x in ((0, 0), *np.argwhere(scores.argmax(axis=1)[0] == labels[0])):
+            pixel = (
+                scores[:, :, y : y + 1, x : x + 1].copy(),
+                labels[:, y : y + 1, x : x + 1].copy(),
+            )
+            loss = call(backend, "cross_entropy.forward", *pixel, *of_one)
+            expected = REFERENCE.cross_entropy.forward(*pixel, *of_one)
+            np.testing.assert_allclose(loss, expected, rtol=4 * EPS)
+            smallest = min(smallest, expected[0])
+        assert smallest < 1e-4
+
+
 class TestByHand:
     """Two pixels count, of weights 1 and 3; a third is unlabelled, a fourth not chosen."""
 
@@ -82,6 +136,25 @@ class TestByHand:
         error = call(any_backend, "cross_entropy.backward", *arguments)
         expected = np.array([[-0.125, 0.5625, 0, 0], [0.125, -0.5625, 0, 0]])
         np.testing.assert_allclose(error[0, :, 0], expected, rtol=1e-14)
+
+    def test_a_label_that_is_nearly_certain(self, any_backend):
+        scores, labels = np.array([20.0, 0]).reshape(1, 2, 1, 1), np.zeros((1, 1, 1), np.int32)
+        rest = labels, np.ones((1, 1, 1), bool), np.ones(2), np.ones(1)
+        loss = call(any_backend, "cross_entropy.forward", scores, *rest)
+        np.testing.assert_allclose(loss, [2.061153620314381e-09], rtol=1e-14)
+        error = call(any_backend, "cross_entropy.backward", scores, *rest)
+        np.testing.assert_allclose(
+            error.ravel(), [-2.061153618190204e-09, 2.061153618190204e-09], rtol=1e-14
+        )
+
+    def test_a_label_that_is_no_class_does_not_count(self, any_backend):
+        labels = np.array([0, 1, 2, -(2**31)], np.int32).reshape(1, 1, 4)
+        arguments = labels, np.ones((1, 1, 4), bool), self.weights
+        assert call(any_backend, "cross_entropy.total_weight", *arguments) == [4]
+        arguments = (self.scores, *arguments, np.array([4.0]))
+        loss = call(any_backend, "cross_entropy.forward", *arguments)
+        np.testing.assert_allclose(loss, [(np.log(2) + 3 * np.log(4)) / 4], rtol=1e-14)
+        assert not call(any_backend, "cross_entropy.backward", *arguments)[..., 2:].any()
 
     def test_no_pixel_counts(self, any_backend):
         nothing = np.zeros((1, 1, 4), bool)

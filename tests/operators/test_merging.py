@@ -117,12 +117,12 @@ EITHER = [
 ]
 REFUSALS = [(f, *row) for f in ("merging.add", "merging.concatenate") for row in EITHER]
 REFUSALS += [
-    ("merging.add", {"maps": []}, TypeError, "maps is empty; expected at least one array"),
+    ("merging.add", {"maps": []}, ValueError, "maps is empty; expected at least one element"),
     (
         "merging.concatenate",
         {"maps": []},
-        TypeError,
-        "maps is []; expected a sequence of at least one array",
+        ValueError,
+        "maps is empty; expected at least one element",
     ),
     (
         "merging.add",
@@ -140,19 +140,19 @@ REFUSALS += [
         "merging.concatenate_backward",
         {"channels": (0, 3)},
         ValueError,
-        "channels is (0, 3); expected positive ints that add up to 3",
+        "channels[0] is 0; expected an int of at least 1",
     ),
     (
         "merging.concatenate_backward",
         {"channels": ()},
         ValueError,
-        "channels is (); expected positive ints that add up to 3",
+        "channels is empty; expected at least one element",
     ),
     (
         "merging.concatenate_backward",
         {"channels": (1.5, 1.5)},
         ValueError,
-        "channels is (1.5, 1.5); expected positive ints that add up to 3",
+        "channels[0] is 1.5; expected an int of at least 1",
     ),
 ]
 
