@@ -62,8 +62,9 @@ def dense_window(window: Window, spacing: Pair) -> Window:
 def steps_of(net: Net, form: str, *, backward: bool = True) -> list[Step]:
     """The steps of ``net`` in the form ``"patch"`` or ``"dense"``, in order.
 
-    An activation becomes part of the convolution or batch normalisation that it follows. Max
-    pooling behind an activation takes over its derivative.
+    An activation becomes part of the convolution, batch normalisation or max pooling that it
+    follows. Max pooling behind an activation takes over its derivative; a second activation behind
+    it is a step of its own.
 
     Args:
         backward: whether a backward pass follows. If none does, batch normalisations are folded
@@ -101,7 +102,7 @@ def steps_of(net: Net, form: str, *, backward: bool = True) -> list[Step]:
                 step = replace(step, overwrites_input=True)
             case MaxPoolStep() if follows and _activation_of(before):
                 steps[-1] = replace(before, pooled=True)
-                step = replace(step, activation=before.activation)
+                step = replace(step, in_front=before.activation)
         steps.append(step)
     last_reader = {name: step for step in steps for name in step.inputs}
     return [
@@ -112,6 +113,8 @@ def steps_of(net: Net, form: str, *, backward: bool = True) -> list[Step]:
 
 def _takes_activation(step: Step) -> bool:
     """Whether it can compute an activation as well; its own output is not saved for backward."""
+    if isinstance(step, MaxPoolStep):
+        return step.activation is step.in_front is None
     return isinstance(step, ConvolutionStep | BatchNormStep) and step.activation is None
 
 
@@ -120,7 +123,7 @@ def _takes_normalization(step: Step) -> bool:
 
 
 def _activation_of(step: Step) -> str | Activation | None:
-    activates = ConvolutionStep | BatchNormStep | ActivationStep
+    activates = ConvolutionStep | BatchNormStep | ActivationStep | MaxPoolStep
     return step.activation if isinstance(step, activates) else None
 
 

@@ -76,7 +76,7 @@ class Fragments:
         """
         x, size = self._entered(image)
         error = images.checked("error", error, self.net.dtype, (self.net.output.channels, *size))
-        memory, run, tape = self.net.backend.memory, self.program.run(), []
+        memory, run, tape = self.net.backend.memory, self.program.run(backward=True), []
         for step in self.steps:
             x, corners = self._split(step, x)
             y, argmax = step.forward(run, x)

@@ -36,12 +36,14 @@ class Run:
         arrays: parameters and statistics by name.
         result: name of the layer whose output the caller holds.
         learning: None outside of training, where dropout does nothing.
+        backward: whether a backward pass follows.
     """
 
     ops: Backend
     arrays: dict
     result: str
     learning: Learning | None = None
+    backward: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Saved:
     Attributes:
         shapes: of its inputs.
         input, output: maps; None unless the step ``saves_input`` or ``saves_output``.
-        argmax: of max pooling, else None.
+        argmax: of max pooling, if a backward pass follows, else None.
     """
 
     shapes: tuple[Shape, ...]
@@ -66,11 +68,13 @@ class Sizes(NamedTuple):
     Attributes:
         inputs, output: shapes of its maps.
         itemsize: bytes of a number.
+        backward: whether a backward pass follows.
     """
 
     inputs: tuple[Shape, ...]
     output: Shape
     itemsize: int
+    backward: bool
 
     def nbytes(self, shape: tuple[int, ...]) -> int:
         """Bytes of a map of ``shape``."""

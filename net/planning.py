@@ -78,14 +78,14 @@ class Plan:
     def advance(self, step: Step, blocks: dict, shapes: dict, *, keep: bool = False) -> _Done:
         """One step on ``blocks`` of ``shapes`` (by layer); what no later step reads is dropped."""
         ledger = self.ledger
-        sizes = self._sizes(step, shapes)
+        sizes = self._sizes(step, shapes, keep)
         shapes[step.output] = sizes.output
         workspaces = step.workspaces(sizes)
         copies = [ledger.make(nbytes) for nbytes in workspaces.copies]
         source = blocks[step.inputs[0]]
         passed = step.passes_input and not self.learning
         output = ledger.hold(source) if passed else self.make(sizes.output)
-        argmax = prod(sizes.output) * step.argmax_itemsize
+        argmax = prod(sizes.output) * step.argmax_itemsize if keep else 0
         saved = [ledger.make(argmax)] if argmax else []
         ledger.work_in(workspaces.forward, self.threads)
         for block in copies:
@@ -93,9 +93,6 @@ class Plan:
         if keep:
             saved += [ledger.hold(source)] if step.saves_input else []
             saved += [ledger.hold(output)] if step.saves_output else []
-        else:
-            for block in saved:
-                ledger.drop(block)
         blocks[step.output] = output
         for name in step.drops:
             ledger.drop(blocks.pop(name))
@@ -162,11 +159,11 @@ class Plan:
                     blocks[i] = self.replace(blocks[i], shape)
         return blocks
 
-    def _sizes(self, step, shapes):
+    def _sizes(self, step, shapes, backward):
         inputs = tuple(shapes[name] for name in step.inputs)
         size = step.output_size([shape[2:] for shape in inputs])
         output = (inputs[0][0], step.node.output.channels, *size)
-        return Sizes(inputs, output, self.itemsize)
+        return Sizes(inputs, output, self.itemsize, backward)
 
 
 def forward_bytes(program: Program, border: str, labelled: Pair) -> int:

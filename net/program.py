@@ -76,7 +76,7 @@ class Program:
         Returns:
             N x K x Ho x Wo, or (that, tape).
         """
-        run = self.run(learning)
+        run = self.run(learning, backward=keep)
         maps, saved = {IMAGE: x}, []
         del x
         for step in self.steps if keep else self.forward_steps:
@@ -89,14 +89,14 @@ class Program:
         output = maps[self.steps[-1].output]
         return (output, Tape(run, saved)) if keep else output
 
-    def run(self, learning: Learning | None = None) -> Run:
-        """What the steps of one pass share.
+    def run(self, learning: Learning | None = None, *, backward: bool = False) -> Run:
+        """What the steps of one pass share; ``backward`` tells whether a backward pass follows.
 
         Raises:
             TypeError, ValueError: an array of the net was replaced by one that does not fit.
         """
         arrays = self.net.arrays()
-        return Run(self.net.backend, arrays, self.steps[-1].output, learning)
+        return Run(self.net.backend, arrays, self.steps[-1].output, learning, backward)
 
     def advance(self, run: Run, step: Step, maps: dict) -> Saved:
         """Run one step on ``maps`` (by layer), drop what no later step reads.

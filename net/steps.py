@@ -18,6 +18,7 @@ from kernels.activation import Activation
 from kernels.checks import Margins, Pair
 from kernels.convolution.cpu_workspace import partial_shape, thread_bytes
 from kernels.max_pooling import argmax_dtype
+from kernels.max_pooling.cpu_workspace import workspace as rows_of_maxima
 from kernels.window import Window
 from net.nodes import Node
 from net.passes import Run, Saved, Sizes, Workspace, Workspaces
@@ -78,8 +79,8 @@ class Step(ABC):
             maps: the inputs, N x C_i x H_i x W_i each.
 
         Returns:
-            the output, N x K x Ho x Wo with (Ho, Wo) = ``output_size``, and the argmax of max
-            pooling, of the same shape.
+            the output, N x K x Ho x Wo with (Ho, Wo) = ``output_size``, and max pooling's argmax,
+            of the same shape, if a backward pass follows.
         """
 
     @abstractmethod
@@ -194,32 +195,31 @@ class ConvolutionStep(_WindowStep):
 
 @dataclass(frozen=True)
 class MaxPoolStep(_WindowStep):
-    """Max pooling; with ``activation``, also the derivative of the one in front of it.
-
-    Only a window's largest cell gets an error, and its value is the pooled one: f' needs no other.
-    """
+    """Max pooling and its activation (see ``ConvolutionStep``), or the derivative of the one
+    ``in_front``: only largest cells, whose values are the pooled ones, get an error."""
 
     activation: str | Activation | None = None
+    pooled: bool = False
+    in_front: str | Activation | None = None
 
     @property
     def differentiates(self):
-        return self.activation
+        return None if self.pooled else self.activation or self.in_front
 
     @property
     def argmax_itemsize(self):
         return np.dtype(argmax_dtype(self.window)).itemsize
 
     def forward(self, run, x):
-        return run.ops.max_pooling.forward(x, self.window.kernel, **self.moves)
+        options = self.moves | {"activation": self.activation, "argmax": run.backward}
+        return run.ops.max_pooling.forward(x, self.window.kernel, **options)
 
     def backward(self, run, saved, error, wanted):
         window = saved.shapes[0][2:], self.window.kernel
         return [run.ops.max_pooling.backward(error, saved.argmax, *window, **self.moves)], {}
 
     def workspaces(self, sizes):
-        batch, channels, *plane = sizes.inputs[0]
-        a_plane = prod(plane) * (sizes.itemsize + self.argmax_itemsize)
-        return Workspaces(forward=Workspace((), a_plane, parts=batch * channels))
+        return Workspaces(forward=Workspace((), *rows_of_maxima(self.window, *sizes[1:])))
 
 
 @dataclass(frozen=True)

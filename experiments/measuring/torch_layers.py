@@ -111,7 +111,7 @@ class TorchNet:
                 yield lambda x: functional.batch_norm(x, *parts, eps=step.epsilon)
             case _:
                 raise TypeError(f"PyTorch has no exact counterpart of layer {step.output!r}")
-        if step.activation and not isinstance(step, MaxPoolStep):
+        if step.activation:
             yield self._activation(step.activation)
 
     def _activation(self, activation):

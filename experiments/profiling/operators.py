@@ -196,7 +196,12 @@ def _average_pooling_backward(call, case, new):
     return call(new.floats(*case.output), case.shape[2:], case.kernel, **_moves(case))
 
 
-def _pooling_forward(call, case, new):
+def _max_pooling_forward(call, case, new):
+    moves = _moves(case) | {"activation": case.activation}
+    return call(new.floats(*case.shape), case.kernel, **moves)
+
+
+def _average_pooling_forward(call, case, new):
     return call(new.floats(*case.shape), case.kernel, **_moves(case))
 
 
@@ -303,9 +308,9 @@ OPERATORS = {
     "convolution.gradient_input": _convolution_gradient_input,
     "convolution.gradient_weights": _convolution_gradient_weights,
     "convolution.gradient_bias": _maps(1),
-    "max_pooling.forward": _pooling_forward,
+    "max_pooling.forward": _max_pooling_forward,
     "max_pooling.backward": _max_pooling_backward,
-    "average_pooling.forward": _pooling_forward,
+    "average_pooling.forward": _average_pooling_forward,
     "average_pooling.backward": _average_pooling_backward,
     "activation.forward": _activation(1),
     "activation.backward": _activation(2),

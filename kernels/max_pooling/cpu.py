@@ -1,42 +1,49 @@
 """Max pooling on the host: one cell of many windows at a time.
 
-The inner loops run along a row or a whole map and have no branches, so that the compiler turns them
-into vector compares and selects. With a stride of 1, the maximum over the columns of a window is
-computed once for all windows that share the row. Backward, each window adds its error to its cell.
+With a stride of 1, as in the dense form, maxima are taken of maxima: ``cpu_dense.py``. Backward,
+each window adds its error to its cell.
 """
 
 import numpy as np
 from numba import prange
 
 from kernels import checks
+from kernels.activation.cpu import NONE, activate, numbered
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.maps import by_plane
 from kernels.host.threads import CELL
-from kernels.host.windows import offsets, over_windows
-from kernels.max_pooling import argmax_dtype, backward_shape
+from kernels.host.windows import offsets
+from kernels.max_pooling import argmax_dtype, backward_shape, cpu_dense
 from kernels.memory import cpu as memory
 from kernels.window import PoolingShape
 
-# Elements that stay in the first-level cache from one cell to the next
-BLOCK = 2048
 
-
-def forward(x, kernel, *, stride=1, dilation=1):
+def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
     """(y, argmax), see ``kernels.max_pooling``.
 
     Args:
         x: N x C x H x W, float32 or float64.
         kernel, stride, dilation: ints or pairs (y, x).
+        activation: as in ``kernels.activation``, of the maxima; None leaves them as they are.
+        argmax: whether it is wanted.
 
     Returns:
-        y like x, and argmax (uint8, or int32 for windows of more than 256 cells), both
-        N x C x Ho x Wo. Workspace: a map and its argmax for each thread.
+        y like x, and argmax (uint8, or int32 for windows of more than 256 cells; None if it is not
+        wanted), both N x C x Ho x Wo. Workspace: a few rows for each thread
+        (``kernels.max_pooling.cpu_workspace``); with a stride, a map.
     """
     shape = PoolingShape.of_input(x, kernel, stride, dilation)
+    function = numbered(activation, x.dtype)
     y = memory.empty(shape.y, x.dtype)
-    argmax = memory.empty(shape.y, argmax_dtype(shape.window))
-    over_windows(shape, _forward, _forward_strided, y, argmax, x)
-    return y, argmax
+    won = memory.empty(shape.y, argmax_dtype(shape.window)) if argmax else None
+    if shape.window.stride == (1, 1):
+        cpu_dense.forward(y, won, x, shape.window, function)
+    else:
+        places = offsets(shape.output, shape.size[1], shape.window)
+        planes = by_plane(y), by_plane(won) if argmax else None, by_plane(x)
+        work = y.size * (CELL * shape.window.cells + function.cost)
+        _forward_strided(*planes, *places, function, work=work)
+    return y, won
 
 
 def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
@@ -68,90 +75,33 @@ def _wins(value, before):
 
 
 @inner
-def _larger(best, cells, values, more, cell):
-    """The larger of two cells, number 0 and number ``cell``."""
+def _keep_larger(best, values):
     for o in range(len(best)):
-        wins = _wins(more[o], values[o])
-        best[o] = more[o] if wins else values[o]
-        cells[o] = cell if wins else 0
+        best[o] = values[o] if _wins(values[o], best[o]) else best[o]
 
 
 @inner
-def _keep_larger(best, cells, values, cell):
+def _keep_cell(cells, best, values, cell):
     for o in range(len(best)):
-        wins = _wins(values[o], best[o])
-        best[o] = values[o] if wins else best[o]
-        cells[o] = cell if wins else cells[o]
-
-
-@inner
-def _larger_row(best, cells, row, row_cells, more, more_cells, first):
-    """The larger of two rows' maxima; the second row's cells are numbered from ``first`` on."""
-    for o in range(len(best)):
-        wins = _wins(more[o], row[o])
-        best[o] = more[o] if wins else row[o]
-        cells[o] = first + more_cells[o] if wins else row_cells[o]
-
-
-@inner
-def _keep_larger_row(best, cells, row, row_cells, first):
-    for o in range(len(best)):
-        wins = _wins(row[o], best[o])
-        best[o] = row[o] if wins else best[o]
-        cells[o] = first + row_cells[o] if wins else cells[o]
-
-
-@inner
-def _maxima_of_rows(maxima, columns, source, kernel, dilation):
-    """For each cell of a map in one run: the maximum of the ``kernel`` cells in one row of a window
-    that begins there, and its number."""
-    for begin in range(0, len(maxima), BLOCK):
-        best, cells = maxima[begin : begin + BLOCK], columns[begin : begin + BLOCK]
-        if kernel == 1:
-            best[:], cells[:] = source[begin : begin + BLOCK], 0
-        else:
-            _larger(best, cells, source[begin:], source[begin + dilation :], columns.dtype.type(1))
-        for j in range(2, kernel):
-            _keep_larger(best, cells, source[begin + j * dilation :], columns.dtype.type(j))
+        cells[o] = cell if _wins(values[o], best[o]) else cells[o]
 
 
 @compiled_parallel
-def _forward(y, argmax, x, kernel, dilation):
-    channels, height, width = y.shape[1:]
-    pitch = x.shape[3]
-    for plane in prange(y.shape[0] * channels):
-        n, c = plane // channels, plane % channels
-        source = x[n, c].reshape(-1)
-        maxima = np.empty(len(source) - (kernel[1] - 1) * dilation[1], y.dtype)
-        columns = np.empty(len(maxima), argmax.dtype)
-        _maxima_of_rows(maxima, columns, source, kernel[1], dilation[1])
-        for oy in range(height):
-            best, cells, at = y[n, c, oy], argmax[n, c, oy], oy * pitch
-            down = dilation[0] * pitch
-            if kernel[0] == 1:
-                best[:], cells[:] = maxima[at : at + width], columns[at : at + width]
-            else:
-                row, more = (maxima[at:], columns[at:]), (maxima[at + down :], columns[at + down :])
-                _larger_row(best, cells, *row, *more, argmax.dtype.type(kernel[1]))
-            for i in range(2, kernel[0]):
-                at = (oy + i * dilation[0]) * pitch
-                first = argmax.dtype.type(i * kernel[1])
-                _keep_larger_row(best, cells, maxima[at:], columns[at:], first)
-
-
-@compiled_parallel
-def _forward_strided(y, argmax, x, corners, cells):
+def _forward_strided(y, argmax, x, corners, cells, activation):
     for plane in prange(len(y)):
-        best, won, source = y[plane], argmax[plane], x[plane]
+        best, source = y[plane], x[plane]
         values = np.empty_like(best)
+        best[:] = -np.inf
+        if argmax is not None:
+            argmax[plane, :] = 0
         for cell in range(len(cells)):
             for o in range(len(best)):
                 values[o] = source[corners[o] + cells[cell]]
-            if cell == 0:
-                best[:] = values
-                won[:] = 0
-            else:
-                _keep_larger(best, won, values, argmax.dtype.type(cell))
+            if argmax is not None:
+                _keep_cell(argmax[plane], best, values, argmax.dtype.type(cell))
+            _keep_larger(best, values)
+        if activation.number != NONE:
+            activate(best, activation)
 
 
 @compiled_parallel

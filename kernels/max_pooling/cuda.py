@@ -1,6 +1,6 @@
 """Max pooling on the device.
 
-    y[n, c, oy, ox] = max over i, j of x[n, c, oy*s + i*d, ox*s + j*d]
+    y[n, c, oy, ox] = f(max over i, j of x[n, c, oy*s + i*d, ox*s + j*d])
 
 Forward with a vertical stride of 1, as in the dense form, a thread has a strip of outputs. It takes
 the maximum of each row of a window once, for all of them, which reads (STRIP + kh - 1) * kw values
@@ -21,6 +21,8 @@ from functools import cache
 
 import numpy as np
 
+from kernels.activation import activation_of
+from kernels.activation.cuda import function
 from kernels.checks import Pair
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.arrays import operator
@@ -41,8 +43,9 @@ from kernels.window import PoolingShape
 
 
 @cache
-def _forward_kernel(dtype, argmax_dtype, window: Pair, strip: int):
-    lowest = dtype(-np.inf)
+def _forward_kernel(dtype, argmax_dtype, activation, window: Pair, strip: int):
+    """``argmax_dtype`` is None where no argmax is wanted."""
+    lowest, f = dtype(-np.inf), function(activation, dtype)
     rows, columns = window
 
     @device
@@ -69,10 +72,30 @@ def _forward_kernel(dtype, argmax_dtype, window: Pair, strip: int):
     @device
     def write(maxima, v, outputs, at):
         (best, cell), (y, argmax) = maxima, outputs
-        y[at] = best[v]
+        y[at] = f(best[v])
         argmax[at] = argmax_dtype(cell[v])
 
-    reduce_strip = strip_reducer(rows, strip, reduce_row, take, write)
+    @device
+    def write_maximum(maxima, v, y, at):
+        y[at] = f(maxima[0][v])
+
+    reduce_strip = strip_reducer(
+        rows, strip, reduce_row, take, write if argmax_dtype else write_maximum
+    )
+
+    @kernel(ELEMENTWISE_THREADS)
+    def max_pooling_maxima(
+        x,  # N*C*H*W
+        y,  # N*C*Ho*Wo
+        strips,  # Strips of outputs
+        g,  # PoolingSizes
+    ):
+        best = cuda.local.array(strip, dtype)
+        cell = cuda.local.array(strip, u32)
+        for v in range(strip):
+            best[v] = lowest
+            cell[v] = u32(0)
+        reduce_strip(x, (best, cell), y, strips, g)
 
     @kernel(ELEMENTWISE_THREADS)
     def max_pooling_forward(
@@ -89,7 +112,7 @@ def _forward_kernel(dtype, argmax_dtype, window: Pair, strip: int):
             cell[v] = u32(0)
         reduce_strip(x, (best, cell), (y, argmax), strips, g)
 
-    return max_pooling_forward
+    return max_pooling_forward if argmax_dtype else max_pooling_maxima
 
 
 @cache
@@ -161,32 +184,29 @@ def _backward_kernel(dtype):
 
 
 @operator
-def forward(x, kernel, *, stride=1, dilation=1):
+def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
     """(y, argmax): the first maximum of each window, or its first NaN, and its cell number.
 
     Args:
         x: N x C x H x W, float32 or float64.
         kernel, stride, dilation: an int or (y, x).
+        activation: as in ``kernels.activation``, of the maxima; None leaves them as they are.
+        argmax: whether it is wanted.
 
     Returns:
-        y, N x C x Ho x Wo, and the cell numbers i * kw + j in ``argmax_dtype``.
+        y, N x C x Ho x Wo, and the cell numbers i * kw + j in ``argmax_dtype``, or None.
     """
     shape = PoolingShape.of_input(x, kernel, stride, dilation)
-    cell_dtype = np.dtype(argmax_dtype(shape.window))
+    activation = None if activation is None else activation_of(activation)
+    cell_dtype = np.dtype(argmax_dtype(shape.window)).type if argmax else None
     y = memory.empty(shape.y, x.dtype)
-    argmax = memory.empty(shape.y, cell_dtype)
+    won = memory.empty(shape.y, cell_dtype) if argmax else None
     strip = strip_of(shape.window.stride[0])
     strips = Strips.of(shape, shape.output, strip)
-    launch_over(
-        _forward_kernel(x.dtype.type, cell_dtype.type, shape.window.kernel, strip),
-        strips.threads,
-        flat("x", x),
-        flat("y", y),
-        flat("argmax", argmax),
-        strips,
-        PoolingSizes.of(shape),
-    )
-    return y, argmax
+    f = _forward_kernel(x.dtype.type, cell_dtype, activation, shape.window.kernel, strip)
+    arrays = [flat("x", x), flat("y", y), *([flat("argmax", won)] if argmax else [])]
+    launch_over(f, strips.threads, *arrays, strips, PoolingSizes.of(shape))
+    return y, won
 
 
 @operator

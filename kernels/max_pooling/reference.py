@@ -3,21 +3,29 @@
 import numpy as np
 
 from kernels import checks
+from kernels.activation import activation_of
+from kernels.activation.reference import forward as activate
 from kernels.max_pooling import argmax_dtype, backward_shape
 from kernels.window import PoolingShape
 
 
-def forward(x, kernel, *, stride=1, dilation=1):
-    """(y, argmax): the first maximum of each window, or its first NaN, and its cell number."""
+def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
+    """(y, argmax): the first maximum of each window, or its first NaN, and its cell number.
+
+    y goes through ``activation``, unless that is None; ``argmax`` is None if it is not wanted.
+    """
     shape = PoolingShape.of_input(x, kernel, stride, dilation)
+    if activation is not None:
+        activation = activation_of(activation)
     y = np.full(shape.y, -np.inf)
-    argmax = np.zeros(shape.y, argmax_dtype(shape.window))
+    won = np.zeros(shape.y, argmax_dtype(shape.window)) if argmax else None
     for cell, (_, _, rows, columns) in enumerate(shape.window.taps(shape.output)):
         value = x[:, :, rows, columns].astype(np.float64)
         wins = (value > y) | (np.isnan(value) & ~np.isnan(y))
         y = np.where(wins, value, y)
-        argmax = np.where(wins, argmax.dtype.type(cell), argmax)
-    return y, argmax
+        if argmax:
+            won[wins] = cell
+    return y if activation is None else activate(y, activation), won
 
 
 def backward(error, argmax, size, kernel, *, stride=1, dilation=1):

@@ -96,6 +96,7 @@ CASES = {
         [*UNEQUAL, Concatenate(inputs=("c", "d"), name="merged"), *ENDS],
     ),
     "weights larger than maps": (40, 15, [Convolution(60, 9), ReLU(), FullyConnected(300)]),
+    "high windows": (8, (81, 2), [MaxPool((80, 1), 1), FullyConnected(2)]),
 }
 LABELLED = {"weights larger than maps": (20, 30)}
 ZOO_LABELLED = {"featurenet61": (40, 45), "greentea102": (20, 23), "n4": (50, 60)}
@@ -246,18 +247,21 @@ def resident_passes(labelled):
     channels, patch, layers = CASES["pool first"]
     net = Net(layers, channels=channels, patch=patch, backend="cpu")
     normed = Net([BatchNorm(), *layers], channels=channels, patch=patch, backend="cpu")
-    dense, trainer = Dense(net), Trainer(net, SGD(0.1), border="reflect")
+    trainer = Trainer(net, SGD(0.1), border="reflect")
     padded, scan, border = Dense(net, "zero"), Scan(net, "zero", batch=4096), "reflect"
     image = np.ones((channels, *labelled), np.float32)
     labels, mask = np.zeros(labelled, np.int32), np.ones(labelled, bool)
     pixels = np.argwhere(mask)[::27]
     vectors = np.ones((len(pixels), 3), np.float32)
-    forward, gradients = (call for call, _ in passes(dense, labelled))
+    channels, patch, layers = CASES["high windows"]
+    high, wide = Dense(Net(layers, channels=channels, patch=patch, backend="cpu")), labelled[0] * 15
+    of_high = high.program, "valid", (60, wide)
+    forward, gradients = (call for call, _ in passes(high, (60, wide)))
     tile = tuple(n // 3 for n in labelled)
     form, of_pixels = (scan.program, "zero", labelled), (len(pixels), 4096)
     return {
-        "forward": (forward, lambda: forward_bytes(dense.program, "valid", labelled)),
-        "gradients": (gradients, lambda: gradients_bytes(dense.program, "valid", labelled)),
+        "forward": (forward, lambda: forward_bytes(*of_high)),
+        "gradients": (gradients, lambda: gradients_bytes(*of_high)),
         "predict": (
             lambda: padded.predict(image),
             lambda: predict_bytes(padded.program, "zero", labelled, labelled),
@@ -302,7 +306,7 @@ def test_is_what_the_system_hands_out(name):
 
 
 def _resident(name):
-    """(planned, that without threads, resident at most) of a pass that begins with a large pool."""
+    """(planned, that without threads, resident at most) of a call of ``resident_passes``."""
     resident_passes((120, 130))[name][0]()
     call, planned = resident_passes((1000, 1100))[name]
     gc.collect()

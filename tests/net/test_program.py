@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from net import Net
+from net import Dense, Net, Scan, calibrate
 from net.conversion import steps_of
+from net.fragments import Fragments
 from net.layers import (
     ELU,
     Add,
@@ -103,8 +104,12 @@ class TestConversion:
             [("conv1", "leaky_relu1"), ("norm1", "elu1"), ("fc1",)],
         ),
         (
-            [MaxPool(3), ReLU()],
-            [("max1",), ("relu1",)],
+            [MaxPool(3), ReLU(), Tanh()],
+            [("max1", "relu1"), ("tanh1",)],
+        ),
+        (
+            [ReLU(), MaxPool(3), Tanh()],
+            [("relu1",), ("max1",), ("tanh1",)],
         ),
         (
             [Convolution(2, 3), ReLU(), Add(inputs=("conv1", "relu1"))],
@@ -156,6 +161,31 @@ def test_a_forward_pass_folds_batch_normalisations(form, layers, steps):
     x = random_image(net, (3, 3))[None]
     scores, _ = program.forward(x, keep=True)
     np.testing.assert_allclose(program.forward(x), scores, rtol=1e-12)
+
+
+def test_no_argmax_where_no_backward_pass_follows(monkeypatch):
+    """Nor while batch normalisations are calibrated."""
+    layers = [BatchNorm(), MaxPool(2), Tanh(), FullyConnected(1)]
+    net = Net(layers, channels=1, patch=4, backend="reference")
+    dense, image, made = Dense(net), random_image(net, (5, 6)), []
+    pool = net.backend.max_pooling
+    right = pool.forward
+
+    def forward(*arguments, **options):
+        result = right(*arguments, **options)
+        made.append(result[1])
+        return result
+
+    monkeypatch.setattr(pool, "forward", forward)
+    calibrate(net, [image])
+    dense.predict(image)
+    Fragments(net).forward(image)
+    Scan(net).forward(image)
+    assert made == [None] * len(made)
+    assert len(made) >= 4
+    made.clear()
+    dense.gradients(image, np.ones((1, 2, 3), np.float32))
+    assert made[0].shape == (1, 1, 4, 5)
 
 
 class TestRunning:

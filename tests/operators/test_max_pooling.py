@@ -7,6 +7,7 @@ import pytest
 
 from kernels.checks import Pair
 from kernels.window import Window
+from tests.activations import EACH, UNKNOWN
 from tests.comparison import (
     DTYPES,
     GRADIENT,
@@ -116,6 +117,46 @@ class TestAgainstReference:
         case.check(backend, rng.standard_normal(case.x, dtype), error)
 
 
+LEVELS = [
+    PoolingCase((1, 2, 14, 40), (4, 3), dilation=(3, 2)),
+    PoolingCase((1, 2, 11, 37), (8, 8)),
+    PoolingCase((1, 1, 24, 60), (10, 11), dilation=(2, 3)),
+    PoolingCase((2, 1, 90, 18), (1, 10)),
+    PoolingCase((1, 1, 700, 20), (3, 4), dilation=(2, 1)),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", [*SMALL, *LEVELS], ids=str)
+class TestBits:
+    """Of the maxima, zeros and NaN included, whatever else is asked for."""
+
+    def test_without_an_argmax(self, backend, rng, case, dtype):
+        x = rng.choice(np.array([-1, -0.0, 0.0, 1, np.nan, np.inf], dtype), case.x)
+        forward = ("max_pooling.forward", x, case.kernel)
+        y, argmax = call(backend, *forward, **case.options)
+        alone, nothing = call(backend, *forward, **case.options, argmax=False)
+        assert nothing is None
+        assert alone.tobytes() == y.tobytes()
+        expected = REFERENCE.max_pooling.forward(x, case.kernel, **case.options)
+        assert y.tobytes() == expected[0].astype(dtype).tobytes()
+        np.testing.assert_array_equal(argmax, expected[1])
+
+    @pytest.mark.parametrize("activation", EACH, ids=str)
+    def test_with_an_activation(self, backend, rng, case, dtype, activation):
+        """As if it came afterwards."""
+        x = rng.standard_normal(case.x, dtype)
+        forward = ("max_pooling.forward", x, case.kernel)
+        y, argmax = call(backend, *forward, **case.options)
+        expected = call(backend, "activation.forward", y, activation)
+        for wanted in (True, False):
+            options = case.options | {"activation": activation, "argmax": wanted}
+            found, cells = call(backend, *forward, **options)
+            assert found.tobytes() == expected.tobytes()
+            if wanted:
+                np.testing.assert_array_equal(cells, argmax)
+
+
 @pytest.mark.parametrize("cells", [(16, 16), (17, 16)], ids=["uint8", "int32"])
 @pytest.mark.parametrize("winner", [0, 15, 128, 254, 255, "last"])
 def test_argmax_of_large_windows(backend, cells, winner):
@@ -187,6 +228,12 @@ CALLS = {
     "max_pooling.backward": {"error": ERROR, "argmax": ARGMAX, "size": (6, 7), **WINDOW},
 }
 REFUSALS = [
+    (
+        "max_pooling.forward",
+        {"activation": "gelu"},
+        ValueError,
+        UNKNOWN,
+    ),
     (
         "max_pooling.forward",
         {"kernel": (2, 0)},

@@ -1,0 +1,139 @@
+"""Vectors of neighbouring numbers, for loops that the compiler does not turn into vector code.
+
+Where a loop selects numbers by comparison, and their places along with them, LLVM may make scalar
+code with branches of it. Written with these intrinsics it is vector code on every CPU: LLVM splits
+a vector that is longer than a register. Indices count elements and are not checked.
+"""
+
+import llvmlite.ir as ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+BYTES = 64
+"""Of a vector: a register of AVX-512, and a line of the cache."""
+
+
+class Vector(types.Type):
+    """Numba type of ``BYTES`` bytes of neighbouring numbers of ``dtype``."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        self.lanes = 8 * BYTES // dtype.bitwidth
+        super().__init__(f"Vector({dtype}, {self.lanes})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, vector):
+        element = manager.lookup(vector.dtype).get_value_type()
+        super().__init__(manager, vector, ir.VectorType(element, vector.lanes))
+
+
+@intrinsic
+def lanes_of(typing_context, array):
+    """Numbers like those of ``array`` in one vector."""
+
+    def generate(context, builder, signature, arguments):
+        return context.get_constant(types.intp, Vector(array.dtype).lanes)
+
+    return types.intp(array), generate
+
+
+@intrinsic
+def largest(typing_context, source, numbers, places, firsts, index):
+    """By lanes, the largest of the vectors at ``source[place + index]``, and its number.
+
+    The first of equal ones wins, and the first NaN wins over everything.
+
+    Args:
+        source: an array.
+        numbers: an array of ints as long as the source's elements, the number of each; None stands
+            for zeros.
+        places: a tuple of ints.
+        firsts: a tuple of ints, what is added to the numbers at each place; at the first, 0.
+        index: an int.
+
+    Returns:
+        (values, numbers), two vectors.
+    """
+    value = Vector(source.dtype)
+    number = Vector(types.Integer.from_bitwidth(source.dtype.bitwidth))
+
+    def generate(context, builder, signature, arguments):
+        values, own, where, begins, at = arguments
+        best = None
+        for p in range(places.count):
+            place = builder.add(builder.extract_value(where, p), at)
+            count = _spread(context, builder, number, builder.extract_value(begins, p))
+            if numbers != types.none:
+                there = _load(context, builder, number, numbers, own, place)
+                count = builder.add(there, count) if p else there
+            found = _load(context, builder, value, source, values, place), count
+            best = _larger(builder, best, found) if p else found
+        return context.make_tuple(builder, signature.return_type, best)
+
+    return types.Tuple((value, number))(source, numbers, places, firsts, index), generate
+
+
+@intrinsic
+def store(typing_context, array, index, vector):
+    """``array[index:][:lanes] = vector``, ints narrowed to those of the array."""
+
+    def generate(context, builder, signature, arguments):
+        target, place, value = arguments
+        kind = ir.VectorType(context.get_value_type(array.dtype), vector.lanes)
+        if array.dtype.bitwidth < vector.dtype.bitwidth:
+            value = builder.trunc(value, kind)
+        pointer = _pointer(context, builder, kind, array, target, place)
+        builder.store(value, pointer, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), generate
+
+
+@intrinsic(prefer_literal=True)
+def prefetch(typing_context, array, index, writes):
+    """Fetch the line of ``array[index]`` into the cache, to be read (0) or written (1) soon; the
+    index may lie beyond the array."""
+
+    def generate(context, builder, signature, arguments):
+        byte = ir.IntType(8).as_pointer()
+        flag = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]),
+            "llvm.prefetch.p0" if byte.is_opaque else "llvm.prefetch.p0i8",
+        )
+        pointer = _pointer(context, builder, ir.IntType(8), array, *arguments[:2])
+        options = [ir.Constant(flag, n) for n in (writes.literal_value, 3, 1)]
+        builder.call(function, [pointer, *options])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, writes), generate
+
+
+def _larger(builder, earlier, later):
+    greater = builder.fcmp_unordered(">", later[0], earlier[0])
+    wins = builder.and_(greater, builder.fcmp_ordered("ord", earlier[0], earlier[0]))
+    return [builder.select(wins, b, a) for a, b in zip(earlier, later)]
+
+
+def _spread(context, builder, vector, number):
+    kind = context.get_value_type(vector)
+    if number.type != kind.element:
+        number = builder.trunc(number, kind.element)
+    undefined = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+    picks = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), [0] * vector.lanes)
+    return builder.shuffle_vector(first, undefined, picks)
+
+
+def _load(context, builder, vector, array_type, array, index):
+    pointer = _pointer(context, builder, context.get_value_type(vector), array_type, array, index)
+    return builder.load(pointer, align=vector.dtype.bitwidth // 8)
+
+
+def _pointer(context, builder, kind, array_type, array, index):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
