@@ -10,9 +10,9 @@ import math
 
 import numpy as np
 from numba import cuda
+from numba.cuda import extending
 from numba.cuda import types as types
 from numba.cuda.core import config
-from numba.cuda.extending import intrinsic as intrinsic
 
 from kernels.code_cache import keep_on_disk
 
@@ -92,3 +92,18 @@ def device(function):
         return cuda.jit(function, device=True, forceinline=True, fastmath=False)
     # The simulator's wrapper takes a lock at each call; only functions that use cuda need it
     return cuda.jit(function, device=True) if "cuda" in function.__code__.co_names else function
+
+
+class _Intrinsic(extending._Intrinsic):
+    """Pickled by its name. Numba's is pickled with its body and an identity that is new in each
+    process, and the key of a kernel on disk holds what its closure pickles to."""
+
+    def __reduce__(self):
+        return self.__qualname__
+
+
+def intrinsic(function):
+    """Declare a function of a module that emits the instructions for calls of it."""
+    declared = _Intrinsic(function.__name__, function, target="cuda")
+    declared._register()
+    return declared
