@@ -2,16 +2,31 @@
 
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 
 from kernels.device.api import SIMULATING, cuda
 
+# CUDA's handle of the legacy default stream
+LEGACY = 1
 # A stream of Numba, of this thread or task
 chosen_stream: ContextVar = ContextVar("chosen_stream", default=None)
 
 
 def stream():
     """The stream that work goes to: the legacy default stream, or ``chosen_stream``."""
-    return chosen_stream.get() or cuda.legacy_default_stream()
+    return chosen_stream.get() or stream_at(LEGACY)
+
+
+def stream_at(handle: int):
+    """The current context's stream at the address ``handle``: the same object each time, as what is
+    prepared for launches on a stream is found again by the object."""
+    return _stream_at(None if SIMULATING else cuda.current_context(), handle)
+
+
+@cache
+def _stream_at(context, handle):
+    # The simulator has no streams of other libraries
+    return cuda.stream() if SIMULATING else cuda.external_stream(handle)
 
 
 def wait_for(producer) -> None:
