@@ -35,7 +35,8 @@ def _roofline(axes, points):
     for (source, device), color in zip(devices, COLORS * 2):
         own = [row for row in points if (row["source"], row["device"]) == (source, device)]
         peak, bandwidth = own[0]["device GFLOP/s"], own[0]["device GB/s"]
-        axes.plot(x, np.minimum(peak, bandwidth * x), color=color, linewidth=1)
+        if peak is not None:
+            axes.plot(x, np.minimum(peak, bandwidth * x), color=color, linewidth=1)
         label = f"{device} (model)" if source == "model" else f"{device}, measured"
         for direction, marker in MARKERS.items():
             some = [row for row in own if row["direction"] == direction]

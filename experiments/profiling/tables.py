@@ -167,4 +167,6 @@ def _time(row):
         return f"{text} ({row['bound']})"
     spread = f"{1e3 * row['p20']:.3f} to {1e3 * row['p80']:.3f}"
     rates = f"{row['GFLOP/s']:.0f} GFLOP/s, {row['GB/s']:.0f} GB/s"
+    if row["roofline_share"] is None:
+        return f"{text} ({spread}; {rates}; its roofline is not known)"
     return f"{text} ({spread}; {rates}; {row['roofline_share']:.0%} of the roofline)"

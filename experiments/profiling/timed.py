@@ -59,17 +59,16 @@ def _range(name):
     return nvtx.annotate(name)
 
 
-def ceilings() -> tuple[float, float]:
+def ceilings() -> tuple[float, float] | None:
     """(float32 operations/s, bytes/s) of the current device at its highest clocks.
 
-    Raises:
-        ValueError: its compute capability is not known here.
+    None where its compute capability is not in ``LIMITS``: the number of its lanes is not known.
     """
     device = cuda.get_current_device()
-    if device.compute_capability not in LIMITS:
-        raise ValueError(f"the device's compute capability {device.compute_capability} is unknown")
-    lanes = LIMITS[device.compute_capability].lanes
-    peak = 2 * lanes * device.MULTIPROCESSOR_COUNT * device.CLOCK_RATE * 1e3
+    limits = LIMITS.get(device.compute_capability)
+    if limits is None:
+        return None
+    peak = 2 * limits.lanes * device.MULTIPROCESSOR_COUNT * device.CLOCK_RATE * 1e3
     # Two transfers in each clock of the memory, on a bus as many bits wide
     bandwidth = 2 * device.MEMORY_CLOCK_RATE * 1e3 * device.GLOBAL_MEMORY_BUS_WIDTH / 8
     return peak, bandwidth
