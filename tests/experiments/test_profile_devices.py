@@ -57,6 +57,7 @@ def test_an_unknown_capability_loses_its_roofline_and_nothing_else(monkeypatch):
     (row,) = rows
     assert row["GFLOP/s"] == 2e-9 * row["multiply_adds"] / 2e-3
     missing = dict.fromkeys(tables.COLUMNS)
+    row |= {"direction": None}  # as it is stored
     assert "its roofline is not known" in tables.table([missing | row])
     assert tables.figure([missing | row], {}, {}) is not None
 
