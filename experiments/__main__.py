@@ -113,8 +113,7 @@ def _run(name, options):
     experiment = modules()[name]
     record = machine.described(get_backend(options.backend))
     folder = options.out / machine.slug(record) / name
-    same = ("backend", "cpu", "gpu", "threads", "python", "versions")
-    common = {key: record[key] for key in same}
+    common = {key: record[key] for key in machine.DETERMINING}
     common |= {"experiment": name, "code": options.code[name]}
     common |= {"seed": options.seed, "quick": options.quick}
     provenance = {key: record[key] for key in ("utc", "commit", "dirty")}

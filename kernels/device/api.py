@@ -7,6 +7,8 @@ Nothing outside of ``kernels.device`` imports the CUDA packages.
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 from numba import cuda
@@ -24,6 +26,8 @@ SMALL_BLOCKS = SIMULATING
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 # Freeing memory waits for the device: do it seldom, or when memory runs out
 config.CUDA_DEALLOCS_COUNT = 1000
+
+LOADED_DRIVER = Path("/proc/driver/nvidia/version")
 
 u32 = np.uint32
 # NumPy's functions keep float32 in the simulator, where math's would widen it.
@@ -63,6 +67,21 @@ def device_name() -> str:
     """The current device's name."""
     name = cuda.get_current_device().name
     return name.decode() if isinstance(name, bytes) else name
+
+
+def driver_version() -> str:
+    """The version of the device's driver, and of the newest CUDA that it knows."""
+    from numba.cuda.cudadrv import driver, error
+
+    try:
+        of_cuda = "CUDA {}.{}".format(*driver.get_version())
+    except error.CudaSupportError:  # something else executes the kernels
+        return "none"
+    try:
+        own = re.search(r"Kernel Module\s.*?(\d+(?:\.\d+)+)", LOADED_DRIVER.read_text())
+    except OSError:  # on other systems than Linux
+        own = None
+    return f"{own[1]}, {of_cuda}" if own else of_cuda
 
 
 def kernel(threads: int, blocks: int = 1):
