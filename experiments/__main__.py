@@ -27,6 +27,7 @@ EXPERIMENTS = {
     "growth": "speedup against the size of the image and of the patch",
     "sampled": "time and memory of learning from n sampled pixels, patch-by-patch and dense",
     "memory": "sectors and bytes that kernels ask of memory, dense against strided patch form",
+    "host": "the host's time, launches and allocations of a pass on a GPU, without one",
     "segmentation": "a net trained on sampled pixels tells three textures apart",
     "methods": "against fragments, PyTorch's dilated layers and zero-filled kernels",
     "against_torch": "time and memory of the same work in PyTorch, dense and patch by patch",
@@ -35,7 +36,7 @@ EXPERIMENTS = {
 APART = ("against_torch",)
 """Not part of ``all``: a benchmark that needs the extra ``bench``."""
 OF_NETS = (
-    *("equality", "networks", "sampled", "memory"),
+    *("equality", "networks", "sampled", "memory", "host"),
     *("segmentation", "methods", "against_torch"),
 )
 """Experiments on nets of the zoo, which ``--nets`` chooses."""

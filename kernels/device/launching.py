@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,8 @@ class Launch(NamedTuple):
 
 
 _instead = None
+# While a plan is made: what allocates for it, and what takes its launches
+_plan: ContextVar = ContextVar("plan", default=None)
 
 
 @contextmanager
@@ -60,8 +63,30 @@ def recorded():
         yield launches
 
 
+@contextmanager
+def handed_to(empty, take):
+    """Within it, in this thread or task, ``device_empty`` is ``empty``, and a launch is only handed
+    to ``take``."""
+    token = _plan.set((empty, take))
+    try:
+        yield
+    finally:
+        _plan.reset(token)
+
+
+def is_planning() -> bool:
+    """Whether this thread or task is making a plan."""
+    return _plan.get() is not None
+
+
 def device_empty(shape, dtype):
-    """An uninitialised array in the device's memory."""
+    """An uninitialised array in the device's memory; in a plan, an array to be made."""
+    plan = _plan.get()
+    return allocate(shape, dtype) if plan is None else plan[0](shape, dtype)
+
+
+def allocate(shape, dtype):
+    """An uninitialised array in the device's memory, now."""
     if _instead is not None:
         return np.empty(shape, dtype)
     return cuda.device_array(shape, np.dtype(dtype), stream=stream())
@@ -101,6 +126,15 @@ def launch_over(function, count: int, *arguments) -> None:
 
 
 def _handle(launch):
+    plan = _plan.get()
+    if plan is None:
+        perform(launch)
+    else:
+        plan[1](launch)
+
+
+def perform(launch: Launch) -> None:
+    """Launch a kernel now, or do what is to be done instead."""
     if _instead is not None:
         _instead(launch)
     elif SIMULATING and launch.independent:

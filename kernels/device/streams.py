@@ -20,13 +20,45 @@ def stream():
 def stream_at(handle: int):
     """The current context's stream at the address ``handle``: the same object each time, as what is
     prepared for launches on a stream is found again by the object."""
-    return _stream_at(None if SIMULATING else cuda.current_context(), handle)
+    return _stream_at(None if SIMULATING else cuda.current_context().device.id, handle)
 
 
 @cache
-def _stream_at(context, handle):
+def _stream_at(device, handle):
+    # Numba keeps one context for each device, and none of them can be hashed.
     # The simulator has no streams of other libraries
     return cuda.stream() if SIMULATING else cuda.external_stream(handle)
+
+
+@contextmanager
+def on(chosen):
+    """Within it, in this thread or task, work goes to the stream ``chosen``, which it yields."""
+    token = chosen_stream.set(chosen)
+    try:
+        yield chosen
+    finally:
+        chosen_stream.reset(token)
+
+
+@contextmanager
+def settled():
+    """Within it, in this thread, the stream and the context stay what they are; yields the stream.
+
+    Numba asks the driver for the context at each allocation and each launch, unless one is attached
+    to the thread.
+    """
+    if SIMULATING:
+        yield stream()
+        return
+    from numba.cuda.cudadrv.devices import _runtime
+
+    before = _runtime._get_attached_context()
+    _runtime._set_attached_context(cuda.current_context())
+    try:
+        with on(stream()) as here:
+            yield here
+    finally:
+        _runtime._set_attached_context(before)
 
 
 def wait_for(producer) -> None:

@@ -11,7 +11,7 @@ from kernels.device.api import cuda, kernel, u32
 from kernels.device.arrays import DeviceArray, view
 from kernels.device.launching import device_empty, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, check_shape, flat
-from kernels.device.streams import LEGACY, chosen_stream, stream, stream_at
+from kernels.device.streams import LEGACY, on, stream, stream_at
 
 
 @cache
@@ -83,11 +83,8 @@ def on_stream(handle):
     """
     if type(handle) is not int or handle < 0:
         raise ValueError(f"handle is {handle!r}; expected a stream's address, an int of at least 0")
-    token = chosen_stream.set(stream_at(handle or LEGACY))
-    try:
+    with on(stream_at(handle or LEGACY)):
         yield
-    finally:
-        chosen_stream.reset(token)
 
 
 def free_bytes():

@@ -69,7 +69,7 @@ def without_a_device(monkeypatch):
     """The backend ``cuda`` on host arrays, launching nothing."""
     monkeypatch.setattr(api, "why_unavailable", lambda: None)
     monkeypatch.setattr(api, "driver_version", lambda: "CUDA 13.0")
-    monkeypatch.setattr(memory, "empty", np.empty)
+    monkeypatch.setattr(launching, "allocate", np.empty)
     monkeypatch.setattr(memory, "to_device", np.asarray)
 
 

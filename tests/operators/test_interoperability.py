@@ -205,7 +205,7 @@ class TestStreams:
         assert self.launched_on() == 1
 
     def test_results_belong_to_the_chosen_stream(self, numba):
-        allocate = memory.empty.__wrapped__
+        allocate = launching.allocate.__wrapped__
         with memory.on_stream(70):
             allocate((2, 3), "float32")
         assert int(numba.device_array.call_args.kwargs["stream"]) == 70
