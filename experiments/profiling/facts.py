@@ -130,7 +130,10 @@ def _counted_bytes(call, number, short, lines):
 def _timed_row(common, call, time):
     from kernels.device.api import device_name
 
-    row = common | {"source": "timed", "device": device_name(), "seconds": time.median}
+    row = common | {"source": "timed", "device": device_name()}
+    if time is None:
+        return row | dict.fromkeys(("seconds", "p20", "p80", "repeats", "GFLOP/s", "GB/s"))
+    row |= {"seconds": time.median}
     row |= {"p20": time.p20, "p80": time.p80, "repeats": time.repeats}
     return row | _rates(common, time.median, timed.ceilings())
 

@@ -13,7 +13,7 @@ MIX = ("multiply-add", "LDS", "LDG", "STS", "integer", "barrier", "other")
 
 def draw(rows: list[dict]) -> Figure | None:
     """The figure of the stored rows; None if they hold neither model, times nor code."""
-    points = [row for row in rows if row["source"] in ("model", "timed") and row["intensity"]]
+    points = [row for row in rows if row["intensity"] and row["GFLOP/s"] is not None]
     codes = [row for row in rows if row["source"] == "static" and row["loop multiply-add"]]
     if not points and not codes:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,7 @@ class Launch(NamedTuple):
 
 
 _instead = None
+_noted = None
 # While a plan is made: what allocates for it, and what takes its launches
 _plan: ContextVar = ContextVar("plan", default=None)
 
@@ -55,12 +57,27 @@ def instead_of_launching(handle):
         _instead = None
 
 
+_noted = None
+
+
 @contextmanager
 def recorded():
     """Within it, launches are only recorded, in the list of ``Launch`` that it gives."""
     launches: list[Launch] = []
     with instead_of_launching(launches.append):
         yield launches
+
+
+@contextmanager
+def noted():
+    """Within it, every launch is also noted, in the list that it gives: as a function that launches
+    it again, on the same arrays, which it keeps."""
+    global _noted
+    _noted = []
+    try:
+        yield _noted
+    finally:
+        _noted = None
 
 
 @contextmanager
@@ -128,9 +145,16 @@ def launch_over(function, count: int, *arguments) -> None:
 def _handle(launch):
     plan = _plan.get()
     if plan is None:
-        perform(launch)
+        do(partial(perform, launch))
     else:
         plan[1](launch)
+
+
+def do(again) -> None:
+    """Do a launch, given as a function without arguments."""
+    if _noted is not None:
+        _noted.append(again)
+    again()
 
 
 def perform(launch: Launch) -> None:

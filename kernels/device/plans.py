@@ -7,6 +7,7 @@ is prepared (see ``kernels.device.prepared``).
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -71,13 +72,14 @@ class Plan:
         arrays = given + [launching.allocate(*made) for made in self._made]
         if self._stream is None or SIMULATING:
             for launch in self._launches:
-                launching.perform(launch._replace(arguments=_filled(launch.arguments, arrays)))
+                filled = launch._replace(arguments=_filled(launch.arguments, arrays))
+                launching.do(partial(launching.perform, filled))
         else:
             if not self._prepared:
                 self._prepared = [Prepared(launch, self._stream) for launch in self._launches]
             flat = [Flat(array) for array in arrays]
             for launch in self._prepared:
-                launch(flat)
+                launching.do(partial(launch, flat))
         return _returned(self._result, arrays)
 
 

@@ -87,8 +87,11 @@ def _kind(argument):
 
 
 def _append_words(kind, argument, stream, after, words):
-    """Instead of Numba's conversion of an argument."""
-    words += argument.words
+    """Instead of Numba's conversion of an argument, where it is prepared."""
+    if type(argument) in (Flat, Constant):
+        words += argument.words
+    else:
+        _converter._prepare_args(kind, argument, stream, after, words)
 
 
 def _word(converted) -> int:

@@ -6,6 +6,7 @@ not compiled, and memory is none: arrays may be as large as any device's.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ def stand_in():
     (constants that were packed for launches).
     """
     counts: Counter = Counter()
+    recorded: dict[int, float] = {}
     end = _ALIGNMENT
 
     def allocate(nbytes):
@@ -55,6 +57,13 @@ def stand_in():
         "cuCtxGetCurrent": lambda: driver.binding.CUcontext(1),
         "cuCtxGetDevice": lambda: 0,
         "cuMemAlloc": allocate,
+        "cuEventCreate": lambda flags: recorded.setdefault(len(recorded) + 1, 0.0) or len(recorded),
+        "cuEventRecord": lambda event, stream: recorded.update({event: time.perf_counter()}),
+        "cuEventQuery": lambda event: None,
+        "cuEventSynchronize": lambda event: None,
+        "cuEventElapsedTime": lambda first, last: 1e3 * (recorded[last] - recorded[first]),
+        "cuEventDestroy": lambda event: None,
+        "cuCtxSynchronize": lambda: None,
         "cuMemGetInfo": lambda: (MEMORY, MEMORY),
     }
     device = SimpleNamespace(id=0, compute_capability=CAPABILITY, name="stand-in")

@@ -1,4 +1,4 @@
-"""Streams: which one work goes to, what it waits for, and how long it takes on the device."""
+"""Streams: which one work goes to, and what it waits for."""
 
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -72,13 +72,3 @@ def wait_for(producer) -> None:
         event = cuda.event(timing=False)
         event.record(producer)
         event.wait(here)
-
-
-@contextmanager
-def device_seconds():
-    """Yields a function that returns, after the block, the seconds that the device took for it."""
-    first, last = cuda.event(), cuda.event()
-    first.record()
-    yield lambda: cuda.event_elapsed_time(first, last) / 1e3
-    last.record()
-    last.synchronize()
