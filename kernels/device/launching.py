@@ -106,7 +106,9 @@ def allocate(shape, dtype):
     """An uninitialised array in the device's memory, now."""
     if _instead is not None:
         return np.empty(shape, dtype)
-    return cuda.device_array(shape, np.dtype(dtype), stream=stream())
+    # Without Numba's wrapper, which looks for the context that ``stream`` has just found
+    make = getattr(cuda.device_array, "__wrapped__", cuda.device_array)
+    return make(shape, np.dtype(dtype), stream=stream())
 
 
 def is_recording() -> bool:

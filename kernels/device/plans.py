@@ -41,8 +41,15 @@ class Outline:
         return Outline(self.number, shape, self.dtype)
 
 
+# Bytes of an array of the workspace that a plan keeps from one call to the next
+KEPT = 2**19
+
+
 class Plan:
     """The allocations and launches of an operator's call.
+
+    What is small of the workspace is kept for the next call: on one stream, it comes after this
+    one. A call that does not find it, as another one has it, allocates its own.
 
     Args:
         stream: that they are for; None where launches are only recorded.
@@ -51,6 +58,8 @@ class Plan:
     def __init__(self, stream):
         self._stream = stream
         self._given, self._made, self._launches, self._prepared = 0, [], [], []
+        self._keeps: list[int] = []  # numbers of arrays
+        self._kept: list[dict] = []
 
     def given(self, shape, dtype, strides) -> Outline:
         """The next array among the call's arguments; all of them come before what is made."""
@@ -61,6 +70,13 @@ class Plan:
         """Plan a call of an operator's function with outlines."""
         with launching.handed_to(self._empty, self._launches.append):
             self._result = function(*arguments, **options)
+        if self._stream is None or SIMULATING:
+            return
+        returned = _returned(self._result, range(self._given + len(self._made)))
+        returned = returned if isinstance(returned, tuple | list) else [returned]
+        for number, (shape, dtype) in enumerate(self._made, self._given):
+            if number not in returned and prod(shape) * dtype.itemsize <= KEPT:
+                self._keeps.append(number)
 
     def _empty(self, shape, dtype):
         shape = shape if isinstance(shape, tuple) else (shape,)
@@ -69,7 +85,19 @@ class Plan:
 
     def run(self, given: list):
         """What the function returns for the arrays ``given``."""
-        arrays = given + [launching.allocate(*made) for made in self._made]
+        try:
+            kept = self._kept.pop()
+        except IndexError:
+            kept = {}
+        arrays = list(given)
+        for number, made in enumerate(self._made, self._given):
+            arrays.append(kept[number] if number in kept else launching.allocate(*made))
+        self._launch(arrays)
+        if self._keeps:
+            self._kept.append({number: arrays[number] for number in self._keeps})
+        return _returned(self._result, arrays)
+
+    def _launch(self, arrays):
         if self._stream is None or SIMULATING:
             for launch in self._launches:
                 filled = launch._replace(arguments=_filled(launch.arguments, arrays))
@@ -80,7 +108,6 @@ class Plan:
             flat = [Flat(array) for array in arrays]
             for launch in self._prepared:
                 launching.do(partial(launch, flat))
-        return _returned(self._result, arrays)
 
 
 def _filled(arguments, arrays):

@@ -17,6 +17,7 @@ from numba.cuda import dispatcher, types
 from numba.cuda.cudadrv import devices, driver
 
 from kernels.device import prepared
+from kernels.device.streams import _stream_at
 
 CAPABILITY, MEMORY = (9, 0), 80 * 2**30
 _ALIGNMENT = 256
@@ -72,6 +73,9 @@ def stand_in():
     # Else the driver makes it when it is found
     driver._logger = driver.make_logger()
     with ExitStack() as stack:
+        # What is prepared for a stream is for one device: neither takes over the other's
+        _stream_at.cache_clear()
+        stack.callback(_stream_at.cache_clear)
         stack.enter_context(mock.patch.dict(vars(driver.driver), calls))
         for owner, name, value in (
             (type(devices.gpus), "lst", [device]),

@@ -54,10 +54,12 @@ def settled():
 
     before = _runtime._get_attached_context()
     _runtime._set_attached_context(cuda.current_context())
+    here = stream()
+    token = chosen_stream.set(here)
     try:
-        with on(stream()) as here:
-            yield here
+        yield here
     finally:
+        chosen_stream.reset(token)
         _runtime._set_attached_context(before)
 
 
