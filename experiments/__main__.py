@@ -27,6 +27,7 @@ EXPERIMENTS = {
     "growth": "speedup against the size of the image and of the patch",
     "sampled": "time and memory of learning from n sampled pixels, patch-by-patch and dense",
     "memory": "sectors and bytes that kernels ask of memory, dense against strided patch form",
+    "host": "the host's time, launches and allocations of a pass on a GPU, without one",
     "segmentation": "a net trained on sampled pixels tells three textures apart",
     "methods": "against fragments, PyTorch's dilated layers and zero-filled kernels",
     "against_torch": "time and memory of the same work in PyTorch, dense and patch by patch",
@@ -35,7 +36,7 @@ EXPERIMENTS = {
 APART = ("against_torch",)
 """Not part of ``all``: a benchmark that needs the extra ``bench``."""
 OF_NETS = (
-    *("equality", "networks", "sampled", "memory"),
+    *("equality", "networks", "sampled", "memory", "host"),
     *("segmentation", "methods", "against_torch"),
 )
 """Experiments on nets of the zoo, which ``--nets`` chooses."""
@@ -113,8 +114,7 @@ def _run(name, options):
     experiment = modules()[name]
     record = machine.described(get_backend(options.backend))
     folder = options.out / machine.slug(record) / name
-    same = ("backend", "cpu", "gpu", "threads", "python", "versions")
-    common = {key: record[key] for key in same}
+    common = {key: record[key] for key in machine.DETERMINING}
     common |= {"experiment": name, "code": options.code[name]}
     common |= {"seed": options.seed, "quick": options.quick}
     provenance = {key: record[key] for key in ("utc", "commit", "dirty")}

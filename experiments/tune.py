@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def main(options) -> int:
     problem = _problem(options)
     if problem:
         return refused(problem)
-    from experiments.profiling.timed import seconds_of
+    from experiments.profiling.timed import interleaved
     from experiments.storing import machine
     from kernels import get_backend
     from kernels.convolution import cuda_tiles_measured as measured
@@ -67,9 +68,11 @@ def main(options) -> int:
         return refused(f"--pixels or --batch is too large: {error}")
     measurements = []
     for case in dict.fromkeys(cases):
-        times = measure(case, seconds_of)
+        times = measure(case, interleaved)
         measurements += times
         print(verdict(case, times), flush=True)
+    if not measurements:
+        return refused("no convolution could be measured, so nothing is stored")
     record = machine.described(get_backend("cuda")) | {"measurements": measurements}
     path = measured.user_folder() / measured.file_name(device_name())
     write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
@@ -108,12 +111,12 @@ def cases_of(name: str, pixels: int, batch: int) -> list:
     ]
 
 
-def measure(case, seconds_of) -> list[dict]:
-    """The median time of a convolution with each tile of its table.
+def measure(case, interleaved) -> list[dict]:
+    """The median time of a convolution with each tile of its table; none if one is not measured.
 
     Args:
         case: as ``cases_of`` gives it.
-        seconds_of: measures the seconds that a function takes on the device.
+        interleaved: measures functions on the device, as ``profiling.timed.interleaved`` does.
     """
     from experiments.profiling.calls import product_of
     from experiments.profiling.operators import Arrays, prepare
@@ -123,26 +126,23 @@ def measure(case, seconds_of) -> list[dict]:
     ops = get_backend("cuda")
     run = prepare(ops, case, Arrays(0, ops.memory.to_device))
     table, rows, columns = product_of(case)
-
-    def median_seconds(tile):
-        def once():
-            run(tile=tile)
-
-        for _ in range(WARM_UPS):
-            once()
-        return float(np.median([seconds_of(once) for _ in range(REPEATS)]))
-
+    tiles = list(convolution.TILES[table])
+    times = interleaved([partial(run, tile=tile) for tile in tiles], WARM_UPS, REPEATS)
+    if None in times:
+        return []
     return [
         {
             **{"table": table, "rows": rows, "columns": columns, "call": case.to_arguments()},
-            **{"tile": asdict(tile), "seconds": median_seconds(tile)},
+            **{"tile": asdict(tile), "seconds": float(np.median(own))},
         }
-        for tile in convolution.TILES[table]
+        for tile, own in zip(tiles, times)
     ]
 
 
 def verdict(case, measurements: list[dict]) -> str:
     """A line on a convolution: its fastest tile, and the one that the cost model chooses."""
+    if not measurements:
+        return f"{case}: not measured, as the device was done before the host was"
     from experiments.profiling.calls import product_of
     from kernels.convolution import cuda as convolution
     from kernels.convolution.cuda_tile import Tile

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from kernels import BackendUnavailable, get_backend
+from kernels.device import launching
 from kernels.host import threads
 from kernels.memory import cpu as cpu_memory
-from kernels.memory import cuda as cuda_memory
 
 pytest.register_assert_rewrite("tests.comparison", "tests.finite_differences")
 
@@ -69,8 +69,8 @@ def rng():
 @pytest.fixture(autouse=True)
 def poisoned_allocations(monkeypatch):
     """Fill what ``memory.empty`` allocates with NaN, -1 or 255: an unwritten output cannot pass."""
-    for memory in (cpu_memory, cuda_memory):
-        monkeypatch.setattr(memory, "empty", _poisoned(memory))
+    for owner, name in ((cpu_memory, "empty"), (launching, "allocate")):
+        monkeypatch.setattr(owner, name, _poisoned(getattr(owner, name)))
 
 
 @pytest.fixture(autouse=True)
@@ -79,9 +79,7 @@ def shared_work(monkeypatch):
     monkeypatch.setattr(threads, "SMALLEST_SHARED_WORK", 0)
 
 
-def _poisoned(memory):
-    allocate = memory.empty
-
+def _poisoned(allocate):
     @functools.wraps(allocate)
     def empty(shape, dtype):
         array = allocate(shape, dtype)

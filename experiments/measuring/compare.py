@@ -21,6 +21,7 @@ from experiments.measuring.timing import (
     LONGEST,
     ROUNDS,
     TIMES,
+    device_seconds,
     interleaved,
     spread,
     spread_of_times,
@@ -54,7 +55,7 @@ class Pass:
     """Times of one pass: (wall, device) seconds by direction, wall seconds by (direction, layer).
 
     To time layers one by one, a GPU must finish each before the next is launched; there, totals
-    come from a second pass.
+    come from a second pass, and device seconds from a third one, which is queued as a whole.
     """
 
     totals: dict = field(default_factory=lambda: dict.fromkeys(DIRECTIONS, (0.0, 0.0)))
@@ -66,8 +67,12 @@ class Pass:
         known = None not in (device, times[1])
         self.totals[direction] = wall + times[0], device + times[1] if known else None
 
-    def run(self, program, x, error):
-        """One pass forward and backward; the scores and the gradients."""
+    def run(self, program, x, error, device: bool):
+        """One pass forward and backward; the scores and the gradients.
+
+        Args:
+            device: whether to take device seconds, too.
+        """
         ops = program.net.backend
         if ops.name == "cuda":
             _, tape = program.forward(x, keep=True, clock=self._clock("forward"))
@@ -75,10 +80,15 @@ class Pass:
             clocks = (None, None)
         else:
             clocks = (self._clock("forward"), self._clock("backward"))
-        (scores, tape), times = timed(ops, lambda: program.forward(x, keep=True, clock=clocks[0]))
-        self.add("forward", times)
-        (gradients, _), times = timed(ops, lambda: program.backward(tape, error, clock=clocks[1]))
-        self.add("backward", times)
+        (scores, tape), forward = timed(ops, lambda: program.forward(x, keep=True, clock=clocks[0]))
+        (gradients, _), back = timed(ops, lambda: program.backward(tape, error, clock=clocks[1]))
+        if device:
+            made, taken = device_seconds(ops, lambda: program.forward(x, keep=True), forward[0])
+            forward = forward[0], taken
+            taken = device_seconds(ops, lambda: program.backward(made[1], error), back[0])[1]
+            back = back[0], taken
+        self.add("forward", forward)
+        self.add("backward", back)
         return scores, gradients
 
     def _clock(self, direction):
@@ -94,7 +104,7 @@ def dense_pass(dense: Dense, image, error, mask=None) -> Pass:
     x, error = dense.enter(image), ops.memory.to_device(error[None])
     if mask is not None:
         error = ops.masking.apply(error, ops.memory.to_device(mask[None]))
-    taken.run(dense.program, x, error)
+    taken.run(dense.program, x, error, device=True)
     return taken
 
 
@@ -109,7 +119,7 @@ def scan_pass(scan: Scan, image, error, pixels) -> Pass:
         patches, times = timed(ops, lambda places=places: scan.patches(x, places))
         taken.layers["forward", CUTTING] += times[0]
         taken.add("forward", times)
-        taken.run(scan.program, patches, vectors)
+        taken.run(scan.program, patches, vectors, device=False)
     return taken
 
 

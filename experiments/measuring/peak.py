@@ -132,16 +132,17 @@ class _HighWater:
 
 
 class _Allocator:
-    """Arrays on the GPU: counts what ``kernels.memory`` allocates until it is freed."""
+    """Arrays on the GPU: counts what ``kernels`` allocates until it is freed."""
 
     method = "largest sum of live arrays that the pass allocated on the GPU"
 
     def __init__(self):
+        from kernels.device import launching
         from kernels.memory import cuda as memory
 
         self.now = self.most = 0
-        for name in ("empty", "to_device"):
-            setattr(memory, name, self._counted(getattr(memory, name)))
+        for owner, name in ((launching, "allocate"), (memory, "to_device")):
+            setattr(owner, name, self._counted(getattr(owner, name)))
 
     def start(self):
         self.before = self.now

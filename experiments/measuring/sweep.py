@@ -95,7 +95,7 @@ def swept(name: str, measure, options) -> list[dict]:
 
 def rounds(ops: Backend, jobs: dict, longest: float) -> dict:
     """(wall, device) seconds of every operation, in interleaved rounds."""
-    clocked = {name: lambda job=job: timed(ops, job)[1] for name, job in jobs.items()}
+    clocked = {name: lambda job=job: timed(ops, job, again=job)[1] for name, job in jobs.items()}
     return interleaved(clocked, longest)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -57,29 +56,33 @@ def spread(values, name: str = "seconds") -> dict:
     return quantiles | ({"repeats": len(values)} if name == "seconds" else {})
 
 
-def timed(ops: Backend, call: Callable) -> tuple[object, tuple[float, float | None]]:
+def timed(ops: Backend, call: Callable, again: Callable | None = None):
     """The result of ``call()``, and its (wall, device) seconds.
 
-    Device seconds are those between two events on the GPU; None on the host.
+    Args:
+        again: does the same once more, for the device's clock: on a GPU its launches are queued
+            before the first of them starts. None leaves that out.
+
+    Returns:
+        (result, (wall, device)); device seconds are None on the host, and where the device may have
+        waited for the host.
     """
     ops.memory.synchronize()
-    with _device_clock(ops) as device:
-        started = time.perf_counter()
-        result = call()
-        ops.memory.synchronize()
-        wall = time.perf_counter() - started
-    return result, (wall, device())
+    started = time.perf_counter()
+    result = call()
+    ops.memory.synchronize()
+    wall = time.perf_counter() - started
+    device = device_seconds(ops, again, wall)[1] if again else None
+    return result, (wall, device)
 
 
-@contextmanager
-def _device_clock(ops):
+def device_seconds(ops: Backend, call: Callable, wall: float) -> tuple[object, float | None]:
+    """(result, device seconds) of a call that took ``wall`` seconds before; None on the host."""
     if ops.name != "cuda":
-        yield lambda: None
-        return
-    from kernels.device.streams import device_seconds
+        return None, None
+    from kernels.device.timing import on_device
 
-    with device_seconds() as seconds:
-        yield seconds
+    return on_device(call, wall)
 
 
 def spread_of_times(times: list[tuple[float, float | None]], scale: float = 1) -> dict:

@@ -1,8 +1,9 @@
 """Specifications of devices, for occupancy and for the roofline model.
 
 Sources: the whitepapers and data sheets that NVIDIA publishes for each device; the table "Technical
-Specifications per Compute Capability" of the CUDA C++ Programming Guide for the limits. Rates of L2
-caches are published for few devices; ``l2_source`` says where each comes from.
+Specifications per Compute Capability" of the CUDA C++ Programming Guide for the limits, and
+``cuda/__device/arch_traits.h`` of the CUDA Core Compute Libraries 3.3 where it has no column (8.8,
+10.7). Rates of L2 caches are published for few devices; ``l2_source`` says where each comes from.
 """
 
 from __future__ import annotations
@@ -37,14 +38,31 @@ class Limits:
 REGISTERS, REGISTER_UNIT, WARP_UNIT = 65536, 256, 4
 """Registers of a multiprocessor; a warp's are allocated in units of 256; warps in units of 4."""
 KIB = 1024
+# Of every capability that the CUDA 12 and CUDA 13 compilers name, and of the K40
 LIMITS = {
     (3, 5): Limits(2048, 16, 48 * KIB, 0, 256, lanes=192, issues=8),
+    (5, 0): Limits(2048, 32, 64 * KIB, 0, 256, lanes=128, issues=8),
+    (5, 2): Limits(2048, 32, 96 * KIB, 0, 256, lanes=128, issues=8),
+    (5, 3): Limits(2048, 32, 64 * KIB, 0, 256, lanes=128, issues=8),
+    (6, 0): Limits(2048, 32, 64 * KIB, 0, 256, lanes=64, issues=4),
+    (6, 1): Limits(2048, 32, 96 * KIB, 0, 256, lanes=128, issues=8),
+    (6, 2): Limits(2048, 32, 64 * KIB, 0, 256, lanes=128, issues=8),
     (7, 0): Limits(2048, 32, 96 * KIB, 0, 256, lanes=64, issues=4),
+    (7, 2): Limits(2048, 32, 96 * KIB, 0, 256, lanes=64, issues=4),
     (7, 5): Limits(1024, 16, 64 * KIB, 0, 256, lanes=64, issues=4),
     (8, 0): Limits(2048, 32, 164 * KIB, KIB, 128, lanes=64, issues=4),
     (8, 6): Limits(1536, 16, 100 * KIB, KIB, 128, lanes=128, issues=4),
+    (8, 7): Limits(1536, 16, 164 * KIB, KIB, 128, lanes=128, issues=4),
+    (8, 8): Limits(1536, 16, 100 * KIB, KIB, 128, lanes=128, issues=4),
     (8, 9): Limits(1536, 24, 100 * KIB, KIB, 128, lanes=128, issues=4),
     (9, 0): Limits(2048, 32, 228 * KIB, KIB, 128, lanes=128, issues=4),
+    (10, 0): Limits(2048, 32, 228 * KIB, KIB, 128, lanes=128, issues=4),
+    (10, 1): Limits(1536, 24, 228 * KIB, KIB, 128, lanes=128, issues=4),  # 11.0 since CUDA 13
+    (10, 3): Limits(2048, 32, 228 * KIB, KIB, 128, lanes=128, issues=4),
+    (10, 7): Limits(1024, 16, 228 * KIB, KIB, 128, lanes=128, issues=4),  # lanes assumed
+    (11, 0): Limits(1536, 24, 228 * KIB, KIB, 128, lanes=128, issues=4),
+    (12, 0): Limits(1536, 24, 100 * KIB, KIB, 128, lanes=128, issues=4),
+    (12, 1): Limits(1536, 24, 100 * KIB, KIB, 128, lanes=128, issues=4),
 }
 
 

@@ -109,7 +109,7 @@ def _model_rows(common, call, devices, reader, lines):
                 "bound": longest.bound,
                 "counted_bytes": round(l2_bytes) or None,
             }
-            | _rates(common, seconds, device.peak, device.bandwidth)
+            | _rates(common, seconds, (device.peak, device.bandwidth))
         )
 
 
@@ -130,18 +130,24 @@ def _counted_bytes(call, number, short, lines):
 def _timed_row(common, call, time):
     from kernels.device.api import device_name
 
-    row = common | {"source": "timed", "device": device_name(), "seconds": time.median}
+    row = common | {"source": "timed", "device": device_name()}
+    if time is None:
+        return row | dict.fromkeys(("seconds", "p20", "p80", "repeats", "GFLOP/s", "GB/s"))
+    row |= {"seconds": time.median}
     row |= {"p20": time.p20, "p80": time.p80, "repeats": time.repeats}
-    return row | _rates(common, time.median, *timed.ceilings())
+    return row | _rates(common, time.median, timed.ceilings())
 
 
-def _rates(common, seconds, peak, bandwidth):
-    """Achieved rates, and the roofline's least time over the time taken."""
-    least = max(2 * common["multiply_adds"] / peak, common["compulsory_bytes"] / bandwidth)
-    return {
+def _rates(common, seconds, ceilings):
+    """Achieved rates and, where the device's (operations/s, bytes/s) are known, its roofline's
+    least time over the time taken."""
+    rates = {
         "GFLOP/s": 2e-9 * common["multiply_adds"] / seconds,
         "GB/s": 1e-9 * common["compulsory_bytes"] / seconds,
-        "roofline_share": least / seconds,
-        "device GFLOP/s": 1e-9 * peak,
-        "device GB/s": 1e-9 * bandwidth,
     }
+    if ceilings is None:
+        return rates
+    peak, bandwidth = ceilings
+    least = max(2 * common["multiply_adds"] / peak, common["compulsory_bytes"] / bandwidth)
+    device = {"device GFLOP/s": 1e-9 * peak, "device GB/s": 1e-9 * bandwidth}
+    return rates | {"roofline_share": least / seconds} | device

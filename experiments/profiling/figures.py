@@ -13,7 +13,7 @@ MIX = ("multiply-add", "LDS", "LDG", "STS", "integer", "barrier", "other")
 
 def draw(rows: list[dict]) -> Figure | None:
     """The figure of the stored rows; None if they hold neither model, times nor code."""
-    points = [row for row in rows if row["source"] in ("model", "timed") and row["intensity"]]
+    points = [row for row in rows if row["intensity"] and row["GFLOP/s"] is not None]
     codes = [row for row in rows if row["source"] == "static" and row["loop multiply-add"]]
     if not points and not codes:
         return None
@@ -35,7 +35,8 @@ def _roofline(axes, points):
     for (source, device), color in zip(devices, COLORS * 2):
         of_device = [row for row in points if (row["source"], row["device"]) == (source, device)]
         peak, bandwidth = of_device[0]["device GFLOP/s"], of_device[0]["device GB/s"]
-        axes.plot(x, np.minimum(peak, bandwidth * x), color=color, linewidth=1)
+        if peak is not None:
+            axes.plot(x, np.minimum(peak, bandwidth * x), color=color, linewidth=1)
         label = f"{device} (model)" if source == "model" else f"{device}, measured"
         for direction, marker in MARKERS.items():
             some = [row for row in of_device if row["direction"] == direction]

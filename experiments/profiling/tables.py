@@ -142,15 +142,17 @@ def _times(rows):
         line = [layer, direction, operator, f"{first['multiply_adds'] / 1e6:.1f}"]
         line.append(f"{first['compulsory_bytes'] / 1e6:.1f}")
         lines.append(line + [_time(by_device.get(device)) for device in devices])
-    totals = [
-        f"{1e3 * sum(row['seconds'] for row in rows if (row['source'], row['device']) == d):.3f}"
-        for d in devices
-    ]
+    totals = [_total([row for row in rows if (row["source"], row["device"]) == d]) for d in devices]
     lines.append(["total", "", "", "", "", *totals])
     title = "Milliseconds: MODEL, not measured"
     if any(source == "timed" for source, _ in devices):
         title = "Milliseconds, modelled and measured: each column says which"
     yield from _markdown(title, heads, lines)
+
+
+def _total(rows):
+    seconds = [row["seconds"] for row in rows]
+    return "not measured" if None in seconds else f"{1e3 * sum(seconds):.3f}"
 
 
 def _device_head(source, device, marks):
@@ -162,9 +164,13 @@ def _device_head(source, device, marks):
 def _time(row):
     if row is None:
         return ""
+    if row["seconds"] is None:
+        return "not measured"
     text = f"{1e3 * row['seconds']:.3f}"
     if row["source"] == "model":
         return f"{text} ({row['bound']})"
     spread = f"{1e3 * row['p20']:.3f} to {1e3 * row['p80']:.3f}"
     rates = f"{row['GFLOP/s']:.0f} GFLOP/s, {row['GB/s']:.0f} GB/s"
+    if row["roofline_share"] is None:
+        return f"{text} ({spread}; {rates}; its roofline is not known)"
     return f"{text} ({spread}; {rates}; {row['roofline_share']:.0%} of the roofline)"

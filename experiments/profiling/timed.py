@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 
@@ -12,8 +14,9 @@ from experiments.profiling.calls import Call
 from experiments.profiling.devices import LIMITS
 from experiments.profiling.operators import Arrays, prepare
 from kernels import get_backend
+from kernels.device import launching
 from kernels.device.api import cuda
-from kernels.device.streams import device_seconds
+from kernels.device.timing import on_device
 
 WARM_UPS, REPEATS = 3, 20
 
@@ -28,27 +31,56 @@ class Time:
     repeats: int
 
 
-def time(call: Call, seed: int = 0) -> Time:
+def time(call: Call, seed: int = 0) -> Time | None:
     """Measure the device time of a call's operator on random arrays of its shapes.
 
     An NVTX range named after the layer surrounds the calls where the package ``nvtx`` is installed.
+
+    Returns:
+        None where it could not be measured: the device was done before the host was.
     """
     ops = get_backend("cuda")
     run = prepare(ops, call.case, Arrays(seed, ops.memory.to_device))
     name = " ".join(filter(None, (call.layer, call.direction, call.operator)))
     with _range(name):
-        for _ in range(WARM_UPS):
-            run()
-        seconds = [seconds_of(run) for _ in range(REPEATS)]
+        (seconds,) = interleaved([run], WARM_UPS, REPEATS)
+    if seconds is None:
+        return None
     low, median, high = np.quantile(seconds, (0.2, 0.5, 0.8))
     return Time(float(median), float(low), float(high), REPEATS)
 
 
-def seconds_of(run) -> float:
-    """Device seconds of one call of ``run``."""
-    with device_seconds() as seconds:
-        run()
-    return seconds()
+def interleaved(runs: list, warm_ups: int, repeats: int) -> list[list[float] | None]:
+    """Device seconds of the launches of each function, round by round; every round times each once.
+
+    What they allocate is allocated before, by the first of ``warm_ups`` calls; then only their
+    launches are repeated.
+
+    Returns:
+        for each function its times; None where one of them could not be measured.
+    """
+    launches, host = [], []
+    for run in runs:
+        with launching.noted() as noted:
+            run()
+        launches.append(noted)
+        for _ in range(warm_ups - 1):
+            cuda.synchronize()
+            started = perf_counter()
+            _launch(noted)
+            taken = perf_counter() - started
+        host.append(taken)
+    times = [[] for _ in runs]
+    for _ in range(repeats):
+        for own, noted, taken in zip(times, launches, host):
+            if None not in own:
+                own.append(on_device(partial(_launch, noted), 2 * taken)[1])
+    return [None if None in own else own for own in times]
+
+
+def _launch(noted):
+    for again in noted:
+        again()
 
 
 def _range(name):
@@ -59,17 +91,16 @@ def _range(name):
     return nvtx.annotate(name)
 
 
-def ceilings() -> tuple[float, float]:
+def ceilings() -> tuple[float, float] | None:
     """(float32 operations/s, bytes/s) of the current device at its highest clocks.
 
-    Raises:
-        ValueError: its compute capability is not known here.
+    None where its compute capability is not in ``LIMITS``: the number of its lanes is not known.
     """
     device = cuda.get_current_device()
-    if device.compute_capability not in LIMITS:
-        raise ValueError(f"the device's compute capability {device.compute_capability} is unknown")
-    lanes = LIMITS[device.compute_capability].lanes
-    peak = 2 * lanes * device.MULTIPROCESSOR_COUNT * device.CLOCK_RATE * 1e3
+    limits = LIMITS.get(device.compute_capability)
+    if limits is None:
+        return None
+    peak = 2 * limits.lanes * device.MULTIPROCESSOR_COUNT * device.CLOCK_RATE * 1e3
     # Two transfers in each clock of the memory, on a bus as many bits wide
     bandwidth = 2 * device.MEMORY_CLOCK_RATE * 1e3 * device.GLOBAL_MEMORY_BUS_WIDTH / 8
     return peak, bandwidth

@@ -1,8 +1,8 @@
 """A cache of finished measurements, one small file each, so that an interrupted run can resume.
 
 The key of a measurement is the digest of everything that determines it: experiment, parameters,
-seed, backend, machine, threads, and the code that it measures. If any of these changes, it is
-measured again.
+seed, backend, machine, threads, the GPU's driver and tiles, and the code that it measures. If any
+of these changes, it is measured again.
 """
 
 from __future__ import annotations

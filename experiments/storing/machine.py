@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 
 GENERATED = (":!results", ":!docs/reproduction.md")
+DETERMINING = (*("backend", "cpu", "gpu", "driver", "tiles", "threads", "python", "versions"),)
+"""The fields of a record that what is measured depends on, beside the code."""
 PACKAGES = ("numba", "numba-cuda", "llvmlite", "numpy", "scikit-image", "matplotlib", "torch")
 
 
@@ -27,7 +29,7 @@ def described(backend) -> dict:
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": numba.get_num_threads(),
-        "gpu": _gpu(backend),
+        **_of_gpu(backend),
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in PACKAGES if _installed(name)},
         "system": f"{platform.system()} {platform.machine()}",
@@ -51,12 +53,14 @@ def _cpu() -> str:
     return platform.processor() or "unknown"
 
 
-def _gpu(backend) -> str | None:
+def _of_gpu(backend) -> dict:
+    """Its name, its driver, and the digest of the tiles that were measured on it."""
     if backend.name != "cuda":
-        return None
-    from kernels.device.api import device_name
+        return dict.fromkeys(("gpu", "driver", "tiles"))
+    from kernels.convolution.cuda_tiles_measured import files_digest
+    from kernels.device.api import device_name, driver_version
 
-    return device_name()
+    return {"gpu": device_name(), "driver": driver_version(), "tiles": files_digest()}
 
 
 def _installed(name):

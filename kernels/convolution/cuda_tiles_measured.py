@@ -65,17 +65,29 @@ def _nearest(device, folder, table, rows, columns):
 @cache
 def _read(device, folder):
     """The fastest tile by (table, rows, columns) according to a device's file."""
-    for place in (folder, SHIPPED):
-        path = place / file_name(device)
-        if path.is_file():
-            try:
-                return fastest_tiles(_measurements(path))
-            except (OSError, ValueError, RecursionError, MemoryError) as error:
-                warnings.warn(
-                    f"{path} cannot be read ({error}); the cost model chooses tiles instead",
-                    stacklevel=2,
-                )
+    for path in _files(device, folder):
+        try:
+            return fastest_tiles(_measurements(path))
+        except (OSError, ValueError, RecursionError, MemoryError) as error:
+            warnings.warn(
+                f"{path} cannot be read ({error}); the cost model chooses tiles instead",
+                stacklevel=2,
+            )
     return {}
+
+
+def _files(device, folder):
+    """The files of a device that there are; the first one that can be read counts."""
+    places = (place / file_name(device) for place in (folder, SHIPPED))
+    return [path for path in places if path.is_file()]
+
+
+def files_digest() -> str | None:
+    """Of what is measured of tiles on the current device; None where the cost model chooses."""
+    files = _files(device_name(), user_folder())
+    if not files:
+        return None
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 def _measurements(path):

@@ -7,12 +7,14 @@ Nothing outside of ``kernels.device`` imports the CUDA packages.
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 from numba import cuda
+from numba.cuda import extending
 from numba.cuda import types as types
 from numba.cuda.core import config
-from numba.cuda.extending import intrinsic as intrinsic
 
 from kernels.code_cache import keep_on_disk
 
@@ -24,6 +26,8 @@ SMALL_BLOCKS = SIMULATING
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 # Freeing memory waits for the device: do it seldom, or when memory runs out
 config.CUDA_DEALLOCS_COUNT = 1000
+
+LOADED_DRIVER = Path("/proc/driver/nvidia/version")
 
 u32 = np.uint32
 # NumPy's functions keep float32 in the simulator, where math's would widen it.
@@ -65,6 +69,21 @@ def device_name() -> str:
     return name.decode() if isinstance(name, bytes) else name
 
 
+def driver_version() -> str:
+    """The version of the device's driver, and of the newest CUDA that it knows."""
+    from numba.cuda.cudadrv import driver, error
+
+    try:
+        of_cuda = "CUDA {}.{}".format(*driver.get_version())
+    except error.CudaSupportError:  # something else executes the kernels
+        return "none"
+    try:
+        own = re.search(r"Kernel Module\s.*?(\d+(?:\.\d+)+)", LOADED_DRIVER.read_text())
+    except OSError:  # on other systems than Linux
+        own = None
+    return f"{own[1]}, {of_cuda}" if own else of_cuda
+
+
 def kernel(threads: int, blocks: int = 1):
     """Declare a kernel, launched as ``function[grid, threads](...)``.
 
@@ -92,3 +111,18 @@ def device(function):
         return cuda.jit(function, device=True, forceinline=True, fastmath=False)
     # The simulator's wrapper takes a lock at each call; only functions that use cuda need it
     return cuda.jit(function, device=True) if "cuda" in function.__code__.co_names else function
+
+
+class _Intrinsic(extending._Intrinsic):
+    """Pickled by its name. Numba's is pickled with its body and an identity that is new in each
+    process, and the key of a kernel on disk holds what its closure pickles to."""
+
+    def __reduce__(self):
+        return self.__qualname__
+
+
+def intrinsic(function):
+    """Declare a function of a module that emits the instructions for calls of it."""
+    declared = _Intrinsic(function.__name__, function, target="cuda")
+    declared._register()
+    return declared

@@ -1,19 +1,22 @@
-"""Which arrays the CUDA operators accept: device arrays of any library, without a copy.
+"""Calls of the CUDA operators, and the arrays that they accept: of any library, without a copy.
 
 They come through the CUDA array interface (version 3 and older). The device waits for the work that
 is pending on an array's stream.
 """
 
+import contextlib
 import functools
 import inspect
+from typing import NamedTuple
 
 import numpy as np
 
 from kernels import checks
 from kernels.device.api import SIMULATING, cuda
-from kernels.device.launching import is_recording
+from kernels.device.launching import is_planning, is_recording
 from kernels.device.limits import check_shape
-from kernels.device.streams import wait_for
+from kernels.device.plans import Plan
+from kernels.device.streams import settled, stream, wait_for
 
 if SIMULATING:
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray as DeviceArray
@@ -21,37 +24,106 @@ else:
     from numba.cuda.cudadrv.devicearray import DeviceNDArray as DeviceArray
 
 
+# Plans that are kept of an operator
+MOST_PLANS = 256
+_PLAIN = {int, float, str, bool, type(None)}
+
+
+class _Like(NamedTuple):
+    """All that a plan depends on of an array."""
+
+    shape: tuple
+    strides: tuple | None
+    dtype: np.dtype
+
+
 def operator(function):
-    """Declare a public function of an operator: its device arrays arrive as arrays of Numba.
+    """Declare a public function of an operator, which allocates and launches.
+
+    It runs once for arguments like these, with outlines in place of arrays (see
+    ``kernels.device.plans``); its plan is kept. Its device arrays may be of any library.
 
     Raises:
         TypeError: an array in the host's memory; or as ``view``.
         ValueError: as ``view``.
     """
-    signature = inspect.signature(function)
+    names, plans = list(inspect.signature(function).parameters), {}
 
     @functools.wraps(function)
-    def with_views(*arguments, **options):
-        bound = signature.bind(*arguments, **options)
-        for name, value in bound.arguments.items():
-            bound.arguments[name] = _viewed(name, value)
-        return function(*bound.args, **bound.kwargs)
+    def planned(*arguments, **options):
+        if is_planning():  # an operator that is part of another
+            return function(*arguments, **options)
+        if is_recording():
+            return called(None, arguments, options)
+        with settled() as here:
+            return called(here, arguments, options)
 
-    return with_views
+    def called(here, arguments, options):
+        arrays: list = []
+        named = [*zip(names, arguments), *options.items()]
+        like = [_like(name, value, here, arrays) for name, value in named]
+        key = here, len(arguments), *options, *like
+        plan = _found(plans, key)
+        if plan is None:
+            plan = Plan(here)
+            outlined = [_outlined(n, v, k, plan) for (n, v), k in zip(named, like)]
+            positional = len(outlined) - len(options)
+            given = *outlined[:positional], *arguments[positional:]  # too many are the function's
+            plan.make(function, given, dict(zip(options, outlined[positional:])))
+            _keep(plans, key, plan)
+        return plan.run(arrays)
+
+    return planned
 
 
-def _viewed(name, value):
-    if isinstance(value, (tuple, list)):
-        return type(value)(_viewed(f"{name}[{i}]", v) for i, v in enumerate(value))
-    if checks.lies_on_device(name, value):
-        return view(name, value)
-    if is_recording() and hasattr(value, "shape"):
-        check_shape(name, value.shape)
+def _found(plans, key):
+    try:
+        return plans.get(key)
+    except TypeError:  # an argument that cannot be hashed
+        return None
+
+
+def _keep(plans, key, plan):
+    with contextlib.suppress(TypeError, StopIteration, KeyError):
+        plans[key] = plan
+        if len(plans) > MOST_PLANS:
+            del plans[next(iter(plans))]
+
+
+def _like(name, value, here, arrays):
+    """What a plan depends on of an argument, whose arrays are appended to ``arrays``."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return kind, value
+    if kind is tuple or kind is list:
+        if _PLAIN.issuperset(map(type, value)):
+            return kind, *map(type, value), *value
+        return kind, *(_like(f"{name}[{i}]", v, here, arrays) for i, v in enumerate(value))
+    if kind is DeviceArray:
+        array = _ready(name, value, here)
+    elif checks.lies_on_device(name, value):
+        array = view(name, value)
+    elif here is None and hasattr(value, "shape"):
+        array = value
     elif isinstance(value, np.ndarray):
         raise TypeError(
             f"{name} is a NumPy array; expected an array in the device's memory, where "
             "memory.to_device copies it"
         )
+    else:
+        return kind, value
+    arrays.append(array)
+    return _Like(array.shape, array.strides, array.dtype)
+
+
+def _outlined(name, value, like, plan):
+    """An argument with outlines for its arrays."""
+    if type(like) is _Like:
+        check_shape(name, like.shape)
+        return plan.given(like.shape, like.dtype, like.strides)
+    if type(value) in (tuple, list) and not _PLAIN.issuperset(map(type, value)):
+        each = enumerate(zip(value, like[1:]))
+        return type(value)(_outlined(f"{name}[{i}]", v, k, plan) for i, (v, k) in each)
     return value
 
 
@@ -65,9 +137,15 @@ def view(name: str, array):
     if not getattr(array, "__cuda_ndarray__", False):
         array = wrapped(array)
     check_shape(name, array.shape)
+    return _ready(name, array, stream())
+
+
+def _ready(name, array, here):
+    """An array of Numba, on the current device, whose pending work the stream ``here`` awaits."""
     if is_on_another_device(array):
         raise ValueError(f"{name} lies on another device; expected the current one's memory")
-    wait_for(array.stream)
+    if getattr(array, "stream", here) is not here:
+        wait_for(array.stream)
     return array
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +38,9 @@ class Launch(NamedTuple):
 
 
 _instead = None
+_noted = None
+# While a plan is made: what allocates for it, and what takes its launches
+_plan: ContextVar = ContextVar("plan", default=None)
 
 
 @contextmanager
@@ -52,6 +57,9 @@ def instead_of_launching(handle):
         _instead = None
 
 
+_noted = None
+
+
 @contextmanager
 def recorded():
     """Within it, launches are only recorded, in the list of ``Launch`` that it gives."""
@@ -60,11 +68,47 @@ def recorded():
         yield launches
 
 
+@contextmanager
+def noted():
+    """Within it, every launch is also noted, in the list that it gives: as a function that launches
+    it again, on the same arrays, which it keeps."""
+    global _noted
+    _noted = []
+    try:
+        yield _noted
+    finally:
+        _noted = None
+
+
+@contextmanager
+def handed_to(empty, take):
+    """Within it, in this thread or task, ``device_empty`` is ``empty``, and a launch is only handed
+    to ``take``."""
+    token = _plan.set((empty, take))
+    try:
+        yield
+    finally:
+        _plan.reset(token)
+
+
+def is_planning() -> bool:
+    """Whether this thread or task is making a plan."""
+    return _plan.get() is not None
+
+
 def device_empty(shape, dtype):
-    """An uninitialised array in the device's memory."""
+    """An uninitialised array in the device's memory; in a plan, an array to be made."""
+    plan = _plan.get()
+    return allocate(shape, dtype) if plan is None else plan[0](shape, dtype)
+
+
+def allocate(shape, dtype):
+    """An uninitialised array in the device's memory, now."""
     if _instead is not None:
         return np.empty(shape, dtype)
-    return cuda.device_array(shape, np.dtype(dtype), stream=stream())
+    # Without Numba's wrapper, which looks for the context that ``stream`` has just found
+    make = getattr(cuda.device_array, "__wrapped__", cuda.device_array)
+    return make(shape, np.dtype(dtype), stream=stream())
 
 
 def is_recording() -> bool:
@@ -101,6 +145,22 @@ def launch_over(function, count: int, *arguments) -> None:
 
 
 def _handle(launch):
+    plan = _plan.get()
+    if plan is None:
+        do(partial(perform, launch))
+    else:
+        plan[1](launch)
+
+
+def do(again) -> None:
+    """Do a launch, given as a function without arguments."""
+    if _noted is not None:
+        _noted.append(again)
+    again()
+
+
+def perform(launch: Launch) -> None:
+    """Launch a kernel now, or do what is to be done instead."""
     if _instead is not None:
         _instead(launch)
     elif SIMULATING and launch.independent:

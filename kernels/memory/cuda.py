@@ -7,11 +7,11 @@ from functools import cache
 import numpy as np
 
 from kernels.checks import lies_on_device
-from kernels.device.api import SIMULATING, cuda, kernel, u32
+from kernels.device.api import cuda, kernel, u32
 from kernels.device.arrays import DeviceArray, view
 from kernels.device.launching import device_empty, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, check_shape, flat
-from kernels.device.streams import chosen_stream, stream
+from kernels.device.streams import LEGACY, on, stream, stream_at
 
 
 @cache
@@ -83,13 +83,8 @@ def on_stream(handle):
     """
     if type(handle) is not int or handle < 0:
         raise ValueError(f"handle is {handle!r}; expected a stream's address, an int of at least 0")
-    # The simulator has no streams of other libraries. CUDA's handle of the legacy stream is 1
-    chosen = cuda.stream() if SIMULATING else cuda.external_stream(handle or 1)
-    token = chosen_stream.set(chosen)
-    try:
+    with on(stream_at(handle or LEGACY)):
         yield
-    finally:
-        chosen_stream.reset(token)
 
 
 def free_bytes():

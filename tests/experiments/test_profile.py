@@ -22,7 +22,7 @@ from experiments.profiling import (
     targets,
 )
 from experiments.profiling.bounds import BOUNDS, share_fact
-from experiments.profiling.devices import DEVICES, LIMITS, resident_blocks
+from experiments.profiling.devices import DEVICES, LIMITS
 from experiments.profiling.operators import Arrays, OperatorCase
 from experiments.reporting import stored
 from kernels.convolution.cuda import TILES
@@ -63,29 +63,6 @@ def test_compulsory_bytes():
     assert call.compulsory_bytes == 4 * (x + weights + bias + y)
     case = OperatorCase("max_pooling.forward", (2, 3, 10, 12), kernel=(2, 2), stride=(2, 2))
     assert calls.of_case(case).compulsory_bytes == 4 * 2 * 3 * 120 + (4 + 1) * 2 * 3 * 30
-
-
-@pytest.mark.parametrize(
-    ("capability", "threads", "registers", "shared", "blocks"),
-    [
-        ((8, 0), 256, 32, 0, 8),  # threads
-        ((8, 0), 32, 32, 0, 32),  # blocks
-        ((8, 0), 256, 128, 0, 2),  # registers
-        ((8, 0), 256, 129, 0, 1),
-        ((8, 0), 128, 32, 48 * 1024, 3),  # shared memory, 1 KB more for each block
-        ((7, 5), 128, 32, 16 * 1024, 4),
-        ((9, 0), 96, 168, 0, 4),  # whole groups of 4 warps: 12 of them
-        ((3, 5), 64, 32, 0, 16),
-    ],
-)
-def test_resident_blocks(capability, threads, registers, shared, blocks):
-    assert resident_blocks(LIMITS[capability], threads, registers, shared) == blocks
-
-
-def test_peaks_are_the_published_ones():
-    published = {"K40": 5.04, "V100": 15.7, "A100": 19.5, "H100": 66.9, "RTX4090": 82.6}
-    for name, teraflops in published.items():
-        assert DEVICES[name].peak / 1e12 == pytest.approx(teraflops, rel=0.005)
 
 
 def code(threads, sums=256, others=64):

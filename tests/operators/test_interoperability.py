@@ -10,6 +10,7 @@ from kernels import backends, get_backend
 from kernels.device import arrays, launching, streams
 from kernels.device.arrays import view
 from kernels.memory import cuda as memory
+from kernels.softmax import cuda as softmax
 from tests.comparison import each, operator
 from tests.conftest import CUDA, SIMULATOR
 from tests.foreign import Foreign
@@ -166,13 +167,45 @@ class TestStreams:
             assert self.launched_on() == 70
         assert self.launched_on() == 1
 
+    @pytest.mark.parametrize("handle", [0, 70])
+    def test_each_context_has_one_object_for_a_stream(self, numba, handle):
+        """Numba's cache of launch configurations, and ours, find nothing by another object."""
+
+        def chosen():
+            with memory.on_stream(handle):
+                return streams.stream()
+
+        here, other = Mock(), Mock()
+        numba.current_context.return_value = here
+        first = chosen()
+        assert chosen() is first
+        numba.current_context.return_value = other
+        assert chosen() is not first
+        numba.current_context.return_value = here
+        assert chosen() is first
+        assert chosen() is streams.stream() or handle
+
+    def test_numba_configures_a_repeated_launch_once(self, monkeypatch):
+        """Its own streams and configurations, as they are made without a device."""
+        driver = pytest.importorskip("numba.cuda.cudadrv.driver")
+        context = Mock()
+        monkeypatch.setattr(streams.cuda, "current_context", lambda: context)
+        for name in ("external_stream", "legacy_default_stream"):
+            monkeypatch.setattr(streams.cuda, name, lambda handle=1: driver.Stream(handle))
+        kernel = softmax._forward_kernel(np.float32)
+        before = kernel.configure.cache_info()
+        for _ in range(5):
+            kernel[(7, 1, 1), 32, streams.stream()]
+        after = kernel.configure.cache_info()
+        assert (after.misses - before.misses, after.hits - before.hits) == (1, 4)
+
     def test_an_error_ends_the_choice(self, numba):
         with pytest.raises(KeyError), memory.on_stream(70):
             raise KeyError
         assert self.launched_on() == 1
 
     def test_results_belong_to_the_chosen_stream(self, numba):
-        allocate = memory.empty.__wrapped__
+        allocate = launching.allocate.__wrapped__
         with memory.on_stream(70):
             allocate((2, 3), "float32")
         assert int(numba.device_array.call_args.kwargs["stream"]) == 70

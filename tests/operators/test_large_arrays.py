@@ -72,8 +72,7 @@ class Shape:
 @pytest.fixture(autouse=True)
 def launches(monkeypatch):
     """The launches of a test, none of which starts; allocations are shapes."""
-    monkeypatch.setattr(memory, "empty", memory.empty.__wrapped__)
-    monkeypatch.setattr(memory, "device_empty", Shape)
+    monkeypatch.setattr(launching, "allocate", Shape)
     with recorded() as launches:
         yield launches
 

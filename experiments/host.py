@@ -1,0 +1,67 @@
+"""The host's part of a pass on a GPU: Python's time, launches and allocations. No GPU is needed.
+
+All of the host's code runs, down to the calls of the driver, which come back at once.
+"""
+
+from __future__ import annotations
+
+from tqdm import tqdm
+
+from experiments.measuring.host import COUNTED, measured
+
+TIMED = True
+NETS = ("lenet28", "n4")
+LABELLED, QUICK_LABELLED = 256, 16
+"""Labelled rows and columns."""
+COLUMNS = {
+    **{"net": str, "labelled": int, "direction": str, "repeats": int},
+    **dict.fromkeys(COUNTED, int),
+    **dict.fromkeys(("seconds", "seconds_p20", "seconds_p80"), float),
+}
+
+
+def run(options) -> tuple[list[dict], dict]:
+    """One row for each net and direction; no arrays."""
+    labelled = QUICK_LABELLED if options.quick else LABELLED
+    rows = []
+    for net in tqdm(options.nets or NETS, desc="host", unit="net"):
+        found = options.cache.measured(
+            {"net": net, "labelled": labelled},
+            lambda net=net: measured(net, labelled, options.quick),
+        )
+        rows += [{"net": net, "labelled": labelled} | row for row in found]
+    return rows, {}
+
+
+def table(rows: list[dict]) -> str:
+    """The Markdown table."""
+    lines = [
+        "| net | labelled pixels | direction | host's ms (p20 to p80) | launches | us a launch "
+        "| allocations | allocated MB | numbers packed |",
+        "|---" * 9 + "|",
+    ]
+    for row in rows:
+        low, middle, high = (1e3 * row[f"seconds{q}"] for q in ("_p20", "", "_p80"))
+        lines.append(
+            f"| {row['net']} | {row['labelled']} x {row['labelled']} | {row['direction']} "
+            f"| {middle:.3g} ({low:.3g} to {high:.3g}) | {row['launches']} "
+            f"| {1e3 * middle / row['launches']:.3g} | {row['allocations']} "
+            f"| {row['allocated'] / 1e6:.1f} | {row['prepared']} |"
+        )
+    return "\n".join(lines)
+
+
+def caption(record: dict) -> str:
+    """What the table shows."""
+    return (
+        "What the host does for a pass of the dense form on a GPU, with a device that does "
+        "nothing: operators, allocation and the arguments of every launch, on the CPU and the "
+        "interpreter that the record names, in CPU time. The driver's own time is not in it. A "
+        "GPU is kept busy where a pass takes it longer than the host.\n\n"
+        "Counted in a pass on arrays of shapes that came before. Numbers packed are the numbers "
+        "and tuples of numbers that were converted for its launches."
+    )
+
+
+def figure(rows: list[dict], record: dict, arrays: dict) -> None:
+    """None: the table is enough."""

@@ -1,0 +1,116 @@
+"""A device that does nothing, for what the host does: how long it takes, and what it asks for.
+
+All of Numba's host code runs, down to the calls of the driver, which come back at once. Kernels are
+not compiled, and memory is none: arrays may be as large as any device's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from unittest import mock
+
+from cuda.core._kernel_arg_handler import ParamHolder
+from numba.cuda import dispatcher, types
+from numba.cuda.cudadrv import devices, driver
+
+from kernels.device import prepared
+from kernels.device.streams import _stream_at
+
+CAPABILITY, MEMORY = (9, 0), 80 * 2**30
+_ALIGNMENT = 256
+
+
+@contextmanager
+def stand_in():
+    """Within it, the process has such a device; yields counts of what was asked of it.
+
+    They are ``launches``, ``allocations``, ``allocated`` (bytes), ``compilations`` and ``prepared``
+    (constants that were packed for launches).
+    """
+    counts: Counter = Counter()
+    recorded: dict[int, float] = {}
+    end = _ALIGNMENT
+
+    def allocate(nbytes):
+        nonlocal end
+        counts["allocations"] += 1
+        counts["allocated"] += nbytes
+        begin, end = end, end + -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+        return driver.binding.CUdeviceptr(begin)
+
+    def launch(stream, config, kernel, *words):
+        counts["launches"] += 1
+        ParamHolder(words)  # as cuda.core does
+
+    def compile_(self, kinds):
+        counts["compilations"] += 1
+        return _kernel(kinds)
+
+    def prepare(self, *arguments):
+        counts["prepared"] += 1
+        return init(self, *arguments)
+
+    init = prepared.Constant.__init__
+    calls = {
+        "cuCtxGetCurrent": lambda: driver.binding.CUcontext(1),
+        "cuCtxGetDevice": lambda: 0,
+        "cuMemAlloc": allocate,
+        "cuEventCreate": lambda flags: recorded.setdefault(len(recorded) + 1, 0.0) or len(recorded),
+        "cuEventRecord": lambda event, stream: recorded.update({event: time.perf_counter()}),
+        "cuEventQuery": lambda event: None,
+        "cuEventSynchronize": lambda event: None,
+        "cuEventElapsedTime": lambda first, last: 1e3 * (recorded[last] - recorded[first]),
+        "cuEventDestroy": lambda event: None,
+        "cuCtxSynchronize": lambda: None,
+        "cuMemGetInfo": lambda: (MEMORY, MEMORY),
+    }
+    device = SimpleNamespace(id=0, compute_capability=CAPABILITY, name="stand-in")
+    context = driver.Context(device, driver.binding.CUcontext(1))
+    device.get_primary_context = lambda: context
+    # Else the driver makes it when it is found
+    driver._logger = driver.make_logger()
+    with ExitStack() as stack:
+        # What is prepared for a stream is for one device: neither takes over the other's
+        _stream_at.cache_clear()
+        stack.callback(_stream_at.cache_clear)
+        stack.enter_context(mock.patch.dict(vars(driver.driver), calls))
+        for owner, name, value in (
+            (type(devices.gpus), "lst", [device]),
+            (dispatcher, "launch", launch),
+            (dispatcher.CUDADispatcher, "compile", compile_),
+            (prepared.Constant, "__init__", prepare),
+            (driver, "_alloc_finalizer", _finalizer),
+        ):
+            stack.enter_context(mock.patch.object(owner, name, value))
+        yield counts
+
+
+def _finalizer(manager, address, key, nbytes):
+    """What is called when memory is not used any more, also after the stand-in."""
+
+    def free():
+        manager.allocations.pop(key, None)
+        manager.deallocations.add_item(_free, address, nbytes)
+
+    return free
+
+
+def _free(address):
+    """Instead of the driver."""
+
+
+def _kernel(kinds):
+    """A kernel of Numba for arguments of these types, without code."""
+    function = SimpleNamespace(kernel=None, name="")
+
+    def find():
+        return {devices.get_context().device.id: function}[0]
+
+    kernel = dispatcher._Kernel.__new__(dispatcher._Kernel)
+    kernel.signature = types.void(*kinds)
+    kernel._codelibrary = SimpleNamespace(get_cufunc=find)
+    kernel.extensions, kernel.debug, kernel.cooperative = [], False, False
+    return kernel
