@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from skimage.measure import label
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from kernels.checks import Pair
 from kernels.host import listing
@@ -145,16 +146,22 @@ def _geometry(node: Node) -> tuple[Pair, Pair, Pair]:
 
 def _groups(pixels, field: Pair) -> list[np.ndarray]:
     """The pixels in groups, so that the fields of two pixels of different groups do not overlap."""
-    tile = np.maximum(field, SMALLEST_TILE)
-    tiles = (pixels - pixels.min(axis=0)) // tile
-    occupied = np.zeros(tiles.max(axis=0) + 1, bool)
-    occupied[tiles[:, 0], tiles[:, 1]] = True
-    numbers, count = label(occupied, connectivity=2, return_num=True)
+    tiles = (pixels - pixels.min(axis=0)) // np.maximum(field, SMALLEST_TILE)
+    pitch = tiles[:, 1].max() + 2
+    tiles, tile_of = np.unique(tiles[:, 0] * pitch + tiles[:, 1], return_inverse=True)
+    pairs = []
+    for step in (1, pitch - 1, pitch, pitch + 1):  # neighbours, also across a corner
+        at = np.searchsorted(tiles, tiles + step)
+        (found,) = np.nonzero(tiles.take(at, mode="clip") == tiles + step)
+        pairs.append((found, at[found]))
+    first, second = np.concatenate(pairs, axis=1)
+    links = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(tiles),) * 2)
+    count, group_of = connected_components(links, directed=False)
     if count == 1:
         return [pixels]
-    group = numbers[tiles[:, 0], tiles[:, 1]]
+    group = group_of[tile_of]
     order = np.argsort(group, kind="stable")
-    return np.split(pixels[order], np.cumsum(np.bincount(group)[1:])[:-1])
+    return np.split(pixels[order], np.cumsum(np.bincount(group))[:-1])
 
 
 class _Region:

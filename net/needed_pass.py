@@ -13,6 +13,7 @@ from net.listed_steps import listed_program
 from net.needed_cells import Need, NeededCells
 from net.nodes import IMAGE
 from net.program import Program
+from net.summary import multiply_adds
 
 COST = {"cuda": 16.0, "simulator": 16.0, "cpu": 1.2, "reference": 1.2}
 """By backend, about how long a multiply-add over lists takes, in units of the dense form's. The
@@ -71,7 +72,7 @@ class NeededPass:
         if cost * np.count_nonzero(mask) >= mask.size:  # each map needs as many cells, or more
             return None
         some = cls(net, border, np.argwhere(mask))
-        dense = mask.size * sum(node.multiply_adds for node in net.nodes.values())
+        dense = sum(multiply_adds(net, node, mask.shape)[1] for node in net.nodes.values())
         return some if cost * some.need.multiply_adds() < dense else None
 
     def forward(self, image, **options):
@@ -109,3 +110,9 @@ class NeededPass:
         """Maps 1 x K x Ho x Wo on the backend at the pixels, P x K x 1 x 1."""
         ops = self.net.backend
         return ops.listed_cells.gather(maps, *map(ops.memory.to_device, (self.rows, self.columns)))
+
+    def over_map(self, values: np.ndarray, labelled: Pair) -> np.ndarray:
+        """Host values P x K x 1 x 1 at their pixels of a map K x Ho x Wo, NaN elsewhere."""
+        maps = np.full((values.shape[1], *labelled), np.nan, values.dtype)
+        maps[:, self.rows, self.columns] = values[:, :, 0, 0].T
+        return maps
