@@ -205,8 +205,13 @@ CALLS = {
         {"copied": ZERO},
     ),
     "dense.Dense.enter": Entry(_of(_dense, "enter", image=image)),
-    "dense.Dense.forward": Entry(_of(_dense, "forward", image=image)),
-    "dense.Dense.predict": Entry(_of(_dense, "predict", image=image, tile=3), {"tile": NONE}),
+    "dense.Dense.forward": Entry(
+        _of(_dense, "forward", image=image, mask=_everywhere), {"mask": NONE}
+    ),
+    "dense.Dense.predict": Entry(
+        _of(_dense, "predict", image=image, tile=3, mask=_everywhere),
+        {"tile": NONE, "mask": NONE},
+    ),
     "dense.Dense.gradients": Entry(
         _of(
             _dense,
@@ -215,8 +220,9 @@ CALLS = {
             error=_error,
             mask=_everywhere,
             image_gradient=True,
+            everywhere=True,
         ),
-        {"mask": NONE, "image_gradient": A_FLAG},
+        {"mask": NONE, "image_gradient": A_FLAG, "everywhere": A_FLAG},
     ),
     "scanning.Scan": Entry(_plain(Scan, net=small_net, border="valid", batch=2)),
     "scanning.Scan.check_memory": Entry(
@@ -347,7 +353,7 @@ NOT_CALLED = {
     "nodes.Node.parameters": _OF_GRAPH,
     "nodes.linked": "called by Net and net.checkpoint alone, with numbers that they checked",
     "dense.Dense.framed": "called with images that net.images.admitted_image has checked",
-    "dense.Gradients": "a record of what a pass gives",
+    "dense.Dense.needed": "called with masks that Dense and Trainer have checked",
     "optimizers.SGD.update": _OF_UPDATE,
     "optimizers.Adam.update": _OF_UPDATE,
     "training.Targets": _OF_TRAINER,

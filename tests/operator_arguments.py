@@ -81,9 +81,9 @@ OPERATORS = {
         {"x": MAP, **PLACES, "spacing": (1, 1), "rate": 0.5, "key": (1, 2, 3)},
         {"rate": SHARE, "key": because("(seed, step, layer)", "(1, 2, 3)")},
     ),
-    "listed_average_pooling.forward": ({"x": CELLS, **ROWS, "kernel": (2, 3)}, {}),
+    "listed_average_pooling.forward": ({"x": CELLS, **ROWS, "kernel": 2}, {}),
     "listed_average_pooling.backward": (
-        {"error": (4, 3, 1, 1), **ROWS, "kernel": (2, 3), "cells": 6},
+        {"error": (4, 3, 1, 1), **ROWS, "kernel": 2, "cells": 6},
         {},
     ),
     "listed_cells.select": ({"x": CELLS, "cells": np.arange(4, dtype=np.int32)}, {}),
@@ -94,22 +94,22 @@ OPERATORS = {
     "listed_cells.gather": ({"image": (1, 3, 4, 5), **PLACES}, {}),
     "listed_cells.gather_backward": ({"error": (2, 3, 1, 1), **PLACES, "size": (4, 5)}, {}),
     "listed_convolution.forward": (
-        {"x": CELLS, **ROWS, "weights": (4, 3, 2, 3), "bias": (4,), "activation": "relu"},
+        {"x": CELLS, **ROWS, "weights": (4, 3, 2, 2), "bias": (4,), "activation": "relu"},
         NO_BIAS | NO_ACTIVATION,
     ),
     "listed_convolution.gradient_input": (
-        {"error": (4, 4, 1, 1), **ROWS, "weights": (4, 3, 2, 3), "cells": 6},
+        {"error": (4, 4, 1, 1), **ROWS, "weights": (4, 3, 2, 2), "cells": 6},
         {},
     ),
     "listed_convolution.gradient_weights": (
-        {"x": CELLS, **ROWS, "error": (4, 4, 1, 1), "kernel": (2, 3)},
+        {"x": CELLS, **ROWS, "error": (4, 4, 1, 1), "kernel": 2},
         {},
     ),
-    "listed_max_pooling.forward": ({"x": CELLS, **ROWS, "kernel": (2, 3)}, {}),
+    "listed_max_pooling.forward": ({"x": CELLS, **ROWS, "kernel": 2}, {}),
     "listed_max_pooling.backward": (
         {
             **{"error": (4, 3, 1, 1), "argmax": np.zeros((4, 3, 1, 1), np.uint8)},
-            **{**ROWS, "kernel": (2, 3), "cells": 6},
+            **{**ROWS, "kernel": 2, "cells": 6},
         },
         {},
     ),
