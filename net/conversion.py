@@ -13,6 +13,7 @@ from kernels import checks
 from kernels.activation import Activation
 from kernels.checks import Pair
 from kernels.window import Window
+from net.branch_steps import AddStep, ConcatenateStep, CropStep
 from net.graph import Net
 from net.layers import (
     ActivationLayer,
@@ -32,12 +33,9 @@ from net.layers import (
 from net.nodes import Node
 from net.steps import (
     ActivationStep,
-    AddStep,
     AveragePoolStep,
     BatchNormStep,
-    ConcatenateStep,
     ConvolutionStep,
-    CropStep,
     DropoutStep,
     MaxPoolStep,
     SoftmaxStep,
@@ -104,6 +102,17 @@ def steps_of(net: Net, form: str, *, backward: bool = True) -> list[Step]:
                 steps[-1] = replace(before, pooled=True)
                 step = replace(step, in_front=before.activation)
         steps.append(step)
+    return with_drops(steps)
+
+
+def with_drops(steps: list[Step]) -> list[Step]:
+    """The steps, each of which drops the inputs that no later one reads.
+
+    >>> from net import zoo
+    >>> steps = steps_of(zoo.build("lenet28", backend="reference"), "dense")
+    >>> [sorted(step.drops) for step in with_drops(steps[:3])]
+    [['image'], ['relu1'], ['max1']]
+    """
     last_reader = {name: step for step in steps for name in step.inputs}
     return [
         replace(step, drops=frozenset(n for n in step.inputs if last_reader[n] is step))

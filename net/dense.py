@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,20 +12,9 @@ from kernels.cross_entropy import UNLABELLED
 from net import images, planning, room, summary
 from net.graph import Net
 from net.layers import Softmax
+from net.needed_pass import NeededPass
+from net.passes import Gradients
 from net.program import Program
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """Gradients by parameter name, and by the image (C x H x W) where asked for.
-
-    >>> import numpy as np
-    >>> Gradients({"fc1.bias": np.zeros(3)}, None).parameters["fc1.bias"]
-    array([0., 0., 0.])
-    """
-
-    parameters: dict[str, object]
-    image: object | None
 
 
 class Dense:
@@ -55,6 +43,7 @@ class Dense:
         self.net = net
         self.border = checks.choice("border", border, images.BORDERS)
         self.program = Program(net, "dense")
+        self._last_needed: tuple[np.ndarray, NeededPass | None] | None = None
         self._unread = (0, 0, *(p - r for p, r in zip(net.patch, net.receptive_field)))
 
     def output_size(self, size: Pair) -> Pair:
@@ -117,8 +106,13 @@ class Dense:
 
     # Maps go from call to call without a name, so that no frame holds one that is done with
 
-    def forward(self, image):
+    def forward(self, image, mask=None):
         """Scores K x Ho x Wo of an image C x H x W, both of the net's dtype.
+
+        Args:
+            image: C x H x W.
+            mask: Ho x Wo, bool: the pixels to label, the others get NaN; None is all. It costs what
+                these pixels need (``net.needed_cells``), and their scores have the same bits.
 
         Raises:
             TypeError, ValueError: the image does not suit the net, or is too small.
@@ -132,17 +126,62 @@ class Dense:
         """
         x = images.admitted_image(self.net, image)
         labelled = images.output_size(self.net, x.shape[1:], self.border)
+        if mask is not None:
+            mask = self._admitted_mask(mask, labelled)
+            maps = self._at_pixels(x, mask, lambda: self.forward(image), lambda scores: scores)
+            return self.net.backend.memory.to_device(maps) if _stays(image) else maps
         self._check_memory(labelled, planning.forward_bytes, images.copied_bytes(x))
         scores = self.program.forward(self._framed(images.placed(self.net, x)))[0]
         return scores if _stays(image) else images.returned(self.net, scores)
 
-    def predict(self, image, tile: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def _admitted_mask(self, mask, labelled) -> np.ndarray:
+        """A mask of the pixels, on the host."""
+        return self._on_host(images.admitted(self.net, "mask", mask, "bool", labelled))
+
+    def _on_host(self, array):
+        return array if isinstance(array, np.ndarray) else self.net.backend.memory.to_host(array)
+
+    def _at_pixels(self, image, mask, whole, finish) -> np.ndarray:
+        """Maps K x Ho x Wo on the host, NaN where the mask is not set.
+
+        Args:
+            image: admitted.
+            mask: on the host.
+            whole: gives the maps of all pixels, where that takes less.
+            finish: makes of scores on the backend what the maps hold.
+        """
+        some = self.needed(mask) if mask.any() else None
+        if some is not None:
+            some.check_memory()
+            output = finish(some.forward(images.placed(self.net, image)))
+            return some.over_map(images.returned(self.net, output), mask.shape)
+        if not mask.any():
+            return np.full((self.net.output.channels, *mask.shape), np.nan, self.net.dtype)
+        return np.where(mask, self._on_host(whole()), np.nan)
+
+    def needed(self, mask: np.ndarray, *, always: bool = False) -> NeededPass | None:
+        """The pass over what the pixels of a checked mask need; None where the dense pass takes
+        less, but ``always`` makes it. The last one is kept.
+
+        >>> from net import zoo
+        >>> dense, mask = Dense(zoo.build("lenet28", backend="cpu"), "zero"), np.eye(99, dtype=bool)
+        >>> dense.needed(mask).rows[:3], dense.needed(~mask)
+        (array([0, 1, 2], dtype=int32), None)
+        """
+        if self._last_needed is None or not np.array_equal(self._last_needed[0], mask):
+            some = NeededPass.where_cheaper(self.net, self.border, mask)
+            self._last_needed = mask.copy(), some
+        some = self._last_needed[1]
+        return NeededPass(self.net, self.border, np.argwhere(mask)) if always and not some else some
+
+    def predict(self, image, tile: int | None = None, mask=None) -> tuple[np.ndarray, np.ndarray]:
         """(class map, probabilities) of a whole image, on the host in any case.
 
         Args:
             image: C x H x W, the net's dtype.
             tile: label so many rows and columns at a time, for images whose maps would not fit in
                 memory; the result is the same bits. None is all in one pass.
+            mask: as ``forward``; the other pixels get NaN and -1.
 
         Returns:
             Ho x Wo int64, the most probable class of each pixel (the first of equals), -1 where a
@@ -165,6 +204,10 @@ class Dense:
         x = images.admitted_image(net, image)
         height, width = images.output_size(self.net, x.shape[1:], self.border)
         rows, columns = (height, width) if tile is None else (checks.count("tile", tile),) * 2
+        if mask is not None:
+            mask = self._admitted_mask(mask, (height, width))
+            maps = x, mask, lambda: self.predict(image, tile)[1], self._as_probabilities
+            return _classes(probabilities := self._at_pixels(*maps)), probabilities
         passes = (height, width), planning.predict_bytes, images.copied_bytes(x)
         self._check_memory(*passes, tile=(rows, columns))
         x = images.bordered(net, images.placed(net, x), self.border)
@@ -181,12 +224,13 @@ class Dense:
     def _predict(self, classes, probabilities, x, margins):
         """Fill in the pixels left between ``margins``, from the bordered image ``x``."""
         probabilities[...] = self.net.backend.memory.to_host(self._probabilities(x, margins))[0]
-        probabilities.argmax(axis=0, out=classes)
-        classes[np.isnan(probabilities[0])] = UNLABELLED  # one NaN makes all of them NaN
+        _classes(probabilities, out=classes)
 
     def _probabilities(self, x, margins):
         margins = tuple(m + u for m, u in zip(margins, self._unread))
-        output = self.program.forward(self._cropped(x, margins))
+        return self._as_probabilities(self.program.forward(self._cropped(x, margins)))
+
+    def _as_probabilities(self, output):
         if isinstance(self.net.layers[-1], Softmax):
             return output
         return self.net.backend.softmax.forward(output)
@@ -198,6 +242,7 @@ class Dense:
         mask=None,
         *,
         image_gradient: bool = False,
+        everywhere: bool = False,
     ) -> Gradients:
         """Gradients of sum(error * scores) over the chosen pixels, in one pass.
 
@@ -205,8 +250,12 @@ class Dense:
             image: C x H x W, the net's dtype.
             error: the error map of the scores, K x Ho x Wo, same dtype.
             mask: Ho x Wo, bool: the pixels of interest (section 3 of the paper); None is all. What
-                the error map holds elsewhere does not matter. The time does not depend on it.
+                the error map holds elsewhere does not matter.
             image_gradient: also the gradient by the image.
+            everywhere: compute every cell of every map, as the paper does: the time does not depend
+                on the mask. Otherwise the pass computes only what the mask needs, where that takes
+                less; the result is the same to rounding. Of an image on the host that holds NaN or
+                infinities it always computes only that: what no chosen patch reads does not count.
 
         Returns:
             gradients that lie where the image does.
@@ -225,6 +274,7 @@ class Dense:
         """
         net = self.net
         image_gradient = checks.flag("image_gradient", image_gradient)
+        everywhere = checks.flag("everywhere", everywhere)
         given = {"image": images.admitted_image(net, image)}
         labelled = images.output_size(net, given["image"].shape[1:], self.border)
         shape = (net.output.channels, *labelled)
@@ -233,6 +283,14 @@ class Dense:
             given["mask"] = images.admitted(net, "mask", mask, "bool", labelled)
             if isinstance(mask, np.ndarray) and not mask.any():
                 raise ValueError("mask chooses no pixel; expected at least one")
+            some = None
+            if not everywhere:
+                on_host = isinstance(given["image"], np.ndarray)
+                finite = not on_host or bool(np.isfinite(given["image"]).all())
+                mask = self._admitted_mask(mask, labelled)
+                some = self.needed(mask) if finite else self.needed(mask, always=True)
+            if some is not None:
+                return self._gradients_of(some, given, image_gradient, _stays(image))
         options = {"masked": mask is not None, "image": image_gradient}
         copied = images.copied_bytes(*given.values())
         self._check_memory(labelled, planning.gradients_bytes, copied, **options)
@@ -246,9 +304,23 @@ class Dense:
             if any(self._unread):
                 by_image = net.backend.padding.crop_backward(by_image, self._unread)
             by_image = images.bordered_backward(net, by_image, self.border)[0]
-        if not _stays(image):
-            gradients = {name: images.returned(net, g) for name, g in gradients.items()}
-            by_image = images.returned(net, by_image) if image_gradient else None
+        return self._returned(gradients, by_image, _stays(image))
+
+    def _gradients_of(self, some: NeededPass, given, image_gradient, stays) -> Gradients:
+        """As ``gradients``, from what is admitted, over the cells that some pixels need."""
+        some.check_memory(keep=True, image=image_gradient)
+        given = {name: images.placed(self.net, given[name]) for name in ("image", "error")}
+        size = given["image"].shape[2:]
+        _, tape = some.forward(given.pop("image"), keep=True)
+        error = some.listed(given.pop("error"))
+        gradients, by_cells = some.program.backward(tape, error, image=image_gradient)
+        by_image = some.image_gradient(by_cells, size)[0] if image_gradient else None
+        return self._returned(gradients, by_image, stays)
+
+    def _returned(self, gradients, by_image, stays) -> Gradients:
+        if not stays:
+            gradients = {name: images.returned(self.net, g) for name, g in gradients.items()}
+            by_image = None if by_image is None else images.returned(self.net, by_image)
         return Gradients(gradients, by_image)
 
     def _masked(self, error, mask=None):
@@ -314,6 +386,13 @@ class Dense:
             return ", or ".join(fits) or "not even one pixel would fit"
 
         room.check(self.net.backend, what, needed, advice)
+
+
+def _classes(probabilities, out=None) -> np.ndarray:
+    """The most probable class of each pixel; -1 where one NaN has made all of them NaN."""
+    classes = probabilities.argmax(axis=0, out=out)
+    classes[np.isnan(probabilities[0])] = UNLABELLED
+    return classes
 
 
 def _stays(image) -> bool:

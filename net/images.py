@@ -41,6 +41,29 @@ def output_size(net: Net, size: Pair, border: str, name: str = "image") -> Pair:
     return tuple(n - p + 1 for n, p in zip(size, net.patch))
 
 
+def places(net: Net, rows, columns, size: Pair, border: str) -> list[np.ndarray]:
+    """Where cells of an image with its borders lie in the image of ``size``: rows and columns,
+    int32, -1 in a border of zeros.
+
+    Args:
+        rows, columns: int32, from the first row and column of the border.
+    """
+    if border == "valid":
+        return [rows, columns]
+    inside = []
+    for axis, before, length in zip((rows, columns), patch_margins(net.patch), size):
+        place = axis - np.int32(before)
+        if border == "zero":
+            place[(place < 0) | (place >= length)] = -1
+        elif length == 1:
+            place[:] = 0
+        else:
+            place = np.abs(place) % np.int32(2 * length - 2)
+            place = np.minimum(place, np.int32(2 * length - 2) - place)
+        inside.append(place)
+    return inside
+
+
 def checked(
     name: str, array, dtype: str, shape: tuple[int | None, ...], axes: str = ""
 ) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the steps of one pass share, what they save for backward, and the sizes of their maps."""
+"""What the steps of one pass share and save, the sizes of their maps, and what a pass gives."""
 
 from __future__ import annotations
 
@@ -110,3 +110,16 @@ class Workspaces(NamedTuple):
     forward: Workspace = Workspace()
     gradients: Workspace = Workspace()
     errors: Workspace = Workspace()
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Gradients by parameter name, and by the image (C x H x W) where asked for.
+
+    >>> import numpy as np
+    >>> Gradients({"fc1.bias": np.zeros(3)}, None).parameters["fc1.bias"]
+    array([0., 0., 0.])
+    """
+
+    parameters: dict[str, object]
+    image: object | None

@@ -138,7 +138,7 @@ class Plan:
     def _input_errors(self, done, error, wanted):
         """A block for each input's error, after those of the gradients by the parameters."""
         step, sizes, blocks = done.step, done.sizes, []
-        for shape in step.node.parameters.values():
+        for shape in step.node.parameters.values() if step.learns else ():
             self.make(shape)
         workspaces, dropping = step.workspaces(sizes), step.passes_input and self.learning
         self.ledger.work_in(workspaces.gradients, self.threads)
@@ -162,7 +162,7 @@ class Plan:
     def _sizes(self, step, shapes, backward):
         inputs = tuple(shapes[name] for name in step.inputs)
         size = step.output_size([shape[2:] for shape in inputs])
-        output = (inputs[0][0], step.node.output.channels, *size)
+        output = (step.batch(inputs), step.channels(inputs), *size)
         return Sizes(inputs, output, self.itemsize, backward)
 
 
@@ -272,6 +272,34 @@ def scan_bytes(
     by_patch = plan.backward(plan.make((batch, net.output.channels)), image=image)
     if image:  # added to the sum so far
         plan.replace(plan.replace(by_patch, bordered), bordered)
+    return plan.ledger.peak
+
+
+def needed_bytes(
+    program: Program,
+    cells: int,
+    pixels: int,
+    *,
+    keep: bool = False,
+    learning: bool = False,
+    image: bool = False,
+) -> int:
+    """What a pass over lists of cells takes at most (``net.needed_pass``), its tables apart.
+
+    Args:
+        program: over lists.
+        cells: of the image.
+        pixels: that are chosen.
+        keep: whether a backward pass follows.
+        learning: whether dropout makes maps of its own.
+        image: also the gradient by the image's cells.
+    """
+    plan, net = Plan(program, learning=learning), program.net
+    shape = (cells, net.channels, 1, 1)
+    scores = plan.forward(plan.make(shape), shape, keep=keep)
+    if keep:
+        plan.ledger.hold(scores)
+        plan.backward(plan.make((pixels, net.output.channels)), image=image)
     return plan.ledger.peak
 
 

@@ -47,13 +47,28 @@ class Program:
     """
 
     def __init__(self, net: Net, form: str):
-        self.net = net
-        self.steps = steps_of(net, form)
-        self.forward_steps = steps_of(net, form, backward=False)
+        self._set(net, steps_of(net, form), steps_of(net, form, backward=False))
+
+    @classmethod
+    def of_steps(cls, net: Net, steps: list[Step], forward_steps: list[Step]) -> Program:
+        """A program of other steps that compute the same.
+
+        >>> from net import zoo
+        >>> net = zoo.build("lenet28", backend="reference")
+        >>> program = Program.of_steps(net, steps_of(net, "dense"), steps_of(net, "dense"))
+        >>> program.learns["max1"]
+        True
+        """
+        program = cls.__new__(cls)
+        program._set(net, steps, forward_steps)
+        return program
+
+    def _set(self, net, steps, forward_steps):
+        self.net, self.steps, self.forward_steps = net, steps, forward_steps
         self.plans: dict = {}
         self.learns = {IMAGE: False}
-        for node in net.nodes.values():
-            self.learns[node.name] = bool(node.parameters) or any(map(self.learns.get, node.inputs))
+        for step in steps:
+            self.learns[step.output] = step.learns or any(map(self.learns.get, step.inputs))
 
     def forward(
         self,

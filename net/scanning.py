@@ -7,8 +7,8 @@ import numpy as np
 from kernels import checks
 from kernels.checks import Pair
 from net import images, planning, room
-from net.dense import Gradients
 from net.graph import Net
+from net.passes import Gradients
 from net.program import Program, added
 
 

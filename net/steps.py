@@ -15,13 +15,13 @@ from typing import ClassVar
 import numpy as np
 
 from kernels.activation import Activation
-from kernels.checks import Margins, Pair
+from kernels.checks import Pair
 from kernels.convolution.cpu_workspace import partial_shape, thread_bytes
 from kernels.max_pooling import argmax_dtype
 from kernels.max_pooling.cpu_workspace import workspace as rows_of_maxima
 from kernels.window import Window
 from net.nodes import Node
-from net.passes import Run, Saved, Sizes, Workspace, Workspaces
+from net.passes import Run, Saved, Shape, Sizes, Workspace, Workspaces
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,22 @@ class Step(ABC):
         out = None if self.output == run.result else saved.output
         return run.ops.activation.backward(error, saved.output, self.differentiates, out=out)
 
+    @property
+    def learns(self) -> bool:
+        """Whether it has parameters."""
+        return bool(self.node.parameters)
+
     def output_size(self, sizes: list[Pair]) -> Pair:
         """Rows and columns of the output for inputs of ``sizes``."""
         return sizes[0]
+
+    def batch(self, inputs: list[Shape]) -> int:
+        """Maps of the output's batch for ``inputs`` N x C x H x W."""
+        return inputs[0][0]
+
+    def channels(self, inputs: list[Shape]) -> int:
+        """Channels of the output for ``inputs`` N x C x H x W."""
+        return self.node.output.channels
 
     def workspaces(self, sizes: Sizes) -> Workspaces:
         """What its operators work in on the host."""
@@ -159,20 +172,27 @@ class ConvolutionStep(_WindowStep):
         weights, bias = self._parameters(run.arrays)
         if self.folded:
             weights, bias = self.folded.fold(run, weights, bias)
-        options = self.moves | {"activation": self.activation}
-        return run.ops.convolution.forward(x, weights, bias, **options), None
+        return self._convolved(run.ops, x, weights, bias), None
 
     def backward(self, run, saved, error, wanted):
         weights, bias = self._parameters(run.arrays)
-        convolution, kernel, moves = run.ops.convolution, self.window.kernel, self.moves
-        gradient = convolution.gradient_weights(saved.input, error, kernel, **moves)
-        gradients = {f"{self.node.name}.weights": gradient}
+        by_weights = self._by_weights(run.ops, saved.input, error, weights)
+        gradients = {f"{self.node.name}.weights": by_weights}
         if bias is not None:
-            gradients[f"{self.node.name}.bias"] = convolution.gradient_bias(error)
+            gradients[f"{self.node.name}.bias"] = run.ops.convolution.gradient_bias(error)
         if not wanted[0]:
             return [None], gradients
-        size = saved.shapes[0][2:]
-        return [convolution.gradient_input(error, weights, size, **moves)], gradients
+        return [self._by_input(run.ops, error, weights, saved.shapes[0][2:])], gradients
+
+    def _convolved(self, ops, x, weights, bias):
+        options = self.moves | {"activation": self.activation}
+        return ops.convolution.forward(x, weights, bias, **options)
+
+    def _by_weights(self, ops, x, error, weights):
+        return ops.convolution.gradient_weights(x, error, self.window.kernel, **self.moves)
+
+    def _by_input(self, ops, error, weights, size):
+        return ops.convolution.gradient_input(error, weights, size, **self.moves)
 
     def workspaces(self, sizes):
         shape, pixels = self.node.weights_shape, sizes.output[0] * prod(sizes.output[2:])
@@ -327,74 +347,9 @@ class DropoutStep(Step):
         if learning is None:
             return x
         key = (learning.seed, learning.step, self.number)
-        place = {"spacing": self.spacing, "rate": self.rate, "key": key}
-        return run.ops.dropout.apply(x, learning.rows, learning.columns, **place)
+        options = {"spacing": self.spacing, "rate": self.rate, "key": key}
+        return run.ops.dropout.apply(x, *self._places(learning), **options)
 
-
-@dataclass(frozen=True)
-class CropStep(Step):
-    margins: Margins
-
-    def forward(self, run, x):
-        return run.ops.padding.crop(x, self.margins), None
-
-    def backward(self, run, saved, error, wanted):
-        return [run.ops.padding.crop_backward(error, self.margins)], {}
-
-    def output_size(self, sizes):
-        (height, width), (top, left, bottom, right) = sizes[0], self.margins
-        return height - top - bottom, width - left - right
-
-
-@dataclass(frozen=True)
-class _MergeStep(Step):
-    """Merges maps after trimming them, at the bottom and right, to their common size."""
-
-    pads_errors: ClassVar[bool] = True
-
-    def forward(self, run, *maps):
-        size = self.output_size([x.shape[2:] for x in maps])
-        margins = [_trimmed(x.shape, size) for x in maps]
-        trimmed = [run.ops.padding.crop(x, m) if any(m) else x for x, m in zip(maps, margins)]
-        return self._merge(run.ops, trimmed), None
-
-    def backward(self, run, saved, error, wanted):
-        errors = self._split(run.ops, error, [shape[1] for shape in saved.shapes])
-        for i, shape in enumerate(saved.shapes):
-            margins = _trimmed(shape, error.shape[2:])
-            if any(margins):
-                errors[i] = run.ops.padding.crop_backward(errors[i], margins)
-        return errors, {}
-
-    def output_size(self, sizes):
-        return tuple(map(min, *sizes))
-
-    def workspaces(self, sizes):
-        size = sizes.output[2:]
-        trimmed = [shape for shape in sizes.inputs if any(_trimmed(shape, size))]
-        return Workspaces(copies=tuple(sizes.nbytes((*s[:2], *size)) for s in trimmed))
-
-
-@dataclass(frozen=True)
-class AddStep(_MergeStep):
-    passes_error: ClassVar[bool] = True
-
-    def _merge(self, ops, maps):
-        return ops.merging.add(maps)
-
-    def _split(self, ops, error, channels):
-        return [error] * len(channels)
-
-
-@dataclass(frozen=True)
-class ConcatenateStep(_MergeStep):
-    def _merge(self, ops, maps):
-        return ops.merging.concatenate(maps)
-
-    def _split(self, ops, error, channels):
-        return ops.merging.concatenate_backward(error, channels)
-
-
-def _trimmed(shape, size) -> Margins:
-    """What is cut off a map of ``shape`` to leave ``size``."""
-    return (0, 0, shape[2] - size[0], shape[3] - size[1])
+    def _places(self, learning):
+        """Where cell (0, 0) of each map lies in the dense map."""
+        return learning.rows, learning.columns

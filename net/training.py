@@ -15,6 +15,7 @@ from kernels.cross_entropy import UNLABELLED
 from net import images, planning
 from net.dense import Dense
 from net.graph import LARGEST_SEED, Net
+from net.needed_pass import NeededPass
 from net.optimizers import Optimizer
 from net.passes import Learning
 from net.program import Program, Tape, added
@@ -41,9 +42,8 @@ class Targets:
 
     @classmethod
     def of(cls, ops: Backend, labels, mask, weights) -> Targets:
-        """Targets of one image, from checked host arrays H x W and the weights K."""
-        arrays = (labels[None], mask[None], weights)
-        arrays = tuple(ops.memory.to_device(array) for array in arrays)
+        """Targets from checked host arrays N x H x W and the weights K."""
+        arrays = tuple(ops.memory.to_device(array) for array in (labels, mask, weights))
         return cls(ops, *arrays, ops.cross_entropy.total_weight(*arrays))
 
     def loss(self, scores) -> float:
@@ -60,7 +60,9 @@ class Targets:
         return self.labels, self.mask, self.weights, self.total
 
 
-FORMS = ("dense", "patch")
+FORMS = ("needed", "dense", "patch")
+"""How scores are computed: the cells that the pixels need, or all where that takes less; all; or
+patch by patch."""
 WEIGHTS = (1e-30, 1e30)
 """What a class weight may be beside 0: so that sums over all pixels stay finite in float32."""
 
@@ -78,7 +80,7 @@ class Trainer:
         class_weights: a weight for each class, 0 or in ``WEIGHTS``; None is 1 for each. Pixels of a
             class of weight 0 count for nothing.
         seed: of the run, an int of at least 0.
-        form: ``"dense"``, or ``"patch"`` to learn patch by patch, with the same result.
+        form: one of ``FORMS``; the result is the same to rounding.
         batch: patches that run together in the form ``"patch"``.
 
     Attributes:
@@ -107,7 +109,7 @@ class Trainer:
         border: str = "reflect",
         class_weights=None,
         seed: int = 0,
-        form: str = "dense",
+        form: str = "needed",
         batch: int = 64,
     ):
         checks.instance("net", net, Net)
@@ -183,9 +185,15 @@ class Trainer:
         pixels = int(mask.sum())
         if pixels == 0:
             raise ValueError("mask chooses no labelled pixel of a class with a weight above 0")
-        self.check_memory(image, pixels)
+        some = self.dense.needed(mask) if self.form == "needed" else None
+        if some is None:
+            self.check_memory(image, pixels)
+        else:
+            some.check_memory(keep=True, learning=True)
         images.check_finite(self.net, "image", image)
-        targets = self._targets(labels, mask)
+        if some is not None:
+            return self._over_cells(some, image, labels)
+        targets = self._targets(labels[None], mask[None])
         if self.form == "patch":
             return self._by_patches(image, labels, np.argwhere(mask), targets)
         places = self._learning(np.zeros((1, 2), int))
@@ -246,7 +254,9 @@ class Trainer:
         mask = images.checked("mask", mask, "bool", labels.shape) & self.counting(labels)
         if not mask.any():
             raise ValueError("mask chooses no labelled pixel of a class with a weight above 0")
-        return self._targets(labels, mask).loss(self.net.backend.memory.to_device(scores[None]))
+        return self._targets(labels[None], mask[None]).loss(
+            self.net.backend.memory.to_device(scores[None])
+        )
 
     def _targets(self, labels, mask) -> Targets:
         weights = self.class_weights.astype(self.net.dtype)
@@ -271,6 +281,15 @@ class Trainer:
         loss = targets.loss(scores)
         gradients, _ = program.backward(tape, targets.error(scores))
         return loss, gradients
+
+    def _over_cells(self, some: NeededPass, image, labels):
+        """As ``gradients``: over the cells that the chosen pixels need."""
+        of_pixels = labels[some.rows, some.columns][:, None, None]
+        targets = self._targets(of_pixels, np.ones(of_pixels.shape, bool))
+        places = self._learning(np.zeros((1, 2), int))
+        x = images.placed(self.net, image)
+        scores, tape = some.forward(x, keep=True, learning=places)
+        return self._learned(some.program, scores, tape, targets)
 
     def _by_patches(self, image, labels, pixels, targets):
         """As ``gradients``: passes over batches of the patches of ``pixels``, added up."""

@@ -237,8 +237,13 @@ CALLS = {
         {"copied": ZERO},
     ),
     "net.dense.Dense.enter": Entry(_of(_dense, "enter", image=image)),
-    "net.dense.Dense.forward": Entry(_of(_dense, "forward", image=image)),
-    "net.dense.Dense.predict": Entry(_of(_dense, "predict", image=image, tile=3), {"tile": NONE}),
+    "net.dense.Dense.forward": Entry(
+        _of(_dense, "forward", image=image, mask=_everywhere), {"mask": NONE}
+    ),
+    "net.dense.Dense.predict": Entry(
+        _of(_dense, "predict", image=image, tile=3, mask=_everywhere),
+        {"tile": NONE, "mask": NONE},
+    ),
     "net.dense.Dense.gradients": Entry(
         _of(
             _dense,
@@ -247,8 +252,9 @@ CALLS = {
             error=_error,
             mask=_everywhere,
             image_gradient=True,
+            everywhere=True,
         ),
-        {"mask": NONE, "image_gradient": A_FLAG},
+        {"mask": NONE, "image_gradient": A_FLAG, "everywhere": A_FLAG},
     ),
     "net.scanning.Scan": Entry(_plain(Scan, net=small_net, border="valid", batch=2)),
     "net.scanning.Scan.check_memory": Entry(

@@ -21,6 +21,10 @@ APART = {
     "net.planning": "called by Dense, Scan, Trainer and calibrate alone, with what they checked",
     "net.room": "a check, called with numbers that net.planning gives",
     "net.steps": "made by net.conversion alone",
+    "net.branch_steps": "made by net.conversion alone",
+    "net.listed_steps": "made by net.needed_pass alone, of what was checked",
+    "net.needed_cells": "made by net.needed_pass alone, with pixels that were checked",
+    "net.needed_pass": "made by Dense alone, with masks that were checked",
     "net.tables": "lays out texts and pairs that were made here",
 }
 """Modules and packages of which nothing is called."""
@@ -48,6 +52,7 @@ NOT_CALLED = {
     "net.nodes.Node.weights_shape": _OF_GRAPH,
     "net.nodes.Node.parameters": _OF_GRAPH,
     "net.nodes.linked": "called by Net and net.checkpoint alone, with numbers that they checked",
+    "net.dense.Dense.needed": "called with masks that Dense and Trainer have checked",
     "net.dense.Dense.framed": "called with images that net.images.admitted_image has checked",
     "net.dense.Gradients": "a record of what a pass gives",
     "net.optimizers.SGD.update": _OF_UPDATE,

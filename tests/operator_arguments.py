@@ -20,6 +20,9 @@ NO_OUT = {"out": because("a new array", "None")}
 NO_ACTIVATION = {"activation": because("none", "None")}
 EPSILON = {"epsilon": FROM_0}
 
+CELLS = (6, 3, 1, 1)
+ROWS = {"rows": np.zeros((4, 2), np.int32)}
+
 OPERATORS = {
     "activation.forward": ({"x": MAP, "activation": "relu", "out": MAP}, NO_OUT),
     "activation.backward": ({"error": MAP, "y": MAP, "activation": "relu", "out": MAP}, NO_OUT),
@@ -77,6 +80,38 @@ OPERATORS = {
     "dropout.apply": (
         {"x": MAP, **PLACES, "spacing": (1, 1), "rate": 0.5, "key": (1, 2, 3)},
         {"rate": SHARE, "key": because("(seed, step, layer)", "(1, 2, 3)")},
+    ),
+    "listed_average_pooling.forward": ({"x": CELLS, **ROWS, "kernel": 2}, {}),
+    "listed_average_pooling.backward": (
+        {"error": (4, 3, 1, 1), **ROWS, "kernel": 2, "cells": 6},
+        {},
+    ),
+    "listed_cells.select": ({"x": CELLS, "cells": np.arange(4, dtype=np.int32)}, {}),
+    "listed_cells.select_backward": (
+        {"error": (4, 3, 1, 1), "cells": np.arange(4, dtype=np.int32), "count": 6},
+        {},
+    ),
+    "listed_cells.gather": ({"image": (1, 3, 4, 5), **PLACES}, {}),
+    "listed_cells.gather_backward": ({"error": (2, 3, 1, 1), **PLACES, "size": (4, 5)}, {}),
+    "listed_convolution.forward": (
+        {"x": CELLS, **ROWS, "weights": (4, 3, 2, 2), "bias": (4,), "activation": "relu"},
+        NO_BIAS | NO_ACTIVATION,
+    ),
+    "listed_convolution.gradient_input": (
+        {"error": (4, 4, 1, 1), **ROWS, "weights": (4, 3, 2, 2), "cells": 6},
+        {},
+    ),
+    "listed_convolution.gradient_weights": (
+        {"x": CELLS, **ROWS, "error": (4, 4, 1, 1), "kernel": 2},
+        {},
+    ),
+    "listed_max_pooling.forward": ({"x": CELLS, **ROWS, "kernel": 2}, {}),
+    "listed_max_pooling.backward": (
+        {
+            **{"error": (4, 3, 1, 1), "argmax": np.zeros((4, 3, 1, 1), np.uint8)},
+            **{**ROWS, "kernel": 2, "cells": 6},
+        },
+        {},
     ),
     "masking.apply": ({"error": MAP, "mask": LABELS["mask"]}, {}),
     "merging.add": ({"maps": [MAP, MAP]}, {}),

@@ -39,7 +39,9 @@ def main(dtype: str) -> None:
     for border in ("zero", "reflect"):
         scores = Dense(net, border).forward(image)
         mask = scores[0] > np.median(scores[0])
-        Dense(net, border).gradients(image, scores, mask, image_gradient=True)
+        Dense(net, border).gradients(image, scores, mask, image_gradient=True, everywhere=True)
+        few = mask & (np.random.default_rng(1).random(mask.shape) < 0.01)
+        Dense(net, border).gradients(image, scores, few, image_gradient=True)
         pixels = np.argwhere(mask)[:20]
         Scan(net, border).gradients(image, scores[:, :20, 0].T.copy(), pixels, image_gradient=True)
     for optimizer in (SGD(0.1), Adam(0.1)):

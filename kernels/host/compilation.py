@@ -21,7 +21,10 @@ OPTIONS = {"error_model": "numpy", "nogil": True}
 
 
 def compiled(function, *, parallel: bool = False):
-    """``@compiled``: machine code for the host, cached on disk."""
+    """``@compiled``: machine code for the host, cached on disk; the function itself where
+    NUMBA_DISABLE_JIT forbids to compile, as the backend ``reference`` runs there, too."""
+    if numba.config.DISABLE_JIT:
+        return function
     dispatcher = numba.njit(function, **OPTIONS, parallel=parallel)
     keep_on_disk(dispatcher)
     return dispatcher

@@ -169,8 +169,9 @@ def tile_of_zeros(typing_context, array, vectors, columns):
 def multiply_add(typing_context, tile, first, index, pitch, second, start, offsets):
     """``tile[v, p] += first[index + v*pitch :][:lanes] * second[start + offsets[p]]``, fused.
 
-    ``offsets`` is an int64 array, or None for neighbours (0, 1, 2 ...). An atomic load makes sure
-    that it is read in each step: held in registers, the offsets would displace the tile.
+    ``offsets`` is an int64 array, or (array, index) where they begin, or None for neighbours (0, 1,
+    2 ...). An atomic load makes sure that they are read in each step: held in registers, they would
+    displace the tile.
     """
 
     def generate(context, builder, signature, arguments):
@@ -183,11 +184,9 @@ def multiply_add(typing_context, tile, first, index, pitch, second, start, offse
         pointer = _pointer(context, builder, first, a, a_index)
         vectors = _load_vectors(builder, tile, pointer, a_pitch)
         origin = _pointer(context, builder, second, b, b_start)
+        offset_of = _offsets(context, builder, offsets, b_offsets)
         for p in range(tile.columns):
-            offset = _I64(p)
-            if offsets != types.none:
-                place = _pointer(context, builder, offsets, b_offsets, _I64(p))
-                offset = builder.load_atomic(place, "monotonic", 8)
+            offset = offset_of(p)
             number = builder.load(builder.gep(origin, [offset]))
             spread = _spread(builder, tile, number)
             for v in range(tile.vectors):
@@ -201,6 +200,18 @@ def multiply_add(typing_context, tile, first, index, pitch, second, start, offse
     return tile(*arguments), generate
 
 
+def _offsets(context, builder, kind, value):
+    """A function that gives the offset of column p."""
+    if kind == types.none:
+        return _I64
+    first = _I64(0)
+    if isinstance(kind, types.BaseTuple):
+        value, first = (builder.extract_value(value, n) for n in range(2))
+        kind = kind[0]
+    begin = _pointer(context, builder, kind, value, first)
+    return lambda p: builder.load_atomic(builder.gep(begin, [_I64(p)]), "monotonic", 8)
+
+
 @intrinsic
 def store_vectors(typing_context, tile, array, index, pitch, count):
     """``array[index + p * pitch + v * lanes :][:lanes] = tile[v, p]`` for p < count."""
@@ -211,6 +222,25 @@ def store_vectors(typing_context, tile, array, index, pitch, count):
 def add_vectors(typing_context, tile, array, index, pitch, count):
     """As ``store_vectors``, but adds to what ``array`` holds."""
     return types.void(tile, array, *[types.intp] * 3), _store_vectors_with(tile, array, _accumulate)
+
+
+@intrinsic
+def add_columns(typing_context, tile, array, offsets, count):
+    """``array[offsets[p] + v * lanes :][:lanes] += tile[v, p]`` for p < count, one after the other;
+    ``offsets`` as in ``multiply_add``."""
+
+    def generate(context, builder, signature, arguments):
+        value, target, places, count = arguments
+        offset_of = _offsets(context, builder, offsets, places)
+        for p in range(tile.columns):
+            with builder.if_then(builder.icmp_signed("<", _I64(p), count), likely=True):
+                for v in range(tile.vectors):
+                    place = builder.add(offset_of(p), _I64(v * tile.lanes))
+                    vector = builder.extract_value(value, v * tile.columns + p)
+                    _accumulate(builder, vector, _pointer(context, builder, array, target, place))
+        return context.get_dummy_value()
+
+    return types.void(tile, array, offsets, types.intp), generate
 
 
 def _store_vectors_with(tile, array, write):

@@ -25,6 +25,10 @@ from kernels.convolution import cuda as convolution
 from kernels.cross_entropy import cuda as cross_entropy
 from kernels.device import api, compiling, timing
 from kernels.dropout import cuda as dropout
+from kernels.listed_average_pooling import cuda as listed_average_pooling
+from kernels.listed_cells import cuda as listed_cells
+from kernels.listed_convolution import cuda as listed_convolution
+from kernels.listed_max_pooling import cuda as listed_max_pooling
 from kernels.masking import cuda as masking
 from kernels.max_pooling import cuda as max_pooling
 from kernels.memory import cuda as memory
@@ -64,6 +68,17 @@ def elementwise(dtype):
         weights = np.empty((3, 2, 3, 3), dtype)
         batch_normalization.fold(weights, bias, vector, vector, vector, vector, 1e-5)
     masking.apply(x, np.zeros((2, 6, 7), bool))
+    cells, rows = np.empty((9, 3, 1, 1), dtype), np.zeros((5, 2), np.int32)
+    for size in ((2, 3), (17, 17)):
+        of_size = np.zeros((5, size[0]), np.int32)
+        many = np.empty((20, 3, 1, 1), dtype)
+        y, argmax = listed_max_pooling.forward(many, of_size, size)
+        listed_max_pooling.backward(y, argmax, of_size, size, 20)
+    listed_average_pooling.backward(
+        listed_average_pooling.forward(cells, rows, (2, 3)), rows, (2, 3), 9
+    )
+    listed_cells.select_backward(listed_cells.select(cells, place), place, 9)
+    listed_cells.gather_backward(listed_cells.gather(x[:1], place, place), place, place, (6, 7))
     merging.add([x, x])
     merging.concatenate_backward(merging.concatenate([x, x]), (3, 3))
     for mode in PADDING_MODES:
@@ -90,7 +105,12 @@ def elementwise(dtype):
 
 
 def convolutions(dtype, activation=None):
-    """Call every function of the convolution, on maps and as a fully connected layer."""
+    """Call every function of the convolution, on maps, on lists and as a fully connected layer."""
+    cells, rows = np.empty((9, 3, 1, 1), dtype), np.zeros((5, 2), np.int32)
+    weights, bias = np.empty((4, 3, 2, 3), dtype), np.empty(4, dtype)
+    y = listed_convolution.forward(cells, rows, weights, bias, activation=activation)
+    listed_convolution.gradient_weights(cells, rows, y, (2, 3))
+    listed_convolution.gradient_input(y, rows, weights, 9)
     x, weights, bias = (np.empty(s, dtype) for s in ((2, 3, 9, 8), (5, 3, 2, 3), 5))
     y = convolution.forward(x, weights, bias, activation=activation)
     convolution.gradient_input(y, weights, (9, 8))

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 
-from net import Dense, Scan
+from net import Dense, Scan, needed_pass
 from tests.comparison import relative_difference
 
 
@@ -24,13 +25,36 @@ class Result:
 def dense(net, image, pixels, error, border="valid"):
     """The dense form's result; the error map is NaN wherever no pixel is chosen."""
     form = Dense(net, border)
-    scores = form.forward(image)
+    scores, (errors, mask) = form.forward(image), _masked(form, image, pixels, error)
+    gradients = form.gradients(image, errors, mask, image_gradient=True, everywhere=True)
+    return _result(scores, pixels, gradients)
+
+
+def needed(net, image, pixels, error, border="valid"):
+    """The result of a pass over the cells that the pixels need, however many they are."""
+    form = Dense(net, border)
+    errors, mask = _masked(form, image, pixels, error)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(needed_pass, "COST", dict.fromkeys(needed_pass.COST, 0))
+        scores = form.forward(image, mask)
+        gradients = form.gradients(image, errors, mask, image_gradient=True)
+    assert np.isnan(scores[:, ~mask]).all()
+    return _result(scores, pixels, gradients)
+
+
+def _masked(form, image, pixels, error):
+    """(error map, NaN wherever no pixel is chosen; mask)."""
+    size = form.output_size(image.shape[1:])
     rows, columns = pixels.T
-    errors = np.full(scores.shape, np.nan, net.dtype)
+    errors = np.full((error.shape[1], *size), np.nan, form.net.dtype)
     errors[:, rows, columns] = error.T
-    mask = np.zeros(scores.shape[1:], bool)
+    mask = np.zeros(size, bool)
     mask[rows, columns] = True
-    gradients = form.gradients(image, errors, mask, image_gradient=True)
+    return errors, mask
+
+
+def _result(scores, pixels, gradients):
+    rows, columns = pixels.T
     return Result(scores[:, rows, columns].T, {**gradients.parameters, "image": gradients.image})
 
 

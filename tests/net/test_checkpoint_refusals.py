@@ -246,7 +246,7 @@ class TestLoadRefuses:
             ({"batch": "64"}, "batch is '64'"),
             ({"border": "wrap"}, "border is 'wrap'; expected valid or zero or reflect"),
             ({"border": ["zero"]}, "border is .*; expected valid or zero"),
-            ({"form": "scan"}, "form is 'scan'; expected dense or patch"),
+            ({"form": "scan"}, "form is 'scan'; expected needed or dense or patch"),
             ({"class_weights": [1, 1]}, "class_weights is .*; expected 3 numbers"),
             ({"class_weights": 1}, "class_weights is 1; expected 3 numbers"),
             ({"class_weights": [1, 1, -1]}, "class_weights is -1; expected a finite"),

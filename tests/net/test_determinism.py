@@ -94,17 +94,19 @@ class TestMask:
     SIZE = (13, 14)
     LABELLED = (5, 8)
 
-    def test_values_outside_it_do_not_matter(self, backend):
+    @pytest.mark.parametrize("everywhere", [True, False])
+    def test_values_outside_it_do_not_matter(self, backend, everywhere):
         net = small_net(backend.name)
         rng = np.random.default_rng(0)
         mask = rng.random(self.LABELLED) < 0.3
         error = rng.standard_normal((2, *self.LABELLED), np.float32)
         image = random_image(net, self.SIZE)
         zeros = np.where(mask, error, np.float32(0))
-        expected = Dense(net).gradients(image, zeros, image_gradient=True)
+        options = {"image_gradient": True, "everywhere": everywhere}
+        expected = Dense(net).gradients(image, zeros, None if everywhere else mask, **options)
         for outside in (1e30, np.inf, np.nan):
             other = np.where(mask, error, np.float32(outside))
-            found = Dense(net).gradients(image, other, mask, image_gradient=True)
+            found = Dense(net).gradients(image, other, mask, **options)
             assert found.image.tobytes() == expected.image.tobytes()
             for name, gradient in expected.parameters.items():
                 assert gradient.any()

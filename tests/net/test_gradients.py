@@ -68,16 +68,8 @@ NAN_LAYERS = {
 }
 
 
-DENSE = pytest.param(
-    forms.dense,
-    marks=pytest.mark.xfail(
-        strict=True, reason="computes cells that no chosen patch reads, NaN among them"
-    ),
-)
-
-
 @pytest.mark.parametrize("layers", NAN_LAYERS.values(), ids=NAN_LAYERS)
-@pytest.mark.parametrize("form", [forms.scan, DENSE])
+@pytest.mark.parametrize("form", [forms.scan, forms.needed])
 @pytest.mark.parametrize("backend", ["reference", CPU])
 def test_a_nan_that_no_chosen_patch_reads(backend, form, layers):
     """Is left out, as by the patches alone: yet 0 times NaN is NaN, and so is e * f'(NaN)."""

@@ -40,6 +40,9 @@ def check(case, backend):
     scan = forms.scan(net, image, pixels, error, case.border)
     assert relative_difference(dense.scores, scan.scores) <= 1e-12
     assert forms.differences(dense.gradients, scan.gradients, above=1e-12) == {}
+    some = forms.needed(net, image, pixels, error, case.border)
+    assert relative_difference(some.scores, scan.scores) <= 1e-12
+    assert forms.differences(some.gradients, scan.gradients, above=1e-12) == {}
     expected = oracle.scores(net, image, pixels, case.border)
     assert relative_difference(dense.scores, expected) <= 1e-12
     net = net.to(dtype="float32")
@@ -47,6 +50,8 @@ def check(case, backend):
     rows, columns = pixels.T
     scores = Dense(net, case.border).forward(image)[:, rows, columns].T
     assert scores.tobytes() == Scan(net, case.border, batch=2).forward(image, pixels).tobytes()
+    some = forms.needed(net, image, pixels, error.astype(np.float32), case.border)
+    assert some.scores.tobytes() == scores.tobytes()
 
 
 class Drawing:

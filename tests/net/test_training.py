@@ -206,7 +206,7 @@ class TestBadTrainer:
         ("options", "message"),
         [
             ({"seed": -1}, "seed is -1"),
-            ({"form": "both"}, "form is 'both'; expected one of 'dense', 'patch'"),
+            ({"form": "both"}, "form is 'both'; expected one of 'needed', 'dense', 'patch'"),
             ({"class_weights": [1, 2]}, r"class_weights is \[1, 2\]; expected 3 finite numbers"),
             ({"class_weights": [1, 2, np.nan]}, "class_weights is"),
             ({"class_weights": [1, 2, -1]}, "class_weights is .* each 0 or from 1e-30 to 1e.30"),

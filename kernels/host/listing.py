@@ -1,0 +1,78 @@
+"""Which cells of maps are needed, their lists, and the tables by which windows read them.
+
+A map of needed cells is made of bytes, rows x columns of a region, 1 where a cell is needed. Cells
+are listed by residue: those whose row and column leave the same remainders modulo ``spacing`` stand
+together, row by row. So the cells that a window of this spacing reads in a row follow one another.
+"""
+
+import numpy as np
+
+from kernels.host.compilation import compiled
+
+
+@compiled
+def reach(needed, outputs, kernel, dilation, corner):
+    """Set in ``needed`` all cells that the windows of needed ``outputs`` read.
+
+    Args:
+        needed, outputs: maps of the source and of the outputs.
+        kernel, dilation: of the window, pairs (y, x).
+        corner: (rows, columns) from an output to the first cell of its window.
+    """
+    (height, width), (top, left) = outputs.shape, corner
+    rows = np.zeros((height + (kernel[0] - 1) * dilation[0], width), np.uint8)
+    for y in range(height):
+        for i in range(kernel[0]):
+            target, source = rows[y + i * dilation[0]], outputs[y]
+            for x in range(width):
+                target[x] |= source[x]
+    for y in range(len(rows)):
+        for j in range(kernel[1]):
+            begin = left + j * dilation[1]
+            target, source = needed[top + y][begin : begin + width], rows[y]
+            for x in range(width):
+                target[x] |= source[x]
+
+
+@compiled
+def listed(needed, spacing):
+    """(rows, columns, numbers): where each needed cell lies, int32, in the order of the list, and
+    the map of the cells' numbers in it, -1 elsewhere."""
+    height, width = needed.shape
+    count = 0
+    for y in range(height):
+        for x in range(width):
+            count += needed[y, x]
+    rows, columns = np.empty(count, np.int32), np.empty(count, np.int32)
+    numbers = np.full((height, width), -1, np.int32)
+    number = 0
+    for first_row in range(min(spacing[0], height)):
+        for first_column in range(min(spacing[1], width)):
+            for y in range(first_row, height, spacing[0]):
+                for x in range(first_column, width, spacing[1]):
+                    if needed[y, x]:
+                        rows[number], columns[number] = y, x
+                        numbers[y, x] = number
+                        number += 1
+    return rows, columns, numbers
+
+
+@compiled
+def table(numbers, rows, columns, kernel, dilation, corner, begin):
+    """Numbers of the cells that windows read, outputs x taps, int32.
+
+    Args:
+        numbers: of the source's cells, as ``listed`` gives them.
+        rows, columns: of the outputs.
+        kernel, dilation, corner: of the window, as in ``reach``; taps follow row by row.
+        begin: what is added to the numbers.
+    """
+    top, left = corner
+    taps = np.empty((len(rows), kernel[0] * kernel[1]), np.int32)
+    for p in range(len(rows)):
+        for i in range(kernel[0]):
+            y = top + rows[p] + i * dilation[0]
+            for j in range(kernel[1]):
+                number = numbers[y, left + columns[p] + j * dilation[1]]
+                taps[p, i * kernel[1] + j] = begin + number
+    return taps

@@ -1,0 +1,76 @@
+"""Average pooling of listed cells on the host: window by window, channels in the lanes."""
+
+import numba
+from numba import prange
+
+from kernels.host.compilation import compiled_parallel
+from kernels.host.threads import CELL
+from kernels.listed_average_pooling import backward_kernel, forward_kernel
+from kernels.memory import cpu as memory
+
+
+def forward(x, rows, kernel):
+    """y: the mean of each window, see ``kernels.listed_average_pooling``.
+
+    Args:
+        x: M x C x 1 x 1, float32 or float64.
+        rows: P x kh, int32: where the rows of each window begin among the M cells.
+        kernel: int or pair (y, x).
+
+    Returns:
+        P x C x 1 x 1 like x. Workspace: none.
+    """
+    kernel = forward_kernel(x, rows, kernel)
+    y = memory.zeros((len(rows), *x.shape[1:]), x.dtype)
+    work = CELL * y.size * kernel[0] * kernel[1]
+    _forward(*_flat(y, x), rows, kernel, work=work)
+    return y
+
+
+def backward(error, rows, kernel, cells):
+    """dx: each window's error, shared equally by its cells.
+
+    Args:
+        error: P x C x 1 x 1, float32 or float64.
+        rows, kernel: as in ``forward``.
+        cells: M, of the input.
+
+    Returns:
+        M x C x 1 x 1. Workspace: none.
+    """
+    kernel = backward_kernel(error, rows, kernel, cells)
+    gradient = memory.zeros((cells, *error.shape[1:]), error.dtype)
+    work = CELL * error.size * kernel[0] * kernel[1]
+    threads = numba.get_num_threads()
+    _backward(*_flat(gradient, error), rows, kernel, threads, work=work)
+    return gradient
+
+
+def _flat(*maps):
+    """Maps as cells x channels."""
+    return [m.reshape(m.shape[:2]) for m in maps]
+
+
+@compiled_parallel
+def _forward(y, x, rows, kernel):
+    cells = y.dtype.type(kernel[0] * kernel[1])
+    for p in prange(len(y)):
+        for i in range(kernel[0]):
+            for j in range(kernel[1]):
+                for c in range(y.shape[1]):
+                    y[p, c] += x[rows[p, i] + j, c]
+        for c in range(y.shape[1]):
+            y[p, c] /= cells
+
+
+@compiled_parallel
+def _backward(gradient, error, rows, kernel, threads):
+    outputs, channels = error.shape
+    cells = error.dtype.type(kernel[0] * kernel[1])
+    for part in prange(threads):
+        first, end = channels * part // threads, channels * (part + 1) // threads
+        for p in range(outputs):
+            for i in range(kernel[0]):
+                for j in range(kernel[1]):
+                    for c in range(first, end):
+                        gradient[rows[p, i] + j, c] += error[p, c] / cells

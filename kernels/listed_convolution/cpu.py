@@ -1,0 +1,310 @@
+"""Convolution of listed cells on the host, in register tiles (``kernels.host.simd``).
+
+    forward          output channels x 4 or 8 outputs, whose inputs lie wherever ``rows`` says
+    weight gradient  output channels x neighbouring numbers of a window's row, over the outputs
+    input gradient   input channels x outputs, over the output channels; then each output's share
+                     is added to the cell that its tap reads. Nothing is multiplied in vain, however
+                     few of the outputs around a cell are listed
+
+No sum depends on the number of threads.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numba import prange
+
+from kernels.activation.cpu import NONE, activate, numbered
+from kernels.convolution.cpu_weights import packed, starts
+from kernels.convolution.cpu_workspace import BLOCK, partial_shape
+from kernels.host import simd
+from kernels.host.choosing import by_vectors
+from kernels.host.compilation import compiled_parallel, inner
+from kernels.host.simd import COLUMNS
+from kernels.host.threads import CELL, MULTIPLY_ADD
+from kernels.host.work_sharing import queue, take
+from kernels.listed_convolution import (
+    forward_shape,
+    gradient_input_shape,
+    gradient_weights_shape,
+)
+from kernels.memory import cpu as memory
+
+# Outputs of an item of the forward pass
+OUTPUTS = 32
+# Outputs whose errors the input gradient turns at once. Its sums are taken in this order
+PANEL = 64
+
+
+class _Sizes(NamedTuple):
+    """Of the arrays."""
+
+    outputs: int
+    filters: int
+    depth: int  # C
+    height: int  # of the kernel
+    width: int
+    lanes: int
+
+
+def forward(x, rows, weights, bias=None, *, activation=None):
+    """y = f(b + w * x), see ``kernels.listed_convolution``.
+
+    Args:
+        x: M x C x 1 x 1, float32 or float64.
+        rows: P x kh, int32: where the rows of each output's window begin among the M cells.
+        weights: K x C x kh x kw, same dtype.
+        bias: K, same dtype, or None.
+        activation: None, or one as ``kernels.activation`` describes them.
+
+    Returns:
+        P x K x 1 x 1. Workspace: a packed copy of the weights.
+    """
+    shape = forward_shape(x, rows, weights, bias, activation)
+    sizes, blocks = _sizes(shape, x.itemsize)
+    y = memory.empty(shape.y, x.dtype)
+    start = starts(bias, shape.filters, simd.MAX_VECTORS * sizes.lanes, x.dtype)
+    maps = y.reshape(-1), x.reshape(-1), rows, packed(weights, sizes.lanes), start
+    shared = numbered(activation, x.dtype), queue(), numba.get_num_threads()
+    _correlate(*maps, sizes, blocks, *shared, work=MULTIPLY_ADD * shape.multiply_adds)
+    return y
+
+
+def gradient_weights(x, rows, error, kernel):
+    """dw, see ``kernels.listed_convolution``.
+
+    Args:
+        x: M x C x 1 x 1, float32 or float64.
+        rows: P x kh, int32, as in ``forward``.
+        error: P x K x 1 x 1, same dtype.
+        kernel: (kh, kw).
+
+    Returns:
+        K x C x kh x kw. Workspace: partial sums as ``kernels.convolution.cpu`` takes.
+    """
+    shape = gradient_weights_shape(x, rows, error, kernel)
+    sizes, blocks = _sizes(shape, x.itemsize)
+    run = np.arange(-(-shape.run // COLUMNS) * COLUMNS)
+    run = np.minimum(run, shape.run - 1)
+    sums = partial_shape((shape.filters, len(run), sizes.height, 1), shape.outputs, x.itemsize)
+    partial = memory.zeros(sums, x.dtype)
+    gradient = memory.empty(shape.weights, x.dtype)
+    maps = partial.reshape(-1), x.reshape(-1), rows, error.reshape(-1)
+    shared = sums[0], sums[2], queue(), numba.get_num_threads()
+    work = MULTIPLY_ADD * shape.multiply_adds
+    _add_up(*maps, sizes, blocks, run, *shared, work=work)
+    _sum_groups(gradient, partial, len(run), work=CELL * partial.size)
+    return gradient
+
+
+def gradient_input(error, rows, weights, cells):
+    """dx, see ``kernels.listed_convolution``.
+
+    Args:
+        error: P x K x 1 x 1, float32 or float64.
+        rows: P x kh, int32, as in ``forward``.
+        weights: K x C x kh x kw, same dtype.
+        cells: M, of the input.
+
+    Returns:
+        M x C x 1 x 1. Workspace: a packed copy of the weights.
+    """
+    shape = gradient_input_shape(error, rows, weights, cells)
+    gradient = memory.zeros(shape.x, error.dtype)
+    sizes, _ = _sizes(shape, error.itemsize)
+    threads = numba.get_num_threads()
+    vectors = -(-shape.channels // sizes.lanes)
+    most = min(simd.MAX_VECTORS, -(-vectors // threads))
+    blocks = np.array([(v, min(most, vectors - v)) for v in range(0, vectors, most)])
+    turned = packed(weights, sizes.lanes, transposed=True)
+    maps = gradient.reshape(-1), error.reshape(-1), rows, turned
+    work = MULTIPLY_ADD * shape.multiply_adds
+    _scatter(*maps, sizes, blocks, queue(), threads, work=work)
+    return gradient
+
+
+def _sizes(shape, itemsize):
+    """(``_Sizes``, blocks of output channels: first vector, vectors)."""
+    lanes = simd.lanes(itemsize)
+    sizes = _Sizes(shape.outputs, shape.filters, shape.channels, *shape.kernel, lanes)
+    return sizes, np.array(simd.blocks(-(-shape.filters // lanes)))
+
+
+def _forward_loop(vectors):
+    """The innermost loops: ``vectors`` vectors of output channels of some outputs."""
+
+    @inner
+    def fill(out, source, rows, weights, start, sizes, first, begin, end, at, staged, activation):
+        lanes, depth, filters = sizes.lanes, sizes.depth, sizes.filters
+        wide, taps = vectors * lanes, sizes.height * sizes.width
+        group, channels = depth * taps * lanes, min(wide, filters - first * lanes)
+        for p in range(begin, end, COLUMNS):
+            _list_taps(at, rows, sizes, p, end)
+            tile = simd.tile_of_vectors(start, first * lanes, vectors, COLUMNS)
+            w = first * group
+            for c in range(depth):
+                for tap in range(0, taps * COLUMNS, COLUMNS):
+                    tile = simd.multiply_add(tile, weights, w, group, source, c, (at, tap))
+                    w += lanes
+            to, count = p * filters + first * lanes, min(COLUMNS, end - p)
+            if channels == wide and activation.number == NONE:
+                simd.store_vectors(tile, out, to, filters, count)
+                continue
+            simd.store_vectors(tile, staged, 0, wide, COLUMNS)
+            if activation.number != NONE:
+                activate(staged[: COLUMNS * wide], activation)
+            for q in range(count):
+                simd.copy(out, to + q * filters, staged, q * wide, channels)
+
+    return fill
+
+
+_fill = by_vectors([_forward_loop(v) for v in range(1, simd.MAX_VECTORS + 1)])
+
+
+@inner
+def _list_taps(at, rows, sizes, first, end):
+    """List where the taps of the next outputs begin, tap by tap; the last output is repeated."""
+    for q in range(COLUMNS):
+        p = min(first + q, end - 1)
+        for i in range(sizes.height):
+            for j in range(sizes.width):
+                at[(i * sizes.width + j) * COLUMNS + q] = (rows[p, i] + j) * sizes.depth
+
+
+@compiled_parallel
+def _correlate(out, source, rows, weights, start, sizes, blocks, activation, items, threads):
+    chunks = -(-sizes.outputs // OUTPUTS)
+    for _ in prange(threads):
+        at = np.empty(sizes.height * sizes.width * COLUMNS, np.int64)
+        staged = np.empty(COLUMNS * simd.MAX_VECTORS * sizes.lanes, out.dtype)
+        item = take(items)
+        while item < chunks * len(blocks):
+            begin = item // len(blocks) * OUTPUTS
+            first, v = blocks[item % len(blocks)]
+            item = take(items)
+            end = min(begin + OUTPUTS, sizes.outputs)
+            maps = out, source, rows, weights, start
+            _fill(v, *maps, sizes, first, begin, end, at, staged, activation)
+
+
+def _weights_loop(vectors):
+    """The innermost loops: output channels x numbers of a window's row, along some outputs."""
+
+    @inner
+    def add_block(partial, to, pitch, errors, source, begins, run, lanes):
+        whole = run[-1] + 1
+        for column in range(0, len(run), COLUMNS):
+            tile = simd.tile_of_zeros(partial, vectors, COLUMNS)
+            if column + COLUMNS <= whole:
+                for q in range(len(begins)):
+                    e = q * vectors * lanes
+                    at = begins[q] + column
+                    tile = simd.multiply_add(tile, errors, e, lanes, source, at, None)
+            else:
+                for q in range(len(begins)):
+                    e, last = q * vectors * lanes, (run, column)
+                    tile = simd.multiply_add(tile, errors, e, lanes, source, begins[q], last)
+            simd.add_vectors(tile, partial, to + column * pitch, pitch, COLUMNS)
+
+    return add_block
+
+
+_add_block = by_vectors([_weights_loop(v) for v in range(1, simd.MAX_VECTORS + 1)])
+
+
+@compiled_parallel
+def _add_up(partial, source, rows, error, sizes, blocks, run, groups, pitch, items, threads):
+    lanes, filters, height = sizes.lanes, sizes.filters, sizes.height
+    parts = -(-sizes.outputs // BLOCK)
+    for _ in prange(threads):
+        errors = np.empty(BLOCK * simd.MAX_VECTORS * lanes, partial.dtype)
+        begins = np.empty(BLOCK, np.int64)
+        item = take(items)
+        while item < groups * len(blocks):
+            group = item // len(blocks)
+            first, v = blocks[item % len(blocks)]
+            item = take(items)
+            channels, wide = min(v * lanes, filters - first * lanes), v * lanes
+            errors[:] = 0
+            for part in range(parts * group // groups, parts * (group + 1) // groups):
+                begin = part * BLOCK
+                count = min(BLOCK, sizes.outputs - begin)
+                for q in range(count):
+                    at = (begin + q) * filters + first * lanes
+                    simd.copy(errors, q * wide, error, at, channels)
+                for i in range(height):
+                    for q in range(count):
+                        begins[q] = rows[begin + q, i] * sizes.depth
+                    to = (group * height + i) * len(run) * pitch + first * lanes
+                    _add_block(v, partial, to, pitch, errors, source, begins[:count], run, lanes)
+
+
+@compiled_parallel
+def _sum_groups(out, partial, run):
+    filters, depth, height, width = out.shape
+    for tap in prange(height * width):
+        i, j = tap // width, tap % width
+        for k in range(filters):
+            for c in range(depth):
+                number = i * run + j * depth + c
+                total = partial[0, number, k]
+                for group in range(1, len(partial)):
+                    total += partial[group, number, k]
+                out[k, c, i, j] = total
+
+
+def _input_loop(vectors):
+    """The innermost loops: ``vectors`` vectors of input channels x outputs, at one tap."""
+
+    @inner
+    def add_tap(out, places, count, panel, weights, w, pitch, sizes, channels, staged):
+        lanes, taps = sizes.lanes, sizes.height * sizes.width
+        wide = vectors * lanes
+        for q in range(0, count, COLUMNS):
+            tile = simd.tile_of_zeros(out, vectors, COLUMNS)
+            for k in range(sizes.filters):
+                tile = simd.multiply_add(
+                    tile, weights, w + k * taps * lanes, pitch, panel, k * PANEL + q, None
+                )
+            if channels == wide:
+                simd.add_columns(tile, out, (places, q), min(COLUMNS, count - q))
+                continue
+            simd.store_vectors(tile, staged, 0, wide, COLUMNS)
+            for p in range(min(COLUMNS, count - q)):
+                for c in range(channels):
+                    out[places[q + p] + c] += staged[p * wide + c]
+
+    return add_tap
+
+
+_add_tap = by_vectors([_input_loop(v) for v in range(1, simd.MAX_VECTORS + 1)])
+
+
+@compiled_parallel
+def _scatter(out, error, rows, weights, sizes, blocks, items, threads):
+    lanes, filters, depth = sizes.lanes, sizes.filters, sizes.depth
+    taps = sizes.height * sizes.width
+    pitch = filters * taps * lanes
+    for _ in prange(threads):
+        panel = np.zeros(filters * PANEL, out.dtype)
+        staged = np.empty(COLUMNS * simd.MAX_VECTORS * lanes, out.dtype)
+        places = np.empty(PANEL, np.int64)
+        item = take(items)
+        while item < len(blocks):
+            first, v = blocks[item]
+            item = take(items)
+            channels = min(v * lanes, depth - first * lanes)
+            for begin in range(0, sizes.outputs, PANEL):
+                count = min(PANEL, sizes.outputs - begin)
+                for q in range(count):
+                    for k in range(filters):
+                        panel[k * PANEL + q] = error[(begin + q) * filters + k]
+                for tap in range(taps):
+                    i, j = tap // sizes.width, tap % sizes.width
+                    for q in range(count):
+                        places[q] = (rows[begin + q, i] + j) * depth + first * lanes
+                    w = first * pitch + tap * lanes
+                    maps = out, places, count, panel, weights
+                    _add_tap(v, *maps, w, pitch, sizes, channels, staged)

@@ -1,0 +1,32 @@
+"""Max pooling of the cells of a list (``kernels.listed_cells``), each with a window of its own.
+
+    y[p, c] = f(max over i, j of x[rows[p, i] + j, c])
+
+f is an activation, or nothing; ``argmax`` and its rules are those of ``kernels.max_pooling``.
+"""
+
+from __future__ import annotations
+
+from kernels import checks
+from kernels.checks import Pair
+from kernels.listed_cells import check_rows
+from kernels.max_pooling import argmax_dtype
+from kernels.window import Window
+
+
+def forward_window(x, rows, kernel) -> Window:
+    """The window; checks the arguments of the forward pass."""
+    window = Window.of(kernel)
+    checks.array("x", x, (None, None, 1, 1))
+    check_rows(rows, window.kernel, x.shape[0])
+    return window
+
+
+def backward_window(error, argmax, rows, kernel: Pair, cells: int) -> Window:
+    """The window; checks the arguments of the backward pass."""
+    window = Window.of(kernel)
+    outputs = check_rows(rows, window.kernel, checks.count("cells", cells))
+    checks.array("error", error, (outputs, None, 1, 1))
+    checks.array("argmax", argmax, error.shape, (argmax_dtype(window),))
+    checks.indices("argmax", argmax, window.cells)
+    return window

@@ -1,0 +1,37 @@
+"""Max pooling of listed cells in NumPy, float64: the definition, one tap at a time."""
+
+import numpy as np
+
+from kernels.activation import activation_of
+from kernels.activation.reference import forward as activate
+from kernels.listed_max_pooling import backward_window, forward_window
+from kernels.max_pooling import argmax_dtype
+
+
+def forward(x, rows, kernel, *, activation=None, argmax=True):
+    """(y, argmax): the first maximum of each window, or its first NaN, and its cell number.
+
+    y goes through ``activation``, unless that is None; ``argmax`` is None if it is not wanted.
+    """
+    window = forward_window(x, rows, kernel)
+    if activation is not None:
+        activation = activation_of(activation)
+    y = np.full((len(rows), *x.shape[1:]), -np.inf)
+    won = np.zeros(y.shape, argmax_dtype(window)) if argmax else None
+    for cell, (i, j) in enumerate(np.ndindex(window.kernel)):
+        value = x[rows[:, i] + j].astype(np.float64)
+        wins = (value > y) | (np.isnan(value) & ~np.isnan(y))
+        y = np.where(wins, value, y)
+        if argmax:
+            won[wins] = cell
+    return y if activation is None else activate(y, activation), won
+
+
+def backward(error, argmax, rows, kernel, cells):
+    """dx: each window's error, added to the cell that won it."""
+    window = backward_window(error, argmax, rows, kernel, cells)
+    gradient = np.zeros((cells, *error.shape[1:]))
+    for cell, (i, j) in enumerate(np.ndindex(window.kernel)):
+        share = np.where(argmax == cell, error.astype(np.float64), 0.0)
+        np.add.at(gradient, rows[:, i] + j, share)
+    return gradient

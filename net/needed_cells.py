@@ -1,0 +1,231 @@
+"""The cells of each map that the scores of chosen pixels need, layer by layer.
+
+The last layer needs the chosen pixels; the layer before one with taps at offsets t the union of
+(cell + t) over all needed cells and taps; a crop shifts them, a merge unites them, pointwise layers
+keep them. The plan depends on the net and the pixels alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from kernels.checks import Pair
+from kernels.host import listing
+from net.conversion import dense_window
+from net.graph import Net
+from net.layers import Crop
+from net.nodes import IMAGE, Node
+
+SMALLEST_TILE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The needed cells of one map, in the order of its list.
+
+    Attributes:
+        rows, columns: where they lie in the dense map, int32.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """How a layer reads the cells of one of its inputs.
+
+    Attributes:
+        cells: number of cells of the input.
+        rows: outputs x kh, int32: where each row of an output's window begins in the input's list,
+            as operators on lists take it; None where output p reads cell p.
+        kernel: (kh, kw) of the window over the list. Where the taps of a row do not follow one
+            another in the list, each tap is a row.
+    """
+
+    cells: int
+    rows: np.ndarray | None
+    kernel: Pair
+
+
+@dataclass(frozen=True, eq=False)
+class NeededCells:
+    """What the scores of some pixels need of a net.
+
+    Attributes:
+        cells: by layer, ``IMAGE`` (with its borders) first; the same object where two layers have
+            the same cells in the same order.
+        readings: by layer, one for each of its inputs.
+    """
+
+    cells: dict[str, Cells]
+    readings: dict[str, tuple[Reading, ...]]
+
+    @property
+    def pixels(self) -> Cells:
+        """The chosen pixels in the order of the scores."""
+        return next(reversed(self.cells.values()))
+
+
+class Need:
+    """Which cells of each map of the dense form the scores of some pixels need.
+
+    Args:
+        net: what looks at the pixels.
+        pixels: P x 2, ints: row and column of each, all different.
+
+    >>> from net import zoo
+    >>> need = Need(zoo.build("lenet28", backend="reference"), np.array([[5, 7], [5, 8]]))
+    >>> need.counts["image"], need.counts["fc2"]
+    (812, 2)
+    """
+
+    def __init__(self, net: Net, pixels: np.ndarray):
+        self.net, self._owners = net, _owners(net)
+        groups = _groups(pixels, net.receptive_field)
+        self._regions = [_Region(net, self._owners, group) for group in groups]
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Number of needed cells by layer, ``IMAGE`` included."""
+        by_owner = {
+            owner: sum(int(np.count_nonzero(r.needed[owner])) for r in self._regions)
+            for owner in set(self._owners.values())
+        }
+        return {name: by_owner[self._owners[name]] for name in (IMAGE, *self.net.nodes)}
+
+    def multiply_adds(self) -> int:
+        """Multiply-adds of a forward pass over these cells."""
+        return sum(self.counts[name] * n.multiply_adds for name, n in self.net.nodes.items())
+
+    def cells(self) -> NeededCells:
+        """Their lists, and how layers read them."""
+        regions, owners, nodes = self._regions, self._owners, self.net.nodes
+        lists = {owner: _joined(regions, owner) for owner in set(owners.values())}
+        cells = {name: lists[owners[name]] for name in (IMAGE, *nodes)}
+        readings = {name: tuple(_readings(regions, owners, nodes[name])) for name in nodes}
+        return NeededCells(cells, readings)
+
+
+def _owners(net: Net) -> dict[str, str]:
+    """By layer the one whose cells it shares: what only a pointwise layer reads has the cells of
+    that layer."""
+    nodes = list(net.nodes.values())
+    readers = [name for node in nodes for name in node.inputs]
+    owners = {nodes[-1].name: nodes[-1].name}
+    for node in reversed(nodes):
+        moves = _geometry(node) != _POINTWISE
+        for source in node.inputs:
+            alone = readers.count(source) == 1 and not moves
+            owners[source] = owners[node.name] if alone else source
+    return owners
+
+
+_POINTWISE = ((1, 1), (1, 1), (0, 0))
+
+
+def _geometry(node: Node) -> tuple[Pair, Pair, Pair]:
+    """(kernel, dilation, (top, left) of the first cell) of what an output reads, in dense cells."""
+    spacing = node.sources[0].spacing
+    if isinstance(node.layer, Crop):
+        return (1, 1), (1, 1), tuple(m * d for m, d in zip(node.layer.margins, spacing))
+    if node.window is None:
+        return _POINTWISE
+    window = dense_window(node.window, spacing)
+    dilation = tuple(d if k > 1 else 1 for k, d in zip(window.kernel, window.dilation))
+    return window.kernel, dilation, (0, 0)
+
+
+def _groups(pixels, field: Pair) -> list[np.ndarray]:
+    """The pixels in groups, so that the fields of two pixels of different groups do not overlap."""
+    tiles = (pixels - pixels.min(axis=0)) // np.maximum(field, SMALLEST_TILE)
+    pitch = tiles[:, 1].max() + 2
+    tiles, tile_of = np.unique(tiles[:, 0] * pitch + tiles[:, 1], return_inverse=True)
+    pairs = []
+    for step in (1, pitch - 1, pitch, pitch + 1):  # neighbours, also across a corner
+        at = np.searchsorted(tiles, tiles + step)
+        (found,) = np.nonzero(tiles.take(at, mode="clip") == tiles + step)
+        pairs.append((found, at[found]))
+    first, second = np.concatenate(pairs, axis=1)
+    links = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(tiles),) * 2)
+    count, group_of = connected_components(links, directed=False)
+    if count == 1:
+        return [pixels]
+    group = group_of[tile_of]
+    order = np.argsort(group, kind="stable")
+    return np.split(pixels[order], np.cumsum(np.bincount(group))[:-1])
+
+
+class _Region:
+    """Needed cells within the bounding box of a group of pixels.
+
+    Attributes:
+        origin: row and column where the maps begin.
+        needed: by owner, a map of bytes.
+        spacing: by owner, of its list.
+    """
+
+    def __init__(self, net, owners, pixels):
+        nodes = list(net.nodes.values())
+        self.origin = pixels.min(axis=0)
+        places = pixels - self.origin
+        last = owners[nodes[-1].name]
+        shapes, self.spacing = {last: tuple(places.max(axis=0) + 1)}, {last: (1, 1)}
+        for node in reversed(nodes):
+            (kh, kw), (dy, dx), (top, left) = _geometry(node)
+            height, width = shapes[owners[node.name]]
+            reach = height + top + (kh - 1) * dy, width + left + (kw - 1) * dx
+            for owner in (owners[source] for source in node.inputs):
+                shapes[owner] = tuple(map(max, reach, shapes.get(owner, (0, 0))))
+                if kw > 1:
+                    self.spacing.setdefault(owner, (dy, dx))
+        self.needed = {owner: np.zeros(shape, np.uint8) for owner, shape in shapes.items()}
+        self.needed[last][places[:, 0], places[:, 1]] = 1
+        for node in reversed(nodes):
+            outputs = self.needed[owners[node.name]]
+            for owner in {owners[source] for source in node.inputs} - {owners[node.name]}:
+                listing.reach(self.needed[owner], outputs, *_geometry(node))
+
+    @cached_property
+    def lists(self) -> dict[str, tuple]:
+        """By owner: rows, columns, and the map of numbers (``kernels.host.listing.listed``)."""
+        return {
+            owner: listing.listed(cells, self.spacing.setdefault(owner, (1, 1)))
+            for owner, cells in self.needed.items()
+        }
+
+
+def _joined(regions, owner) -> Cells:
+    rows, columns = (
+        np.concatenate([r.lists[owner][axis] + np.int32(r.origin[axis]) for r in regions])
+        for axis in range(2)
+    )
+    return Cells(rows, columns)
+
+
+def _readings(regions, owners, node):
+    kernel, dilation, corner = _geometry(node)
+    reader = owners[node.name]
+    for source in node.inputs:
+        owner = owners[source]
+        count = sum(len(region.lists[owner][0]) for region in regions)
+        if owner == reader:
+            yield Reading(count, None, (1, 1))
+            continue
+        neighbours = kernel[1] == 1 or regions[0].spacing[owner][1] == dilation[1]
+        taps = (kernel[0], 1) if neighbours else kernel
+        tables, begin = [], 0
+        for region in regions:
+            outputs, (*_, numbers) = region.lists[reader][:2], region.lists[owner]
+            tables.append(listing.table(numbers, *outputs, taps, dilation, corner, begin))
+            begin += len(region.lists[owner][0])
+        over = kernel if neighbours else (kernel[0] * kernel[1], 1)
+        yield Reading(count, np.concatenate(tables), over)

@@ -1,0 +1,323 @@
+"""Passes over the cells that chosen pixels need: exactly these cells, and the same results."""
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from net import Dense, Net, images, needed_pass, planning
+from net.layers import (
+    Add,
+    AveragePool,
+    BatchNorm,
+    Concatenate,
+    Convolution,
+    Crop,
+    Dropout,
+    FullyConnected,
+    MaxPool,
+    ReLU,
+    Softmax,
+    Tanh,
+)
+from net.listed_steps import SelectStep
+from net.needed_cells import Need
+from net.needed_pass import NeededPass
+from net.nodes import IMAGE
+from net.optimizers import SGD
+from net.training import Trainer
+from net.zoo import build
+from tests.comparison import relative_difference
+from tests.net.nets import random_image, randomized, reduced
+from tests.net.test_planning import Taken
+
+CPU = pytest.param("cpu", marks=pytest.mark.cpu)
+SIMULATOR = pytest.param("simulator", marks=pytest.mark.simulator)
+
+BRANCHES = [
+    Convolution(3, 3, name="a"),
+    *(ReLU(name="b"), MaxPool(2, name="c"), Convolution(2, (1, 3), name="d")),
+    *(Crop((1, 2, 1, 0), inputs=("b",)), AveragePool(2, dilation=(1, 1), name="e")),
+    Crop((0, 0, 0, 1), inputs=("d",), name="f"),
+    Convolution(2, 2, inputs=("e",), name="g"),
+    Crop((0, 1, 0, 0), inputs=("g",), name="h"),
+]
+NETS = {
+    "convolutions": (2, (6, 7), [Convolution(3, (2, 3)), Tanh(), Convolution(2, (3, 2))]),
+    "own dilation": (1, (11, 9), [Convolution(2, 3), Convolution(2, (3, 2), dilation=(2, 3))]),
+    "strides": (1, (14, 13), [Convolution(2, 3, stride=2), MaxPool((2, 3)), Convolution(3, 2)]),
+    "pools": (2, (9, 12), [MaxPool((2, 3)), AveragePool((2, 1)), Convolution(2, 2), ReLU()]),
+    "dropout": (1, 8, [Convolution(3, 3), ReLU(), Dropout(0.4), MaxPool(2), Dropout(0.3)]),
+    "normalised": (2, 8, [Convolution(3, 3), BatchNorm(), ReLU(), MaxPool(2), BatchNorm()]),
+    "two readers": (
+        *(1, 9),
+        [
+            Convolution(2, 2, name="a"),
+            Convolution(2, (3, 2), name="b"),
+            Tanh(inputs=("a",), name="t"),
+            Convolution(2, (3, 2), dilation=1, name="c"),
+            Add(inputs=("b", "c")),
+        ],
+    ),
+    "spacings that differ": (
+        *(1, 10),
+        [
+            Convolution(2, 2, name="a"),
+            Convolution(2, 3, dilation=2, name="b"),
+            Convolution(3, 3, inputs=("a",), name="c"),
+            Crop((0, 0, 2, 2), name="d"),
+            Concatenate(inputs=("b", "d")),
+        ],
+    ),
+    "crop of an input": (2, 7, [Crop((1, 0, 2, 1)), Convolution(2, 2), Crop((0, 2, 1, 0))]),
+    "softmax inside": (2, 6, [Convolution(3, 2), Softmax(), Convolution(2, 3), Softmax()]),
+    "pixel by pixel": (3, 1, [Convolution(4, 1), ReLU()]),
+}
+
+
+def net_of(case, **options):
+    channels, patch, layers = NETS[case]
+    layers = [*layers, FullyConnected(3)]
+    options = {"dtype": "float64", "backend": "reference"} | options
+    return randomized(Net(layers, channels=channels, patch=patch, **options))
+
+
+def masks(size, seed=0):
+    """Masks of a map of ``size``: one pixel, a corner, some, a stroke, far apart, all."""
+    rng = np.random.default_rng(seed)
+    one, corners, stroke = (np.zeros(size, bool) for _ in range(3))
+    one[size[0] // 2, size[1] - 1] = True
+    corners[0, 0] = corners[-1, -1] = True
+    stroke[size[0] // 2, 1:-1] = True
+    return {
+        **{"one": one, "corners": corners, "some": rng.random(size) < 0.15},
+        **{"a stroke": stroke, "all": np.ones(size, bool)},
+    }
+
+
+@pytest.fixture(autouse=True)
+def always_over_lists(monkeypatch):
+    monkeypatch.setattr(needed_pass, "COST", dict.fromkeys(needed_pass.COST, 0))
+
+
+def expected_cells(net, mask):
+    """By layer the set of needed cells, from the definition: window by window."""
+    needed = {name: set() for name in (IMAGE, *net.nodes)}
+    last = list(net.nodes)[-1]
+    needed[last] = set(map(tuple, np.argwhere(mask)))
+    for node in reversed(net.nodes.values()):
+        for source, place in zip(node.inputs, node.sources):
+            dy, dx = place.spacing
+            moves = [(0, 0)]
+            if isinstance(node.layer, Crop):
+                top, left, _, _ = node.layer.margins
+                moves = [(top * dy, left * dx)]
+            elif node.window is not None:
+                ey, ex = node.window.dilation
+                moves = [(i * ey * dy, j * ex * dx) for i, j in np.ndindex(node.window.kernel)]
+            needed[source] |= {(y + i, x + j) for y, x in needed[node.name] for i, j in moves}
+    return needed
+
+
+class TestCells:
+    @pytest.mark.parametrize("kind", masks((1, 1)))
+    @pytest.mark.parametrize("case", NETS)
+    def test_are_exactly_those_that_are_read(self, case, kind):
+        net, mask = net_of(case), masks((9, 8))[kind]
+        need, expected = Need(net, np.argwhere(mask)), expected_cells(net, mask)
+        assert need.counts == {name: len(cells) for name, cells in expected.items()}
+        for name, cells in need.cells().cells.items():
+            listed = list(zip(cells.rows.tolist(), cells.columns.tolist()))
+            assert len(set(listed)) == len(listed) == len(expected[name])
+            assert set(listed) == expected[name]
+
+    @pytest.mark.parametrize("name", ["lenet28", "n4", "strided67"])
+    def test_of_one_pixel_are_those_of_its_patch(self, name):
+        net = build(name, backend="reference")
+        need = Need(net, np.array([[40, 3]]))
+        sizes = {n.name: n.output.size for n in net.nodes.values()}
+        assert {name: need.counts[name] for name in sizes} == {
+            name: height * width for name, (height, width) in sizes.items()
+        }
+
+    def test_of_pixels_far_apart_are_planned_apart(self):
+        """Nothing that is made is as large as the image."""
+        net = build("lenet28", backend="reference")
+        pixels = np.array([[3, 7], [10**8, 5], [10**8 + 1, 5], [40, 10**9], [41, 10**9]])
+        need, alone = Need(net, pixels), [Need(net, pixels[i : i + 1]) for i in range(5)]
+        assert need.counts["conv1"] < sum(each.counts["conv1"] for each in alone)
+        pair = Need(net, pixels[1:3]).counts["conv1"] + Need(net, pixels[3:]).counts["conv1"]
+        assert need.counts["conv1"] == pair + alone[0].counts["conv1"]
+        chosen = need.cells().pixels
+        found = set(zip(chosen.rows.tolist(), chosen.columns.tolist()))
+        assert found == set(map(tuple, pixels.tolist()))
+
+    def test_layers_with_the_same_cells_share_their_lists(self):
+        net = build("lenet28", backend="reference")
+        cells = Need(net, np.array([[0, 0], [9, 9]])).cells().cells
+        assert cells["conv1"] is cells["relu1"] is not cells["max1"]
+        program = NeededPass(net, "zero", np.array([[0, 0]])).program
+        assert not any(isinstance(step, SelectStep) for step in program.steps)
+
+
+def _check_scores(backend, found, expected):
+    """The same bits where the operators on lists take their sums in the same order."""
+    if backend == "reference":
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    else:
+        assert found.tobytes() == expected.tobytes()
+
+
+def gradients(net, image, error, mask, border, **options):
+    result = Dense(net, border).gradients(image, error, mask, image_gradient=True, **options)
+    return {**result.parameters, "image": result.image}
+
+
+@pytest.mark.parametrize("border", ["valid", "zero", "reflect"])
+@pytest.mark.parametrize("case", NETS)
+@pytest.mark.parametrize("backend", ["reference", CPU])
+class TestPass:
+    def test_gives_what_the_whole_maps_give(self, case, border, backend):
+        net = net_of(case, backend=backend)
+        image = random_image(net, (17, 16))
+        dense = Dense(net, border)
+        scores = dense.forward(image)
+        error = np.random.default_rng(1).standard_normal(scores.shape)
+        for mask in masks(scores.shape[1:]).values():
+            of_mask = dense.forward(image, mask)
+            _check_scores(backend, of_mask[:, mask], scores[:, mask])
+            assert np.isnan(of_mask[:, ~mask]).all()
+            spoiled = np.where(mask, error, np.nan)
+            some = gradients(net, image, spoiled, mask, border)
+            whole = gradients(net, image, spoiled, mask, border, everywhere=True)
+            assert some.keys() == whole.keys()
+            for name in whole:
+                assert relative_difference(some[name], whole[name]) <= 1e-12
+
+    def test_labels_where_asked(self, case, border, backend):
+        net = net_of(case, backend=backend)
+        image = random_image(net, (17, 16))
+        dense = Dense(net, border)
+        classes, probabilities = dense.predict(image)
+        for mask in (*masks(classes.shape).values(), np.zeros(classes.shape, bool)):
+            found, of_mask = dense.predict(image, mask=mask)
+            np.testing.assert_array_equal(found, np.where(mask, classes, -1))
+            _check_scores(backend, of_mask[:, mask], probabilities[:, mask])
+            assert np.isnan(of_mask[:, ~mask]).all()
+
+    def test_reads_nothing_else(self, case, border, backend):
+        """NaN elsewhere in the image changes no bit."""
+        net = net_of(case, backend=backend)
+        image = random_image(net, (17, 16))
+        dense = Dense(net, border)
+        size = dense.output_size(image.shape[1:])
+        error = np.random.default_rng(1).standard_normal((3, *size))
+        for mask in masks(size).values():
+            cells = Need(net, np.argwhere(mask)).cells().cells[IMAGE]
+            rows, columns = images.places(net, cells.rows, cells.columns, (17, 16), border)
+            read = np.zeros((17, 16), bool)
+            inside = (rows >= 0) & (columns >= 0)
+            read[rows[inside], columns[inside]] = True
+            spoiled = np.where(read, image, np.nan)
+            for name, gradient in gradients(net, spoiled, error, mask, border).items():
+                same = gradients(net, image, error, mask, border)[name]
+                assert gradient.tobytes() == same.tobytes()
+            of_mask = dense.forward(spoiled, mask)
+            assert of_mask[:, mask].tobytes() == dense.forward(image, mask)[:, mask].tobytes()
+
+
+@pytest.mark.parametrize("backend", ["reference", CPU, SIMULATOR])
+@pytest.mark.parametrize("name", ["n4", "strided67"])
+def test_nets_of_the_zoo(backend, name):
+    net = randomized(reduced(name, dtype="float64", backend=backend))
+    image = random_image(net, (7, 6))
+    mask = np.zeros((7, 6), bool)
+    mask[2, 1] = mask[2, 2] = mask[6, 5] = backend != "simulator"
+    mask[3, 3] = True
+    error = np.random.default_rng(1).standard_normal((net.output.channels, 7, 6))
+    reference = net.to(backend="reference")
+    some = gradients(net, image, error, mask, "reflect")
+    whole = gradients(reference, image, error, mask, "reflect", everywhere=True)
+    for key in whole:
+        assert relative_difference(some[key], whole[key]) <= 1e-12
+
+
+@pytest.mark.parametrize("case", ["dropout", "normalised", "two readers", "softmax inside"])
+@pytest.mark.parametrize("backend", ["reference", CPU])
+def test_every_form_of_training_learns_the_same(case, backend):
+    net = net_of(case, backend=backend)
+    image, rng = random_image(net, (12, 13)), np.random.default_rng(5)
+    labels, mask = rng.integers(-1, 3, (12, 13)), rng.random((12, 13)) < 0.2
+    found = {}
+    for form in ("needed", "dense", "patch"):
+        trainer = Trainer(net, SGD(0.1), form=form, class_weights=[1, 2, 0.5], seed=3)
+        found[form] = trainer.gradients(image, labels, mask)
+    loss, by_name = found["patch"]
+    for form in ("needed", "dense"):
+        assert abs(found[form][0] - loss) <= 1e-12
+        for name, gradient in by_name.items():
+            assert relative_difference(found[form][1][name], gradient) <= 1e-12
+
+
+@pytest.mark.cpu
+def test_bits_do_not_depend_on_threads(monkeypatch):
+    net = build("n4", backend="cpu")
+    image = random_image(net, (40, 41))
+    mask = np.random.default_rng(0).random((40, 41)) < 0.02
+    error = np.random.default_rng(1).standard_normal((net.output.channels, 40, 41))
+    found = []
+    for threads in (1, 2):
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        some = gradients(net, image, error.astype(np.float32), mask, "zero")
+        found.append([some[name].tobytes() for name in some])
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    assert found[0] == found[1]
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("case", NETS)
+def test_memory_is_planned(monkeypatch, case):
+    net, size = net_of(case, dtype="float32", backend="cpu"), (200, 230)
+    taken, mask = Taken(monkeypatch), np.random.default_rng(0).random(size) < 0.2
+    image = random_image(net, size)
+    error = np.ones((3, *size), np.float32)
+    dense = Dense(net, "zero")
+    some = dense.needed(mask)
+    sizes = len(some.cells.cells[IMAGE]), len(some.rows)
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 0)
+    forward = planning.needed_bytes(some.program, *sizes)
+    both = planning.needed_bytes(some.program, *sizes, keep=True)
+    monkeypatch.undo()
+    taken = Taken(monkeypatch)
+    monkeypatch.setattr(needed_pass, "COST", dict.fromkeys(needed_pass.COST, 0))
+    calls = (
+        (lambda: dense.forward(image, mask), forward),
+        (
+            lambda: dense.gradients(image, error, mask),
+            both,
+        ),
+    )
+    for call, planned in calls:
+        call()
+        found = taken.by(call)
+        assert abs(planned - found) <= max(0.05 * found, 10**6)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.floats(0.01, 1), st.integers(0, 10**6))
+def test_random_masks(height, width, share, seed):
+    net = net_of("spacings that differ")
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    mask[seed % height, seed % width] = True
+    expected = expected_cells(net, mask)
+    counts = Need(net, np.argwhere(mask)).counts
+    assert counts == {name: len(cells) for name, cells in expected.items()}
+
+
+def test_a_mask_that_needs_nearly_all_takes_the_dense_way(monkeypatch):
+    monkeypatch.undo()
+    dense = Dense(build("n4", backend="reference"), "zero")
+    mask = np.random.default_rng(0).random((64, 64)) < 0.5
+    assert dense.needed(mask) is None
+    mask[:, 3:] = False
+    assert isinstance(dense.needed(mask), NeededPass)
