@@ -3,7 +3,7 @@
 import numpy as np
 
 from kernels import get_backend
-from tests.arguments import FROM_0, SHARE, Call, Entry, because
+from tests.arguments import A_FLAG, FROM_0, SHARE, Call, Entry, because
 
 MAP = (2, 3, 4, 5)
 VECTORS = {"mean": (3,), "variance": (3,), "gamma": (3,), "beta": (3,)}
@@ -36,7 +36,10 @@ OPERATORS = {
     ),
     "average_pooling.forward": ({"x": MAP, **WINDOW}, {}),
     "average_pooling.backward": ({"error": (2, 3, 3, 4), "size": (4, 5), **WINDOW}, {}),
-    "max_pooling.forward": ({"x": MAP, **WINDOW}, {}),
+    "max_pooling.forward": (
+        {"x": MAP, **WINDOW, "activation": "relu", "argmax": False},
+        {**NO_ACTIVATION, "argmax": A_FLAG},
+    ),
     "max_pooling.backward": (
         {
             "error": (2, 3, 3, 4),

@@ -16,6 +16,7 @@ from kernels.dropout import cpu as dropout
 from kernels.host import threads
 from kernels.masking import cpu as masking
 from kernels.max_pooling import cpu as max_pooling
+from kernels.max_pooling import cpu_dense
 from kernels.merging import cpu as merging
 from kernels.padding import cpu as padding
 from kernels.patches import cpu as patches
@@ -149,7 +150,8 @@ def backward_of_max_pooling(x):
             lambda x: cross_entropy.backward(x, *pixels_of(x), ONES[:1]),
         ),
         (dropout, "_apply", lambda x: dropout.apply(x, PLACE, PLACE, **DROPOUT)),
-        (max_pooling, "_forward", lambda x: max_pooling.forward(x, 2)),
+        (cpu_dense, "_forward_with_argmax", lambda x: max_pooling.forward(x, 2)),
+        (cpu_dense, "_forward", lambda x: max_pooling.forward(x, 2, argmax=False)),
         (max_pooling, "_forward_strided", lambda x: max_pooling.forward(x, 3, stride=2)),
         (max_pooling, "_backward", backward_of_max_pooling),
         (padding, "_pad", lambda x: padding.pad(x, MARGINS, "zero")),
