@@ -286,7 +286,7 @@ class Dense:
             some = None
             if not everywhere:
                 on_host = isinstance(given["image"], np.ndarray)
-                finite = not on_host or bool(np.isfinite(given["image"]).all())
+                finite = not on_host or images.is_finite(given["image"])
                 mask = self._admitted_mask(mask, labelled)
                 some = self.needed(mask) if finite else self.needed(mask, always=True)
             if some is not None:

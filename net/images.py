@@ -91,6 +91,11 @@ def checked_image(net: Net, name: str, image, *, finite: bool = False) -> np.nda
     return image
 
 
+def is_finite(image: np.ndarray) -> bool:
+    """Whether a host image holds neither NaN nor infinities; makes no array."""
+    return bool(np.isfinite((image.min(), image.max())).all())
+
+
 def check_finite(net: Net, name: str, image) -> None:
     """Refuse an ``admitted`` image that holds NaN or infinities.
 
@@ -98,7 +103,7 @@ def check_finite(net: Net, name: str, image) -> None:
         ValueError: it does.
     """
     host = image if isinstance(image, np.ndarray) else net.backend.memory.to_host(image)
-    if not np.isfinite((host.min(), host.max())).all():
+    if not is_finite(host):
         raise ValueError(f"{name} holds NaN or infinities; expected finite values")
 
 

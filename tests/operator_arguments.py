@@ -3,7 +3,7 @@
 import numpy as np
 
 from kernels import get_backend
-from tests.arguments import FROM_0, SHARE, Call, Entry, because
+from tests.arguments import A_FLAG, FROM_0, SHARE, Call, Entry, because
 
 MAP = (2, 3, 4, 5)
 VECTORS = {"mean": (3,), "variance": (3,), "gamma": (3,), "beta": (3,)}
@@ -39,7 +39,10 @@ OPERATORS = {
     ),
     "average_pooling.forward": ({"x": MAP, **WINDOW}, {}),
     "average_pooling.backward": ({"error": (2, 3, 3, 4), "size": (4, 5), **WINDOW}, {}),
-    "max_pooling.forward": ({"x": MAP, **WINDOW}, {}),
+    "max_pooling.forward": (
+        {"x": MAP, **WINDOW, "activation": "relu", "argmax": False},
+        {**NO_ACTIVATION, "argmax": A_FLAG},
+    ),
     "max_pooling.backward": (
         {
             "error": (2, 3, 3, 4),
@@ -105,7 +108,10 @@ OPERATORS = {
         {"x": CELLS, **ROWS, "error": (4, 4, 1, 1), "kernel": 2},
         {},
     ),
-    "listed_max_pooling.forward": ({"x": CELLS, **ROWS, "kernel": 2}, {}),
+    "listed_max_pooling.forward": (
+        {"x": CELLS, **ROWS, "kernel": 2, "activation": "relu", "argmax": False},
+        {**NO_ACTIVATION, "argmax": A_FLAG},
+    ),
     "listed_max_pooling.backward": (
         {
             **{"error": (4, 3, 1, 1), "argmax": np.zeros((4, 3, 1, 1), np.uint8)},

@@ -8,15 +8,19 @@ f is an activation, or nothing; ``argmax`` and its rules are those of ``kernels.
 from __future__ import annotations
 
 from kernels import checks
+from kernels.activation import activation_of
 from kernels.checks import Pair
 from kernels.listed_cells import check_rows
 from kernels.max_pooling import argmax_dtype
 from kernels.window import Window
 
 
-def forward_window(x, rows, kernel) -> Window:
+def forward_window(x, rows, kernel, activation, argmax) -> Window:
     """The window; checks the arguments of the forward pass."""
     window = Window.of(kernel)
+    if activation is not None:
+        activation_of(activation)
+    checks.flag("argmax", argmax)
     checks.array("x", x, (None, None, 1, 1))
     check_rows(rows, window.kernel, x.shape[0])
     return window

@@ -29,7 +29,7 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
         y like x, and argmax (uint8 or int32; None if it is not wanted), both P x C x 1 x 1.
         Workspace: one cell for each thread.
     """
-    window = forward_window(x, rows, kernel)
+    window = forward_window(x, rows, kernel, activation, argmax)
     function = numbered(activation, x.dtype)
     shape = (len(rows), *x.shape[1:])
     y, won = memory.empty(shape, x.dtype), None

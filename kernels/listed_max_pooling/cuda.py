@@ -78,7 +78,7 @@ def _backward_kernel(dtype, cell_type):
 @operator
 def forward(x, rows, kernel, *, activation=None, argmax=True):
     """(y, argmax), P x C x 1 x 1; arguments as ``kernels.listed_max_pooling.cpu``."""
-    window = forward_window(x, rows, kernel)
+    window = forward_window(x, rows, kernel, activation, argmax)
     activation = None if activation is None else activation_of(activation)
     shape = (rows.shape[0], *x.shape[1:])
     cell_type = np.dtype(argmax_dtype(window)).type if argmax else None

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from kernels.activation import activation_of
 from kernels.activation.reference import forward as activate
 from kernels.listed_max_pooling import backward_window, forward_window
 from kernels.max_pooling import argmax_dtype
@@ -13,9 +12,7 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
 
     y goes through ``activation``, unless that is None; ``argmax`` is None if it is not wanted.
     """
-    window = forward_window(x, rows, kernel)
-    if activation is not None:
-        activation = activation_of(activation)
+    window = forward_window(x, rows, kernel, activation, argmax)
     y = np.full((len(rows), *x.shape[1:]), -np.inf)
     won = np.zeros(y.shape, argmax_dtype(window)) if argmax else None
     for cell, (i, j) in enumerate(np.ndindex(window.kernel)):

@@ -9,12 +9,22 @@ argmax it is, so it needs no atomics and gives the same bits every time.
 """
 
 from kernels import checks
+from kernels.activation import activation_of
 from kernels.window import PoolingShape, Window
 
 
 def argmax_dtype(window: Window) -> str:
     """dtype of an argmax: one byte while the window has at most 256 cells, else int32."""
     return "uint8" if window.cells <= 256 else "int32"
+
+
+def forward_shape(x, kernel, stride, dilation, activation, argmax) -> PoolingShape:
+    """Of a pooling of ``x``; checks the arguments."""
+    shape = PoolingShape.of_input(x, kernel, stride, dilation)
+    if activation is not None:
+        activation_of(activation)
+    checks.flag("argmax", argmax)
+    return shape
 
 
 def backward_shape(error, size, kernel, stride, dilation, argmax) -> PoolingShape:

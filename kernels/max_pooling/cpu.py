@@ -13,9 +13,8 @@ from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.maps import by_plane
 from kernels.host.threads import CELL
 from kernels.host.windows import offsets
-from kernels.max_pooling import argmax_dtype, backward_shape, cpu_dense
+from kernels.max_pooling import argmax_dtype, backward_shape, cpu_dense, forward_shape
 from kernels.memory import cpu as memory
-from kernels.window import PoolingShape
 
 
 def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
@@ -32,7 +31,7 @@ def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
         wanted), both N x C x Ho x Wo. Workspace: a few rows for each thread
         (``kernels.max_pooling.cpu_workspace``); with a stride, a map.
     """
-    shape = PoolingShape.of_input(x, kernel, stride, dilation)
+    shape = forward_shape(x, kernel, stride, dilation, activation, argmax)
     function = numbered(activation, x.dtype)
     y = memory.empty(shape.y, x.dtype)
     won = memory.empty(shape.y, argmax_dtype(shape.window)) if argmax else None

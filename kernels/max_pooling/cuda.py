@@ -37,9 +37,8 @@ from kernels.device.windows import (
     strip_reducer,
     window_gatherer,
 )
-from kernels.max_pooling import argmax_dtype, backward_shape
+from kernels.max_pooling import argmax_dtype, backward_shape, forward_shape
 from kernels.memory import cuda as memory
-from kernels.window import PoolingShape
 
 
 @cache
@@ -196,7 +195,7 @@ def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
     Returns:
         y, N x C x Ho x Wo, and the cell numbers i * kw + j in ``argmax_dtype``, or None.
     """
-    shape = PoolingShape.of_input(x, kernel, stride, dilation)
+    shape = forward_shape(x, kernel, stride, dilation, activation, argmax)
     activation = None if activation is None else activation_of(activation)
     cell_dtype = np.dtype(argmax_dtype(shape.window)).type if argmax else None
     y = memory.empty(shape.y, x.dtype)

@@ -3,10 +3,8 @@
 import numpy as np
 
 from kernels import checks
-from kernels.activation import activation_of
 from kernels.activation.reference import forward as activate
-from kernels.max_pooling import argmax_dtype, backward_shape
-from kernels.window import PoolingShape
+from kernels.max_pooling import argmax_dtype, backward_shape, forward_shape
 
 
 def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
@@ -14,9 +12,7 @@ def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
 
     y goes through ``activation``, unless that is None; ``argmax`` is None if it is not wanted.
     """
-    shape = PoolingShape.of_input(x, kernel, stride, dilation)
-    if activation is not None:
-        activation = activation_of(activation)
+    shape = forward_shape(x, kernel, stride, dilation, activation, argmax)
     y = np.full(shape.y, -np.inf)
     won = np.zeros(shape.y, argmax_dtype(shape.window)) if argmax else None
     for cell, (_, _, rows, columns) in enumerate(shape.window.taps(shape.output)):

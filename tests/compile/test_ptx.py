@@ -93,6 +93,7 @@ def elementwise(dtype):
         image = np.empty((1, 1, 17, 17), dtype)
         y, argmax = max_pooling.forward(image, size, stride=stride)
         max_pooling.backward(y, argmax, (17, 17), size, stride=stride)
+        max_pooling.forward(image, size, stride=stride, activation="tanh", argmax=False)
     average_pooling.backward(average_pooling.forward(x, 2), (6, 7), 2)
     average_pooling.backward(average_pooling.forward(x, 2, stride=2), (6, 7), 2, stride=2)
     dropout.apply(x, place, place, spacing=(1, 2), rate=0.5, key=(1, 2, 3))

@@ -18,8 +18,13 @@ from kernels.convolution import cpu_gradient_weights, cpu_rows, cpu_scattered, c
 from kernels.cross_entropy import cpu as cross_entropy
 from kernels.dropout import cpu as dropout
 from kernels.host import threads
+from kernels.listed_average_pooling import cpu as listed_average_pooling
+from kernels.listed_cells import cpu as listed_cells
+from kernels.listed_convolution import cpu as listed_convolution
+from kernels.listed_max_pooling import cpu as listed_max_pooling
 from kernels.masking import cpu as masking
 from kernels.max_pooling import cpu as max_pooling
+from kernels.max_pooling import cpu_dense
 from kernels.merging import cpu as merging
 from kernels.padding import cpu as padding
 from kernels.patches import cpu as patches
@@ -104,6 +109,27 @@ def backward_of_max_pooling(x):
     max_pooling.backward(x, np.zeros(x.shape, np.uint8), (height + 1, width + 1), 2)
 
 
+def listed(x, height=2):
+    """A map's numbers as a list of cells of two channels, and a table of windows."""
+    cells = x.reshape(-1, 2, 1, 1)
+    return cells, np.zeros((len(cells), height), np.int32)
+
+
+def numbers(x):
+    return np.arange(x.size // 2, dtype=np.int32)
+
+
+def places(x):
+    """Rows and columns of all pixels."""
+    rows, columns = np.indices(size_of(x), np.int32)
+    return rows.ravel(), columns.ravel()
+
+
+def backward_of_listed_max_pooling(x):
+    cells, rows = listed(x)
+    listed_max_pooling.backward(cells, np.zeros(cells.shape, np.uint8), rows, 2, x.size)
+
+
 CASES = [
     (activation, "_forward", each_activation),
     (activation, "_backward", lambda x: activation.backward(x, x, "tanh")),
@@ -151,9 +177,46 @@ CASES = [
         lambda x: cross_entropy.backward(x, *pixels_of(x), ONES[:1]),
     ),
     (dropout, "_apply", lambda x: dropout.apply(x, PLACE, PLACE, **DROPOUT)),
-    (max_pooling, "_forward", lambda x: max_pooling.forward(x, 2)),
+    (cpu_dense, "_forward_with_argmax", lambda x: max_pooling.forward(x, 2)),
+    (cpu_dense, "_forward", lambda x: max_pooling.forward(x, 2, argmax=False)),
     (max_pooling, "_forward_strided", lambda x: max_pooling.forward(x, 3, stride=2)),
     (max_pooling, "_backward", backward_of_max_pooling),
+    (listed_average_pooling, "_forward", lambda x: listed_average_pooling.forward(*listed(x), 2)),
+    (
+        listed_average_pooling,
+        "_backward",
+        lambda x: listed_average_pooling.backward(*listed(x), 2, x.size),
+    ),
+    (listed_cells, "_select", lambda x: listed_cells.select(listed(x)[0], numbers(x))),
+    (
+        listed_cells,
+        "_put",
+        lambda x: listed_cells.select_backward(listed(x)[0], numbers(x), x.size),
+    ),
+    (listed_cells, "_gather", lambda x: listed_cells.gather(x, *places(x))),
+    (
+        listed_cells,
+        "_put_places",
+        lambda x: listed_cells.gather_backward(listed(x)[0], *places(x), size_of(x)),
+    ),
+    (listed_convolution, "_correlate", lambda x: listed_convolution.forward(*listed(x, 3), KERNEL)),
+    (
+        listed_convolution,
+        "_add_up",
+        lambda x: listed_convolution.gradient_weights(*listed(x), listed(x)[0], (2, 2)),
+    ),
+    (
+        listed_convolution,
+        "_scatter",
+        lambda x: listed_convolution.gradient_input(*listed(x, 3), KERNEL, x.size),
+    ),
+    (listed_max_pooling, "_forward", lambda x: listed_max_pooling.forward(*listed(x), 2)),
+    (
+        listed_max_pooling,
+        "_maxima",
+        lambda x: listed_max_pooling.forward(*listed(x), 2, argmax=False),
+    ),
+    (listed_max_pooling, "_backward", backward_of_listed_max_pooling),
     (padding, "_pad", lambda x: padding.pad(x, MARGINS, "zero")),
     (padding, "_crop", lambda x: padding.crop(x, MARGINS)),
     (padding, "_reflect_backward", lambda x: padding.pad_backward(x, MARGINS, "reflect")),
@@ -186,6 +249,15 @@ def test_operators_share_by_the_size_of_their_maps(monkeypatch, module, name, ca
     assert set(spy.seen) == {numba.get_num_threads()}
 
 
+def test_sums_of_gradients_over_lists_share_by_the_size_of_the_weights(monkeypatch):
+    spy = Spy()
+    monkeypatch.setattr(listed_convolution._sum_groups, "dispatcher", spy)
+    for channels, expected in ((2, 1), (512, numba.get_num_threads())):
+        x, rows = np.ones((40, channels, 1, 1), np.float32), np.zeros((40, 5), np.int32)
+        listed_convolution.gradient_weights(x, rows, x, (5, 1))
+        assert spy.seen.pop() == expected
+
+
 def test_sums_of_gradients_share_by_the_size_of_the_weights(monkeypatch):
     spy = Spy()
     for name in ("_add_up", "_sum_groups"):
@@ -206,4 +278,5 @@ def test_no_function_is_left_out():
             if isinstance(value, threads.Parallel) and value.__module__ == place.name:
                 found.add((place.name, name))
     tested = {(module.__name__, name) for module, name, _ in CASES}
-    assert found == tested | {(cpu_gradient_weights.__name__, "_sum_groups")}
+    of_weights = cpu_gradient_weights, listed_convolution
+    assert found == tested | {(module.__name__, "_sum_groups") for module in of_weights}
