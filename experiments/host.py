@@ -55,11 +55,12 @@ def caption(record: dict) -> str:
     """What the table shows."""
     return (
         "What the host does for a pass of the dense form on a GPU, with a device that does "
-        "nothing: operators, allocation and the arguments of every launch, on the CPU and the "
-        "interpreter that the record names, in CPU time. The driver's own time is not in it. A "
-        "GPU is kept busy where a pass takes it longer than the host.\n\n"
-        "Counted in a pass on arrays of shapes that came before. Numbers packed are the numbers "
-        "and tuples of numbers that were converted for its launches."
+        "nothing: operators, allocation and the arguments of every launch, in CPU time on the CPU "
+        "and the interpreter that the record names. A GPU is kept busy where a pass takes it "
+        "longer than that.\n\n"
+        "The driver's own time is not in it. Counted in a pass on arrays of shapes that came "
+        "before. Numbers packed are the numbers and tuples of numbers that were converted for its "
+        "launches."
     )
 
 

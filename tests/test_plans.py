@@ -15,6 +15,7 @@ from kernels.device import launching
 from kernels.max_pooling import cuda as max_pooling
 from kernels.memory import cuda as memory
 from kernels.merging import cuda as merging
+from kernels.sgd import cuda as sgd
 from tests.conftest import SIMULATING
 
 
@@ -37,6 +38,11 @@ class TestRecorded:
             with pytest.raises(ValueError, match="stride is"):
                 convolution.forward(x, weights, stride=wrong)
         convolution.forward(x, weights, stride=[1, 1])
+
+    def test_zeros_of_either_sign_are_not_taken_for_each_other(self, launches):
+        for zero in (0.0, -0.0, 0.0):
+            sgd.step(*[rows(3)] * 3, rate=0.1, momentum=0.5, decay=zero)
+            assert np.signbit(launches[-1].arguments[-1]) == np.signbit(zero)
 
     def test_an_array_given_twice_is_not_taken_for_two(self, launches):
         """Nor two for one that is given twice."""

@@ -26,7 +26,7 @@ else:
 
 # Plans that are kept of an operator
 MOST_PLANS = 256
-_PLAIN = {int, float, str, bool, type(None)}
+_PLAIN = {int, str, bool, type(None)}
 
 
 class _Like(NamedTuple):
@@ -95,6 +95,8 @@ def _like(name, value, here, arrays):
     kind = type(value)
     if kind in _PLAIN:
         return kind, value
+    if kind is float:
+        return kind, value.hex()  # 0.0 is not -0.0
     if kind is tuple or kind is list:
         if _PLAIN.issuperset(map(type, value)):
             return kind, *map(type, value), *value
