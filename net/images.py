@@ -30,6 +30,10 @@ def output_size(net: Net, size: Pair, border: str, name: str = "image") -> Pair:
 
     Raises:
         ValueError: the image is smaller than the patch and the border is ``valid``.
+
+    >>> from net import zoo
+    >>> output_size(zoo.build("lenet28", backend="reference"), (30, 40), "valid")
+    (3, 13)
     """
     if border != "valid":
         return tuple(size)

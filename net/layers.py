@@ -57,7 +57,11 @@ class Layer(Options):
 
 @dataclass(frozen=True)
 class Convolution(Layer):
-    """``filters`` kernels of size ``kernel``, moved by ``stride``, entries ``dilation`` apart."""
+    """``filters`` kernels of size ``kernel``, moved by ``stride``, entries ``dilation`` apart.
+
+    >>> Convolution(5, (3, 2), stride=2).output([Map(3, (8, 8), (1, 1), (1, 1))])
+    Map(channels=5, size=(3, 4), spacing=(2, 2), extent=(3, 2))
+    """
 
     filters: int
     kernel: int | Pair
@@ -78,7 +82,11 @@ class Convolution(Layer):
 
 @dataclass(frozen=True)
 class FullyConnected(Layer):
-    """``features`` weighted sums of all that is left: a convolution whose window is the map."""
+    """``features`` weighted sums of all that is left: a convolution whose window is the map.
+
+    >>> FullyConnected(10).output([Map(3, (8, 8), (1, 1), (1, 1))])
+    Map(channels=10, size=(1, 1), spacing=(1, 1), extent=(8, 8))
+    """
 
     features: int
     bias: bool = True
@@ -116,14 +124,22 @@ class _Pool(Layer):
 
 @dataclass(frozen=True)
 class MaxPool(_Pool):
-    """The maximum of each window; ``stride`` defaults to ``kernel``, the remainder is dropped."""
+    """The maximum of each window; ``stride`` defaults to ``kernel``, the remainder is dropped.
+
+    >>> MaxPool(2).output([Map(3, (8, 8), (1, 1), (1, 1))])
+    Map(channels=3, size=(4, 4), spacing=(2, 2), extent=(2, 2))
+    """
 
     kind: ClassVar[str] = "max"
 
 
 @dataclass(frozen=True)
 class AveragePool(_Pool):
-    """The mean of each window; ``stride`` defaults to ``kernel``, the remainder is dropped."""
+    """The mean of each window; ``stride`` defaults to ``kernel``, the remainder is dropped.
+
+    >>> AveragePool((2, 4)).output([Map(3, (8, 8), (1, 1), (1, 1))])
+    Map(channels=3, size=(4, 2), spacing=(2, 4), extent=(2, 4))
+    """
 
     kind: ClassVar[str] = "average"
 
@@ -145,14 +161,22 @@ class _AdaptivePool(Layer):
 
 @dataclass(frozen=True)
 class AdaptiveMaxPool(_AdaptivePool):
-    """The maximum over each of ``bins`` equal parts of the map; 1 is global pooling."""
+    """The maximum over each of ``bins`` equal parts of the map; 1 is global pooling.
+
+    >>> AdaptiveMaxPool(1).output([Map(3, (8, 8), (1, 1), (1, 1))])
+    Map(channels=3, size=(1, 1), spacing=(8, 8), extent=(8, 8))
+    """
 
     kind: ClassVar[str] = "max"
 
 
 @dataclass(frozen=True)
 class AdaptiveAveragePool(_AdaptivePool):
-    """The mean over each of ``bins`` equal parts of the map; 1 is global pooling."""
+    """The mean over each of ``bins`` equal parts of the map; 1 is global pooling.
+
+    >>> AdaptiveAveragePool((2, 4)).output([Map(3, (8, 8), (1, 1), (1, 1))])
+    Map(channels=3, size=(2, 4), spacing=(4, 2), extent=(4, 2))
+    """
 
     kind: ClassVar[str] = "average"
 
@@ -170,14 +194,22 @@ class ActivationLayer(Layer):
 
 @dataclass(frozen=True)
 class ReLU(ActivationLayer):
-    """max(x, 0), NaN stays NaN."""
+    """max(x, 0), NaN stays NaN.
+
+    >>> ReLU().activation
+    'relu'
+    """
 
     kind = activation = "relu"
 
 
 @dataclass(frozen=True)
 class LeakyReLU(ActivationLayer):
-    """x above 0, ``slope`` * x below; the slope is above 0."""
+    """x above 0, ``slope`` * x below; the slope is above 0.
+
+    >>> LeakyReLU(0.1).activation
+    Activation(name='leaky_relu', parameter=0.1)
+    """
 
     slope: Positive = 0.01
 
@@ -193,6 +225,9 @@ class ELU(ActivationLayer):
     """x above 0, ``alpha`` * (exp(x) - 1) below; alpha is above 0.
 
     Clevert, Unterthiner & Hochreiter 2016, arXiv:1511.07289.
+
+    >>> ELU(1.0).activation
+    Activation(name='elu', parameter=1.0)
     """
 
     alpha: Positive = 1.0
@@ -206,21 +241,33 @@ class ELU(ActivationLayer):
 
 @dataclass(frozen=True)
 class Tanh(ActivationLayer):
-    """tanh x."""
+    """tanh x.
+
+    >>> Tanh().activation
+    'tanh'
+    """
 
     kind = activation = "tanh"
 
 
 @dataclass(frozen=True)
 class Sigmoid(ActivationLayer):
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)).
+
+    >>> Sigmoid(name="gate").activation
+    'sigmoid'
+    """
 
     kind = activation = "sigmoid"
 
 
 @dataclass(frozen=True)
 class BatchNorm(Layer):
-    """Batch normalisation with frozen ``statistics``, set by ``net.calibrate``."""
+    """Batch normalisation with frozen ``statistics``, set by ``net.calibrate``.
+
+    >>> BatchNorm(epsilon=1e-3).epsilon
+    0.001
+    """
 
     epsilon: Positive = 1e-5
     statistics: Statistics = "frozen"
@@ -237,7 +284,13 @@ class BatchNorm(Layer):
 
 @dataclass(frozen=True)
 class InstanceNorm(Layer):
-    """Refused: each patch would be normalised by statistics of its own."""
+    """Refused: each patch would be normalised by statistics of its own.
+
+    >>> InstanceNorm().output([Map(3, (8, 8), (1, 1), (1, 1))])
+    Traceback (most recent call last):
+        ...
+    net.maps.NotConvertible: instance normalisation takes its statistics over space at run time, ...
+    """
 
     kind: ClassVar[str] = "norm"
 
@@ -250,14 +303,22 @@ class InstanceNorm(Layer):
 
 @dataclass(frozen=True)
 class Softmax(Layer):
-    """Probabilities over the channels of each pixel."""
+    """Probabilities over the channels of each pixel.
+
+    >>> Softmax().output([Map(3, (8, 8), (1, 1), (1, 1))]).channels
+    3
+    """
 
     kind: ClassVar[str] = "softmax"
 
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """Drops a share ``rate`` of the cells while learning; does nothing otherwise."""
+    """Drops a share ``rate`` of the cells while learning; does nothing otherwise.
+
+    >>> Dropout(0.5).rate
+    0.5
+    """
 
     rate: Share
 
@@ -266,7 +327,11 @@ class Dropout(Layer):
 
 @dataclass(frozen=True)
 class Crop(Layer):
-    """Removes ``margins`` (top, left, bottom, right), in cells of the patch net's map."""
+    """Removes ``margins`` (top, left, bottom, right), in cells of the patch net's map.
+
+    >>> Crop((1, 0, 2, 1)).output([Map(3, (8, 8), (1, 1), (1, 1))])
+    Map(channels=3, size=(5, 7), spacing=(1, 1), extent=(4, 2))
+    """
 
     margins: Margins
 
@@ -279,7 +344,11 @@ class Crop(Layer):
 
 @dataclass(frozen=True)
 class Add(Layer):
-    """The sum of its ``inputs``, maps of one shape."""
+    """The sum of its ``inputs``, maps of one shape.
+
+    >>> Add(inputs=("relu1", "conv2")).inputs
+    ('relu1', 'conv2')
+    """
 
     kind: ClassVar[str] = "add"
     joins: ClassVar[bool] = True
@@ -296,7 +365,11 @@ class Add(Layer):
 
 @dataclass(frozen=True)
 class Concatenate(Layer):
-    """Its ``inputs``, joined along the channels."""
+    """Its ``inputs``, joined along the channels.
+
+    >>> Concatenate(inputs=("relu1", "conv2")).output([Map(3, (8, 8), (1, 1), (1, 1))] * 2).channels
+    6
+    """
 
     kind: ClassVar[str] = "concatenate"
     joins: ClassVar[bool] = True

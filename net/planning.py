@@ -173,6 +173,11 @@ def forward_bytes(program: Program, border: str, labelled: Pair) -> int:
         program: a net's dense form.
         border: of the images.
         labelled: rows and columns of the scores.
+
+    >>> from net import Dense, zoo
+    >>> program = Dense(zoo.build("lenet28", backend="reference")).program
+    >>> forward_bytes(program, "valid", (9, 9)) < forward_bytes(program, "valid", (90, 90))
+    True
     """
     plan = Plan(program)
     plan.forward(*_framed(plan, border, labelled))
@@ -181,7 +186,15 @@ def forward_bytes(program: Program, border: str, labelled: Pair) -> int:
 
 def predict_bytes(program: Program, border: str, labelled: Pair, tile: Pair) -> int:
     """What ``Dense.predict`` takes in parts of ``tile`` at most; other arguments as
-    ``forward_bytes``."""
+    ``forward_bytes``.
+
+    >>> from net import Dense, zoo
+    >>> program = Dense(zoo.build("lenet28", backend="reference")).program
+    >>> tiles = ((9, 9), (30, 30), (90, 90))
+    >>> small, large, all_ = (predict_bytes(program, "zero", (90, 90), tile) for tile in tiles)
+    >>> small < large < all_
+    True
+    """
     plan, net = Plan(program), program.net
     tile = tuple(map(min, tile, labelled))
     x = plan.ledger.make(0)
@@ -205,6 +218,11 @@ def gradients_bytes(
     Args:
         masked: the pass makes an error map of its own.
         image: also the gradient by the image.
+
+    >>> from net import Dense, zoo
+    >>> program = Dense(zoo.build("lenet28", backend="reference")).program
+    >>> gradients_bytes(program, "valid", (90, 90)) > forward_bytes(program, "valid", (90, 90))
+    True
     """
     plan, net = Plan(program), program.net
     plan.ledger.drop(plan.forward(*_framed(plan, border, labelled), keep=True))
@@ -218,7 +236,13 @@ def gradients_bytes(
 
 
 def step_bytes(program: Program, border: str, labelled: Pair) -> int:
-    """What a step of a ``Trainer`` in the dense form takes; arguments as ``forward_bytes``."""
+    """What a step of a ``Trainer`` in the dense form takes; arguments as ``forward_bytes``.
+
+    >>> from net import Dense, zoo
+    >>> program = Dense(zoo.build("lenet28", backend="reference")).program
+    >>> step_bytes(program, "zero", (90, 90)) > forward_bytes(program, "zero", (90, 90))
+    True
+    """
     plan, net = Plan(program, learning=True), program.net
     _make_targets(plan, prod(labelled))
     scores = plan.forward(*_framed(plan, border, labelled), keep=True)
@@ -251,6 +275,12 @@ def scan_bytes(
         batch: patches that run together.
         learning: a pass forward and backward.
         image: also the gradient by the image.
+
+    >>> from net import Scan, zoo
+    >>> program = Scan(zoo.build("lenet28", backend="reference")).program
+    >>> small, large = (scan_bytes(program, "zero", (90, 90), 500, batch) for batch in (64, 256))
+    >>> small < large
+    True
     """
     plan, net = Plan(program, learning=learning), program.net
     bordered, batch = _input_shape(net, labelled, net.patch), min(batch, pixels)
@@ -293,6 +323,13 @@ def needed_bytes(
         keep: whether a backward pass follows.
         learning: whether dropout makes maps of its own.
         image: also the gradient by the image's cells.
+
+    >>> from net import zoo
+    >>> from net.needed_pass import NeededPass
+    >>> net = zoo.build("lenet28", backend="reference")
+    >>> some = NeededPass(net, "zero", np.array([[5, 7]]))
+    >>> needed_bytes(some.program, 784, 1) < needed_bytes(some.program, 784, 1, keep=True)
+    True
     """
     plan, net = Plan(program, learning=learning), program.net
     shape = (cells, net.channels, 1, 1)

@@ -318,6 +318,10 @@ def checked_labels(name: str, labels, classes: int, size) -> np.ndarray:
     Raises:
         TypeError, ValueError: not an array of ints of that size, or a value is neither a class nor
             ``UNLABELLED``.
+
+    >>> import numpy as np
+    >>> checked_labels("labels", np.array([[0, 2], [-1, 1]]), 3, (2, 2)).dtype
+    dtype('int32')
     """
     checks.unmasked(name, labels)
     if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":

@@ -161,7 +161,8 @@ class Workload:
         dense, scan = Dense(net), Scan(net)
         if not np.array_equal(dense.forward(self.image)[at].T, scan.forward(self.image, pixels)):
             raise NotEqual(f"scores of {self.labelled} x {self.labelled} pixels are not the same")
-        ours = dense.gradients(self.image, self.error, self.mask(pixels)).parameters
+        masked = self.error, self.mask(pixels)
+        ours = dense.gradients(self.image, *masked, everywhere=True).parameters
         vectors = np.ascontiguousarray(self.error[at].T)
         theirs = scan.gradients(self.image, vectors, pixels).parameters
         worst = max(relative_difference(ours[name], theirs[name]) for name in theirs)

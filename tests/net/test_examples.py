@@ -8,14 +8,28 @@ import pkgutil
 import pytest
 
 import net
-from net import checkpoint, conversion, fitting, fragments, optimizers, sampling, zoo
+from net import (
+    checkpoint,
+    conversion,
+    fitting,
+    fragments,
+    images,
+    layers,
+    needed_cells,
+    needed_pass,
+    optimizers,
+    planning,
+    sampling,
+    zoo,
+)
 from net.program import Program
-from net.training import Trainer
+from net.training import Trainer, checked_labels
 
 MODULES = [
     net,
     *(importlib.import_module(f"net.{m.name}") for m in pkgutil.iter_modules(net.__path__)),
 ]
+LAYERS = [layer for layer in vars(layers).values() if hasattr(layer, "kind")]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 FINDER = doctest.DocTestFinder(exclude_empty=True)
 EXAMPLES = {test.name: test for module in MODULES for test in FINDER.find(module) if test.examples}
@@ -27,7 +41,10 @@ def public():
     objects += [Trainer, fitting.fit, fitting.measure, zoo.build, checkpoint.save, checkpoint.load]
     objects += [optimizers.SGD, optimizers.Adam, optimizers.Cosine, optimizers.Stepwise]
     objects += [sampling.balanced_mask, fragments.Fragments]
-    objects += [Program, conversion.steps_of, conversion.dense_window]
+    objects += [Program, conversion.steps_of, conversion.dense_window, *LAYERS]
+    objects += [planning.forward_bytes, planning.gradients_bytes, planning.step_bytes]
+    objects += [planning.predict_bytes, planning.scan_bytes, planning.needed_bytes]
+    objects += [checked_labels, images.output_size, needed_cells.Need, needed_pass.NeededPass]
     for offered in objects:
         yield f"{offered.__module__}.{offered.__qualname__}"
         if offered in (net.Net, net.Dense, net.Scan, Trainer):
