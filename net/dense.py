@@ -168,10 +168,11 @@ class Dense:
         >>> dense.needed(mask).rows[:3], dense.needed(~mask)
         (array([0, 1, 2], dtype=int32), None)
         """
-        if self._last_needed is None or not np.array_equal(self._last_needed[0], mask):
-            some = NeededPass.where_cheaper(self.net, self.border, mask)
-            self._last_needed = mask.copy(), some
-        some = self._last_needed[1]
+        last = self._last_needed  # another thread may exchange it
+        if last is None or not np.array_equal(last[0], mask):
+            last = mask.copy(), NeededPass.where_cheaper(self.net, self.border, mask)
+            self._last_needed = last
+        some = last[1]
         return NeededPass(self.net, self.border, np.argwhere(mask)) if always and not some else some
 
     def predict(self, image, tile: int | None = None, mask=None) -> tuple[np.ndarray, np.ndarray]:
@@ -281,14 +282,13 @@ class Dense:
         given["error"] = images.admitted(net, "error", error, net.dtype, shape)
         if mask is not None:
             given["mask"] = images.admitted(net, "mask", mask, "bool", labelled)
+            if not everywhere:  # nothing has to wait for a mask on a device
+                mask = self._on_host(given["mask"])
             if isinstance(mask, np.ndarray) and not mask.any():
                 raise ValueError("mask chooses no pixel; expected at least one")
-            some = None
-            if not everywhere:
-                on_host = isinstance(given["image"], np.ndarray)
-                finite = not on_host or images.is_finite(given["image"])
-                mask = self._admitted_mask(mask, labelled)
-                some = self.needed(mask) if finite else self.needed(mask, always=True)
+            x = given["image"]
+            always = isinstance(x, np.ndarray) and not images.is_finite(x)
+            some = None if everywhere else self.needed(mask, always=always)
             if some is not None:
                 return self._gradients_of(some, given, image_gradient, _stays(image))
         options = {"masked": mask is not None, "image": image_gradient}

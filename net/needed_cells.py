@@ -204,11 +204,10 @@ class _Region:
 
 
 def _joined(regions, owner) -> Cells:
-    rows, columns = (
-        np.concatenate([r.lists[owner][axis] + np.int32(r.origin[axis]) for r in regions])
-        for axis in range(2)
-    )
-    return Cells(rows, columns)
+    places = [
+        [r.lists[owner][axis] + np.int32(r.origin[axis]) for r in regions] for axis in range(2)
+    ]
+    return Cells(*(of[0] if len(of) == 1 else np.concatenate(of) for of in places))
 
 
 def _readings(regions, owners, node):
@@ -228,4 +227,4 @@ def _readings(regions, owners, node):
             tables.append(listing.table(numbers, *outputs, taps, dilation, corner, begin))
             begin += len(region.lists[owner][0])
         over = kernel if neighbours else (kernel[0] * kernel[1], 1)
-        yield Reading(count, np.concatenate(tables), over)
+        yield Reading(count, tables[0] if len(tables) == 1 else np.concatenate(tables), over)

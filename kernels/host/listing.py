@@ -6,8 +6,12 @@ together, row by row. So the cells that a window of this spacing reads in a row 
 """
 
 import numpy as np
+from numba import prange
 
-from kernels.host.compilation import compiled
+from kernels.host.compilation import compiled, compiled_parallel
+
+# Nanoseconds of one thread, of an entry of a table
+LOOK_UP = 5
 
 
 @compiled
@@ -57,7 +61,6 @@ def listed(needed, spacing):
     return rows, columns, numbers
 
 
-@compiled
 def table(numbers, rows, columns, kernel, dilation, corner, begin):
     """Numbers of the cells that windows read, outputs x taps, int32.
 
@@ -67,12 +70,16 @@ def table(numbers, rows, columns, kernel, dilation, corner, begin):
         kernel, dilation, corner: of the window, as in ``reach``; taps follow row by row.
         begin: what is added to the numbers.
     """
-    top, left = corner
     taps = np.empty((len(rows), kernel[0] * kernel[1]), np.int32)
-    for p in range(len(rows)):
-        for i in range(kernel[0]):
-            y = top + rows[p] + i * dilation[0]
-            for j in range(kernel[1]):
-                number = numbers[y, left + columns[p] + j * dilation[1]]
-                taps[p, i * kernel[1] + j] = begin + number
+    places = rows + np.int32(corner[0]), columns + np.int32(corner[1])
+    _look_up(taps, numbers, *places, kernel, dilation, begin, work=LOOK_UP * taps.size)
     return taps
+
+
+@compiled_parallel
+def _look_up(taps, numbers, rows, columns, kernel, dilation, begin):
+    for p in prange(len(rows)):
+        for i in range(kernel[0]):
+            y = rows[p] + i * dilation[0]
+            for j in range(kernel[1]):
+                taps[p, i * kernel[1] + j] = begin + numbers[y, columns[p] + j * dilation[1]]

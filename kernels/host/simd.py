@@ -225,22 +225,24 @@ def add_vectors(typing_context, tile, array, index, pitch, count):
 
 
 @intrinsic
-def add_columns(typing_context, tile, array, offsets, count):
-    """``array[offsets[p] + v * lanes :][:lanes] += tile[v, p]`` for p < count, one after the other;
-    ``offsets`` as in ``multiply_add``."""
+def add_columns(typing_context, tile, array, offsets, count, vectors):
+    """``array[offsets[p] + v * lanes :][:lanes] += tile[v, p]`` for p < count, one after the other,
+    and v < vectors; ``offsets`` as in ``multiply_add``."""
 
     def generate(context, builder, signature, arguments):
-        value, target, places, count = arguments
+        value, target, places, count, some = arguments
         offset_of = _offsets(context, builder, offsets, places)
         for p in range(tile.columns):
             with builder.if_then(builder.icmp_signed("<", _I64(p), count), likely=True):
                 for v in range(tile.vectors):
-                    place = builder.add(offset_of(p), _I64(v * tile.lanes))
-                    vector = builder.extract_value(value, v * tile.columns + p)
-                    _accumulate(builder, vector, _pointer(context, builder, array, target, place))
+                    with builder.if_then(builder.icmp_signed("<", _I64(v), some), likely=True):
+                        place = builder.add(offset_of(p), _I64(v * tile.lanes))
+                        place = _pointer(context, builder, array, target, place)
+                        vector = builder.extract_value(value, v * tile.columns + p)
+                        _accumulate(builder, vector, place)
         return context.get_dummy_value()
 
-    return types.void(tile, array, offsets, types.intp), generate
+    return types.void(tile, array, offsets, types.intp, types.intp), generate
 
 
 def _store_vectors_with(tile, array, write):

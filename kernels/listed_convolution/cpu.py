@@ -268,12 +268,13 @@ def _input_loop(vectors):
                 tile = simd.multiply_add(
                     tile, weights, w + k * taps * lanes, pitch, panel, k * PANEL + q, None
                 )
+            whole, outputs = channels // lanes, min(COLUMNS, count - q)
+            simd.add_columns(tile, out, (places, q), outputs, whole)
             if channels == wide:
-                simd.add_columns(tile, out, (places, q), min(COLUMNS, count - q))
                 continue
             simd.store_vectors(tile, staged, 0, wide, COLUMNS)
-            for p in range(min(COLUMNS, count - q)):
-                for c in range(channels):
+            for p in range(outputs):
+                for c in range(whole * lanes, channels):
                     out[places[q + p] + c] += staged[p * wide + c]
 
     return add_tap
