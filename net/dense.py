@@ -254,9 +254,10 @@ class Dense:
                 the error map holds elsewhere does not matter.
             image_gradient: also the gradient by the image.
             everywhere: compute every cell of every map, as the paper does: the time does not depend
-                on the mask. Otherwise the pass computes only what the mask needs, where that takes
-                less; the result is the same to rounding. Of an image on the host that holds NaN or
-                infinities it always computes only that: what no chosen patch reads does not count.
+                on the mask. So it is for a mask on a device. Otherwise the pass computes only what
+                the mask needs, where that takes less; the result is the same to rounding. Of a host
+                image with NaN or infinities it always does, so that only what a chosen patch reads
+                counts.
 
         Returns:
             gradients that lie where the image does.
@@ -282,13 +283,12 @@ class Dense:
         given["error"] = images.admitted(net, "error", error, net.dtype, shape)
         if mask is not None:
             given["mask"] = images.admitted(net, "mask", mask, "bool", labelled)
-            if not everywhere:  # nothing has to wait for a mask on a device
-                mask = self._on_host(given["mask"])
-            if isinstance(mask, np.ndarray) and not mask.any():
+            on_host = isinstance(mask, np.ndarray)  # one on a device is not waited for
+            if on_host and not mask.any():
                 raise ValueError("mask chooses no pixel; expected at least one")
             x = given["image"]
             always = isinstance(x, np.ndarray) and not images.is_finite(x)
-            some = None if everywhere else self.needed(mask, always=always)
+            some = self.needed(mask, always=always) if on_host and not everywhere else None
             if some is not None:
                 return self._gradients_of(some, given, image_gradient, _stays(image))
         options = {"masked": mask is not None, "image": image_gradient}

@@ -4,6 +4,7 @@ import numba
 import numpy as np
 from numba import prange
 
+from kernels import checks
 from kernels.activation.cpu import NONE, activate, numbered
 from kernels.host.compilation import compiled_parallel
 from kernels.host.threads import CELL
@@ -56,6 +57,7 @@ def backward(error, argmax, rows, kernel, cells):
         M x C x 1 x 1. Workspace: none.
     """
     window = backward_window(error, argmax, rows, kernel, cells)
+    checks.indices("argmax", argmax, window.cells)
     gradient = memory.zeros((cells, *error.shape[1:]), error.dtype)
     cells = np.array(list(np.ndindex(window.kernel)), np.int32)
     threads = numba.get_num_threads()

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kernels import checks
 from kernels.activation.reference import forward as activate
 from kernels.listed_max_pooling import backward_window, forward_window
 from kernels.max_pooling import argmax_dtype
@@ -27,6 +28,7 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
 def backward(error, argmax, rows, kernel, cells):
     """dx: each window's error, added to the cell that won it."""
     window = backward_window(error, argmax, rows, kernel, cells)
+    checks.indices("argmax", argmax, window.cells)
     gradient = np.zeros((cells, *error.shape[1:]))
     for cell, (i, j) in enumerate(np.ndindex(window.kernel)):
         share = np.where(argmax == cell, error.astype(np.float64), 0.0)
