@@ -32,6 +32,7 @@ settings.register_profile(
 )
 settings.load_profile("project")
 
+LONGEST = ("test_vector_widths.py", "test_tiles.py", "test_vector_code.py", "test_planning.py")
 TIERS = ("pure Python", "cpu", "simulator", "compile", "gpu")
 SIMULATING = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "1"
 
@@ -115,9 +116,11 @@ def pytest_runtest_setup(item):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Note every test's tier, where reports of another process show it too."""
+    """Note every test's tier, where reports of another process show it too. Files that take minutes
+    come first: processes that share the tests by file then end together."""
     for item in items:
         item.user_properties.append(("tier", _tier(item)))
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_deselected(items):
