@@ -32,7 +32,8 @@ CALLS = {
     },
 }
 for folder in set(backends.OPERATORS) - {"adam", "dropout", "memory", "sgd"}:
-    CALLS |= importlib.import_module(f"tests.operators.test_{folder}").CALLS
+    name = "listed_operators" if folder.startswith("listed_") else folder
+    CALLS |= importlib.import_module(f"tests.operators.test_{name}").CALLS
 
 
 @pytest.fixture(params=[SIMULATOR, CUDA])
@@ -52,6 +53,8 @@ class TestEveryOperator:
         """Also what it changes in place is the foreign array itself."""
 
         def filled(array):
+            if function.startswith("listed_") and array.dtype == np.int32:
+                return array.copy()  # places that differ, as these operators need them
             return rng.integers(0, 2, array.shape).astype(array.dtype)
 
         def results(put):

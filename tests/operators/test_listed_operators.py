@@ -187,7 +187,7 @@ def test_gradients_are_the_derivatives(rng):
     assert_gradient(*of_weights, error, exhaustive=True)
 
 
-X, ROWS = np.zeros((6, 2, 1, 1)), np.zeros((4, 2), np.int32)
+X, ROWS = np.zeros((6, 2, 1, 1)), np.array([[0, 1], [1, 2], [2, 3], [3, 0]], np.int32)
 WEIGHTS, ERROR = np.zeros((3, 2, 2, 3)), np.zeros((4, 3, 1, 1))
 FOUR = np.arange(4, dtype=np.int32)
 CALLS = {
@@ -233,11 +233,11 @@ REFUSALS += [
     for name in WITH_TABLE
 ]
 ON_HOST = [
-    (name, {"rows": ROWS + np.int32(4)}, ValueError, "rows reaches from 4 to 4; expected 0 to 3")
+    (name, {"rows": ROWS + np.int32(4)}, ValueError, "rows reaches from 4 to 7; expected 0 to 3")
     for name in WITH_TABLE
 ]
 ON_HOST += [
-    (name, {"rows": ROWS - np.int32(1)}, ValueError, "rows reaches from -1 to -1; expected 0 to 3")
+    (name, {"rows": ROWS - np.int32(1)}, ValueError, "rows reaches from -1 to 2; expected 0 to 3")
     for name in WITH_TABLE
 ]
 ON_HOST += [
