@@ -10,7 +10,9 @@ import pytest
 
 from kernels import get_backend
 from kernels.activation import cuda as activation
+from kernels.backends import Backend
 from kernels.memory import cuda as memory
+from net import Dense, zoo
 
 MB = 2**20
 
@@ -201,3 +203,61 @@ class TestStreams:
         gc.collect()
         assert place(array(64)) == before
         assert device["waits"] == 0
+
+
+class TestTooLittle:
+    """A pass is refused before it starts, as on the host; the driver's refusal is translated."""
+
+    @pytest.fixture(autouse=True)
+    def small_device(self, monkeypatch):
+        monkeypatch.setattr("kernels.device.stand_in.MEMORY", 300 * MB)
+
+    def test_what_is_free_is_the_drivers_and_the_pools(self):
+        assert memory.free_bytes() == 300 * MB
+        kept, freed = array(10), array(100)
+        assert memory.free_bytes() == 300 * MB - place_bytes(kept) - 100 * MB
+        del freed
+        assert memory.free_bytes() == 290 * MB
+        with memory.on_stream(70):  # a segment that holds an array serves its own stream only
+            assert memory.free_bytes() == 300 * MB - 64 * MB
+        del kept
+        assert memory.free_bytes() == 300 * MB
+
+    def test_what_numba_has_not_returned_yet_is_free(self, device):
+        from numba import cuda
+
+        cuda.device_array(50 * MB, "uint8")
+        assert device["freed"] == 0
+        assert memory.free_bytes() == 300 * MB
+
+    def test_an_array_that_does_not_fit(self, device):
+        kept = array(100)
+        text = r"^an array takes 0\.22 GB of the device's memory, 0\.21 GB are free$"
+        with pytest.raises(MemoryError, match=text):
+            memory.empty((220_000_000,), "uint8")
+        assert device["allocations"] == 1
+        assert kept.size == 100 * MB
+        assert array(190).size == 190 * MB
+
+    def test_other_faults_of_the_driver_are_not_taken_for_that(self, monkeypatch):
+        from numba.cuda.cudadrv import driver
+
+        def fail(nbytes):
+            raise driver.CudaAPIError(driver.binding.CUresult.CUDA_ERROR_ILLEGAL_ADDRESS, "lost")
+
+        monkeypatch.setitem(vars(driver.driver), "cuMemAlloc", fail)
+        with pytest.raises(driver.CudaAPIError, match="lost"):
+            array(1)
+
+    def test_a_pass_that_does_not_fit_never_starts(self, device):
+        net = zoo.build("lenet28", backend="cpu")
+        net.backend = Backend("cuda")
+        device.clear()
+        with pytest.raises(MemoryError, match=r"labelling 1500 x 1500 pixels .* GB are free; "):
+            Dense(net).forward(np.zeros((1, 1527, 1527), np.float32))
+        assert device["launches"] == device["allocations"] == 0
+
+
+def place_bytes(array):
+    """Of the place of a large array: whole pages."""
+    return -(-array.nbytes // 4096) * 4096

@@ -95,7 +95,12 @@ class Pool:
         self.given_back: deque = deque()
 
     def empty(self, shape, dtype, stream):
-        """An uninitialised array for work on ``stream``, of Numba."""
+        """An uninitialised array for work on ``stream``, of Numba.
+
+        Raises:
+            MemoryError: the driver has too little memory, even after all was released; the message
+                says how much was asked for, and how much is free.
+        """
         shape, strides, dtype = prepare_shape_strides_dtype(shape, None, dtype, "C")
         nbytes = prod(shape) * dtype.itemsize
         memory = self._memory(nbytes, stream) if nbytes else None
@@ -108,6 +113,18 @@ class Pool:
             for segment in self._segments:
                 if 0 <= at - segment.begin < segment.nbytes and segment.stream is not stream:
                     segment.used_elsewhere.add(at)
+
+    def free_bytes(self, stream) -> int:
+        """Bytes that new arrays for work on ``stream`` can take: what the driver has, or will have
+        when it is given back, and what is free in segments that can serve the stream."""
+        with self._lock:
+            self._join()
+            self._context.memory_manager.deallocations.clear()
+            free = self._context.get_memory_info().free
+            for segment in self._segments:
+                if segment.stream is stream or segment.is_free():
+                    free += segment.free_bytes()
+            return free
 
     def release(self) -> None:
         """Return segments in which no array lies to the driver, after waiting for the device."""
@@ -160,17 +177,29 @@ class Pool:
         """A place in a new segment."""
         is_small, nbytes_of_segment = nbytes < SMALL, -(-nbytes // GRANULE) * GRANULE
         at_least = SEGMENT_OF_SMALL if is_small else SEGMENT
-        try:
-            memory = self._context.memalloc(max(nbytes_of_segment, at_least))
-        except driver.CudaAPIError as error:
-            if error.code != driver.binding.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
-                raise
+        memory = self._allocated(max(nbytes_of_segment, at_least))
+        if memory is None:
             self._release()
-            memory = self._context.memalloc(nbytes_of_segment)
+            memory = self._allocated(nbytes_of_segment)
+        if memory is None:
+            free = self._context.get_memory_info().free
+            raise MemoryError(
+                f"an array takes {nbytes / 1e9:.3g} GB of the device's memory, {free / 1e9:.3g} GB "
+                "are free"
+            )
         segment = _Segment(memory, stream, is_small)
         self._segments.append(segment)
         self._segments.sort(key=lambda segment: segment.nbytes)
         return segment, segment.gaps.take(nbytes)
+
+    def _allocated(self, nbytes):
+        """Memory from the driver; None if it has too little."""
+        try:
+            return self._context.memalloc(nbytes)
+        except driver.CudaAPIError as error:
+            if error.code != driver.binding.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
+                raise
+            return None
 
     def _wait(self):
         self._context.synchronize()

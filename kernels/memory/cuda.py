@@ -100,5 +100,7 @@ def on_stream(handle):
 
 
 def free_bytes():
-    """None: not asked for; the driver raises an error when the device's memory is full."""
-    return None
+    """Bytes that new arrays can take, for work on the stream that it goes to: what the driver has,
+    and what is free in the pool; None in the simulator, whose memory is the host's."""
+    pool = current()
+    return pool and pool.free_bytes(stream())
