@@ -37,7 +37,7 @@ def table(rows: list[dict]) -> str:
     """The Markdown table."""
     lines = [
         "| net | labelled pixels | direction | host's ms (p20 to p80) | launches | us a launch "
-        "| allocations | allocated MB | numbers packed |",
+        "| driver's allocations | allocated MB | numbers packed |",
         "|---" * 9 + "|",
     ]
     for row in rows:
@@ -59,8 +59,8 @@ def caption(record: dict) -> str:
         "and the interpreter that the record names. A GPU is kept busy where a pass takes it "
         "longer than that.\n\n"
         "The driver's own time is not in it. Counted in a pass on arrays of shapes that came "
-        "before. Numbers packed are the numbers and tuples of numbers that were converted for its "
-        "launches."
+        "before: its memory comes from the pool, unless the driver is asked for more. "
+        "Numbers packed are the numbers and tuples of numbers that were converted for its launches."
     )
 
 

@@ -1,7 +1,7 @@
 """Networks: dense against patch-by-patch, layer by layer, forward and backward.
 
 Scanning runs on a random sample of pixels, is scaled to all of them and marked as extrapolated; its
-batch size is the fastest of ``compare.BATCHES``.
+batch size is the fastest of ``compare.batches``.
 """
 
 from __future__ import annotations

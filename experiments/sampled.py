@@ -58,7 +58,7 @@ def _measured(name, size, numbers, options):
     net = prepared(name, seed=options.seed, backend=options.backend)
     workload = Workload(net, size, options.seed)
     workload.check_equal()
-    best, rates = fastest_batch(workload, (16,) if options.quick else (16, 64, 256))
+    best, rates = fastest_batch(workload, options.quick)
     most = max(numbers[0], int((0.5 if options.quick else WORK) * rates[best] / ROUNDS))
     timed = [n for n in numbers if n <= most] or [numbers[0]]
     if most > timed[-1] and len(timed) < len(numbers):

@@ -293,6 +293,8 @@ def scan_bytes(
         plan.forward(plan.make(patches), patches)
         return plan.ledger.peak
     _make_targets(plan, prod(labelled))
+    if net.backend.name == "cuda":  # a copy of all error vectors
+        plan.make((pixels, net.output.channels))
     for shapes in (node.parameters.values() for node in net.nodes.values()):
         for shape in shapes:  # the total so far, and its sum with the next gradient
             plan.replace(plan.make(shape), shape)

@@ -55,9 +55,12 @@ class Scan:
         """
         x, pixels = self._entered(image, pixels)
         scores = np.empty((len(pixels), self.net.output.channels), self.net.dtype)
-        for part in self.batches(pixels):
-            output = self.program.forward(self._patches(x, pixels[part]))
-            scores[part] = self.net.backend.memory.to_host(output)[:, :, 0, 0]
+        rows, columns = self._corners(pixels)
+        parts = self.batches(pixels)
+        # All batches are queued before a device is waited for
+        outputs = [self.program.forward(self._cut(x, rows[p], columns[p])) for p in parts]
+        for part in parts:
+            scores[part] = self.net.backend.memory.to_host(outputs.pop(0))[:, :, 0, 0]
         return scores
 
     def gradients(
@@ -88,14 +91,15 @@ class Scan:
         channels = self.net.output.channels
         error = images.checked("error", error, self.net.dtype, (len(pixels), channels))
         ops, total, by_image = self.net.backend, {}, None
+        error = ops.memory.to_device(error[:, :, None, None])
+        rows, columns = self._corners(pixels)
         for part in self.batches(pixels):
-            vectors = ops.memory.to_device(error[part, :, None, None])
-            _, tape = self.program.forward(self._patches(x, pixels[part]), keep=True)
-            gradients, by_patch = self.program.backward(tape, vectors, image=image_gradient)
+            corners = rows[part], columns[part]
+            _, tape = self.program.forward(self._cut(x, *corners), keep=True)
+            gradients, by_patch = self.program.backward(tape, error[part], image=image_gradient)
             total = added(ops, total, gradients)
             if image_gradient:
-                rows, columns = self._corners(pixels[part])
-                spread = ops.patches.extract_backward(by_patch, rows, columns, x.shape[2:])
+                spread = ops.patches.extract_backward(by_patch, *corners, x.shape[2:])
                 by_image = spread if by_image is None else ops.merging.add([by_image, spread])
                 del spread, by_patch
         if image_gradient:
@@ -156,10 +160,10 @@ class Scan:
         """
         checks.array("x", x, (1, self.net.channels, None, None))
         pixels = _checked_pixels(pixels, images.output_size(self.net, x.shape[2:], "valid"))
-        return self._patches(x, pixels)
+        return self._cut(x, *self._corners(pixels))
 
-    def _patches(self, x, pixels):
-        return self.net.backend.patches.extract(x, *self._corners(pixels), self.net.patch)
+    def _cut(self, x, rows, columns):
+        return self.net.backend.patches.extract(x, rows, columns, self.net.patch)
 
     def _corners(self, pixels):
         to_device = self.net.backend.memory.to_device

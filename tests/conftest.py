@@ -80,6 +80,18 @@ def shared_work(monkeypatch):
     monkeypatch.setattr(threads, "SMALLEST_SHARED_WORK", 0)
 
 
+@pytest.fixture
+def device(monkeypatch):
+    """The counts of a device that does nothing, which cannot be written to: nothing is poisoned."""
+    if SIMULATING:
+        pytest.skip("the simulator has no device")
+    from kernels.device.stand_in import stand_in
+
+    monkeypatch.setattr(launching, "allocate", launching.allocate.__wrapped__)
+    with stand_in() as counts:
+        yield counts
+
+
 def _poisoned(allocate):
     @functools.wraps(allocate)
     def empty(shape, dtype):
@@ -88,7 +100,7 @@ def _poisoned(allocate):
         poison = np.full(shape, np.nan if dtype.kind == "f" else np.array(-1).astype(dtype), dtype)
         if isinstance(array, np.ndarray):
             array[...] = poison
-        else:
+        elif array.size:
             array.copy_to_device(poison)
         return array
 

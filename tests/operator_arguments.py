@@ -136,7 +136,8 @@ _OF_MEMORY = "no operator: allocates and copies what was checked"
 NOT_OPERATORS = {
     f"memory.{name}": _OF_MEMORY
     for name in (
-        *("empty", "zeros", "to_device", "to_host", "synchronize", "on_stream", "free_bytes"),
+        *("empty", "zeros", "to_device", "to_host", "synchronize", "on_stream", "release"),
+        "free_bytes",
     )
 }
 

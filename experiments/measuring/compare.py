@@ -31,7 +31,8 @@ from net import Dense, Net, Scan
 from net.nodes import IMAGE
 from net.summary import multiply_adds
 
-BATCHES = (16, 64, 256)
+BATCHES, QUICK_BATCHES, BATCHES_ON_GPU = (16, 64, 256), (16,), (16, 64, 256, 1024, 4096, 16384)
+"""Patches that run together; on a GPU as many of these as memory allows."""
 SAMPLE, LONGEST_SAMPLE, SHORTEST_SAMPLE = 2000, 20.0, 5.0
 """Scanning is timed on at least so many pixels, or on as many as take ``LONGEST_SAMPLE`` seconds;
 and on at least as many as take ``SHORTEST_SAMPLE`` seconds."""
@@ -75,8 +76,7 @@ class Pass:
         """
         ops = program.net.backend
         if ops.name == "cuda":
-            _, tape = program.forward(x, keep=True, clock=self._clock("forward"))
-            program.backward(tape, error, clock=self._clock("backward"))
+            self.run_layers(program, x, error)
             clocks = (None, None)
         else:
             clocks = (self._clock("forward"), self._clock("backward"))
@@ -90,6 +90,11 @@ class Pass:
         self.add("forward", forward)
         self.add("backward", back)
         return scores, gradients
+
+    def run_layers(self, program, x, error):
+        """Time the layers alone, of one pass forward and backward."""
+        _, tape = program.forward(x, keep=True, clock=self._clock("forward"))
+        program.backward(tape, error, clock=self._clock("backward"))
 
     def _clock(self, direction):
         def tick(step, seconds):
@@ -109,17 +114,29 @@ def dense_pass(dense: Dense, image, error, mask=None) -> Pass:
 
 
 def scan_pass(scan: Scan, image, error, pixels) -> Pass:
-    """Time scanning ``pixels``, batch by batch."""
+    """Time scanning ``pixels``.
+
+    On the host batch by batch. On a GPU that would time the host, which may need longer to launch
+    than the device to compute: there, whole scans are queued, and backward is what a scan forward
+    and backward takes longer than one forward.
+    """
     ops, taken = scan.net.backend, Pass()
     x = ops.memory.to_device(image[None])
+    every = np.ascontiguousarray(error[:, pixels[:, 0], pixels[:, 1]].T)
     for part in scan.batches(pixels):
-        places = pixels[part]
-        vectors = error[:, places[:, 0], places[:, 1]].T[:, :, None, None]
-        vectors = ops.memory.to_device(np.ascontiguousarray(vectors))
-        patches, times = timed(ops, lambda places=places: scan.patches(x, places))
+        vectors = ops.memory.to_device(every[part, :, None, None])
+        patches, times = timed(ops, lambda part=part: scan.patches(x, pixels[part]))
         taken.layers["forward", CUTTING] += times[0]
-        taken.add("forward", times)
-        taken.run(scan.program, patches, vectors, device=False)
+        if ops.name == "cuda":
+            taken.run_layers(scan.program, patches, vectors)
+        else:
+            taken.add("forward", times)
+            taken.run(scan.program, patches, vectors, device=False)
+    if ops.name == "cuda":
+        forward = timed(ops, lambda: scan.forward(x[0], pixels))[1][0]
+        both = timed(ops, lambda: scan.gradients(x[0], every, pixels))[1][0]
+        taken.add("forward", (forward, None))
+        taken.add("backward", (both - forward, None))
     return taken
 
 
@@ -170,11 +187,27 @@ class Workload:
             raise NotEqual(f"gradients of {self.labelled} x {self.labelled} differ by {worst:.1e}")
 
 
-def fastest_batch(workload: Workload, batches=BATCHES) -> tuple[int, dict[int, float]]:
+def batches(workload: Workload, quick: bool = False) -> tuple[int, ...]:
+    """The batch sizes that scanning is tried with; on a GPU up to all of the image's, as far as
+    memory allows."""
+    if workload.net.backend.name != "cuda" or quick:
+        return QUICK_BATCHES if quick else BATCHES
+    size = workload.labelled, workload.labelled
+    fitting = [n for n in BATCHES_ON_GPU if n <= workload.labelled**2]
+    for batch in fitting[1:]:
+        try:
+            Scan(workload.net, batch=batch).check_memory(size, batch, learning=True)
+        except MemoryError:
+            return tuple(n for n in fitting if n < batch)
+    return tuple(fitting) or QUICK_BATCHES
+
+
+def fastest_batch(workload: Workload, quick: bool = False) -> tuple[int, dict[int, float]]:
     """The batch size that scans most pixels a second, and pixels a second by batch size."""
-    pixels = workload.pixels(max(batches))
-    seconds = dict.fromkeys(batches, math.inf)
-    scans = {batch: Scan(workload.net, batch=batch) for batch in batches}
+    tried = batches(workload, quick)
+    pixels = workload.pixels(max(tried))
+    seconds = dict.fromkeys(tried, math.inf)
+    scans = {batch: Scan(workload.net, batch=batch) for batch in tried}
     for _ in range(2):
         for batch, scan in scans.items():
             taken = scan_pass(scan, workload.image, workload.error, pixels[:batch])
@@ -199,7 +232,7 @@ def compared(name: str, sizes: tuple[int, ...], options, memory: bool) -> list[d
     for workload in workloads.values():
         workload.check_equal()
     largest = workloads[max(sizes)]
-    batch, rates = fastest_batch(largest, (16,) if options.quick else BATCHES)
+    batch, rates = fastest_batch(largest, options.quick)
     sample = _sample(largest, batch, rates[batch], options.quick)
     parts = cycle(np.array_split(sample, ROUNDS))
 

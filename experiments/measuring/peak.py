@@ -138,11 +138,9 @@ class _Allocator:
 
     def __init__(self):
         from kernels.device import launching
-        from kernels.memory import cuda as memory
 
         self.now = self.most = 0
-        for owner, name in ((launching, "allocate"), (memory, "to_device")):
-            setattr(owner, name, self._counted(getattr(owner, name)))
+        launching.allocate = self._counted(launching.allocate)
 
     def start(self):
         self.before = self.now
@@ -158,7 +156,7 @@ class _Allocator:
             array = allocate(*arguments)
             self._add(array.nbytes)
             # Views share the memory: it may outlive the array that was allocated
-            weakref.finalize(array.gpu_data, self._add, -array.nbytes)
+            weakref.finalize(array.gpu_data.owner, self._add, -array.nbytes)
             return array
 
         return counted

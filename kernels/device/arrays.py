@@ -16,6 +16,7 @@ from kernels.device.api import SIMULATING, cuda
 from kernels.device.launching import is_planning, is_recording
 from kernels.device.limits import check_shape
 from kernels.device.plans import Plan
+from kernels.device.pool import current
 from kernels.device.streams import settled, stream, wait_for
 
 if SIMULATING:
@@ -148,6 +149,8 @@ def _ready(name, array, here):
         raise ValueError(f"{name} lies on another device; expected the current one's memory")
     if getattr(array, "stream", here) is not here:
         wait_for(array.stream)
+        if pool := current():
+            pool.use(array, here)
     return array
 
 

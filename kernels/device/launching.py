@@ -12,6 +12,7 @@ import numpy as np
 from kernels.device import api
 from kernels.device.api import SIMULATING, cuda, u32
 from kernels.device.limits import ELEMENTWISE_THREADS, MAX_GRID, ceil_division, check_count
+from kernels.device.pool import current
 from kernels.device.streams import stream
 
 if SIMULATING:
@@ -106,9 +107,10 @@ def allocate(shape, dtype):
     """An uninitialised array in the device's memory, now."""
     if _instead is not None:
         return np.empty(shape, dtype)
-    # Without Numba's wrapper, which looks for the context that ``stream`` has just found
-    make = getattr(cuda.device_array, "__wrapped__", cuda.device_array)
-    return make(shape, np.dtype(dtype), stream=stream())
+    pool, here = current(), stream()
+    if pool is None:
+        return cuda.device_array(shape, np.dtype(dtype), stream=here)
+    return pool.empty(shape, dtype, here)
 
 
 def is_recording() -> bool:

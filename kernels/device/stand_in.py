@@ -27,19 +27,40 @@ _ALIGNMENT = 256
 def stand_in():
     """Within it, the process has such a device; yields counts of what was asked of it.
 
-    They are ``launches``, ``allocations``, ``allocated`` (bytes), ``compilations`` and ``prepared``
-    (constants that were packed for launches).
+    They are ``launches``, ``allocations`` by the driver, ``allocated`` (bytes), ``freed`` (bytes),
+    ``waits`` for a stream or the whole device, ``compilations`` and ``prepared`` (constants that
+    were packed for launches).
     """
     counts: Counter = Counter()
     recorded: dict[int, float] = {}
-    end = _ALIGNMENT
+    end, taken = _ALIGNMENT, 0
 
     def allocate(nbytes):
-        nonlocal end
+        nonlocal end, taken
+        if taken + nbytes > MEMORY:
+            raise driver.CudaAPIError(driver.binding.CUresult.CUDA_ERROR_OUT_OF_MEMORY, "full")
         counts["allocations"] += 1
         counts["allocated"] += nbytes
         begin, end = end, end + -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+        taken += nbytes
         return driver.binding.CUdeviceptr(begin)
+
+    def finalizer(manager, address, key, nbytes):
+        """What is called when memory is not used any more, also after the stand-in."""
+
+        def free(address):
+            nonlocal taken
+            counts["freed"] += nbytes
+            taken -= nbytes
+
+        def put_off():
+            manager.allocations.pop(key, None)
+            manager.deallocations.add_item(free, address, nbytes)
+
+        return put_off
+
+    def wait(*arguments):
+        counts["waits"] += 1
 
     def launch(stream, config, kernel, *words):
         counts["launches"] += 1
@@ -63,9 +84,15 @@ def stand_in():
         "cuEventQuery": lambda event: None,
         "cuEventSynchronize": lambda event: None,
         "cuEventElapsedTime": lambda first, last: 1e3 * (recorded[last] - recorded[first]),
+        "cuStreamWaitEvent": lambda stream, event, flags: None,
         "cuEventDestroy": lambda event: None,
-        "cuCtxSynchronize": lambda: None,
-        "cuMemGetInfo": lambda: (MEMORY, MEMORY),
+        "cuCtxSynchronize": wait,
+        "cuStreamSynchronize": wait,
+        "cuMemcpyHtoD": wait,
+        "cuMemcpyDtoH": wait,
+        "cuMemcpyHtoDAsync": lambda to, source, nbytes, stream: None,
+        "cuMemcpyDtoHAsync": lambda to, source, nbytes, stream: None,
+        "cuMemGetInfo": lambda: (MEMORY - taken, MEMORY),
     }
     device = SimpleNamespace(id=0, compute_capability=CAPABILITY, name="stand-in")
     context = driver.Context(device, driver.binding.CUcontext(1))
@@ -82,24 +109,10 @@ def stand_in():
             (dispatcher, "launch", launch),
             (dispatcher.CUDADispatcher, "compile", compile_),
             (prepared.Constant, "__init__", prepare),
-            (driver, "_alloc_finalizer", _finalizer),
+            (driver, "_alloc_finalizer", finalizer),
         ):
             stack.enter_context(mock.patch.object(owner, name, value))
         yield counts
-
-
-def _finalizer(manager, address, key, nbytes):
-    """What is called when memory is not used any more, also after the stand-in."""
-
-    def free():
-        manager.allocations.pop(key, None)
-        manager.deallocations.add_item(_free, address, nbytes)
-
-    return free
-
-
-def _free(address):
-    """Instead of the driver."""
 
 
 def _kernel(kinds):

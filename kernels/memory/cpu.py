@@ -127,6 +127,10 @@ def synchronize():
     """Nothing to wait for: every call returns when its work is done."""
 
 
+def release():
+    """Nothing to give back: the process keeps the memory of freed arrays for later ones."""
+
+
 @contextmanager
 def on_stream(handle):
     """Nothing to order: every call returns when its work is done."""

@@ -7,10 +7,12 @@ from functools import cache
 import numpy as np
 
 from kernels.checks import lies_on_device
+from kernels.device import launching
 from kernels.device.api import cuda, kernel, u32
 from kernels.device.arrays import DeviceArray, view
 from kernels.device.launching import device_empty, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, check_shape, flat
+from kernels.device.pool import current
 from kernels.device.streams import LEGACY, on, stream, stream_at
 
 
@@ -50,8 +52,11 @@ def to_device(array):
     """
     if lies_on_device("array", array):
         return view("array", array)
-    copy = cuda.to_device(np.ascontiguousarray(array), stream=stream())
-    stream().synchronize()
+    array = np.ascontiguousarray(array)
+    copy = launching.allocate(array.shape, array.dtype)
+    if array.size:  # the simulator compares strides
+        copy.copy_to_device(array, stream=stream())
+        stream().synchronize()
     return copy
 
 
@@ -71,6 +76,13 @@ def synchronize():
     cuda.synchronize()
 
 
+def release():
+    """Return the memory that no array occupies to the driver, where other libraries can have it;
+    waits for the device."""
+    if pool := current():
+        pool.release()
+
+
 @contextmanager
 def on_stream(handle):
     """Within it, in this thread or task, copies and operators work on the CUDA stream ``handle``.
@@ -88,5 +100,7 @@ def on_stream(handle):
 
 
 def free_bytes():
-    """None: not asked for; the driver raises an error when the device's memory is full."""
-    return None
+    """Bytes that new arrays can take, for work on the stream that it goes to: what the driver has,
+    and what is free in the pool; None in the simulator, whose memory is the host's."""
+    pool = current()
+    return pool and pool.free_bytes(stream())

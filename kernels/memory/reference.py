@@ -29,6 +29,10 @@ def synchronize():
     """Nothing to wait for."""
 
 
+def release():
+    """Nothing to give back: NumPy frees arrays itself."""
+
+
 def _widened(dtype):
     dtype = np.dtype(dtype)
     return np.dtype(np.float64) if dtype.kind == "f" else dtype

@@ -14,25 +14,17 @@ from kernels.convolution import cuda as convolution
 from kernels.convolution import cuda_tiles_measured as measured
 from kernels.device import api, launching, timing
 from kernels.memory import cuda as memory
-from tests.conftest import SIMULATING
 
 CALL = ["--operator", "convolution.forward", "--shape", "1", "2", "9", "40", "--filters", "4"]
 
 
 @pytest.fixture
-def device(monkeypatch, tmp_path):
-    """Counts of what is asked of a device that does nothing; its events tell the host's time."""
-    if SIMULATING:
-        pytest.skip("the simulator has no device")
-    from kernels.device.stand_in import stand_in
-
+def device(device, monkeypatch, tmp_path):
+    """Such a device, found by every experiment; its events tell the host's time."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(api, "why_unavailable", lambda: None)
-    monkeypatch.setattr(launching, "allocate", launching.allocate.__wrapped__)
-    monkeypatch.setattr(memory, "to_device", lambda a: memory.empty(a.shape, a.dtype))
     backends._load.cache_clear()
-    with stand_in() as counts:
-        yield counts
+    yield device
     backends._load.cache_clear()
 
 

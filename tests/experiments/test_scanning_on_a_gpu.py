@@ -1,0 +1,66 @@
+"""Scanning as the opponent on a GPU: batches that fill its memory, and a queue that is full."""
+
+import numpy as np
+import pytest
+
+from experiments.measuring import compare
+from kernels.backends import Backend
+from kernels.device import launching
+from net import Scan, zoo
+from net.planning import scan_bytes
+
+
+@pytest.fixture
+def net(device):
+    """On a device that does nothing."""
+    net = zoo.build("lenet28", backend="cpu")
+    net.backend = Backend("cuda")
+    for name, array in net.parameters.items():
+        net.parameters[name] = net.backend.memory.empty(array.shape, array.dtype)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("labelled", "too_large", "most"), [(256, None, 16384), (100, None, 4096), (256, 4096, 1024)]
+)
+def test_batches_go_up_to_what_memory_allows(net, monkeypatch, labelled, too_large, most):
+    size = labelled, labelled
+    if too_large:
+        form = Scan(net).program, "valid", size
+        needed = scan_bytes(*form, too_large, too_large, learning=True)
+        monkeypatch.setattr("kernels.device.stand_in.MEMORY", needed - 1)
+    tried = compare.batches(compare.Workload(net, labelled, 0))
+    assert tried == tuple(n for n in compare.BATCHES_ON_GPU if n <= most)
+    assert tried[-1] == most
+
+
+def test_nothing_is_waited_for_between_the_batches_of_a_scan(net, device, monkeypatch):
+    """The last launch is queued before the first wait that follows the first launch."""
+    image, pixels = np.zeros((1, 40, 40), np.float32), np.argwhere(np.ones((13, 13), bool))
+    error, seen = np.zeros((169, 10), np.float32), []
+    do = launching.do
+    monkeypatch.setattr(launching, "do", lambda again: do(again) or seen.append(device["waits"]))
+    scan = Scan(net, batch=20)
+    scan.forward(image, pixels)
+    assert len(seen) > 9 * 4
+    assert len(set(seen)) == 1
+    seen.clear()
+    scan.gradients(image, error, pixels)
+    assert len(set(seen)) == 1
+
+
+def test_whole_scans_are_timed(net, monkeypatch):
+    """A scan forward, and one forward and backward, whose difference is backward's time."""
+    workload, calls = compare.Workload(net, 8, 0), []
+    scan = Scan(net, batch=16)
+    for name in ("forward", "gradients"):
+        monkeypatch.setattr(scan, name, lambda *a, name=name: calls.append((name, len(a[-1]))))
+    seconds = {0: (0.5, None), 4: (1.0, None), 5: (3.0, None)}
+    timings = iter(range(6))
+    monkeypatch.setattr(
+        compare, "timed", lambda ops, call: (call(), seconds.get(next(timings), (0.5, None)))
+    )
+    taken = compare.scan_pass(scan, workload.image, workload.error, workload.pixels(64))
+    assert calls == [("forward", 64), ("gradients", 64)]
+    assert taken.totals == {"forward": (1.0, None), "backward": (2.0, None)}
+    assert taken.layers["forward", compare.CUTTING] == 2.0
