@@ -39,12 +39,12 @@ class Parallel:
     """A function compiled with ``prange``.
 
     Args:
-        dispatcher: what Numba's ``njit`` returned.
+        dispatcher: what Numba's ``njit`` returned, or the function itself where it may not compile.
     """
 
     def __init__(self, dispatcher):
         self.dispatcher = dispatcher
-        functools.update_wrapper(self, dispatcher.py_func)
+        functools.update_wrapper(self, getattr(dispatcher, "py_func", dispatcher))
 
     def __call__(self, *arguments, work: float = math.inf):
         """Call the function.

@@ -1,6 +1,7 @@
 """Average pooling of listed cells on the device: a thread for each number of the output.
 
-Neighbouring threads have neighbouring channels of one window. Backward goes cell by cell of the
+Neighbouring threads have neighbouring channels of one window, whose rows are added up one after the
+other, as ``kernels.average_pooling`` does. Backward goes cell by cell of the
 window, one launch each, as max pooling's does: no atomics, and a fixed order of the sums.
 """
 
@@ -32,9 +33,11 @@ def _forward_kernel(dtype):
             total = dtype(0)
             for i in range(size[0]):
                 at = u32(u32(rows[u32(p * u32(size[0]) + i)]) * u32(channels) + c)
+                of_row = dtype(0)
                 for _ in range(size[1]):
-                    total += x[at]
+                    of_row += x[at]
                     at = u32(at + u32(channels))
+                total += of_row
             y[index] = total / cells
 
     return listed_average_pooling_forward

@@ -1,9 +1,10 @@
 """Convolution of listed cells on the device: a thread for each number of the result.
 
-Forward and for the weight gradient, neighbouring threads have neighbouring output channels: they
-read the same number of x, and neighbours of the weights' copy or of the error. The input gradient
-goes tap by tap, one launch each: no two outputs read a cell by the same tap, so threads share no
-sum, there are no atomics, and the order of the sums is that of the taps.
+Forward, the bias joins the sum at its end, as in the tiles of ``kernels.convolution``: the bits are
+the same. There and for the weight gradient, neighbouring threads have neighbouring output channels:
+they read the same number of x, and neighbours of the error. The input gradient goes tap by tap, one
+launch each: no two outputs read a cell by the same tap, so threads share no sum, there are no
+atomics, and the order of the sums is that of the taps.
 """
 
 from functools import cache
@@ -27,7 +28,7 @@ BLOCK = 256
 
 @cache
 def _forward_kernel(dtype, activation):
-    f = function(activation, dtype)
+    f, no_bias = function(activation, dtype), dtype(-0.0)
 
     @kernel(ELEMENTWISE_THREADS)
     def listed_convolution_forward(
@@ -45,7 +46,7 @@ def _forward_kernel(dtype, activation):
         if index < y.size:
             p, k = divmod_u32(index, filters)
             height, width, depth = u32(size[0]), u32(size[1]), u32(depth)
-            total = bias[k] if biased else dtype(0)
+            total = dtype(0)
             w = u32(k * depth * height * width)
             for c in range(depth):
                 for i in range(height):
@@ -53,7 +54,7 @@ def _forward_kernel(dtype, activation):
                     for _ in range(width):
                         total += weights[w] * x[at]
                         at, w = u32(at + depth), u32(w + u32(1))
-            y[index] = f(total)
+            y[index] = f(total + (bias[k] if biased else no_bias))
 
     return listed_convolution_forward
 

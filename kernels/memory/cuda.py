@@ -54,8 +54,9 @@ def to_device(array):
         return view("array", array)
     array = np.ascontiguousarray(array)
     copy = launching.allocate(array.shape, array.dtype)
-    if array.size:  # the simulator compares strides
-        copy.copy_to_device(array, stream=stream())
+    if array.size:
+        # As one axis: Numba takes an axis of one element with a stride of 0 for a repeated one
+        copy.reshape(copy.size).copy_to_device(array.reshape(array.size), stream=stream())
         stream().synchronize()
     return copy
 

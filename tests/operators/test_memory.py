@@ -62,3 +62,11 @@ def test_dead_arrays_give_their_place_to_later_ones():
     assert address(cpu.empty(shape, "float32")) == places[0]
     del second, third
     assert address(cpu.empty((2, *shape[1:]), "float64")) == places[0]
+
+
+def test_an_axis_that_an_index_added_is_copied(backend):
+    """Its stride is 0, like that of an axis along which an array is repeated."""
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)[:, :, None, None]
+    copy = backend.memory.to_host(backend.memory.to_device(array))
+    assert copy.shape == (2, 3, 1, 1)
+    np.testing.assert_array_equal(copy, array)
