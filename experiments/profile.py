@@ -85,9 +85,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def views() -> dict:
     """The modules that make tables, captions and figures, by the ``experiment`` of a record."""
+    from experiments.modelling import page
     from experiments.profiling import tables, targets
 
-    return {"profile": tables, "targets": targets}
+    return {"profile": tables, "targets": targets, "model": page}
 
 
 def main(options) -> int:
@@ -110,22 +111,29 @@ def main(options) -> int:
     except MemoryError:
         return refused("--size, --batch or --shape is too large: the arrays do not fit into memory")
     if options.targets:
-        _store("targets", targets.measure(chosen.capabilities), chosen, place)
+        store("targets", targets.measure(chosen.capabilities), chosen.sources, place)
     else:
-        _store("profile", facts.profile(jobs, chosen), chosen, place)
+        store("profile", facts.profile(jobs, chosen), chosen.sources, place)
     return 0
 
 
-def _store(experiment, rows, plan, place):
-    """Write rows, record, tables and figure to a folder, and show the tables."""
+def store(experiment: str, rows: list[dict], sources, place: Path) -> None:
+    """Write rows, record, tables and figure to a folder, and show the tables.
+
+    Args:
+        experiment: one of ``views``.
+        rows: with its columns.
+        sources: of the rows, see ``SOURCES``.
+        place: the folder.
+    """
     from experiments.reporting import report, stored
     from experiments.storing import machine, results
     from kernels import get_backend
     from net.files import write_atomically
 
-    timed_here = "timed" in plan.sources
+    timed_here = "timed" in sources
     record = machine.described(get_backend("cuda" if timed_here else "cpu"))
-    record |= {"experiment": experiment, "sources": list(plan.sources)}
+    record |= {"experiment": experiment, "sources": list(sources)}
     if not timed_here:
         record["backend"] = "cuda, compiled and simulated, not run"
     results.save(place, rows, record, {})

@@ -127,9 +127,9 @@ def _stored_machines():
 
 
 def test_the_page_of_claims_is_made_from_the_stored_results():
-    machines = _stored_machines()
+    results = stored.read(ROOT / "results", __main__.modules(), __main__.profile.views())
     page = (ROOT / "docs" / "reproduction.md").read_text()
-    assert page == pages.reproduction(machines)
+    assert page == pages.reproduction(results.machines, results.profiles)
     for each in CLAIMS:
         assert each.text in page
     assert claims.HOW_TO_RUN in page

@@ -87,7 +87,25 @@ def test_the_model_counts_whole_tiles_and_the_fullest_multiprocessor():
         least = executed / math.prod(launch.blocks) / 32 / 256 * clocks / 4 * fullest
         expected = least / device.clock * max(1, roofline.BUSY_WARPS / resident)
         assert found.instructions == pytest.approx(expected)
-        assert found.seconds == max(found.instructions, found.memory) + roofline.LAUNCH_SECONDS
+        at_peak = executed / math.prod(launch.blocks) * fullest / device.limits.lanes / device.clock
+        assert found.reached == pytest.approx(at_peak / device.reached.share)
+        longest = max(found.instructions, found.reached, found.memory)
+        assert found.seconds == longest + roofline.LAUNCH_SECONDS
+
+
+def test_the_model_fetches_a_large_main_loop_anew_in_each_turn():
+    call, device = calls.of_case(CONVOLUTION), DEVICES["H100"]
+    launch, most = call.launches[-1], roofline.FIRST_CACHE // roofline.INSTRUCTION_BYTES
+    fitting = code(launch.threads, sums=most - 64)
+    assert roofline.predict(call, launch, fitting, device, 0.0).fetched == 0
+    beyond = code(launch.threads, sums=most)
+    found = roofline.predict(call, launch, beyond, device, 0.0)
+    executed = roofline.executed_multiply_adds(call, launch) / math.prod(launch.blocks)
+    turns = executed / launch.threads / most
+    fullest = math.ceil(math.prod(launch.blocks) / device.multiprocessors)
+    clocks = turns * (most + 64) * roofline.INSTRUCTION_BYTES * roofline.PARTITIONS
+    expected = fullest * clocks / roofline.FETCHED_BYTES / device.clock
+    assert found.fetched == pytest.approx(expected)
 
 
 def test_strided_gradients_are_counted_part_by_part():
@@ -146,12 +164,12 @@ def test_counted_bytes_grow_with_the_launch():
     ]
     scale = call.multiply_adds / short.multiply_adds
     assert scale > 1
-    assert facts._counted_bytes(call, 0, short, lines) == pytest.approx(640 * scale)
+    assert facts.counted_bytes(call, 0, short, lines) == pytest.approx(640 * scale)
     partial = replace(short, launches=short.launches[:1])
     added = call.launches[-1]
     assert added.function.__name__ == "add_partial"
     last = len(call.launches) - 1
-    counted = facts._counted_bytes(call, last, partial, lines)
+    counted = facts.counted_bytes(call, last, partial, lines)
     assert counted == roofline.compulsory_bytes(added)
 
 
