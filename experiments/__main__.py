@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from experiments import model, profile, tune
+from experiments import check, model, profile, tune
 from experiments.inputs.arguments import (
     LARGEST_SEED,
     Parser,
@@ -40,7 +40,7 @@ OF_NETS = (
     *("segmentation", "methods", "against_torch"),
 )
 """Experiments on nets of the zoo, which ``--nets`` chooses."""
-TOOLS = {"profile": profile, "tune": tune, "model": model}
+TOOLS = {"profile": profile, "tune": tune, "model": model, "check": check}
 """Subcommands about the CUDA kernels alone; each has its own options."""
 BACKENDS = ("auto", "cuda", "simulator", "cpu")
 FULL_OUT, QUICK_OUT = Path("results"), Path("results-quick")

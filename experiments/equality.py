@@ -42,18 +42,29 @@ def run(options) -> tuple[list[dict], dict]:
         rows.append(
             options.cache.measured(
                 parameters,
-                lambda name=name, dtype=dtype: _measured(name, dtype, size, sampled, options),
+                lambda name=name, dtype=dtype: compared(
+                    name, dtype, size, sampled, options.backend, seed=options.seed
+                ),
             )
         )
     return rows, {}
 
 
-def _measured(name, dtype, size, sampled, options) -> dict:
-    net = prepared(name, seed=options.seed, backend=options.backend, dtype=dtype)
+def compared(name: str, dtype: str, size, sampled: int, backend: str, *, seed: int) -> dict:
+    """A row on both forms of a net of the zoo.
+
+    Args:
+        size: rows and columns of the image.
+        sampled: pixels that are chosen at random.
+
+    Raises:
+        NotEqual: a difference is above its limit, or float32 scores are not bitwise equal.
+    """
+    net = prepared(name, seed=seed, backend=backend, dtype=dtype)
     image = astronaut(net.channels, size, dtype)
-    pixels = _pixels(size, sampled, np.random.default_rng(options.seed))
+    pixels = _pixels(size, sampled, np.random.default_rng(seed))
     row = {"net": name, "dtype": dtype, "border": BORDER, "rows": size[0], "columns": size[1]}
-    row |= {"pixels": len(pixels)} | _compare(net, image, pixels, options.seed)
+    row |= {"pixels": len(pixels)} | _compare(net, image, pixels, seed)
     _check(row)
     return row
 

@@ -48,9 +48,9 @@ MULTIPLYING = (
 )
 """The kernels that multiply, tile by tile."""
 ASSUMPTIONS = (
-    "MODEL, not measured. A launch takes the longest of its parts, as docs/profiling.md lists them, "
-    "plus 2 microseconds. Clocks are the highest published ones. A device marked * is one that the "
-    "installed compiler does not target: code for the nearest target stands in."
+    "MODEL, not measured. A launch takes the longest of its parts, as docs/profiling.md lists "
+    "them, plus 2 microseconds. Clocks are the highest published ones. A device marked * is one "
+    "that the installed compiler does not target: code for the nearest target stands in."
 )
 PARTS = ("instructions", "share of peak", "instruction cache", "L2", "memory")
 
