@@ -10,8 +10,9 @@
   were measured to reach on its architecture (``devices.Reached``): what the mix of instructions
   does not show, such as register banks, dual issue and power.
 * instruction cache: a main loop beyond ``FIRST_CACHE`` is fetched anew in each of its turns, by
-  each partition of the multiprocessor for itself. Warps of one block are taken to share what is
-  fetched, and blocks not to.
+  each partition for itself; beyond ``SECOND_CACHE`` it comes from the L2 cache, of whose rate each
+  multiprocessor gets its share. Warps of one block are taken to share what is fetched, and blocks
+  not to.
 * L2 cache: the sectors that warps request, counted on the simulator for a few blocks and scaled: in
   main loops with the multiply-adds, elsewhere with the blocks. No L1 cache is assumed. Left out
   where nothing was traced.
@@ -36,12 +37,12 @@ from kernels.device import launching
 
 LAUNCH_SECONDS = 2e-6
 BUSY_WARPS = 8
-FIRST_CACHE, INSTRUCTION_BYTES, PARTITIONS = 16 * 1024, 16, 4
-"""Bytes of a partition's instruction cache, as Huerta, Shoushtary and Gonzalez give them for Turing
-(Analyzing and Improving Hardware Modeling of Accel-Sim, 2023, arXiv:2401.10082) and as they are
-assumed elsewhere; bytes of an instruction since Volta; partitions of a multiprocessor."""
-FETCHED_BYTES = 32
-"""Assumed, for want of a source: bytes of code a clock, from the next cache to a multiprocessor."""
+FIRST_CACHE, SECOND_CACHE, PARTITIONS = 16 * 1024, 32 * 1024, 4
+"""Bytes of the instruction cache of a partition and of a multiprocessor, as Huerta, Shoushtary and
+Gonzalez give them for Turing (Analyzing and Improving Hardware Modeling of Accel-Sim, 2023,
+arXiv:2401.10082) and as they are assumed elsewhere; and partitions, which are served in turn."""
+INSTRUCTION_BYTES, LINE_BYTES = 16, 128
+"""Of an instruction since Volta; of what one partition is served in a clock (a line, assumed)."""
 MULTIPLYING = (
     *("convolution_forward", "convolution_gradient_input", "convolution_gradient_weights"),
     "matrix_product",
@@ -147,10 +148,18 @@ def _multiplying_seconds(call, launch, code, device):
     blocks = math.prod(launch.blocks)
     of_fullest = math.ceil(blocks / device.multiprocessors)
     reached = of_fullest * sums / blocks / device.limits.lanes / device.reached.share
-    size = INSTRUCTION_BYTES * loop.total()
     turns = sums / blocks / launch.threads / loop["multiply-add"]
-    clocks = turns * PARTITIONS * size / FETCHED_BYTES if size > FIRST_CACHE else 0.0
+    clocks = turns * _fetching_clocks(INSTRUCTION_BYTES * loop.total(), device)
     return reached / device.clock, of_fullest * clocks / device.clock
+
+
+def _fetching_clocks(size, device):
+    """Clocks of a multiprocessor for the code of one turn of a main loop of ``size`` bytes."""
+    if size <= FIRST_CACHE:
+        return 0.0
+    if size <= SECOND_CACHE:
+        return PARTITIONS * size / LINE_BYTES
+    return size * device.multiprocessors / device.l2_bytes_per_clock
 
 
 def traced_bytes(lines: list[Line], loops: float, rest: float) -> float:

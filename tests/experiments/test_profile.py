@@ -95,17 +95,21 @@ def test_the_model_counts_whole_tiles_and_the_fullest_multiprocessor():
 
 def test_the_model_fetches_a_large_main_loop_anew_in_each_turn():
     call, device = calls.of_case(CONVOLUTION), DEVICES["H100"]
-    launch, most = call.launches[-1], roofline.FIRST_CACHE // roofline.INSTRUCTION_BYTES
-    fitting = code(launch.threads, sums=most - 64)
-    assert roofline.predict(call, launch, fitting, device, 0.0).fetched == 0
-    beyond = code(launch.threads, sums=most)
-    found = roofline.predict(call, launch, beyond, device, 0.0)
-    executed = roofline.executed_multiply_adds(call, launch) / math.prod(launch.blocks)
-    turns = executed / launch.threads / most
-    fullest = math.ceil(math.prod(launch.blocks) / device.multiprocessors)
-    clocks = turns * (most + 64) * roofline.INSTRUCTION_BYTES * roofline.PARTITIONS
-    expected = fullest * clocks / roofline.FETCHED_BYTES / device.clock
-    assert found.fetched == pytest.approx(expected)
+    launch = call.launches[-1]
+    blocks = math.prod(launch.blocks)
+    executed = roofline.executed_multiply_adds(call, launch) / blocks
+    fullest = math.ceil(blocks / device.multiprocessors)
+    first, second = (
+        size // roofline.INSTRUCTION_BYTES for size in (roofline.FIRST_CACHE, roofline.SECOND_CACHE)
+    )
+    from_l2 = roofline.INSTRUCTION_BYTES * device.multiprocessors / device.l2_bytes_per_clock
+    in_turn = roofline.INSTRUCTION_BYTES * roofline.PARTITIONS / roofline.LINE_BYTES
+    for length, clocks in ((first, 0), (first + 1, in_turn), (second, in_turn), (9999, from_l2)):
+        made = code(launch.threads, sums=length - 64)
+        turns = executed / launch.threads / (length - 64)
+        expected = fullest * turns * length * clocks / device.clock
+        found = roofline.predict(call, launch, made, device, 0.0)
+        assert found.fetched == pytest.approx(expected)
 
 
 def test_strided_gradients_are_counted_part_by_part():
