@@ -33,8 +33,8 @@ def add_arguments(parser) -> None:
 
 def main(options) -> int:
     """Run the subcommand; returns the exit status."""
-    from experiments import profile
-    from experiments.profiling import static
+    from experiments.modelling import page
+    from experiments.profiling import static, stored
     from experiments.profiling.devices import DEVICES
     from experiments.storing import cache, machine, results
     from kernels import get_backend
@@ -62,7 +62,7 @@ def main(options) -> int:
         rows = modelled(options.nets or list(ZOO), options.size, devices, kept)
     except MemoryError:
         return refused(f"--size is {options.size}: the arrays of its batches have no addresses")
-    profile.store("model", rows, ["static", "traced", "model"], place)
+    stored.store("model", page, rows, ["static", "traced", "model"], place)
     return 0
 
 

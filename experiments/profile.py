@@ -93,7 +93,7 @@ def views() -> dict:
 
 def main(options) -> int:
     """Run the subcommand; returns the exit status."""
-    from experiments.profiling import facts, plan, static, targets, timed
+    from experiments.profiling import facts, plan, static, stored, tables, targets, timed
     from experiments.storing import results
     from kernels import BackendUnavailable
 
@@ -111,33 +111,8 @@ def main(options) -> int:
     except MemoryError:
         return refused("--size, --batch or --shape is too large: the arrays do not fit into memory")
     if options.targets:
-        store("targets", targets.measure(chosen.capabilities), chosen.sources, place)
+        rows = targets.measure(chosen.capabilities)
+        stored.store("targets", targets, rows, chosen.sources, place)
     else:
-        store("profile", facts.profile(jobs, chosen), chosen.sources, place)
+        stored.store("profile", tables, facts.profile(jobs, chosen), chosen.sources, place)
     return 0
-
-
-def store(experiment: str, rows: list[dict], sources, place: Path) -> None:
-    """Write rows, record, tables and figure to a folder, and show the tables.
-
-    Args:
-        experiment: one of ``views``.
-        rows: with its columns.
-        sources: of the rows, see ``SOURCES``.
-        place: the folder.
-    """
-    from experiments.reporting import report, stored
-    from experiments.storing import machine, results
-    from kernels import get_backend
-    from net.files import write_atomically
-
-    timed_here = "timed" in sources
-    record = machine.described(get_backend("cuda" if timed_here else "cpu"))
-    record |= {"experiment": experiment, "sources": list(sources)}
-    if not timed_here:
-        record["backend"] = "cuda, compiled and simulated, not run"
-    results.save(place, rows, record, {})
-    made = report.shown(views()[experiment], stored.load_profile(place, views()))
-    for path, content in made.items():
-        write_atomically(path, content)
-    print(made[place / report.PAGE].decode())

@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from experiments.equality import BORDER, LIMITS, compared
 from experiments.inputs.nets import prepared
 from experiments.inputs.photographs import astronaut
+from experiments.measuring.forms import BORDER, LIMITS, compared
 from net import Dense
 
 NET, SIZE, PIXELS = "lenet28", (48, 56), 20

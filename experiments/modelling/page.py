@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -9,6 +12,10 @@ from experiments.modelling.predicted import TERMS
 from experiments.profiling.devices import DEVICES
 from experiments.profiling.figures import COLORS
 from experiments.reporting.derived import CLAIMED_SPEEDUP
+from experiments.reporting.markdown import link
+from experiments.reporting.report import PAGE
+from experiments.reporting.stored import PROFILE, naming, shown_rows
+from experiments.storing.results import Results
 
 DIRECTIONS = ("forward", "forward + backward")
 DENSE, BEST, ALONE = "dense", "scanning", "one by one"
@@ -154,6 +161,23 @@ def _plainly(rows):
 
 def _named(row):
     return f"{row['net']}, {row['direction']}, {row['device']}"
+
+
+def notes(profiles: Sequence[Results]) -> dict[str, str]:
+    """What the model's results among the profiler's say beside claims, by direction.
+
+    Raises:
+        BadResults: rows are not those of the model.
+    """
+    said = {}
+    for results in profiles:
+        if results.record["experiment"] == "model":
+            place = Path("..", "results", PROFILE, results.folder.name, PAGE)
+            with naming(results.folder):
+                for direction in DIRECTIONS:
+                    text = note(shown_rows(results), direction)
+                    said[direction] = f"{text} {link('Tables', place)}."
+    return said
 
 
 def note(rows: list[dict], direction: str) -> str:

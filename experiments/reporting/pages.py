@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.modelling import page
 from experiments.reporting import claims
 from experiments.reporting.markdown import link
 from experiments.reporting.report import PAGE
-from experiments.reporting.stored import PROFILE, Machine, naming, shown_rows
-from experiments.storing.results import Results
+from experiments.reporting.stored import Machine, naming
 
-AGAINST, MODEL = "against_torch", "model"
+AGAINST = "against_torch"
 BEGIN, END = "<!-- made by experiments report -->", "<!-- until here -->"
 """The lines before and after the comparison with PyTorch in the README."""
 
 
-def reproduction(machines: list[Machine], profiles: Sequence[Results] = ()) -> str:
+def reproduction(machines: list[Machine], notes: Mapping[str, str] | None = None) -> str:
     """The page that compares claim by claim, for results beside ``docs/``.
 
     Args:
         machines: the results of each.
-        profiles: the profiler's; what the model says stands beside claims as a note.
+        notes: what the model says beside claims, by ``Claim.modelled``.
 
     Raises:
         BadResults: rows are not those of their experiment.
@@ -44,19 +42,9 @@ def reproduction(machines: list[Machine], profiles: Sequence[Results] = ()) -> s
                 quick = machine.results[claim.experiment].record["quick"]
                 links = link(claim.experiment, place) + " (--quick: tiny sizes)" * quick
             lines.append(f"| {machine.name} | {judged.result} | {judged.verdict} | {links} |")
-        if claim.modelled:
-            lines += _notes(claim.modelled, profiles)
+        if notes and claim.modelled in notes:
+            lines += ["", notes[claim.modelled]]
     return "\n".join([*lines, "", claims.HOW_TO_RUN, ""])
-
-
-def _notes(direction, profiles):
-    """What the model says, as paragraphs."""
-    for results in profiles:
-        if results.record["experiment"] == MODEL:
-            place = Path("..", "results", PROFILE, results.folder.name, PAGE)
-            with naming(results.folder):
-                said = page.note(shown_rows(results), direction)
-            yield from ("", f"{said} {link('Tables', place)}.")
 
 
 def readme(machines: list[Machine], experiments: dict, text: str) -> str:

@@ -152,7 +152,7 @@ def test_a_note_stands_beside_each_claim_and_is_no_verdict():
     forward = rows_with(321.0, 4567.0)
     rows = forward + [one | {"direction": page.DIRECTIONS[1]} for one in rows_with(654.0, 4567.0)]
     results = SimpleNamespace(record={"experiment": "model"}, folder=Path("m"), rows=rows)
-    without, text = pages.reproduction([]), pages.reproduction([], [results])
+    without, text = pages.reproduction([]), pages.reproduction([], page.notes([results]))
     for direction, speedup in zip(page.DIRECTIONS, (321, 654)):
         note = page.note(rows, direction)
         assert "MODEL" in note
