@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from experiments import profile, tune
+from experiments import check, model, profile, tune
 from experiments.inputs.arguments import (
     LARGEST_SEED,
     Parser,
@@ -40,8 +40,8 @@ OF_NETS = (
     *("segmentation", "methods", "against_torch"),
 )
 """Experiments on nets of the zoo, which ``--nets`` chooses."""
-TOOLS = {"profile": profile, "tune": tune}
-"""Subcommands that measure CUDA kernels alone; each has its own options."""
+TOOLS = {"profile": profile, "tune": tune, "model": model, "check": check}
+"""Subcommands about the CUDA kernels alone; each has its own options."""
 BACKENDS = ("auto", "cuda", "simulator", "cpu")
 FULL_OUT, QUICK_OUT = Path("results"), Path("results-quick")
 
@@ -147,6 +147,7 @@ def _run(name, options):
 
 def _report(options) -> int:
     """Rebuild all tables, figures and pages from what is stored; pack them if asked for."""
+    from experiments.modelling import page
     from experiments.reporting import archive, pages, report, stored
     from experiments.storing.results import BadResults
     from net.files import write_atomically
@@ -158,7 +159,9 @@ def _report(options) -> int:
         packed = {archive.place(options.out): archive.packed(results, made)} if options.pack else {}
         if options.out == FULL_OUT:
             claims, readme = Path("docs/reproduction.md"), Path("README.md")
-            made[claims] = pages.reproduction(results.machines).encode()
+            made[claims] = pages.reproduction(
+                results.machines, page.notes(results.profiles)
+            ).encode()
             made[readme] = pages.readme(results.machines, experiments, readme.read_text()).encode()
     except (BadResults, ValueError) as error:
         return refused(error)

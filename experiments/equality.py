@@ -6,26 +6,20 @@ of an error map that is masked to them.
 
 from __future__ import annotations
 
-import numpy as np
 from tqdm import tqdm
 
-from experiments.inputs.nets import prepared
-from experiments.inputs.photographs import astronaut
-from experiments.measuring.exactness import NotEqual, relative_difference
-from net import Dense, Scan
+from experiments.measuring.forms import BORDER, LIMITS, compared
 from net.zoo import ZOO
 
 TIMED = False
 PIXELS = 200
 SIZE = (512, 512)
 QUICK_PIXELS, QUICK_SIZE = 12, (48, 56)
-BORDER = "reflect"
 COLUMNS = {
     **dict.fromkeys(("net", "dtype", "border", "gradients_worst"), str),
     **dict.fromkeys(("rows", "columns", "pixels"), int),
     **dict.fromkeys(("scores_difference", "scores_equal_bits", "gradients_difference"), float),
 }
-LIMITS = {"float64": 1e-12, "float32": 1e-5}
 
 
 def run(options) -> tuple[list[dict], dict]:
@@ -42,53 +36,12 @@ def run(options) -> tuple[list[dict], dict]:
         rows.append(
             options.cache.measured(
                 parameters,
-                lambda name=name, dtype=dtype: _measured(name, dtype, size, sampled, options),
+                lambda name=name, dtype=dtype: compared(
+                    name, dtype, size, sampled, options.backend, seed=options.seed
+                ),
             )
         )
     return rows, {}
-
-
-def _measured(name, dtype, size, sampled, options) -> dict:
-    net = prepared(name, seed=options.seed, backend=options.backend, dtype=dtype)
-    image = astronaut(net.channels, size, dtype)
-    pixels = _pixels(size, sampled, np.random.default_rng(options.seed))
-    row = {"net": name, "dtype": dtype, "border": BORDER, "rows": size[0], "columns": size[1]}
-    row |= {"pixels": len(pixels)} | _compare(net, image, pixels, options.seed)
-    _check(row)
-    return row
-
-
-def _pixels(size, number, rng) -> np.ndarray:
-    """``number`` random pixels and the four corners, each once."""
-    corners = np.array([(y, x) for y in (0, size[0] - 1) for x in (0, size[1] - 1)])
-    chosen = np.stack(np.unravel_index(rng.permutation(size[0] * size[1])[:number], size), axis=1)
-    return np.unique(np.concatenate([corners, chosen]), axis=0)
-
-
-def _compare(net, image, pixels, seed) -> dict:
-    dense, scan = Dense(net, BORDER), Scan(net, BORDER)
-    at = (slice(None), pixels[:, 0], pixels[:, 1])
-    scores, by_patch = dense.forward(image), scan.forward(image, pixels)
-    error = np.random.default_rng(seed + 1).standard_normal(scores.shape).astype(net.dtype)
-    mask = np.zeros(scores.shape[1:], bool)
-    mask[at[1:]] = True
-    ours = dense.gradients(image, error, mask, everywhere=True).parameters
-    theirs = scan.gradients(image, np.ascontiguousarray(error[at].T), pixels).parameters
-    differences = {name: relative_difference(ours[name], theirs[name]) for name in theirs}
-    worst = max(differences, key=differences.get)
-    return {
-        "scores_difference": relative_difference(scores[at].T, by_patch),
-        "scores_equal_bits": float((by_patch == scores[at].T).mean()),
-        "gradients_difference": differences[worst],
-        "gradients_worst": worst,
-    }
-
-
-def _check(row):
-    limit = LIMITS[row["dtype"]]
-    large = max(row["scores_difference"], row["gradients_difference"]) > limit
-    if large or (row["dtype"] == "float32" and row["scores_equal_bits"] < 1):
-        raise NotEqual(f"dense and patch-by-patch results differ: {row}")
 
 
 def table(rows: list[dict]) -> str:

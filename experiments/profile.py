@@ -85,14 +85,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def views() -> dict:
     """The modules that make tables, captions and figures, by the ``experiment`` of a record."""
+    from experiments.modelling import page
     from experiments.profiling import tables, targets
 
-    return {"profile": tables, "targets": targets}
+    return {"profile": tables, "targets": targets, "model": page}
 
 
 def main(options) -> int:
     """Run the subcommand; returns the exit status."""
-    from experiments.profiling import facts, plan, static, targets, timed
+    from experiments.profiling import facts, plan, static, stored, tables, targets, timed
     from experiments.storing import results
     from kernels import BackendUnavailable
 
@@ -110,26 +111,8 @@ def main(options) -> int:
     except MemoryError:
         return refused("--size, --batch or --shape is too large: the arrays do not fit into memory")
     if options.targets:
-        _store("targets", targets.measure(chosen.capabilities), chosen, place)
+        rows = targets.measure(chosen.capabilities)
+        stored.store("targets", targets, rows, chosen.sources, place)
     else:
-        _store("profile", facts.profile(jobs, chosen), chosen, place)
+        stored.store("profile", tables, facts.profile(jobs, chosen), chosen.sources, place)
     return 0
-
-
-def _store(experiment, rows, plan, place):
-    """Write rows, record, tables and figure to a folder, and show the tables."""
-    from experiments.reporting import report, stored
-    from experiments.storing import machine, results
-    from kernels import get_backend
-    from net.files import write_atomically
-
-    timed_here = "timed" in plan.sources
-    record = machine.described(get_backend("cuda" if timed_here else "cpu"))
-    record |= {"experiment": experiment, "sources": list(plan.sources)}
-    if not timed_here:
-        record["backend"] = "cuda, compiled and simulated, not run"
-    results.save(place, rows, record, {})
-    made = report.shown(views()[experiment], stored.load_profile(place, views()))
-    for path, content in made.items():
-        write_atomically(path, content)
-    print(made[place / report.PAGE].decode())

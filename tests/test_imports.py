@@ -20,12 +20,16 @@ FLOORS = (
     {"experiments.measuring", "experiments.storing"},
     {"experiments.reporting"},
     {"experiments.profiling"},
+    {"experiments.modelling", "experiments.checking"},
     {"experiments"},
     {"experiments.__main__"},
     {"tests"},
 )
 """From the lowest up; a module stands on the floor of the longest name that its own begins with."""
-APART = ("experiments.measuring", "experiments.storing", "experiments")
+APART = (
+    *("experiments.measuring", "experiments.storing"),
+    *("experiments.modelling", "experiments.checking", "experiments"),
+)
 """Rooms of one floor that must not import from each other."""
 CUDA_PACKAGES = ("numba.cuda", "cuda")
 MOST_LINES = 400

@@ -4,6 +4,7 @@ Sources: the whitepapers and data sheets that NVIDIA publishes for each device; 
 Specifications per Compute Capability" of the CUDA C++ Programming Guide for the limits, and
 ``cuda/__device/arch_traits.h`` of the CUDA Core Compute Libraries 3.3 where it has no column (8.8,
 10.7). Rates of L2 caches are published for few devices; ``l2_source`` says where each comes from.
+What large float32 matrix products reach was measured by others; ``Reached`` says by whom.
 """
 
 from __future__ import annotations
@@ -67,6 +68,26 @@ LIMITS = {
 
 
 @dataclass(frozen=True)
+class Reached:
+    """What a large float32 matrix product, without tensor cores, was measured to reach.
+
+    Attributes:
+        rate: operations/s, two for a multiply-add.
+        peak: of the device that it was measured on, at its highest published clock.
+        source: who measured, and on which device.
+    """
+
+    rate: float
+    peak: float
+    source: str
+
+    @property
+    def share(self) -> float:
+        """Of the peak."""
+        return self.rate / self.peak
+
+
+@dataclass(frozen=True)
 class Device:
     """A device at its highest published clock.
 
@@ -75,9 +96,11 @@ class Device:
         multiprocessors: how many.
         clock: Hz.
         bandwidth: bytes/s of its memory.
+        memory: bytes of it.
         l2_bytes: of its L2 cache.
         l2_bytes_per_clock: that the cache delivers to all multiprocessors.
         source, l2_source: of these figures.
+        reached: by others, with kernels made for this architecture.
     """
 
     name: str
@@ -85,10 +108,12 @@ class Device:
     multiprocessors: int
     clock: float
     bandwidth: float
+    memory: float
     l2_bytes: int
     l2_bytes_per_clock: int
     source: str
     l2_source: str
+    reached: Reached
 
     @property
     def limits(self) -> Limits:
@@ -109,29 +134,52 @@ class Device:
 MIB = KIB**2
 DEVICES = {
     "K40": Device(
-        *("Tesla K40", (3, 5), 15, 875e6, 288e9, 1536 * KIB, 768),
+        *("Tesla K40", (3, 5), 15, 875e6, 288e9, 12e9, 1536 * KIB, 768),
         "Tesla K40 board specification BD-06902 (highest boost clock)",
         "twice Fermi's 384 bytes a clock, after the Kepler GK110 whitepaper",
+        Reached(
+            *(3275e9, 5040e9),
+            "cuBLAS 7.0 on a K40 at its boost clock, 4096 x 4096: clMathLibraries/clBLAS, "
+            "doc/performance/cuBLAS_7.0/Tesla_K40/sgemm.csv",
+        ),
     ),
     "V100": Device(
-        *("Tesla V100 SXM2", (7, 0), 80, 1530e6, 900e9, 6 * MIB, 2048),
+        *("Tesla V100 SXM2", (7, 0), 80, 1530e6, 900e9, 16e9, 6 * MIB, 2048),
         "NVIDIA Tesla V100 architecture whitepaper",
         "NVIDIA A100 whitepaper, which compares the two",
+        Reached(
+            *(14e12, 15.7e12),
+            "PyTorch's matrix product on a V100, two digits: transformers-benchmarks, README",
+        ),
     ),
     "A100": Device(
-        *("A100 SXM4 40 GB", (8, 0), 108, 1410e6, 1555e9, 40 * MIB, 5120),
+        *("A100 SXM4 40 GB", (8, 0), 108, 1410e6, 1555e9, 40e9, 40 * MIB, 5120),
         "NVIDIA A100 architecture whitepaper",
         "NVIDIA A100 architecture whitepaper",
+        Reached(
+            *(17.736e12, 19.5e12),
+            "a hand-written kernel on an A100 SXM4 80 GB, 4096 x 4096, without TF32: "
+            "AG0708/sgBLAS, release 0.1.0",
+        ),
     ),
     "H100": Device(
-        *("H100 SXM5", (9, 0), 132, 1980e6, 3352e9, 50 * MIB, 5120),
+        *("H100 SXM5", (9, 0), 132, 1980e6, 3352e9, 80e9, 50 * MIB, 5120),
         "NVIDIA H100 data sheet (66.9 TFLOP/s give the clock)",
         "assumed to be the A100's",
+        Reached(
+            *(47.28e12, 60e12),
+            "cuBLASLt on an H200 NVL, the same multiprocessor under a lower power limit (the peak "
+            "is its data sheet's): xzwgit/gpu-flops-bench, README",
+        ),
     ),
     "RTX4090": Device(
-        *("GeForce RTX 4090", (8, 9), 128, 2520e6, 1008e9, 72 * MIB, 2048),
+        *("GeForce RTX 4090", (8, 9), 128, 2520e6, 1008e9, 24e9, 72 * MIB, 2048),
         "NVIDIA Ada architecture whitepaper",
         "assumed",
+        Reached(
+            *(57.55e12, 82.6e12),
+            "cuBLASLt on an RTX 4090: xzwgit/gpu-flops-bench, README",
+        ),
     ),
 }
 

@@ -94,7 +94,7 @@ def _model_rows(common, call, devices, reader, lines):
             code = reader.nearest(launch, device.capability)
             if code.capability != device.capability:
                 stand_in = "sm_{}{}".format(*code.capability)
-            counted = _counted_bytes(call, number, short, lines) if short else 0.0
+            counted = counted_bytes(call, number, short, lines) if short else 0.0
             predictions.append(roofline.predict(call, launch, code, device, counted))
             l2_bytes += counted
         seconds = sum(prediction.seconds for prediction in predictions)
@@ -113,7 +113,7 @@ def _model_rows(common, call, devices, reader, lines):
         )
 
 
-def _counted_bytes(call, number, short, lines):
+def counted_bytes(call, number, short, lines):
     """Bytes of the sectors of a launch, scaled from the traced lines of the shortened call."""
     launch = call.launches[number]
     names = [one.function.__name__ for one in call.launches]

@@ -1,17 +1,25 @@
 """A model of the time that a launch takes on a named device. It is a model, not a measurement.
 
-    time = max(instructions, L2 cache, memory) + LAUNCH_SECONDS
+    time = max(instructions, share of peak, instruction cache, L2 cache, memory) + LAUNCH_SECONDS
 
 * instructions: multiply-adds of whole tiles, including those that their tails waste. A
   multiprocessor issues the main loop's instructions at its issue rate and multiply-adds at that of
   its lanes, whichever takes longer. The multiprocessor with most blocks decides. It needs
   ``BUSY_WARPS`` resident warps to hide latencies; with fewer it slows down in proportion.
+* share of peak: the same multiply-adds at the share of the device's peak that large matrix products
+  were measured to reach on its architecture (``devices.Reached``): what the mix of instructions
+  does not show, such as register banks, dual issue and power.
+* instruction cache: a main loop beyond ``FIRST_CACHE`` is fetched anew in each of its turns, by
+  each partition for itself; beyond ``SECOND_CACHE`` it comes from the L2 cache, of whose rate each
+  multiprocessor gets its share. Warps of one block are taken to share what is fetched, and blocks
+  not to.
 * L2 cache: the sectors that warps request, counted on the simulator for a few blocks and scaled: in
   main loops with the multiply-adds, elsewhere with the blocks. No L1 cache is assumed. Left out
   where nothing was traced.
 * memory: every array of the launch moves once, as a whole (compulsory bytes); the caches are cold.
 
-Not modelled: bank conflicts, latencies of dependent loads, clocks below the highest, other work.
+The host's part is in ``experiments.modelling``. Not modelled: bank conflicts, latencies of
+dependent loads, clocks below the highest, other work.
 """
 
 from __future__ import annotations
@@ -29,18 +37,23 @@ from kernels.device import launching
 
 LAUNCH_SECONDS = 2e-6
 BUSY_WARPS = 8
+FIRST_CACHE, SECOND_CACHE, PARTITIONS = 16 * 1024, 32 * 1024, 4
+"""Bytes of the instruction cache of a partition and of a multiprocessor, as Huerta, Shoushtary and
+Gonzalez give them for Turing (Analyzing and Improving Hardware Modeling of Accel-Sim, 2023,
+arXiv:2401.10082) and as they are assumed elsewhere; and partitions, which are served in turn."""
+INSTRUCTION_BYTES, LINE_BYTES = 16, 128
+"""Of an instruction since Volta; of what one partition is served in a clock (a line, assumed)."""
 MULTIPLYING = (
     *("convolution_forward", "convolution_gradient_input", "convolution_gradient_weights"),
     "matrix_product",
 )
 """The kernels that multiply, tile by tile."""
 ASSUMPTIONS = (
-    "MODEL, not measured. A launch takes the longest of: its instructions (whole tiles, the main "
-    "loop's mix, the fullest multiprocessor, 8 resident warps to hide latencies), its traced "
-    "sectors from the L2 cache without an L1 cache, and its arrays once from memory; plus 2 "
-    "microseconds. Clocks are the highest published ones. A device marked * is one that the "
-    "installed compiler does not target: code for the nearest target stands in."
+    "MODEL, not measured. A launch takes the longest of its parts, as docs/profiling.md lists "
+    "them, plus 2 microseconds. Clocks are the highest published ones. A device marked * is one "
+    "that the installed compiler does not target: code for the nearest target stands in."
 )
+PARTS = ("instructions", "share of peak", "instruction cache", "L2", "memory")
 
 
 @dataclass(frozen=True)
@@ -49,25 +62,34 @@ class Prediction:
 
     seconds: float
     instructions: float
+    reached: float
+    fetched: float
     l2: float
     memory: float
 
     @property
+    def parts(self) -> dict[str, float]:
+        """By name, as in ``PARTS``; the launch takes as long as the longest."""
+        times = self.instructions, self.reached, self.fetched, self.l2, self.memory
+        return dict(zip(PARTS, times))
+
+    @property
     def bound(self) -> str:
         """The part that takes longest."""
-        parts = {"instructions": self.instructions, "L2": self.l2, "memory": self.memory}
-        return max(parts, key=parts.get)
+        return max(self.parts, key=self.parts.get)
 
 
 def predict(
     call: Call, launch: launching.Launch, code: Code, device: Device, l2_bytes: float
 ) -> Prediction:
     """The time of one launch of a call on ``device``, given the bytes from its L2 cache."""
-    instructions = _instruction_seconds(call, launch, code, device)
-    l2 = l2_bytes / device.l2_bandwidth
-    memory = compulsory_bytes(launch) / device.bandwidth
-    seconds = max(instructions, l2, memory) + LAUNCH_SECONDS
-    return Prediction(seconds, instructions, l2, memory)
+    parts = (
+        _instruction_seconds(call, launch, code, device),
+        *_multiplying_seconds(call, launch, code, device),
+        l2_bytes / device.l2_bandwidth,
+        compulsory_bytes(launch) / device.bandwidth,
+    )
+    return Prediction(max(parts) + LAUNCH_SECONDS, *parts)
 
 
 def compulsory_bytes(launch: launching.Launch) -> int:
@@ -116,6 +138,28 @@ def _instruction_seconds(call, launch, code, device):
     resident = min(of_fullest, code.resident_blocks(limits)) * math.ceil(launch.threads / 32)
     slowed = max(1.0, BUSY_WARPS / resident)
     return of_fullest * clocks_of_block * slowed / device.clock
+
+
+def _multiplying_seconds(call, launch, code, device):
+    """(at the share of peak that others reach, for fetching a main loop's code)"""
+    sums, loop = executed_multiply_adds(call, launch), code.machine_code.main_loop
+    if not sums or not loop["multiply-add"]:
+        return 0.0, 0.0
+    blocks = math.prod(launch.blocks)
+    of_fullest = math.ceil(blocks / device.multiprocessors)
+    reached = of_fullest * sums / blocks / device.limits.lanes / device.reached.share
+    turns = sums / blocks / launch.threads / loop["multiply-add"]
+    clocks = turns * _fetching_clocks(INSTRUCTION_BYTES * loop.total(), device)
+    return reached / device.clock, of_fullest * clocks / device.clock
+
+
+def _fetching_clocks(size, device):
+    """Clocks of a multiprocessor for the code of one turn of a main loop of ``size`` bytes."""
+    if size <= FIRST_CACHE:
+        return 0.0
+    if size <= SECOND_CACHE:
+        return PARTITIONS * size / LINE_BYTES
+    return size * device.multiprocessors / device.l2_bytes_per_clock
 
 
 def traced_bytes(lines: list[Line], loops: float, rest: float) -> float:

@@ -46,12 +46,14 @@ class Claim:
         tested: how it is tested here.
         experiment: on whose rows the verdict rests.
         judge: of the experiment's rows.
+        modelled: the direction of the model's results whose note stands beside the verdicts.
     """
 
     text: str
     tested: str
     experiment: str
     judge: Callable[[list[dict]], Judged]
+    modelled: str | None = None
 
     def judged(self, rows: dict[str, list[dict]]) -> Judged:
         """The verdict from the rows of a machine's experiments, by name."""
@@ -232,6 +234,7 @@ CLAIMS = (
         "Supported: over 1500 on every net; partly: on some.",
         "networks",
         _faster("forward"),
+        modelled="forward",
     ),
     Claim(
         "speed up commonly used patch-by-patch scanning over 1500 times in both forward and "
@@ -239,6 +242,7 @@ CLAIMS = (
         "As for forward propagation.",
         "networks",
         _faster("backward"),
+        modelled="forward + backward",
     ),
     Claim(
         "The speedup increases with the sizes of images and patches (images)",

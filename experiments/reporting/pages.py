@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.reporting import claims
@@ -14,8 +15,12 @@ BEGIN, END = "<!-- made by experiments report -->", "<!-- until here -->"
 """The lines before and after the comparison with PyTorch in the README."""
 
 
-def reproduction(machines: list[Machine]) -> str:
+def reproduction(machines: list[Machine], notes: Mapping[str, str] | None = None) -> str:
     """The page that compares claim by claim, for results beside ``docs/``.
+
+    Args:
+        machines: the results of each.
+        notes: what the model says beside claims, by ``Claim.modelled``.
 
     Raises:
         BadResults: rows are not those of their experiment.
@@ -37,6 +42,8 @@ def reproduction(machines: list[Machine]) -> str:
                 quick = machine.results[claim.experiment].record["quick"]
                 links = link(claim.experiment, place) + " (--quick: tiny sizes)" * quick
             lines.append(f"| {machine.name} | {judged.result} | {judged.verdict} | {links} |")
+        if notes and claim.modelled in notes:
+            lines += ["", notes[claim.modelled]]
     return "\n".join([*lines, "", claims.HOW_TO_RUN, ""])
 
 

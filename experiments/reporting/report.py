@@ -109,7 +109,8 @@ def _index_of_profiles(stored, views, made):
         return
     yield from ("", "## The CUDA kernels, profiled", "")
     yield (
-        "Made by `python -m experiments profile`; see [docs/profiling.md](../docs/profiling.md)."
+        "Made by `python -m experiments profile` and `model`; see "
+        "[docs/profiling.md](../docs/profiling.md)."
     )
     yield from ("", "| profile of | made | what it shows |", "|---|---|---|")
     for results in stored.profiles:

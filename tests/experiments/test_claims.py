@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments import __main__
+from experiments.modelling import page as model_page
 from experiments.reporting import claims, pages, stored
 from experiments.reporting.claims import CLAIMS, MISSING, NOT, PARTLY, SUPPORTED
 from experiments.reporting.derived import by_image, by_patch
@@ -127,9 +128,9 @@ def _stored_machines():
 
 
 def test_the_page_of_claims_is_made_from_the_stored_results():
-    machines = _stored_machines()
+    results = stored.read(ROOT / "results", __main__.modules(), __main__.profile.views())
     page = (ROOT / "docs" / "reproduction.md").read_text()
-    assert page == pages.reproduction(machines)
+    assert page == pages.reproduction(results.machines, model_page.notes(results.profiles))
     for each in CLAIMS:
         assert each.text in page
     assert claims.HOW_TO_RUN in page

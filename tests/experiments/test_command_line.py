@@ -188,7 +188,7 @@ def test_the_readme_says_which_options_each_subcommand_takes(options_of):
     text = " ".join((ROOT / "README.md").read_text().split())
     sentence = r"Each takes (.*?); those on nets of the zoo also take (.*?)\."
     each, nets = re.search(sentence, text).groups()
-    apart = re.search(r"(`[a-z]+` and `[a-z]+`), which measure CUDA kernels alone", text)[1]
+    apart = re.search(r"([`a-z, ]+ and `[a-z]+`), which are about the CUDA kernels alone", text)[1]
     report = re.search(r"`python -m experiments report` [^;]*; it takes (.*?)\.", text)[1]
     each, nets, report = (set(re.findall("`(--[a-z]+)`", part)) for part in (each, nets, report))
     assert set(re.findall("`([a-z]+)`", apart)) == set(__main__.TOOLS)

@@ -87,7 +87,29 @@ def test_the_model_counts_whole_tiles_and_the_fullest_multiprocessor():
         least = executed / math.prod(launch.blocks) / 32 / 256 * clocks / 4 * fullest
         expected = least / device.clock * max(1, roofline.BUSY_WARPS / resident)
         assert found.instructions == pytest.approx(expected)
-        assert found.seconds == max(found.instructions, found.memory) + roofline.LAUNCH_SECONDS
+        at_peak = executed / math.prod(launch.blocks) * fullest / device.limits.lanes / device.clock
+        assert found.reached == pytest.approx(at_peak / device.reached.share)
+        longest = max(found.instructions, found.reached, found.memory)
+        assert found.seconds == longest + roofline.LAUNCH_SECONDS
+
+
+def test_the_model_fetches_a_large_main_loop_anew_in_each_turn():
+    call, device = calls.of_case(CONVOLUTION), DEVICES["H100"]
+    launch = call.launches[-1]
+    blocks = math.prod(launch.blocks)
+    executed = roofline.executed_multiply_adds(call, launch) / blocks
+    fullest = math.ceil(blocks / device.multiprocessors)
+    first, second = (
+        size // roofline.INSTRUCTION_BYTES for size in (roofline.FIRST_CACHE, roofline.SECOND_CACHE)
+    )
+    from_l2 = roofline.INSTRUCTION_BYTES * device.multiprocessors / device.l2_bytes_per_clock
+    in_turn = roofline.INSTRUCTION_BYTES * roofline.PARTITIONS / roofline.LINE_BYTES
+    for length, clocks in ((first, 0), (first + 1, in_turn), (second, in_turn), (9999, from_l2)):
+        made = code(launch.threads, sums=length - 64)
+        turns = executed / launch.threads / (length - 64)
+        expected = fullest * turns * length * clocks / device.clock
+        found = roofline.predict(call, launch, made, device, 0.0)
+        assert found.fetched == pytest.approx(expected)
 
 
 def test_strided_gradients_are_counted_part_by_part():
@@ -146,12 +168,12 @@ def test_counted_bytes_grow_with_the_launch():
     ]
     scale = call.multiply_adds / short.multiply_adds
     assert scale > 1
-    assert facts._counted_bytes(call, 0, short, lines) == pytest.approx(640 * scale)
+    assert facts.counted_bytes(call, 0, short, lines) == pytest.approx(640 * scale)
     partial = replace(short, launches=short.launches[:1])
     added = call.launches[-1]
     assert added.function.__name__ == "add_partial"
     last = len(call.launches) - 1
-    counted = facts._counted_bytes(call, last, partial, lines)
+    counted = facts.counted_bytes(call, last, partial, lines)
     assert counted == roofline.compulsory_bytes(added)
 
 

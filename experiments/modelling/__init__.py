@@ -1,0 +1,1 @@
+"""A model of how long nets would take on named devices: see ``experiments.model``."""

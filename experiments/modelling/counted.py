@@ -1,0 +1,131 @@
+"""What the model counts of a net once: the machine code of its launches, and their sectors.
+
+Counting takes a compiler and Numba's simulator, and minutes; so it is kept. Nothing in it depends
+on a device beyond its compute capability.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+
+from experiments.measuring import host
+from experiments.profiling import calls, simulation
+from experiments.profiling.calls import Call
+from experiments.profiling.counter import Line
+from experiments.profiling.devices import Capability
+from experiments.profiling.operators import OperatorCase
+from experiments.profiling.static import Code, Reader
+from kernels.device.machine_code import MachineCode
+
+DENSE, PATCH = "dense", "patch"
+BATCHES = (1, 64, 256, 1024, 4096)
+"""Patches that scanning may run together; the first is scanning one by one."""
+TRACED_BATCH = 64
+"""The batch whose sectors are counted; those of others are in proportion."""
+FORMS = ((DENSE, 1), *((PATCH, batch) for batch in BATCHES))
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The calls of a net's pass over an image, or over one batch of patches.
+
+    Attributes:
+        form: ``dense`` or ``patch``.
+        batch: patches, of the patch form.
+        backward: whether the gradients of all parameters are computed, too.
+        calls: in order.
+    """
+
+    form: str
+    batch: int
+    backward: bool
+    calls: list[Call]
+
+
+def passes(net: str, size: int) -> list[Pass]:
+    """All passes of a net for ``size`` x ``size`` labelled pixels that the model knows."""
+    return [
+        Pass(form, batch, backward, calls.of_net(net, size, form, batch=batch, backward=backward))
+        for form, batch in FORMS
+        for backward in (False, True)
+    ]
+
+
+class Codes:
+    """The machine code of launches, compiled once for each kernel and kept for each net.
+
+    Args:
+        cache: a ``storing.cache.MeasurementCache``.
+    """
+
+    def __init__(self, cache):
+        self._cache, self._reader = cache, Reader()
+
+    def of(self, net: str, size: int, every: list[Pass], capability: Capability) -> list[list]:
+        """For each pass, for each launch of its calls: the code for the compute capability, or for
+        the nearest later one that the compiler knows."""
+        key = {"net": net, "size": size, "capability": capability, "forms": FORMS}
+        kept = self._cache.measured(key, lambda: self._read(every, capability))
+        codes = [_code(**values) for values in kept["codes"]]
+        return [[codes[number] for number in of_pass] for of_pass in kept["passes"]]
+
+    def _read(self, every, capability):
+        codes, numbers = {}, []
+        for one in every:
+            of_pass = []
+            for call in one.calls:
+                for launch in call.launches:
+                    code = self._reader.nearest(launch, capability)
+                    of_pass.append(codes.setdefault(id(code), (len(codes), code))[0])
+            numbers.append(of_pass)
+        return {"codes": [_values(code) for _, code in codes.values()], "passes": numbers}
+
+
+def _values(code: Code) -> dict:
+    made = code.machine_code
+    return {
+        "capability": code.capability,
+        "threads": code.threads,
+        **{name: getattr(made, name) for name in ("registers", "local_bytes", "shared_bytes")},
+        "barriers": made.barriers,
+        "instructions": dict(made.instructions),
+        "main_loop": dict(made.main_loop),
+    }
+
+
+def _code(capability, threads, instructions, main_loop, **attributes) -> Code:
+    counted = {"instructions": Counter(instructions), "main_loop": Counter(main_loop)}
+    return Code(MachineCode(**attributes, **counted, text=""), tuple(capability), threads)
+
+
+def lines(cache, every: list[Pass]) -> dict[OperatorCase, list[Line]]:
+    """The traced lines of each shortened case of the dense form and of a batch of patches."""
+    cases = [simulation.shortened(call.case) for one in traced(every) for call in one.calls]
+    cases = list(dict.fromkeys(cases))
+    missing = (case for case in cases if not cache.holds(_traced_key(case)))
+    found = simulation.trace(list(missing))
+    kept = [
+        cache.measured(_traced_key(case), lambda: [asdict(line) for line in next(found)])
+        for case in cases
+    ]
+    return dict(zip(cases, [[Line(**line) for line in of_case] for of_case in kept]))
+
+
+def traced(every: list[Pass]) -> list[Pass]:
+    """Those passes whose sectors are counted."""
+    return [one for one in every if one.form == DENSE or one.batch == TRACED_BATCH]
+
+
+def _traced_key(case):
+    return {"traced": case.to_json()}
+
+
+def host_seconds(cache, net: str, size: int) -> tuple[float, float]:
+    """The host's time for each launch of a pass forward, and forward and backward.
+
+    Measured here, without the driver's own part, in the dense form: see ``measuring.host``.
+    """
+    rows = cache.measured({"host": net, "size": size}, lambda: host.measured(net, size, False))
+    by_direction = {row["direction"]: row["seconds"] / row["launches"] for row in rows}
+    return tuple(by_direction[direction] for direction in host.DIRECTIONS)

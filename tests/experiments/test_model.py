@@ -1,0 +1,178 @@
+"""The model: it runs without a GPU, its terms add up, and its pages say what it is."""
+
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from experiments import __main__, model
+from experiments.modelling import counted, page, predicted
+from experiments.modelling.predicted import TERMS
+from experiments.profiling import simulation, static
+from experiments.profiling.devices import DEVICES
+from experiments.profiling.roofline import LAUNCH_SECONDS, PARTS, Prediction
+from experiments.reporting import claims, pages, stored
+from experiments.reporting.derived import CLAIMED_SPEEDUP
+from kernels.device.machine_code import MachineCode
+from tests.experiments.test_command_line import experiments
+
+NETS, SIZE = ("lenet28", "rcnn25"), 24
+
+
+@pytest.fixture
+def counted_before(monkeypatch):
+    """What takes a compiler, a simulator and a process of its own, made up."""
+    loop = Counter({"multiply-add": 256, "LDS 128": 64})
+    made = MachineCode(64, 0, 16384, 1, loop, loop, "")
+
+    def codes(self, net, size, every, capability):
+        number = (sum(len(call.launches) for call in one.calls) for one in every)
+        return [[static.Code(made, (7, 5), 128)] * launches for launches in number]
+
+    def lines(cache, every):
+        of_all = (call.case for one in counted.traced(every) for call in one.calls)
+        return {simulation.shortened(case): [] for case in of_all}
+
+    monkeypatch.setattr(static, "check", lambda: None)
+    monkeypatch.setattr(counted.Codes, "of", codes)
+    monkeypatch.setattr(counted, "lines", lines)
+    monkeypatch.setattr(counted, "host_seconds", lambda cache, net, size: (2e-5, 3e-5))
+
+
+def rows_of(devices=("A100", "K40")):
+    return model.modelled(list(NETS), SIZE, {name: DEVICES[name] for name in devices}, None)
+
+
+def test_the_command_stores_tables_and_a_figure(counted_before, tmp_path, capsys):
+    options = SimpleNamespace(nets=NETS, devices=["H100", "K40"], size=SIZE, fresh=False)
+    options.out, options.name = tmp_path, "model"
+    assert model.main(options) == 0
+    folder = tmp_path / "model"
+    text = (folder / "table.md").read_text()
+    assert text in capsys.readouterr().out
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    rows = stored.load_profile(folder, __main__.profile.views()).rows
+    assert {(row["net"], row["device"]) for row in rows} == {
+        (net, device) for net in NETS for device in ("H100", "K40")
+    }
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert len(headings) == 6
+    assert all("model" in line.lower() for line in headings)
+    assert all("MODEL" in line for line in headings[1:])
+    for line in text.splitlines():  # heads of columns with times or speedups
+        assert "MODEL" in line or not line.startswith("| net")
+
+
+def test_the_figure_says_model_in_every_part(counted_before):
+    drawing = page.figure(rows_of(), {}, {})
+    for axes in drawing.axes:
+        assert "MODEL" in axes.get_title()
+        assert "MODEL" in axes.get_ylabel()
+        assert all("MODEL" in name for name in axes.get_legend_handles_labels()[1])
+
+
+def test_terms_add_up_and_the_best_batch_is_chosen(counted_before):
+    rows = rows_of()
+    for row in rows:
+        assert sum(row[term] for term in TERMS) == pytest.approx(row["seconds"])
+        assert min(row[term] for term in TERMS) >= 0
+        assert row["launch"] == pytest.approx(row["launches"] * LAUNCH_SECONDS)
+    by_form = page._by_form(rows)
+    assert len(by_form) == 2 * 2 * 2
+    for forms in by_form.values():
+        best, alone, dense = (forms[name] for name in (page.BEST, page.ALONE, page.DENSE))
+        assert best["seconds"] <= alone["seconds"]
+        assert best["speedup"] == best["seconds"] / dense["seconds"]
+        assert alone["launches"] > best["launches"] > dense["launches"]
+        assert best["batch"] <= SIZE**2
+
+
+def test_what_does_not_fit_is_left_out(counted_before, monkeypatch):
+    monkeypatch.setattr(predicted, "memory_of", lambda net, size, one: 1e9 * one.batch)
+    rows = rows_of(["V100"])
+    assert {row["batch"] for row in rows} == {1}
+    monkeypatch.setattr(predicted, "memory_of", lambda net, size, one: 1e15)
+    assert not rows_of(["V100"])
+
+
+def prediction(seconds, part=0):
+    parts = [0.0] * len(PARTS)
+    parts[part] = seconds
+    return Prediction(seconds + LAUNCH_SECONDS, *parts)
+
+
+def test_a_device_that_is_the_slower_one_waits_for_the_first_launch_only():
+    found = predicted.repeated([prediction(1e-3), prediction(2e-3, 4)], 10, 1e-5)
+    assert found.launches == 20
+    assert found.terms["instructions"] == pytest.approx(1e-2)
+    assert found.terms["memory"] == pytest.approx(2e-2)
+    assert found.terms["launch"] == pytest.approx(20 * LAUNCH_SECONDS)
+    assert found.terms["host"] == pytest.approx(1e-5)
+
+
+def test_a_host_that_is_the_slower_one_sets_the_pace():
+    found = predicted.repeated([prediction(1e-6)] * 4, 10, 1e-4)
+    assert found.seconds == pytest.approx(40 * 1e-4 + 1e-6 + LAUNCH_SECONDS)
+
+
+def row(**changed):
+    """As the model makes it."""
+    base = dict.fromkeys(TERMS, 0.0) | {"net": "n4", "size": 256, "stand_in": "", "batch": 64}
+    base |= {"device": "A100", "direction": "forward", "launches": 7, "host_seconds": 1e-5}
+    base |= {"multiply_adds": 10**9, "unbounded_ratio": 123.0, "speedup": None}
+    return base | changed
+
+
+def rows_with(speedup, alone):
+    dense = row(form=page.DENSE, seconds=1e-3)
+    best = row(form=page.BEST, seconds=1e-3 * speedup, speedup=speedup, multiply_adds=10**11)
+    one = row(form=page.ALONE, seconds=1e-3 * alone, speedup=alone, batch=1)
+    return [dense, best, one]
+
+
+@pytest.mark.parametrize(("speedup", "alone"), [(321.0, 4567.0), (1777.0, 1888.0), (12.0, 34.0)])
+def test_the_page_shows_the_rows_and_nothing_else(speedup, alone):
+    text = page.table(rows_with(speedup, alone))
+    assert f"| {speedup:.3g}, A100 | {CLAIMED_SPEEDUP / speedup:.3g} |" in text
+    assert f"| {alone:.4g} |" in text
+    over = f"exceeds {CLAIMED_SPEEDUP} for n4, forward, A100"
+    assert (over in text) == (speedup > CLAIMED_SPEEDUP)
+    nets = "1 of 1 nets (n4)" if alone > CLAIMED_SPEEDUP else "0 of 1 nets (none)"
+    assert nets in text
+
+
+def test_a_stand_in_is_named():
+    rows = [each | {"stand_in": "sm_75", "device": "K40"} for each in rows_with(10.0, 20.0)]
+    assert "| K40 (sm_75)* MODEL |" in page.table(rows)
+    assert "K40 (code for sm_75) 10 (n4)" in page.note(rows, "forward")
+
+
+def test_a_note_stands_beside_each_claim_and_is_no_verdict():
+    forward = rows_with(321.0, 4567.0)
+    rows = forward + [one | {"direction": page.DIRECTIONS[1]} for one in rows_with(654.0, 4567.0)]
+    results = SimpleNamespace(record={"experiment": "model"}, folder=Path("m"), rows=rows)
+    without, text = pages.reproduction([]), pages.reproduction([], page.notes([results]))
+    for direction, speedup in zip(page.DIRECTIONS, (321, 654)):
+        note = page.note(rows, direction)
+        assert "MODEL" in note
+        assert "no verdict" in note
+        assert f"A100 {speedup} (n4)" in note
+        assert text.count(note) == 1
+        text = text.replace(f"\n{note} [Tables](../results/profile/m/table.md).\n", "")
+    assert text == without
+    assert [claim.modelled for claim in claims.CLAIMS if claim.modelled] == [*page.DIRECTIONS]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--nets", "alexnet"), "--nets names alexnet; expected some of lenet28"),
+        (("--devices", "K80"), "--devices names K80; expected some of K40"),
+        (("--out", "/proc/here"), "--out is /proc/here; expected a writable folder"),
+    ],
+)
+def test_bad_options_are_refused(arguments, message):
+    done = experiments("model", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
