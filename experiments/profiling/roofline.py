@@ -117,10 +117,11 @@ def executed_multiply_adds(call: Call, launch: launching.Launch) -> int:
             rows, columns, steps = c, n * math.prod(part.size), k * math.prod(part.taps)
         case "convolution.gradient_input", _:
             rows, columns, steps = c, n * math.prod(size), k * math.prod(case.kernel)
-        case _:
-            rows, columns, steps = k, taps, n * math.prod(output)
+        case _:  # the gradient by the weights, whose pixels may be shared among several launches
+            alike = sum(one.function is launch.function for one in call.launches)
+            rows, columns, steps = k, taps, n * math.prod(output) / alike
     height, width = call.tile.height, call.tile.width
-    return -(-rows // height) * height * -(-columns // width) * width * steps
+    return round(-(-rows // height) * height * -(-columns // width) * width * steps)
 
 
 def _instruction_seconds(call, launch, code, device):

@@ -121,6 +121,18 @@ def test_strided_gradients_are_counted_part_by_part():
     assert [count for count in executed if count] == [3 * 256 * 5 * 4] * 4
 
 
+def test_launches_that_share_a_gradients_pixels_share_its_multiply_adds():
+    """The first fully connected layer of greentea102: its partial sums take several launches."""
+    case = OperatorCase(
+        "convolution.gradient_weights", (1, 192, 328, 328), 1024, (10, 10), dilation=(8, 8)
+    )
+    call = calls.of_case(case)
+    executed = [roofline.executed_multiply_adds(call, launch) for launch in call.launches]
+    executed = [count for count in executed if count]
+    assert len(executed) > 1
+    assert call.multiply_adds <= sum(executed) <= 1.1 * call.multiply_adds
+
+
 def test_the_model_of_a_pointwise_kernel_is_bound_by_memory():
     call = calls.of_case(OperatorCase("activation.forward", (1, 64, 512, 512)))
     device = DEVICES["A100"]
