@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kernels import backends, get_backend
-from kernels.device import arrays, launching, streams
+from kernels.device import arrays, launching, pool, streams
 from kernels.device.arrays import view
 from kernels.memory import cuda as memory
 from kernels.softmax import cuda as softmax
@@ -146,7 +146,7 @@ class Stream:
 def numba(monkeypatch):
     """What stands for ``numba.cuda``: it notes what is asked of it."""
     numba = Mock(gpus=[0], external_stream=Stream, legacy_default_stream=lambda: Stream(1))
-    for module in (arrays, launching, memory, streams):
+    for module in (arrays, launching, memory, pool, streams):
         monkeypatch.setattr(module, "cuda", numba)
     return numba
 
@@ -221,7 +221,8 @@ class TestStreams:
             assert chosen.waits == 1
             memory.to_host(there)
             assert chosen.waits == 2
-        assert numba.to_device.call_args.kwargs["stream"] is chosen
+        copied = numba.device_array.return_value.reshape.return_value.copy_to_device
+        assert copied.call_args.kwargs["stream"] is chosen
         assert there.copy_to_host.call_args.kwargs["stream"] is chosen
 
     @pytest.mark.parametrize("producer", [2, 90])
