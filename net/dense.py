@@ -159,9 +159,9 @@ class Dense:
             return np.full((self.net.output.channels, *mask.shape), np.nan, self.net.dtype)
         return np.where(mask, self._on_host(whole()), np.nan)
 
-    def needed(self, mask: np.ndarray, *, always: bool = False) -> NeededPass | None:
+    def needed(self, mask: np.ndarray) -> NeededPass | None:
         """The pass over what the pixels of a checked mask need; None where the dense pass takes
-        less, but ``always`` makes it. The last one is kept.
+        less. The last one is kept.
 
         >>> from net import zoo
         >>> dense, mask = Dense(zoo.build("lenet28", backend="cpu"), "zero"), np.eye(99, dtype=bool)
@@ -172,8 +172,7 @@ class Dense:
         if last is None or not np.array_equal(last[0], mask):
             last = mask.copy(), NeededPass.where_cheaper(self.net, self.border, mask)
             self._last_needed = last
-        some = last[1]
-        return NeededPass(self.net, self.border, np.argwhere(mask)) if always and not some else some
+        return last[1]
 
     def predict(self, image, tile: int | None = None, mask=None) -> tuple[np.ndarray, np.ndarray]:
         """(class map, probabilities) of a whole image, on the host in any case.
@@ -286,9 +285,10 @@ class Dense:
             on_host = isinstance(mask, np.ndarray)  # one on a device is not waited for
             if on_host and not mask.any():
                 raise ValueError("mask chooses no pixel; expected at least one")
-            x = given["image"]
-            always = isinstance(x, np.ndarray) and not images.is_finite(x)
-            some = self.needed(mask, always=always) if on_host and not everywhere else None
+            by_list = on_host and not everywhere
+            some = self.needed(mask) if by_list else None
+            if by_list and not some and not (_stays(image) or images.is_finite(given["image"])):
+                some = NeededPass(net, self.border, np.argwhere(mask))
             if some is not None:
                 return self._gradients_of(some, given, image_gradient, _stays(image))
         options = {"masked": mask is not None, "image": image_gradient}

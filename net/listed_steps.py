@@ -14,34 +14,20 @@ from typing import ClassVar
 import numpy as np
 
 from kernels import Backend
-from kernels.checks import Pair
 from net.branch_steps import CropStep
 from net.conversion import steps_of, with_drops
 from net.graph import Net
-from net.needed_cells import Cells, NeededCells
+from net.needed_cells import Cells, NeededCells, Reading
 from net.passes import Workspaces
 from net.program import Program
 from net.steps import AveragePoolStep, ConvolutionStep, DropoutStep, MaxPoolStep, Step
 
 
-@dataclass(frozen=True, eq=False)
-class Listed:
-    """What a step reads of one of its inputs.
-
-    Attributes:
-        cells: number of cells of the input.
-        rows: outputs x kh, int32 on the backend: where the rows of each window begin.
-        kernel: (kh, kw) of the window over the list.
-    """
-
-    cells: int
-    rows: object
-    kernel: Pair
-
-
 @dataclass(frozen=True, kw_only=True)
 class _ListedStep(Step):
-    listed: Listed
+    """Reads a list by ``listed``, whose rows lie on the backend."""
+
+    listed: Reading
 
     def output_size(self, sizes):
         return sizes[0]
@@ -152,22 +138,22 @@ def listed_program(net: Net, needed: NeededCells) -> Program:
     >>> listed_program(net, needed).forward(np.ones((2 * 28 * 28, 1, 1, 1))).shape
     (2, 10, 1, 1)
     """
-    listed = {name: _listed(net.backend, needed, name) for name in net.nodes}
+    readings = {name: _readings(net.backend, needed, name) for name in net.nodes}
     cells = {name: _Places(net.backend, needed.cells[name]) for name in net.nodes}
     programs = []
     for backward in (True, False):
         steps = []
         for step in steps_of(net, "dense", backward=backward):
             name = step.node.name
-            steps += _over_list(step, listed[name], cells[name])
+            steps += _over_list(step, readings[name], cells[name])
         programs.append(with_drops(steps))
     return Program.of_steps(net, *programs)
 
 
-def _listed(ops: Backend, needed, name) -> list[Listed | None]:
-    """How a layer reads its inputs; None where output p reads cell p."""
+def _readings(ops: Backend, needed, name) -> list[Reading]:
+    """How a layer reads its inputs, with what rows there are on the backend."""
     return [
-        None if r.rows is None else Listed(r.cells, ops.memory.to_device(r.rows), r.kernel)
+        r if r.rows is None else replace(r, rows=ops.memory.to_device(r.rows))
         for r in needed.readings[name]
     ]
 
@@ -179,10 +165,10 @@ class _Places:
         self.cells, self._to_device = cells, ops.memory.to_device
 
     @cached_property
-    def each(self) -> Listed:
+    def each(self) -> Reading:
         """A window that covers each cell alone."""
         numbers = np.arange(len(self.cells), dtype=np.int32)[:, None]
-        return Listed(len(self.cells), self._to_device(numbers), (1, 1))
+        return Reading(len(self.cells), self._to_device(numbers), (1, 1))
 
     @cached_property
     def dense(self) -> dict:
@@ -191,18 +177,23 @@ class _Places:
         return {"rows": to_device(self.cells.rows), "columns": to_device(self.cells.columns)}
 
 
-def _over_list(step: Step, listed, places) -> list[Step]:
+def _over_list(step: Step, readings, places) -> list[Step]:
     """What takes the place of a step of the dense form, in order."""
-    if isinstance(step, CropStep):
-        return [SelectStep(step.layers, step.inputs, step.node, listed=listed[0] or places.each)]
-    if isinstance(step, tuple(LISTED)):
-        return [_turned(step, LISTED[type(step)], listed=listed[0] or places.each)]
+    windows = CropStep, *LISTED
+    if isinstance(step, windows):
+        (reading,) = readings
+        listed = places.each if reading.rows is None else reading
+        if isinstance(step, CropStep):
+            return [SelectStep(step.layers, step.inputs, step.node, listed=listed)]
+        return [_turned(step, LISTED[type(step)], listed=listed)]
     selections, inputs = [], []
-    for source, window in zip(step.inputs, listed):
-        if window:
-            name = f"{source} for {step.layers[0]}"
-            selections.append(SelectStep((name,), (source,), step.node, listed=window))
-        inputs.append(selections[-1].output if window else source)
+    for source, reading in zip(step.inputs, readings):
+        if reading.rows is None:
+            inputs.append(source)
+            continue
+        name = f"{source} for {step.layers[0]}"
+        selections.append(SelectStep((name,), (source,), step.node, listed=reading))
+        inputs.append(name)
     step = replace(step, inputs=tuple(inputs))
     if isinstance(step, DropoutStep):
         step = _turned(step, ListedDropoutStep, **places.dense)

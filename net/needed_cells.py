@@ -46,7 +46,8 @@ class Reading:
     Attributes:
         cells: number of cells of the input.
         rows: outputs x kh, int32: where each row of an output's window begins in the input's list,
-            as operators on lists take it; None where output p reads cell p.
+            as operators on lists take it; None where output p reads cell p. On the host; in a step
+            on the backend.
         kernel: (kh, kw) of the window over the list. Where the taps of a row do not follow one
             another in the list, each tap is a row.
     """

@@ -87,7 +87,7 @@ class NeededPass:
             MemoryError: it does; the message says how much.
         """
         sizes = len(self.cells.cells[IMAGE]), len(self.rows)
-        needed = planning.needed_bytes(self.program, *sizes, **options)
+        needed = planning.remembered(planning.needed_bytes, self.program, *sizes, **options)
         what = f"labelling {len(self.rows)} pixels{' and learning' * options.get('keep', False)}"
         room.check(self.net.backend, what, needed, lambda free: "expected fewer pixels")
 

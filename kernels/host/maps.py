@@ -1,4 +1,5 @@
-"""N x C x H x W maps as loops on the host go through them: by rows, or by planes in one run."""
+"""N x C x H x W maps as loops on the host go through them: by rows, by planes in one run, or lists
+of cells by cell."""
 
 from kernels.host.compilation import inner
 
@@ -6,6 +7,11 @@ from kernels.host.compilation import inner
 def by_plane(maps):
     """The maps as N*C x H*W."""
     return maps.reshape(maps.shape[0] * maps.shape[1], -1)
+
+
+def by_cell(*maps):
+    """Lists of cells, M x C x 1 x 1 each, as M x C."""
+    return [cells.reshape(cells.shape[:2]) for cells in maps]
 
 
 @inner

@@ -4,6 +4,7 @@ import numba
 from numba import prange
 
 from kernels.host.compilation import compiled_parallel
+from kernels.host.maps import by_cell
 from kernels.host.threads import CELL
 from kernels.listed_average_pooling import backward_kernel, forward_kernel
 from kernels.memory import cpu as memory
@@ -23,7 +24,7 @@ def forward(x, rows, kernel):
     kernel = forward_kernel(x, rows, kernel)
     y = memory.zeros((len(rows), *x.shape[1:]), x.dtype)
     work = CELL * y.size * kernel[0] * kernel[1]
-    _forward(*_flat(y, x), rows, kernel, work=work)
+    _forward(*by_cell(y, x), rows, kernel, work=work)
     return y
 
 
@@ -42,13 +43,8 @@ def backward(error, rows, kernel, cells):
     gradient = memory.zeros((cells, *error.shape[1:]), error.dtype)
     work = CELL * error.size * kernel[0] * kernel[1]
     threads = numba.get_num_threads()
-    _backward(*_flat(gradient, error), rows, kernel, threads, work=work)
+    _backward(*by_cell(gradient, error), rows, kernel, threads, work=work)
     return gradient
-
-
-def _flat(*maps):
-    """Maps as cells x channels."""
-    return [m.reshape(m.shape[:2]) for m in maps]
 
 
 @compiled_parallel

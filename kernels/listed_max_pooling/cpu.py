@@ -7,9 +7,11 @@ from numba import prange
 from kernels import checks
 from kernels.activation.cpu import NONE, activate, numbered
 from kernels.host.compilation import compiled_parallel
+from kernels.host.maps import by_cell
 from kernels.host.threads import CELL
 from kernels.listed_max_pooling import backward_window, forward_window
 from kernels.max_pooling import argmax_dtype
+from kernels.max_pooling.cpu import keep_larger, wins
 from kernels.memory import cpu as memory
 
 # Windows that a thread takes at once
@@ -38,9 +40,9 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
     if argmax:
         won = memory.empty(shape, argmax_dtype(window))
         number = np.zeros(1, f"int{8 * x.itemsize}")  # as wide as a value, so that lanes agree
-        _forward(*_flat(y, won, x), rows, window.kernel, number, function, work=work)
+        _forward(*by_cell(y, won, x), rows, window.kernel, number, function, work=work)
     else:
-        _maxima(*_flat(y, x), rows, window.kernel, function, work=work)
+        _maxima(*by_cell(y, x), rows, window.kernel, function, work=work)
     return y, won
 
 
@@ -61,29 +63,20 @@ def backward(error, argmax, rows, kernel, cells):
     gradient = memory.zeros((cells, *error.shape[1:]), error.dtype)
     cells = np.array(list(np.ndindex(window.kernel)), np.int32)
     threads = numba.get_num_threads()
-    _backward(*_flat(gradient, error, argmax), rows, cells, threads, work=3 * CELL * error.size)
+    _backward(*by_cell(gradient, error, argmax), rows, cells, threads, work=3 * CELL * error.size)
     return gradient
-
-
-def _flat(*maps):
-    """Maps as cells x channels."""
-    return [m.reshape(m.shape[:2]) for m in maps]
 
 
 @compiled_parallel
 def _maxima(y, x, rows, kernel, function):
-    outputs, channels = y.shape
+    outputs = len(y)
     for part in prange(-(-outputs // WINDOWS)):
         for p in range(part * WINDOWS, min((part + 1) * WINDOWS, outputs)):
             values = y[p]
             values[:] = -np.inf
             for i in range(kernel[0]):
                 for j in range(kernel[1]):
-                    cell = x[rows[p, i] + j]
-                    for c in range(channels):
-                        earlier, later = values[c], cell[c]
-                        wins = (not later <= earlier) and earlier == earlier
-                        values[c] = later if wins else earlier
+                    keep_larger(values, x[rows[p, i] + j])
             if function.number != NONE:
                 activate(values, function)
 
@@ -102,9 +95,9 @@ def _forward(y, argmax, x, rows, kernel, like, function):
                     cell = x[rows[p, i] + j]
                     for c in range(channels):
                         earlier, later = values[c], cell[c]
-                        wins = (not later <= earlier) and earlier == earlier
-                        values[c] = later if wins else earlier
-                        numbers[c] = number if wins else numbers[c]
+                        replaced = wins(later, earlier)
+                        values[c] = later if replaced else earlier
+                        numbers[c] = number if replaced else numbers[c]
                     number += like.dtype.type(1)
             for c in range(channels):
                 y[p, c] = values[c]

@@ -69,20 +69,22 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
 
 # The first maximum wins, and the first NaN wins over everything
 @inner
-def _wins(value, before):
+def wins(value, before):
+    """Whether a later value replaces the one before."""
     return (value > before) | ((value != value) & (before == before))
 
 
 @inner
-def _keep_larger(best, values):
+def keep_larger(best, values):
+    """Replace each of ``best`` by what comes later, where that wins."""
     for o in range(len(best)):
-        best[o] = values[o] if _wins(values[o], best[o]) else best[o]
+        best[o] = values[o] if wins(values[o], best[o]) else best[o]
 
 
 @inner
 def _keep_cell(cells, best, values, cell):
     for o in range(len(best)):
-        cells[o] = cell if _wins(values[o], best[o]) else cells[o]
+        cells[o] = cell if wins(values[o], best[o]) else cells[o]
 
 
 @compiled_parallel
@@ -98,7 +100,7 @@ def _forward_strided(y, argmax, x, corners, cells, activation):
                 values[o] = source[corners[o] + cells[cell]]
             if argmax is not None:
                 _keep_cell(argmax[plane], best, values, argmax.dtype.type(cell))
-            _keep_larger(best, values)
+            keep_larger(best, values)
         if activation.number != NONE:
             activate(best, activation)
 
