@@ -13,9 +13,9 @@ from scipy import ndimage
 
 from experiments.inputs.textures import CLASSES, border_distance, composed
 from net import Dense, zoo
-from net.fitting import fit
-from net.optimizers import Adam, Cosine
-from net.training import Trainer
+from net.learning.fitting import fit
+from net.learning.optimizers import Adam, Cosine
+from net.learning.training import Trainer
 
 TIMED = False
 NETS = ("lenet28",)

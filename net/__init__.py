@@ -16,10 +16,10 @@ True
 """
 
 from net.calibration import calibrate
-from net.checkpoint import BadCheckpoint
-from net.checkpoint import load_net as load
 from net.dense import Dense, Gradients
 from net.graph import Net
+from net.learning.checkpoint import BadCheckpoint
+from net.learning.checkpoint import load_net as load
 from net.maps import NotConvertible
 from net.scanning import Scan
 

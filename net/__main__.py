@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from net.old_runs import convert
+from net.learning.old_runs import convert
 
 
 def main(arguments: list[str] | None = None) -> int:

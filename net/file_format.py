@@ -24,7 +24,7 @@ from net.files import checked_file, checked_path, write_atomically
 
 FORMAT = "regularly-sparse"
 VERSION = (2, 0)
-"""Major and minor. Version 1 was the ``.npz`` of ``net.old_runs``."""
+"""Major and minor. Version 1 was the ``.npz`` of ``net.learning.old_runs``."""
 
 KEY = FORMAT
 """The one key of the safetensors metadata."""

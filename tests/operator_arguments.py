@@ -3,7 +3,7 @@
 import numpy as np
 
 from kernels import get_backend
-from tests.arguments import A_FLAG, FROM_0, SHARE, Call, Entry, because
+from tests.arguments.entries import A_FLAG, FROM_0, SHARE, Call, Entry, because
 
 MAP = (2, 3, 4, 5)
 VECTORS = {"mean": (3,), "variance": (3,), "gamma": (3,), "beta": (3,)}

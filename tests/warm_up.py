@@ -22,8 +22,8 @@ from net.layers import (
     Softmax,
     Tanh,
 )
-from net.optimizers import SGD, Adam
-from net.training import Trainer
+from net.learning.optimizers import SGD, Adam
+from net.learning.training import Trainer
 
 LAYERS = [
     *(Convolution(20, 3), Tanh(), MaxPool(2, stride=1), Convolution(3, 2), BatchNorm(), ReLU()),

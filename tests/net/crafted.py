@@ -8,8 +8,8 @@ import numpy as np
 
 from net import Net
 from net.layers import BatchNorm, Convolution, Dropout, FullyConnected, ReLU
-from net.optimizers import Adam, Cosine
-from net.training import Trainer
+from net.learning.optimizers import Adam, Cosine
+from net.learning.training import Trainer
 
 LAYERS = [
     Convolution(2, (3, 2), stride=(1, 2), name="first"),

@@ -3,10 +3,10 @@
 import numpy as np
 
 from net import Net
-from net.fitting import fit
 from net.layers import Convolution, Dropout, FullyConnected, MaxPool, ReLU, Tanh
-from net.optimizers import Adam, Cosine
-from net.training import Trainer
+from net.learning.fitting import fit
+from net.learning.optimizers import Adam, Cosine
+from net.learning.training import Trainer
 from tests.net.nets import random_image
 
 LAYERS = [

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from net import checkpoint
 from net.file_format import MAX_HEADER, BadCheckpoint
-from net.old_runs import convert
+from net.learning import checkpoint
+from net.learning.old_runs import convert
 from tests.mutation import NASTY, change, cut, flipped, limit_memory, limited_time, spliced, values
 from tests.net.crafted import parts, small_run, whole
 

@@ -11,8 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from net import Dense, Net, checkpoint, file_format, load
-from net.checkpoint import BadCheckpoint
+from net import Dense, Net, file_format, load
 from net.description import LAYERS
 from net.layers import (
     ELU,
@@ -33,8 +32,10 @@ from net.layers import (
     Softmax,
     Tanh,
 )
-from net.optimizers import SGD, Adam, Cosine, Stepwise
-from net.training import Trainer
+from net.learning import checkpoint
+from net.learning.checkpoint import BadCheckpoint
+from net.learning.optimizers import SGD, Adam, Cosine, Stepwise
+from net.learning.training import Trainer
 from tests.net import learning
 from tests.net.crafted import parts, small_net, small_run
 from tests.net.learning import examples, run_for
@@ -77,7 +78,7 @@ def test_killed_at_random_moments(tmp_path):
     """kill -9, again and again, until the run is done: the same bits as without."""
     path, rng, kills = tmp_path / "run.safetensors", random.Random(1), 0
     program = (
-        "import sys; from pathlib import Path; from net import checkpoint\n"
+        "import sys; from pathlib import Path; from net.learning import checkpoint\n"
         "from tests.net.learning import run_for\n"
         "path = Path(sys.argv[1])\n"
         "old = checkpoint.load(path, backend='cpu') if path.exists() else None\n"
@@ -151,7 +152,7 @@ def test_a_save_that_is_killed_leaves_the_old_or_the_new_file(tmp_path, kills):
         checkpoint.save(path, run)
         whole.append(path.read_bytes())
     program = (
-        "import itertools, sys; from net import checkpoint\n"
+        "import itertools, sys; from net.learning import checkpoint\n"
         "from tests.net.crafted import small_run\n"
         "from tests.net.test_checkpoint import wide_net\n"
         "runs = [small_run(wide_net(seed)) for seed in (0, 1)]\n"

@@ -8,11 +8,12 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from net import Net, checkpoint, load
-from net.checkpoint import BadCheckpoint
+from net import Net, load
 from net.description import architecture
 from net.layers import BatchNorm, Convolution, Dropout, ReLU
-from net.optimizers import SGD, Adam, Cosine, Stepwise
+from net.learning import checkpoint
+from net.learning.checkpoint import BadCheckpoint
+from net.learning.optimizers import SGD, Adam, Cosine, Stepwise
 from tests.net.crafted import parts, small_net, small_run, spoiled, whole
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from net import Dense, Net, Scan
 from net.layers import BatchNorm, Convolution, Dropout, FullyConnected, MaxPool, Tanh
-from net.optimizers import Adam, Cosine
-from net.training import Trainer
+from net.learning.optimizers import Adam, Cosine
+from net.learning.training import Trainer
 from tests.net.nets import randomized
 
 WAYS = {

@@ -14,8 +14,8 @@ import pytest
 from kernels.host import threads
 from net import Dense, Net, Scan
 from net.layers import AveragePool, Convolution, FullyConnected, MaxPool, ReLU, Softmax
-from net.optimizers import SGD, Adam
-from net.training import Trainer
+from net.learning.optimizers import SGD, Adam
+from net.learning.training import Trainer
 from net.zoo import ZOO, build
 from tests.net import forms, learning
 from tests.net.nets import corners_and_more, random_image, randomized

@@ -9,25 +9,22 @@ import pytest
 
 import net
 from net import (
-    checkpoint,
     conversion,
-    fitting,
     fragments,
     images,
     layers,
     needed_cells,
     needed_pass,
-    optimizers,
     planning,
-    sampling,
     zoo,
 )
+from net.learning import checkpoint, fitting, optimizers, sampling
+from net.learning.training import Trainer, checked_labels
 from net.program import Program
-from net.training import Trainer, checked_labels
 
 MODULES = [
     net,
-    *(importlib.import_module(f"net.{m.name}") for m in pkgutil.iter_modules(net.__path__)),
+    *(importlib.import_module(m.name) for m in pkgutil.walk_packages(net.__path__, "net.")),
 ]
 LAYERS = [layer for layer in vars(layers).values() if hasattr(layer, "kind")]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

@@ -84,7 +84,8 @@ class TestWriting:
 
     def test_the_same_content_gives_the_same_bytes_in_every_process(self, tmp_path):
         program = (
-            "import sys; from tests.net.crafted import small_run; from net import checkpoint\n"
+            "import sys; from net.learning import checkpoint\n"
+            "from tests.net.crafted import small_run\n"
             "checkpoint.save(sys.argv[1], small_run())\n"
         )
         contents = set()

@@ -8,10 +8,10 @@ import pytest
 
 from kernels.memory import cpu as memory
 from net import room
-from net.checkpoint import load
-from net.fitting import fit
-from net.optimizers import SGD
-from net.training import Trainer
+from net.learning.checkpoint import load
+from net.learning.fitting import fit
+from net.learning.optimizers import SGD
+from net.learning.training import Trainer
 from tests.net.crafted import spoiled
 from tests.net.learning import examples, run_for, small_net
 

@@ -21,12 +21,12 @@ from net.layers import (
     Softmax,
     Tanh,
 )
+from net.learning.optimizers import SGD
+from net.learning.training import Trainer
 from net.listed_steps import SelectStep
 from net.needed_cells import Need
 from net.needed_pass import NeededPass
 from net.nodes import IMAGE
-from net.optimizers import SGD
-from net.training import Trainer
 from net.zoo import build
 from tests.comparison import relative_difference
 from tests.net.nets import random_image, randomized, reduced

@@ -15,12 +15,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from net import checkpoint
 from net.__main__ import main
 from net.file_format import BadCheckpoint
 from net.layers import BatchNorm, Convolution, Dropout, FullyConnected, ReLU
-from net.old_runs import convert
-from net.optimizers import Adam, Cosine
+from net.learning import checkpoint
+from net.learning.old_runs import convert
+from net.learning.optimizers import Adam, Cosine
 from tests.net.mutants import OLD_RUN
 
 

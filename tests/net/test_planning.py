@@ -31,7 +31,8 @@ from net.layers import (
     Softmax,
     Tanh,
 )
-from net.optimizers import SGD
+from net.learning.optimizers import SGD
+from net.learning.training import Trainer
 from net.planning import (
     Plan,
     calibration_bytes,
@@ -42,7 +43,6 @@ from net.planning import (
     scan_bytes,
     step_bytes,
 )
-from net.training import Trainer
 from net.zoo import ZOO, build
 from tests.net.test_random_nets import Drawing
 

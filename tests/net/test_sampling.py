@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from net.sampling import balanced_mask
+from net.learning.sampling import balanced_mask
 
 LABELS = np.array([[0] * 50, [1] * 50, [2] * 3 + [-1] * 47])
 

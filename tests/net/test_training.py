@@ -6,8 +6,8 @@ import pytest
 from kernels.memory import cpu as memory
 from net import Net, room
 from net.layers import Convolution, Dropout, FullyConnected, MaxPool, ReLU, Softmax, Tanh
-from net.optimizers import SGD, Adam, Cosine, Stepwise
-from net.training import Trainer
+from net.learning.optimizers import SGD, Adam, Cosine, Stepwise
+from net.learning.training import Trainer
 from net.zoo import ZOO
 from tests.comparison import relative_difference
 from tests.net.learning import LAYERS, examples, random_labels, small_net

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from net import Net
-from net.fitting import measure
 from net.layers import Convolution, Softmax
-from net.optimizers import SGD
-from net.training import Trainer
+from net.learning.fitting import measure
+from net.learning.optimizers import SGD
+from net.learning.training import Trainer
 
 WEIGHTS = [None, [1, 1, 20], [0, 1, 1]]
 

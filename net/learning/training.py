@@ -15,8 +15,8 @@ from kernels.cross_entropy import UNLABELLED
 from net import images, planning
 from net.dense import Dense
 from net.graph import LARGEST_SEED, Net
+from net.learning.optimizers import Optimizer
 from net.needed_pass import NeededPass
-from net.optimizers import Optimizer
 from net.passes import Learning
 from net.program import Program, Tape, added
 from net.scanning import Scan
@@ -75,7 +75,7 @@ class Trainer:
 
     Args:
         net: its parameters are changed in place.
-        optimizer: ``SGD`` or ``Adam`` of ``net.optimizers``.
+        optimizer: ``SGD`` or ``Adam`` of ``net.learning.optimizers``.
         border: ``"valid"``, ``"zero"`` or ``"reflect"``.
         class_weights: a weight for each class, 0 or in ``WEIGHTS``; None is 1 for each. Pixels of a
             class of weight 0 count for nothing.
@@ -91,7 +91,7 @@ class Trainer:
         dense, scan: the forms that give the scores.
 
     >>> from net.layers import Convolution, FullyConnected, ReLU
-    >>> from net.optimizers import SGD
+    >>> from net.learning.optimizers import SGD
     >>> layers = [Convolution(4, 3), ReLU(), FullyConnected(2)]
     >>> trainer = Trainer(Net(layers, channels=1, patch=5, backend="cpu"), SGD(0.1))
     >>> image = np.random.default_rng(0).random((1, 9, 8), np.float32)
@@ -117,7 +117,7 @@ class Trainer:
             raise ValueError("net has no parameters; expected a layer that learns")
         if not isinstance(optimizer, Optimizer):
             kind = checks.kind_of(optimizer)
-            raise TypeError(f"optimizer is {kind}; expected one of net.optimizers")
+            raise TypeError(f"optimizer is {kind}; expected one of net.learning.optimizers")
         self.net, self.optimizer = net, optimizer
         self.seed = checks.count("seed", seed, 0, LARGEST_SEED)
         self.form = checks.choice("form", form, FORMS)
@@ -155,7 +155,7 @@ class Trainer:
         arrays are checked before it changes one.
 
         >>> from net import zoo
-        >>> from net.optimizers import SGD
+        >>> from net.learning.optimizers import SGD
         >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), SGD(0.1))
         >>> image, mask = np.zeros((1, 6, 6), np.float32), np.eye(6, dtype=bool)
         >>> round(trainer.step(image, np.ones((6, 6), int), mask), 4)  # -log(1/2)
@@ -171,7 +171,7 @@ class Trainer:
         """(loss, gradients on the backend) of the next step; arguments and errors as ``step``.
 
         >>> from net import zoo
-        >>> from net.optimizers import SGD
+        >>> from net.learning.optimizers import SGD
         >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), SGD(0.1))
         >>> image, mask = np.zeros((1, 6, 6), np.float32), np.eye(6, dtype=bool)
         >>> loss, gradients = trainer.gradients(image, np.ones((6, 6), int), mask)
@@ -205,7 +205,7 @@ class Trainer:
         """Where checked labels are of a class with a weight above 0: bool, of their shape.
 
         >>> from net import zoo
-        >>> from net.optimizers import SGD
+        >>> from net.learning.optimizers import SGD
         >>> net = zoo.build("lenet28", classes=3, backend="cpu")
         >>> Trainer(net, SGD(0.1), class_weights=[0, 1, 2]).counting(np.array([[-1, 0, 1, 2]]))
         array([[False, False,  True,  True]])
@@ -221,7 +221,7 @@ class Trainer:
             MemoryError: it does; the message says how much, and what would fit.
 
         >>> from net import zoo
-        >>> from net.optimizers import SGD
+        >>> from net.learning.optimizers import SGD
         >>> trainer = Trainer(zoo.build("lenet28", backend="cpu"), SGD(0.1))
         >>> trainer.check_memory(np.broadcast_to(np.float32(0), (1, 2**20, 2**20)), pixels=9)
         Traceback (most recent call last):
@@ -242,7 +242,7 @@ class Trainer:
                 counts.
 
         >>> from net import zoo
-        >>> from net.optimizers import SGD
+        >>> from net.learning.optimizers import SGD
         >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), SGD(0.1))
         >>> scores, labels = np.zeros((2, 3, 3), np.float32), np.ones((3, 3), int)
         >>> round(trainer.loss(scores, labels, labels > 0), 4)

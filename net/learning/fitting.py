@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from kernels import checks
 from kernels.cross_entropy import UNLABELLED
-from net.checkpoint import of_run, save
 from net.files import check_writable, write_atomically
 from net.images import checked, checked_image, output_size
-from net.sampling import balanced_mask
-from net.training import Trainer, checked_labels
+from net.learning.checkpoint import of_run, save
+from net.learning.sampling import balanced_mask
+from net.learning.training import Trainer, checked_labels
 
 Examples = tuple[list[np.ndarray], list[np.ndarray]]
 """Images C x H x W of the net's dtype, and for each a map of int labels of the output's shape."""
@@ -44,7 +44,7 @@ def fit(
     unlabelled or of classes of weight 0 is left out.
 
     Args:
-        trainer: a new one, or a resumed one (``net.checkpoint.load``).
+        trainer: a new one, or a resumed one (``net.learning.checkpoint.load``).
         examples: what to learn from.
         epochs: of the whole run. Where all are done, nothing happens; fewer are refused.
         pixels: how many random pixels of an image a step learns from, balanced over its classes; or
@@ -64,7 +64,7 @@ def fit(
         OSError: a file that cannot be written.
 
     >>> from net import zoo
-    >>> from net.optimizers import Adam
+    >>> from net.learning.optimizers import Adam
     >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), Adam(1e-3))
     >>> image = np.random.default_rng(0).random((1, 9, 8), np.float32)
     >>> examples = [image], [(image[0] > 0.5).astype(int)]
@@ -107,7 +107,7 @@ def measure(trainer: Trainer, examples: Examples) -> dict[str, float]:
         MemoryError: a pass would take more memory than is free.
 
     >>> from net import zoo
-    >>> from net.optimizers import Adam
+    >>> from net.learning.optimizers import Adam
     >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), Adam(1e-3))
     >>> examples = [np.zeros((1, 4, 4), np.float32)], [np.zeros((4, 4), int)]
     >>> measure(trainer, examples)["validation_accuracy"]

@@ -33,9 +33,9 @@ from net.description import (
 from net.file_format import LARGEST_INT, BadCheckpoint, an_object, exactly, opened, quoted
 from net.graph import Net
 from net.images import BORDERS
+from net.learning.optimizers import SGD, Adam, Cosine, Stepwise
+from net.learning.training import FORMS, Trainer
 from net.nodes import linked
-from net.optimizers import SGD, Adam, Cosine, Stepwise
-from net.training import FORMS, Trainer
 
 __all__ = ["BadCheckpoint", "checked", "load", "load_net", "of_run", "save"]
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from net import file_format
-from net.checkpoint import LOSSES, checked, history_described
 from net.description import held, net_options
 from net.file_format import MAX_HEADER, BadCheckpoint, exactly, parsed, quoted
 from net.files import checked_file, checked_path
+from net.learning.checkpoint import LOSSES, checked, history_described
 
 FORMAT = "regularly-sparse training run"
 
@@ -35,7 +35,7 @@ _DTYPES = {b"<f4", b"<f8", b"|u1"}
 
 
 def convert(old: str | Path, new: str | Path) -> None:
-    """Write the run of the file ``old`` to the file ``new``, for ``net.checkpoint.load``.
+    """Write the run of the file ``old`` to the file ``new``, for ``net.learning.checkpoint.load``.
 
     Raises:
         BadCheckpoint: ``old`` is no run of version 1, or not a whole one.

@@ -1,0 +1,1 @@
+"""Learning from labelled pixels: training steps, runs over many of them, and their checkpoints."""

@@ -1,0 +1,5 @@
+"""A valid call of every public callable, and what else each argument takes, with the reason."""
+
+from tests.arguments import learning, nets
+
+CALLS = nets.CALLS | learning.CALLS

@@ -1,0 +1,210 @@
+"""Arguments of nets, their forms and what these are made of."""
+
+import numpy as np
+
+from kernels import get_backend
+from kernels.activation import activation_of
+from kernels.window import Window
+from net import Dense, Net, Scan, calibrate, layers, summary, zoo
+from net.conversion import dense_window, steps_of
+from net.fragments import Fragments
+from net.layers import FullyConnected
+from net.planning import step_bytes
+from net.program import Program
+from tests.arguments.entries import (
+    A_FLAG,
+    A_PATH,
+    A_TEXT,
+    ABOVE_0,
+    NONE,
+    PATCH,
+    SHARE,
+    SIZE,
+    ZERO,
+    Call,
+    Entry,
+    an_error,
+    call_of,
+    everywhere,
+    image,
+    method_of,
+    small_net,
+)
+
+NAMED = {"name": A_TEXT | NONE, "inputs": NONE}
+OF_LAYERS = {
+    "Convolution": (
+        {"filters": 2, "kernel": 2, "stride": 1, "dilation": 1, "padding": 0, "bias": True},
+        {"padding": ZERO, "bias": A_FLAG},
+    ),
+    "FullyConnected": ({"features": 2, "bias": True}, {"bias": A_FLAG}),
+    **dict.fromkeys(
+        ("MaxPool", "AveragePool"),
+        (
+            {"kernel": 2, "stride": 1, "dilation": 1, "padding": 0, "ceil_mode": False},
+            {"stride": NONE, "padding": ZERO, "ceil_mode": A_FLAG},
+        ),
+    ),
+    **dict.fromkeys(("AdaptiveMaxPool", "AdaptiveAveragePool"), ({"bins": 2}, {})),
+    "ReLU": ({}, {}),
+    "Tanh": ({}, {}),
+    "Sigmoid": ({}, {}),
+    "Softmax": ({}, {}),
+    "LeakyReLU": ({"slope": 0.1}, {"slope": ABOVE_0}),
+    "ELU": ({"alpha": 0.1}, {"alpha": ABOVE_0}),
+    "InstanceNorm": ({}, {}),
+    "BatchNorm": ({"epsilon": 1e-5, "statistics": "frozen"}, {"epsilon": ABOVE_0}),
+    "Dropout": ({"rate": 0.5}, {"rate": SHARE}),
+    "Crop": ({"margins": (1, 0, 0, 1)}, {}),
+    "Add": ({}, {}),
+    "Concatenate": ({}, {}),
+}
+
+
+def _layer(name):
+    arguments, takes = OF_LAYERS[name]
+    given = {**arguments, "name": "c", "inputs": ("a", "b")}
+    return Entry(lambda: Call(getattr(layers, name), dict(given)), NAMED | takes)
+
+
+def _dense():
+    return Dense(small_net(), "reflect")
+
+
+def _scan():
+    return Scan(small_net(), "reflect")
+
+
+def _fragments():
+    return Fragments(small_net(), "reflect")
+
+
+def _node():
+    return small_net().nodes["conv1"]
+
+
+def _vectors():
+    return np.ones((2, 2), np.float32)
+
+
+def _pixels():
+    return np.array([[0, 0], [3, 4]])
+
+
+OF_NET = {
+    "layers": lambda: [FullyConnected(2)],
+    "channels": 1,
+    "patch": PATCH,
+    "dtype": "float32",
+    "seed": 0,
+    "initializer": "he",
+    "backend": "reference",
+}
+ZOO = ("lenet28", "n4", "plain133", "rcnn25", "strided67", "authors133", "greentea102")
+
+CALLS = {
+    "kernels.backends.get_backend": Entry(
+        call_of(get_backend, name="reference"), called={"name": "backend"}
+    ),
+    "kernels.activation.activation_of": Entry(call_of(activation_of, activation="relu")),
+    **{f"net.layers.{name}": _layer(name) for name in OF_LAYERS},
+    "net.graph.Net": Entry(call_of(Net, **OF_NET), {"seed": ZERO}),
+    "net.graph.Net.arrays": Entry(method_of(small_net, "arrays")),
+    "net.graph.Net.state": Entry(method_of(small_net, "state")),
+    "net.graph.Net.load_state": Entry(
+        method_of(small_net, "load_state", state=lambda: small_net().state())
+    ),
+    "net.graph.Net.save": Entry(
+        method_of(small_net, "save", path="net.safetensors"), {"path": A_PATH}
+    ),
+    "net.graph.Net.without_softmax": Entry(method_of(small_net, "without_softmax")),
+    "net.graph.Net.to": Entry(
+        method_of(small_net, "to", dtype="float64", backend="reference"),
+        {"dtype": NONE, "backend": NONE},
+    ),
+    "net.dense.Dense": Entry(call_of(Dense, net=small_net, border="valid")),
+    "net.dense.Dense.output_size": Entry(method_of(_dense, "output_size", size=SIZE)),
+    "net.dense.Dense.summary": Entry(method_of(_dense, "summary", labelled=8)),
+    "net.dense.Dense.check_memory": Entry(
+        method_of(_dense, "check_memory", labelled=SIZE, peak_bytes=lambda: step_bytes, copied=1),
+        {"copied": ZERO},
+    ),
+    "net.dense.Dense.enter": Entry(method_of(_dense, "enter", image=image)),
+    "net.dense.Dense.forward": Entry(
+        method_of(_dense, "forward", image=image, mask=everywhere), {"mask": NONE}
+    ),
+    "net.dense.Dense.predict": Entry(
+        method_of(_dense, "predict", image=image, tile=3, mask=everywhere),
+        {"tile": NONE, "mask": NONE},
+    ),
+    "net.dense.Dense.gradients": Entry(
+        method_of(
+            _dense,
+            "gradients",
+            image=image,
+            error=an_error,
+            mask=everywhere,
+            image_gradient=True,
+            everywhere=True,
+        ),
+        {"mask": NONE, "image_gradient": A_FLAG, "everywhere": A_FLAG},
+    ),
+    "net.scanning.Scan": Entry(call_of(Scan, net=small_net, border="valid", batch=2)),
+    "net.scanning.Scan.check_memory": Entry(
+        method_of(_scan, "check_memory", labelled=SIZE, pixels=3, learning=True, image=True),
+        {"learning": A_FLAG, "image": A_FLAG},
+    ),
+    "net.scanning.Scan.forward": Entry(
+        method_of(_scan, "forward", image=image, pixels=_pixels), {"pixels": NONE}
+    ),
+    "net.scanning.Scan.gradients": Entry(
+        method_of(
+            _scan,
+            "gradients",
+            image=image,
+            error=_vectors,
+            pixels=_pixels,
+            image_gradient=True,
+        ),
+        {"image_gradient": A_FLAG},
+        called={"pixels": "error"},
+    ),
+    "net.scanning.Scan.patches": Entry(
+        method_of(_scan, "patches", x=lambda: image()[None], pixels=[[0, 1]])
+    ),
+    "net.scanning.Scan.batches": Entry(method_of(_scan, "batches", pixels=_pixels)),
+    "net.calibration.calibrate": Entry(
+        call_of(calibrate, net=small_net, images=lambda: [image()], border="valid")
+    ),
+    "net.zoo.build": Entry(call_of(zoo.build, name="lenet28")),
+    "net.zoo.featurenet": Entry(
+        lambda: Call(
+            lambda **given: zoo.featurenet(**given, backend="reference"), {"patch": 7, "classes": 2}
+        )
+    ),
+    **{
+        f"net.zoo.{name}": Entry(
+            lambda name=name: Call(
+                lambda **given: getattr(zoo, name)(**given, backend="reference"), {"classes": 2}
+            )
+        )
+        for name in ZOO
+    },
+    "net.conversion.dense_window": Entry(
+        call_of(dense_window, window=Window((3, 2)), spacing=(2, 1))
+    ),
+    "net.conversion.steps_of": Entry(
+        call_of(steps_of, net=small_net, form="dense", backward=True), {"backward": A_FLAG}
+    ),
+    "net.program.Program": Entry(call_of(Program, net=small_net, form="dense")),
+    "net.summary.table": Entry(call_of(summary.table, net=small_net, labelled=(8, 9))),
+    "net.summary.multiply_adds": Entry(
+        call_of(summary.multiply_adds, net=small_net, node=_node, labelled=(8, 9))
+    ),
+    "net.fragments.Fragments": Entry(call_of(Fragments, net=small_net, border="valid")),
+    "net.fragments.Fragments.forward": Entry(method_of(_fragments, "forward", image=image)),
+    "net.fragments.Fragments.gradients": Entry(
+        method_of(_fragments, "gradients", image=image, error=an_error)
+    ),
+    "kernels.window.Window.of": Entry(call_of(Window.of, kernel=3, stride=1, dilation=2)),
+}
