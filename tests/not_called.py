@@ -10,6 +10,7 @@ APART = {
     "kernels.host": "what the host's operators are made of, called with what they checked",
     "kernels.device": "what the device's operators are made of, called with what they checked",
     "net.__main__": "the command line: tests/net/test_old_runs.py",
+    "net.borders": "numbers of patches and images, called with what Net and Dense checked",
     "net.description": "reads and writes files: tests/net/test_checkpoint_refusals.py",
     "net.file_format": "reads and writes files: tests/net/test_file_format.py",
     "net.files": "checks paths and writes, called by those who take a path",
@@ -66,6 +67,10 @@ NOT_CALLED = {
     "net.learning.training.Trainer.check_memory": "called with images that were checked",
     "net.learning.training.checked_labels": "a check, called by Trainer and fit",
     "net.learning.checkpoint.checked": _OF_FILES,
+    "net.usage.Usage.check": "called with the numbers of a net",
+    "net.usage.Usage.described": _OF_FILES,
+    "net.usage.Usage.rebuilt": _OF_FILES,
+    "net.usage.labels.is_color": "a question, asked of anything",
     "net.learning.checkpoint.history_described": _OF_FILES,
     "net.learning.checkpoint.Run": _OF_FILES,
     **dict.fromkeys(
