@@ -1,0 +1,4 @@
+"""Regions on the workers of a Dask cluster."""
+
+
+class Workers: ...
