@@ -23,8 +23,9 @@ def test_every_block_runs(tmp_path, monkeypatch):
             exec(compile(block, PAGE, "exec"), names)
         for line in block.splitlines() if language == "sh" else ():
             assert line.startswith("python -m net ")
-            words = [glob(word) if "*" in word else [word] for word in shlex.split(line)[3:]]
-            assert main(sum(words, [])) == 0, line
+            words = shlex.split(line)[3:]
+            words = [found for word in words for found in (glob(word) if "*" in word else [word])]
+            assert main(words) == 0, line
             lines += 1
     assert lines == 4
     by_hand = np.asarray(Image.open("by-hand.png"))
