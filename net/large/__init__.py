@@ -5,5 +5,6 @@ before how. ``lazy`` gives labels as a Dask array (docs/large-images.md).
 """
 
 from net.large.labelling import Plan, label, plan
+from net.large.lazy import lazy
 
-__all__ = ["Plan", "label", "plan"]
+__all__ = ["Plan", "label", "lazy", "plan"]

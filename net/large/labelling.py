@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numba
-import numpy as np
 
 from kernels import checks
 from kernels.host import limits
-from net import images
 from net.borders import BORDERS
-from net.dense import Dense
 from net.files import checked_path
 from net.graph import Net
 from net.large import cluster, planning, running
 from net.large.journal import Journal, journal_path, stored
 from net.large.planning import Layout
-from net.large.sinks import KINDS, overview_path, probabilities_path, write_overview
+from net.large.regions import labelled
+from net.large.serialized import digest
+from net.large.sinks import KINDS, probabilities_path, write_overview
 from net.large.sources import opened
-from net.large.work import PROBABILITIES, Work
+from net.large.work import PROBABILITIES, Labeller, Work
 from net.usage import Usage
 
 VERSION = 1
@@ -83,7 +80,7 @@ class Plan:
             if self.workers is None:
                 running.run(work, regions, written)
             else:
-                self.workers.run(work, regions, written)
+                self.workers.run(work, self.run, regions, written)
             write_overview(work.sinks[0])
 
 
@@ -118,14 +115,15 @@ def plan(
     if kind is None:
         raise ValueError(f"out is {str(out)!r}; expected a name that ends in {', '.join(KINDS)}")
     source = opened(image, net.channels, axes)
-    size = images.output_size(net, source.shape[1:], border)
+    size = source.shape[1:]
+    labelled(net, border, size)
     mask = None
     if where is not None:
-        mask = opened(where, 1, name="where")
+        mask = opened(where, None, name="where")
         if mask.shape[1:] != size:
             raise ValueError(
                 f"where is of {mask.shape[1]} x {mask.shape[2]} pixels; expected {size[0]} x "
-                f"{size[1]}, as the labels"
+                f"{size[1]}, as the image"
             )
     workers = None if client is None else cluster.Workers(client)
     if workers is None:
@@ -134,7 +132,7 @@ def plan(
         available = workers.available(memory)
     run = {
         "version": VERSION,
-        "net": _digest(net),
+        "net": digest(net),
         "image": source.identity(),
         "where": None if mask is None else mask.identity(),
         "border": border,
@@ -149,21 +147,21 @@ def plan(
                 f"{out} is there, and no journal of it; expected the name of nothing, or of a run "
                 "to go on with"
             )
-        layout = planning.chosen(net, source, size, probabilities, available)
+        layout = planning.chosen(net, source, probabilities, available)
     else:
-        layout = planning.layout(net, source, size, _region(before, out), probabilities)
+        layout = planning.layout(net, source, _region(before, out), probabilities)
         done = len(journal_path(out).read_bytes().splitlines()) - 1
     run["region"] = list(layout.grid.region)
-    work = Work(net, border, probabilities, layout.grid, source, mask)
-    sinks = [kind(out, size, work.legend.dtype, layout.grid.region, work.legend)]
+    grid, labeller = layout.grid, Labeller(net, border, probabilities)
+    legend = labeller.legend
+    sinks = [kind(out, size, legend.dtype, grid.region, legend)]
     if probabilities is not None:
         shape = (net.output.channels, *size)
-        dtype = np.dtype(PROBABILITIES[probabilities])
         path = probabilities_path(out)
-        sinks.append(kind(path, shape, dtype, layout.grid.region, work.legend))
+        sinks.append(kind(path, shape, PROBABILITIES[probabilities], grid.region, legend))
     for sink in sinks:
         sink.check()
-    work.sinks = tuple(sinks)
+    work = Work(labeller, grid, source, mask, tuple(sinks))
     return Plan(work, layout, out, run, done, workers)
 
 
@@ -182,7 +180,8 @@ def label(
 ) -> None:
     """Label an image of any size, region by region, in fixed memory (docs/large-images.md).
 
-    The labels are those of the whole image in one pass, bit for bit. Beside ``out`` lie a journal
+    The labels are those of the whole image in one pass, bit for bit, and as many as it has pixels;
+    with the border ``valid`` those around it are unlabelled. Beside ``out`` lie a journal
     (``out.journal``) and a picture of all labels, reduced (``NAME.overview.png``). A run that was
     killed goes on where it stopped when it is called again alike.
 
@@ -196,8 +195,8 @@ def label(
         border: of the image; None is that of the net's file.
         probabilities: keep them, as ``"float16"`` or ``"uint8"`` (times 255), in
             ``NAME.probabilities.*``; None does not.
-        where: an image of one channel, as large as the labels, or an array: only where it is above
-            0 labels are worked out, and only what they need.
+        where: an image of the same size, or an array: only where a channel is above 0 labels are
+            worked out, and only what they need.
         axes: which axis of the image holds the channels, ``"first"`` or ``"last"``, where it does
             not say.
         memory: that the process may take, in bytes or as ``"2 GB"``; None is three quarters of what
@@ -241,15 +240,3 @@ def _region(before, out):
         return checks.pair("region", region)
     except ValueError as error:
         raise ValueError(f"{journal_path(out)} is no journal of labelling: {error}") from None
-
-
-def net_bytes(net: Net) -> bytes:
-    """The net as its file holds it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "net.safetensors")
-        net.save(path)
-        return path.read_bytes()
-
-
-def _digest(net):
-    return hashlib.blake2b(net_bytes(net), digest_size=16).hexdigest()

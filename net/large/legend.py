@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import colorsys
 from dataclasses import dataclass
 
 import numpy as np
 
 from net.graph import Net
+from net.pictures.overlay import palette
 from net.usage import Color, LabelRule, Usage
 
 
@@ -35,9 +35,8 @@ class Legend:
         """From what the net's file says, else numbers and colors of their own."""
         usage, classes = net.usage or Usage(), net.output.channels
         rule = LabelRule() if usage.label_rule.of_colors else usage.label_rule
-        names = usage.class_names or tuple(f"class {value}" for value in rule.of(classes))
-        colors = usage.colors or tuple(_color(number, classes) for number in range(classes))
-        return cls(rule, names, colors)
+        names = usage.names(classes)
+        return cls(rule, names, palette(usage, classes))
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -58,13 +57,8 @@ class Legend:
         """Label values H x W of a class map."""
         return self.rule.encoded(classes, len(self.names)).astype(self.dtype, copy=False)
 
-    def palette(self) -> np.ndarray:
+    def color_table(self) -> np.ndarray:
         """Red, green and blue of every value of the dtype, values x 3, uint8; black where none."""
-        palette = np.zeros((np.iinfo(self.dtype).max + 1, 3), np.uint8)
-        palette[list(self.values)] = self.colors
-        return palette
-
-
-def _color(number, classes):
-    rgb = colorsys.hsv_to_rgb(number / classes, 0.65, 0.95 - 0.25 * (number % 2))
-    return tuple(round(255 * part) for part in rgb)
+        colors = np.zeros((np.iinfo(self.dtype).max + 1, 3), np.uint8)
+        colors[list(self.values)] = self.colors
+        return colors

@@ -32,7 +32,7 @@ SHARE = 0.75
 RESERVE = 192 * 2**20
 """Bytes for code that is compiled and for what decoders hold, beside what the process has."""
 
-_UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+_UNITS = ("", "k", "m", "g", "t")
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Layout:
         around = ", ".join(map(str, self.halo))
         return (
             f"{self.grid.size[0]} x {self.grid.size[1]} pixels in {regions}; halo {around} (top, "
-            f"left, bottom, right), {100 * self.wasted:.1f}% more work; {self.peak_bytes / 1e6:,.0f} "
-            "MB of memory"
+            f"left, bottom, right), {100 * self.wasted:.1f}% more work; "
+            f"{self.peak_bytes / 1e6:,.0f} MB of memory"
         )
 
 
@@ -85,45 +85,29 @@ def memory_bytes(memory: int | str | None, taken: int = 0) -> int:
         if match is None:
             raise ValueError(f"memory is {memory!r}; expected such as '2 GB' or '1500 MB'")
         number, unit, binary = match.groups()
-        size = (
-            float(number) * _UNITS[unit] * (1.024 ** (" kmgt".index(unit or " ")) if binary else 1)
-        )
-        memory = int(size)
+        memory = int(float(number) * (1024 if binary else 1000) ** _UNITS.index(unit))
     return checks.count("memory", memory, most=planning.LARGEST) - taken - RESERVE
 
 
 def region_bytes(net: Net, source: Source, region: Pair, probabilities: str | None) -> int:
     """What it takes to label regions one after another: one that is labelled, the next one's window
     that is read ahead, and the last one's labels that are written behind."""
-    dense = Dense(net, "valid")
-    peak = planning.remembered(planning.predict_bytes, dense.program, "valid", region, region)
-    looked_at = prod(n + p - 1 for n, p in zip(region, net.patch)) * net.channels
-    read = (
-        prod(
-            _read(n, chunk)
-            for n, chunk in zip((n + p - 1 for n, p in zip(region, net.patch)), source.chunks)
-        )
-        * net.channels
-    )
-    itemsize = np.dtype(net.dtype).itemsize
-    labels = 2 + net.output.channels * {None: 0, "uint8": 1, "float16": 2}[probabilities]
-    return (
-        peak
-        + 2 * looked_at * itemsize
-        + 2 * read * source.dtype.itemsize
-        + 2 * prod(region) * labels
-    )
+    program = Dense(net, "valid").program
+    window = [n + p - 1 for n, p in zip(region, net.patch)]
+    read = [_read(*one) for one in zip(window, source.shape[1:], source.chunks)]
+    numbers = prod(window) * np.dtype(net.dtype).itemsize + prod(read) * source.dtype.itemsize
+    label = 2 + net.output.channels * {None: 0, "uint8": 1, "float16": 2}[probabilities]
+    passing = planning.remembered(planning.predict_bytes, program, "valid", region, region)
+    return passing + 2 * (numbers * net.channels + prod(region) * label)
 
 
-def _read(length, chunk):
-    """Rows or columns that are read for a window of ``length``, at worst."""
-    return length if chunk == 1 else (-(-(length - 1) // chunk) + 1) * chunk
+def _read(length, whole, chunk):
+    """Rows or columns of the chunks that hold ``length`` of them, on average."""
+    return whole if length >= whole else min(whole, length + chunk - 1)
 
 
-def chosen(
-    net: Net, source: Source, size: Pair, probabilities: str | None, available: int
-) -> Layout:
-    """The layout for labels of ``size``.
+def chosen(net: Net, source: Source, probabilities: str | None, available: int) -> Layout:
+    """The layout for an image.
 
     The smallest regions are taken that waste little; where ``available`` bytes do not let them,
     those that waste least.
@@ -131,6 +115,7 @@ def chosen(
     Raises:
         MemoryError: not even the smallest regions fit; the message says what they take.
     """
+    size = source.shape[1:]
     sides = [[s for s in SIDES if s < n] + [s for s in SIDES if s >= n][:1] for n in size]
     ideal = _work(net, size) + READING * prod(source.shape)
     costs = []
@@ -139,19 +124,20 @@ def chosen(
         costs.append((max(ENOUGH, cost), prod(region), cost, region))
     smallest = min(sides[0]), min(sides[1])
     for *_, region in sorted(costs):
-        found = layout(net, source, size, region, probabilities)
+        found = layout(net, source, region, probabilities)
         if found.peak_bytes <= available:
             return found
-    needed = layout(net, source, size, smallest, probabilities).peak_bytes
+    needed = layout(net, source, smallest, probabilities).peak_bytes
     raise MemoryError(
-        f"labelling takes {(needed + RESERVE) / 1e9:.2g} GB beside what the process has, in regions of "
-        f"{smallest[0]} x {smallest[1]} pixels; {max(0, available + RESERVE) / 1e9:.2g} GB are given; "
-        "expected more memory"
+        f"labelling in regions of {smallest[0]} x {smallest[1]} pixels takes "
+        f"{(needed + RESERVE) / 1e9:.2g} GB beside what the process has, which leaves "
+        f"{max(0, available + RESERVE) / 1e9:.2g} GB; expected more memory"
     )
 
 
-def layout(net: Net, source: Source, size: Pair, region: Pair, probabilities: str | None) -> Layout:
+def layout(net: Net, source: Source, region: Pair, probabilities: str | None) -> Layout:
     """The layout with regions of a given size."""
+    size = source.shape[1:]
     grid = Grid(size, region)
     wasted = sum(_work(net, kind) * count for kind, count in grid.kinds()) / _work(net, size) - 1
     around = halo(net.patch, net.receptive_field)
@@ -163,14 +149,10 @@ def _cost(net, source, grid):
     total = 0
     for kind, count in grid.kinds():
         window = [n + p - 1 for n, p in zip(kind, net.patch)]
-        # A window that is not the whole image begins anywhere in a chunk
-        cells = prod(
-            whole if n >= whole else min(whole, n + chunk - 1)
-            for n, whole, chunk in zip(window, source.shape[1:], source.chunks)
-        )
+        cells = prod(_read(*one) for one in zip(window, source.shape[1:], source.chunks))
         total += count * (_work(net, kind) + READING * source.channels * cells)
     return total
 
 
 def _work(net, size):
-    return sum(multiply_adds(net, node, size)[1] for node in net.nodes.values())
+    return 1 + sum(multiply_adds(net, node, size)[1] for node in net.nodes.values())

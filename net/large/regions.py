@@ -13,8 +13,8 @@ import numpy as np
 
 from kernels.checks import Pair
 from net import images
+from net.borders import patch_margins
 from net.graph import Net
-from net.large.sources import Source
 
 BAND = 256
 """Rows that are normalised together."""
@@ -36,6 +36,14 @@ class Region:
     def size(self) -> Pair:
         """Rows and columns."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+    def within(self, rows: slice, columns: slice) -> Region | None:
+        """Its part in these rows and columns; None where it has none there."""
+        parts = [
+            slice(max(one.start, other.start), min(one.stop, other.stop))
+            for one, other in ((self.rows, rows), (self.columns, columns))
+        ]
+        return Region(self.number, *parts) if all(p.start < p.stop for p in parts) else None
 
 
 @dataclass(frozen=True)
@@ -84,31 +92,64 @@ class Grid:
                 yield (height, width), down * across
 
 
-def window(net: Net, border: str, source: Source, region: Region) -> np.ndarray:
-    """What a region's labels look at, C x (h + p - 1) x (w + p - 1), normalised: an image whose
-    labels with the border ``valid`` are those of the region.
+def labelled(net: Net, border: str, size: Pair) -> tuple[slice, slice]:
+    """Rows and columns of an image of ``size`` that have labels, as two slices.
+
+    Raises:
+        ValueError: the image is smaller than the patch and the border is ``valid``.
 
     >>> from net import zoo
-    >>> from net.large.sources import opened
-    >>> source = opened(np.ones((40, 50), np.uint8), 1)
-    >>> net = zoo.build("lenet28", backend="reference")
-    >>> window(net, "reflect", source, Grid((40, 50), (16, 16))[0]).shape
-    (1, 43, 43)
+    >>> labelled(zoo.build("lenet28", backend="reference"), "valid", (30, 40))
+    (slice(13, 16, None), slice(13, 26, None))
     """
-    wanted = [
-        np.arange(part.start, part.stop + p - 1, dtype=np.int32)
-        for part, p in zip((region.rows, region.columns), net.patch)
-    ]
-    rows, columns = images.places(net, *wanted, source.shape[1:], border)
-    read = [slice(int(at[at >= 0].min()), int(at.max()) + 1) for at in (rows, columns)]
-    raw = source.read(*read)
-    result = np.empty((net.channels, len(rows), len(columns)), net.dtype)
-    outside, inside = columns < 0, np.maximum(columns - read[1].start, 0)
-    for begin in range(0, len(rows), BAND):
-        band = slice(begin, begin + BAND)
-        at = np.maximum(rows[band] - read[0].start, 0)
-        part = images.net_input(net, raw[:, at][:, :, inside], "first")
-        part[:, rows[band] < 0] = 0
-        part[:, :, outside] = 0
-        result[:, band] = part
-    return result
+    found = images.output_size(net, size, border)
+    before = patch_margins(net.patch)[:2] if border == "valid" else (0, 0)
+    return tuple(slice(b, b + n) for b, n in zip(before, found))
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What the labels of a region look at: an image whose labels with the border ``valid`` are
+    those of the region.
+
+    Attributes:
+        rows, columns: of the image, in the order of the window; -1 is a row or column of zeros.
+        read: slices of rows and columns that hold them all.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    read: tuple[slice, slice]
+
+    @classmethod
+    def of(cls, net: Net, border: str, size: Pair, region: Region) -> Window:
+        """Of a region that has labels all over, of an image of ``size``.
+
+        >>> from net import zoo
+        >>> net = zoo.build("lenet28", backend="reference")
+        >>> Window.of(net, "reflect", (40, 50), Grid((40, 50), (16, 16))[0]).read
+        (slice(0, 30, None), slice(0, 30, None))
+        """
+        wanted = [
+            np.arange(part.start, part.stop + p - 1, dtype=np.int32)
+            for part, p in zip((region.rows, region.columns), net.patch)
+        ]
+        # All of a region with the border valid lies within the image
+        around = "zero" if border == "valid" else border
+        rows, columns = images.places(net, *wanted, size, around)
+        read = [slice(int(at[at >= 0].min()), int(at.max()) + 1) for at in (rows, columns)]
+        return cls(rows, columns, tuple(read))
+
+    def framed(self, net: Net, raw: np.ndarray) -> np.ndarray:
+        """The window C x (h + p - 1) x (w + p - 1), normalised, of what was read."""
+        result = np.empty((net.channels, len(self.rows), len(self.columns)), net.dtype)
+        top, left = (part.start for part in self.read)
+        inside = np.maximum(self.columns - left, 0)
+        for begin in range(0, len(self.rows), BAND):
+            rows = self.rows[begin : begin + BAND]
+            band = raw[:, np.maximum(rows - top, 0)][:, :, inside]
+            band = images.net_input(net, band, "first")
+            band[:, rows < 0] = 0
+            band[:, :, self.columns < 0] = 0
+            result[:, begin : begin + BAND] = band
+        return result

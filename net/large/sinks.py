@@ -1,5 +1,5 @@
-"""Where labels are written: files that any number of writers fill in, each its own regions, and that
-are gone on with where a run was interrupted."""
+"""Where labels are written: files that any number of writers fill in, each its own regions, and
+that are gone on with where a run was interrupted."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from kernels.checks import Pair
 from net.files import write_atomically
 from net.large.extras import needed
 from net.large.legend import Legend
+from net.pictures.folders import stem_of
 
 LARGEST_CHUNK = 512
 SMALLEST_CHUNK = 16
@@ -231,7 +232,7 @@ class TiffSink(Sink):
         look = {"photometric": "minisblack", "software": False}
         if len(self.shape) == 2:
             look["photometric"] = "palette"
-            look["colormap"] = self.legend.palette().T.astype(np.uint16) * 257
+            look["colormap"] = self.legend.color_table().T.astype(np.uint16) * 257
         with tifffile.TiffWriter(
             path, bigtiff=large, ome=self._is_ome, shaped=not self._is_ome
         ) as writer:
@@ -292,16 +293,12 @@ KINDS = {".npy": NpySink, ".zarr": ZarrSink, ".tif": TiffSink, ".tiff": TiffSink
 
 def overview_path(path: Path) -> Path:
     """Where the picture of labels in ``path`` goes."""
-    return path.with_name(f"{_stem(path)}.overview.png")
+    return path.with_name(f"{stem_of(path)}.overview.png")
 
 
 def probabilities_path(path: Path) -> Path:
     """Where the probabilities go that belong to labels in ``path``."""
-    return path.with_name(f"{_stem(path)}.probabilities{path.suffix}")
-
-
-def _stem(path):
-    return path.stem.removesuffix(".ome")
+    return path.with_name(f"{stem_of(path)}.probabilities{path.suffix}")
 
 
 def write_overview(sink: Sink, most: int = 1024) -> Path:
@@ -312,6 +309,6 @@ def write_overview(sink: Sink, most: int = 1024) -> Path:
     while max(sink.shape) > most * factor:
         factor *= 2
     path, content = overview_path(sink.path), io.BytesIO()
-    Image.fromarray(sink.legend.palette()[sink.reduced(factor)]).save(content, "png")
+    Image.fromarray(sink.legend.color_table()[sink.reduced(factor)]).save(content, "png")
     write_atomically(path, content.getvalue())
     return path

@@ -15,6 +15,7 @@ from kernels.checks import Pair
 from net.files import checked_file
 from net.images import channel_axis
 from net.large import tiff_files, zarr_files
+from net.pictures import read
 
 SAMPLES = 8
 """Windows along each axis by which an image is known again."""
@@ -36,6 +37,7 @@ class Source:
         chunks: rows and columns that its storage reads together.
         path: the file or folder, None where it is none.
         known_by: what tells the file from others, beside its samples.
+        stated: which axis the caller said to hold the channels.
     """
 
     array: Any
@@ -44,6 +46,7 @@ class Source:
     chunks: Pair = (1, 1)
     path: Path | None = None
     known_by: dict = field(default_factory=dict)
+    stated: str | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,20 +64,26 @@ class Source:
         Raises:
             ValueError: the image gives a window of another shape.
         """
+        window = np.asarray(self.part(rows, columns))
+        wanted = self.channels, rows.stop - rows.start, columns.stop - columns.start
+        if window.shape != wanted:
+            raise ValueError(f"image gave a window of shape {window.shape}; expected {wanted}")
+        return window
+
+    def part(self, rows: slice, columns: slice):
+        """The window C x h x w as the array gives it: of a Dask array, one of these."""
         place: list[int | slice] = [0] * len(self.array.shape)
         for axis, part in zip(self.axes, (slice(0, self.channels), rows, columns)):
             if axis is not None:
                 place[axis] = part
-        window = np.asarray(self.array[tuple(place)])
-        order = np.argsort(np.argsort([axis for axis in self.axes if axis is not None]))
-        wanted = self.channels, rows.stop - rows.start, columns.stop - columns.start
-        if window.ndim == len(order):
-            window = window.transpose(order)
-        if self.axes[0] is None:
-            window = window[None]
-        if window.shape != wanted:
-            raise ValueError(f"image gave a window of shape {window.shape}; expected {wanted}")
-        return window
+        window = self.array[tuple(place)]
+        axes = [axis for axis in self.axes if axis is not None]
+        order = [sorted(axes).index(axis) for axis in axes]
+        if order != sorted(order):
+            window = (window if hasattr(window, "transpose") else np.asarray(window)).transpose(
+                order
+            )
+        return window[None] if self.axes[0] is None else window
 
     def identity(self) -> dict:
         """What tells this image from others: shape, dtype, a digest of windows spread over it, and
@@ -95,14 +104,16 @@ def _spread(length):
     return [slice(start, min(length, start + SAMPLE)) for start in sorted(starts)]
 
 
-def opened(image, channels: int, axes: str | None = None, name: str = "image") -> Source:
+def opened(image, channels: int | None, axes: str | None = None, name: str = "image") -> Source:
     """The ``Source`` of an image.
 
     Args:
         image: the path of an ``.npy``, TIFF or OME-TIFF file, or of a Zarr array or OME-Zarr image
-            (version 2 or 3); or an array: of NumPy, Dask, Zarr, or anything with shape, dtype and
-            slicing. A pyramid is taken at full size.
-        channels: how many there must be. A TIFF's alpha is dropped where it is one too many.
+            (version 2 or 3), read by windows; of a PNG or the like, read whole; or an array: of
+            NumPy, Dask, Zarr, or anything with shape, dtype and slicing. A pyramid is taken at full
+            size.
+        channels: how many there must be; None takes any number. Alpha is dropped, but where it is
+            counted.
         axes: which axis holds the channels, ``"first"`` or ``"last"``, where nothing else says so.
         name: what messages call the image.
 
@@ -118,9 +129,9 @@ def opened(image, channels: int, axes: str | None = None, name: str = "image") -
         checks.choice("axes", axes, ("first", "last"))
     path, known_by, names, alpha, chunks = None, {}, None, 0, None
     if isinstance(image, str | Path):
-        path = checked_file(name, image)
+        path = checked_file(name, image).absolute()
         name = str(path)
-        found = _of_file(path)
+        found = _of_file(path, channels, axes)
         image, names, alpha, chunks, known_by = found
     checks.unmasked(name, image)
     parts = ("shape", "dtype", "__getitem__")
@@ -141,12 +152,14 @@ def opened(image, channels: int, axes: str | None = None, name: str = "image") -
     else:
         places = _named(name, shape, names, axes, channels, alpha)
     chunks = (chunks or zarr_files.chunks_of(image) or (1,) * len(shape))[-len(shape) :]
+    if channels is None:
+        channels = (1 if places[0] is None else int(shape[places[0]])) - alpha
     return Source(
-        image, places, channels, tuple(chunks[axis] for axis in places[1:]), path, known_by
+        image, places, channels, tuple(chunks[axis] for axis in places[1:]), path, known_by, axes
     )
 
 
-def _of_file(path):
+def _of_file(path, channels, axes):
     """(array, names of its axes or None, number of alpha channels, chunks, what it is known by)"""
     if path.is_dir():
         array, names, metadata = zarr_files.image_in(path)
@@ -159,7 +172,7 @@ def _of_file(path):
         return np.load(path, "r", allow_pickle=False), None, 0, None, known_by
     if begin[:4] in tiff_files.BEGINNINGS:
         return (*tiff_files.image_in(path), known_by)
-    raise ValueError(f"{path} is no .npy, TIFF or Zarr; expected one of these")
+    return read(path, axes=axes, channels=channels), "cyx", 0, None, known_by
 
 
 def _unnamed(name, shape, axes, channels):
@@ -181,7 +194,7 @@ def _named(name, shape, names, axes, channels, alpha):
     if names.count(_ROWS) != 1 or names.count(_COLUMNS) != 1 or others or len(of_channels) > 1:
         raise ValueError(f"{said}; expected rows, columns and at most channels")
     found = shape[of_channels[0]] if of_channels else 1
-    if found not in (channels, channels + alpha):
+    if channels is not None and found not in (channels, channels + alpha):
         raise ValueError(f"{said}: {found} channels; expected {channels}")
     place = of_channels[0] if of_channels else None
     return place, names.index(_ROWS), names.index(_COLUMNS)
