@@ -14,7 +14,7 @@ from net.borders import BORDERS
 from net.files import checked_path
 from net.graph import Net
 from net.large import cluster, planning, running
-from net.large.journal import Journal, journal_path, stored
+from net.large.journal import Journal, journal_path, noted, stored
 from net.large.planning import Layout
 from net.large.regions import labelled
 from net.large.serialized import digest
@@ -140,7 +140,6 @@ def plan(
         "out": out.name,
     }
     before = stored(journal_path(out))
-    done = 0
     if before is None:
         if out.exists():
             raise FileExistsError(
@@ -150,7 +149,6 @@ def plan(
         layout = planning.chosen(net, source, probabilities, available)
     else:
         layout = planning.layout(net, source, _region(before, out), probabilities)
-        done = len(journal_path(out).read_bytes().splitlines()) - 1
     run["region"] = list(layout.grid.region)
     grid, labeller = layout.grid, Labeller(net, border, probabilities)
     legend = labeller.legend
@@ -162,7 +160,7 @@ def plan(
     for sink in sinks:
         sink.check()
     work = Work(labeller, grid, source, mask, tuple(sinks))
-    return Plan(work, layout, out, run, done, workers)
+    return Plan(work, layout, out, run, len(noted(journal_path(out))), workers)
 
 
 def label(

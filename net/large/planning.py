@@ -22,9 +22,9 @@ from net.summary import multiply_adds
 
 SIDES = tuple(n * 2**i for i in range(12) for n in (64, 96))
 """Rows or columns of regions: pyramids and chunks divide them."""
-READING = 100
+READING = 20
 """Multiply-adds that take as long as to read and decode one number of a chunk, roughly."""
-ENOUGH = 1.05
+ENOUGH = 1.03
 """A region is large enough where a pixel costs no more than this times what it costs without
 halos."""
 SHARE = 0.75
