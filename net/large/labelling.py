@@ -219,6 +219,8 @@ def label(
     ...     np.load(Path(folder, "labels.npy")).shape
     (30, 20)
     """
+    if isinstance(progress, type) or not (progress is None or callable(progress)):
+        raise TypeError(f"progress is {checks.kind_of(progress)}; expected a function, or None")
     plan(
         image,
         net,

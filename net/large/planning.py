@@ -9,9 +9,8 @@ from math import prod
 
 import numpy as np
 
-from kernels import checks
+from kernels import checks, get_backend
 from kernels.checks import Margins, Pair
-from kernels.host import limits
 from net import planning
 from net.borders import halo
 from net.dense import Dense
@@ -29,6 +28,8 @@ ENOUGH = 1.03
 halos."""
 SHARE = 0.75
 """Of the memory that is free, where nobody says how much may be taken."""
+NOBODY_SAYS = 2**31
+"""Bytes that are taken for free where no system tells."""
 RESERVE = 192 * 2**20
 """Bytes for code that is compiled and for what decoders hold, beside what the process has."""
 
@@ -64,7 +65,7 @@ class Layout:
 
 
 def memory_bytes(memory: int | str | None, taken: int = 0) -> int:
-    """Bytes that may be taken beside what the process has.
+    """Bytes that may be taken beside what the process has, no more than are free.
 
     Args:
         memory: bytes of the whole process, or a text such as ``"2 GB"``; None is three quarters of
@@ -74,19 +75,21 @@ def memory_bytes(memory: int | str | None, taken: int = 0) -> int:
     Raises:
         ValueError: it is neither.
 
-    >>> memory_bytes("1.5 GB") == 1_500_000_000 - RESERVE
+    >>> memory_bytes("400 MB") == 400_000_000 - RESERVE
     True
     """
+    free = get_backend("cpu").memory.free_bytes()
+    free = NOBODY_SAYS if free is None else free
     if memory is None:
-        free = limits.free_pages()
-        return int(SHARE * (2**31 if free is None else free)) - RESERVE
+        return int(SHARE * free) - RESERVE
     if isinstance(memory, str):
         match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?)(i?)b?", memory.strip().lower())
         if match is None:
             raise ValueError(f"memory is {memory!r}; expected such as '2 GB' or '1500 MB'")
         number, unit, binary = match.groups()
         memory = int(float(number) * (1024 if binary else 1000) ** _UNITS.index(unit))
-    return checks.count("memory", memory, most=planning.LARGEST) - taken - RESERVE
+    memory = checks.count("memory", memory, most=planning.LARGEST)
+    return min(memory - taken, free) - RESERVE
 
 
 def region_bytes(net: Net, source: Source, region: Pair, probabilities: str | None) -> int:
