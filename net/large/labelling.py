@@ -9,7 +9,6 @@ from pathlib import Path
 import numba
 
 from kernels import checks
-from kernels.host import limits
 from net.borders import BORDERS
 from net.files import checked_path
 from net.graph import Net
@@ -127,7 +126,7 @@ def plan(
             )
     workers = None if client is None else cluster.Workers(client)
     if workers is None:
-        available = planning.memory_bytes(memory, limits.taken_pages())
+        available = planning.memory_bytes(memory, planning.taken_bytes())
     else:
         available = workers.available(memory)
     run = {

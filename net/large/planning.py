@@ -11,6 +11,7 @@ import numpy as np
 
 from kernels import checks, get_backend
 from kernels.checks import Margins, Pair
+from kernels.host import limits
 from net import planning
 from net.borders import halo
 from net.dense import Dense
@@ -90,6 +91,13 @@ def memory_bytes(memory: int | str | None, taken: int = 0) -> int:
         memory = int(float(number) * (1024 if binary else 1000) ** _UNITS.index(unit))
     memory = checks.count("memory", memory, most=planning.LARGEST)
     return min(memory - taken, free) - RESERVE
+
+
+def taken_bytes() -> int:
+    """Bytes of memory that this process has and that new arrays do not take again."""
+    free, pages = get_backend("cpu").memory.free_bytes(), limits.free_pages()
+    again = 0 if free is None or pages is None else max(0, free - pages)
+    return max(0, limits.taken_pages() - again)
 
 
 def region_bytes(net: Net, source: Source, region: Pair, probabilities: str | None) -> int:
