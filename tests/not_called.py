@@ -11,6 +11,7 @@ APART = {
     "kernels.device": "what the device's operators are made of, called with what they checked",
     "net.__main__": "the command line: tests/net/test_old_runs.py",
     "net.borders": "numbers of patches and images, called with what Net and Dense checked",
+    "net.chosen": "called by Dense, Scan and Trainer, which pass on what they are given",
     "net.description": "reads and writes files: tests/net/test_checkpoint_refusals.py",
     "net.file_format": "reads and writes files: tests/net/test_file_format.py",
     "net.files": "checks paths and writes, called by those who take a path",
@@ -32,7 +33,8 @@ APART = {
     "net.branch_steps": "made by net.conversion alone",
     "net.listed_steps": "made by net.needed_pass alone, of what was checked",
     "net.needed_cells": "made by net.needed_pass alone, with pixels that were checked",
-    "net.needed_pass": "made by Dense alone, with masks that were checked",
+    "net.needed_pass": "made by Dense alone, with pixels that were checked",
+    "net.windows": "called by net.chosen and net.needed_pass, with what Dense was given",
     "net.tables": "lays out texts and pairs that were made here",
 }
 """Modules and packages of which nothing is called."""
@@ -62,7 +64,6 @@ NOT_CALLED = {
     "net.nodes.linked": "called by Net and checkpoints alone, with numbers that they checked",
     "net.conversion.with_drops": "called with steps that steps_of made",
     "net.program.Program.of_steps": "called by net.listed_steps with steps that it made",
-    "net.dense.Dense.needed": "called with masks that Dense and Trainer have checked",
     "net.dense.Dense.framed": "called with images that net.images.admitted_image has checked",
     "net.learning.optimizers.SGD.update": _OF_UPDATE,
     "net.learning.optimizers.Adam.update": _OF_UPDATE,
