@@ -78,6 +78,8 @@ def _check_segments(series, size):
     for page in series.pages:
         if page is None:
             raise ValueError("a page of it is missing")
+        if len(page.dataoffsets) < prod(series.keyframe.chunked):
+            raise ValueError("it lacks a part of its pixels")
         ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts)]
         if max(ends, default=size + 1) > size:
             raise ValueError("it is truncated")
