@@ -75,6 +75,13 @@ class NeededCells:
         """The chosen pixels in the order of the scores."""
         return next(reversed(self.cells.values()))
 
+    @property
+    def nbytes(self) -> int:
+        """What lists and tables take."""
+        arrays = [a for cells in self.cells.values() for a in (cells.rows, cells.columns)]
+        arrays += [r.rows for of_layer in self.readings.values() for r in of_layer]
+        return sum(a.nbytes for a in {id(a): a for a in arrays if a is not None}.values())
+
 
 class Need:
     """Which cells of each map of the dense form the scores of some pixels need.
@@ -102,10 +109,6 @@ class Need:
             for owner in set(self._owners.values())
         }
         return {name: by_owner[self._owners[name]] for name in (IMAGE, *self.net.nodes)}
-
-    def multiply_adds(self) -> int:
-        """Multiply-adds of a forward pass over these cells."""
-        return sum(self.counts[name] * n.multiply_adds for name, n in self.net.nodes.items())
 
     def cells(self) -> NeededCells:
         """Their lists, and how layers read them."""

@@ -246,32 +246,29 @@ from net import Dense, zoo
 from net.learning.optimizers import Adam
 from net.learning.training import Trainer
 
-limit = 10**9
-resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-try:
-    np.ones(limit, np.uint8)
-except MemoryError:
-    print("limited")
 path, side, name, number = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-image = np.memmap(path, np.uint8, "r", shape=(1, side, side))
+net = zoo.build(name, classes=2, backend="cpu")
+with open(path, "wb") as file:
+    file.truncate(net.channels * side**2)
+image = np.memmap(path, np.uint8, "r", shape=(net.channels, side, side))
 rng = np.random.default_rng(0)
 pixels, labels = rng.integers(0, side, (number, 2)), rng.integers(0, 2, number)
-trainer = Trainer(zoo.build(name, classes=2, backend="cpu"), Adam(1e-3))
+trainer = Trainer(net, Adam(1e-3))
 for _ in range(2):
     trainer.step(image, labels, pixels=pixels)
-print(Dense(trainer.net, "zero").predict(image, pixels=pixels[:3])[0].shape)
+Dense(net, "zero").predict(image, pixels=pixels[:3])
+print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
 @pytest.mark.cpu
 @pytest.mark.long
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts as Linux does")
 @pytest.mark.parametrize("name", ["lenet28", "plain133"])
 def test_learning_from_a_huge_image_takes_little_memory(name, tmp_path):
-    """500 pixels of 20,000 x 20,000 bytes, under a limit of 1 GB of memory of its own."""
-    side, path = 20_000, tmp_path / "image"
-    with path.open("wb") as file:
-        file.truncate(side**2)
-    command = [sys.executable, "-c", LEARNING, str(path), str(side), name, "500"]
+    """500 pixels of 20,000 x 20,000 bytes: all that is ever resident, code and the image's pages
+    included, stays under 1 GB; so what is anonymous of it does."""
+    command = [sys.executable, "-c", LEARNING, str(tmp_path / "image"), "20000", name, "500"]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["limited", "(3,)"]
+    assert int(done.stdout) < 10**9
