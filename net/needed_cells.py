@@ -153,6 +153,8 @@ def _groups(pixels, field: Pair) -> list[np.ndarray]:
     tiles = (pixels - pixels.min(axis=0)) // np.maximum(field, SMALLEST_TILE)
     pitch = tiles[:, 1].max() + 2
     tiles, tile_of = np.unique(tiles[:, 0] * pitch + tiles[:, 1], return_inverse=True)
+    if len(tiles) == 1:
+        return [pixels]
     pairs = []
     for step in (1, pitch - 1, pitch, pitch + 1):  # neighbours, also across a corner
         at = np.searchsorted(tiles, tiles + step)
