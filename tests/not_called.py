@@ -55,6 +55,8 @@ NOT_CALLED = {
     "net.nodes.Node.weights_shape": _OF_GRAPH,
     "net.nodes.Node.parameters": _OF_GRAPH,
     "net.nodes.linked": "called by Net and checkpoints alone, with numbers that they checked",
+    "net.summary.needed_table": "called by net.needed_pass alone, with what it counted",
+    "net.summary.memory": "puts numbers of net.planning into words",
     "net.conversion.with_drops": "called with steps that steps_of made",
     "net.program.Program.of_steps": "called by net.listed_steps with steps that it made",
     "net.dense.Dense.framed": "called with images that net.images.admitted_image has checked",

@@ -4,6 +4,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from net import (
     needed_cells,
     needed_pass,
     planning,
+    summary,
     windows,
     zoo,
 )
@@ -28,6 +30,7 @@ MODULES = [
     net,
     *(importlib.import_module(m.name) for m in pkgutil.walk_packages(net.__path__, "net.")),
 ]
+DOCS = Path(__file__).parents[2] / "docs"
 LAYERS = [layer for layer in vars(layers).values() if hasattr(layer, "kind")]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 FINDER = doctest.DocTestFinder(exclude_empty=True)
@@ -45,6 +48,7 @@ def public():
     objects += [planning.predict_bytes, planning.scan_bytes, planning.needed_bytes]
     objects += [checked_labels, images.output_size, needed_cells.Need, needed_pass.NeededPass]
     objects += [needed_pass.NeededPasses, chosen.Chosen, chosen.checked_pixels, windows.Windows]
+    objects += [summary.needed_table]
     for offered in objects:
         yield f"{offered.__module__}.{offered.__qualname__}"
         if offered in (net.Net, net.Dense, net.Scan, Trainer):
@@ -64,5 +68,13 @@ def test_has_an_example(name):
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_is_right(name):
     results = doctest.DocTestRunner(optionflags=OPTIONS).run(EXAMPLES[name])
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("page", ["needed-cells.md"])
+def test_a_page_is_right(page):
+    results = doctest.testfile(str(DOCS / page), module_relative=False, optionflags=OPTIONS)
     assert results.attempted > 0
     assert results.failed == 0
