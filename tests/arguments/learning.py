@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from net.learning import checkpoint, fitting, old_runs, sampling
+from net.learning.augmentation import Augmentation
 from net.learning.optimizers import SGD, Adam, Cosine, Stepwise
 from net.learning.training import Trainer
 from tests.arguments.entries import (
@@ -54,6 +55,16 @@ def _examples():
 
 
 CALLS = {
+    "net.learning.augmentation.Augmentation": Entry(
+        call_of(Augmentation, turns=True, flips=True, brightness=0.1, contrast=0.1, noise=0.1),
+        {
+            **dict.fromkeys(("turns", "flips"), A_FLAG),
+            **dict.fromkeys(("brightness", "contrast", "noise"), FROM_0),
+        },
+    ),
+    "net.learning.augmentation.Augmentation.sizes": Entry(
+        method_of(Augmentation, "sizes", size=(4, 5))
+    ),
     "net.learning.optimizers.Cosine": Entry(call_of(Cosine, rate=0.1, steps=3), {"rate": FROM_0}),
     "net.learning.optimizers.Stepwise": Entry(
         call_of(Stepwise, rate=0.1, every=3, factor=0.5), {"rate": FROM_0, "factor": SHARE}
@@ -103,15 +114,23 @@ CALLS = {
             examples=_examples,
             epochs=1,
             pixels=3,
+            repeats=1,
+            augmentation=Augmentation,
             validation=_examples,
+            patience=1,
             log="log.csv",
+            best="best.safetensors",
+            picture=None,
             checkpoint="run.safetensors",
             save_every=1,
             progress=False,
         ),
         {
-            "validation": NONE,
+            "augmentation": NONE,
+            "patience": NONE,
+            "best": NONE | A_PATH,
             "log": NONE | A_PATH,
+            "picture": NONE | A_PATH,
             "checkpoint": NONE | A_PATH,
             "save_every": NONE,
             "progress": A_FLAG,

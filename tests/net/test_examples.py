@@ -18,7 +18,7 @@ from net import (
     planning,
     zoo,
 )
-from net.learning import checkpoint, fitting, optimizers, sampling
+from net.learning import augmentation, checkpoint, fitting, optimizers, records, sampling
 from net.learning.training import Trainer, checked_labels
 from net.program import Program
 
@@ -37,6 +37,7 @@ def public():
     objects = [getattr(net, name) for name in net.__all__]
     objects += [Trainer, fitting.fit, fitting.measure, zoo.build, checkpoint.save, checkpoint.load]
     objects += [optimizers.SGD, optimizers.Adam, optimizers.Cosine, optimizers.Stepwise]
+    objects += [augmentation.Augmentation, records.TrainingWarning]
     objects += [sampling.balanced_mask, fragments.Fragments]
     objects += [Program, conversion.steps_of, conversion.dense_window, *LAYERS]
     objects += [planning.forward_bytes, planning.gradients_bytes, planning.step_bytes]
