@@ -68,6 +68,7 @@ NOT_CALLED = {
     "net.learning.training.Trainer.counting": "called with labels that were checked",
     "net.learning.training.Trainer.check_memory": "called with images that were checked",
     "net.learning.training.checked_labels": "a check, called by Trainer and fit",
+    "net.learning.metrics.Metrics": "a record, made by Metrics.of",
     "net.learning.checkpoint.checked": _OF_FILES,
     "net.learning.checkpoint.history_described": _OF_FILES,
     "net.learning.checkpoint.Run": _OF_FILES,

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from net.learning import checkpoint, fitting, old_runs, sampling
+from net.learning import checkpoint, fitting, old_runs, sampling, splitting
 from net.learning.augmentation import Augmentation
+from net.learning.metrics import Metrics
 from net.learning.optimizers import SGD, Adam, Cosine, Stepwise
 from net.learning.training import Trainer
 from tests.arguments.entries import (
@@ -54,7 +55,23 @@ def _examples():
     return [image()], [labels()]
 
 
+def _metrics():
+    return Metrics(np.array([[2, 1], [0, 3]]))
+
+
 CALLS = {
+    "net.learning.metrics.Metrics.of": Entry(
+        call_of(Metrics.of, truths=lambda: [labels()], predictions=lambda: [labels()], classes=2),
+    ),
+    "net.learning.metrics.Metrics.table": Entry(
+        method_of(_metrics, "table", class_names=("a", "b"))
+    ),
+    "net.learning.splitting.by_image": Entry(
+        call_of(splitting.by_image, number=3, share=0.5, seed=0), {"seed": ZERO}
+    ),
+    "net.learning.splitting.by_block": Entry(
+        call_of(splitting.by_block, labels=labels, share=0.5, gap=1), {"gap": ZERO}
+    ),
     "net.learning.augmentation.Augmentation": Entry(
         call_of(Augmentation, turns=True, flips=True, brightness=0.1, contrast=0.1, noise=0.1),
         {
