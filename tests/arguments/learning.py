@@ -1,10 +1,11 @@
 """Arguments of what learns: ``net.learning``."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from net.learning import checkpoint, fitting, old_runs, sampling, splitting
+from net.learning import checkpoint, fitting, old_runs, runs, sampling, scales, splitting
 from net.learning.augmentation import Augmentation
 from net.learning.metrics import Metrics
 from net.learning.optimizers import SGD, Adam, Cosine, Stepwise
@@ -60,6 +61,41 @@ def _metrics():
 
 
 CALLS = {
+    "net.learning.scales.scales": Entry(
+        lambda: Call(
+            partial(scales.scales, backend="reference"),
+            {"classes": 2, "channels": 1, "filters": 1},
+        )
+    ),
+    "net.learning.runs.train": Entry(
+        call_of(
+            runs.train,
+            net=small_net,
+            images=lambda: [image()],
+            labels=lambda: [labels() + 1],
+            axes="first",
+            validation=lambda: ([image()], [labels() + 1]),
+            steps=1,
+            pixels=3,
+            rate=0.1,
+            augmentation=Augmentation,
+            class_weights=(1.0, 2.0),
+            patience=1,
+            seed=0,
+            out=None,
+            progress=False,
+        ),
+        {
+            "axes": NONE,
+            "augmentation": NONE,
+            "class_weights": NONE,
+            "patience": NONE,
+            "seed": ZERO,
+            "rate": ABOVE_0,
+            "out": NONE | A_PATH,
+            "progress": A_FLAG,
+        },
+    ),
     "net.learning.metrics.Metrics.of": Entry(
         call_of(Metrics.of, truths=lambda: [labels()], predictions=lambda: [labels()], classes=2),
     ),

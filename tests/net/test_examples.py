@@ -25,7 +25,9 @@ from net.learning import (
     metrics,
     optimizers,
     records,
+    runs,
     sampling,
+    scales,
     splitting,
 )
 from net.learning.training import Trainer, checked_labels
@@ -47,6 +49,7 @@ def public():
     objects += [Trainer, fitting.fit, fitting.measure, zoo.build, checkpoint.save, checkpoint.load]
     objects += [optimizers.SGD, optimizers.Adam, optimizers.Cosine, optimizers.Stepwise]
     objects += [augmentation.Augmentation, records.TrainingWarning, metrics.Metrics]
+    objects += [net.PixelClassifier, runs.train, scales.scales]
     objects += [splitting.by_image, splitting.by_block]
     objects += [sampling.balanced_mask, fragments.Fragments]
     objects += [Program, conversion.steps_of, conversion.dense_window, *LAYERS]
