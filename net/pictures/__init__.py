@@ -10,7 +10,7 @@ it raises ``BadImage``, naming the file and the fault.
 from net.pictures.folders import matched, pictures_in
 from net.pictures.labels import read_labels, read_mask
 from net.pictures.normalization import normalization_of
-from net.pictures.reading import BadImage, read
+from net.pictures.reading import BadImage, read, shape_of
 
 __all__ = [
     "BadImage",
@@ -20,4 +20,5 @@ __all__ = [
     "read",
     "read_labels",
     "read_mask",
+    "shape_of",
 ]

@@ -13,6 +13,16 @@ SUFFIXES = (*(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp",
 _SHOWN = 5
 
 
+def stem_of(path: Path) -> str:
+    """The name of a file without its suffix; ``.ome.tif`` is one.
+
+    >>> stem_of(Path("folder/slide.ome.tif"))
+    'slide'
+    """
+    stem = path.stem
+    return stem[: -len(".ome")] if stem.lower().endswith(".ome") else stem
+
+
 def pictures_in(folder: str | Path) -> dict[str, Path]:
     """The images in a folder by their names without suffix, in order of these.
 
@@ -72,9 +82,7 @@ def _pictures_in(name, folder):
         path = folder / file
         if path.suffix.lower() not in SUFFIXES or file.startswith(".") or path.is_dir():
             continue
-        stem = unicodedata.normalize("NFC", path.stem)
-        if stem.lower().endswith(".ome"):
-            stem = stem[: -len(".ome")]
+        stem = unicodedata.normalize("NFC", stem_of(path))
         if stem in found:
             raise ValueError(f"{name} holds {found[stem]} and {path}; expected one image a name")
         found[stem] = path

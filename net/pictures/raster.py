@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from net.pictures.codecs import with_imagecodecs
 from net.pictures.raw import Raw
@@ -15,6 +15,9 @@ from net.pictures.raw import Raw
 BEGINNINGS = (_PNG := b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"GIF8", b"RIFF")
 """First bytes of the files."""
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+_TURNED = ("JPEG", "MPO", "WEBP")
+"""Formats of cameras, whose headers say how a picture was held."""
+_ORIENTATION = ExifTags.Base.Orientation
 _MODES = {
     **{"1": (1, 1, 0), "L": (1, 1, 0), "I;16": (1, 2, 0), "I": (1, 4, 0), "F": (1, 4, 0)},
     **{"LA": (2, 1, 1), "RGB": (3, 1, 0), "RGBA": (4, 1, 1), "RGBX": (4, 1, 1)},
@@ -59,6 +62,8 @@ def opened(file, *, indices: bool = False):
             raise ValueError(f"its colors are {mode}; expected grey, RGB or RGBA")
         channels, itemsize, alpha = _MODES[mode]
         size = image.height, image.width
+        if image.format in _TURNED and image.getexif().get(_ORIENTATION) in (5, 6, 7, 8):
+            size = size[::-1]
         shape = size if channels == 1 else (*size, channels)
         read = partial(_decoded, image, mode)
         exact = image.format != "JPEG" and image.format != "MPO"
@@ -68,7 +73,7 @@ def opened(file, *, indices: bool = False):
 def _decoded(image, mode):
     if image.mode == "P" and mode == "L":
         return np.array(image)
-    turned = ImageOps.exif_transpose(image)
+    turned = ImageOps.exif_transpose(image) if image.format in _TURNED else image
     return np.array(turned if turned.mode == mode else turned.convert(mode))
 
 

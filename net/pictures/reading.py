@@ -59,29 +59,61 @@ def read(path: str | Path, *, axes: str | None = None, channels: int | None = No
     ...     read(file.name).shape
     (3, 20, 30)
     """
+    axes, channels = _checked(axes, channels)
+    with decoding(path) as path, raw(path) as opened:
+        image, dropped = _laid_out(opened, opened.read(), axes, channels)
+        if dropped:
+            warnings.warn(f"{path}: alpha is dropped", stacklevel=4)
+        return image
+
+
+def shape_of(
+    path: str | Path, *, axes: str | None = None, channels: int | None = None
+) -> tuple[int, int, int]:
+    """Channels, rows and columns of the image that ``read`` gives, told by the file's header.
+
+    Args:
+        path, axes, channels: as ``read``.
+
+    Raises:
+        BadImage, MemoryError, OSError: as ``read``, as far as the header tells.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+    ...     np.save(file.name, np.zeros((20, 30, 3), np.uint8))
+    ...     shape_of(file.name)
+    (3, 20, 30)
+    """
+    axes, channels = _checked(axes, channels)
+    with decoding(path) as path, raw(path) as opened:
+        outline = np.broadcast_to(np.uint8(0), opened.shape)
+        return _laid_out(opened, outline, axes, channels)[0].shape
+
+
+def _checked(axes, channels):
     if axes is not None:
         checks.choice("axes", axes, ("first", "last"))
-    if channels is not None:
-        channels = checks.count("channels", channels)
-    with decoding(path) as path, raw(path) as opened:
-        image, said = opened.read(), opened.axes
-        if image.dtype.kind not in "biuf":
-            raise ValueError(f"it has dtype {image.dtype}; expected real numbers")
-        first = "first" if said == "pages" else said
-        if first and axes not in (None, first) and image.ndim == 3:
-            raise ValueError(f"its channels are on the {first} axis; expected the {axes} (axes)")
-        if said == "pages" and axes is None and channels != len(image):
-            raise ValueError(
-                f"it holds {len(image)} pages of {image.shape[1]} x {image.shape[2]}; expected one "
-                "(or axes 'first', if they are channels)"
-            )
-        image = channels_first("it", image, axes or first, None if first else channels)
-        if opened.alpha and len(image) != channels:
-            image = image[: -opened.alpha]
-            warnings.warn(f"{path}: alpha is dropped", stacklevel=3)
-        if channels not in (None, len(image)):
-            raise ValueError(f"it has {len(image)} channels; expected {channels}")
-    return image
+    return axes, None if channels is None else checks.count("channels", channels)
+
+
+def _laid_out(opened, image, axes, channels):
+    """(an image as C x H x W, whether alpha was dropped)."""
+    if image.dtype.kind not in "biuf":
+        raise ValueError(f"it has dtype {image.dtype}; expected real numbers")
+    said = "first" if opened.axes == "pages" else opened.axes
+    if said and axes not in (None, said) and image.ndim == 3:
+        raise ValueError(f"its channels are on the {said} axis; expected the {axes} (axes)")
+    if opened.axes == "pages" and axes is None and channels != len(image):
+        raise ValueError(
+            f"it holds {len(image)} pages of {image.shape[1]} x {image.shape[2]}; expected one "
+            "(or axes 'first', if they are channels)"
+        )
+    image = channels_first("it", image, axes or said, None if said else channels)
+    dropped = bool(opened.alpha) and len(image) != channels
+    image = image[: len(image) - opened.alpha * dropped]
+    if channels not in (None, len(image)):
+        raise ValueError(f"it has {len(image)} channels; expected {channels}")
+    return image, dropped
 
 
 @contextmanager

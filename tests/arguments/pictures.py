@@ -40,6 +40,9 @@ CALLS = {
     "net.pictures.reading.read": Entry(
         _of_file(pictures.read, axes="first", channels=1), {"axes": NONE, "channels": NONE}
     ),
+    "net.pictures.reading.shape_of": Entry(
+        _of_file(pictures.shape_of, axes="first", channels=1), {"axes": NONE, "channels": NONE}
+    ),
     "net.pictures.labels.read_values": Entry(_of_file(read_values, rule=RULE)),
     "net.pictures.labels.read_labels": Entry(
         _of_file(pictures.read_labels, rule=RULE, classes=2, size=SIZE), {"size": NONE}

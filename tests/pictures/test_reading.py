@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from net.pictures import BadImage, normalization_of, read
+from net.pictures import BadImage, normalization_of, read, shape_of
 from tests.pictures.files import BANDS, FLOATS, GREY, KINDS, OF_ALPHA, RGB, first, png, with_tags
 
 PALETTE = np.arange(768, dtype=np.uint16).reshape(3, 256) * 85
@@ -29,6 +29,7 @@ class TestKinds:
         write(tmp_path / name)
         found = read(tmp_path / name)
         np.testing.assert_array_equal(found, first(expected))
+        assert shape_of(tmp_path / name) == found.shape
         if "64" not in name:
             assert found.dtype.newbyteorder("=") == expected.dtype
 
@@ -62,6 +63,7 @@ class TestKinds:
         exif[0x112] = 6
         image.save(tmp_path / "turned.jpg", exif=exif)
         flat = read(tmp_path / "flat.jpg")
+        assert shape_of(tmp_path / "turned.jpg") == (3, 30, 20)
         np.testing.assert_array_equal(read(tmp_path / "turned.jpg"), np.rot90(flat, -1, (1, 2)))
 
     def test_colors_of_16_bits_keep_them(self, tmp_path):
