@@ -2,7 +2,8 @@
 
 ``Net`` links and checks a description; ``Scan`` runs it patch by patch; ``Dense`` runs it on whole
 images, with the same parameters and the same results. ``calibrate`` sets the statistics of batch
-normalisations. ``net.zoo`` holds the networks of the tables.
+normalisations. ``from_torch`` and ``to_torch`` exchange nets with PyTorch. ``net.zoo`` holds the
+networks of the tables.
 
 >>> import numpy as np
 >>> from net import Dense, Scan, zoo
@@ -17,6 +18,8 @@ True
 
 from net.calibration import calibrate
 from net.dense import Dense, Gradients
+from net.exchange.torch_reading import from_torch
+from net.exchange.torch_writing import to_torch
 from net.graph import Net
 from net.learning.checkpoint import BadCheckpoint
 from net.learning.checkpoint import load_net as load
@@ -31,5 +34,7 @@ __all__ = [
     "NotConvertible",
     "Scan",
     "calibrate",
+    "from_torch",
     "load",
+    "to_torch",
 ]
