@@ -2,8 +2,8 @@
 
 ``Net`` links and checks a description; ``Scan`` runs it patch by patch; ``Dense`` runs it on whole
 images, with the same parameters and the same results. ``calibrate`` sets the statistics of batch
-normalisations. ``from_torch`` and ``to_torch`` exchange nets with PyTorch. ``net.zoo`` holds the
-networks of the tables.
+normalisations. ``from_torch``, ``to_torch`` and ``to_onnx`` exchange nets with other frameworks.
+``net.zoo`` holds the networks of the tables.
 
 >>> import numpy as np
 >>> from net import Dense, Scan, zoo
@@ -18,6 +18,7 @@ True
 
 from net.calibration import calibrate
 from net.dense import Dense, Gradients
+from net.exchange.onnx_writing import to_onnx
 from net.exchange.torch_reading import from_torch
 from net.exchange.torch_writing import to_torch
 from net.graph import Net
@@ -36,5 +37,6 @@ __all__ = [
     "calibrate",
     "from_torch",
     "load",
+    "to_onnx",
     "to_torch",
 ]

@@ -12,6 +12,7 @@ APART = {
     "net.__main__": "the command line: tests/net/test_old_runs.py",
     "net.exchange.extras": "imports a package that its caller names",
     "net.exchange.forms": "called with nets that to_torch and to_onnx have checked",
+    "net.exchange.onnx_nodes": "written by to_onnx alone, of a net that it checked",
     "net.exchange.torch_arguments": "called by from_torch alone, with what it traced",
     "net.exchange.torch_graph": "called by from_torch alone, with what it checked and traced",
     "net.exchange.torch_layers": "called by from_torch alone, with what it checked and traced",

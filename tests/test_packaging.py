@@ -37,7 +37,7 @@ def test_a_plain_install_brings_no_compiler_wheels():
 
 
 def test_the_extras_are_those_of_the_readme():
-    extras = {"cuda12", "cuda13", "profile", "test", "torch", "bench"}
+    extras = {"cuda12", "cuda13", "profile", "test", "torch", "onnx", "bench"}
     assert set(PROJECT["optional-dependencies"]) == extras
 
 

@@ -187,7 +187,7 @@ class Reader:
         filters, channels, *kernel = tensor.shape
         window = {"stride": one(stride), "dilation": one(dilation)}
         padding = padding_of(padding, kernel, dilation)
-        if groups == filters != 1 and bias is None and is_mean(tensor):
+        if groups == filters and bias is None and is_mean(tensor):
             layer = AveragePool(one(kernel), padding=padding, **window)
             return self._added(node, layer, _a_map(input))
         if groups != 1:

@@ -1,7 +1,17 @@
 """Arguments of what exchanges nets with other frameworks: ``net.exchange``."""
 
-from net import from_torch, to_torch
-from tests.arguments.entries import A_FLAG, NONE, PATCH, Call, Entry, call_of, small_net
+from net import from_torch, to_onnx, to_torch
+from tests.arguments.entries import (
+    A_FLAG,
+    A_PATH,
+    NONE,
+    PATCH,
+    Call,
+    Entry,
+    because,
+    call_of,
+    small_net,
+)
 
 
 def _from_torch():
@@ -19,4 +29,9 @@ OF_TORCH = {
     ),
 }
 """Called where PyTorch is installed."""
-CALLS = OF_TORCH
+CALLS = OF_TORCH | {
+    "net.exchange.onnx_writing.to_onnx": Entry(
+        call_of(to_onnx, net=small_net, path="net.onnx", dense=True, class_names=("one", "two")),
+        {"path": A_PATH, "dense": A_FLAG, "class_names": because("no names", "[]")},
+    ),
+}

@@ -2,36 +2,19 @@
 
 import io
 
-import numpy as np
 import pytest
 
-from net import Dense, Net, NotConvertible, Scan, from_torch, to_torch
-from net.layers import AveragePool, Convolution, FullyConnected
+from net import Dense, NotConvertible, Scan, from_torch, to_torch
 from tests.comparison import relative_difference
-from tests.net.cases import NAMED, NetCase
+from tests.exchange.cases import CASES, TOLERANCES, patches_of
 from tests.net.nets import random_image, randomized, reduced
 
 pytestmark = [pytest.mark.torch, pytest.mark.cpu]
-
-TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
-CASES = NAMED | {
-    "spaced means": NetCase(
-        [Convolution(2, 2, stride=2), AveragePool(2, 1, dilation=(2, 1)), FullyConnected(2)],
-        *(1, (9, 8)),
-    )
-}
 
 
 @pytest.fixture
 def torch():
     return pytest.importorskip("torch")
-
-
-def patches_of(net, image):
-    """N x C x p x p: those of all pixels, row by row."""
-    windows = np.lib.stride_tricks.sliding_window_view(image, net.patch, (1, 2))
-    whole = windows.transpose(1, 2, 0, 3, 4)
-    return np.ascontiguousarray(whole.reshape(-1, net.channels, *net.patch))
 
 
 def reloaded(torch, module):
@@ -261,9 +244,3 @@ def test_what_cannot_be_taken_over(torch):
     module[0].register_forward_hook(lambda *given: given[2] + 1)
     refused(module, NotConvertible, "expected at most 1e-05. .* a hook")
     refused(nn.Sequential(nn.MaxPool2d(4)), ValueError, "^channels is None; expected a number")
-
-
-def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    with pytest.raises(ImportError, match=r"expected the extra 'torch': pip install"):
-        to_torch(Net([FullyConnected(2)], channels=1, patch=3, backend="reference"))
