@@ -78,8 +78,12 @@ def test_has_an_example(name):
     assert name in EXAMPLES
 
 
+def _marked(name):
+    return pytest.param(name, marks=[pytest.mark.torch] if "torch" in name else [])
+
+
 @pytest.mark.cpu
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", [*map(_marked, EXAMPLES)])
 def test_is_right(name):
     results = doctest.DocTestRunner(optionflags=OPTIONS).run(EXAMPLES[name])
     assert results.attempted > 0
