@@ -29,12 +29,13 @@ EXPERIMENTS = {
     "memory": "sectors and bytes that kernels ask of memory, dense against strided patch form",
     "host": "the host's time, launches and allocations of a pass on a GPU, without one",
     "segmentation": "a net trained on sampled pixels tells three textures apart",
+    "scribbles": "a net and a random forest learn pixels from two dozen strokes",
     "methods": "against fragments, PyTorch's dilated layers and zero-filled kernels",
     "against_torch": "time and memory of the same work in PyTorch, dense and patch by patch",
 }
 """A line on each, by its name: that of its subcommand, its module and its folder of results."""
-APART = ("against_torch",)
-"""Not part of ``all``: a benchmark that needs the extra ``bench``."""
+APART = ("against_torch", "scribbles")
+"""Not part of ``all``: they need the extras ``bench`` and ``learn``."""
 OF_NETS = (
     *("equality", "networks", "sampled", "memory", "host"),
     *("segmentation", "methods", "against_torch"),

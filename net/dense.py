@@ -9,7 +9,7 @@ import numpy as np
 from kernels import checks
 from kernels.checks import Pair
 from kernels.cross_entropy import UNLABELLED
-from net import images, planning, room, summary, windows
+from net import borders, images, planning, room, summary, windows
 from net.chosen import admitted, chosen_of
 from net.graph import Net
 from net.layers import Softmax
@@ -42,7 +42,7 @@ class Dense:
     def __init__(self, net: Net, border: str = "valid"):
         checks.instance("net", net, Net)
         self.net = net
-        self.border = checks.choice("border", border, images.BORDERS)
+        self.border = checks.choice("border", border, borders.BORDERS)
         self.program = Program(net, "dense")
         self.needed = NeededPasses(net, self.border)
         self._unread = (0, 0, *(p - r for p, r in zip(net.patch, net.receptive_field)))

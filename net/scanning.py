@@ -6,7 +6,7 @@ import numpy as np
 
 from kernels import checks
 from kernels.checks import Pair
-from net import images, planning, room
+from net import borders, images, planning, room
 from net.chosen import checked_pixels
 from net.graph import Net
 from net.passes import Gradients
@@ -35,7 +35,7 @@ class Scan:
     def __init__(self, net: Net, border: str = "valid", batch: int = 64):
         checks.instance("net", net, Net)
         self.net = net
-        self.border = checks.choice("border", border, images.BORDERS)
+        self.border = checks.choice("border", border, borders.BORDERS)
         self.batch = checks.count("batch", batch)
         self.program = Program(net, "patch")
 

@@ -22,7 +22,18 @@ from net import (
     windows,
     zoo,
 )
-from net.learning import checkpoint, fitting, optimizers, sampling
+from net.learning import (
+    augmentation,
+    checkpoint,
+    fitting,
+    metrics,
+    optimizers,
+    records,
+    runs,
+    sampling,
+    scales,
+    splitting,
+)
 from net.learning.training import Trainer, checked_labels
 from net.program import Program
 
@@ -42,6 +53,9 @@ def public():
     objects = [getattr(net, name) for name in net.__all__]
     objects += [Trainer, fitting.fit, fitting.measure, zoo.build, checkpoint.save, checkpoint.load]
     objects += [optimizers.SGD, optimizers.Adam, optimizers.Cosine, optimizers.Stepwise]
+    objects += [augmentation.Augmentation, records.TrainingWarning, metrics.Metrics]
+    objects += [net.PixelClassifier, runs.train, scales.scales]
+    objects += [splitting.by_image, splitting.by_block]
     objects += [sampling.balanced_mask, fragments.Fragments]
     objects += [Program, conversion.steps_of, conversion.dense_window, *LAYERS]
     objects += [planning.forward_bytes, planning.gradients_bytes, planning.step_bytes]
@@ -64,8 +78,12 @@ def test_has_an_example(name):
     assert name in EXAMPLES
 
 
+def _marked(name):
+    return pytest.param(name, marks=[pytest.mark.torch] if "torch" in name else [])
+
+
 @pytest.mark.cpu
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", [*map(_marked, EXAMPLES)])
 def test_is_right(name):
     results = doctest.DocTestRunner(optionflags=OPTIONS).run(EXAMPLES[name])
     assert results.attempted > 0
