@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kernels import checks
+from kernels import checks, foreign
 from kernels.checks import Pair
 from kernels.cross_entropy import UNLABELLED
 from net import images, planning, room, summary
@@ -20,9 +20,9 @@ from net.program import Program
 class Dense:
     """Runs ``net`` on whole images of any size: there is no divisibility rule.
 
-    Images are NumPy arrays, copied to where the net runs, and so are the results. A net on the
-    backend ``cuda`` also takes device arrays of any library, through ``__cuda_array_interface__``
-    and without a copy, and then gives device arrays (see docs/interoperability.md).
+    Images are NumPy arrays or tensors of PyTorch on the host, copied to where the net runs, and so
+    are the results. A net on the backend ``cuda`` also takes device arrays of any library, without
+    a copy, and then gives device arrays (see docs/interoperability.md).
 
     Args:
         net: its parameters are shared, not copied.
@@ -128,11 +128,13 @@ class Dense:
         labelled = images.output_size(self.net, x.shape[1:], self.border)
         if mask is not None:
             mask = self._admitted_mask(mask, labelled)
-            maps = self._at_pixels(x, mask, lambda: self.forward(image), lambda scores: scores)
-            return self.net.backend.memory.to_device(maps) if _stays(image) else maps
+            maps = self._at_pixels(x, mask, lambda: self.forward(x), lambda scores: scores)
+            if images.stays(image):
+                return self.net.backend.memory.to_device(maps)
+            return foreign.given_back(maps, image)
         self._check_memory(labelled, planning.forward_bytes, images.copied_bytes(x))
-        scores = self.program.forward(self._framed(images.placed(self.net, x)))[0]
-        return scores if _stays(image) else images.returned(self.net, scores)
+        scores = self.program.forward(self._framed(images.placed(self.net, x)))
+        return images.in_kind(self.net, scores[0], image)
 
     def _admitted_mask(self, mask, labelled) -> np.ndarray:
         """A mask of the pixels, on the host."""
@@ -281,16 +283,20 @@ class Dense:
         shape = (net.output.channels, *labelled)
         given["error"] = images.admitted(net, "error", error, net.dtype, shape)
         if mask is not None:
-            given["mask"] = images.admitted(net, "mask", mask, "bool", labelled)
+            given["mask"] = mask = images.admitted(net, "mask", mask, "bool", labelled)
             on_host = isinstance(mask, np.ndarray)  # one on a device is not waited for
             if on_host and not mask.any():
                 raise ValueError("mask chooses no pixel; expected at least one")
             by_list = on_host and not everywhere
             some = self.needed(mask) if by_list else None
-            if by_list and not some and not (_stays(image) or images.is_finite(given["image"])):
+            if (
+                by_list
+                and not some
+                and not (images.stays(image) or images.is_finite(given["image"]))
+            ):
                 some = NeededPass(net, self.border, np.argwhere(mask))
             if some is not None:
-                return self._gradients_of(some, given, image_gradient, _stays(image))
+                return self._gradients_of(some, given, image_gradient, image)
         options = {"masked": mask is not None, "image": image_gradient}
         copied = images.copied_bytes(*given.values())
         self._check_memory(labelled, planning.gradients_bytes, copied, **options)
@@ -304,9 +310,9 @@ class Dense:
             if any(self._unread):
                 by_image = net.backend.padding.crop_backward(by_image, self._unread)
             by_image = images.bordered_backward(net, by_image, self.border)[0]
-        return self._returned(gradients, by_image, _stays(image))
+        return self._returned(gradients, by_image, image)
 
-    def _gradients_of(self, some: NeededPass, given, image_gradient, stays) -> Gradients:
+    def _gradients_of(self, some: NeededPass, given, image_gradient, image) -> Gradients:
         """As ``gradients``, from what is admitted, over the cells that some pixels need."""
         some.check_memory(keep=True, image=image_gradient)
         given = {name: images.placed(self.net, given[name]) for name in ("image", "error")}
@@ -315,12 +321,11 @@ class Dense:
         error = some.listed(given.pop("error"))
         gradients, by_cells = some.program.backward(tape, error, image=image_gradient)
         by_image = some.image_gradient(by_cells, size)[0] if image_gradient else None
-        return self._returned(gradients, by_image, stays)
+        return self._returned(gradients, by_image, image)
 
-    def _returned(self, gradients, by_image, stays) -> Gradients:
-        if not stays:
-            gradients = {name: images.returned(self.net, g) for name, g in gradients.items()}
-            by_image = None if by_image is None else images.returned(self.net, by_image)
+    def _returned(self, gradients, by_image, image) -> Gradients:
+        by_image = None if by_image is None else images.in_kind(self.net, by_image, image)
+        gradients = {n: images.in_kind(self.net, g, image) for n, g in gradients.items()}
         return Gradients(gradients, by_image)
 
     def _masked(self, error, mask=None):
@@ -393,8 +398,3 @@ def _classes(probabilities, out=None) -> np.ndarray:
     classes = probabilities.argmax(axis=0, out=out)
     classes[np.isnan(probabilities[0])] = UNLABELLED
     return classes
-
-
-def _stays(image) -> bool:
-    """Whether the results for ``image`` stay on the device, as it came from there."""
-    return checks.lies_on_device("image", image)

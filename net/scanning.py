@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels import checks
+from kernels import checks, foreign
 from kernels.checks import Pair
 from net import images, planning, room
 from net.graph import Net
@@ -193,6 +193,7 @@ class Scan:
 
 
 def _checked_pixels(pixels, size):
+    pixels = foreign.host_array("pixels", pixels)
     checks.unmasked("pixels", pixels)
     try:
         pixels = np.asarray(pixels)
