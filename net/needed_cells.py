@@ -81,7 +81,7 @@ class Need:
 
     Args:
         net: what looks at the pixels.
-        pixels: P x 2, ints: row and column of each, all different.
+        pixels: P x 2, ints: row and column of each, in any order; one listed twice counts once.
 
     >>> from net import zoo
     >>> need = Need(zoo.build("lenet28", backend="reference"), np.array([[5, 7], [5, 8]]))

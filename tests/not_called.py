@@ -11,6 +11,8 @@ APART = {
     "kernels.host": "what the host's operators are made of, called with what they checked",
     "kernels.device": "what the device's operators are made of, called with what they checked",
     "net.__main__": "the command line: tests/net/test_old_runs.py",
+    "net.borders": "numbers of patches and images, called with what Net and Dense checked",
+    "net.chosen": "called by Dense, Scan and Trainer, which pass on what they are given",
     "net.exchange.extras": "imports a package that its caller names",
     "net.exchange.forms": "called with nets that to_torch and to_onnx have checked",
     "net.exchange.onnx_nodes": "written by to_onnx alone, of a net that it checked",
@@ -32,7 +34,8 @@ APART = {
     "net.branch_steps": "made by net.conversion alone",
     "net.listed_steps": "made by net.needed_pass alone, of what was checked",
     "net.needed_cells": "made by net.needed_pass alone, with pixels that were checked",
-    "net.needed_pass": "made by Dense alone, with masks that were checked",
+    "net.needed_pass": "made by Dense alone, with pixels that were checked",
+    "net.windows": "called by net.chosen and net.needed_pass, with what Dense was given",
     "net.tables": "lays out texts and pairs that were made here",
 }
 """Modules and packages of which nothing is called."""
@@ -62,7 +65,6 @@ NOT_CALLED = {
     "net.nodes.linked": "called by Net and checkpoints alone, with numbers that they checked",
     "net.conversion.with_drops": "called with steps that steps_of made",
     "net.program.Program.of_steps": "called by net.listed_steps with steps that it made",
-    "net.dense.Dense.needed": "called with masks that Dense and Trainer have checked",
     "net.dense.Dense.framed": "called with images that net.images.admitted_image has checked",
     "net.learning.optimizers.SGD.update": _OF_UPDATE,
     "net.learning.optimizers.Adam.update": _OF_UPDATE,
@@ -74,6 +76,10 @@ NOT_CALLED = {
     "net.learning.training.Trainer.check_memory": "called with images that were checked",
     "net.learning.training.checked_labels": "a check, called by Trainer and fit",
     "net.learning.checkpoint.checked": _OF_FILES,
+    "net.usage.Usage.check": "called with the numbers of a net",
+    "net.usage.Usage.described": _OF_FILES,
+    "net.usage.Usage.rebuilt": _OF_FILES,
+    "net.usage.labels.is_color": "a question, asked of anything",
     "net.learning.checkpoint.history_described": _OF_FILES,
     "net.learning.checkpoint.Run": _OF_FILES,
     **dict.fromkeys(

@@ -1,5 +1,5 @@
 """A valid call of every public callable, and what else each argument takes, with the reason."""
 
-from tests.arguments import exchange, learning, nets
+from tests.arguments import exchange, learning, nets, usage
 
-CALLS = nets.CALLS | learning.CALLS | exchange.CALLS
+CALLS = nets.CALLS | learning.CALLS | exchange.CALLS | usage.CALLS

@@ -9,6 +9,7 @@ import pytest
 
 import net
 from net import (
+    chosen,
     conversion,
     fragments,
     images,
@@ -16,6 +17,7 @@ from net import (
     needed_cells,
     needed_pass,
     planning,
+    windows,
     zoo,
 )
 from net.learning import checkpoint, fitting, optimizers, sampling
@@ -42,6 +44,7 @@ def public():
     objects += [planning.forward_bytes, planning.gradients_bytes, planning.step_bytes]
     objects += [planning.predict_bytes, planning.scan_bytes, planning.needed_bytes]
     objects += [checked_labels, images.output_size, needed_cells.Need, needed_pass.NeededPass]
+    objects += [needed_pass.NeededPasses, chosen.Chosen, chosen.checked_pixels, windows.Windows]
     for offered in objects:
         yield f"{offered.__module__}.{offered.__qualname__}"
         if offered in (net.Net, net.Dense, net.Scan, Trainer):
