@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from kernels import checks
+from kernels import checks, foreign
 from kernels.checks import Pair
 from kernels.cross_entropy import UNLABELLED
 from net import images, windows
@@ -160,6 +160,7 @@ def checked_pixels(pixels, labelled: Pair, name: str = "pixels") -> np.ndarray:
     array([[2, 1],
            [0, 3]])
     """
+    pixels = foreign.host_array(name, pixels)
     checks.unmasked(name, pixels)
     try:
         pixels = np.asarray(pixels)

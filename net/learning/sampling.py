@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels import checks
+from kernels import checks, foreign
 from kernels.cross_entropy import UNLABELLED
 
 
@@ -28,6 +28,7 @@ def balanced_mask(labels: np.ndarray, pixels: int, rng: np.random.Generator) -> 
     >>> balanced_mask(labels, 3, np.random.default_rng(0)).sum(where=labels == 0)
     np.int64(2)
     """
+    labels = foreign.host_array("labels", labels)
     axes = 1 if getattr(labels, "ndim", 2) == 1 else 2
     checks.array("labels", labels, (None,) * axes, checks.INTS, any_layout=True)
     checks.count("pixels", pixels)

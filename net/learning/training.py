@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kernels import Backend, checks
+from kernels import Backend, checks, foreign
 from kernels.cross_entropy import UNLABELLED
 from net import images, planning, windows
 from net.chosen import Chosen, admitted
@@ -358,6 +358,7 @@ def checked_labels(name: str, labels, classes: int, size) -> np.ndarray:
     >>> checked_labels("labels", np.array([[0, 2], [-1, 1]]), 3, (2, 2)).dtype
     dtype('int32')
     """
+    labels = foreign.host_array(name, labels)
     checks.unmasked(name, labels)
     if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
         kind = labels.dtype if isinstance(labels, np.ndarray) else checks.kind_of(labels)
