@@ -30,7 +30,7 @@ from net.usage import Normalization, Usage
 MEASURED = 30
 """How often a run is validated, saved and drawn."""
 NET, RUN = "net.safetensors", "run.safetensors"
-AUGMENTATION = Augmentation(brightness=0.5, noise=0.1)
+AUGMENTATION = Augmentation(brightness=1.0, noise=0.1)
 """In units of the images' standard deviation, where they are normalised."""
 
 
