@@ -25,7 +25,7 @@ EXPERIMENTS = {
     "convolution": "the sparse convolution over image, kernel, d and channels, in GFLOP/s",
     "pooling": "the sparse max pooling over image, kernel, d and channels, in GB/s",
     "growth": "speedup against the size of the image and of the patch",
-    "sampled": "time and memory of learning from n sampled pixels, patch-by-patch and dense",
+    "sampled": "time and memory of learning from n pixels: patch-by-patch, dense, needed cells",
     "memory": "sectors and bytes that kernels ask of memory, dense against strided patch form",
     "host": "the host's time, launches and allocations of a pass on a GPU, without one",
     "segmentation": "a net trained on sampled pixels tells three textures apart",
@@ -259,7 +259,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="subcommand", required=True, metavar="EXPERIMENT")
     for name, text in EXPERIMENTS.items():
         parents = [of_nets if name in OF_NETS else measuring]
-        commands.add_parser(name, parents=parents, help=text, description=text)
+        command = commands.add_parser(name, parents=parents, help=text, description=text)
+        if name == "sampled":
+            command.add_argument(
+                "--forms",
+                nargs="+",
+                choices=("scanning", "dense", "needed"),
+                help="ways to compute: patch by patch, every cell (the paper's), needed cells "
+                "(default: all)",
+            )
     for name, tool in TOOLS.items():
         tool.add_arguments(commands.add_parser(name, help=tool.TITLE, description=tool.__doc__))
     text = "every experiment, one after the other"

@@ -38,7 +38,7 @@ def test_a_plain_install_brings_no_compiler_wheels():
 
 def test_the_extras_are_those_of_the_readme():
     assert set(PROJECT["optional-dependencies"]) == {
-        *("cuda12", "cuda13", "profile", "test", "bench", "large", "learn"),
+        *("cuda12", "cuda13", "profile", "test", "bench", "large", "torch", "onnx", "learn"),
     }
 
 

@@ -32,6 +32,8 @@ from net.usage import Usage
 
 PROBE = 128
 """Rows and columns of the largest image that is labelled to tell how long the others take."""
+BESIDE = 48
+"""Bytes for each pixel that reading, normalising and drawing take, beside image and results."""
 _SHARE = 10
 """The probe has a side of 1 in so many of the images'."""
 
@@ -81,8 +83,8 @@ def run(options: argparse.Namespace) -> int:
     kinds = ("classes", "overlay", "probabilities")[: 2 + options.probabilities]
     outputs = _outputs(options, [Path(image) for image in options.images], kinds)
     plans = [_planned(dense, image, options.axes, files) for image, files in outputs.items()]
-    masks = {plan.image: _mask(options.where, plan) for plan in plans}
     for plan in plans:
+        _check_mask(options.where, plan)
         for what, path in plan.outputs.items():
             check_writable(what, path)
     seconds = _seconds(dense, plans)
@@ -92,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     pixels = sum(plan.labelled[0] * plan.labelled[1] for plan in plans)
     with tqdm(total=pixels, unit="px", unit_scale=True, disable=None) as bar:
         for plan in plans:
-            records.append(_label(dense, plan, masks[plan.image], options.axes))
+            records.append(_label(dense, plan, options.where, options.axes))
             bar.update(plan.labelled[0] * plan.labelled[1])
     if options.json:
         print(json.dumps({"net": options.net, "planned_seconds": seconds, "images": records}))
@@ -132,7 +134,7 @@ def _planned(dense, image, axes, outputs) -> Plan:
     except ValueError as error:
         raise ValueError(f"{image}: {error}") from None
     pixels = shape[1] * shape[2]
-    held = pixels * (2 * net.channels * np.dtype(net.dtype).itemsize + 16)
+    held = pixels * (net.channels * (8 + np.dtype(net.dtype).itemsize) + BESIDE)
 
     def needed(tile):
         form = dense.program, dense.border, labelled
@@ -149,8 +151,11 @@ def _planned(dense, image, axes, outputs) -> Plan:
     return Plan(image, shape, labelled, tile, nbytes, outputs)
 
 
-def _mask(path, plan) -> np.ndarray | None:
-    return None if path is None else read_mask(path, plan.shape[1:])
+def _check_mask(path, plan):
+    found = plan.shape[1:] if path is None else shape_of(path)[1:]
+    if found != plan.shape[1:]:
+        sizes = (f"{size[0]} x {size[1]}" for size in (found, plan.shape[1:]))
+        raise ValueError("{} is {}; expected {}, as {}".format(path, *sizes, plan.image))
 
 
 def _seconds(dense, plans) -> float:
@@ -200,15 +205,15 @@ def _duration(seconds):
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _label(dense, plan, mask, axes) -> dict:
+def _label(dense, plan, where, axes) -> dict:
     """Label one image and write its files; returns what scripts are told of it."""
     started = time.perf_counter()
     net, usage = dense.net, _usage(dense.net)
     image = read(plan.image, axes=axes, channels=net.channels)
     top, left = patch_margins(net.patch)[:2] if dense.border == "valid" else (0, 0)
     place = np.s_[top : top + plan.labelled[0], left : left + plan.labelled[1]]
-    part = None if mask is None else np.ascontiguousarray(mask[place])
-    classes, probabilities = dense.predict(net_input(net, image, "first"), plan.tile, part)
+    mask = None if where is None else read_mask(where, plan.shape[1:])[place]
+    classes, probabilities = dense.predict(net_input(net, image, "first"), plan.tile, mask)
     class_map = np.full(plan.shape[1:], UNLABELLED, np.int64)
     class_map[place] = classes
     number = net.output.channels

@@ -14,6 +14,7 @@ from net.pictures.raw import Raw
 
 _CHANNEL_AXES = "SC"
 _UNASSOCIATED = (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
+_JPEGS = (tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG)
 MOST_PAGES = 2**16
 MOST_UNUSED = 2**24
 """Numbers of a tile that is larger than the image."""
@@ -65,7 +66,7 @@ def opened(file, *, indices: bool = False):
                 else array
             )
 
-        exact = page.compression not in (6, 7, 33003, 33005, 34712)
+        exact = page.compression not in _JPEGS
         yield Raw(shape, itemsize, read, where, alpha, copies=1 + 3 * palette, exact=exact)
 
 

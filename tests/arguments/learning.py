@@ -14,6 +14,7 @@ from tests.arguments.entries import (
     A_FLAG,
     A_PATH,
     ABOVE_0,
+    ANY_NUMBERS,
     FROM_0,
     NONE,
     SHARE,
@@ -27,6 +28,7 @@ from tests.arguments.entries import (
     labels,
     method_of,
     small_net,
+    some_pixels,
 )
 
 OLD_RUN = Path(__file__).parents[1] / "net" / "version-1.npz"
@@ -158,12 +160,22 @@ CALLS = {
         ),
         {"class_weights": NONE, "seed": ZERO},
     ),
-    **{
-        f"net.learning.training.Trainer.{method}": Entry(
-            method_of(trainer, method, image=image, labels=labels, mask=everywhere)
-        )
-        for method in ("step", "gradients")
-    },
+    "net.learning.training.Trainer.step": Entry(
+        method_of(trainer, "step", image=image, labels=labels, mask=everywhere, pixels=None),
+        {"mask": NONE, "pixels": NONE},
+    ),
+    "net.learning.training.Trainer.gradients": Entry(
+        method_of(
+            trainer,
+            "gradients",
+            image=image,
+            labels=lambda: np.array([0, 1]),
+            mask=None,
+            pixels=some_pixels,
+        ),
+        {"image": ANY_NUMBERS, "mask": NONE},
+        called={"pixels": "labels"},
+    ),
     "net.learning.training.Trainer.loss": Entry(
         method_of(trainer, "loss", scores=an_error, labels=labels, mask=everywhere)
     ),

@@ -66,7 +66,7 @@ class TestResults:
         assert printed[-1].startswith("out/a.png: cell ")
 
     def test_in_parts_where_memory_is_short(self, folder, monkeypatch, capsys):
-        free = 200_000
+        free = 300_000
         monkeypatch.setattr(memory, "free_bytes", lambda: free)
         assert label("a.png", "--json") == 0
         record = json.loads(capsys.readouterr().out)["images"][0]
@@ -152,7 +152,7 @@ class TestRefusals:
             ("Is a directory: '.'", "a.png", "."),
             ("damaged.png cannot be read: ", "a.png", "damaged.png"),
             (
-                "grey.png cannot be read: it is 5 x 6; expected 41 x 53",
+                "grey.png is 5 x 6; expected 41 x 53, as a.png",
                 "a.png",
                 "--where",
                 "grey.png",

@@ -4,11 +4,13 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 
 import pytest
 
 import net
 from net import (
+    chosen,
     conversion,
     fragments,
     images,
@@ -16,6 +18,8 @@ from net import (
     needed_cells,
     needed_pass,
     planning,
+    summary,
+    windows,
     zoo,
 )
 from net.learning import (
@@ -38,6 +42,7 @@ MODULES = [
     net,
     *(importlib.import_module(m.name) for m in pkgutil.walk_packages(net.__path__, "net.")),
 ]
+DOCS = Path(__file__).parents[2] / "docs"
 LAYERS = [layer for layer in vars(layers).values() if hasattr(layer, "kind")]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 FINDER = doctest.DocTestFinder(exclude_empty=True)
@@ -58,6 +63,8 @@ def public():
     objects += [planning.forward_bytes, planning.gradients_bytes, planning.step_bytes]
     objects += [planning.predict_bytes, planning.scan_bytes, planning.needed_bytes]
     objects += [checked_labels, images.output_size, needed_cells.Need, needed_pass.NeededPass]
+    objects += [needed_pass.NeededPasses, chosen.Chosen, chosen.checked_pixels, windows.Windows]
+    objects += [summary.needed_table]
     for offered in objects:
         yield f"{offered.__module__}.{offered.__qualname__}"
         if offered in (net.Net, net.Dense, net.Scan, Trainer):
@@ -73,9 +80,21 @@ def test_has_an_example(name):
     assert name in EXAMPLES
 
 
+def _marked(name):
+    return pytest.param(name, marks=[pytest.mark.torch] if "torch" in name else [])
+
+
 @pytest.mark.cpu
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", [*map(_marked, EXAMPLES)])
 def test_is_right(name):
     results = doctest.DocTestRunner(optionflags=OPTIONS).run(EXAMPLES[name])
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("page", ["needed-cells.md"])
+def test_a_page_is_right(page):
+    results = doctest.testfile(str(DOCS / page), module_relative=False, optionflags=OPTIONS)
     assert results.attempted > 0
     assert results.failed == 0

@@ -42,6 +42,7 @@ KINDS = {
     "bigtiff.tif": (_tiff(GREY, bigtiff=True), GREY),
     "tiled.tif": (_tiff(FLOATS, tile=(16, 16)), FLOATS),
     "deflate.tif": (_tiff(FLOATS, compression="zlib", predictor=3), FLOATS),
+    "lzw.tif": (_tiff(DEEP, compression="lzw"), DEEP),
     "float64.tif": (_tiff(FLOATS.astype(np.float64), rowsperstrip=3), FLOATS),
     "rgb.tif": (_tiff(RGB, **_RGB_TIFF), RGB),
     "planar.tif": (_tiff(first(RGB), planarconfig="separate", **_RGB_TIFF), RGB),
@@ -54,6 +55,10 @@ KINDS = {
 }
 """By name: what writes the file, and what it holds, rows x columns, or channels last."""
 
+LOSSY = {
+    "rgb.jpg": (_image(np.ascontiguousarray(RGB)), RGB),
+    "jpeg.tif": (_tiff(RGB, compression="jpeg", **_RGB_TIFF), RGB),
+}
 OF_ALPHA = {
     "rgba.png": (_image(RGBA), RGBA),
     "grey-alpha.png": (_image(np.ascontiguousarray(RGBA[..., :2])), RGBA[..., :2]),

@@ -1,7 +1,7 @@
 """Image files changed at random, read in a process of little memory.
 
-``python -m tests.pictures.mutants NAME FOLDER NUMBER`` reads mutants of one of ``files.KINDS``. It
-fails unless each is an image or raises BadImage or MemoryError.
+``python -m tests.pictures.mutants FOLDER NUMBER NAME...`` reads mutants of each named one of
+``files.KINDS`` or ``LOSSY``. It fails unless each is an image or raises BadImage or MemoryError.
 """
 
 import json
@@ -14,19 +14,23 @@ import numpy as np
 
 from net.pictures import BadImage, read
 from tests.mutation import cut, flipped, limit_memory, limited_time, spliced
-from tests.pictures.files import KINDS
+from tests.pictures.files import KINDS, LOSSY
 
 
-def main(name, folder, number):
-    """Read ``number`` mutants; print how many were refused and how many read."""
+def main(folder, number, *names):
+    """Read the mutants; print for each file how many were refused and how many read."""
     warnings.simplefilter("ignore")
-    counts = {"refused": 0, "read": 0}
-    path = Path(folder, name)
-    KINDS[name][0](path)
-    content = path.read_bytes()
-    read(path)
+    for name in names:
+        (KINDS | LOSSY)[name][0](Path(folder, name))
+        read(Path(folder, name))  # decoders are loaded
     limit_memory()
-    for i in range(int(number)):
+    print(json.dumps({name: _read(Path(folder, name), int(number)) for name in names}))
+
+
+def _read(path, number):
+    counts = {"refused": 0, "read": 0}
+    content = path.read_bytes()
+    for i in range(number):
         rng = random.Random(i)
         path.write_bytes(rng.choice((flipped, cut, spliced))(rng, content, content))
         try:
@@ -35,10 +39,10 @@ def main(name, folder, number):
         except (BadImage, MemoryError):
             counts["refused"] += 1
             continue
-        assert image.ndim == 3, f"mutant {i}"
-        assert np.isreal(image).all(), f"mutant {i}"
+        assert image.ndim == 3, f"mutant {i} of {path}"
+        assert np.isreal(image).all(), f"mutant {i} of {path}"
         counts["read"] += 1
-    print(json.dumps(counts))
+    return counts
 
 
 if __name__ == "__main__":

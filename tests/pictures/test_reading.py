@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -67,13 +68,13 @@ class TestKinds:
         np.testing.assert_array_equal(read(tmp_path / "turned.jpg"), np.rot90(flat, -1, (1, 2)))
 
     def test_colors_of_16_bits_keep_them(self, tmp_path):
-        codecs = pytest.importorskip("imagecodecs")
-        (tmp_path / "x.png").write_bytes(codecs.png_encode(BANDS[..., :3] * np.uint16(16)))
+        (tmp_path / "x.png").write_bytes(imagecodecs.png_encode(BANDS[..., :3] * np.uint16(16)))
         np.testing.assert_array_equal(read(tmp_path / "x.png"), first(BANDS[..., :3]) * 16)
 
     def test_a_missing_codec_is_named(self, tmp_path):
-        codecs = pytest.importorskip("imagecodecs")
-        (tmp_path / "x.png").write_bytes(codecs.png_encode(np.ascontiguousarray(BANDS[..., :3])))
+        (tmp_path / "x.png").write_bytes(
+            imagecodecs.png_encode(np.ascontiguousarray(BANDS[..., :3]))
+        )
         tifffile.imwrite(tmp_path / "x.tif", GREY, compression="lzw")
         program = (
             "import sys; sys.modules['imagecodecs'] = None\n"
