@@ -45,7 +45,7 @@ class NeededPass:
 
     @cached_property
     def program(self) -> Program:
-        """From an image's needed cells to the scores, P x K x 1 x 1."""
+        """From an image's needed cells to the scores, a list of P cells."""
         return listed_program(self.net, self.cells)
 
     @property
@@ -107,12 +107,18 @@ class NeededPass:
         return images.bordered_backward(self.net, by_image, self.border)
 
     def listed(self, maps):
-        """Maps 1 x K x Ho x Wo on the backend at the pixels, P x K x 1 x 1."""
+        """Maps 1 x K x Ho x Wo on the backend at the pixels: a list, like the scores."""
         ops = self.net.backend
         return ops.listed_cells.gather(maps, *map(ops.memory.to_device, (self.rows, self.columns)))
 
     def over_map(self, values: np.ndarray, labelled: Pair) -> np.ndarray:
-        """Host values P x K x 1 x 1 at their pixels of a map K x Ho x Wo, NaN elsewhere."""
-        maps = np.full((values.shape[1], *labelled), np.nan, values.dtype)
-        maps[:, self.rows, self.columns] = values[:, :, 0, 0].T
+        """Host values, a list, at their pixels of a map K x Ho x Wo, NaN elsewhere."""
+        channels = values.shape[1]
+        maps = np.full((channels, *labelled), np.nan, values.dtype)
+        maps[:, self.rows, self.columns] = values.swapaxes(0, 1).reshape(channels, -1)
         return maps
+
+    def of_pixels(self, values: np.ndarray) -> np.ndarray:
+        """Host values Ho x Wo at the pixels, N x H x W for scores of N x K x H x W."""
+        batch, _, *size = self.net.backend.listed_cells.LAYOUT.shape(len(self.rows), 1)
+        return values[self.rows, self.columns].reshape(batch, *size)

@@ -284,7 +284,7 @@ class Trainer:
 
     def _over_cells(self, some: NeededPass, image, labels):
         """As ``gradients``: over the cells that the chosen pixels need."""
-        of_pixels = labels[some.rows, some.columns][:, None, None]
+        of_pixels = some.of_pixels(labels)
         targets = self._targets(of_pixels, np.ones(of_pixels.shape, bool))
         places = self._learning(np.zeros((1, 2), int))
         x = images.placed(self.net, image)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from kernels import get_backend
+from kernels.listed_cells import DEVICE, HOST
+from tests import lists
 from tests.comparison import (
     DTYPES,
     FORWARD,
@@ -13,6 +15,7 @@ from tests.comparison import (
     call,
     relative_difference,
 )
+from tests.conftest import CUDA, SIMULATOR
 from tests.finite_differences import assert_gradient
 from tests.refusals import assert_refused, refusals
 
@@ -156,7 +159,7 @@ class TestWholeMap:
         on_map = call(any_backend, "convolution.forward", *arguments, dilation=dilation, **options)
         arguments = (listed, rows, weights, bias)
         on_list = call(any_backend, "listed_convolution.forward", *arguments, **options)
-        if any_backend.name == "cpu":
+        if any_backend.name != "reference":
             np.testing.assert_array_equal(over_map(on_list, on_map), on_map)
         assert relative_difference(over_map(on_list, on_map), on_map) <= FORWARD[dtype]
 
@@ -187,49 +190,55 @@ def test_gradients_are_the_derivatives(rng):
     assert_gradient(*of_weights, error, exhaustive=True)
 
 
-X, ROWS = np.zeros((6, 2, 1, 1)), np.array([[0, 1], [1, 2], [2, 3], [3, 0]], np.int32)
-WEIGHTS, ERROR = np.zeros((3, 2, 2, 3)), np.zeros((4, 3, 1, 1))
-FOUR = np.arange(4, dtype=np.int32)
-CALLS = {
-    "listed_convolution.forward": {"x": X, "rows": ROWS, "weights": WEIGHTS},
-    "listed_convolution.gradient_weights": {
-        **{"x": X, "rows": ROWS, "error": ERROR},
-        "kernel": (2, 3),
-    },
-    "listed_convolution.gradient_input": {
-        **{"error": ERROR, "rows": ROWS, "weights": WEIGHTS},
-        "cells": 6,
-    },
-    "listed_max_pooling.forward": {"x": X, "rows": ROWS, "kernel": (2, 3)},
-    "listed_max_pooling.backward": {
-        **{"error": np.zeros((4, 2, 1, 1)), "argmax": np.zeros((4, 2, 1, 1), np.uint8)},
-        **{"rows": ROWS, "kernel": (2, 3), "cells": 6},
-    },
-    "listed_average_pooling.forward": {"x": X, "rows": ROWS, "kernel": (2, 3)},
-    "listed_average_pooling.backward": {
-        **{"error": np.zeros((4, 2, 1, 1)), "rows": ROWS},
-        **{"kernel": (2, 3), "cells": 6},
-    },
-    "listed_cells.select": {"x": X, "cells": FOUR},
-    "listed_cells.select_backward": {
-        "error": np.zeros((4, 2, 1, 1)),
-        "cells": FOUR,
-        "count": 6,
-    },
-    "listed_cells.gather": {"image": np.zeros((1, 2, 5, 4)), "rows": FOUR, "columns": FOUR},
-    "listed_cells.gather_backward": {
-        **{"error": np.zeros((4, 2, 1, 1)), "rows": FOUR, "columns": FOUR},
-        "size": (5, 4),
-    },
-}
+ROWS = np.array([[0, 1], [1, 2], [2, 3], [3, 0]], np.int32)
+WEIGHTS, FOUR = np.zeros((3, 2, 2, 3)), np.arange(4, dtype=np.int32)
+
+
+def calls(layout, rows):
+    """Arguments of every operator by its name; ``rows`` as a table."""
+    x, pooled = np.zeros(layout.shape(6, 2)), np.zeros(layout.shape(4, 2))
+    table, window = {"rows": rows}, {"rows": rows, "kernel": (2, 3)}
+    error, won = np.zeros(layout.shape(4, 3)), np.zeros(pooled.shape, np.uint8)
+    return {
+        "listed_convolution.forward": {"x": x, **table, "weights": WEIGHTS},
+        "listed_convolution.gradient_weights": {"x": x, **table, "error": error, "kernel": (2, 3)},
+        "listed_convolution.gradient_input": {
+            **{"error": error, **table},
+            **{"weights": WEIGHTS, "cells": 6},
+        },
+        "listed_max_pooling.forward": {"x": x, **window},
+        "listed_max_pooling.backward": {"error": pooled, "argmax": won, **window, "cells": 6},
+        "listed_average_pooling.forward": {"x": x, **window},
+        "listed_average_pooling.backward": {"error": pooled, **window, "cells": 6},
+        "listed_cells.table": {"rows": ROWS, "cells": 6},
+        "listed_cells.select": {"x": x, "cells": FOUR},
+        "listed_cells.select_backward": {"error": pooled, "cells": FOUR, "count": 6},
+        "listed_cells.gather": {"image": np.zeros((1, 2, 5, 4)), "rows": FOUR, "columns": FOUR},
+        "listed_cells.gather_backward": {
+            **{"error": pooled, "rows": FOUR, "columns": FOUR},
+            "size": (5, 4),
+        },
+    }
+
+
+HOST_CALLS, CALLS = calls(HOST, ROWS), calls(DEVICE, lists.table(ROWS, 6))
 WITH_TABLE = [name for name, arguments in CALLS.items() if "kernel" in arguments]
 WITH_TABLE += ["listed_convolution.forward", "listed_convolution.gradient_input"]
-REFUSALS = [
+WIDE = [
     (name, {"rows": ROWS.astype(np.int64)}, TypeError, "rows has dtype int64; expected int32")
     for name in WITH_TABLE
 ]
-REFUSALS += [
+REFUSALS = WIDE + [
     (name, {"rows": ROWS[:, :1].copy()}, ValueError, "rows has shape 4 x 1; expected ")
+    for name in WITH_TABLE
+]
+LISTED_OTHERWISE = "expected a table of windows over 6 cells, which has more columns than these"
+REFUSED_ON_DEVICE = [
+    (name, {"rows": ROWS[:2].repeat(3, 1)}, ValueError, f"rows has shape 2 x 6; {LISTED_OTHERWISE}")
+    for name in WITH_TABLE
+]
+REFUSED_ON_DEVICE += [
+    (name, {"rows": np.zeros((3, 10), np.int32)}, ValueError, "rows has shape 3 x 10; expected 2 ")
     for name in WITH_TABLE
 ]
 ON_HOST = [
@@ -262,12 +271,20 @@ ON_HOST += [
 ]
 
 
-@pytest.mark.parametrize("refusal", refusals(CALLS, REFUSALS))
-def test_refusal(any_backend, refusal):
-    assert_refused(any_backend, refusal)
-
-
 @pytest.mark.parametrize("name", ["reference", pytest.param("cpu", marks=pytest.mark.cpu)])
-@pytest.mark.parametrize("refusal", refusals(CALLS, ON_HOST))
-def test_places_beyond_the_list_are_refused_on_the_host(name, refusal):
+@pytest.mark.parametrize("refusal", refusals(HOST_CALLS, REFUSALS + ON_HOST))
+def test_refusal_on_the_host(name, refusal):
     assert_refused(get_backend(name), refusal)
+
+
+@pytest.mark.parametrize("name", [SIMULATOR, CUDA])
+@pytest.mark.parametrize("refusal", refusals(CALLS, REFUSED_ON_DEVICE))
+def test_refusal_on_a_device(name, refusal):
+    assert_refused(get_backend(name), refusal)
+
+
+@pytest.mark.parametrize("name", [SIMULATOR, CUDA])
+def test_a_table_names_the_reader_of_each_cell(name, rng):
+    backend, rows = get_backend(name), tables(rng, (700, 1, 1, 130, (3, 2)))
+    made = call(backend, "listed_cells.table", rows, 700)
+    np.testing.assert_array_equal(made, lists.table(rows, 700))
