@@ -138,6 +138,10 @@ BOUNDS = {
         *("wavefronts of ideal in main loops", "every kernel with a main loop", 1.05, ".3f"),
         "Reads and writes of shared memory are free of bank conflicts, up to a tile's tails.",
     ),
+    "reads": Bound(
+        *("elements read for each output", "max pooling, windows of 8 x 8, d of at most 8"),
+        *(2.1, ".2f", "Blocks share rows and columns: they read 23 for 16, and 184 for 128."),
+    ),
     "passes": Bound(
         *("times that a kernel reads, or writes, an element", "pointwise operators", 1, ".2f"),
         "They are bound by memory: what is read twice takes twice as long.",

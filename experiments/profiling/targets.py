@@ -35,6 +35,8 @@ DILATIONS = ((1, 1), (2, 3), (8, 8))
 POINTWISE = ("activation", "batch_normalization", "softmax", "cross_entropy", "masking", "merging")
 POINTWISE += ("dropout", "sgd", "adam")
 ONE_BY_ONE = "convolution.forward", "convolution.gradient_input"
+LARGE = 8, 8
+"""A window of which neighbours share nearly all."""
 COLUMNS = {"target": str, "of": str, "case": str, "value": int | float}
 MET, NOT_MET = "met", "not met"
 
@@ -72,6 +74,12 @@ def dense_case(operator: str, dilation=(2, 3)) -> OperatorCase:
         case ["patches", _]:
             return OperatorCase(operator, (1, 2, 8, WIDTH), kernel=(4, 140))
     return OperatorCase(operator, (1, 2, 8, WIDTH))
+
+
+def large_pooling(dilation) -> OperatorCase:
+    """Max pooling with large windows, a whole number of blocks."""
+    rows, columns = (n + 7 * d for n, d in zip((16 * dilation[0], 128), dilation))
+    return OperatorCase("max_pooling.forward", (1, 1, rows, columns), None, LARGE, (1, 1), dilation)
 
 
 def _compiled_nets(capability):
@@ -178,6 +186,8 @@ def _traced():
         for direction, channels, filters in (("forward", 64, 20), ("gradient_input", 20, 64))
         for shape in ((1, channels, 2, WIDTH), (64, channels, 1, 1))
     ]
+    every += [large_pooling(d) for d in DILATIONS if max(d) < 8]
+    every.append(large_pooling((2, 8)))
     tiles = [tile_case.case for tile_case in compiled.tile_cases()]
     with tqdm(total=len(every) + len(tiles), desc="simulate", unit="call", leave=False) as progress:
         for cases, whole in ((every, True), (tiles, False)):
@@ -206,6 +216,9 @@ def access_facts(case: OperatorCase, lines: list[Line]) -> Iterator[dict]:
         arrays = arrays_of(calls.of_case(case).launches[number])
         if case.operator.startswith(POINTWISE):
             yield from _passes(case, arrays, maps)
+        if case.kernel == LARGE and case.operator == "max_pooling.forward":
+            read = sum(line.asked for line in maps if line.access == "load") / arrays["y"].nbytes
+            yield bounds.fact("reads", kernel, case, read)
         if case.operator in ONE_BY_ONE and case.kernel == (1, 1) and shared:
             reads = [line for line in of_launch if line.main_loop and line.memory == "global"]
             places = [line for line in reads if arrays[line.array].dtype.kind in "iu"]

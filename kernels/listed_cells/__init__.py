@@ -5,11 +5,11 @@ neighbours, and 1 x C x 1 x M on the device, a map of one row, where neighbourin
 neighbouring cells. Operators that take one cell after the other (activations, normalisation,
 merges, softmax, loss) take either like any other map.
 
-What windows of kh x kw read stands in a table, int32, made by ``table`` once for all operators: where
-each of their rows begins among the cells of the source. The kw cells of a row follow one another.
-The table is ``rows``, P x kh, on the host. On the device it is kh x (P + M): row i holds where row i
-of each window begins, then for each cell the window whose row i begins there, or -1. So gradients
-are gathered there, without atomics.
+What windows of kh x kw read stands in a table, int32, made by ``table`` once for all operators:
+where each of their rows begins among the cells of the source. The kw cells of a row follow one
+another. The table is ``rows``, P x kh, on the host. On the device it is kh x (P + M): row i holds
+where row i of each window begins, then for each cell the window whose row i begins there, or -1. So
+gradients are gathered there, without atomics.
 
     table            the table of ``rows``, P x kh on the host, as operators of the backend take it
     select           y[p, c] = x[cells[p], c]

@@ -19,6 +19,7 @@ from kernels.device.arrays import operator
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.device.lists import CHANNELS, ListSizes, cell_of, reader, window_of
+from kernels.device.maxima import wins
 from kernels.listed_cells import DEVICE
 from kernels.listed_max_pooling import backward_window, forward_window
 from kernels.max_pooling import argmax_dtype
@@ -51,10 +52,9 @@ def _forward_kernel(dtype, cell_type, activation):
                 while cell < end:
                     for n in range(CHANNELS):
                         if u32(first + u32(n)) < u32(g.channels):
-                            later = x[u32(at + u32(n) * u32(g.cells))]
-                            value = values[n]
-                            if later > value or (later != later and value == value):
-                                values[n], winners[n] = later, cell
+                            value = x[u32(at + u32(n) * u32(g.cells))]
+                            if wins(value, values[n]):
+                                values[n], winners[n] = value, cell
                     at, cell = u32(at + u32(1)), u32(cell + u32(1))
                 i = u32(i + u32(1))
             for n in range(CHANNELS):

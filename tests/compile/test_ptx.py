@@ -97,6 +97,8 @@ def elementwise(dtype):
         y, argmax = max_pooling.forward(image, size, stride=stride)
         max_pooling.backward(y, argmax, (17, 17), size, stride=stride)
         max_pooling.forward(image, size, stride=stride, activation="tanh", argmax=False)
+    for kept in (True, False):
+        max_pooling.forward(image, 8, argmax=kept)
     average_pooling.backward(average_pooling.forward(x, 2), (6, 7), 2)
     average_pooling.backward(average_pooling.forward(x, 2, stride=2), (6, 7), 2, stride=2)
     by_cell = np.zeros(20, np.int32)

@@ -69,6 +69,15 @@ def test_each_element_is_read_and_written_once(dense):
     assert max(row["value"] for row in rows) > 1
 
 
+def test_large_windows_read_the_input_about_twice():
+    case = targets.large_pooling((2, 8))
+    (lines,) = simulation.trace([case], whole=True)
+    facts = {row["target"]: row["value"] for row in targets.access_facts(case, lines)}
+    assert 2 < facts["reads"] <= BOUNDS["reads"].limit
+    assert BOUNDS["beyond"].holds(facts["beyond"])
+    assert facts["sectors"] < BOUNDS["sectors"].limit
+
+
 def test_places_of_taps_are_found_in_the_main_loop():
     """Not looked for where a window has more than one cell."""
     tile = Tile(4, 4, (1, 32), (1, 2))
