@@ -81,6 +81,10 @@ BOUNDS = {
         "addresses than the forward convolution, and instructions differ with the capability.",
         least=True,
     ),
+    "share, lists": Bound(
+        *("multiply-adds of the main loop's instructions, less than for maps", "lists, every tile"),
+        *(0.03, ".1%", "Each place is looked up, in place of being computed, a slice ahead."),
+    ),
     "local": Bound(
         *("bytes of local memory a thread", "every kernel", 0, "d"),
         "Local memory is global memory: what does not fit into the registers is slow.",
@@ -133,6 +137,13 @@ BOUNDS = {
     "sectors": Bound(
         *("sectors a request, mean of a launch", "maps 128 wide or wider", 5, ".2f"),
         "A row of 32 words fills 4 sectors, or spans 5 where it does not begin at one.",
+    ),
+    "sectors, lists": Bound(
+        *(
+            "sectors a request, mean of a kernel",
+            "lists with a mean run of 16 cells and more",
+        ),
+        *(6, ".2f", "Runs of L cells that begin anywhere take 4 + 28 / L sectors for 32 of them."),
     ),
     "conflicts": Bound(
         *("wavefronts of ideal in main loops", "every kernel with a main loop", 1.05, ".3f"),

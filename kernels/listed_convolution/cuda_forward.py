@@ -27,6 +27,10 @@ from kernels.device.loads import load_from, place_of
 from kernels.listed_convolution import ListedShape
 from kernels.memory import cuda as memory
 
+# The most places of a thread that registers hold from one slice to the next; more are looked up as
+# they are needed
+MOST_ORIGINS = 16
+
 
 @cache
 def _table_kernel():
@@ -56,32 +60,44 @@ def _list_source(tile: Tile):
     """Pixels of a list, whose tables are (offsets of the taps, their rows of origins, origins)."""
     warps, lanes = u32(tile.warp_count), u32(tile.warp_threads)
     chunks, steps = tile.chunks, tile.warp_steps
+    ahead = tile.pixels_fetched <= MOST_ORIGINS
 
     @device
     def open_nothing(first_pixel, tables, origins, g):
         pass
 
     @device
+    def origins_of(row, table, origins, first):
+        of_row = place_of(table, row)
+        for m in range(chunks):
+            origins[first + m] = load_from(table, of_row, u32(u32(m) * lanes))
+
+    @device
     def locate(step, source):
         (_, tables, _, origins, distances, _), (warp, _, _, _, first_pixel) = source
         offsets, row_offsets, table = tables
         first = u32(step + warp)
+        of_offsets, of_rows = place_of(offsets, first), place_of(row_offsets, first)
         for q in range(steps):
-            distances[q] = offsets[first + u32(q) * warps]
-            row = place_of(table, u32(row_offsets[first + u32(q) * warps] + first_pixel))
-            for m in range(chunks):
-                origins[q * chunks + m] = load_from(table, row, u32(u32(m) * lanes))
+            distances[q] = load_from(offsets, of_offsets, u32(u32(q) * warps))
+            row = u32(load_from(row_offsets, of_rows, u32(u32(q) * warps)) + first_pixel)
+            if ahead:
+                origins_of(row, table, origins, q * chunks)
+            else:
+                origins[chunks + q] = row
 
     @device
     def fetch(source, pixels):
-        (x, _, _, origins, distances, _), _ = source
+        (x, tables, _, origins, distances, _), _ = source
         for q in range(steps):
             of_step = place_of(x, distances[q])
+            if not ahead:
+                origins_of(origins[chunks + q], tables[2], origins, 0)
             for m in range(chunks):
-                e = q * chunks + m
-                pixels[e] = load_from(x, of_step, origins[e])
+                origin = origins[q * chunks + m] if ahead else origins[m]
+                pixels[q * chunks + m] = load_from(x, of_step, origin)
 
-    return Source(chunks * steps, open_nothing, locate, fetch)
+    return Source(chunks * steps if ahead else chunks + steps, open_nothing, locate, fetch)
 
 
 @cache

@@ -26,9 +26,9 @@ from kernels.listed_convolution import ListedShape
 from kernels.memory import cuda as memory
 from kernels.window import Window
 
-# Cells for each output from which on computing all shares, and moving them through memory once,
-# costs less than multiplying zeros
-MANY_CELLS = 1.5
+# Multiply-adds in the time of writing a share to memory and reading it again: 8 bytes of float32 at
+# the peak and bandwidth of an A100 are 40, of an H100 80 (``experiments/profiling/devices.py``)
+SHARE_MOVED = 64
 
 
 @cache
@@ -108,8 +108,9 @@ def _sum_kernel(dtype):
 
 
 def is_gathered(shape: ListedShape) -> bool:
-    """Whether each cell multiplies the errors of all of its taps."""
-    return shape.cells <= MANY_CELLS * shape.outputs
+    """Whether each cell multiplies the errors of all of its taps: then zeros, too, which costs less
+    than moving shares where there are few cells for each output, or few filters."""
+    return shape.cells * shape.filters <= shape.outputs * (shape.filters + SHARE_MOVED)
 
 
 def channels_at_once(shape: ListedShape, itemsize: int) -> int:

@@ -114,7 +114,7 @@ def elementwise(dtype):
 
 def convolutions(dtype, activation=None):
     """Call every function of the convolution, on maps, on lists and as a fully connected layer."""
-    for channels, kernel, cells in ((3, (2, 3), 9), (3, (2, 3), 7), (40, (1, 1), 7)):
+    for channels, kernel, cells in ((3, (2, 3), 9), (3, (2, 3), 99), (40, (1, 1), 7)):
         x, table = np.empty((1, channels, 1, cells), dtype), np.zeros((kernel[0], 5 + cells), "i4")
         weights, bias = np.empty((4, channels, *kernel), dtype), np.empty(4, dtype)
         y = listed_convolution.forward(x, table, weights, bias, activation=activation)

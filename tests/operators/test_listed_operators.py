@@ -5,6 +5,7 @@ import pytest
 
 from kernels import get_backend
 from kernels.listed_cells import DEVICE, HOST
+from kernels.listed_convolution import cuda_gradient_input
 from tests import lists
 from tests.comparison import (
     DTYPES,
@@ -21,9 +22,15 @@ from tests.refusals import assert_refused, refusals
 
 # (M, C, K, P, (kh, kw))
 SMALL = [(1, 1, 1, 1, (1, 1)), (9, 3, 2, 4, (2, 3)), (7, 2, 5, 6, (1, 2)), (12, 1, 3, 5, (3, 1))]
+SMALL += [(40, 3, 70, 2, (2, 2))]  # few outputs beside cells
 REAL = [
     *((700, 17, 25, 130, (2, 3)), (700, 48, 50, 300, (3, 2)), (300, 1, 20, 65, (5, 5))),
-    *((300, 3, 7, 8, (6, 6)), (500, 64, 33, 257, (1, 1)), (90, 5, 100, 1, (3, 3))),
+    *(
+        (150, 20, 48, 120, (2, 3)),
+        (300, 3, 7, 8, (6, 6)),
+        (500, 64, 33, 257, (1, 1)),
+        (90, 5, 100, 1, (3, 3)),
+    ),
 ]
 
 
@@ -68,6 +75,18 @@ class TestConvolution(_Cases):
         assert_matches_reference(backend, *arguments, tolerance=gradient)
         arguments = (f"{name}.gradient_input", error, rows, weights, cells)
         assert_matches_reference(backend, *arguments, tolerance=gradient)
+
+
+@pytest.mark.parametrize("name", [SIMULATOR, CUDA])
+def test_shares_of_some_channels_at_a_time(name, rng, monkeypatch):
+    """Where those of all would take too much memory: the same bits."""
+    error, weights = maps(rng, "float32", (3, 70))[0], rng.standard_normal((70, 5, 2, 2))
+    rows = tables(rng, (60, 5, 70, 3, (2, 2)))
+    arguments = error, rows, weights.astype(np.float32)
+    at_once = call(get_backend(name), "listed_convolution.gradient_input", *arguments, 60)
+    monkeypatch.setattr(cuda_gradient_input, "PARTIAL_BYTES", 2 * 4 * 3 * 4)
+    in_turn = call(get_backend(name), "listed_convolution.gradient_input", *arguments, 61)
+    np.testing.assert_array_equal(in_turn[:60], at_once)
 
 
 class TestMaxPooling(_Cases):
