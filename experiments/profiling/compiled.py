@@ -139,7 +139,7 @@ def facts_of_list(case: TileCase, capability: Capability, codes) -> Iterator[dic
     yield from facts_of_code(f"every tile of lists, {which}", case, code)
     used = code.registers * tile.threads * tile.blocks / REGISTERS
     yield bounds.fact("registers", f"every tile of lists, {which}", case, used)
-    if case.direction != "gradient_weights" or tile.rows not in bounds.FEW_ROWS:
+    if (case.table, tile.height) != ("weights", 2):
         less = of_map.multiply_add_share - code.multiply_add_share
         yield bounds.fact("share, lists", f"{case.group}, {which}", case, less)
 

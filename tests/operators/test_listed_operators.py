@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kernels import get_backend
+from kernels.convolution.cuda_tile import Tile
 from kernels.listed_cells import DEVICE, HOST
 from kernels.listed_convolution import cuda_gradient_input
 from tests import lists
@@ -25,12 +26,8 @@ SMALL = [(1, 1, 1, 1, (1, 1)), (9, 3, 2, 4, (2, 3)), (7, 2, 5, 6, (1, 2)), (12, 
 SMALL += [(40, 3, 70, 2, (2, 2))]  # few outputs beside cells
 REAL = [
     *((700, 17, 25, 130, (2, 3)), (700, 48, 50, 300, (3, 2)), (300, 1, 20, 65, (5, 5))),
-    *(
-        (150, 20, 48, 120, (2, 3)),
-        (300, 3, 7, 8, (6, 6)),
-        (500, 64, 33, 257, (1, 1)),
-        (90, 5, 100, 1, (3, 3)),
-    ),
+    *((150, 20, 48, 120, (2, 3)), (500, 64, 33, 257, (1, 1)), (300, 3, 7, 8, (6, 6))),
+    (90, 5, 100, 1, (3, 3)),
 ]
 
 
@@ -75,6 +72,28 @@ class TestConvolution(_Cases):
         assert_matches_reference(backend, *arguments, tolerance=gradient)
         arguments = (f"{name}.gradient_input", error, rows, weights, cells)
         assert_matches_reference(backend, *arguments, tolerance=gradient)
+
+
+MAP_TILES = [Tile(28, 4, (1, 32), (1, 1)), Tile(8, 8, (4, 8), (1, 4), depth=16)]
+WEIGHT_TILES = [Tile(5, 4, (4, 8), (1, 1), depth=32), Tile(8, 8, (4, 8), (2, 1), depth=32)]
+
+
+@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("name", [SIMULATOR, CUDA])
+def test_tiles_of_a_device(name, rng, number):
+    """One that looks up ahead, and one with too many pixels for that; with one and two warps."""
+    backend, case = get_backend(name), (170, 3, 9, 150, (2, 3))
+    x, error = maps(rng, "float32", (170, 3), (150, 9))
+    weights, rows = rng.standard_normal((9, 3, 2, 3)).astype("float32"), tables(rng, case)
+    for function, arguments, tiles in (
+        ("forward", (x, rows, weights), MAP_TILES),
+        ("gradient_input", (error, rows, weights, 170), MAP_TILES),
+        ("gradient_weights", (x, rows, error, (2, 3)), WEIGHT_TILES),
+    ):
+        expected = getattr(REFERENCE.listed_convolution, function)(*arguments)
+        options = {"tile": tiles[number]}
+        found = call(backend, f"listed_convolution.{function}", *arguments, **options)
+        assert relative_difference(found, expected) <= GRADIENT["float32"]
 
 
 @pytest.mark.parametrize("name", [SIMULATOR, CUDA])
