@@ -55,7 +55,9 @@ class Columns(NamedTuple):
     Attributes:
         ahead: whether to advance as soon as a slice is stored: see ``main_loop``.
         registers: for look-ups of a thread.
-        distance: device function (first_tap, slot, g): the tile's slot from the window's place.
+        shared: numbers that a block keeps of its tile.
+        distance: device function (first_tap, slot, g): the tile's slot from the window's place; or,
+            in the slots beyond, such a number.
         open: device function (first, end, lane, team, first_tap, arrays, look_ups, g), which gives
             (pixel, cursor); ``arrays`` are (error, x, table of the list).
         advance: device function (pixel, source): moves on by a slice.
@@ -64,6 +66,7 @@ class Columns(NamedTuple):
 
     ahead: bool
     registers: int
+    shared: int
     distance: object
     open: object
     advance: object
@@ -199,7 +202,7 @@ def _taps_of_maps(tile: Tile):
     def place(pixel, source, n):
         return pixel[2]
 
-    return Columns(False, 1, distance, open_pixel, advance, place)
+    return Columns(False, 1, 0, distance, open_pixel, advance, place)
 
 
 @cache
@@ -233,10 +236,11 @@ def accumulator(tile: Tile, dtype, columns: Columns):
     ``convolution_gradient_weights``.
     """
     threads, depth = u32(tile.threads), u32(tile.depth)
-    height, width = u32(tile.height), u32(tile.width)
+    height = u32(tile.height)
     count, ahead = tile.rows * tile.columns, columns.ahead
     filter_of = placer(tile.height)
-    table_size, layout = tile.height + tile.width, _layout(tile)
+    table_size, layout = tile.height + tile.width + columns.shared, _layout(tile)
+    slots = u32(table_size)
     filter_buffers, tap_buffers = (2 * size for size in layout.buffers)
     start = opener(tile, dtype)
     parts, fetched = _parts(tile, dtype, columns)
@@ -269,7 +273,7 @@ def accumulator(tile: Tile, dtype, columns: Columns):
 
         # Distances of the tile's filters and taps, clamped to the last
         slot = u32(cuda.threadIdx.x)
-        while slot < height + width:
+        while slot < slots:
             if slot < height:
                 k = u32(first_filter + filter_of(slot))
                 table[slot] = u32(min(k, u32(filters - u32(1))) * plane)

@@ -5,8 +5,8 @@
 The tiles, the main loop and the sharing out of the pixels p, which are the steps, are those of
 ``convolution.cuda_gradient_weights``. A thread's pixel has a place of its own for each row i of the
 window. So the columns are numbered (i, c, j), each row rounded up to fours, and what a thread
-fetches at a time, four columns, has one place, looked up one slice ahead. The kernel that adds the
-partial sums puts them into the order of the weights.
+fetches at a time, four columns, has one place, looked up a slice ahead if registers allow. The
+kernel that adds the partial sums puts them into the order of the weights.
 
 Multiply-adds: P*K*kh*C*kw, C*kw rounded up. Workspace: the partial sums.
 """
@@ -25,6 +25,9 @@ from kernels.listed_convolution.cuda_forward import sizes_of
 from kernels.memory import cuda as memory
 
 FOUR = 4
+# The most groups of columns of a thread whose places registers hold from one slice to the next, as
+# well as their rows; more are looked up as they are needed
+MOST_LOOK_UPS = 16
 
 
 def columns_of(shape: ListedShape) -> int:
@@ -46,50 +49,61 @@ def _taps_of_lists(tile: Tile, one_row):
     The table of the list is kh x (P + M).
     """
     depth, teams = u32(tile.depth), tile.threads // tile.depth
-    together = side_by_side(tile.width)
+    together, width = side_by_side(tile.width), u32(tile.width)
     groups = 1 if one_row else tile.width // together // teams
+    ahead, first_row = groups <= MOST_LOOK_UPS, tile.height + tile.width
+
+    @device
+    def row_of(first_tap, group, g):
+        """Where the row of the window that a group of columns belongs to begins in the table."""
+        _, rounded = _run_of(g)
+        i = u32(u32(first_tap + group * u32(together)) // rounded)
+        return u32(min(i, u32(u32(g.kernel[0]) - u32(1))) * u32(u32(g.pixels) + u32(g.plane)))
 
     @device
     def distance(first_tap, slot, g):
+        if slot >= width:
+            return row_of(first_tap, u32(slot - width), g)
         run, rounded = _run_of(g)
         at = u32(min(u32(u32(first_tap + slot) % rounded), u32(run - u32(1))))
         c, j = divmod_u32(at, g.kernel[1])
         return u32(c * u32(g.plane) + j)
 
     @device
-    def look_up(p, cursor):
-        """Where each group's row of the window of pixel p begins."""
+    def move(p, error, cursor):
+        """To the pixel p, or the last one; and look up where its windows' rows begin."""
         first, end, listed, look_ups = cursor
-        place = place_of(listed, u32(first + min(p, u32(end - u32(1)))))
-        for n in range(groups):
-            look_ups[n] = u32(load_from(listed, place, look_ups[groups + n]))
+        at = u32(first + min(p, u32(end - u32(1))))
+        of_pixel = place_of(listed, at)
+        if ahead:
+            for n in range(groups):
+                look_ups[n] = u32(load_from(listed, of_pixel, look_ups[groups + n]))
+        return p, place_of(error, at), of_pixel
 
     @device
     def open_pixel(first, end, lane, team, first_tap, arrays, look_ups, g):
         error, _, listed = arrays
-        _, rounded = _run_of(g)
-        columns = u32(u32(g.pixels) + u32(g.plane))
-        for n in range(groups):
-            u = u32(first_tap + team * u32(together) + u32(n * teams * together))
-            i = u32(min(u32(u // rounded), u32(u32(g.kernel[0]) - u32(1))))
-            look_ups[groups + n] = computed_once(u32(i * columns))
         cursor = first, end, listed, look_ups
-        look_up(lane, cursor)
-        at_error = place_of(error, u32(first + min(lane, u32(end - u32(1)))))
-        return (lane, at_error), cursor
+        if ahead:
+            for n in range(groups):
+                group = u32(team + u32(n * teams))
+                look_ups[groups + n] = computed_once(row_of(first_tap, group, g))
+        return move(lane, error, cursor), cursor
 
     @device
     def advance(pixel, source):
-        error, _, _, _, cursor = source
-        p = u32(pixel[0] + depth)
-        look_up(p, cursor)
-        return p, place_of(error, u32(cursor[0] + min(p, u32(cursor[1] - u32(1)))))
+        return move(u32(pixel[0] + depth), source[0], source[4])
 
     @device
     def place(pixel, source, n):
-        return place_of(source[1], source[4][3][0 if one_row else n])
+        _, x, table, team, (_, _, listed, look_ups) = source
+        if ahead:
+            return place_of(x, look_ups[0 if one_row else n])
+        row = table[u32(first_row + n * teams) + team]
+        return place_of(x, u32(load_from(listed, pixel[2], row)))
 
-    return Columns(True, 2 * groups, distance, open_pixel, advance, place)
+    registers, shared = (2 * groups, 0) if ahead else (1, tile.width // together)
+    return Columns(ahead, registers, shared, distance, open_pixel, advance, place)
 
 
 @cache

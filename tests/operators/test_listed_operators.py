@@ -75,13 +75,13 @@ class TestConvolution(_Cases):
 
 
 MAP_TILES = [Tile(28, 4, (1, 32), (1, 1)), Tile(8, 8, (4, 8), (1, 4), depth=16)]
-WEIGHT_TILES = [Tile(5, 4, (4, 8), (1, 1), depth=32), Tile(8, 8, (4, 8), (2, 1), depth=32)]
+WEIGHT_TILES = [Tile(28, 4, (1, 32), (1, 1), depth=32), Tile(8, 8, (4, 8), (2, 1), depth=32)]
 
 
 @pytest.mark.parametrize("number", range(2))
 @pytest.mark.parametrize("name", [SIMULATOR, CUDA])
 def test_tiles_of_a_device(name, rng, number):
-    """One that looks up ahead, and one with too many pixels for that; with one and two warps."""
+    """Too much to fetch for looking up ahead, and not; one warp, and some."""
     backend, case = get_backend(name), (170, 3, 9, 150, (2, 3))
     x, error = maps(rng, "float32", (170, 3), (150, 9))
     weights, rows = rng.standard_normal((9, 3, 2, 3)).astype("float32"), tables(rng, case)
