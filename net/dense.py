@@ -9,10 +9,11 @@ import numpy as np
 from kernels import checks
 from kernels.checks import Pair
 from kernels.cross_entropy import UNLABELLED
-from net import images, planning, room, summary
+from net import borders, images, planning, room, summary, windows
+from net.chosen import admitted, chosen_of
 from net.graph import Net
 from net.layers import Softmax
-from net.needed_pass import NeededPass
+from net.needed_pass import NeededPasses
 from net.passes import Gradients
 from net.program import Program
 
@@ -41,9 +42,9 @@ class Dense:
     def __init__(self, net: Net, border: str = "valid"):
         checks.instance("net", net, Net)
         self.net = net
-        self.border = checks.choice("border", border, images.BORDERS)
+        self.border = checks.choice("border", border, borders.BORDERS)
         self.program = Program(net, "dense")
-        self._last_needed: tuple[np.ndarray, NeededPass | None] | None = None
+        self.needed = NeededPasses(net, self.border)
         self._unread = (0, 0, *(p - r for p, r in zip(net.patch, net.receptive_field)))
 
     def output_size(self, size: Pair) -> Pair:
@@ -58,25 +59,38 @@ class Dense:
         """
         return images.output_size(self.net, checks.pair("size", size), self.border)
 
-    def summary(self, labelled: int | Pair = 256) -> str:
+    def summary(self, labelled: int | Pair | None = None, mask=None, *, pixels=None) -> str:
         """A table of the layers, with multiply-adds for ``labelled`` pixels (see ``net.summary``),
-        and the memory that a pass takes on the host beside what the caller holds.
+        and the memory that a pass takes on the host beside what the caller holds. For chosen pixels
+        a table of what they need, and which way a pass over them takes.
+
+        Args:
+            labelled: rows and columns; None is those of the mask, or 256.
+            mask, pixels: as ``forward``.
 
         Raises:
-            ValueError: ``labelled`` is not one or two positive ints.
+            TypeError, ValueError: ``labelled`` is not one or two positive ints, or a mask or pixels
+                do not suit it.
 
         >>> from net import zoo
-        >>> print(Dense(zoo.build("lenet28", backend="cpu")).summary(256))
+        >>> dense = Dense(zoo.build("lenet28", backend="cpu"))
+        >>> print(dense.summary(256))
         patch 28x28, 256 x 256 labelled pixels: scanning takes 5.3 times the multiply-adds ...
         layer  reads  window ...
         conv1  image  5x5 / 1x1 ...
+        >>> print(dense.summary(256, pixels=[[7, 8]]))
+        patch 28x28, 1 of 256 x 256 pixels need 0.00807% of the dense form's multiply-adds ...
+        layer  needed cells  of dense  needed MAC  of dense
+        conv1  576           0.74%     288,000     0.74%
+        ...
         """
-        labelled = checks.pair("labelled", labelled)
-        form = self.program, self.border
-        forward = planning.forward_bytes(*form, labelled) / 1e6
-        both = planning.gradients_bytes(*form, labelled) / 1e6
-        memory = f"{forward:,.1f} MB forward, {both:,.1f} MB forward and backward"
-        return f"{summary.table(self.net, labelled)}\nthe dense form takes {memory}"
+        labelled, chosen = chosen_of(labelled, mask, pixels)
+        form = self.program, self.border, labelled
+        of_form = (planning.forward_bytes(*form), planning.gradients_bytes(*form))
+        dense = f"the dense form takes {summary.memory(*of_form)}"
+        if chosen is None:
+            return f"{summary.table(self.net, labelled)}\n{dense}"
+        return f"{self.needed.summary(chosen)}\n{dense}"
 
     def enter(self, image):
         """The image C x H x W on the backend, checked, with its borders, as ``program`` takes it.
@@ -106,13 +120,20 @@ class Dense:
 
     # Maps go from call to call without a name, so that no frame holds one that is done with
 
-    def forward(self, image, mask=None):
+    def forward(self, image, mask=None, *, pixels=None):
         """Scores K x Ho x Wo of an image C x H x W, both of the net's dtype.
 
         Args:
-            image: C x H x W.
+            image: C x H x W. With ``pixels`` it may hold any real numbers, and be anything with
+                shape, dtype and slicing, such as a memory map: it is read by windows
+                (``net.windows``), where the pixels look.
             mask: Ho x Wo, bool: the pixels to label, the others get NaN; None is all. It costs what
                 these pixels need (``net.needed_cells``), and their scores have the same bits.
+            pixels: P x 2, ints: rows and columns of the pixels to label, in place of a mask. Time
+                and memory follow them, however large the image is.
+
+        Returns:
+            the scores; with ``pixels`` those of these, K x P in their order.
 
         Raises:
             TypeError, ValueError: the image does not suit the net, or is too small.
@@ -123,71 +144,52 @@ class Dense:
         >>> dense = Dense(zoo.build("lenet28", backend="cpu"))
         >>> dense.forward(np.zeros((1, 30, 31), np.float32)).shape
         (10, 3, 4)
+        >>> dense.forward(np.zeros((1, 300, 310), np.uint8), pixels=[[2, 3], [200, 70]]).shape
+        (10, 2)
         """
-        x = images.admitted_image(self.net, image)
-        labelled = images.output_size(self.net, x.shape[1:], self.border)
-        if mask is not None:
-            mask = self._admitted_mask(mask, labelled)
-            maps = self._at_pixels(x, mask, lambda: self.forward(image), lambda scores: scores)
-            return self.net.backend.memory.to_device(maps) if _stays(image) else maps
+        net = self.net
+        x, labelled, chosen = admitted(net, self.border, image, mask, pixels)
+        if chosen is not None:
+            values = self._of_chosen(chosen, x, self.forward, lambda scores: scores)
+            return self.net.backend.memory.to_device(values) if _stays(image) else values
         self._check_memory(labelled, planning.forward_bytes, images.copied_bytes(x))
         scores = self.program.forward(self._framed(images.placed(self.net, x)))[0]
         return scores if _stays(image) else images.returned(self.net, scores)
 
-    def _admitted_mask(self, mask, labelled) -> np.ndarray:
-        """A mask of the pixels, on the host."""
-        return self._on_host(images.admitted(self.net, "mask", mask, "bool", labelled))
-
     def _on_host(self, array):
         return array if isinstance(array, np.ndarray) else self.net.backend.memory.to_host(array)
 
-    def _at_pixels(self, image, mask, whole, finish) -> np.ndarray:
-        """Maps K x Ho x Wo on the host, NaN where the mask is not set.
+    def _of_chosen(self, chosen, x, whole, finish) -> np.ndarray:
+        """Values of some pixels of an admitted image, as ``Chosen.result`` gives them.
 
         Args:
-            image: admitted.
-            mask: on the host.
-            whole: gives the maps of all pixels, where that takes less.
+            whole: gives the maps of all pixels of an image, where that takes less.
             finish: makes of scores on the backend what the maps hold.
         """
-        some = self.needed(mask) if mask.any() else None
-        if some is not None:
-            some.check_memory()
-            output = finish(some.forward(images.placed(self.net, image)))
-            return some.over_map(images.returned(self.net, output), mask.shape)
-        if not mask.any():
-            return np.full((self.net.output.channels, *mask.shape), np.nan, self.net.dtype)
-        return np.where(mask, self._on_host(whole()), np.nan)
+        if len(chosen.pixels) == 0:
+            return chosen.result(np.empty((self.net.output.channels, 0), self.net.dtype))
+        some = self.needed.over(chosen)
+        if some is None:
+            return chosen.of_map(self._on_host(whole(windows.whole(self.net, x))))
+        some.check_memory(x)
+        return chosen.result(some.listed_values(finish(some.program.forward(some.enter(x)))))
 
-    def needed(self, mask: np.ndarray) -> NeededPass | None:
-        """The pass over what the pixels of a checked mask need; None where the dense pass takes
-        less. The last one is kept.
-
-        >>> from net import zoo
-        >>> dense, mask = Dense(zoo.build("lenet28", backend="cpu"), "zero"), np.eye(99, dtype=bool)
-        >>> dense.needed(mask).rows[:3], dense.needed(~mask)
-        (array([0, 1, 2], dtype=int32), None)
-        """
-        last = self._last_needed  # another thread may exchange it
-        if last is None or not np.array_equal(last[0], mask):
-            last = mask.copy(), NeededPass.where_cheaper(self.net, self.border, mask)
-            self._last_needed = last
-        return last[1]
-
-    def predict(self, image, tile: int | None = None, mask=None) -> tuple[np.ndarray, np.ndarray]:
+    def predict(
+        self, image, tile: int | None = None, mask=None, *, pixels=None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(class map, probabilities) of a whole image, on the host in any case.
 
         Args:
-            image: C x H x W, the net's dtype.
+            image: C x H x W, the net's dtype; with ``pixels`` as ``forward``.
             tile: label so many rows and columns at a time, for images whose maps would not fit in
                 memory; the result is the same bits. None is all in one pass.
-            mask: as ``forward``; the other pixels get NaN and -1.
+            mask, pixels: as ``forward``; pixels outside of a mask get NaN and -1.
 
         Returns:
             Ho x Wo int64, the most probable class of each pixel (the first of equals), -1 where a
             probability is NaN (``kernels.cross_entropy.UNLABELLED``; a file that numbers classes
             from 1 holds class + 1, so 0 there); and K x Ho x Wo, the softmax of the scores; a net
-            that ends in Softmax gives its output.
+            that ends in Softmax gives its output. With ``pixels`` P and K x P.
 
         Raises:
             TypeError, ValueError: the image does not suit the net, or is too small; a tile that is
@@ -201,13 +203,12 @@ class Dense:
         ((6, 9), (10, 6, 9))
         """
         net = self.net
-        x = images.admitted_image(net, image)
-        height, width = images.output_size(self.net, x.shape[1:], self.border)
+        x, (height, width), chosen = admitted(net, self.border, image, mask, pixels)
         rows, columns = (height, width) if tile is None else (checks.count("tile", tile),) * 2
-        if mask is not None:
-            mask = self._admitted_mask(mask, (height, width))
-            maps = x, mask, lambda: self.predict(image, tile)[1], self._as_probabilities
-            return _classes(probabilities := self._at_pixels(*maps)), probabilities
+        if chosen is not None:
+            every = lambda image: self.predict(image, tile)[1]  # noqa: E731
+            probabilities = self._of_chosen(chosen, x, every, self._as_probabilities)
+            return _classes(probabilities), probabilities
         passes = (height, width), planning.predict_bytes, images.copied_bytes(x)
         self._check_memory(*passes, tile=(rows, columns))
         x = images.bordered(net, images.placed(net, x), self.border)
@@ -241,16 +242,20 @@ class Dense:
         error,
         mask=None,
         *,
+        pixels=None,
         image_gradient: bool = False,
         everywhere: bool = False,
     ) -> Gradients:
         """Gradients of sum(error * scores) over the chosen pixels, in one pass.
 
         Args:
-            image: C x H x W, the net's dtype.
-            error: the error map of the scores, K x Ho x Wo, same dtype.
+            image: C x H x W, the net's dtype; with ``pixels`` as ``forward``.
+            error: the error map of the scores, K x Ho x Wo, same dtype as the net; with ``pixels``
+                those of these, K x P.
             mask: Ho x Wo, bool: the pixels of interest (section 3 of the paper); None is all. What
                 the error map holds elsewhere does not matter.
+            pixels: P x 2, ints: rows and columns of the pixels of interest, in place of a mask. One
+                that is listed several times counts as often.
             image_gradient: also the gradient by the image.
             everywhere: compute every cell of every map, as the paper does: the time does not depend
                 on the mask. So it is for a mask on a device. Otherwise the pass computes only what
@@ -276,24 +281,28 @@ class Dense:
         net = self.net
         image_gradient = checks.flag("image_gradient", image_gradient)
         everywhere = checks.flag("everywhere", everywhere)
-        given = {"image": images.admitted_image(net, image)}
-        labelled = images.output_size(net, given["image"].shape[1:], self.border)
-        shape = (net.output.channels, *labelled)
-        given["error"] = images.admitted(net, "error", error, net.dtype, shape)
-        if mask is not None:
-            given["mask"] = images.admitted(net, "mask", mask, "bool", labelled)
-            on_host = isinstance(mask, np.ndarray)  # one on a device is not waited for
-            if on_host and not mask.any():
+        on_host = pixels is not None or isinstance(mask, np.ndarray)  # a device is not waited for
+        of_host = (mask if on_host else None), pixels
+        x, labelled, chosen = admitted(net, self.border, image, *of_host)
+        of_pixels = labelled if pixels is None else (len(chosen.pixels),)
+        error = images.admitted(net, "error", error, net.dtype, (net.output.channels, *of_pixels))
+        if chosen is not None:
+            if len(chosen.pixels) == 0:
                 raise ValueError("mask chooses no pixel; expected at least one")
-            by_list = on_host and not everywhere
-            some = self.needed(mask) if by_list else None
-            if by_list and not some and not (_stays(image) or images.is_finite(given["image"])):
-                some = NeededPass(net, self.border, np.argwhere(mask))
+            some = None if everywhere else self.needed.to_learn(chosen, x)
             if some is not None:
-                return self._gradients_of(some, given, image_gradient, _stays(image))
+                values = error if pixels is None else self._on_host(error)
+                return self._returned(*some.gradients(x, values, image_gradient), _stays(image))
+            mask = chosen.as_mask()
+        elif mask is not None:
+            mask = images.admitted(net, "mask", mask, "bool", labelled)
+        if pixels is not None:
+            x, error = windows.whole(net, x), chosen.added_up(self._on_host(error))
+        given = {"image": x, "error": error} | ({} if mask is None else {"mask": mask})
         options = {"masked": mask is not None, "image": image_gradient}
         copied = images.copied_bytes(*given.values())
         self._check_memory(labelled, planning.gradients_bytes, copied, **options)
+        del x, error
         given = {name: images.placed(net, array) for name, array in given.items()}
         tape = self.program.forward(self._framed(given.pop("image")), keep=True)[1]
         gradients, by_image = self.program.backward(
@@ -305,17 +314,6 @@ class Dense:
                 by_image = net.backend.padding.crop_backward(by_image, self._unread)
             by_image = images.bordered_backward(net, by_image, self.border)[0]
         return self._returned(gradients, by_image, _stays(image))
-
-    def _gradients_of(self, some: NeededPass, given, image_gradient, stays) -> Gradients:
-        """As ``gradients``, from what is admitted, over the cells that some pixels need."""
-        some.check_memory(keep=True, image=image_gradient)
-        given = {name: images.placed(self.net, given[name]) for name in ("image", "error")}
-        size = given["image"].shape[2:]
-        _, tape = some.forward(given.pop("image"), keep=True)
-        error = some.listed(given.pop("error"))
-        gradients, by_cells = some.program.backward(tape, error, image=image_gradient)
-        by_image = some.image_gradient(by_cells, size)[0] if image_gradient else None
-        return self._returned(gradients, by_image, stays)
 
     def _returned(self, gradients, by_image, stays) -> Gradients:
         if not stays:

@@ -14,9 +14,13 @@ import numpy as np
 from kernels import checks
 from kernels.checks import Pair
 from net import layers as kinds_of_layers
+from net.borders import halo
 from net.file_format import LARGEST_INT, an_object, exactly, quoted
+from net.usage import Usage
 
 MAX_LAYERS = 2000
+REQUIRED = ("normalization",)
+"""Keys without which scores would be wrong."""
 
 
 class Kinds:
@@ -98,7 +102,45 @@ def of_net(net) -> tuple[dict, dict[str, np.ndarray]]:
     check_arrays(arrays, demanded(net.nodes.values(), net.dtype))
     for name, array in arrays.items():
         check_values(f"array {quoted(name)}", name, array)
-    return {"net": architecture(net.layers, net.channels, net.patch, net.dtype)}, arrays
+    document = {
+        "net": architecture(net.layers, net.channels, net.patch, net.dtype),
+        "receptive_field": receptive_field(net.patch, net.receptive_field),
+    }
+    if net.usage is not None:
+        document |= net.usage.described()
+        document["requires"] = [key for key in REQUIRED if key in document]
+    return document, arrays
+
+
+def receptive_field(patch: Pair, extent: Pair) -> dict:
+    """What a file says of the pixels that a label depends on: how many, and how far around it.
+
+    >>> receptive_field((28, 28), (28, 28))
+    {'size': [28, 28], 'halo': [13, 13, 14, 14]}
+    """
+    return {"size": list(extent), "halo": list(halo(patch, extent))}
+
+
+def usage_of(document: dict, patch: Pair, channels: int, output) -> Usage | None:
+    """How a net is used, after the document of its file.
+
+    Args:
+        document: its keys.
+        patch: of the net.
+        channels: of its images.
+        output: the map that it gives.
+
+    Raises:
+        TypeError, ValueError: something is wrong, or not of this net.
+    """
+    usage = Usage.rebuilt(document)
+    if usage is not None:
+        usage.check(channels, output.channels)
+    expected = receptive_field(patch, output.extent)
+    if document.get("receptive_field", expected) != expected:
+        found = quoted(document["receptive_field"])
+        raise ValueError(f"receptive_field is {found}; expected {expected}, as the layers say")
+    return usage
 
 
 def architecture(layers, channels: int, patch: Pair, dtype: str) -> dict:

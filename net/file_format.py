@@ -23,7 +23,7 @@ from safetensors.numpy import save
 from net.files import checked_file, checked_path, write_atomically
 
 FORMAT = "regularly-sparse"
-VERSION = (2, 0)
+VERSION = (2, 1)
 """Major and minor. Version 1 was the ``.npz`` of ``net.learning.old_runs``."""
 
 KEY = FORMAT
@@ -36,7 +36,12 @@ LARGEST_INT = 2**64 - 1
 DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 
 _ALWAYS = {"format", "version", "requires", "checksum"}
-_PARTS = {"net", "run"}
+USAGE = (
+    *("normalization", "class_names", "colors", "label_rule", "border", "training"),
+    "receptive_field",
+)
+"""Keys that say how the net is used."""
+_PARTS = {"net", "run", *USAGE}
 PREFIXES = ("net/", "run/", "slot/")
 
 # Strings match whole, closed or not, and are never gone back into: one pass, whatever the text
@@ -104,7 +109,7 @@ def write(path: str | Path, document: dict, arrays: dict[str, np.ndarray]) -> No
 
     Args:
         path: the file.
-        document: its keys ``net`` and ``run``, as JSON can hold them.
+        document: its keys ``net``, ``run`` and those of ``USAGE``, as JSON can hold them.
         arrays: float32 or float64, by name.
 
     Raises:

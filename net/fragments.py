@@ -14,7 +14,7 @@ import numpy as np
 
 from kernels import checks
 from kernels.checks import Pair
-from net import images
+from net import borders, images
 from net.dense import Gradients
 from net.graph import Net
 from net.nodes import IMAGE
@@ -40,7 +40,7 @@ class Fragments:
     def __init__(self, net: Net, border: str = "valid"):
         checks.instance("net", net, Net)
         self.net = net
-        self.border = checks.choice("border", border, images.BORDERS)
+        self.border = checks.choice("border", border, borders.BORDERS)
         self.program = Program(net, "patch")
         self.steps, previous = self.program.steps, IMAGE
         for step in self.steps:

@@ -15,6 +15,7 @@ from net import description, file_format, initialization, room
 from net.layers import Layer, Softmax
 from net.nodes import linked
 from net.tables import aligned, by
+from net.usage import Usage
 
 LARGEST_SEED = 2**64 - 1
 
@@ -85,6 +86,31 @@ class Net:
                 neutral = np.full(shape, name.endswith(".variance"), dtype)
                 self.statistics[name] = on_device(neutral)
         self._shapes = {name: tuple(array.shape) for name, array in self._arrays().items()}
+        self._usage: Usage | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """How the net is used: normalisation, classes, labels, border; None where nobody said.
+
+        Files keep it. Running the net does not look at it: ``net.images.net_input`` normalises.
+
+        Raises:
+            TypeError, ValueError: set to no usage of a net of these channels and classes.
+
+        >>> from net.layers import Convolution
+        >>> net = Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu")
+        >>> net.usage = Usage(class_names=("cell", "rest"))
+        >>> net.usage.class_names
+        ('cell', 'rest')
+        """
+        return self._usage
+
+    @usage.setter
+    def usage(self, usage: Usage | None) -> None:
+        if usage is not None:
+            checks.instance("usage", usage, Usage)
+            usage.check(self.channels, self.output.channels)
+        self._usage = usage
 
     @property
     def receptive_field(self) -> Pair:
@@ -242,6 +268,7 @@ class Net:
             backend=self.backend.name if backend is None else backend,
         )
         other.load_state(self.state())
+        other.usage = self.usage
         return other
 
 

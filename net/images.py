@@ -11,18 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 from kernels import checks
-from kernels.checks import Margins, Pair
+from kernels.checks import Pair
+from net.borders import patch_margins
 from net.graph import Net
 
-BORDERS = ("valid", "zero", "reflect")
 DEVICE_BACKENDS = ("cuda", "simulator")
 AXES = "channels x rows x columns"
-
-
-def patch_margins(patch: Pair) -> Margins:
-    """Rows and columns of the patch (top, left, bottom, right) of its pixel."""
-    before = [(p - 1) // 2 for p in patch]
-    return (*before, *(p - 1 - b for p, b in zip(patch, before)))
 
 
 def output_size(net: Net, size: Pair, border: str, name: str = "image") -> Pair:
@@ -194,3 +188,79 @@ def bordered_backward(net: Net, gradient, border: str):
     if border == "valid":
         return gradient
     return net.backend.padding.pad_backward(gradient, patch_margins(net.patch), border)
+
+
+def channels_first(name: str, array, axes: str | None = None, channels: int | None = None):
+    """An image that was read, as C x H x W: a view.
+
+    Args:
+        name: what messages call it.
+        array: H x W, C x H x W or H x W x C.
+        axes: which axis holds the channels, ``"first"`` or ``"last"``; None looks for it: the one
+            of ``channels``, or, where that is None, the one that is smaller than both others.
+        channels: how many there must be.
+
+    Raises:
+        TypeError, ValueError: no image of so many channels, or one where either axis may hold them.
+
+    >>> channels_first("image", np.zeros((20, 30, 3))).shape
+    (3, 20, 30)
+    """
+    checks.unmasked(name, array)
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} is {checks.kind_of(array)}; expected a NumPy array")
+    if axes is not None:
+        checks.choice("axes", axes, ("first", "last"))
+    if channels is not None:
+        channels = checks.count("channels", channels)
+    shape = " x ".join(map(str, array.shape))
+    wanted = f"{channels or 'any number of'} channel{'s' * (channels != 1)}"
+    if array.ndim not in (2, 3) or not array.size:
+        raise ValueError(f"{name} has shape {shape or '()'}; expected rows and columns of {wanted}")
+    if array.ndim == 2:
+        array, axes = array[None], "first"
+    first, rows, last = array.shape
+    if axes is None and channels is None:
+        fitting = first < min(rows, last), last < min(first, rows)
+    else:
+        fitting = (
+            axes != "last" and channels in (None, first),
+            axes != "first" and channels in (None, last),
+        )
+    if all(fitting) or (not any(fitting) and axes is channels is None):
+        raise ValueError(
+            f"{name} has shape {shape}, whose first or last axis may hold the channels; expected "
+            "axes to say which: 'first' or 'last'"
+        )
+    if not any(fitting):
+        where = "first or last" if axes is None else axes
+        raise ValueError(f"{name} has shape {shape}; expected {wanted} on the {where} axis")
+    return array if fitting[0] else array.transpose(2, 0, 1)
+
+
+def net_input(net: Net, image, axes: str | None = None, name: str = "image") -> np.ndarray:
+    """An image as it was read, as ``net`` takes it: C x H x W of the net's dtype, normalised as
+    ``net.usage`` says. This is the one place where images are normalised.
+
+    Args:
+        image: H x W, C x H x W or H x W x C, of real numbers.
+        axes: which axis holds the channels, as ``channels_first``.
+        name: what messages call the image.
+
+    Raises:
+        TypeError, ValueError: no image of the net's channels, or one where either the first or the
+            last axis may hold them.
+
+    >>> from net import zoo
+    >>> from net.usage import Normalization, Usage
+    >>> net = zoo.build("lenet28", backend="reference")
+    >>> net.usage = Usage(normalization=Normalization((128,), (64,)))
+    >>> net_input(net, np.array([[0, 128, 192]], np.uint8))
+    array([[[-2.,  0.,  1.]]], dtype=float32)
+    """
+    image = channels_first(name, image, axes, net.channels)
+    if image.dtype.kind not in "biuf":
+        raise TypeError(f"{name} has dtype {image.dtype}; expected real numbers")
+    if net.usage is not None and net.usage.normalization is not None:
+        return net.usage.normalization.normalized(image, net.dtype)
+    return np.ascontiguousarray(image, net.dtype)

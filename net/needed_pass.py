@@ -6,14 +6,15 @@ from functools import cached_property
 
 import numpy as np
 
+from kernels import checks
 from kernels.checks import Pair
-from net import images, planning, room
+from net import images, planning, room, summary, windows
+from net.chosen import Chosen
 from net.graph import Net
 from net.listed_steps import listed_program
 from net.needed_cells import Need, NeededCells
 from net.nodes import IMAGE
 from net.program import Program
-from net.summary import multiply_adds
 
 COST = {"cuda": 1.5, "simulator": 1.5, "cpu": 1.2, "reference": 1.2}
 """By backend, about how long a multiply-add over lists takes, in units of the dense form's. On a
@@ -28,22 +29,32 @@ class NeededPass:
     Args:
         net: its parameters are shared, not copied.
         border: ``"valid"``, ``"zero"`` or ``"reflect"``.
-        pixels: P x 2, rows and columns of different pixels of the output.
+        pixels: P x 2, rows and columns of pixels of the output, in any order. One that is listed
+            several times is computed once.
+
+    Attributes:
+        counts: by layer the number of its needed cells, ``IMAGE`` included.
 
     >>> from net import zoo
-    >>> some = NeededPass(zoo.build("lenet28", backend="cpu"), "zero", np.array([[0, 0], [9, 9]]))
-    >>> scores = some.program.forward(some.enter(np.ones((1, 1, 12, 12), np.float32)))
-    >>> scores.shape
-    (2, 10, 1, 1)
+    >>> pixels = np.array([[9, 9], [0, 0], [9, 9]])
+    >>> some = NeededPass(zoo.build("lenet28", backend="cpu"), "zero", pixels)
+    >>> scores = some.program.forward(some.enter(np.ones((1, 12, 12), np.float32)))
+    >>> scores.shape, some.places
+    ((2, 10, 1, 1), array([1, 0, 1], dtype=int32))
     """
 
     def __init__(self, net: Net, border: str, pixels: np.ndarray):
-        self.net, self.border, self.need = net, border, Need(net, pixels)
+        self.net, self.border, self.pixels = net, border, pixels
+        self._need = Need(net, pixels)
+        self.counts = self._need.counts
+        self._windows: tuple[Pair, windows.Windows] | None = None
 
     @cached_property
     def cells(self) -> NeededCells:
         """Lists of the needed cells of each map."""
-        return self.need.cells()
+        cells = self._need.cells()
+        del self._need  # its maps take more than the lists
+        return cells
 
     @cached_property
     def program(self) -> Program:
@@ -60,46 +71,80 @@ class NeededPass:
         """Columns of the pixels, in the order of the scores."""
         return self.cells.pixels.columns
 
-    @classmethod
-    def where_cheaper(cls, net: Net, border: str, mask: np.ndarray) -> NeededPass | None:
-        """The pass for the pixels of a mask Ho x Wo of bool, if by its multiply-adds (``COST``) it
-        takes less than a dense pass.
+    @cached_property
+    def places(self) -> np.ndarray:
+        """Which of the scores belongs to each of the pixels as they were given: P, int32."""
+        pitch = int(self.columns.max()) + 1
+        keys = self.rows.astype(np.int64) * pitch + self.columns
+        order = np.argsort(keys)
+        at = np.searchsorted(keys, self.pixels[:, 0] * pitch + self.pixels[:, 1], sorter=order)
+        return order[at].astype(np.int32)
 
-        >>> from net import zoo
-        >>> net, mask = zoo.build("lenet28", backend="cpu"), np.eye(99, dtype=bool)
-        >>> NeededPass.where_cheaper(net, "zero", ~mask) is None
-        True
-        """
-        cost = COST[net.backend.name]
-        if cost * np.count_nonzero(mask) >= mask.size:  # each map needs as many cells, or more
-            return None
-        some = cls(net, border, np.argwhere(mask))
-        dense = sum(multiply_adds(net, node, mask.shape)[1] for node in net.nodes.values())
-        return some if cost * some.need.multiply_adds() < dense else None
+    @property
+    def _layout(self):
+        return self.net.backend.listed_cells.LAYOUT
 
-    def forward(self, image, **options):
-        """As ``Program.forward``, from an image 1 x C x H x W on the backend, without borders."""
-        return self.program.forward(self.enter(image), **options)
+    @property
+    def repeats(self) -> bool:
+        """Whether a pixel was given several times."""
+        return len(self.pixels) > len(self.rows)
 
-    def check_memory(self, **options) -> None:
-        """Refuse a pass that takes more memory than is free; ``options`` as
+    def planned_bytes(self, **options) -> int:
+        """What the pass takes at most beside lists, tables and windows of the image; ``options`` as
+        ``net.planning.needed_bytes`` takes them."""
+        sizes = len(self.cells.cells[IMAGE]), len(self.rows)
+        return planning.remembered(planning.needed_bytes, self.program, *sizes, **options)
+
+    def check_memory(self, source, **options) -> None:
+        """Refuse a pass over an admitted image that takes more memory than is free; ``options`` as
         ``net.planning.needed_bytes`` takes them.
 
         Raises:
             MemoryError: it does; the message says how much.
         """
-        sizes = len(self.cells.cells[IMAGE]), len(self.rows)
-        needed = planning.remembered(planning.needed_bytes, self.program, *sizes, **options)
+        needed = self.planned_bytes(**options)
+        if not windows.is_gathered(self.net, source):
+            numbers = self._windows_of(source).numbers * self.net.channels
+            needed += numbers * np.dtype(self.net.dtype).itemsize
         what = f"labelling {len(self.rows)} pixels{' and learning' * options.get('keep', False)}"
         room.check(self.net.backend, what, needed, lambda free: "expected fewer pixels")
 
     def enter(self, image):
-        """The needed cells of an image 1 x C x H x W on the backend, without its borders."""
-        ops, cells = self.net.backend, self.cells.cells[IMAGE]
-        places = images.places(self.net, cells.rows, cells.columns, image.shape[2:], self.border)
-        return ops.listed_cells.gather(image, *map(ops.memory.to_device, places))
+        """The needed cells of an image C x H x W without its borders, admitted by ``net.images`` or
+        ``net.windows``: a list on the backend. Nothing else of the image is read."""
+        if not windows.is_gathered(self.net, image):
+            return self._windows_of(image).cells(self.net, image)
+        ops = self.net.backend
+        places = map(ops.memory.to_device, self._places_in(image))
+        return ops.listed_cells.gather(images.placed(self.net, image), *places)
 
-    def image_gradient(self, by_cells, size: Pair):
+    def _places_in(self, image):
+        cells = self.cells.cells[IMAGE]
+        size = tuple(image.shape[1:])
+        return images.places(self.net, cells.rows, cells.columns, size, self.border)
+
+    def _windows_of(self, image) -> windows.Windows:
+        size, last = tuple(image.shape[1:]), self._windows
+        if last is None or last[0] != size:
+            last = self._windows = size, windows.Windows(*self._places_in(image))
+        return last[1]
+
+    def listed(self, maps):
+        """Maps 1 x K x Ho x Wo on the backend at the pixels, in the order of the scores."""
+        ops = self.net.backend
+        return ops.listed_cells.gather(maps, *map(ops.memory.to_device, (self.rows, self.columns)))
+
+    def errors(self, values: np.ndarray):
+        """The errors of the scores on the backend, of host values K x P of the pixels as they were
+        given; those of a pixel that is listed several times are added up."""
+        by_cell = np.zeros((len(self.rows), len(values)), values.dtype)
+        if self.repeats:
+            np.add.at(by_cell, self.places, values.T)
+        else:
+            by_cell[self.places] = values.T
+        return self.net.backend.memory.to_device(self._layout.of_numbers(by_cell))
+
+    def _image_gradient(self, by_cells, size: Pair):
         """The gradient by the image of ``size``, 1 x C x H x W, from that by its needed cells."""
         ops, cells = self.net.backend, self.cells.cells[IMAGE]
         if self.border != "valid":
@@ -108,19 +153,91 @@ class NeededPass:
         by_image = ops.listed_cells.gather_backward(by_cells, *places, size)
         return images.bordered_backward(self.net, by_image, self.border)
 
-    def listed(self, maps):
-        """Maps 1 x K x Ho x Wo on the backend at the pixels: a list, like the scores."""
-        ops = self.net.backend
-        return ops.listed_cells.gather(maps, *map(ops.memory.to_device, (self.rows, self.columns)))
+    def listed_values(self, scores) -> np.ndarray:
+        """Host values K x P of the pixels as they were given, from a list on the backend."""
+        values = self._layout.numbers(images.returned(self.net, scores))
+        return np.ascontiguousarray(values[self.places].T)
 
-    def over_map(self, values: np.ndarray, labelled: Pair) -> np.ndarray:
-        """Host values, a list, at their pixels of a map K x Ho x Wo, NaN elsewhere."""
-        channels = values.shape[1]
-        maps = np.full((channels, *labelled), np.nan, values.dtype)
-        maps[:, self.rows, self.columns] = values.swapaxes(0, 1).reshape(channels, -1)
-        return maps
+    def gradients(self, image, error, image_gradient: bool = False) -> tuple[dict, object]:
+        """(gradients by parameter name, by the image C x H x W or None) on the backend, of
+        sum(error * scores).
 
-    def of_pixels(self, values: np.ndarray) -> np.ndarray:
-        """Host values Ho x Wo at the pixels, N x H x W for scores of N x K x H x W."""
-        batch, _, *size = self.net.backend.listed_cells.LAYOUT.shape(len(self.rows), 1)
-        return values[self.rows, self.columns].reshape(batch, *size)
+        Args:
+            image: admitted, as ``enter`` takes it.
+            error: admitted, a map K x Ho x Wo; or K x P on the host, of the pixels as they were
+                given.
+
+        Raises:
+            MemoryError: the pass would take more memory than is free.
+        """
+        self.check_memory(image, keep=True, image=image_gradient)
+        _, tape = self.program.forward(self.enter(image), keep=True)
+        if error.ndim == 2:
+            error = self.errors(error)
+        else:
+            error = self.listed(images.placed(self.net, error))
+        gradients, by_cells = self.program.backward(tape, error, image=image_gradient)
+        if not image_gradient:
+            return gradients, None
+        return gradients, self._image_gradient(by_cells, tuple(image.shape[1:]))[0]
+
+
+class NeededPasses:
+    """The passes of a net over chosen pixels, where they cost less than the dense pass.
+
+    Args:
+        net: its parameters are shared, not copied.
+        border: of the images.
+
+    >>> from net import zoo
+    >>> passes = NeededPasses(zoo.build("lenet28", backend="cpu"), "zero")
+    >>> mask = np.eye(99, dtype=bool)
+    >>> passes.over(Chosen(mask.shape, mask)).rows[:3]
+    array([0, 1, 2], dtype=int32)
+    >>> passes.over(Chosen(mask.shape, ~mask)) is None
+    True
+    """
+
+    def __init__(self, net: Net, border: str):
+        self.net, self.border = net, border
+        self._last: tuple[Chosen, NeededPass | None] | None = None
+
+    def over(self, chosen: Chosen) -> NeededPass | None:
+        """The pass over what some pixels need, if by its multiply-adds (``COST``) it takes less
+        than the dense pass. The last one is kept."""
+        last = self._last  # another thread may exchange it
+        if last is None or not last[0].same_as(chosen):
+            chosen = chosen.copied()
+            last = self._last = chosen, self._where_cheaper(chosen)
+        return last[1]
+
+    def to_learn(self, chosen: Chosen, image) -> NeededPass | None:
+        """As ``over``; where the dense pass would read NaN or infinities of an admitted image on
+        the host, the pass over what is needed in any case."""
+        some, net = self.over(chosen), self.net
+        if some is not None or checks.lies_on_device("image", image):
+            return some
+        finite = images.is_finite(windows.whole(net, image))
+        return None if finite else NeededPass(net, self.border, chosen.pixels)
+
+    def summary(self, chosen: Chosen) -> str:
+        """What some pixels need, layer by layer, the memory that it takes, and whether a pass takes
+        this way (see ``Dense.summary``)."""
+        taken = self.over(chosen)
+        some = taken or NeededPass(self.net, self.border, chosen.pixels)
+        table = summary.needed_table(self.net, chosen.labelled, len(some.rows), some.counts)
+        memory = summary.memory(some.planned_bytes(), some.planned_bytes(keep=True))
+        plan = f"{some.cells.nbytes / 1e6:,.1f} MB for lists and tables"
+        way = "over lists of needed cells" if taken else "in the dense form, which takes less"
+        return f"{table}\nthis pass runs {way}\nover lists it takes {memory}, {plan}"
+
+    def _where_cheaper(self, chosen):
+        cost, net = COST[self.net.backend.name], self.net
+        # Each map needs as many cells as pixels, or more
+        if chosen.mask is not None and cost * np.count_nonzero(chosen.mask) >= chosen.mask.size:
+            return None
+        some = NeededPass(net, self.border, chosen.pixels)
+        nodes = net.nodes.values()
+        needed = sum(some.counts[node.name] * node.multiply_adds for node in nodes)
+        dense = sum(summary.multiply_adds(net, node, chosen.labelled)[1] for node in nodes)
+        return some if cost * needed < dense else None

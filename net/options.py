@@ -74,20 +74,20 @@ def _factor(name, value):
 
 
 def _name(name, value):
-    if not _is_name(value):
+    if not is_name(value):
         raise ValueError(f"{name} is {value!r}; expected a printable text, or None")
     return value
 
 
 def _names(name, value):
-    if not isinstance(value, tuple) or not value or not all(map(_is_name, value)):
+    if not isinstance(value, tuple) or not value or not all(map(is_name, value)):
         raise ValueError(
             f"{name} is {value!r}; expected a tuple of names of layers, such as ('image',), or None"
         )
     return value
 
 
-def _is_name(value):
+def is_name(value):
     return isinstance(value, str) and value != "" and value.isprintable()
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from kernels import checks
 from kernels.checks import Pair
-from net import images, planning, room
+from net import borders, images, planning, room
+from net.chosen import checked_pixels
 from net.graph import Net
 from net.passes import Gradients
 from net.program import Program, added
@@ -34,7 +35,7 @@ class Scan:
     def __init__(self, net: Net, border: str = "valid", batch: int = 64):
         checks.instance("net", net, Net)
         self.net = net
-        self.border = checks.choice("border", border, images.BORDERS)
+        self.border = checks.choice("border", border, borders.BORDERS)
         self.batch = checks.count("batch", batch)
         self.program = Program(net, "patch")
 
@@ -159,7 +160,7 @@ class Scan:
         (1, 1, 28, 28)
         """
         checks.array("x", x, (1, self.net.channels, None, None))
-        pixels = _checked_pixels(pixels, images.output_size(self.net, x.shape[2:], "valid"))
+        pixels = checked_pixels(pixels, images.output_size(self.net, x.shape[2:], "valid"))
         return self._cut(x, *self._corners(pixels))
 
     def _cut(self, x, rows, columns):
@@ -187,26 +188,6 @@ class Scan:
             self._check_memory(size, size[0] * size[1], *passes)
             pixels = np.indices(size).reshape(2, -1).T
         else:
-            pixels = _checked_pixels(pixels, size)
+            pixels = checked_pixels(pixels, size)
             self._check_memory(size, len(pixels), *passes)
         return images.bordered(self.net, images.placed(self.net, x), self.border), pixels
-
-
-def _checked_pixels(pixels, size):
-    checks.unmasked("pixels", pixels)
-    try:
-        pixels = np.asarray(pixels)
-    except ValueError:
-        raise ValueError(f"pixels is {pixels!r}; expected n x 2 ints (y, x)") from None
-    if pixels.ndim != 2 or pixels.shape[1] != 2 or pixels.dtype.kind not in "iu":
-        raise ValueError(
-            f"pixels has shape {pixels.shape} and dtype {pixels.dtype}; expected n x 2 ints (y, x)"
-        )
-    if len(pixels) == 0:
-        raise ValueError("pixels chooses no pixel; expected at least one")
-    if (pixels < 0).any() or (pixels >= size).any():
-        raise ValueError(
-            f"pixels reach from {tuple(pixels.min(axis=0).tolist())} to "
-            f"{tuple(pixels.max(axis=0).tolist())}; expected pixels of a {size[0]} x {size[1]} map"
-        )
-    return pixels

@@ -1,11 +1,13 @@
 """Backends as fixtures, poisoned allocations, and a summary that names the tiers that did not run.
 
-Every test belongs to one tier: the marker ``cpu``, ``simulator``, ``compile`` or ``gpu`` that it
-carries, else pure Python. Numba's CUDA simulator is switched on before Python starts, so its tests
-have a process of their own: ``NUMBA_ENABLE_CUDASIM=1 pytest -m simulator``.
+Every test belongs to one tier: the marker ``torch``, ``cpu``, ``simulator``, ``compile`` or ``gpu``
+that it carries (the first of these), else pure Python. Numba's CUDA simulator is switched on before
+Python starts, so its tests have a process of their own:
+``NUMBA_ENABLE_CUDASIM=1 pytest -m simulator``.
 """
 
 import functools
+import importlib.util
 import os
 from collections import Counter
 
@@ -33,7 +35,7 @@ settings.register_profile(
 settings.load_profile("project")
 
 LONGEST = ("test_vector_widths.py", "test_tiles.py", "test_vector_code.py", "test_planning.py")
-TIERS = ("pure Python", "cpu", "simulator", "compile", "gpu")
+TIERS = ("pure Python", "torch", "cpu", "simulator", "compile", "gpu")
 SIMULATING = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "1"
 
 CPU = pytest.param("cpu", marks=pytest.mark.cpu)
@@ -118,6 +120,8 @@ def pytest_runtest_setup(item):
         pytest.skip("long: make test-long")
     if SIMULATING and item.get_closest_marker("simulator") is None:
         pytest.skip("NUMBA_ENABLE_CUDASIM=1 is set: this process runs the simulator's tests only")
+    if item.get_closest_marker("torch") and importlib.util.find_spec("torch") is None:
+        pytest.skip("PyTorch is not installed: the extra torch")
     for marker, name in (("simulator", "simulator"), ("gpu", "cuda")):
         if item.get_closest_marker(marker):
             try:

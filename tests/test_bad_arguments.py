@@ -123,7 +123,12 @@ def test_every_operator_is_looked_at():
     )
 
 
-@pytest.mark.parametrize("name", arguments.CALLS)
+def _marked(name):
+    marks = [pytest.mark.torch] if name in arguments.exchange.OF_TORCH else []
+    return pytest.param(name, marks=marks)
+
+
+@pytest.mark.parametrize("name", [*map(_marked, arguments.CALLS)])
 def test_refused_by_name(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     entry = arguments.CALLS[name]

@@ -37,6 +37,15 @@ class Layout:
         """Of a list."""
         return (cells, channels, 1, 1) if self.by_cell else (1, channels, 1, cells)
 
+    def of_numbers(self, numbers: np.ndarray) -> np.ndarray:
+        """The list of the numbers of cells, M x C, on the host."""
+        shape = self.shape(*numbers.shape)
+        return np.ascontiguousarray(numbers if self.by_cell else numbers.T).reshape(shape)
+
+    def numbers(self, array: np.ndarray) -> np.ndarray:
+        """M x C, a view of a list on the host."""
+        return array[:, :, 0, 0] if self.by_cell else array[0, :, 0].T
+
     def check(self, name: str, array, cells=None, channels=None, dtypes=checks.FLOAT_DTYPES):
         """(cells, channels) of the list ``array``; checks it."""
         checks.array(name, array, self.shape(cells, channels), dtypes)

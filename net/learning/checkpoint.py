@@ -16,6 +16,7 @@ import numpy as np
 
 from kernels import get_backend
 from net import file_format
+from net.borders import BORDERS
 from net.description import (
     Kinds,
     a_choice,
@@ -29,13 +30,14 @@ from net.description import (
     held,
     net_options,
     of_net,
+    usage_of,
 )
 from net.file_format import LARGEST_INT, BadCheckpoint, an_object, exactly, opened, quoted
 from net.graph import Net
-from net.images import BORDERS
 from net.learning.optimizers import SGD, Adam, Cosine, Stepwise
 from net.learning.training import FORMS, Trainer
 from net.nodes import linked
+from net.usage import Usage
 
 __all__ = ["BadCheckpoint", "checked", "load", "load_net", "of_run", "save"]
 
@@ -94,7 +96,7 @@ def load(path: str | Path, *, backend: str = "auto", expected: Net | None = None
         expected.layers, expected.channels, expected.patch, expected.dtype
     )
     with opened(path) as contents:
-        options, run = checked(contents.document, contents.entries)
+        options, usage, run = checked(contents.document, contents.entries)
         stored = architecture(**options)
         if expected is not None and stored != wanted:
             raise ValueError(f"it has another architecture: {_difference(stored, wanted)}")
@@ -102,7 +104,7 @@ def load(path: str | Path, *, backend: str = "auto", expected: Net | None = None
             raise ValueError("it holds a net without a run, which net.load reads")
         arrays = contents.arrays()
         slots = _checked_slots(arrays)
-        net = _filled(options, backend, arrays)
+        net = _filled(options, usage, backend, arrays)
         trainer = Trainer(net, **run.options)
     trainer.steps, trainer.history = run.steps, run.history
     trainer.losses = arrays[LOSSES].tolist()
@@ -131,8 +133,8 @@ def load_net(path: str | Path, *, backend: str = "auto") -> Net:
     """
     get_backend(backend)
     with opened(path) as contents:
-        options, _ = checked(contents.document, contents.entries)
-        return _filled(options, backend, contents.arrays())
+        options, usage, _ = checked(contents.document, contents.entries)
+        return _filled(options, usage, backend, contents.arrays())
 
 
 def of_run(trainer: Trainer) -> tuple[dict, dict[str, np.ndarray]]:
@@ -182,15 +184,15 @@ class Run:
     history: list[dict]
 
 
-def checked(document: dict, arrays: dict) -> tuple[dict, Run | None]:
+def checked(document: dict, arrays: dict) -> tuple[dict, Usage | None, Run | None]:
     """What a document says, its arrays compared with what it demands; nothing is allocated.
 
     Args:
-        document: its ``net`` and its ``run``, if it has one.
+        document: its ``net``, its usage and its ``run``, if it has these.
         arrays: whatever has a dtype and a shape, by name.
 
     Returns:
-        the arguments of ``Net``, and the run or None.
+        the arguments of ``Net``, its usage or None, and the run or None.
 
     Raises:
         ValueError: something is wrong, or does not belong together.
@@ -207,7 +209,8 @@ def checked(document: dict, arrays: dict) -> tuple[dict, Run | None]:
     check_arrays({n: a for n, a in arrays.items() if n.startswith(file_format.PREFIXES)}, wanted)
     if run is not None and arrays[LOSSES].shape[0] > run.steps:
         raise ValueError(f"{LOSSES} has {arrays[LOSSES].shape[0]} losses of {run.steps} steps")
-    return options, run
+    usage = usage_of(document, options["patch"], options["channels"], nodes[-1].output)
+    return options, usage, run
 
 
 def _run(value, classes) -> Run:
@@ -259,8 +262,9 @@ def _real(where, value):
     raise ValueError(f"{where} is {quoted(value)}; expected a number")
 
 
-def _filled(options, backend, arrays) -> Net:
+def _filled(options, usage, backend, arrays) -> Net:
     net = Net(**options, backend=backend)
+    net.usage = usage
     state = {name: array for name, array in arrays.items() if name.startswith("net/")}
     net.load_state({name.removeprefix("net/"): array for name, array in state.items()})
     return net

@@ -12,7 +12,8 @@ import numpy as np
 
 from kernels import Backend, checks
 from kernels.cross_entropy import UNLABELLED
-from net import images, planning
+from net import images, planning, windows
+from net.chosen import Chosen, admitted
 from net.dense import Dense
 from net.graph import LARGEST_SEED, Net
 from net.learning.optimizers import Optimizer
@@ -134,21 +135,27 @@ class Trainer:
             for name, parameter in net.parameters.items()
         }
 
-    def step(self, image: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> float:
+    def step(self, image, labels: np.ndarray, mask=None, *, pixels=None) -> float:
         """One step on the chosen pixels of one image.
 
         Args:
-            image: C x H x W, the net's dtype.
-            labels: ints in the shape of the net's output map, ``UNLABELLED`` (-1) where unknown.
-            mask: bool, same shape: the pixels to learn from; those that are unlabelled, or of a
-                class of weight 0, never count.
+            image: C x H x W, the net's dtype. With ``pixels`` it may hold any real numbers, and be
+                anything with shape, dtype and slicing, such as a memory map: it is read by windows,
+                where the pixels look.
+            labels: ints in the shape of the net's output map, ``UNLABELLED`` (-1) where unknown;
+                with ``pixels`` those of these, P.
+            mask: bool, in the shape of the output map: the pixels to learn from; None is all. Those
+                that are unlabelled, or of a class of weight 0, never count.
+            pixels: P x 2, ints: rows and columns in the output map of the pixels to learn from, in
+                place of a mask. One that is listed several times counts as often. Time and memory
+                follow the pixels, however large the image is (not in the form ``"dense"``).
 
         Returns:
             the loss before the step.
 
         Raises:
             TypeError, ValueError: an argument does not suit the net, or the image holds NaN or
-                infinities.
+                infinities (with ``pixels``, where they look).
             MemoryError: the step would take more memory than is free.
 
         Where one of these is raised, nothing is changed: the update comes last, and all of its
@@ -161,13 +168,13 @@ class Trainer:
         >>> round(trainer.step(image, np.ones((6, 6), int), mask), 4)  # -log(1/2)
         0.6931
         """
-        loss, gradients = self.gradients(image, labels, mask)
+        loss, gradients = self.gradients(image, labels, mask, pixels=pixels)
         self._check_slots()
         self.optimizer.update(self.net, self.slots, gradients, self.steps)
         self.steps += 1
         return loss
 
-    def gradients(self, image, labels, mask) -> tuple[float, dict]:
+    def gradients(self, image, labels, mask=None, *, pixels=None) -> tuple[float, dict]:
         """(loss, gradients on the backend) of the next step; arguments and errors as ``step``.
 
         >>> from net import zoo
@@ -178,28 +185,41 @@ class Trainer:
         >>> gradients["fc2.bias"]
         array([ 0.5, -0.5], dtype=float32)
         """
-        image = images.admitted_image(self.net, image)
-        size = self.dense.output_size(image.shape[1:])
-        labels = checked_labels("labels", labels, self.net.output.channels, size)
-        mask = images.checked("mask", mask, "bool", size) & self.counting(labels)
-        pixels = int(mask.sum())
-        if pixels == 0:
-            raise ValueError("mask chooses no labelled pixel of a class with a weight above 0")
-        some = self.dense.needed(mask) if self.form == "needed" else None
-        if some is None:
-            self.check_memory(image, pixels)
+        image, size, chosen = admitted(self.net, self.dense.border, image, mask, pixels)
+        of_labels = size if pixels is None else (len(chosen.pixels),)
+        labels = checked_labels("labels", labels, self.net.output.channels, of_labels)
+        counting = self.counting(labels)
+        if pixels is None:
+            chosen = Chosen(size, counting if chosen is None else chosen.mask & counting)
+            labels = labels[chosen.mask]
         else:
-            some.check_memory(keep=True, learning=True)
-        images.check_finite(self.net, "image", image)
+            chosen, labels = Chosen(size, listed=chosen.pixels[counting]), labels[counting]
+        if len(labels) == 0:
+            name = "mask" if pixels is None else "pixels"
+            raise ValueError(f"{name} chooses no labelled pixel of a class with a weight above 0")
+        some = self._needed(chosen) if self.form == "needed" else None
         if some is not None:
-            return self._over_cells(some, image, labels)
-        targets = self._targets(labels[None], mask[None])
+            some.check_memory(image, keep=True, learning=True)
+            return self._over_cells(some, image, labels, chosen)
+        image = windows.whole(self.net, image)
+        self.check_memory(image, len(labels))
+        images.check_finite(self.net, "image", image)
+        labels = chosen.label_map(labels)
+        targets = self._targets(labels[None], chosen.as_mask()[None])
         if self.form == "patch":
-            return self._by_patches(image, labels, np.argwhere(mask), targets)
+            return self._by_patches(image, labels, chosen.pixels, targets)
         places = self._learning(np.zeros((1, 2), int))
         program = self.dense.program
         scores, tape = program.forward(self.dense.framed(image), keep=True, learning=places)
         return self._learned(program, scores, tape, targets)
+
+    def _needed(self, chosen) -> NeededPass | None:
+        """The pass over what pixels need; None where the dense pass takes less. That one counts
+        each pixel once."""
+        some = self.dense.needed.over(chosen)
+        if some is None and chosen.repeats:
+            return NeededPass(self.dense.net, self.dense.border, chosen.pixels)
+        return some
 
     def counting(self, labels: np.ndarray) -> np.ndarray:
         """Where checked labels are of a class with a weight above 0: bool, of their shape.
@@ -282,14 +302,26 @@ class Trainer:
         gradients, _ = program.backward(tape, targets.error(scores))
         return loss, gradients
 
-    def _over_cells(self, some: NeededPass, image, labels):
+    def _over_cells(self, some: NeededPass, image, labels, chosen):
         """As ``gradients``: over the cells that the chosen pixels need."""
-        of_pixels = some.of_pixels(labels)
-        targets = self._targets(of_pixels, np.ones(of_pixels.shape, bool))
+        ops, repeats = self.net.backend, some.repeats
+        # In the order of the scores; where pixels repeat, the scores are brought into theirs
+        order = slice(None) if repeats else np.argsort(some.places, kind="stable")
+        labels = ops.listed_cells.LAYOUT.of_numbers(labels[order][:, None])[:, 0]
+        targets = self._targets(labels, np.ones(labels.shape, bool))
+        if chosen.mask is not None:
+            images.check_finite(self.net, "image", image)
+        x = some.enter(image)
+        if chosen.mask is None:
+            images.check_finite(self.net, "image", x)
         places = self._learning(np.zeros((1, 2), int))
-        x = images.placed(self.net, image)
-        scores, tape = some.forward(x, keep=True, learning=places)
-        return self._learned(some.program, scores, tape, targets)
+        scores, tape = some.program.forward(x, keep=True, learning=places)
+        if not repeats:
+            return self._learned(some.program, scores, tape, targets)
+        listed = ops.listed_cells.select(scores, ops.memory.to_device(some.places))
+        error = images.returned(self.net, targets.error(listed))
+        error = some.errors(ops.listed_cells.LAYOUT.numbers(error).T)
+        return targets.loss(listed), some.program.backward(tape, error)[0]
 
     def _by_patches(self, image, labels, pixels, targets):
         """As ``gradients``: passes over batches of the patches of ``pixels``, added up."""

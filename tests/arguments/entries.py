@@ -48,6 +48,9 @@ SHARE = because("a number of at least 0 and less than 1", "0")
 ZERO = because("an int of at least 0", "0")
 A_TEXT = because("a printable text", "text")
 NONE = because("the same as leaving it out", "None")
+ANY_NUMBERS = because(
+    "an image that is read by windows holds any real numbers", "itself, in float16"
+)
 A_FLAG = because("True or False", "True")
 A_PATH = because("a path; nothing is there, or it is written", "text")
 
@@ -88,6 +91,10 @@ def made(argument):
 
 def everywhere():
     return np.ones(SIZE, bool)
+
+
+def some_pixels():
+    return np.array([[0, 0], [3, 4]])
 
 
 def an_error():

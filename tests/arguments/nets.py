@@ -16,6 +16,7 @@ from tests.arguments.entries import (
     A_PATH,
     A_TEXT,
     ABOVE_0,
+    ANY_NUMBERS,
     NONE,
     PATCH,
     SHARE,
@@ -29,6 +30,7 @@ from tests.arguments.entries import (
     image,
     method_of,
     small_net,
+    some_pixels,
 )
 
 NAMED = {"name": A_TEXT | NONE, "inputs": NONE}
@@ -87,10 +89,6 @@ def _vectors():
     return np.ones((2, 2), np.float32)
 
 
-def _pixels():
-    return np.array([[0, 0], [3, 4]])
-
-
 OF_NET = {
     "layers": lambda: [FullyConnected(2)],
     "channels": 1,
@@ -124,18 +122,22 @@ CALLS = {
     ),
     "net.dense.Dense": Entry(call_of(Dense, net=small_net, border="valid")),
     "net.dense.Dense.output_size": Entry(method_of(_dense, "output_size", size=SIZE)),
-    "net.dense.Dense.summary": Entry(method_of(_dense, "summary", labelled=8)),
+    "net.dense.Dense.summary": Entry(
+        method_of(_dense, "summary", labelled=8, mask=None, pixels=some_pixels),
+        {"labelled": NONE, "mask": NONE, "pixels": NONE},
+    ),
     "net.dense.Dense.check_memory": Entry(
         method_of(_dense, "check_memory", labelled=SIZE, peak_bytes=lambda: step_bytes, copied=1),
         {"copied": ZERO},
     ),
     "net.dense.Dense.enter": Entry(method_of(_dense, "enter", image=image)),
     "net.dense.Dense.forward": Entry(
-        method_of(_dense, "forward", image=image, mask=everywhere), {"mask": NONE}
+        method_of(_dense, "forward", image=image, mask=None, pixels=some_pixels),
+        {"image": ANY_NUMBERS, "mask": NONE, "pixels": NONE},
     ),
     "net.dense.Dense.predict": Entry(
-        method_of(_dense, "predict", image=image, tile=3, mask=everywhere),
-        {"tile": NONE, "mask": NONE},
+        method_of(_dense, "predict", image=image, tile=3, mask=everywhere, pixels=None),
+        {"tile": NONE, "mask": NONE, "pixels": NONE},
     ),
     "net.dense.Dense.gradients": Entry(
         method_of(
@@ -144,10 +146,11 @@ CALLS = {
             image=image,
             error=an_error,
             mask=everywhere,
+            pixels=None,
             image_gradient=True,
             everywhere=True,
         ),
-        {"mask": NONE, "image_gradient": A_FLAG, "everywhere": A_FLAG},
+        {"mask": NONE, "pixels": NONE, "image_gradient": A_FLAG, "everywhere": A_FLAG},
     ),
     "net.scanning.Scan": Entry(call_of(Scan, net=small_net, border="valid", batch=2)),
     "net.scanning.Scan.check_memory": Entry(
@@ -155,7 +158,7 @@ CALLS = {
         {"learning": A_FLAG, "image": A_FLAG},
     ),
     "net.scanning.Scan.forward": Entry(
-        method_of(_scan, "forward", image=image, pixels=_pixels), {"pixels": NONE}
+        method_of(_scan, "forward", image=image, pixels=some_pixels), {"pixels": NONE}
     ),
     "net.scanning.Scan.gradients": Entry(
         method_of(
@@ -163,7 +166,7 @@ CALLS = {
             "gradients",
             image=image,
             error=_vectors,
-            pixels=_pixels,
+            pixels=some_pixels,
             image_gradient=True,
         ),
         {"image_gradient": A_FLAG},
@@ -172,7 +175,7 @@ CALLS = {
     "net.scanning.Scan.patches": Entry(
         method_of(_scan, "patches", x=lambda: image()[None], pixels=[[0, 1]])
     ),
-    "net.scanning.Scan.batches": Entry(method_of(_scan, "batches", pixels=_pixels)),
+    "net.scanning.Scan.batches": Entry(method_of(_scan, "batches", pixels=some_pixels)),
     "net.calibration.calibrate": Entry(
         call_of(calibrate, net=small_net, images=lambda: [image()], border="valid")
     ),

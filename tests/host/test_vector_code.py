@@ -38,8 +38,15 @@ def comparisons(dtype):
 
 
 @pytest.mark.cpu
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", CPUS)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("AVX2", "float32"),
+        ("AVX-512", "float64"),
+        pytest.param("AVX2", "float64", marks=pytest.mark.long),
+        pytest.param("AVX-512", "float32", marks=pytest.mark.long),
+    ],
+)
 def test_maxima_compare_whole_vectors(name, dtype, tmp_path):
     cpu, features, register = CPUS[name]
     host = llvmlite.binding.get_host_cpu_features()

@@ -10,12 +10,21 @@ from net import Net
 from net.layers import BatchNorm, Convolution, Dropout, FullyConnected, ReLU
 from net.learning.optimizers import Adam, Cosine
 from net.learning.training import Trainer
+from net.usage import LabelRule, Normalization, Usage
 
 LAYERS = [
     Convolution(2, (3, 2), stride=(1, 2), name="first"),
     *(BatchNorm(), ReLU(inputs=("norm1",)), Dropout(0.2), FullyConnected(3, bias=False)),
 ]
 KEY = "regularly-sparse"
+USAGE = Usage(
+    normalization=Normalization((0.5,), (2,)),
+    class_names=("cell", "rim", "rest"),
+    colors=((255, 0, 0), (0, 255, 0), (0, 0, 255)),
+    label_rule=LabelRule(unlabelled=255, values=(3, 1, 2)),
+    border="zero",
+    training={"images": 3, "curve": [0.5, 0.25], "note": None},
+)
 
 
 def small_net(backend="reference", **options):

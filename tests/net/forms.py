@@ -42,6 +42,17 @@ def needed(net, image, pixels, error, border="valid"):
     return _result(scores, pixels, gradients)
 
 
+def listed(net, image, pixels, error, border="valid"):
+    """As ``needed``, of pixels that are listed."""
+    form = Dense(net, border)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(needed_pass, "COST", dict.fromkeys(needed_pass.COST, 0))
+        scores = form.forward(image, pixels=pixels)
+        error = np.ascontiguousarray(error.T)
+        gradients = form.gradients(image, error, pixels=pixels, image_gradient=True)
+    return Result(scores.T, {**gradients.parameters, "image": gradients.image})
+
+
 def _masked(form, image, pixels, error):
     """(error map, NaN wherever no pixel is chosen; mask)."""
     size = form.output_size(image.shape[1:])

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from net.file_format import MAX_HEADER, BadCheckpoint
+from net.file_format import MAX_HEADER, USAGE, BadCheckpoint
 from net.learning import checkpoint
 from net.learning.old_runs import convert
 from tests.mutation import NASTY, change, cut, flipped, limit_memory, limited_time, spliced, values
+from tests.net import crafted
 from tests.net.crafted import parts, small_run, whole
 
 OLD_RUN = Path(__file__).parent / "version-1.npz"
@@ -93,7 +94,7 @@ def held(content):
     if content[:4] != b"PK\x03\x04":
         header, document, data = parts(content)
         arrays = {n: data[slice(*entry["data_offsets"])] for n, entry in header.items()}
-        return {key: document[key] for key in ("net", "run")}, arrays
+        return {key: document[key] for key in ("net", "run", *USAGE) if key in document}, arrays
     arrays = dict(np.load(io.BytesIO(content)))
     header = json.loads(arrays.pop("header").tobytes())
     run = header["trainer"] | {name: header[name] for name in ("steps", "history")}
@@ -128,7 +129,9 @@ def main(kind, folder, number):
     if kind == "npz":
         original = OLD_RUN
     else:
-        checkpoint.save(original, small_run())
+        run = small_run()
+        run.net.usage = crafted.USAGE
+        checkpoint.save(original, run)
     small_run().net.save(other)
     content, foreign = original.read_bytes(), other.read_bytes()
     limit_memory()

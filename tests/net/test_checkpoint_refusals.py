@@ -345,7 +345,7 @@ class TestLoadRefuses:
         def changed(document):
             document["version"] = [3, 0]
 
-        self.refuses(tmp_path / "run", changed, r"version \[3, 0\] is newer than \[2, 0\]")
+        self.refuses(tmp_path / "run", changed, r"version \[3, 0\] is newer than \[2, 1\]")
 
     def refuses(self, path, change, message, header=False):
         run = small_run()

@@ -238,8 +238,8 @@ class TestVersions:
         [
             ({"format": "other"}, "it is a 'other'; expected a 'regularly-sparse'"),
             ({"format": None}, "it is a None"),
-            ({"version": [3, 0]}, r"version \[3, 0\] is newer than \[2, 0\]"),
-            ({"version": [1, 0]}, r"version \[1, 0\] is other than \[2, 0\]"),
+            ({"version": [3, 0]}, r"version \[3, 0\] is newer than \[2, 1\]"),
+            ({"version": [1, 0]}, r"version \[1, 0\] is other than \[2, 1\]"),
             ({"version": [-2, 0]}, r"version is \[-2, 0\]; expected \[major, minor\]"),
             ({"version": [2, -1]}, r"version is \[2, -1\]; expected"),
             ({"version": 2}, "version is 2; expected"),
@@ -248,9 +248,9 @@ class TestVersions:
             ({"version": [True, False]}, "version is .*; expected"),
             ({"requires": None}, "requires is None; expected a list of keys"),
             ({"requires": [3]}, r"requires is \[3\]; expected a list of keys"),
-            ({"requires": ["class_names"]}, "needs .'class_names'., unknown to .2, 0"),
-            ({"version": [2, 1], "requires": ["x"]}, r"\[2, 1\] needs .'x'., unknown to .2, 0"),
-            ({"class_names": ["a"]}, "holds .'class_names'., unknown to its version .2, 0"),
+            ({"requires": ["x"]}, "needs .'x'., unknown to .2, 1"),
+            ({"version": [2, 2], "requires": ["x"]}, r"\[2, 2\] needs .'x'., unknown to .2, 1"),
+            ({"scale": [1]}, "holds .'scale'., unknown to its version .2, 1"),
             ({"checksum": None}, "its checksum is wrong"),
         ],
         ids=str,
@@ -270,19 +270,19 @@ class TestVersions:
 
     def test_what_a_newer_minor_version_adds_is_passed_over(self, path):
         header, document, data = parts(path.read_bytes())
-        document |= {"version": [2, 7], "class_names": ["a", "b"], "anything": {"x": [1]}}
+        document |= {"version": [2, 7], "scale": ["a", "b"], "anything": {"x": [1]}}
         data += struct.pack("<2d", 1, 2)
         header["more/colors"] = {"dtype": "F64", "shape": [2], "data_offsets": [40, 56]}
         path.write_bytes(whole(header, document, data))
         assert read(path)[0]["net"] == {"x": [1, 0.1, None, "ü"]}
         document["version"] = [2, 0]
-        refused(path, whole(header, document, data), "it holds .'anything', 'class_names', 'more/c")
+        refused(path, whole(header, document, data), "it holds .'anything', 'more/colors', 'scale'")
 
     def test_a_net_with_additions_is_loaded(self, tmp_path):
         path, net = tmp_path / "net", small_net()
         net.save(path)
         header, document, data = parts(path.read_bytes())
-        document |= {"version": [2, 1], "label_rule": 3}
+        document |= {"version": [2, 2], "scale": 3}
         header["more/x"] = {"dtype": "F32", "shape": [0], "data_offsets": [len(data)] * 2}
         path.write_bytes(whole(header, document, data))
         assert load(path, backend="reference").layers == net.layers

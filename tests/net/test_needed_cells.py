@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from net import Dense, Net, images, needed_pass, planning
+from net.chosen import Chosen
 from net.layers import (
     Add,
     AveragePool,
@@ -284,7 +285,7 @@ def test_memory_is_planned(monkeypatch, case):
     image = random_image(net, size)
     error = np.ones((3, *size), np.float32)
     dense = Dense(net, "zero")
-    some = dense.needed(mask)
+    some = dense.needed.over(Chosen(mask.shape, mask))
     sizes = len(some.cells.cells[IMAGE]), len(some.rows)
     monkeypatch.setattr(numba, "get_num_threads", lambda: 0)
     forward = planning.needed_bytes(some.program, *sizes)
@@ -319,6 +320,6 @@ def test_a_mask_that_needs_nearly_all_takes_the_dense_way(monkeypatch):
     monkeypatch.undo()
     dense = Dense(build("n4", backend="reference"), "zero")
     mask = np.random.default_rng(0).random((64, 64)) < 0.5
-    assert dense.needed(mask) is None
+    assert dense.needed.over(Chosen(mask.shape, mask)) is None
     mask[:, 3:] = False
-    assert isinstance(dense.needed(mask), NeededPass)
+    assert isinstance(dense.needed.over(Chosen(mask.shape, mask)), NeededPass)

@@ -43,6 +43,10 @@ def check(case, backend):
     some = forms.needed(net, image, pixels, error, case.border)
     assert relative_difference(some.scores, scan.scores) <= 1e-12
     assert forms.differences(some.gradients, scan.gradients, above=1e-12) == {}
+    listed = forms.listed(net, image, pixels, error, case.border)
+    assert listed.scores.tobytes() == some.scores.tobytes()
+    for name, gradient in some.gradients.items():
+        assert listed.gradients[name].tobytes() == gradient.tobytes()
     expected = oracle.scores(net, image, pixels, case.border)
     assert relative_difference(dense.scores, expected) <= 1e-12
     net = net.to(dtype="float32")

@@ -1,0 +1,179 @@
+"""The pixels that a caller chooses: by a mask, or by their rows and columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from kernels import checks
+from kernels.checks import Pair
+from kernels.cross_entropy import UNLABELLED
+from net import images, windows
+from net.graph import Net
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Some pixels of a map of scores.
+
+    Attributes:
+        labelled: rows and columns of the map.
+        mask: that chooses them, Ho x Wo of bool on the host; None where they are listed.
+        listed: P x 2, row and column of each, in any order, the same one several times or not; None
+            where a mask chooses.
+
+    >>> some = Chosen.of_pixels((3, 4), [[2, 1], [0, 3], [2, 1]])
+    >>> some.of_map(np.arange(12).reshape(1, 3, 4))
+    array([[9, 3, 9]])
+    >>> some.added_up(np.array([[1, 2, 4]]))
+    array([[[0, 0, 0, 2],
+            [0, 0, 0, 0],
+            [0, 5, 0, 0]]])
+    """
+
+    labelled: Pair
+    mask: np.ndarray | None = None
+    listed: np.ndarray | None = None
+
+    @classmethod
+    def of_pixels(cls, labelled: Pair, pixels) -> Chosen:
+        """Pixels as a caller lists them, checked."""
+        return cls(tuple(labelled), listed=checked_pixels(pixels, labelled))
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """P x 2: as they are listed; those of a mask row by row."""
+        return np.argwhere(self.mask) if self.listed is None else self.listed
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a pixel is listed several times."""
+        return self.mask is None and len(np.unique(self.pixels, axis=0)) < len(self.pixels)
+
+    def same_as(self, other: Chosen) -> bool:
+        """Whether they are the same pixels of a map of the same size, chosen alike."""
+        return self.labelled == other.labelled and all(
+            (a is None) == (b is None) and (a is None or np.array_equal(a, b))
+            for a, b in ((self.mask, other.mask), (self.listed, other.listed))
+        )
+
+    def copied(self) -> Chosen:
+        """The same in arrays of its own, which the caller cannot change."""
+        return Chosen(
+            self.labelled, *(None if a is None else a.copy() for a in (self.mask, self.listed))
+        )
+
+    def as_mask(self) -> np.ndarray:
+        """Ho x Wo, bool."""
+        if self.mask is not None:
+            return self.mask
+        mask = np.zeros(self.labelled, bool)
+        mask[*self.pixels.T] = True
+        return mask
+
+    def result(self, values: np.ndarray) -> np.ndarray:
+        """What a caller gets of host values K x P: these, or for a mask K x Ho x Wo, NaN
+        elsewhere."""
+        if self.mask is None:
+            return values
+        maps = np.full((len(values), *self.labelled), np.nan, values.dtype)
+        maps[:, self.mask] = values
+        return maps
+
+    def of_map(self, maps: np.ndarray) -> np.ndarray:
+        """As ``result``, from host values of all pixels, K x Ho x Wo."""
+        if self.mask is None:
+            return np.ascontiguousarray(maps[:, *self.pixels.T])
+        return np.where(self.mask, maps, np.nan)
+
+    def added_up(self, values: np.ndarray) -> np.ndarray:
+        """K x Ho x Wo, 0 elsewhere, of host values K x P."""
+        maps = np.zeros((len(values), *self.labelled), values.dtype)
+        np.add.at(maps, (slice(None), *self.pixels.T), values)
+        return maps
+
+    def label_map(self, labels: np.ndarray) -> np.ndarray:
+        """Ho x Wo, ``UNLABELLED`` elsewhere, of the labels of different pixels, P.
+
+        Raises:
+            ValueError: a pixel is listed several times.
+        """
+        if self.repeats:
+            raise ValueError("pixels lists one several times; expected each once in this form")
+        maps = np.full(self.labelled, UNLABELLED, labels.dtype)
+        maps[*self.pixels.T] = labels
+        return maps
+
+
+def admitted(net: Net, border: str, image, mask=None, pixels=None) -> tuple:
+    """(image, (Ho, Wo) of its output, ``Chosen`` pixels or None) of an image and a mask, or of an
+    image and a list of pixels, admitted by ``net.images`` or, with pixels, by ``net.windows``. A
+    mask on a device is copied to the host.
+
+    Raises:
+        TypeError, ValueError: one of them does not suit the net, or both are given.
+    """
+    if mask is not None and pixels is not None:
+        raise ValueError("mask and pixels are both given; expected one of them")
+    given = images.admitted_image if pixels is None else windows.admitted
+    x = given(net, image)
+    labelled = images.output_size(net, x.shape[1:], border)
+    if pixels is not None:
+        return x, labelled, Chosen.of_pixels(labelled, pixels)
+    if mask is None:
+        return x, labelled, None
+    mask = images.admitted(net, "mask", mask, "bool", labelled)
+    if not isinstance(mask, np.ndarray):
+        mask = net.backend.memory.to_host(mask)
+    return x, labelled, Chosen(labelled, mask)
+
+
+def chosen_of(labelled: int | Pair | None, mask, pixels) -> tuple[Pair, Chosen | None]:
+    """(``labelled`` as a pair, ``Chosen`` pixels or None) where there is no image; ``labelled`` is
+    None for the mask's own, or 256."""
+    if mask is not None:
+        if pixels is not None:
+            raise ValueError("mask and pixels are both given; expected one of them")
+        checks.array("mask", mask, (None, None), ("bool",), any_layout=True)
+        if not mask.any():
+            raise ValueError("mask chooses no pixel; expected at least one")
+    if labelled is None:
+        labelled = 256 if mask is None else mask.shape
+    labelled = checks.pair("labelled", labelled)
+    if pixels is not None:
+        return labelled, Chosen.of_pixels(labelled, pixels)
+    if mask is not None and mask.shape != labelled:
+        raise ValueError(f"mask has shape {mask.shape}; expected labelled, {labelled}")
+    return labelled, None if mask is None else Chosen(labelled, mask)
+
+
+def checked_pixels(pixels, labelled: Pair) -> np.ndarray:
+    """P x 2 ints, at least one, of a map of ``labelled`` rows and columns.
+
+    Raises:
+        TypeError, ValueError: they are none.
+
+    >>> checked_pixels([[2, 1], [0, 3]], (3, 4))
+    array([[2, 1],
+           [0, 3]])
+    """
+    checks.unmasked("pixels", pixels)
+    try:
+        pixels = np.asarray(pixels)
+    except ValueError:
+        raise ValueError(f"pixels is {pixels!r}; expected n x 2 ints (y, x)") from None
+    if pixels.ndim != 2 or pixels.shape[1] != 2 or pixels.dtype.kind not in "iu":
+        raise ValueError(
+            f"pixels has shape {pixels.shape} and dtype {pixels.dtype}; expected n x 2 ints (y, x)"
+        )
+    if len(pixels) == 0:
+        raise ValueError("pixels chooses no pixel; expected at least one")
+    if (pixels < 0).any() or (pixels >= labelled).any():
+        raise ValueError(
+            f"pixels reach from {tuple(pixels.min(axis=0).tolist())} to "
+            f"{tuple(pixels.max(axis=0).tolist())}; expected pixels of a {labelled[0]} x "
+            f"{labelled[1]} map"
+        )
+    return pixels.astype(np.int64, copy=False)

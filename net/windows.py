@@ -1,0 +1,135 @@
+"""Reading what some pixels need of an image: by windows, so that the rest of it is never read.
+
+An image is an array or anything else with ``shape``, ``dtype`` and slicing: a memory map, an array
+in a file of chunks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels import checks
+from kernels.host import listing
+from net import images
+from net.graph import Net
+
+BLOCK_BITS = 8
+"""Windows are cut at multiples of 2**8 rows and columns."""
+
+
+def admitted(net: Net, image, name: str = "image"):
+    """An image C x H x W of any dtype of real numbers, checked; nothing is read.
+
+    Raises:
+        TypeError, ValueError: it has no shape, dtype and slicing, it holds no real numbers, or it
+            does not suit the net; on a device, as ``net.images.admitted_image``.
+
+    >>> from net import zoo
+    >>> net = zoo.build("lenet28", backend="reference")
+    >>> admitted(net, np.zeros((1, 5, 7), np.uint8)).dtype
+    dtype('uint8')
+    """
+    if checks.lies_on_device(name, image):
+        return images.admitted_image(net, image, name)
+    checks.unmasked(name, image)
+    parts = ("shape", "dtype", "__getitem__")
+    if isinstance(image, type) or not all(hasattr(image, part) for part in parts):
+        raise TypeError(
+            f"{name} is {checks.kind_of(image)}; expected an array, or what has shape, dtype and "
+            "slicing as one"
+        )
+    if not _holds_numbers(image.dtype):
+        raise TypeError(f"{name} has dtype {image.dtype}; expected ints or floats")
+    shape = tuple(image.shape)
+    if len(shape) != 3 or shape[0] != net.channels or min(shape) < 1:
+        raise ValueError(
+            f"{name} has shape {shape}; expected {net.channels} x any x any, {images.AXES}, no "
+            "axis empty"
+        )
+    return image
+
+
+def _holds_numbers(dtype) -> bool:
+    try:
+        return np.dtype(dtype).kind in "biuf"
+    except TypeError:
+        return False
+
+
+def floats(net: Net, window) -> np.ndarray:
+    """A window of an image as the net takes it: its numbers in the net's dtype, C order."""
+    return np.ascontiguousarray(window, net.dtype)
+
+
+def whole(net: Net, image):
+    """All of an ``admitted`` image as ``net.images.admitted_image`` gives it."""
+    if checks.lies_on_device("image", image) or _is_taken(net, image):
+        return image
+    return floats(net, image[:, :, :])
+
+
+def _is_taken(net, image) -> bool:
+    """Whether the net takes an image on the host as it is."""
+    return isinstance(image, np.ndarray) and image.dtype == net.dtype
+
+
+def is_gathered(net: Net, image) -> bool:
+    """Whether the backend's kernels read cells of an ``admitted`` image where it lies."""
+    if checks.lies_on_device("image", image):
+        return True
+    on_host = net.backend.name not in images.DEVICE_BACKENDS
+    return on_host and _is_taken(net, image) and not images.copied_bytes(image)
+
+
+class Windows:
+    """The windows of an image that hold some cells: in each block of 2**``BLOCK_BITS`` rows and
+    columns the smallest one.
+
+    Args:
+        rows, columns: where the cells lie in the image, int32; -1 stands for a cell of zeros.
+
+    >>> Windows(np.int32([3, 5, -1, 700]), np.int32([9, 8, 0, 2])).slices
+    [(slice(3, 6, None), slice(8, 10, None)), (slice(700, 701, None), slice(2, 3, None))]
+    """
+
+    def __init__(self, rows: np.ndarray, columns: np.ndarray):
+        pitch = (int(columns.max()) >> BLOCK_BITS) + 1
+        begins, block_of_run = listing.block_runs(rows, columns, BLOCK_BITS, pitch)
+        blocks, block = np.unique(block_of_run, return_inverse=True)
+        first, end = (np.empty((2, len(blocks)), np.int64) for _ in range(2))
+        first[:], end[:] = np.iinfo(np.int64).max, -1
+        for axis, places in enumerate((rows, columns)):
+            np.minimum.at(first[axis], block, np.minimum.reduceat(places, begins))
+            np.maximum.at(end[axis], block, np.maximum.reduceat(places, begins) + 1)
+        first[:, blocks < 0] = end[:, blocks < 0] = 0
+        height, width = end - first
+        offsets = np.concatenate([[0], np.cumsum(height * width)])
+        begin = offsets[:-1] - first[0] * width - first[1]
+        self.places = listing.flat_places(rows, columns, begins, begin[block], width[block])
+        self.numbers = int(offsets[-1])
+        self.slices = [
+            (slice(top, bottom), slice(left, right))
+            for top, bottom, left, right in zip(
+                *(a.tolist() for pair in zip(first, end) for a in pair)
+            )
+            if bottom
+        ]
+
+    def cells(self, net: Net, image):
+        """The cells of an ``admitted`` host image, a list on the net's backend.
+
+        Raises:
+            ValueError: a window that the image gives has another shape.
+        """
+        strip = np.empty((net.channels, max(1, self.numbers)), net.dtype)
+        end = 0
+        for rows, columns in self.slices:
+            window = floats(net, image[:, rows, columns])
+            shape = net.channels, rows.stop - rows.start, columns.stop - columns.start
+            if window.shape != shape:
+                raise ValueError(f"image gave a window of shape {window.shape}; expected {shape}")
+            begin, end = end, end + shape[1] * shape[2]
+            strip[:, begin:end] = window.reshape(net.channels, -1)
+        ops = net.backend
+        places = np.where(self.places < 0, self.places, 0), self.places
+        return ops.listed_cells.gather(*map(ops.memory.to_device, (strip[None, :, None], *places)))

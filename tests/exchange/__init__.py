@@ -1,0 +1,1 @@
+"""Nets that come from other frameworks and go to them."""
