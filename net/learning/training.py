@@ -308,8 +308,10 @@ class Trainer:
 
     def _over_cells(self, some: NeededPass, image, labels, chosen):
         """As ``gradients``: over the cells that the chosen pixels need."""
-        ops, order = self.net.backend, np.argsort(some.places, kind="stable")
-        labels = labels[order][:, None, None]
+        ops, repeats = self.net.backend, some.repeats
+        # In the order of the scores; where pixels repeat, the scores are brought into theirs
+        order = slice(None) if repeats else np.argsort(some.places, kind="stable")
+        labels = ops.listed_cells.LAYOUT.of_numbers(labels[order][:, None])[:, 0]
         targets = self._targets(labels, np.ones(labels.shape, bool))
         if chosen.mask is not None:
             images.check_finite(self.net, "image", image)
@@ -318,12 +320,11 @@ class Trainer:
             images.check_finite(self.net, "image", x)
         places = self._learning(np.zeros((1, 2), int))
         scores, tape = some.program.forward(x, keep=True, learning=places)
-        if not some.repeats:
+        if not repeats:
             return self._learned(some.program, scores, tape, targets)
-        repeated = ops.memory.to_device(some.places[order][:, None]), (1, 1)
-        listed = ops.listed_average_pooling.forward(scores, *repeated)
-        error = targets.error(listed)
-        error = ops.listed_average_pooling.backward(error, *repeated, len(some.rows))
+        listed = ops.listed_cells.select(scores, ops.memory.to_device(some.places))
+        error = images.returned(self.net, targets.error(listed))
+        error = some.errors(ops.listed_cells.LAYOUT.numbers(error).T)
         return targets.loss(listed), some.program.backward(tape, error)[0]
 
     def _by_patches(self, image, labels, pixels, targets):

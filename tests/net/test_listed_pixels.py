@@ -110,6 +110,22 @@ def test_on_the_simulator():
         assert relative_difference(found[name], expected[name]) <= 1e-12
 
 
+@pytest.mark.simulator
+def test_a_step_on_the_simulator():
+    """With dropout, on a pixel that is listed twice with different labels."""
+    pixels, labels = np.array([[1, 1], [2, 3], [1, 1]]), np.array([0, 2, 1])
+    found = {}
+    for backend in ("reference", SIMULATOR.values[0]):
+        net = net_of("dropout", backend=backend)
+        trainer = Trainer(net, SGD(0.1), class_weights=[1, 2, 0.5], seed=3)
+        image = np.random.default_rng(0).random((1, 10, 11))
+        found[backend] = trainer.gradients(image, labels, pixels=pixels)
+    (loss, expected), (same, gradients) = found.values()
+    assert abs(same - loss) <= 1e-12
+    for name in expected:
+        assert relative_difference(gradients[name], expected[name]) <= 1e-12
+
+
 @pytest.mark.parametrize("backend", ["reference", CPU])
 @pytest.mark.parametrize("border", BORDERS)
 def test_a_pixel_that_is_listed_twice_counts_twice(border, backend):

@@ -35,6 +35,7 @@ from tests.net.test_planning import Taken
 
 CPU = pytest.param("cpu", marks=pytest.mark.cpu)
 SIMULATOR = pytest.param("simulator", marks=pytest.mark.simulator)
+CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 
 BRANCHES = [
     Convolution(3, 3, name="a"),
@@ -246,7 +247,7 @@ class TestPass:
             assert of_mask[:, mask].tobytes() == dense.forward(image, mask)[:, mask].tobytes()
 
 
-@pytest.mark.parametrize("backend", ["reference", CPU, SIMULATOR])
+@pytest.mark.parametrize("backend", ["reference", CPU, SIMULATOR, CUDA])
 @pytest.mark.parametrize("name", ["n4", "strided67"])
 def test_nets_of_the_zoo(backend, name):
     net = randomized(reduced(name, dtype="float64", backend=backend))
