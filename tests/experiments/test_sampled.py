@@ -66,7 +66,7 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(sampled, "prepared", prepared)
     monkeypatch.setattr(sampled, "QUICK_SIZES", (6, 9))
     monkeypatch.setattr(sampled, "peak_memory", lambda job: {sampled.PASSES[1]: told})
-    peaks = lambda job, numbers: {n: {sampled.PASSES[1]: told} for n in numbers}  # noqa: E731
+    peaks = lambda job, cases: {case: {sampled.PASSES[1]: told} for case in cases}  # noqa: E731
     monkeypatch.setattr(sampled, "needed_peaks", peaks)
     monkeypatch.setattr(sampled, "interleaved", lambda jobs, _: {k: [j()] for k, j in jobs.items()})
     cache = MeasurementCache(tmp_path / "cache", {}, {})
