@@ -5,11 +5,39 @@ They come through DLPack, or ``__array__`` where a library has no DLPack.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
 
 import numpy as np
 
 from kernels import checks
+
+_PLAIN = {np.ndarray, int, float, bool, str, tuple, type(None)}
+
+
+def operator(function):
+    """Declare a public function of an operator on the host: it takes other libraries' arrays, too,
+    where they lie. One that takes several maps has them first, as ``maps``."""
+    names = list(inspect.signature(function).parameters)
+    plain = _PLAIN - ({tuple} if names[0] == "maps" else set())
+
+    @functools.wraps(function)
+    def called(*arguments, **options):
+        kinds = {*map(type, arguments), *map(type, options.values())}
+        if not kinds <= plain:
+            rest = arguments[len(names) :]  # too many are the function's
+            arguments = (*map(_read, names, arguments), *rest)
+            options = {name: _read(name, value) for name, value in options.items()}
+        return function(*arguments, **options)
+
+    return called
+
+
+def _read(name, value):
+    if type(value) in (tuple, list):
+        return type(value)(host_array(f"{name}[{i}]", one) for i, one in enumerate(value))
+    return host_array(name, value)
 
 
 def host_array(name: str, value):

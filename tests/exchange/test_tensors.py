@@ -10,7 +10,9 @@ from net.layers import BatchNorm, Convolution, FullyConnected, MaxPool, ReLU
 from net.learning.fitting import fit
 from net.learning.optimizers import SGD
 from net.learning.training import Trainer
+from tests.comparison import each, operator
 from tests.net.nets import random_image, randomized
+from tests.operators.test_interoperability import CALLS, flattened
 
 SIZE = (7, 8)
 LAYERS = [Convolution(3, 2), ReLU(), MaxPool(2), BatchNorm(), FullyConnected(2)]
@@ -117,6 +119,31 @@ class TestTensors:
         tensor = torch.zeros(2, 3)
         get_backend("cpu").memory.to_device(tensor)[1, 2] = 5
         assert tensor[1, 2] == 5
+
+    @pytest.mark.parametrize("place", ["cpu", "reference"])
+    @pytest.mark.parametrize("function", sorted(CALLS))
+    def test_every_operator(self, torch, rng, function, place):
+        """Also what it changes in place is the tensor itself."""
+        backend = get_backend(place)
+
+        def filled(array):
+            if function.startswith("listed_") and array.dtype == np.int32:
+                return array.copy()  # places that differ, as these operators need them
+            least = int(array.dtype.kind == "f")  # sums of weights are not 0
+            return rng.integers(least, least + 2, array.shape).astype(array.dtype)
+
+        def results(put):
+            arguments = dict(zip(CALLS[function], each(put, values)))
+            result = flattened(operator(backend, function)(**arguments))
+            return [
+                np.asarray(a).tobytes() for a in (*result, *flattened(arguments)) if is_array(a)
+            ]
+
+        def is_array(value):
+            return hasattr(value, "shape")
+
+        values = each(filled, [*CALLS[function].values()])
+        assert results(lambda a: torch.from_numpy(a.copy())) == results(np.copy)
 
     def test_nothing_is_copied(self, torch):
         tensor = torch.zeros(2, 3)
