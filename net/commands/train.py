@@ -133,3 +133,5 @@ def _check(path, labels, rule, classes, size):
         found = rule.decoded(labels, classes)
         if found.shape != size:
             raise ValueError(f"it is {by(found.shape)}; expected {by(size)}, as its image")
+        if (found == UNLABELLED).all():
+            raise ValueError("it holds no labelled pixel; expected at least one")

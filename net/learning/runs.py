@@ -174,6 +174,8 @@ def _classes(net, usage, axes, name, images, labels) -> Examples:
             raise ValueError(
                 f"{name}labels[{i}] has shape {own.shape}; expected {image.shape[1:]}, as its image"
             )
+        if (own == UNLABELLED).all():
+            raise ValueError(f"{name}labels[{i}] hold no labelled pixel; expected at least one")
         result[0].append(image)
         result[1].append(own)
     return result

@@ -1,6 +1,8 @@
 """``python -m net train``."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,6 +103,12 @@ def test_scripts_and_the_same_command_again(folder, capsys):
             "net.toml' has 2 classes; the images have 7",
         ),
         (
+            lambda folder: Image.fromarray(np.zeros((16, 14), np.uint8)).save(
+                folder / "labels" / "1.tif"
+            ),
+            "labels/1.tif cannot be read: it holds no labelled pixel",
+        ),
+        (
             lambda folder: (folder / "net.toml").write_text("[net"),
             "net.toml describes no net: ",
         ),
@@ -128,7 +136,15 @@ def test_refused_in_one_line_and_nothing_is_written(folder, capsys, spoil, messa
     assert not (folder / "out").exists()
 
 
-def test_a_name_of_the_zoo_and_a_file():
+def test_the_description_on_the_page(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    (tmp_path / "net.toml").write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
+    net = net_of(tmp_path / "net.toml", 2, 1, backend="reference")
+    assert net.usage.class_names == ("background", "membrane")
+    assert len(net.layers) == 5
+
+
+def test_a_name_of_the_zoo_and_a_net_of_other_channels():
     net = net_of("lenet28", 3, 1, backend="reference")
     assert (net.output.channels, net.patch) == (3, (28, 28))
     with pytest.raises(ValueError, match="source 'n4' has 1 channels; the images have 3"):
