@@ -3,6 +3,7 @@
 import numba
 from numba import prange
 
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.maps import by_cell
 from kernels.host.threads import CELL
@@ -10,6 +11,7 @@ from kernels.listed_average_pooling import backward_kernel, forward_kernel
 from kernels.memory import cpu as memory
 
 
+@operator
 def forward(x, rows, kernel):
     """y: the mean of each window, see ``kernels.listed_average_pooling``.
 
@@ -28,6 +30,7 @@ def forward(x, rows, kernel):
     return y
 
 
+@operator
 def backward(error, rows, kernel, cells):
     """dx: each window's error, shared equally by its cells.
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from kernels.foreign import operator
 from kernels.listed_average_pooling import backward_kernel, forward_kernel
 
 
+@operator
 def forward(x, rows, kernel):
     """y: the mean of each window."""
     kernel, outputs = forward_kernel(x, rows, kernel)
@@ -14,6 +16,7 @@ def forward(x, rows, kernel):
     return y / (kernel[0] * kernel[1])
 
 
+@operator
 def backward(error, rows, kernel, cells):
     """dx: each window's error, shared equally by its cells."""
     kernel = backward_kernel(error, rows, kernel, cells)

@@ -2,6 +2,7 @@
 
 from numba import prange
 
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.threads import CELL
 from kernels.listed_cells import (
@@ -32,6 +33,7 @@ def table(rows, cells):
     return rows
 
 
+@operator
 def select(x, cells):
     """Some cells of a list.
 
@@ -48,6 +50,7 @@ def select(x, cells):
     return y
 
 
+@operator
 def select_backward(error, cells, count):
     """The gradient of ``select`` by its x.
 
@@ -65,6 +68,7 @@ def select_backward(error, cells, count):
     return gradient
 
 
+@operator
 def gather(image, rows, columns):
     """Some cells of an image, as a list.
 
@@ -81,6 +85,7 @@ def gather(image, rows, columns):
     return y
 
 
+@operator
 def gather_backward(error, rows, columns, size):
     """The gradient of ``gather`` by the image.
 

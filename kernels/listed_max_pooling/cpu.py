@@ -6,6 +6,7 @@ from numba import prange
 
 from kernels import checks
 from kernels.activation.cpu import NONE, activate, numbered
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.maps import by_cell
 from kernels.host.threads import CELL
@@ -18,6 +19,7 @@ from kernels.memory import cpu as memory
 WINDOWS = 64
 
 
+@operator
 def forward(x, rows, kernel, *, activation=None, argmax=True):
     """(y, argmax), see ``kernels.listed_max_pooling``.
 
@@ -46,6 +48,7 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
     return y, won
 
 
+@operator
 def backward(error, argmax, rows, kernel, cells):
     """dx: each window's error, added to the cell that won it.
 
