@@ -25,16 +25,17 @@ EXPERIMENTS = {
     "convolution": "the sparse convolution over image, kernel, d and channels, in GFLOP/s",
     "pooling": "the sparse max pooling over image, kernel, d and channels, in GB/s",
     "growth": "speedup against the size of the image and of the patch",
-    "sampled": "time and memory of learning from n sampled pixels, patch-by-patch and dense",
+    "sampled": "time and memory of learning from n pixels: patch-by-patch, dense, needed cells",
     "memory": "sectors and bytes that kernels ask of memory, dense against strided patch form",
     "host": "the host's time, launches and allocations of a pass on a GPU, without one",
     "segmentation": "a net trained on sampled pixels tells three textures apart",
+    "scribbles": "a net and a random forest learn pixels from two dozen strokes",
     "methods": "against fragments, PyTorch's dilated layers and zero-filled kernels",
     "against_torch": "time and memory of the same work in PyTorch, dense and patch by patch",
 }
 """A line on each, by its name: that of its subcommand, its module and its folder of results."""
-APART = ("against_torch",)
-"""Not part of ``all``: a benchmark that needs the extra ``bench``."""
+APART = ("against_torch", "scribbles")
+"""Not part of ``all``: they need the extras ``bench`` and ``learn``."""
 OF_NETS = (
     *("equality", "networks", "sampled", "memory", "host"),
     *("segmentation", "methods", "against_torch"),
@@ -258,7 +259,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="subcommand", required=True, metavar="EXPERIMENT")
     for name, text in EXPERIMENTS.items():
         parents = [of_nets if name in OF_NETS else measuring]
-        commands.add_parser(name, parents=parents, help=text, description=text)
+        command = commands.add_parser(name, parents=parents, help=text, description=text)
+        if name == "sampled":
+            command.add_argument(
+                "--forms",
+                nargs="+",
+                choices=("scanning", "dense", "needed"),
+                help="ways to compute: patch by patch, every cell (the paper's), needed cells "
+                "(default: all)",
+            )
     for name, tool in TOOLS.items():
         tool.add_arguments(commands.add_parser(name, help=tool.TITLE, description=tool.__doc__))
     text = "every experiment, one after the other"

@@ -1,104 +1,178 @@
-"""Sampled pixels: time and memory of learning from n pixels, patch by patch and dense.
+"""Sampled pixels: time and memory of learning from n pixels, in three ways.
 
-The dense pass masks its error map and costs the same for one pixel as for all; the cost of scanning
-grows with the number of pixels. So there is a crossing point, below which scanning is cheaper.
+Patch by patch, the cost grows with the number of pixels. The paper's masked dense pass costs the
+same for one pixel as for all. A pass over the cells that the pixels need costs at most what either
+of them does: where it is taken, no number of pixels is left for which another way is better.
 """
 
 from __future__ import annotations
+
+from math import ceil
 
 import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments.inputs.nets import prepared
+from experiments.inputs.strokes import DRAWN, chosen_pixels
 from experiments.measuring import runners
+from experiments.measuring.chosen import check_needed, needed_pass, work_of
 from experiments.measuring.compare import Workload, dense_pass, fastest_batch, scan_pass
-from experiments.measuring.peak import PEAK, peak_memory
+from experiments.measuring.peak import PASSES, PEAK, needed_peaks, peak_memory
 from experiments.measuring.timing import MARKS, ROUNDS, TIMES, interleaved, mark, spread_of_times
-from experiments.reporting.derived import crossing, steadiness
+from experiments.reporting.derived import crossing, excess, steadiness
 from net import Dense, Scan
 from net.zoo import ZOO
 
 TIMED = True
-SIZE, QUICK_SIZE = 128, 16
-PIXELS, QUICK_PIXELS = (1, 4, 16, 64, 256, 1024, 4096, 16384), (1, 16, 256)
+SIZES, QUICK_SIZES = (128, 256), (16, 24)
+"""Labelled rows and columns."""
+STEP, QUICK_STEP = 4, 16
+"""From one number of pixels to the next; the last one is all."""
 WORK = 20.0
 """Seconds of scanning in all rounds; what would take longer is extrapolated."""
+FORMS = ("scanning", "dense", "needed")
 KINDS = ("backward", "forward + backward")
 COLUMNS = {
     **dict.fromkeys(("net", "form", "kind"), str),
+    **{"drawn": str | None, "multiply_adds": int | None},
     **dict.fromkeys(("labelled", "pixels", "sample", "batch"), int),
     **{"extrapolated": bool, "of_round": float | None, **TIMES, **PEAK},
 }
-COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000")
+WAYS = {
+    ("scanning", "random"): ("patch by patch", "#e69f00", "o--"),
+    ("dense", "random"): ("every cell (the paper's way)", "#0072b2", "-"),
+    ("needed", "random"): ("needed cells, random pixels", "#009e73", "o-"),
+    ("needed", "scribbles"): ("needed cells, scribbles", "#cc79a7", "s-"),
+}
+"""Name, color and style of a line."""
 
 
 def run(options) -> tuple[list[dict], dict]:
-    """One row for each net, number of pixels, form and kind; no arrays.
+    """One row for each net, size, form, way of drawing, number of pixels and kind; no arrays.
 
     Column ``of_round``: a dense pass's time over the mean of all dense passes of the same round.
 
     Raises:
         NotEqual: the forms disagree on the arrays that are timed.
     """
-    size = QUICK_SIZE if options.quick else SIZE
-    numbers = QUICK_PIXELS if options.quick else PIXELS
+    sizes = QUICK_SIZES if options.quick else SIZES
+    forms = getattr(options, "forms", None) or FORMS
     rows = []
-    with tqdm(options.nets or ZOO, desc="sampled", unit="net") as progress:
-        for name in progress:
-            progress.set_postfix_str(name)
-            parameters = {"net": name, "size": size, "numbers": numbers}
+    cases = [(name, size) for name in options.nets or ZOO for size in sizes]
+    with tqdm(cases, desc="sampled", unit="case") as progress:
+        for name, size in progress:
+            progress.set_postfix_str(f"{name} {size}")
+            numbers = _numbers(size * size, QUICK_STEP if options.quick else STEP)
+            parameters = {"net": name, "size": size, "numbers": numbers, "forms": tuple(forms)}
             rows += options.cache.measured(
-                parameters, lambda name=name: _measured(name, size, numbers, options)
+                parameters,
+                lambda name=name, size=size, numbers=numbers: _Case(
+                    name, size, numbers, forms, options
+                ).rows(),
             )
     return rows, {}
 
 
-def _measured(name, size, numbers, options):
-    net = prepared(name, seed=options.seed, backend=options.backend)
-    workload = Workload(net, size, options.seed)
-    workload.check_equal()
-    best, rates = fastest_batch(workload, options.quick)
-    most = max(numbers[0], int((0.5 if options.quick else WORK) * rates[best] / ROUNDS))
-    timed = [n for n in numbers if n <= most] or [numbers[0]]
-    if most > timed[-1] and len(timed) < len(numbers):
-        timed.append(most)
-    order = workload.pixels(numbers[-1])
-    batches = {number: min(best, number) for number in timed}
-    jobs = {}
-    for number in numbers:
-        mask = workload.mask(order[:number])
-        jobs["dense", number] = lambda mask=mask: dense_pass(
-            Dense(net), workload.image, workload.error, mask
+def _numbers(all_of, step):
+    numbers = [1]
+    while numbers[-1] * step < all_of:
+        numbers.append(numbers[-1] * step)
+    return (*numbers, all_of)
+
+
+class _Case:
+    """A net at one size: its passes, by (form, how pixels are drawn, how many)."""
+
+    def __init__(self, name, size, numbers, forms, options):
+        self.name, self.size, self.numbers = name, size, numbers
+        self.forms, self.options = forms, options
+        self.net = prepared(name, seed=options.seed, backend=options.backend)
+        self.workload = Workload(self.net, size, options.seed)
+        self.masks = {
+            (drawn, number): self.workload.mask(self._pixels(drawn, number))
+            for drawn in DRAWN
+            for number in numbers
+        }
+
+    def _pixels(self, drawn, number):
+        return chosen_pixels(drawn, (self.size, self.size), number, self.options.seed)
+
+    def rows(self) -> list[dict]:
+        self.workload.check_equal()
+        check_needed(self.workload)
+        passes = [
+            (form, drawn, number)
+            for form, drawn in WAYS
+            if form in self.forms
+            for number in self.numbers
+        ]
+        timed, batches = self._timed_scans() if "scanning" in self.forms else ([], {})
+        jobs = {key: self._job(*key, batches) for key in passes if key[0] != "scanning"}
+        for number in timed:
+            jobs["scanning", "random", number] = self._job("scanning", "random", number, batches)
+        quick = self.options.quick
+        rounds = interleaved(jobs, 5.0 if quick else 60.0 * len(jobs))
+        peaks = self._peaks(batches)
+        rows = []
+        for form, drawn, number in passes:
+            scanning = form == "scanning"
+            sample = number if not scanning or number in timed else timed[-1]
+            batch = batches[sample] if scanning else 1
+            work = work_of(self.net, self.size, self.masks[drawn, number])
+            row = {"net": self.name, "labelled": self.size, "pixels": number, "form": form}
+            row |= {"drawn": drawn, "sample": sample, "batch": batch}
+            row |= {"extrapolated": sample != number}
+            row |= peaks[form, drawn, batch if scanning else number]
+            for kind in KINDS:
+                times = [_time(taken, kind) for taken in rounds[form, drawn, sample]]
+                row["multiply_adds"] = sum(work[form, part] for part in kind.split(" + "))
+                of_round = self._of_round(rounds, number, kind) if form == "dense" else None
+                spread = spread_of_times(times, number / sample)
+                rows.append(row | {"kind": kind} | spread | {"of_round": of_round})
+        return rows
+
+    def _timed_scans(self):
+        """(numbers of pixels that are scanned, batch of each)."""
+        quick, numbers = self.options.quick, self.numbers
+        best, rates = fastest_batch(self.workload, quick)
+        most = max(1, int((0.5 if quick else WORK) * rates[best] / ROUNDS))
+        timed = [n for n in numbers if n <= most]
+        if most > timed[-1] and len(timed) < len(numbers):
+            timed.append(most)
+        return timed, {number: min(best, number) for number in timed}
+
+    def _job(self, form, drawn, number, batches):
+        net, image, error = self.net, self.workload.image, self.workload.error
+        if form == "scanning":
+            scan, pixels = Scan(net, batch=batches[number]), self._pixels(drawn, number)
+            return lambda: scan_pass(scan, image, error, pixels)
+        mask = self.masks[drawn, number]
+        if form == "dense":
+            return lambda: dense_pass(Dense(net), image, error, mask)
+        return lambda: needed_pass(net, image, error, mask)
+
+    def _of_round(self, rounds, number, kind):
+        every = np.array(
+            [[_time(t, kind)[0] for t in rounds["dense", "random", n]] for n in self.numbers]
         )
-    for number, batch in batches.items():
-        pixels, scan = order[:number], Scan(net, batch=batch)
-        jobs["scanning", number] = lambda scan=scan, pixels=pixels: scan_pass(
-            scan, workload.image, workload.error, pixels
-        )
-    rounds = interleaved(jobs, 5.0 if options.quick else 60.0 * len(jobs))
-    job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
-    whole = peak_memory(job | {"runner": runners.DENSE})[KINDS[1]]
-    peaks = {
-        batch: peak_memory(job | {"runner": runners.SCANNING, "batch": batch})[KINDS[1]]
-        for batch in dict.fromkeys(batches.values())
-    }
-    rows = []
-    for number in numbers:
-        sample = number if number in timed else timed[-1]
-        common = {"net": name, "labelled": size, "pixels": number}
-        scanned = {"form": "scanning", "sample": sample, "batch": batches[sample]}
-        scanned |= {"extrapolated": sample != number} | peaks[batches[sample]]
-        masked = {"form": "dense", "sample": number, "batch": 1, "extrapolated": False} | whole
-        for kind in KINDS:
-            scan_times = [_time(taken, kind) for taken in rounds["scanning", sample]]
-            times = spread_of_times(scan_times, number / sample)
-            rows.append(common | scanned | {"kind": kind} | times | {"of_round": None})
-            every = np.array([[_time(t, kind)[0] for t in rounds["dense", n]] for n in numbers])
-            of_round = np.median(every[numbers.index(number)] / every.mean(axis=0))
-            times = spread_of_times([_time(taken, kind) for taken in rounds["dense", number]])
-            rows.append(common | masked | {"kind": kind} | times | {"of_round": of_round})
-    return rows
+        return np.median(every[self.numbers.index(number)] / every.mean(axis=0))
+
+    def _peaks(self, batches):
+        """Peak memory by (form, drawn, batch of scanning or number of pixels)."""
+        job = {"net": self.name, "backend": self.options.backend, "seed": self.options.seed}
+        job |= {"labelled": self.size}
+        peaks = {}
+        for batch in dict.fromkeys(batches.values()):
+            scanning = job | {"runner": runners.SCANNING, "batch": batch}
+            peaks["scanning", "random", batch] = peak_memory(scanning)[PASSES[1]]
+        if "dense" in self.forms:
+            whole = peak_memory(job | {"runner": runners.DENSE})[PASSES[1]]
+            peaks |= {("dense", "random", number): whole for number in self.numbers}
+        for drawn in DRAWN if "needed" in self.forms else ():
+            some = needed_peaks(job | {"runner": runners.NEEDED, "drawn": drawn}, self.numbers)
+            peaks |= {("needed", drawn, n): of_number[PASSES[1]] for n, of_number in some.items()}
+        return peaks
 
 
 def _time(taken, kind):
@@ -110,66 +184,137 @@ def _time(taken, kind):
 def table(rows: list[dict]) -> str:
     """The Markdown tables."""
     lines = [
-        "| net | scanning is the cheaper way below about, backward | forward + backward "
-        "| dense backward, slowest over fastest number of pixels |",
-        "|---|---|---|---|",
+        "| net | the paper's way is slower than scanning below about, backward "
+        "| forward + backward | its backward pass, slowest over fastest number of pixels "
+        "| needed cells over the faster of both, at worst |",
+        "|---" * 5 + "|",
     ]
     for net in dict.fromkeys(r["net"] for r in rows):
-        cells = []
-        for kind in KINDS:
-            number, extrapolated = crossing(rows, net, kind)
-            cells.append(f"{number:.0f}{'*' if extrapolated else ''} pixels")
-        lines.append(f"| {net} | {' | '.join(cells)} | {steadiness(rows, net):.2f} |")
-    lines += ["", _HEADER, "|---" * 10 + "|"]
-    times = {(r["net"], r["pixels"], r["form"], r["kind"]): r for r in rows}
-    for net, pixels in dict.fromkeys((r["net"], r["pixels"]) for r in rows):
-        forms = [[times[net, pixels, f, kind] for f in ("scanning", "dense")] for kind in KINDS]
-        cells = [f"{1e3 * r['seconds']:.4g}{mark(r)}" for pair in forms for r in pair]
-        peaks = [r["peak_bytes"] for r in forms[0]]
-        cells += ["" if peak is None else f"{peak / 1e6:.3g}" for peak in peaks]
-        scanning = forms[0][0]
-        cells += [str(scanning["sample"] if scanning["extrapolated"] else ""), scanning["batch"]]
-        lines.append(f"| {net} | {pixels} | {' | '.join(map(str, cells))} |")
+        cells = [_crossing(rows, net, kind) for kind in KINDS]
+        cells += [f"{steadiness(rows, net):.2f}" if _has(rows, net, "dense") else ""]
+        cells += [_excess(rows, net)]
+        lines.append(f"| {net} | {' | '.join(cells)} |")
+    lines += ["", _HEADER, "|---" * 15 + "|"]
+    cases = {}
+    for r in rows:
+        case = cases.setdefault((r["net"], r["labelled"], r["pixels"]), {})
+        case[r["form"], r["drawn"] or "random", r["kind"]] = r
+    for (net, size, pixels), case in cases.items():
+        cells = [_milliseconds(case.get((*way, kind))) for kind in KINDS for way in WAYS]
+        cells += [_megabytes(case.get((*way, KINDS[1]))) for way in WAYS]
+        lines.append(f"| {net} | {size} | {pixels} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", MARKS])
 
 
+_NAMES = ("patch by patch", "dense", "needed, random", "needed, scribbles")
 _HEADER = (
-    "| net | pixels | patch-by-patch backward ms | dense backward ms "
-    "| patch-by-patch forward + backward ms | dense forward + backward ms "
-    "| peak MB, patch by patch | peak MB, dense | extrapolated from | batch |"
+    "| net | rows and columns | pixels | "
+    + " | ".join(f"{kind} ms, {name}" for kind in KINDS for name in _NAMES)
+    + " | "
+    + " | ".join(f"peak MB, {name}" for name in _NAMES)
+    + " |"
 )
+
+
+def _has(rows, net, form):
+    return any(r["net"] == net and r["form"] == form for r in rows)
+
+
+def _crossing(rows, net, kind):
+    if not (_has(rows, net, "scanning") and _has(rows, net, "dense")):
+        return ""
+    number, extrapolated = crossing(rows, net, kind)
+    return f"{number:.0f}{'*' if extrapolated else ''} pixels"
+
+
+def _excess(rows, net):
+    found = excess(rows, net, KINDS[1])
+    if found is None:
+        return "not measured"
+    ratio, row = found
+    return f"{ratio:.2f} ({row['pixels']} pixels of {row['labelled']}, {row['drawn']})"
+
+
+def _milliseconds(row):
+    return "" if row is None else f"{1e3 * row['seconds']:.4g}{mark(row)}"
+
+
+def _megabytes(row):
+    return "" if row is None or row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.3g}"
 
 
 def caption(record: dict) -> str:
     """What the table shows."""
-    size = QUICK_SIZE if record["quick"] else SIZE
+    sizes = " and ".join(str(size) for size in (QUICK_SIZES if record["quick"] else SIZES))
     return (
-        f"Time and memory of learning from n sampled pixels of {size} x {size}, patch by patch and "
-        "in the dense form with a masked error map. Below the crossing point patch-by-patch is the "
-        "cheaper way to train.\n\n"
+        f"Time and memory of learning from n pixels of {sizes} rows and columns: patch by patch; "
+        "in the dense form with a masked error map, the paper's way; and over the cells that the "
+        "pixels need. The paper's way is constant, and beaten by scanning below a crossing point. "
+        "Over needed cells there is none where the last column of the first table is at most 1, or "
+        "as near to it as two equal times are measured.\n\n"
         "The gradients of all parameters; backward alone, and with the forward pass that it needs. "
-        "Rounds of both alternate; medians. Scanning runs in batches of the fastest size, or all n "
-        "at once where n is smaller. Peak memory: of a pass forward and backward (of one batch), "
-        "in a process of its own. The paper's abstract claims a cost that does not depend on the "
-        "number of sampled patches."
+        "Pixels lie at random, or in scribbles: strokes drawn by a seeded rule. A pass over needed "
+        "cells plans anew each time, and goes to the dense form where that takes less. Rounds of "
+        "all ways alternate; medians. Scanning runs in batches of the fastest size, or all n at "
+        "once where n is smaller. Peak memory: of a pass forward and backward (of one batch), in "
+        "processes of their own. The paper's abstract claims a cost that does not depend on the "
+        "number of sampled patches: `--forms scanning dense` measures that alone."
     )
 
 
 def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
-    """Backward time against the number of sampled pixels."""
-    drawing = Figure(figsize=(8, 4.6), layout="constrained")
-    axes = drawing.subplots()
-    for net, color in zip(dict.fromkeys(r["net"] for r in rows), COLORS):
-        for form, style in (("scanning", "o--"), ("dense", "-")):
-            chosen = [r for r in rows if (r["net"], r["form"], r["kind"]) == (net, form, KINDS[0])]
-            points = sorted((r["pixels"], 1e3 * r["seconds"]) for r in chosen)
-            label = f"{net}, {'patch by patch' if form == 'scanning' else 'dense'}"
-            axes.plot(*zip(*points), style, color=color, label=label, markersize=4)
-    axes.set_xscale("log", base=4)
-    axes.set_yscale("log")
-    axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.set_xlabel("sampled pixels of one image (pixels)")
-    axes.set_ylabel("backward pass (ms)")
-    axes.set_title(f"Learning from sampled pixels: {record['gpu'] or record['cpu']}")
-    drawing.legend(loc="outside right upper", fontsize=7)
+    """Time and memory of a pass against the number of pixels, for each net at its largest size."""
+    nets = list(dict.fromkeys(r["net"] for r in rows))
+    across = min(4, len(nets))
+    down = ceil(len(nets) / across)
+    drawing = Figure(figsize=(3.2 * across + 0.5, 4.4 * down + 1.2), layout="constrained")
+    ratios = (3, 2) * down
+    panels = drawing.subplots(2 * down, across, squeeze=False, height_ratios=ratios)
+    for i in range(len(nets), down * across):
+        for panel in panels[2 * (i // across) :][:2]:
+            panel[i % across].set_axis_off()
+    for i, net in enumerate(nets):
+        row, column = divmod(i, across)
+        times, memory = panels[2 * row][column], panels[2 * row + 1][column]
+        _draw_net(times, memory, [r for r in rows if r["net"] == net and r["kind"] == KINDS[1]])
+        times.set_title(net, fontsize=10)
+        if column == 0:
+            times.set_ylabel("forward + backward (ms)")
+            memory.set_ylabel("peak memory (MB)")
+        if i + across >= len(nets):
+            memory.set_xlabel("pixels learned from (pixels)")
+    size = max(r["labelled"] for r in rows)
+    drawing.suptitle(
+        f"Learning from some pixels of {size} x {size}: {record['gpu'] or record['cpu']}"
+    )
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside lower center", ncols=1 + (across > 1), fontsize=8)
     return drawing
+
+
+def _draw_net(times, memory, rows):
+    size = max(r["labelled"] for r in rows)
+    rows = [r for r in rows if r["labelled"] == size]
+    dense = [r for r in rows if r["form"] == "dense" and r["multiply_adds"]]
+    pace = np.median([r["seconds"] / r["multiply_adds"] for r in dense]) if dense else None
+    for (form, drawn), (label, color, style) in WAYS.items():
+        chosen = [r for r in rows if (r["form"], r["drawn"] or "random") == (form, drawn)]
+        chosen.sort(key=lambda r: r["pixels"])
+        if not chosen:
+            continue
+        numbers = [r["pixels"] for r in chosen]
+        look = {"color": color, "markersize": 3, "linewidth": 1.2}
+        times.plot(numbers, [1e3 * r["seconds"] for r in chosen], style, label=label, **look)
+        if form == "needed" and pace:
+            counted = [1e3 * pace * r["multiply_adds"] for r in chosen]
+            label = "their multiply-adds, at the pace of the paper's way"
+            label = label if drawn == "random" else None
+            times.plot(numbers, counted, ":", color=color, linewidth=1, label=label)
+        told = [(r["pixels"], r["peak_bytes"] / 1e6) for r in chosen if r["peak_bytes"]]
+        if told:
+            memory.plot(*zip(*told), style, **look)
+    for axes in (times, memory):
+        axes.set_xscale("log", base=4)
+        axes.set_yscale("log")
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.tick_params(which="both", labelsize=7)

@@ -2,8 +2,9 @@
 
 ``Net`` links and checks a description; ``Scan`` runs it patch by patch; ``Dense`` runs it on whole
 images, with the same parameters and the same results. ``calibrate`` sets the statistics of batch
-normalisations. ``from_torch``, ``to_torch`` and ``to_onnx`` exchange nets with other frameworks.
-``net.zoo`` holds the networks of the tables.
+normalisations. ``net.zoo`` holds the networks of the tables. ``from_torch``, ``to_torch`` and
+``to_onnx`` exchange nets with other frameworks. ``net.PixelClassifier`` learns from images and
+label images behind scikit-learn's interface; it needs the extra ``learn``.
 
 >>> import numpy as np
 >>> from net import Dense, Scan, zoo
@@ -40,3 +41,12 @@ __all__ = [
     "to_onnx",
     "to_torch",
 ]
+
+
+def __getattr__(name):
+    """``PixelClassifier`` alone needs scikit-learn, and is imported where it is asked for."""
+    if name == "PixelClassifier":
+        from net.learning.classifier import PixelClassifier
+
+        return PixelClassifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -108,9 +108,9 @@ class Chosen:
 
 
 def admitted(net: Net, border: str, image, mask=None, pixels=None) -> tuple:
-    """(image, ``Chosen`` pixels or None) of an image and a mask, or of an image and a list of
-    pixels, admitted by ``net.images`` or, with pixels, by ``net.windows``. A mask on a device is
-    copied to the host.
+    """(image, (Ho, Wo) of its output, ``Chosen`` pixels or None) of an image and a mask, or of an
+    image and a list of pixels, admitted by ``net.images`` or, with pixels, by ``net.windows``. A
+    mask on a device is copied to the host.
 
     Raises:
         TypeError, ValueError: one of them does not suit the net, or both are given.
@@ -121,13 +121,32 @@ def admitted(net: Net, border: str, image, mask=None, pixels=None) -> tuple:
     x = given(net, image)
     labelled = images.output_size(net, x.shape[1:], border)
     if pixels is not None:
-        return x, Chosen.of_pixels(labelled, pixels)
+        return x, labelled, Chosen.of_pixels(labelled, pixels)
     if mask is None:
-        return x, None
+        return x, labelled, None
     mask = images.admitted(net, "mask", mask, "bool", labelled)
     if not isinstance(mask, np.ndarray):
         mask = net.backend.memory.to_host(mask)
-    return x, Chosen(labelled, mask)
+    return x, labelled, Chosen(labelled, mask)
+
+
+def chosen_of(labelled: int | Pair | None, mask, pixels) -> tuple[Pair, Chosen | None]:
+    """(``labelled`` as a pair, ``Chosen`` pixels or None) where there is no image; ``labelled`` is
+    None for the mask's own, or 256."""
+    if mask is not None:
+        if pixels is not None:
+            raise ValueError("mask and pixels are both given; expected one of them")
+        checks.array("mask", mask, (None, None), ("bool",), any_layout=True)
+        if not mask.any():
+            raise ValueError("mask chooses no pixel; expected at least one")
+    if labelled is None:
+        labelled = 256 if mask is None else mask.shape
+    labelled = checks.pair("labelled", labelled)
+    if pixels is not None:
+        return labelled, Chosen.of_pixels(labelled, pixels)
+    if mask is not None and mask.shape != labelled:
+        raise ValueError(f"mask has shape {mask.shape}; expected labelled, {labelled}")
+    return labelled, None if mask is None else Chosen(labelled, mask)
 
 
 def checked_pixels(pixels, labelled: Pair) -> np.ndarray:

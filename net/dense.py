@@ -10,7 +10,7 @@ from kernels import checks, foreign
 from kernels.checks import Pair
 from kernels.cross_entropy import UNLABELLED
 from net import borders, images, planning, room, summary, windows
-from net.chosen import admitted
+from net.chosen import admitted, chosen_of
 from net.graph import Net
 from net.layers import Softmax
 from net.needed_pass import NeededPasses
@@ -59,25 +59,38 @@ class Dense:
         """
         return images.output_size(self.net, checks.pair("size", size), self.border)
 
-    def summary(self, labelled: int | Pair = 256) -> str:
+    def summary(self, labelled: int | Pair | None = None, mask=None, *, pixels=None) -> str:
         """A table of the layers, with multiply-adds for ``labelled`` pixels (see ``net.summary``),
-        and the memory that a pass takes on the host beside what the caller holds.
+        and the memory that a pass takes on the host beside what the caller holds. For chosen pixels
+        a table of what they need, and which way a pass over them takes.
+
+        Args:
+            labelled: rows and columns; None is those of the mask, or 256.
+            mask, pixels: as ``forward``.
 
         Raises:
-            ValueError: ``labelled`` is not one or two positive ints.
+            TypeError, ValueError: ``labelled`` is not one or two positive ints, or a mask or pixels
+                do not suit it.
 
         >>> from net import zoo
-        >>> print(Dense(zoo.build("lenet28", backend="cpu")).summary(256))
+        >>> dense = Dense(zoo.build("lenet28", backend="cpu"))
+        >>> print(dense.summary(256))
         patch 28x28, 256 x 256 labelled pixels: scanning takes 5.3 times the multiply-adds ...
         layer  reads  window ...
         conv1  image  5x5 / 1x1 ...
+        >>> print(dense.summary(256, pixels=[[7, 8]]))
+        patch 28x28, 1 of 256 x 256 pixels need 0.00807% of the dense form's multiply-adds ...
+        layer  needed cells  of dense  needed MAC  of dense
+        conv1  576           0.74%     288,000     0.74%
+        ...
         """
-        labelled = checks.pair("labelled", labelled)
-        form = self.program, self.border
-        forward = planning.forward_bytes(*form, labelled) / 1e6
-        both = planning.gradients_bytes(*form, labelled) / 1e6
-        memory = f"{forward:,.1f} MB forward, {both:,.1f} MB forward and backward"
-        return f"{summary.table(self.net, labelled)}\nthe dense form takes {memory}"
+        labelled, chosen = chosen_of(labelled, mask, pixels)
+        form = self.program, self.border, labelled
+        of_form = (planning.forward_bytes(*form), planning.gradients_bytes(*form))
+        dense = f"the dense form takes {summary.memory(*of_form)}"
+        if chosen is None:
+            return f"{summary.table(self.net, labelled)}\n{dense}"
+        return f"{self.needed.summary(chosen)}\n{dense}"
 
     def enter(self, image):
         """The image C x H x W on the backend, checked, with its borders, as ``program`` takes it.
@@ -135,8 +148,7 @@ class Dense:
         (10, 2)
         """
         net = self.net
-        x, chosen = admitted(net, self.border, image, mask, pixels)
-        labelled = images.output_size(net, x.shape[1:], self.border)
+        x, labelled, chosen = admitted(net, self.border, image, mask, pixels)
         if chosen is not None:
             values = self._of_chosen(chosen, x, self.forward, lambda scores: scores)
             if images.stays(image):
@@ -193,8 +205,7 @@ class Dense:
         ((6, 9), (10, 6, 9))
         """
         net = self.net
-        x, chosen = admitted(net, self.border, image, mask, pixels)
-        height, width = images.output_size(self.net, x.shape[1:], self.border)
+        x, (height, width), chosen = admitted(net, self.border, image, mask, pixels)
         rows, columns = (height, width) if tile is None else (checks.count("tile", tile),) * 2
         if chosen is not None:
             every = lambda image: self.predict(image, tile)[1]  # noqa: E731
@@ -274,8 +285,8 @@ class Dense:
         everywhere = checks.flag("everywhere", everywhere)
         mask = foreign.host_array("mask", mask)
         on_host = pixels is not None or isinstance(mask, np.ndarray)  # a device is not waited for
-        x, chosen = admitted(net, self.border, image, mask if on_host else None, pixels)
-        labelled = images.output_size(net, x.shape[1:], self.border)
+        of_host = (mask if on_host else None), pixels
+        x, labelled, chosen = admitted(net, self.border, image, *of_host)
         of_pixels = labelled if pixels is None else (len(chosen.pixels),)
         error = images.admitted(net, "error", error, net.dtype, (net.output.channels, *of_pixels))
         if chosen is not None:

@@ -75,6 +75,13 @@ class NeededCells:
         """The chosen pixels in the order of the scores."""
         return next(reversed(self.cells.values()))
 
+    @property
+    def nbytes(self) -> int:
+        """What lists and tables take."""
+        arrays = [a for cells in self.cells.values() for a in (cells.rows, cells.columns)]
+        arrays += [r.rows for of_layer in self.readings.values() for r in of_layer]
+        return sum(a.nbytes for a in {id(a): a for a in arrays if a is not None}.values())
+
 
 class Need:
     """Which cells of each map of the dense form the scores of some pixels need.
@@ -102,10 +109,6 @@ class Need:
             for owner in set(self._owners.values())
         }
         return {name: by_owner[self._owners[name]] for name in (IMAGE, *self.net.nodes)}
-
-    def multiply_adds(self) -> int:
-        """Multiply-adds of a forward pass over these cells."""
-        return sum(self.counts[name] * n.multiply_adds for name, n in self.net.nodes.items())
 
     def cells(self) -> NeededCells:
         """Their lists, and how layers read them."""
@@ -150,6 +153,8 @@ def _groups(pixels, field: Pair) -> list[np.ndarray]:
     tiles = (pixels - pixels.min(axis=0)) // np.maximum(field, SMALLEST_TILE)
     pitch = tiles[:, 1].max() + 2
     tiles, tile_of = np.unique(tiles[:, 0] * pitch + tiles[:, 1], return_inverse=True)
+    if len(tiles) == 1:
+        return [pixels]
     pairs = []
     for step in (1, pitch - 1, pitch, pitch + 1):  # neighbours, also across a corner
         at = np.searchsorted(tiles, tiles + step)

@@ -8,14 +8,13 @@ import numpy as np
 
 from kernels import checks
 from kernels.checks import Pair
-from net import images, planning, room, windows
+from net import images, planning, room, summary, windows
 from net.chosen import Chosen
 from net.graph import Net
 from net.listed_steps import listed_program
 from net.needed_cells import Need, NeededCells
 from net.nodes import IMAGE
 from net.program import Program
-from net.summary import multiply_adds
 
 COST = {"cuda": 16.0, "simulator": 16.0, "cpu": 1.2, "reference": 1.2}
 """By backend, about how long a multiply-add over lists takes, in units of the dense form's. The
@@ -31,6 +30,9 @@ class NeededPass:
         pixels: P x 2, rows and columns of pixels of the output, in any order. One that is listed
             several times is computed once.
 
+    Attributes:
+        counts: by layer the number of its needed cells, ``IMAGE`` included.
+
     >>> from net import zoo
     >>> pixels = np.array([[9, 9], [0, 0], [9, 9]])
     >>> some = NeededPass(zoo.build("lenet28", backend="cpu"), "zero", pixels)
@@ -41,13 +43,16 @@ class NeededPass:
 
     def __init__(self, net: Net, border: str, pixels: np.ndarray):
         self.net, self.border, self.pixels = net, border, pixels
-        self.need = Need(net, pixels)
+        self._need = Need(net, pixels)
+        self.counts = self._need.counts
         self._windows: tuple[Pair, windows.Windows] | None = None
 
     @cached_property
     def cells(self) -> NeededCells:
         """Lists of the needed cells of each map."""
-        return self.need.cells()
+        cells = self._need.cells()
+        del self._need  # its maps take more than the lists
+        return cells
 
     @cached_property
     def program(self) -> Program:
@@ -78,6 +83,12 @@ class NeededPass:
         """Whether a pixel was given several times."""
         return len(self.pixels) > len(self.rows)
 
+    def planned_bytes(self, **options) -> int:
+        """What the pass takes at most beside lists, tables and windows of the image; ``options`` as
+        ``net.planning.needed_bytes`` takes them."""
+        sizes = len(self.cells.cells[IMAGE]), len(self.rows)
+        return planning.remembered(planning.needed_bytes, self.program, *sizes, **options)
+
     def check_memory(self, source, **options) -> None:
         """Refuse a pass over an admitted image that takes more memory than is free; ``options`` as
         ``net.planning.needed_bytes`` takes them.
@@ -85,8 +96,7 @@ class NeededPass:
         Raises:
             MemoryError: it does; the message says how much.
         """
-        sizes = len(self.cells.cells[IMAGE]), len(self.rows)
-        needed = planning.remembered(planning.needed_bytes, self.program, *sizes, **options)
+        needed = self.planned_bytes(**options)
         if not windows.is_gathered(self.net, source):
             numbers = self._windows_of(source).numbers * self.net.channels
             needed += numbers * np.dtype(self.net.dtype).itemsize
@@ -205,11 +215,24 @@ class NeededPasses:
         finite = images.is_finite(windows.whole(net, image))
         return None if finite else NeededPass(net, self.border, chosen.pixels)
 
+    def summary(self, chosen: Chosen) -> str:
+        """What some pixels need, layer by layer, the memory that it takes, and whether a pass takes
+        this way (see ``Dense.summary``)."""
+        taken = self.over(chosen)
+        some = taken or NeededPass(self.net, self.border, chosen.pixels)
+        table = summary.needed_table(self.net, chosen.labelled, len(some.rows), some.counts)
+        memory = summary.memory(some.planned_bytes(), some.planned_bytes(keep=True))
+        plan = f"{some.cells.nbytes / 1e6:,.1f} MB for lists and tables"
+        way = "over lists of needed cells" if taken else "in the dense form, which takes less"
+        return f"{table}\nthis pass runs {way}\nover lists it takes {memory}, {plan}"
+
     def _where_cheaper(self, chosen):
         cost, net = COST[self.net.backend.name], self.net
         # Each map needs as many cells as pixels, or more
         if chosen.mask is not None and cost * np.count_nonzero(chosen.mask) >= chosen.mask.size:
             return None
         some = NeededPass(net, self.border, chosen.pixels)
-        dense = sum(multiply_adds(net, node, chosen.labelled)[1] for node in net.nodes.values())
-        return some if cost * some.need.multiply_adds() < dense else None
+        nodes = net.nodes.values()
+        needed = sum(some.counts[node.name] * node.multiply_adds for node in nodes)
+        dense = sum(summary.multiply_adds(net, node, chosen.labelled)[1] for node in nodes)
+        return some if cost * needed < dense else None

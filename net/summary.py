@@ -37,10 +37,14 @@ def multiply_adds(net: Net, node: Node, labelled: int | Pair) -> tuple[int, int]
     checks.instance("node", node, Node)
     labelled = checks.pair("labelled", labelled)
     height, width = node.output.size
-    fields = zip(labelled, net.receptive_field, node.output.extent)
-    dense = [n + whole - r for n, whole, r in fields]
     scanning = height * width * labelled[0] * labelled[1]
-    return node.multiply_adds * scanning, node.multiply_adds * dense[0] * dense[1]
+    return node.multiply_adds * scanning, node.multiply_adds * _dense_cells(net, node, labelled)
+
+
+def _dense_cells(net, node, labelled) -> int:
+    """Cells of a layer's map in the dense form."""
+    fields = zip(labelled, net.receptive_field, node.output.extent)
+    return prod(n + whole - r for n, whole, r in fields)
 
 
 def table(net: Net, labelled: int | Pair) -> str:
@@ -70,6 +74,56 @@ def table(net: Net, labelled: int | Pair) -> str:
         else f"patch {by(net.patch)}"
     )
     return f"{title}\n{aligned(HEADINGS, rows)}"
+
+
+def needed_table(net: Net, labelled: Pair, pixels: int, counts: dict[str, int]) -> str:
+    """One line for each layer and one for the total: the cells that some pixels need, their
+    multiply-adds, and the share of the dense form's that each is.
+
+    Args:
+        labelled: rows and columns of the map that the pixels are of.
+        pixels: how many are chosen, each counted once.
+        counts: number of needed cells by layer.
+
+    >>> import numpy as np
+    >>> from net import zoo
+    >>> from net.needed_cells import Need
+    >>> net = zoo.build("lenet28", backend="reference")
+    >>> counts = Need(net, np.array([[5, 7], [5, 8]])).counts
+    >>> print(needed_table(net, (64, 64), 2, counts))
+    patch 28x28, 2 of 64 x 64 pixels need 0.237% of the dense form's multiply-adds (scanning 0.253%)
+    layer  needed cells  of dense  needed MAC  of dense
+    conv1  600           7.93%     300,000     7.93%
+    ...
+    """
+    rows, totals = [], [0, 0, 0]
+    for node in net.nodes.values():
+        scanning, dense = multiply_adds(net, node, labelled)
+        cells, all_cells = counts[node.name], _dense_cells(net, node, labelled)
+        needed = cells * node.multiply_adds
+        counted = needed, dense, scanning * pixels // prod(labelled)
+        totals = [total + count for total, count in zip(totals, counted)]
+        work = (f"{needed:,}", _percent(needed, dense)) if dense else ("0", "")
+        rows.append((node.name, f"{cells:,}", _percent(cells, all_cells), *work))
+    needed, dense, scanning = totals
+    title = f"patch {by(net.patch)}, {pixels:,} of {labelled[0]} x {labelled[1]} pixels"
+    if dense:
+        rows.append(("total", "", "", f"{needed:,}", _percent(needed, dense)))
+        title += (
+            f" need {_percent(needed, dense)} of the dense form's multiply-adds (scanning "
+            f"{_percent(scanning, dense)})"
+        )
+    headings = ("layer", "needed cells", "of dense", "needed MAC", "of dense")
+    return f"{title}\n{aligned(headings, rows)}"
+
+
+def memory(forward: int, both: int) -> str:
+    """What passes take, in words, of bytes."""
+    return f"{forward / 1e6:,.1f} MB forward, {both / 1e6:,.1f} MB forward and backward"
+
+
+def _percent(part, whole) -> str:
+    return f"{100 * part / whole:.3g}%"
 
 
 def _footprint(node):

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from kernels import checks, foreign
+from kernels.host import listing
 from net import images
 from net.graph import Net
 
-BLOCK = 256
-"""Rows and columns: windows are cut at multiples of it."""
+BLOCK_BITS = 8
+"""Windows are cut at multiples of 2**8 rows and columns."""
 
 
 def admitted(net: Net, image, name: str = "image"):
@@ -83,35 +84,30 @@ def is_gathered(net: Net, image) -> bool:
 
 
 class Windows:
-    """The windows of an image that hold some cells: in each block of ``BLOCK`` x ``BLOCK`` the
-    smallest one.
+    """The windows of an image that hold some cells: in each block of 2**``BLOCK_BITS`` rows and
+    columns the smallest one.
 
     Args:
         rows, columns: where the cells lie in the image, int32; -1 stands for a cell of zeros.
 
-    >>> Windows(np.array([3, 5, -1, 700]), np.array([9, 8, 0, 2])).slices
+    >>> Windows(np.int32([3, 5, -1, 700]), np.int32([9, 8, 0, 2])).slices
     [(slice(3, 6, None), slice(8, 10, None)), (slice(700, 701, None), slice(2, 3, None))]
     """
 
     def __init__(self, rows: np.ndarray, columns: np.ndarray):
-        outside = (rows < 0) | (columns < 0)
-        keys = (rows // BLOCK).astype(np.int64) * (int(columns.max()) // BLOCK + 1)
-        keys += columns // BLOCK
-        keys[outside] = -1
-        begins = np.flatnonzero(np.diff(keys, prepend=-2))  # cells of a block follow one another
-        blocks, block_of_run = np.unique(keys[begins], return_inverse=True)
+        pitch = (int(columns.max()) >> BLOCK_BITS) + 1
+        begins, block_of_run = listing.block_runs(rows, columns, BLOCK_BITS, pitch)
+        blocks, block = np.unique(block_of_run, return_inverse=True)
         first, end = (np.empty((2, len(blocks)), np.int64) for _ in range(2))
         first[:], end[:] = np.iinfo(np.int64).max, -1
         for axis, places in enumerate((rows, columns)):
-            np.minimum.at(first[axis], block_of_run, np.minimum.reduceat(places, begins))
-            np.maximum.at(end[axis], block_of_run, np.maximum.reduceat(places, begins) + 1)
+            np.minimum.at(first[axis], block, np.minimum.reduceat(places, begins))
+            np.maximum.at(end[axis], block, np.maximum.reduceat(places, begins) + 1)
         first[:, blocks < 0] = end[:, blocks < 0] = 0
         height, width = end - first
         offsets = np.concatenate([[0], np.cumsum(height * width)])
-        block = np.repeat(block_of_run, np.diff(begins, append=len(keys)))
-        places = (offsets[:-1] - first[0] * width - first[1])[block] + rows * width[block] + columns
-        places[outside] = -1
-        self.places = places.astype(np.int32)
+        begin = offsets[:-1] - first[0] * width - first[1]
+        self.places = listing.flat_places(rows, columns, begins, begin[block], width[block])
         self.numbers = int(offsets[-1])
         self.slices = [
             (slice(top, bottom), slice(left, right))

@@ -34,8 +34,9 @@ def test_a_plain_install_brings_no_compiler_wheels():
 
 
 def test_the_extras_are_those_of_the_readme():
-    extras = {"cuda12", "cuda13", "profile", "test", "torch", "onnx", "bench"}
-    assert set(PROJECT["optional-dependencies"]) == extras
+    assert set(PROJECT["optional-dependencies"]) == {
+        *("cuda12", "cuda13", "profile", "test", "bench", "large", "torch", "onnx", "learn"),
+    }
 
 
 def test_the_readme_shows_a_figure_that_the_program_made():

@@ -38,6 +38,18 @@ def peak_memory(job: dict) -> dict:
     Raises:
         RuntimeError: the process failed.
     """
+    return _in_a_process(job)
+
+
+def needed_peaks(job: dict, numbers: tuple[int, ...]) -> dict[int, dict]:
+    """As ``peak_memory`` with the runner ``NEEDED``, for each of the rising ``numbers`` of pixels;
+    ``drawn`` of the job tells how they lie. What a pass left to the allocator counts for the next.
+    """
+    found = _in_a_process(job | {"numbers": numbers})
+    return {int(number): peaks for number, peaks in found.items()}
+
+
+def _in_a_process(job):
     command = [sys.executable, "-m", "experiments.measuring.peak", json.dumps(job)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
@@ -56,6 +68,8 @@ def _measured(job) -> dict:
     def workload(labelled, batch):
         image = astronaut(net.channels, tuple(labelled + p - 1 for p in net.patch), net.dtype)
         error = np.zeros((net.output.channels, labelled, labelled), net.dtype)
+        if job["runner"] == runners.NEEDED:
+            return image, error, runners.Needed(net, _pixels(job, labelled, batch))
         if job["runner"] != runners.SCANNING:
             return image, error, runners.runner(job["runner"], net)
         pixels = np.stack(np.unravel_index(np.arange(batch), (labelled, labelled)), axis=1)
@@ -63,17 +77,33 @@ def _measured(job) -> dict:
 
     image, error, runner = workload(2, 2)
     runner.gradients(image, error)  # compiles, and allocates small workspaces
-    image, error, runner = workload(size, job.get("batch"))
-    calls = {"forward": lambda: runner.forward(image)}
-    calls["forward + backward"] = lambda: runner.gradients(image, error)
-    meter, peaks = _meter(job["backend"], job["runner"] in runners.TORCH), {}
+    meter = _meter(job["backend"], job["runner"] in runners.TORCH)
     gc.collect()
     meter.start()
+    if "numbers" not in job:
+        return _peaks(meter, *workload(size, job.get("batch")))
+    found = {}
+    for number in job["numbers"]:
+        of_number = workload(size, number)
+        gc.collect()
+        found[number] = _peaks(meter, *of_number)
+    return found
+
+
+def _peaks(meter, image, error, runner):
+    calls, peaks = {"forward": lambda: runner.forward(image)}, {}
+    calls["forward + backward"] = lambda: runner.gradients(image, error)
     for name in PASSES:
         meter.reset()
         calls[name]()
         peaks[name] = {"peak_bytes": meter.peak(), "peak_method": meter.method}
     return peaks
+
+
+def _pixels(job, labelled, number):
+    from experiments.inputs.strokes import chosen_pixels
+
+    return chosen_pixels(job["drawn"], (labelled, labelled), number, job["seed"])
 
 
 def _meter(backend, torch):

@@ -17,6 +17,7 @@ from net.fragments import Fragments
 from net.layers import ActivationLayer, AveragePool, BatchNorm, Convolution, MaxPool
 
 DENSE, SCANNING, FRAGMENTS, ZERO_FILLED = "dense", "patch by patch", "fragments", "zero-filled"
+NEEDED = "needed cells"
 TORCH = {f"PyTorch {name}": name for name in torch_layers.MEMORY_FORMATS}
 
 
@@ -63,6 +64,28 @@ class SampledScan:
         """By parameter name, of the error map's values at the chosen pixels."""
         vectors = np.ascontiguousarray(error[:, self.pixels[:, 0], self.pixels[:, 1]].T)
         return self.scan.gradients(image, vectors, self.pixels).parameters
+
+
+class Needed:
+    """The dense form at chosen pixels, planned anew in every call: only these pixels' scores and
+    errors count.
+
+    Args:
+        net: what to run.
+        pixels: n x 2 ints.
+    """
+
+    def __init__(self, net: Net, pixels: np.ndarray):
+        self.net, self.pixels = net, pixels
+
+    def forward(self, image):
+        """K x n."""
+        return Dense(self.net).forward(image, pixels=self.pixels)
+
+    def gradients(self, image, error):
+        """By parameter name, of the error map's values at the chosen pixels."""
+        errors = np.ascontiguousarray(error[:, *self.pixels.T])
+        return Dense(self.net).gradients(image, errors, pixels=self.pixels).parameters
 
 
 class _Form:

@@ -17,6 +17,7 @@ from experiments.reporting.derived import (
     by_image,
     by_patch,
     crossing,
+    excess,
     steadiness,
     totals_of,
 )
@@ -149,19 +150,30 @@ def _grows(series_of, what):
 
 
 def _constant(rows) -> Judged:
-    nets = list(dict.fromkeys(row["net"] for row in rows))
+    nets = list(dict.fromkeys(row["net"] for row in rows if row["form"] == "dense"))
+    if not nets:
+        return Judged("the paper's way was not measured", MISSING)
     ratios = {net: steadiness(rows, net) for net in nets}
-    crossings = {net: crossing(rows, net, PASSES[1])[0] for net in nets}
     steady = [net for net in nets if ratios[net] <= STEADY]
     numbers = [row["pixels"] for row in rows]
-    result = (
+    parts = [
         f"from {min(numbers)} to {max(numbers)} pixels the slowest dense backward pass takes "
-        f"{min(ratios.values()):.2f} to {max(ratios.values()):.2f} times the fastest; scanning is "
-        "the cheaper way to train below "
-        + ", ".join(f"{number:.0f} ({net})" for net, number in crossings.items())
-        + " pixels"
-    )
-    return Judged(result, _verdict(len(steady), len(nets)))
+        f"{min(ratios.values()):.2f} to {max(ratios.values()):.2f} times the fastest"
+    ]
+    if any(row["form"] == "scanning" for row in rows):
+        crossings = [f"{crossing(rows, net, PASSES[1])[0]:.0f} ({net})" for net in nets]
+        parts.append(f"scanning is the cheaper way to train below {', '.join(crossings)} pixels")
+    worst = [found for net in nets if (found := excess(rows, net, PASSES[1]))]
+    if worst:
+        ratio, row = max(worst, key=lambda pair: pair[0])
+        parts.append(
+            "over needed cells there is no such crossing point: at every number a pass takes at "
+            f"most {ratio:.2f} times the faster of both ({row['net']}, {row['pixels']} pixels)"
+            if ratio <= STEADY
+            else f"over needed cells a pass takes up to {ratio:.2f} times the faster of both "
+            f"({row['net']}, {row['pixels']} pixels of {row['labelled']} x {row['labelled']})"
+        )
+    return Judged("; ".join(parts), _verdict(len(steady), len(nets)))
 
 
 def _continuous(rows) -> Judged:

@@ -58,12 +58,15 @@ def _series(rows, fixed, along, along_of):
 
 
 def crossing(rows: list[dict], net: str, kind: str) -> tuple[float, bool]:
-    """The number of pixels from which the dense form is faster, and whether it is extrapolated.
+    """The number of pixels from which the dense form is faster, at the largest size, and whether it
+    is extrapolated.
 
     Times of scanning are interpolated linearly; beyond the largest number of pixels, scanning is
     taken to grow in proportion. 1: the dense form is faster even for one pixel.
     """
     chosen = [r for r in rows if r["net"] == net and r["kind"] == kind]
+    size = max(r["labelled"] for r in chosen)
+    chosen = [r for r in chosen if r["labelled"] == size]
     scanning = sorted((r["pixels"], r["seconds"]) for r in chosen if r["form"] == "scanning")
     guessed = {r["pixels"] for r in chosen if r["extrapolated"]}
     flat = float(np.median([r["seconds"] for r in chosen if r["form"] == "dense"]))
@@ -75,8 +78,29 @@ def crossing(rows: list[dict], net: str, kind: str) -> tuple[float, bool]:
     return float(scanning[-1][0] * flat / scanning[-1][1]), True
 
 
+def excess(rows: list[dict], net: str, kind: str) -> tuple[float, dict] | None:
+    """The largest time of a pass over needed cells over that of the faster of the two other ways
+    for as many pixels, and its row; None where one of the three was not measured."""
+    seconds = {
+        (r["labelled"], r["pixels"], r["form"]): r["seconds"]
+        for r in rows
+        if (r["net"], r["kind"]) == (net, kind) and r["form"] != "needed"
+    }
+    found = []
+    for row in rows:
+        if (row["net"], row["kind"], row["form"]) == (net, kind, "needed"):
+            case = row["labelled"], row["pixels"]
+            ways = [seconds.get((*case, form)) for form in ("scanning", "dense")]
+            if None not in ways:
+                found.append((row["seconds"] / min(ways), row))
+    return max(found, key=lambda pair: pair[0], default=None)
+
+
 def steadiness(rows: list[dict], net: str) -> float:
-    """Slowest over fastest dense backward pass over numbers of pixels, relative to its round."""
+    """Slowest over fastest dense backward pass over numbers of pixels of an image, relative to its
+    round; the largest such ratio of all sizes."""
     dense = [r for r in rows if (r["net"], r["form"], r["kind"]) == (net, "dense", "backward")]
-    shares = [row["of_round"] for row in dense]
-    return max(shares) / min(shares)
+    shares = {}
+    for row in dense:
+        shares.setdefault(row["labelled"], []).append(row["of_round"])
+    return max(max(of_size) / min(of_size) for of_size in shares.values())

@@ -83,3 +83,43 @@ def _look_up(taps, numbers, rows, columns, kernel, dilation, begin):
             y = rows[p] + i * dilation[0]
             for j in range(kernel[1]):
                 taps[p, i * kernel[1] + j] = begin + numbers[y, columns[p] + j * dilation[1]]
+
+
+@compiled
+def block_runs(rows, columns, bits, pitch):
+    """(begins, blocks): where runs of cells begin that lie in the same block of 2**bits rows and
+    columns, and the block of each: its row times ``pitch`` plus its column, -1 outside.
+
+    Args:
+        rows, columns: of the cells, int32; outside of the image one of them is negative.
+    """
+    begins, blocks = [np.int64(0) for _ in range(0)], [np.int64(0) for _ in range(0)]
+    last = np.int64(-2)
+    for i in range(len(rows)):
+        block = np.int64(-1)
+        if rows[i] >= 0 and columns[i] >= 0:
+            block = np.int64(rows[i] >> bits) * pitch + (columns[i] >> bits)
+        if block != last:
+            begins.append(i)
+            blocks.append(block)
+            last = block
+    return np.array(begins), np.array(blocks)
+
+
+@compiled
+def flat_places(rows, columns, begins, offsets, widths):
+    """Places of cells in windows that lie one behind the other, int32, -1 outside.
+
+    Args:
+        rows, columns: as ``block_runs``, whose ``begins`` these are.
+        offsets, widths: of each run's window, so that row * width + column + offset is the place; a
+            width of 0 is outside.
+    """
+    places = np.full(len(rows), -1, np.int32)
+    for run in range(len(begins)):
+        end = begins[run + 1] if run + 1 < len(begins) else len(rows)
+        offset, width = offsets[run], widths[run]
+        if width > 0:
+            for i in range(begins[run], end):
+                places[i] = rows[i] * width + columns[i] + offset
+    return places

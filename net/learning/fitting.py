@@ -1,10 +1,9 @@
-"""The training loop: epochs over images, validation, a log and checkpoints."""
+"""The training loop: epochs over images, validation, early stopping, and the files of a run."""
 
 from __future__ import annotations
 
-import csv
-import io
 import time
+from itertools import combinations
 from numbers import Integral
 from pathlib import Path
 
@@ -14,16 +13,18 @@ from tqdm import tqdm
 from kernels import checks
 from kernels.cross_entropy import UNLABELLED
 from net.files import check_writable, write_atomically
-from net.images import checked, checked_image, output_size
+from net.images import checked
+from net.learning import records
+from net.learning.augmentation import Augmentation
 from net.learning.checkpoint import of_run, save
+from net.learning.curves import Picture
+from net.learning.examples import Examples, Reader, check_pair
+from net.learning.records import COLUMNS, VALIDATION_COLUMNS
 from net.learning.sampling import balanced_mask
-from net.learning.training import Trainer, checked_labels
+from net.learning.training import Trainer
 
-Examples = tuple[list[np.ndarray], list[np.ndarray]]
-"""Images C x H x W of the net's dtype, and for each a map of int labels of the output's shape."""
-
-COLUMNS = ("epoch", "step", "loss")
-VALIDATION_COLUMNS = ("validation_loss", "validation_accuracy")
+FILES = ("log", "picture", "best", "checkpoint")
+"""What ``fit`` can write."""
 
 
 def fit(
@@ -32,41 +33,58 @@ def fit(
     *,
     epochs: int,
     pixels: int | list[np.ndarray],
+    repeats: int = 1,
+    augmentation: Augmentation | None = None,
     validation: Examples | None = None,
+    patience: int | None = None,
+    best: str | Path | None = None,
     log: str | Path | None = None,
+    picture: str | Path | None = None,
     checkpoint: str | Path | None = None,
     save_every: int | None = None,
     progress: bool = True,
 ) -> None:
     """Train until ``epochs`` epochs are done, counting those of a resumed run.
 
-    An epoch takes one step on each image, in a random order. An image whose pixels are all
+    An epoch takes ``repeats`` steps on each image, in a random order. An image whose pixels are all
     unlabelled or of classes of weight 0 is left out.
 
     Args:
         trainer: a new one, or a resumed one (``net.learning.checkpoint.load``).
-        examples: what to learn from.
+        examples: what to learn from. Labels have the size of their image; with the border
+            ``valid`` those of pixels without a whole patch count for nothing.
         epochs: of the whole run. Where all are done, nothing happens; fewer are refused.
         pixels: how many random pixels of an image a step learns from, balanced over its classes; or
             a mask for each image (bool, the shape of its labels).
-        validation: what to ``measure`` after each epoch.
+        repeats: steps that an epoch takes on each image: more where images are few.
+        augmentation: how image and labels are changed before each step.
+        validation: what to ``measure`` after each epoch; it is never augmented.
+        patience: stop after so many epochs without a lower loss of the validation.
+        best: file of the net of the epoch with the lowest loss of the validation so far.
         log: CSV file of ``trainer.history``, written whole after each epoch.
+        picture: PNG file of the curves and of an image (of the validation, if there is one),
+            renewed at the end and, every few seconds, after an epoch.
         checkpoint: file to save the run to: after each epoch, and after ``save_every`` steps.
         progress: show a bar with the loss and the labelled pixels a second.
 
-    Everything is checked before the first step.
+    Everything is checked before the first step. A run that is resumed with the same arguments goes
+    on as if it had not been interrupted, early stopping and augmentation included.
+
+    Warns:
+        TrainingWarning: few pixels of a class are labelled, or loss and validation part.
 
     Raises:
         TypeError, ValueError: nothing to learn from, NaN in an image, labels outside of the
             classes, a class without a pixel, fewer epochs than are done, a log with other columns,
-            a net or an optimiser that no checkpoint can hold.
+            a net or an optimiser that no checkpoint can hold, ``patience`` or ``best`` without a
+            validation.
         MemoryError: a step or a validation would take more memory than is free.
         OSError: a file that cannot be written.
 
     >>> from net import zoo
     >>> from net.learning.optimizers import Adam
     >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), Adam(1e-3))
-    >>> image = np.random.default_rng(0).random((1, 9, 8), np.float32)
+    >>> image = np.random.default_rng(0).random((1, 19, 18), np.float32)
     >>> examples = [image], [(image[0] > 0.5).astype(int)]
     >>> fit(trainer, examples, epochs=2, pixels=20, progress=False)
     >>> trainer.steps, len(trainer.history)
@@ -76,31 +94,45 @@ def fit(
     epochs, progress = checks.count("epochs", epochs), checks.flag("progress", progress)
     if save_every is not None:
         save_every = checks.count("save_every", save_every)
-    order = _check_data(trainer, examples, pixels, validation)
+    if augmentation is not None:
+        checks.instance("augmentation", augmentation, Augmentation)
+    _check_stopping(patience, best, validation)
+    repeats = checks.count("repeats", repeats)
+    reader = Reader(trainer, augmentation)
+    order = _check_data(reader, examples, pixels, validation) * repeats
     steps_an_epoch = len(order)
     _check_epochs(trainer, epochs, steps_an_epoch)
     columns = COLUMNS + (VALIDATION_COLUMNS if validation is not None else ())
-    _check_files(trainer, columns, log, checkpoint)
+    files = dict(zip(FILES, (log, picture, best, checkpoint)))
+    _check_files(trainer, columns, {name: f for name, f in files.items() if f is not None})
+    drawn = picture and Picture(picture, trainer, validation or examples)
     end = epochs * steps_an_epoch
     with tqdm(total=end, initial=trainer.steps, unit="step", disable=not progress) as bar:
-        while trainer.steps < end:
-            bar.set_postfix_str(_step(trainer, examples, pixels, order))
+        while trainer.steps < end and not _is_stopped(trainer, patience):
+            bar.set_postfix_str(_step(reader, examples, pixels, order))
             bar.update()
             epoch_ends = trainer.steps % steps_an_epoch == 0
             if epoch_ends:
                 _end_epoch(trainer, trainer.steps // steps_an_epoch, validation)
                 if log is not None:
-                    write_atomically(log, _as_csv(columns, trainer.history))
+                    write_atomically(log, records.as_csv(columns, trainer.history))
+                if best is not None and records.best_row(trainer.history) is trainer.history[-1]:
+                    trainer.net.save(best)
+                if drawn:
+                    drawn.renew()
             due = epoch_ends or (save_every and trainer.steps % save_every == 0)
             if checkpoint is not None and due:
                 save(checkpoint, trainer)
+        if drawn:
+            drawn.renew(last=True)
 
 
 def measure(trainer: Trainer, examples: Examples) -> dict[str, float]:
     """Loss and accuracy over all labelled pixels of all images, as a row of the history holds them.
 
     Pixels of a class of weight 0 count for neither. The others count by the weight of their class
-    for the loss, wherever they lie, and equally for the accuracy.
+    for the loss, wherever they lie, and equally for the accuracy. What it costs is what the
+    labelled pixels need.
 
     Raises:
         TypeError, ValueError: as ``fit``, or no pixel counts.
@@ -115,13 +147,15 @@ def measure(trainer: Trainer, examples: Examples) -> dict[str, float]:
     """
     checks.instance("trainer", trainer, Trainer)
     loss, weight, right, pixels = 0.0, 0.0, 0, 0
-    _check_pair("examples", examples)
+    check_pair("examples", examples)
+    reader = Reader(trainer)
     for i, (image, labels) in enumerate(zip(*examples)):
-        image, labels = _checked_example(trainer, "examples", i, image, labels)
+        image, labels = reader.checked("examples", i, image, labels)
+        labels = reader.cropped(labels)
         counting = trainer.counting(labels)
         if not counting.any():
             continue
-        scores = trainer.dense.forward(image)
+        scores = trainer.dense.forward(image, counting)
         of_image = float(trainer.class_weights[labels[counting]].sum())
         loss += trainer.loss(scores, labels, counting) * of_image
         weight += of_image
@@ -132,26 +166,26 @@ def measure(trainer: Trainer, examples: Examples) -> dict[str, float]:
     return dict(zip(VALIDATION_COLUMNS, (loss / weight, right / pixels)))
 
 
-def _step(trainer, examples, pixels, order) -> str:
+def _step(reader, examples, pixels, order) -> str:
     """One step; returns its loss and its speed in words."""
-    images, labels = examples
-    started = time.perf_counter()
+    trainer, started = reader.trainer, time.perf_counter()
     epoch, place = divmod(trainer.steps, len(order))
     i = order[np.random.default_rng((trainer.seed, 0, epoch)).permutation(len(order))[place]]
-    if _are_masks(pixels):
-        mask = pixels[i]
-    else:
+    mask = pixels[i] if _are_masks(pixels) else None
+    image, labels = reader.of_step(examples[0][i], examples[1][i], mask, trainer.steps, i)
+    if mask is None:
         rng = np.random.default_rng((trainer.seed, 1, trainer.steps))
-        mask = balanced_mask(_counting_labels(trainer, labels[i]), pixels, rng)
-    loss = trainer.step(images[i], labels[i], mask)
+        mask = balanced_mask(labels, pixels, rng)
+    else:
+        mask = labels != UNLABELLED
+    loss = trainer.step(image, labels, mask)
     trainer.losses.append(loss)
     rate = int(mask.sum()) / (time.perf_counter() - started)
     return f"loss {loss:.3f}, {rate:.0f} labelled pixels/s"
 
 
-def _counting_labels(trainer, labels):
-    """The labels, those of classes of weight 0 taken for unlabelled."""
-    return np.where(trainer.counting(labels), labels, UNLABELLED)
+def _is_stopped(trainer, patience):
+    return patience is not None and records.is_stopped(trainer.history, patience)
 
 
 def _end_epoch(trainer, epoch, validation):
@@ -161,42 +195,56 @@ def _end_epoch(trainer, epoch, validation):
         row |= measure(trainer, validation)
     trainer.history.append(row)
     trainer.losses.clear()
+    records.warn_of_parting(trainer.history)
 
 
-def _check_data(trainer, examples, pixels, validation) -> list[int]:
-    """Refuse what cannot be learned from.
+def _check_stopping(patience, best, validation):
+    if patience is not None:
+        checks.count("patience", patience)
+    for name, value in (("patience", patience), ("best", best)):
+        if value is not None and validation is None:
+            raise ValueError(f"{name} is {value!r} without a validation; expected one to judge by")
+
+
+def _check_data(reader, examples, pixels, validation) -> list[int]:
+    """Refuse what cannot be learned from; warn where it is little.
 
     Returns:
         the numbers of the images that have a pixel to learn from.
     """
-    masks = pixels if _are_masks(pixels) else None
+    trainer, masks = reader.trainer, pixels if _are_masks(pixels) else None
     if masks is None and not isinstance(pixels, Integral):
         kind = checks.kind_of(pixels)
         raise TypeError(f"pixels is {kind}; expected an int, or a list of a mask for each image")
     if masks is None:
         checks.count("pixels", pixels)
-    _check_pair("examples", examples)
+    check_pair("examples", examples)
     if masks is not None and len(masks) != len(examples[1]):
         raise ValueError(
             f"pixels holds {len(masks)} masks; expected {len(examples[1])}, one an image"
         )
-    occurring, learnable = set(), []
+    classes = trainer.net.output.channels
+    occurring, counts, learnable = set(), np.zeros(classes, int), []
     for i, (image, labels) in enumerate(zip(*examples)):
-        image, labels = _checked_example(trainer, "examples", i, image, labels)
+        given = getattr(labels, "shape", None)
+        image, labels = reader.checked("examples", i, image, labels)
+        reader.check_sizes("examples", i, image)
         occurring |= set(np.unique(labels).tolist())
-        chosen = trainer.counting(labels)
+        mask = None
         if masks is not None:
-            mask = checked(f"pixels mask {i}", masks[i], "bool", labels.shape)
-            if not (mask & (labels != UNLABELLED)).any():
+            mask = checked(f"pixels mask {i}", masks[i], "bool", given)
+            if not reader.masked(labels, mask).max() >= 0:
                 raise ValueError(
                     f"pixels mask {i} chooses no labelled pixel; expected at least one"
                 )
-            chosen &= mask
-        number = int(chosen.sum())
-        if number:
+        chosen = reader.to_learn_from(labels, mask)
+        chosen = chosen[chosen != UNLABELLED]
+        if len(chosen):
             learnable.append(i)
-            trainer.check_memory(image, number if masks is not None else min(number, pixels))
-    missing = sorted(set(range(trainer.net.output.channels)) - occurring)
+            counts += np.bincount(chosen, minlength=classes)
+            number = len(chosen) if masks is not None else min(len(chosen), pixels)
+            trainer.check_memory(image, number)
+    missing = sorted(set(range(classes)) - occurring)
     if missing:
         raise ValueError(
             f"examples hold no pixel of class {', '.join(map(str, missing))}; expected every class "
@@ -206,6 +254,8 @@ def _check_data(trainer, examples, pixels, validation) -> list[int]:
         raise ValueError("pixels choose no labelled pixel of a class with a weight above 0")
     if validation is not None:
         _check_validation(trainer, validation)
+    weighted = np.flatnonzero(trainer.class_weights).tolist()
+    records.warn_of_few({k: int(counts[k]) for k in weighted})
     return learnable
 
 
@@ -214,54 +264,14 @@ def _are_masks(pixels) -> bool:
 
 
 def _check_validation(trainer, validation):
-    _check_pair("validation", validation)
-    counting = False
+    check_pair("validation", validation)
+    reader, counting = Reader(trainer), False
     for i, (image, labels) in enumerate(zip(*validation)):
-        image, labels = _checked_example(trainer, "validation", i, image, labels)
+        labels = reader.cropped(reader.checked("validation", i, image, labels)[1])
         trainer.dense.check_memory(labels.shape)
         counting |= bool(trainer.counting(labels).any())
     if not counting:
         raise ValueError("validation holds no labelled pixel of a class with a weight above 0")
-
-
-def _check_pair(name, examples):
-    """Refuse anything but images and as many label maps."""
-    expected = "expected a pair (images, label maps), two lists of equal length"
-    lists = list | tuple | np.ndarray
-    if not isinstance(examples, list | tuple):
-        raise TypeError(f"{name} is {checks.kind_of(examples)}; {expected}")
-    if examples and all(_is_image_and_labels(example) for example in examples):
-        raise TypeError(
-            f"{name} is a list of pairs (image, label map); {expected}: pass tuple(zip(*{name}))"
-        )
-    if len(examples) != 2 or not all(isinstance(part, lists) for part in examples):
-        kinds = ", ".join(map(checks.kind_of, examples[:4])) or "nothing"
-        more = ", ..." if len(examples) > 4 else ""
-        raise TypeError(f"{name} holds {kinds}{more}; {expected}")
-    images, label_maps = examples
-    if len(images) == 0 or len(images) != len(label_maps):
-        raise ValueError(
-            f"{name} holds {len(images)} images and {len(label_maps)} label maps; expected at "
-            "least one image, and a map for each"
-        )
-
-
-def _is_image_and_labels(example) -> bool:
-    return isinstance(example, list | tuple) and [getattr(part, "ndim", 0) for part in example] == [
-        3,
-        2,
-    ]
-
-
-def _checked_example(trainer, name, i, image, labels):
-    """An image and its labels, both checked; some pixel is labelled."""
-    net = trainer.net
-    image = checked_image(net, f"{name} image {i}", image, finite=True)
-    size = output_size(net, image.shape[1:], trainer.dense.border, f"{name} image {i}")
-    labels = checked_labels(f"{name} labels {i}", labels, net.output.channels, size)
-    if (labels == UNLABELLED).all():
-        raise ValueError(f"{name} labels {i} hold no labelled pixel; expected at least one")
-    return image, labels
 
 
 def _check_epochs(trainer, epochs, steps_an_epoch):
@@ -273,40 +283,13 @@ def _check_epochs(trainer, epochs, steps_an_epoch):
         )
 
 
-def _check_files(trainer, columns, log, checkpoint):
+def _check_files(trainer, columns, files):
     """Refuse files that could not be written after an epoch."""
-    if log is not None:
-        log = check_writable("log", log)
-        _check_log(trainer.history, columns, log)
-    if checkpoint is not None:
-        checkpoint = check_writable("checkpoint", checkpoint)
+    paths = {name: check_writable(name, path) for name, path in files.items()}
+    if "log" in paths:
+        records.check_log(trainer.history, columns, paths["log"])
+    if paths.keys() & {"best", "checkpoint"}:
         of_run(trainer)
-    if log is not None and checkpoint is not None and log.resolve() == checkpoint.resolve():
-        raise ValueError(f"log and checkpoint are both {str(log)!r}; expected two files")
-
-
-def _check_log(history, columns, log):
-    """Refuse a run whose rows so far have other columns, and a file that is no log."""
-    for row in history:
-        if row.keys() != set(columns):
-            raise ValueError(
-                f"log: the run's epochs so far have the columns {', '.join(row)}; expected "
-                f"{', '.join(columns)} (train with or without validation as before, or without a "
-                "log)"
-            )
-    if log.exists():
-        with log.open(errors="replace") as file:
-            found = file.readline(1000).rstrip("\n")
-        if found and not found.startswith(",".join(COLUMNS)):
-            raise ValueError(
-                f"log is {str(log)!r}, which begins with {found[:80]!r}; expected a new file, or "
-                "the log of a run"
-            )
-
-
-def _as_csv(columns, history):
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue().encode()
+    for (one, path), (other, its) in combinations(paths.items(), 2):
+        if path.resolve() == its.resolve():
+            raise ValueError(f"{one} and {other} are both {str(path)!r}; expected two files")

@@ -185,8 +185,7 @@ class Trainer:
         >>> gradients["fc2.bias"]
         array([ 0.5, -0.5], dtype=float32)
         """
-        image, chosen = admitted(self.net, self.dense.border, image, mask, pixels)
-        size = self.dense.output_size(image.shape[1:])
+        image, size, chosen = admitted(self.net, self.dense.border, image, mask, pixels)
         of_labels = size if pixels is None else (len(chosen.pixels),)
         labels = checked_labels("labels", labels, self.net.output.channels, of_labels)
         counting = self.counting(labels)

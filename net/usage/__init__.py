@@ -78,6 +78,15 @@ class Usage(Options):
                 raise ValueError(f"{name} are {len(given)}; the net has classes {classes}")
         self.label_rule.of(classes)
 
+    def names(self, classes: int) -> Names:
+        """The name of each of so many classes; where there is none, its value in label images.
+
+        >>> Usage().names(2)
+        ('class 1', 'class 2')
+        """
+        values = self.label_rule.of(classes)
+        return self.class_names or tuple(f"class {value}" for value in values)
+
     def described(self) -> dict:
         """The keys that a file has of it: those that are not None."""
         found = {one.name: getattr(self, one.name) for one in fields(self)}

@@ -1,10 +1,13 @@
 """Arguments of what learns: ``net.learning``."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from net.learning import checkpoint, fitting, old_runs, sampling
+from net.learning import checkpoint, fitting, old_runs, runs, sampling, scales, splitting
+from net.learning.augmentation import Augmentation
+from net.learning.metrics import Metrics
 from net.learning.optimizers import SGD, Adam, Cosine, Stepwise
 from net.learning.training import Trainer
 from tests.arguments.entries import (
@@ -55,7 +58,68 @@ def _examples():
     return [image()], [labels()]
 
 
+def _metrics():
+    return Metrics(np.array([[2, 1], [0, 3]]))
+
+
 CALLS = {
+    "net.learning.scales.scales": Entry(
+        lambda: Call(
+            partial(scales.scales, backend="reference"),
+            {"classes": 2, "channels": 1, "filters": 1},
+        )
+    ),
+    "net.learning.runs.train": Entry(
+        call_of(
+            runs.train,
+            net=small_net,
+            images=lambda: [image()],
+            labels=lambda: [labels() + 1],
+            axes="first",
+            validation=lambda: ([image()], [labels() + 1]),
+            steps=1,
+            pixels=3,
+            rate=0.1,
+            augmentation=Augmentation,
+            class_weights=(1.0, 2.0),
+            patience=1,
+            seed=0,
+            out=None,
+            progress=False,
+        ),
+        {
+            "axes": NONE,
+            "augmentation": NONE,
+            "class_weights": NONE,
+            "patience": NONE,
+            "seed": ZERO,
+            "rate": ABOVE_0,
+            "out": NONE | A_PATH,
+            "progress": A_FLAG,
+        },
+    ),
+    "net.learning.metrics.Metrics.of": Entry(
+        call_of(Metrics.of, truths=lambda: [labels()], predictions=lambda: [labels()], classes=2),
+    ),
+    "net.learning.metrics.Metrics.table": Entry(
+        method_of(_metrics, "table", class_names=("a", "b"))
+    ),
+    "net.learning.splitting.by_image": Entry(
+        call_of(splitting.by_image, number=3, share=0.5, seed=0), {"seed": ZERO}
+    ),
+    "net.learning.splitting.by_block": Entry(
+        call_of(splitting.by_block, labels=labels, share=0.5, gap=1), {"gap": ZERO}
+    ),
+    "net.learning.augmentation.Augmentation": Entry(
+        call_of(Augmentation, turns=True, flips=True, brightness=0.1, contrast=0.1, noise=0.1),
+        {
+            **dict.fromkeys(("turns", "flips"), A_FLAG),
+            **dict.fromkeys(("brightness", "contrast", "noise"), FROM_0),
+        },
+    ),
+    "net.learning.augmentation.Augmentation.sizes": Entry(
+        method_of(Augmentation, "sizes", size=(4, 5))
+    ),
     "net.learning.optimizers.Cosine": Entry(call_of(Cosine, rate=0.1, steps=3), {"rate": FROM_0}),
     "net.learning.optimizers.Stepwise": Entry(
         call_of(Stepwise, rate=0.1, every=3, factor=0.5), {"rate": FROM_0, "factor": SHARE}
@@ -115,15 +179,23 @@ CALLS = {
             examples=_examples,
             epochs=1,
             pixels=3,
+            repeats=1,
+            augmentation=Augmentation,
             validation=_examples,
+            patience=1,
             log="log.csv",
+            best="best.safetensors",
+            picture=None,
             checkpoint="run.safetensors",
             save_every=1,
             progress=False,
         ),
         {
-            "validation": NONE,
+            "augmentation": NONE,
+            "patience": NONE,
+            "best": NONE | A_PATH,
             "log": NONE | A_PATH,
+            "picture": NONE | A_PATH,
             "checkpoint": NONE | A_PATH,
             "save_every": NONE,
             "progress": A_FLAG,

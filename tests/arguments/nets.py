@@ -122,7 +122,10 @@ CALLS = {
     ),
     "net.dense.Dense": Entry(call_of(Dense, net=small_net, border="valid")),
     "net.dense.Dense.output_size": Entry(method_of(_dense, "output_size", size=SIZE)),
-    "net.dense.Dense.summary": Entry(method_of(_dense, "summary", labelled=8)),
+    "net.dense.Dense.summary": Entry(
+        method_of(_dense, "summary", labelled=8, mask=None, pixels=some_pixels),
+        {"labelled": NONE, "mask": NONE, "pixels": NONE},
+    ),
     "net.dense.Dense.check_memory": Entry(
         method_of(_dense, "check_memory", labelled=SIZE, peak_bytes=lambda: step_bytes, copied=1),
         {"copied": ZERO},

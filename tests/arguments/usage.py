@@ -41,6 +41,7 @@ CALLS = {
         ),
         {"normalization": NONE, "class_names": NONE, "colors": NONE, "training": RECORD},
     ),
+    "net.usage.Usage.names": Entry(method_of(Usage, "names", classes=2)),
     "net.usage.labels.LabelRule": Entry(
         call_of(LabelRule, unlabelled=7, values=(1, 2, 3)),
         {"unlabelled": A_VALUE | NONE, "values": VALUES | NONE},

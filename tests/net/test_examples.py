@@ -4,6 +4,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 
 import pytest
 
@@ -17,10 +18,22 @@ from net import (
     needed_cells,
     needed_pass,
     planning,
+    summary,
     windows,
     zoo,
 )
-from net.learning import checkpoint, fitting, optimizers, sampling
+from net.learning import (
+    augmentation,
+    checkpoint,
+    fitting,
+    metrics,
+    optimizers,
+    records,
+    runs,
+    sampling,
+    scales,
+    splitting,
+)
 from net.learning.training import Trainer, checked_labels
 from net.program import Program
 
@@ -28,6 +41,7 @@ MODULES = [
     net,
     *(importlib.import_module(m.name) for m in pkgutil.walk_packages(net.__path__, "net.")),
 ]
+DOCS = Path(__file__).parents[2] / "docs"
 LAYERS = [layer for layer in vars(layers).values() if hasattr(layer, "kind")]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 FINDER = doctest.DocTestFinder(exclude_empty=True)
@@ -39,12 +53,16 @@ def public():
     objects = [getattr(net, name) for name in net.__all__]
     objects += [Trainer, fitting.fit, fitting.measure, zoo.build, checkpoint.save, checkpoint.load]
     objects += [optimizers.SGD, optimizers.Adam, optimizers.Cosine, optimizers.Stepwise]
+    objects += [augmentation.Augmentation, records.TrainingWarning, metrics.Metrics]
+    objects += [net.PixelClassifier, runs.train, scales.scales]
+    objects += [splitting.by_image, splitting.by_block]
     objects += [sampling.balanced_mask, fragments.Fragments]
     objects += [Program, conversion.steps_of, conversion.dense_window, *LAYERS]
     objects += [planning.forward_bytes, planning.gradients_bytes, planning.step_bytes]
     objects += [planning.predict_bytes, planning.scan_bytes, planning.needed_bytes]
     objects += [checked_labels, images.output_size, needed_cells.Need, needed_pass.NeededPass]
     objects += [needed_pass.NeededPasses, chosen.Chosen, chosen.checked_pixels, windows.Windows]
+    objects += [summary.needed_table]
     for offered in objects:
         yield f"{offered.__module__}.{offered.__qualname__}"
         if offered in (net.Net, net.Dense, net.Scan, Trainer):
@@ -68,5 +86,13 @@ def _marked(name):
 @pytest.mark.parametrize("name", [*map(_marked, EXAMPLES)])
 def test_is_right(name):
     results = doctest.DocTestRunner(optionflags=OPTIONS).run(EXAMPLES[name])
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("page", ["needed-cells.md"])
+def test_a_page_is_right(page):
+    results = doctest.testfile(str(DOCS / page), module_relative=False, optionflags=OPTIONS)
     assert results.attempted > 0
     assert results.failed == 0

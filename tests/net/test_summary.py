@@ -2,11 +2,14 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from net import Dense, Net
+from net.chosen import Chosen
 from net.layers import Add, AveragePool, Convolution, Crop, FullyConnected, MaxPool, ReLU
-from net.planning import forward_bytes, gradients_bytes
+from net.nodes import IMAGE
+from net.planning import forward_bytes, gradients_bytes, needed_bytes
 from net.zoo import ZOO, build
 
 
@@ -125,6 +128,53 @@ def test_tells_the_memory():
     assert 0 < forward < both
     expected = f"{forward:.1f} MB forward, {both:.1f} MB forward and backward"
     assert last == f"the dense form takes {expected}"
+
+
+class TestOfChosenPixels:
+    """Conv 3 x 3 then 2 x 2: of a pixel 2 x 2 cells; of two neighbours 2 x 3."""
+
+    def dense(self, **options):
+        layers = [Convolution(2, 3), ReLU(), FullyConnected(3)]
+        return Dense(Net(layers, channels=1, patch=4, backend="reference"), "zero")
+
+    def test_tells_cells_work_memory_and_the_way(self):
+        mask = np.zeros((20, 30), bool)
+        mask[4, 5] = mask[4, 6] = mask[11, 29] = True
+        dense = self.dense()
+        told = dense.summary(mask=mask)
+        assert told.splitlines()[0] == (
+            "patch 4x4, 3 of 20 x 30 pixels need 0.965% of the dense form's multiply-adds "
+            "(scanning 1.1%)"
+        )
+        table = {line.split()[0]: line.split()[1:] for line in told.splitlines()[2:6]}
+        assert table["conv1"] == ["10", "1.54%", "180", "1.54%"]  # of 21 x 31
+        assert table["relu1"] == ["10", "1.54%", "0"]
+        assert table["fc1"] == ["3", "0.5%", "72", "0.5%"]
+        assert table["total"] == ["252", "0.965%"]
+        assert "this pass runs over lists of needed cells" in told
+        some = dense.needed.over(Chosen(mask.shape, mask))
+        sizes = len(some.cells.cells[IMAGE]), 3
+        both = needed_bytes(some.program, *sizes, keep=True) / 1e6
+        assert f"{both:,.1f} MB forward and backward, " in told
+        assert told.splitlines()[-1] == dense.summary(mask.shape).splitlines()[-1]
+        assert dense.summary((20, 30), pixels=np.argwhere(mask)[[2, 0, 1, 0]]) == told
+
+    def test_of_nearly_all_the_dense_form_is_taken(self):
+        told = self.dense().summary(mask=np.arange(600).reshape(20, 30) > 9)
+        assert "this pass runs in the dense form, which takes less" in told
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"mask": np.zeros((3, 4), bool)}, "mask chooses no pixel"),
+            ({"mask": np.ones((3, 4), bool), "labelled": 3}, "mask has shape"),
+            ({"mask": np.ones((3, 4), bool), "pixels": [[0, 0]]}, "mask and pixels"),
+            ({"labelled": 4, "pixels": [[0, 4]]}, "pixels reach from"),
+        ],
+    )
+    def test_refused(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            self.dense().summary(**arguments)
 
 
 def test_a_net_prints_its_layers_and_geometry():

@@ -1,0 +1,192 @@
+"""Scribbles: pixels learned from two dozen strokes, by ``net.PixelClassifier`` and by a forest.
+
+Strokes are drawn on the left half of a photograph, by a rule and a seed; the right half is scored.
+The defaults of the classifier were chosen on left halves, whose pixels without a stroke have a
+truth, too. The forest is scikit-learn's on scikit-image's ``multiscale_basic_features``, both with
+their defaults.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+import warnings
+
+import numpy as np
+from matplotlib.figure import Figure
+from skimage.feature import multiscale_basic_features
+from tqdm import tqdm
+
+from experiments.inputs.scribbles import CASES, FOREGROUND
+from net.learning.metrics import Metrics
+from net.learning.records import TrainingWarning
+
+TIMED = False
+LEARNERS = ("net", "forest")
+FULL = {"strokes": 5, "steps": 300, "size": None}
+QUICK = {"strokes": 1, "steps": 2, "size": 96}
+"""Drawings of strokes a case, steps of the net, and the largest size of a half; None is all."""
+COLUMNS = {
+    **{"case": str, "learner": str, "strokes": int},
+    **dict.fromkeys(("labelled", "scored"), int),
+    **dict.fromkeys(("iou", "f1", "accuracy", "fit_seconds", "predict_seconds"), float),
+}
+
+
+def unavailable(backend: str) -> str | None:
+    """Why this experiment cannot run here, as a sentence; None if it can."""
+    if importlib.util.find_spec("sklearn") is None:
+        return "scribbles needs scikit-learn: the extra learn"
+    return None
+
+
+def run(options) -> tuple[list[dict], dict]:
+    """One row for each case, drawing of strokes and learner.
+
+    As arrays, of the first drawing of each case: the left half, its strokes, the right half, its
+    truth, and what each learner predicts there.
+    """
+    plan = QUICK if options.quick else FULL
+    rows, arrays = [], {}
+    jobs = [(case, number) for case in CASES for number in range(plan["strokes"])]
+    for case, number in tqdm(jobs, desc="scribbles", unit="drawing"):
+        parameters = {"case": case, "strokes": number, **plan}
+        measured = options.cache.measured(
+            parameters, lambda case=case, number=number: _learned(case, number, plan, options)
+        )
+        rows += measured["rows"]
+        arrays |= {key: np.array(one, np.uint8) for key, one in measured["arrays"].items()}
+    return rows, arrays
+
+
+def _learned(case, number, plan, options) -> dict:
+    """Rows of one drawing, and arrays if it is the first."""
+    of_image, drawn = CASES[case]
+    image, truth = of_image()
+    middle = image.shape[1] // 2
+    size = plan["size"] or max(image.shape)
+    halves = np.s_[:size, max(0, middle - size) : middle], np.s_[:size, middle : middle + size]
+    strokes = drawn(truth[halves[0]], np.random.default_rng((options.seed, number)))
+    left, right, asked = image[halves[0]], image[halves[1]], truth[halves[1]]
+    rows, arrays = [], {"left": left, "strokes": strokes, "right": right, "truth": asked}
+    for learner in LEARNERS:
+        fitting, predicting = _learner(learner, plan, options)
+        started = time.perf_counter()
+        fitting(left, strokes)
+        fitted = time.perf_counter()
+        arrays[learner] = predicting(right)
+        done = time.perf_counter()
+        found = Metrics.of([asked.astype(int) - 1], [arrays[learner].astype(int) - 1], 2)
+        rows.append(
+            {
+                **{"case": case, "learner": learner, "strokes": number},
+                **{"labelled": int((strokes > 0).sum()), "scored": int((asked > 0).sum())},
+                **{"iou": found.iou[FOREGROUND - 1], "f1": found.f1[FOREGROUND - 1]},
+                **{"accuracy": found.accuracy},
+                **{"fit_seconds": fitted - started, "predict_seconds": done - fitted},
+            }
+        )
+    named = {f"{case}: {name}": one.tolist() for name, one in arrays.items()}
+    return {"rows": rows, "arrays": named if number == 0 else {}}
+
+
+def _learner(name, plan, options):
+    """What learns from an image and its strokes, and what predicts the classes of another."""
+    if name == "net":
+        from net import PixelClassifier
+
+        classifier = PixelClassifier(
+            steps=plan["steps"], random_state=options.seed, backend=options.backend
+        )
+
+        def fitting(image, labels):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", TrainingWarning)  # few labels are the subject
+                classifier.fit(image, labels)
+
+        return fitting, classifier.predict
+    from sklearn.ensemble import RandomForestClassifier
+
+    forest = RandomForestClassifier(random_state=options.seed)
+
+    def features(image):
+        return multiscale_basic_features(image, channel_axis=-1 if image.ndim == 3 else None)
+
+    def fitting(image, labels):
+        forest.fit(features(image)[labels > 0], labels[labels > 0])
+
+    def predicting(image):
+        found = features(image)
+        return forest.predict(found.reshape(-1, found.shape[-1])).reshape(found.shape[:2])
+
+    return fitting, predicting
+
+
+def _of(rows, case, learner):
+    return [row for row in rows if (row["case"], row["learner"]) == (case, learner)]
+
+
+def table(rows: list[dict]) -> str:
+    """The Markdown table: means over the drawings, and the range of the IoU."""
+    lines = [
+        "| case | labelled pixels | learner | IoU | from ... to | F1 | accuracy | fit | predict |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for case in dict.fromkeys(row["case"] for row in rows):
+        for learner in LEARNERS:
+            found = _of(rows, case, learner)
+            mean = {
+                name: np.mean([row[name] for row in found]) for name in found[0] if name in SHOWN
+            }
+            ious = [row["iou"] for row in found]
+            lines.append(
+                f"| {case} | {mean['labelled']:.0f} | {learner} | {mean['iou']:.3f} "
+                f"| {min(ious):.3f} ... {max(ious):.3f} | {mean['f1']:.3f} "
+                f"| {100 * mean['accuracy']:.1f}% | {mean['fit_seconds']:.1f} s "
+                f"| {mean['predict_seconds']:.2f} s |"
+            )
+    return "\n".join(lines)
+
+
+SHOWN = ("labelled", "iou", "f1", "accuracy", "fit_seconds", "predict_seconds")
+
+
+def caption(record: dict) -> str:
+    """What the table shows."""
+    return (
+        "Pixels learned from two dozen short strokes on the left half of a photograph, scored on "
+        "its right half. The net is `net.PixelClassifier`, the forest scikit-learn's on "
+        "scikit-image's `multiscale_basic_features`, both as they come.\n\n"
+        "IoU and F1 are those of the coins and of the vessels. Strokes are drawn by a rule, "
+        "several times (`experiments/inputs/scribbles.py`): on coins sparsely, well inside of the "
+        "classes, or along the rims alone; along vessels and beside them. The truths are rules, "
+        "too: a watershed, and Sato's ridge filter with two thresholds, a relative of the ridge "
+        "filters among the forest's features. The right halves score, and chose nothing: the "
+        "defaults of the classifier were chosen on the left halves. Times are those of both "
+        "learners as they come, on the machine of this page, features included."
+    )
+
+
+def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
+    """For each case: strokes on the left half, the truth of the right one, and both predictions."""
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    drawing = Figure(figsize=(12, 4 * len(cases)), layout="constrained")
+    for panels, case in zip(drawing.subplots(len(cases), 4, squeeze=False), cases):
+        shown = {"strokes": ("left", "strokes"), "truth": ("right", "truth")}
+        shown |= {learner: ("right", learner) for learner in LEARNERS}
+        for panel, (title, (photograph, name)) in zip(panels, shown.items()):
+            panel.imshow(arrays[f"{case}: {photograph}"], cmap="gray")
+            classes = np.ma.masked_equal(arrays[f"{case}: {name}"], 0)
+            panel.imshow(
+                classes,
+                "cool",
+                vmin=1,
+                vmax=2,
+                alpha=0.9 if name == "strokes" else 0.45,
+                interpolation="nearest",
+            )
+            iou = f", IoU {_of(rows, case, title)[0]['iou']:.3f}" if title in LEARNERS else ""
+            panel.set_title(f"{title}{iou}")
+            panel.set_axis_off()
+        panels[0].set_title(f"{case}: strokes")
+    return drawing

@@ -1,0 +1,242 @@
+"""A whole training run: from images and label images as they were read to a net in a file."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from kernels import checks
+from kernels.cross_entropy import UNLABELLED
+from net.dense import Dense
+from net.files import checked_path
+from net.graph import LARGEST_SEED, Net
+from net.images import channels_first, net_input
+from net.learning import checkpoint
+from net.learning.augmentation import Augmentation
+from net.learning.examples import Examples, Reader, check_pair
+from net.learning.fitting import fit
+from net.learning.metrics import Metrics
+from net.learning.optimizers import Adam, Cosine
+from net.learning.records import TrainingWarning, best_row
+from net.learning.splitting import by_block, by_image
+from net.learning.training import Trainer
+from net.usage import Normalization, Usage
+
+MEASURED = 30
+"""How often a run is validated, saved and drawn."""
+NET, RUN = "net.safetensors", "run.safetensors"
+AUGMENTATION = Augmentation(brightness=0.5, noise=0.1)
+"""In units of the images' standard deviation, where they are normalised."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What ``train`` gives.
+
+    Attributes:
+        net: of the best epoch, or, without a validation, of the last; its ``usage`` says how.
+        history: a row for each epoch (``net.learning.records``).
+        metrics: of the net on the validation's labelled pixels, or None.
+    """
+
+    net: Net
+    history: list[dict]
+    metrics: Metrics | None
+
+
+def train(
+    net: Net,
+    images: list[np.ndarray],
+    labels: list[np.ndarray],
+    *,
+    axes: str | None = None,
+    validation: float | Examples | None = None,
+    steps: int = 300,
+    pixels: int = 60,
+    rate: float = 3e-3,
+    augmentation: Augmentation | None = AUGMENTATION,
+    class_weights=None,
+    patience: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> Trained:
+    """Train a net on images and label images as they were read.
+
+    ``net.usage`` says which value of a label image is which class, and what the border is. Where it
+    has no normalisation, that of the training images is computed, and stored there.
+
+    Args:
+        net: its parameters are changed.
+        images: H x W, C x H x W or H x W x C each, of real numbers.
+        labels: a label image of its image's size for each; by default 0 is unlabelled.
+        axes: ``"first"`` or ``"last"``: where channels lie; None is where it is clear.
+        validation: a share of the images to validate on, or, of a single image, of its labelled
+            pixels, in a block a patch away from the others (``net.learning.splitting``); or a pair
+            (images, labels) like the others; None is none, which is warned of.
+        steps: about how many to take; each image gets as many, and at least one.
+        pixels: so many random pixels of an image a step, as many of each class.
+        rate: of ``Adam`` at first; it falls to 0 along half a cosine.
+        augmentation: how image and labels are changed before each step; None is not at all.
+        class_weights: a weight for each class; None is 1 for each.
+        patience: stop after so many epochs without a lower loss of the validation. A run has
+            ``MEASURED`` epochs, or fewer with a step on each image.
+        seed: of all that is random.
+        out: a folder for ``net.safetensors``, ``log.csv``, ``curves.png`` and ``run.safetensors``,
+            from which a run that was interrupted resumes. None writes nothing.
+        progress: show a bar.
+
+    Warns:
+        TrainingWarning: as ``fit``; there is no validation.
+
+    Raises:
+        TypeError, ValueError: as ``fit``; labels that the rule does not name; labels that cannot be
+            split; a folder with a run of other settings.
+        OSError, MemoryError: as ``fit``.
+
+    >>> from net.learning.scales import scales
+    >>> image = np.random.default_rng(0).integers(0, 255, (40, 50), np.uint8)
+    >>> labels = np.where(image > 200, 2, np.where(image < 50, 1, 0))
+    >>> trained = train(scales(2, backend="cpu"), [image], [labels], steps=3, progress=False)
+    >>> trained.net.usage.label_rule.of(2), len(trained.history)
+    ((1, 2), 3)
+    """
+    checks.instance("net", net, Net)
+    steps, seed = checks.count("steps", steps), checks.count("seed", seed, 0, LARGEST_SEED)
+    rate = checks.number("rate", rate, positive=True)
+    out = out if out is None else checked_path("out", out)
+    check_pair("images and labels", (images, labels))
+    usage = net.usage or Usage()
+    given = _classes(net, usage, axes, "", images, labels)
+    if isinstance(validation, tuple | list):
+        check_pair("validation", validation)
+        parts = given, _classes(net, usage, axes, "validation ", *validation)
+    else:
+        parts = _split(net, given, validation, seed)
+    if usage.normalization is None:
+        usage = replace(usage, normalization=Normalization.of(parts[0][0]))
+    net.usage = usage
+    examples, validated = (part and _normalised(net, part) for part in parts)
+    if validated is None:
+        message = "there is no validation: nothing will tell if the net learns its labels by heart"
+        warnings.warn(message, TrainingWarning, stacklevel=2)
+    repeats = max(1, round(steps / (MEASURED * len(examples[0]))))
+    epochs = max(1, round(steps / (repeats * len(examples[0]))))
+    rule = Adam(Cosine(rate, epochs * repeats * len(examples[0])))
+    settings = {"border": usage.border, "class_weights": class_weights, "seed": seed}
+    trainer = _resumed(Trainer(net, rule, **settings), out)
+    with TemporaryDirectory() as temporary:
+        files = {"best": Path(out or temporary, NET)} if validated else {}
+        if out is not None:
+            files |= {"log": out / "log.csv", "picture": out / "curves.png"}
+            files |= {"checkpoint": out / RUN}
+        fit(
+            trainer,
+            examples,
+            epochs=epochs,
+            pixels=pixels,
+            repeats=repeats,
+            augmentation=augmentation,
+            validation=validated,
+            patience=patience,
+            progress=progress,
+            **files,
+        )
+        best = checkpoint.load_net(files["best"], backend="reference") if validated else trainer.net
+        net.load_state(best.state())
+    metrics = validated and _measured(trainer, net, validated)
+    net.usage = replace(usage, training=_record(trainer, examples, metrics))
+    if out is not None:
+        net.save(out / NET)
+    return Trained(net, trainer.history, metrics)
+
+
+def _classes(net, usage, axes, name, images, labels) -> Examples:
+    """Images C x H x W as they were read, and their labels as classes."""
+    count, result = net.output.channels, ([], [])
+    for i, (image, own) in enumerate(zip(images, labels)):
+        image = channels_first(f"{name}images[{i}]", image, axes, net.channels)
+        try:
+            own = usage.label_rule.decoded(own, count)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}labels[{i}]: {error}") from None
+        if own.shape != image.shape[1:]:
+            raise ValueError(
+                f"{name}labels[{i}] has shape {own.shape}; expected {image.shape[1:]}, as its image"
+            )
+        result[0].append(image)
+        result[1].append(own)
+    return result
+
+
+def _split(net, given, share, seed):
+    """Examples to learn from, and those to validate on or None."""
+    images, labels = given
+    if share is None:
+        return given, None
+    share = checks.number("validation", share, positive=True, below=1)
+    if len(images) > 1:
+        return tuple(
+            ([images[i] for i in numbers], [labels[i] for i in numbers])
+            for numbers in by_image(len(images), share, seed)
+        )
+    rest, block = by_block(labels[0], share, (max(net.patch),) * 2)
+    return (images, [rest]), (images, [block])
+
+
+def _normalised(net, examples) -> Examples:
+    return [net_input(net, image, "first") for image in examples[0]], examples[1]
+
+
+def _resumed(trainer, out) -> Trainer:
+    """The run that the folder holds, if it has one; else this new one."""
+    if out is None or not (out / RUN).exists():
+        return trainer
+    found = checkpoint.load(out / RUN, backend=trainer.net.backend.name, expected=trainer.net)
+    for name in ("optimizer", "seed", "class_weights"):
+        old, new = getattr(found, name), getattr(trainer, name)
+        if not np.array_equal(old, new):
+            raise ValueError(
+                f"out is {str(out)!r}, which holds a run of {name} {old}; expected {new}, as asked "
+                "for now, or another folder"
+            )
+    for name in ("border", "normalization", "label_rule"):
+        old, new = getattr(found.net.usage, name, None), getattr(trainer.net.usage, name)
+        if old != new:
+            raise ValueError(
+                f"out is {str(out)!r}, which holds a run of {name} {old}; expected {new}: other "
+                "images or another rule; choose another folder"
+            )
+    return found
+
+
+def _measured(trainer, net, examples) -> Metrics:
+    """Of the net, on the labelled pixels of normalised examples."""
+    dense, reader = Dense(net, trainer.dense.border), Reader(trainer)
+    truths = [reader.cropped(labels) for labels in examples[1]]
+    maps = zip(examples[0], truths)
+    predictions = [dense.predict(x, mask=truth != UNLABELLED)[0] for x, truth in maps]
+    return Metrics.of(truths, predictions, net.output.channels)
+
+
+def _record(trainer, examples, metrics) -> dict:
+    """What a net's file says of how it learned."""
+    labelled = np.concatenate([one[one != UNLABELLED] for one in examples[1]])
+    counts = np.bincount(labelled, minlength=trainer.net.output.channels).tolist()
+    best = best_row(trainer.history) or trainer.history[-1]
+    record = {
+        "images": len(examples[0]),
+        "labelled_pixels": counts,
+        "seed": trainer.seed,
+        "epochs": trainer.history[-1]["epoch"],
+        "steps": trainer.steps,
+        "epoch_kept": best["epoch"],
+    }
+    if metrics is not None:
+        iou = [None if np.isnan(one) else one for one in metrics.iou.tolist()]
+        record["validation"] = {"accuracy": metrics.accuracy, "iou": iou}
+    return record
