@@ -204,6 +204,51 @@ def bordered_backward(net: Net, gradient, border: str):
     return net.backend.padding.pad_backward(gradient, patch_margins(net.patch), border)
 
 
+def channel_axis(
+    name: str, shape: tuple[int, ...], axes: str | None = None, channels: int | None = None
+) -> int | None:
+    """The axis of an image's ``shape`` that holds the channels, 0 or 2; None where it has two axes.
+
+    Args:
+        name: what messages call the image.
+        shape: H x W, C x H x W or H x W x C.
+        axes, channels: as ``channels_first``.
+
+    Raises:
+        TypeError, ValueError: no image of so many channels, or one where either axis may hold them.
+
+    >>> channel_axis("image", (20, 30, 3))
+    2
+    """
+    if axes is not None:
+        checks.choice("axes", axes, ("first", "last"))
+    if channels is not None:
+        channels = checks.count("channels", channels)
+    said = " x ".join(map(str, shape))
+    wanted = f"{channels or 'any number of'} channel{'s' * (channels != 1)}"
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise ValueError(f"{name} has shape {said or '()'}; expected rows and columns of {wanted}")
+    first, rows, last = shape if len(shape) == 3 else (1, *shape)
+    if len(shape) == 2:
+        axes = "first"
+    if axes is None and channels is None:
+        fitting = first < min(rows, last), last < min(first, rows)
+    else:
+        fitting = (
+            axes != "last" and channels in (None, first),
+            axes != "first" and channels in (None, last),
+        )
+    if all(fitting) or (not any(fitting) and axes is channels is None):
+        raise ValueError(
+            f"{name} has shape {said}, whose first or last axis may hold the channels; expected "
+            "axes to say which: 'first' or 'last'"
+        )
+    if not any(fitting):
+        where = "first or last" if axes is None else axes
+        raise ValueError(f"{name} has shape {said}; expected {wanted} on the {where} axis")
+    return None if len(shape) == 2 else 0 if fitting[0] else 2
+
+
 def channels_first(name: str, array, axes: str | None = None, channels: int | None = None):
     """An image that was read, as C x H x W: a view.
 
@@ -223,33 +268,8 @@ def channels_first(name: str, array, axes: str | None = None, channels: int | No
     checks.unmasked(name, array)
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} is {checks.kind_of(array)}; expected a NumPy array")
-    if axes is not None:
-        checks.choice("axes", axes, ("first", "last"))
-    if channels is not None:
-        channels = checks.count("channels", channels)
-    shape = " x ".join(map(str, array.shape))
-    wanted = f"{channels or 'any number of'} channel{'s' * (channels != 1)}"
-    if array.ndim not in (2, 3) or not array.size:
-        raise ValueError(f"{name} has shape {shape or '()'}; expected rows and columns of {wanted}")
-    if array.ndim == 2:
-        array, axes = array[None], "first"
-    first, rows, last = array.shape
-    if axes is None and channels is None:
-        fitting = first < min(rows, last), last < min(first, rows)
-    else:
-        fitting = (
-            axes != "last" and channels in (None, first),
-            axes != "first" and channels in (None, last),
-        )
-    if all(fitting) or (not any(fitting) and axes is channels is None):
-        raise ValueError(
-            f"{name} has shape {shape}, whose first or last axis may hold the channels; expected "
-            "axes to say which: 'first' or 'last'"
-        )
-    if not any(fitting):
-        where = "first or last" if axes is None else axes
-        raise ValueError(f"{name} has shape {shape}; expected {wanted} on the {where} axis")
-    return array if fitting[0] else array.transpose(2, 0, 1)
+    axis = channel_axis(name, array.shape, axes, channels)
+    return array[None] if axis is None else np.moveaxis(array, axis, 0)
 
 
 def net_input(net: Net, image, axes: str | None = None, name: str = "image") -> np.ndarray:

@@ -118,7 +118,7 @@ class Windows:
         ]
 
     def cells(self, net: Net, image):
-        """The cells of an ``admitted`` host image, P x C x 1 x 1 on the net's backend.
+        """The cells of an ``admitted`` host image, a list on the net's backend.
 
         Raises:
             ValueError: a window that the image gives has another shape.

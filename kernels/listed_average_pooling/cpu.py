@@ -23,8 +23,8 @@ def forward(x, rows, kernel):
     Returns:
         P x C x 1 x 1 like x. Workspace: none.
     """
-    kernel = forward_kernel(x, rows, kernel)
-    y = memory.zeros((len(rows), *x.shape[1:]), x.dtype)
+    kernel, outputs = forward_kernel(x, rows, kernel)
+    y = memory.zeros((outputs, *x.shape[1:]), x.dtype)
     work = CELL * y.size * kernel[0] * kernel[1]
     _forward(*by_cell(y, x), rows, kernel, work=work)
     return y

@@ -6,12 +6,31 @@ from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.threads import CELL
 from kernels.listed_cells import (
+    HOST,
     check_gather,
     check_gather_backward,
     check_select,
     check_select_backward,
+    check_table,
 )
 from kernels.memory import cpu as memory
+
+LAYOUT = HOST
+"""Of the lists that these operators take."""
+
+
+def table(rows, cells):
+    """The table of windows, as operators on lists take it.
+
+    Args:
+        rows: P x kh, int32, on the host: where the rows of each window begin among the cells.
+        cells: M, of the source.
+
+    Returns:
+        ``rows`` itself. Workspace: none.
+    """
+    check_table(rows, cells)
+    return rows
 
 
 @operator

@@ -4,11 +4,22 @@ import numpy as np
 
 from kernels.foreign import operator
 from kernels.listed_cells import (
+    HOST,
     check_gather,
     check_gather_backward,
     check_select,
     check_select_backward,
+    check_table,
 )
+
+LAYOUT = HOST
+"""Of the lists that these operators take."""
+
+
+def table(rows, cells):
+    """``rows`` itself."""
+    check_table(rows, cells)
+    return rows
 
 
 @operator

@@ -34,9 +34,9 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
         y like x, and argmax (uint8 or int32; None if it is not wanted), both P x C x 1 x 1.
         Workspace: one cell for each thread.
     """
-    window = forward_window(x, rows, kernel, activation, argmax)
+    window, outputs = forward_window(x, rows, kernel, activation, argmax)
     function = numbered(activation, x.dtype)
-    shape = (len(rows), *x.shape[1:])
+    shape = (outputs, *x.shape[1:])
     y, won = memory.empty(shape, x.dtype), None
     work = (CELL * window.cells + function.cost) * y.size
     if argmax:

@@ -15,8 +15,8 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
 
     y goes through ``activation``, unless that is None; ``argmax`` is None if it is not wanted.
     """
-    window = forward_window(x, rows, kernel, activation, argmax)
-    y = np.full((len(rows), *x.shape[1:]), -np.inf)
+    window, outputs = forward_window(x, rows, kernel, activation, argmax)
+    y = np.full((outputs, *x.shape[1:]), -np.inf)
     won = np.zeros(y.shape, argmax_dtype(window)) if argmax else None
     for cell, (i, j) in enumerate(np.ndindex(window.kernel)):
         value = x[rows[:, i] + j].astype(np.float64)
