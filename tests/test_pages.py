@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[1]
 APART = {
     "docs/kernels.md": "quotes tests/operators/test_convolution_ladder.py, which compares them",
     "docs/images.md": "has commands, too: tests/commands/test_page.py",
-    "docs/training.md": "has commands, too: tests/commands/test_train.py",
     "docs/needed-cells.md": "shows a session: tests/net/test_examples.py",
 }
 """Pages whose blocks other tests hold, with the reason."""
