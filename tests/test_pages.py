@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-QUOTED = {"docs/kernels.md": "quotes tests/operators/test_convolution_ladder.py, which holds it"}
-"""Pages whose blocks are no programs, with the reason."""
+APART = {
+    "docs/kernels.md": "quotes tests/operators/test_convolution_ladder.py, which compares them",
+    "docs/images.md": "has commands, too: tests/commands/test_page.py",
+    "docs/needed-cells.md": "shows a session: tests/net/test_examples.py",
+}
+"""Pages whose blocks other tests hold, with the reason."""
 ON_A_GPU = "# on a GPU\n"
 """How a block begins that is a program of its own, for a machine with a GPU."""
 
@@ -24,11 +28,11 @@ def programs():
     """(page, program, marks) of every page."""
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         page = path.relative_to(ROOT).as_posix()
-        if page in QUOTED:
+        if page in APART:
             continue
-        apart = [block for block in blocks(page) if block.startswith(ON_A_GPU)]
-        together = "\n".join(block for block in blocks(page) if block not in apart)
-        for program, mark in [(together, pytest.mark.cpu), *((a, pytest.mark.gpu) for a in apart)]:
+        alone = [block for block in blocks(page) if block.startswith(ON_A_GPU)]
+        together = "\n".join(block for block in blocks(page) if block not in alone)
+        for program, mark in [(together, pytest.mark.cpu), *((a, pytest.mark.gpu) for a in alone)]:
             if program:
                 marks = [mark] + [pytest.mark.torch] * ("import torch" in program)
                 yield pytest.param(page, program, marks=marks)
@@ -51,4 +55,4 @@ def test_runs(page, program, tmp_path):
 
 def test_pages_have_programs():
     assert {"README.md", "docs/pytorch.md"} <= {page for page, _ in (p.values for p in programs())}
-    assert all(blocks(page) for page in QUOTED)
+    assert all(blocks(page) for page in APART)
