@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels import checks
+from kernels import checks, foreign
 from kernels.checks import Pair
 from net.borders import patch_margins
 from net.graph import Net
@@ -70,6 +70,7 @@ def checked(
     Raises:
         TypeError, ValueError: not an array of that shape and dtype.
     """
+    array = foreign.host_array(name, array)
     _check_on_host(name, array, dtype, shape, axes)
     return _contiguous(array)
 
@@ -108,10 +109,13 @@ def check_finite(net: Net, name: str, image) -> None:
 def admitted(net: Net, name: str, array, dtype: str, shape: tuple[int | None, ...], axes=""):
     """``array``, checked, as ``placed`` takes it; nothing is copied.
 
+    Another library's array in the host's memory becomes a NumPy array (``kernels.foreign``).
+
     Raises:
         TypeError, ValueError: not an array of that shape and dtype, or on a device where the net
             does not run.
     """
+    array = foreign.host_array(name, array)
     if not checks.lies_on_device(name, array):
         _check_on_host(name, array, dtype, shape, axes)
         return array
@@ -183,11 +187,66 @@ def returned(net: Net, array) -> np.ndarray:
     return net.backend.memory.to_host(array).astype(net.dtype, copy=False)
 
 
+def stays(image) -> bool:
+    """Whether the results for ``image`` stay on the device, as it came from there."""
+    return checks.lies_on_device("image", image)
+
+
+def in_kind(net: Net, result, image):
+    """A result on the backend where its image lies; on the host, an array of its library."""
+    return result if stays(image) else foreign.given_back(returned(net, result), image)
+
+
 def bordered_backward(net: Net, gradient, border: str):
     """The gradient of the image, 1 x C x H x W on the backend, from that of the bordered image."""
     if border == "valid":
         return gradient
     return net.backend.padding.pad_backward(gradient, patch_margins(net.patch), border)
+
+
+def channel_axis(
+    name: str, shape: tuple[int, ...], axes: str | None = None, channels: int | None = None
+) -> int | None:
+    """The axis of an image's ``shape`` that holds the channels, 0 or 2; None where it has two axes.
+
+    Args:
+        name: what messages call the image.
+        shape: H x W, C x H x W or H x W x C.
+        axes, channels: as ``channels_first``.
+
+    Raises:
+        TypeError, ValueError: no image of so many channels, or one where either axis may hold them.
+
+    >>> channel_axis("image", (20, 30, 3))
+    2
+    """
+    if axes is not None:
+        checks.choice("axes", axes, ("first", "last"))
+    if channels is not None:
+        channels = checks.count("channels", channels)
+    said = " x ".join(map(str, shape))
+    wanted = f"{channels or 'any number of'} channel{'s' * (channels != 1)}"
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise ValueError(f"{name} has shape {said or '()'}; expected rows and columns of {wanted}")
+    first, rows, last = shape if len(shape) == 3 else (1, *shape)
+    if len(shape) == 2:
+        axes = "first"
+    if axes is None and channels is None:
+        fitting = first < min(rows, last), last < min(first, rows)
+    else:
+        fitting = (
+            axes != "last" and channels in (None, first),
+            axes != "first" and channels in (None, last),
+        )
+    if all(fitting) or (not any(fitting) and axes is channels is None):
+        raise ValueError(
+            f"{name} has shape {said}, whose first or last axis may hold the channels; expected "
+            "axes to say which: 'first' or 'last'"
+        )
+    if not any(fitting):
+        where = "first or last" if axes is None else axes
+        raise ValueError(f"{name} has shape {said}; expected {wanted} on the {where} axis")
+    return None if len(shape) == 2 else 0 if fitting[0] else 2
 
 
 def channels_first(name: str, array, axes: str | None = None, channels: int | None = None):
@@ -209,33 +268,8 @@ def channels_first(name: str, array, axes: str | None = None, channels: int | No
     checks.unmasked(name, array)
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} is {checks.kind_of(array)}; expected a NumPy array")
-    if axes is not None:
-        checks.choice("axes", axes, ("first", "last"))
-    if channels is not None:
-        channels = checks.count("channels", channels)
-    shape = " x ".join(map(str, array.shape))
-    wanted = f"{channels or 'any number of'} channel{'s' * (channels != 1)}"
-    if array.ndim not in (2, 3) or not array.size:
-        raise ValueError(f"{name} has shape {shape or '()'}; expected rows and columns of {wanted}")
-    if array.ndim == 2:
-        array, axes = array[None], "first"
-    first, rows, last = array.shape
-    if axes is None and channels is None:
-        fitting = first < min(rows, last), last < min(first, rows)
-    else:
-        fitting = (
-            axes != "last" and channels in (None, first),
-            axes != "first" and channels in (None, last),
-        )
-    if all(fitting) or (not any(fitting) and axes is channels is None):
-        raise ValueError(
-            f"{name} has shape {shape}, whose first or last axis may hold the channels; expected "
-            "axes to say which: 'first' or 'last'"
-        )
-    if not any(fitting):
-        where = "first or last" if axes is None else axes
-        raise ValueError(f"{name} has shape {shape}; expected {wanted} on the {where} axis")
-    return array if fitting[0] else array.transpose(2, 0, 1)
+    axis = channel_axis(name, array.shape, axes, channels)
+    return array[None] if axis is None else np.moveaxis(array, axis, 0)
 
 
 def net_input(net: Net, image, axes: str | None = None, name: str = "image") -> np.ndarray:

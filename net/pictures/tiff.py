@@ -13,7 +13,7 @@ from net.pictures.codecs import needs_imagecodecs
 from net.pictures.raw import Raw
 
 _CHANNEL_AXES = "SC"
-_UNASSOCIATED = (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
+_ALPHA = (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
 _JPEGS = (tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG)
 MOST_PAGES = 2**16
 MOST_UNUSED = 2**24
@@ -55,16 +55,12 @@ def opened(file, *, indices: bool = False):
         where = "last" if axes.endswith(tuple(_CHANNEL_AXES)) else "first"
         if channels and channels not in _CHANNEL_AXES:
             where = "pages"
-        alpha = sum(sample in _UNASSOCIATED for sample in page.extrasamples) if channels else 0
+        alpha = sum(sample in _ALPHA for sample in page.extrasamples) if channels else 0
         itemsize = 1 if palette else series.dtype.itemsize
 
         def read():
             array = _decoded(series, page).reshape(shape[:2] if palette else shape)
-            return (
-                (page.colormap[:, array] >> 8).astype(np.uint8).transpose(1, 2, 0)
-                if palette
-                else array
-            )
+            return (page.colormap.T >> 8).astype(np.uint8)[array] if palette else array
 
         exact = page.compression not in _JPEGS
         yield Raw(shape, itemsize, read, where, alpha, copies=1 + 3 * palette, exact=exact)
@@ -82,6 +78,8 @@ def _check_segments(series, size):
     for page in series.pages:
         if page is None:
             raise ValueError("a page of it is missing")
+        if len(page.dataoffsets) < prod(series.keyframe.chunked):
+            raise ValueError("it lacks a part of its pixels")
         ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts)]
         if max(ends, default=size + 1) > size:
             raise ValueError("it is truncated")

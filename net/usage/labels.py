@@ -135,7 +135,8 @@ class LabelRule(Options):
 
     def stand_in(self, classes: int) -> int | Color:
         """What a label image holds where there is no label: ``unlabelled``, or, where that is -1 or
-        None, 255 if classes have other values, else 65535; the color black, else white.
+        None, the largest value up to 255 that is no class, else 65535; the color black, else white,
+        else a grey.
 
         Raises:
             ValueError: all of these are classes.
@@ -146,11 +147,11 @@ class LabelRule(Options):
         values = self.of(classes)
         if self.unlabelled not in (None, UNLABELLED):
             return self.unlabelled
-        free = ((0, 0, 0), (255, 255, 255)) if self.of_colors else (255, LARGEST_VALUE)
-        for value in free:
+        greys = ((grey,) * 3 for grey in (0, *range(255, 0, -1)))
+        for value in greys if self.of_colors else (*range(255, -1, -1), LARGEST_VALUE):
             if value not in values:
                 return value
-        raise ValueError(f"label_rule: values are classes at {free}; expected one for unlabelled")
+        raise ValueError("label_rule: values are all classes; expected one that is unlabelled")
 
 
 def is_color(value) -> bool:

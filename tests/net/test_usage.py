@@ -251,9 +251,13 @@ class TestLabelRule:
     def test_what_stands_for_no_label_is_no_class(self):
         for rule in (LabelRule(None, (3, 255, 2)), LabelRule(-1, (255, 0, 1))):
             encoded = rule.encoded(np.array([[-1, 1]]), 3)
-            assert encoded[0, 0] == 65535
-            assert encoded[0, 1] == rule.values[1]
+            assert encoded.tolist() == [[254, rule.values[1]]]
+            assert encoded.dtype == np.uint8
         assert LabelRule(None, (RED, BLACK)).stand_in(2) == WHITE
+        assert LabelRule(None, (WHITE, BLACK)).stand_in(2) == (254, 254, 254)
+        assert LabelRule(None, tuple(range(256))).stand_in(256) == 65535
+        with pytest.raises(ValueError, match="values are all classes"):
+            LabelRule(None, (*range(256), 65535)).stand_in(257)
 
     @pytest.mark.parametrize(
         ("labels", "message"),

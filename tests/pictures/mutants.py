@@ -10,8 +10,6 @@ import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
-
 from net.pictures import BadImage, read
 from tests.mutation import cut, flipped, limit_memory, limited_time, spliced
 from tests.pictures.files import KINDS, LOSSY
@@ -40,7 +38,7 @@ def _read(path, number):
             counts["refused"] += 1
             continue
         assert image.ndim == 3, f"mutant {i} of {path}"
-        assert np.isreal(image).all(), f"mutant {i} of {path}"
+        assert image.dtype.kind in "biuf", f"mutant {i} of {path}"
         counts["read"] += 1
     return counts
 

@@ -194,11 +194,15 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("tags", "message"),
         [
-            ({"ImageWidth": 2**31, "ImageLength": 2**31}, "it is of 2147483648 x 2147483648 x 3"),
+            (
+                {"ImageWidth": 2**31, "ImageLength": 2**31, "RowsPerStrip": 2**31},
+                "it is of 2147483648 x 2147483648 x 3 pixels; expected 1 to",
+            ),
             ({"ImageWidth": 0}, ""),
             ({"ImageLength": 40}, ""),
             ({"ImageLength": 4000, "RowsPerStrip": 4000}, ""),
             ({"StripOffsets": 10**9}, "it is truncated"),
+            ({"RowsPerStrip": 1}, "it lacks a part of its pixels"),
             ({"Compression": 12345}, "12345 is not a known COMPRESSION"),
             ({"Compression": 8}, ""),
         ],
@@ -213,7 +217,7 @@ class TestRefused:
     def test_what_no_memory_holds_is_not_allocated(self, tmp_path):
         path = tmp_path / "x.tif"
         KINDS["rgb.tif"][0](path)
-        path.write_bytes(with_tags(path, ImageLength=2 * 10**9))
+        path.write_bytes(with_tags(path, ImageLength=2 * 10**9, RowsPerStrip=2 * 10**9))
         with pytest.raises(MemoryError, match=r"x.tif is 2000000000 x 30 x 3 and takes 180 GB, "):
             read(path)
         path.write_bytes(png(2**31 - 1, 2**31 - 1, b"", depth=16, kind=2))

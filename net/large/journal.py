@@ -1,0 +1,102 @@
+"""What of a run is done, so that one that was killed goes on where it stopped.
+
+A line of JSON says what the run is; each further line is the number of a region that is written. A
+region is noted after it has been written, and written again alike if it was not noted. That holds
+for processes that are killed; a machine that loses its power may lose what it had not stored.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+
+from net.files import write_atomically
+
+SUFFIX = ".journal"
+
+
+def journal_path(out: Path) -> Path:
+    """Where the journal of labels in ``out`` lies."""
+    return out.with_name(out.name + SUFFIX)
+
+
+def stored(path: Path) -> dict | None:
+    """What run a journal is of; None where there is none.
+
+    Raises:
+        ValueError: it is no journal.
+    """
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        line = file.readline(2**20)
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not line.endswith(b"\n"):
+        raise ValueError(f"{path} is no journal of labelling; expected none, or one")
+    return found
+
+
+class Journal:
+    """An open journal, which no other process writes.
+
+    Args:
+        path: the file; it is made if it is not there.
+        run: what the run is, as JSON can hold it.
+
+    Attributes:
+        done: numbers of the regions that are written.
+
+    Raises:
+        ValueError: it is of another run; the message says what differs.
+        BlockingIOError: another process is writing it.
+    """
+
+    def __init__(self, path: Path, run: dict):
+        found = stored(path)
+        if found is None:
+            write_atomically(path, json.dumps(run).encode() + b"\n")
+        elif found != run:
+            raise ValueError(
+                f"{path} is of another run: {_difference(found, run)}; expected the same again, or "
+                f"another place for it"
+            )
+        self._file = path.open("r+b", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise BlockingIOError(f"{path}: another process is labelling there") from None
+        _, *lines = self._file.read().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith(b"\n")]
+        if len(whole) < len(lines):  # the last one is torn
+            self._file.truncate(self._file.tell() - len(lines[-1]))
+        self._file.seek(0, 2)
+        self.done = {int(line) for line in whole if line.strip().isdigit()}
+
+    def add(self, number: int) -> None:
+        """Note that a region is written."""
+        self._file.write(b"%d\n" % number)
+        self.done.add(number)
+
+    def close(self) -> None:
+        """Let others write it."""
+        self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def _difference(found, run):
+    parts = [
+        f"{name} {json.dumps(found.get(name))}, now {json.dumps(run.get(name))}"
+        for name in dict.fromkeys((*found, *run))
+        if found.get(name) != run.get(name)
+    ]
+    return "; ".join(parts)

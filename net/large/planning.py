@@ -1,0 +1,158 @@
+"""Which regions an image is labelled in: from the memory, the storage's chunks and the halos."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+import numpy as np
+
+from kernels import checks
+from kernels.checks import Margins, Pair
+from kernels.host import limits
+from net import planning
+from net.borders import halo
+from net.dense import Dense
+from net.graph import Net
+from net.large.regions import Grid
+from net.large.sources import Source
+from net.summary import multiply_adds
+
+SIDES = tuple(n * 2**i for i in range(12) for n in (64, 96))
+"""Rows or columns of regions: pyramids and chunks divide them."""
+READING = 100
+"""Multiply-adds that take as long as to read and decode one number of a chunk, roughly."""
+ENOUGH = 1.05
+"""A region is large enough where a pixel costs no more than this times what it costs without
+halos."""
+SHARE = 0.75
+"""Of the memory that is free, where nobody says how much may be taken."""
+RESERVE = 192 * 2**20
+"""Bytes for code that is compiled and for what decoders hold, beside what the process has."""
+
+_UNITS = ("", "k", "m", "g", "t")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The regions, and what they cost.
+
+    Attributes:
+        grid: the regions.
+        halo: rows and columns (top, left, bottom, right) that are read around each.
+        wasted: work through halos, as a share of the work without.
+        peak_bytes: of memory that one process takes for them, beside what it has.
+    """
+
+    grid: Grid
+    halo: Margins
+    wasted: float
+    peak_bytes: int
+
+    def __str__(self) -> str:
+        rows, columns = self.grid.region
+        whole = len(self.grid) == 1
+        regions = "one region" if whole else f"{len(self.grid)} regions of {rows} x {columns}"
+        around = ", ".join(map(str, self.halo))
+        return (
+            f"{self.grid.size[0]} x {self.grid.size[1]} pixels in {regions}; halo {around} (top, "
+            f"left, bottom, right), {100 * self.wasted:.1f}% more work; "
+            f"{self.peak_bytes / 1e6:,.0f} MB of memory"
+        )
+
+
+def memory_bytes(memory: int | str | None, taken: int = 0) -> int:
+    """Bytes that may be taken beside what the process has.
+
+    Args:
+        memory: bytes of the whole process, or a text such as ``"2 GB"``; None is three quarters of
+            what is free.
+        taken: what the process has.
+
+    Raises:
+        ValueError: it is neither.
+
+    >>> memory_bytes("1.5 GB") == 1_500_000_000 - RESERVE
+    True
+    """
+    if memory is None:
+        free = limits.free_pages()
+        return int(SHARE * (2**31 if free is None else free)) - RESERVE
+    if isinstance(memory, str):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?)(i?)b?", memory.strip().lower())
+        if match is None:
+            raise ValueError(f"memory is {memory!r}; expected such as '2 GB' or '1500 MB'")
+        number, unit, binary = match.groups()
+        memory = int(float(number) * (1024 if binary else 1000) ** _UNITS.index(unit))
+    return checks.count("memory", memory, most=planning.LARGEST) - taken - RESERVE
+
+
+def region_bytes(net: Net, source: Source, region: Pair, probabilities: str | None) -> int:
+    """What it takes to label regions one after another: one that is labelled, the next one's window
+    that is read ahead, and the last one's labels that are written behind."""
+    program = Dense(net, "valid").program
+    window = [n + p - 1 for n, p in zip(region, net.patch)]
+    read = [_read(*one) for one in zip(window, source.shape[1:], source.chunks)]
+    numbers = prod(window) * np.dtype(net.dtype).itemsize + prod(read) * source.dtype.itemsize
+    label = 2 + net.output.channels * {None: 0, "uint8": 1, "float16": 2}[probabilities]
+    passing = planning.remembered(planning.predict_bytes, program, "valid", region, region)
+    return passing + 2 * (numbers * net.channels + prod(region) * label)
+
+
+def _read(length, whole, chunk):
+    """Rows or columns of the chunks that hold ``length`` of them, on average."""
+    return whole if length >= whole else min(whole, length + chunk - 1)
+
+
+def chosen(net: Net, source: Source, probabilities: str | None, available: int) -> Layout:
+    """The layout for an image.
+
+    The smallest regions are taken that waste little; where ``available`` bytes do not let them,
+    those that waste least.
+
+    Raises:
+        MemoryError: not even the smallest regions fit; the message says what they take.
+    """
+    size = source.shape[1:]
+    sides = [[s for s in SIDES if s < n] + [s for s in SIDES if s >= n][:1] for n in size]
+    ideal = _work(net, size) + READING * prod(source.shape)
+    costs = []
+    for region in product(*sides):
+        cost = _cost(net, source, Grid(size, region)) / ideal
+        costs.append((max(ENOUGH, cost), prod(region), cost, region))
+    smallest = min(sides[0]), min(sides[1])
+    for *_, region in sorted(costs):
+        found = layout(net, source, region, probabilities)
+        if found.peak_bytes <= available:
+            return found
+    needed = layout(net, source, smallest, probabilities).peak_bytes
+    raise MemoryError(
+        f"labelling in regions of {smallest[0]} x {smallest[1]} pixels takes "
+        f"{(needed + RESERVE) / 1e9:.2g} GB beside what the process has, which leaves "
+        f"{max(0, available + RESERVE) / 1e9:.2g} GB; expected more memory"
+    )
+
+
+def layout(net: Net, source: Source, region: Pair, probabilities: str | None) -> Layout:
+    """The layout with regions of a given size."""
+    size = source.shape[1:]
+    grid = Grid(size, region)
+    wasted = sum(_work(net, kind) * count for kind, count in grid.kinds()) / _work(net, size) - 1
+    around = halo(net.patch, net.receptive_field)
+    peak = region_bytes(net, source, tuple(map(min, region, size)), probabilities)
+    return Layout(grid, around, wasted, peak)
+
+
+def _cost(net, source, grid):
+    total = 0
+    for kind, count in grid.kinds():
+        window = [n + p - 1 for n, p in zip(kind, net.patch)]
+        cells = prod(_read(*one) for one in zip(window, source.shape[1:], source.chunks))
+        total += count * (_work(net, kind) + READING * source.channels * cells)
+    return total
+
+
+def _work(net, size):
+    return 1 + sum(multiply_adds(net, node, size)[1] for node in net.nodes.values())

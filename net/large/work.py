@@ -1,0 +1,125 @@
+"""The work of one region: read its window, label it, write it. Wherever it is done, it is this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from net.dense import Dense
+from net.graph import Net
+from net.large.legend import Legend
+from net.large.regions import Grid, Region, Window, labelled
+from net.large.sinks import Sink
+from net.large.sources import Source
+
+PROBABILITIES = {"float16": np.dtype(np.float16), "uint8": np.dtype(np.uint8)}
+"""How probabilities are kept: rounded, NaN where there is no label; or times 255 and rounded, 0
+where there is none."""
+
+
+class Taken(NamedTuple):
+    """What a region is labelled from.
+
+    Attributes:
+        window: of the image; None where nothing of the region is wanted.
+        wanted: which pixels of the region; None is all.
+    """
+
+    window: np.ndarray | None
+    wanted: np.ndarray | None
+
+
+class Labels(NamedTuple):
+    """What is written of a region: label values h x w, and probabilities K x h x w or None."""
+
+    classes: np.ndarray
+    probabilities: np.ndarray | None
+
+
+class Labeller:
+    """Labels regions of images of one net.
+
+    Args:
+        net: labels.
+        border: of the whole image.
+        probabilities: a key of ``PROBABILITIES``; None keeps none.
+    """
+
+    def __init__(self, net: Net, border: str, probabilities: str | None):
+        self.net, self.border = net, border
+        self.probabilities = None if probabilities is None else PROBABILITIES[probabilities]
+        self.legend = Legend.of(net)
+        self._dense = Dense(net, "valid")
+
+    def part(self, size: tuple[int, int], region: Region) -> Region | None:
+        """What of a region of an image of ``size`` has labels."""
+        return region.within(*labelled(self.net, self.border, size))
+
+    def labels(self, size: tuple[int, int], region: Region, taken: Taken) -> Labels:
+        """Of a region of an image of ``size``."""
+        legend, kept = self.legend, self.probabilities
+        classes = np.full(region.size, legend.unlabelled, legend.dtype)
+        shares = None
+        if kept is not None:
+            nothing = np.nan if kept.kind == "f" else 0
+            shares = np.full((len(legend.names), *region.size), nothing, kept)
+        if taken.window is None:
+            return Labels(classes, shares)
+        part = self.part(size, region)
+        place = tuple(
+            slice(inner.start - outer.start, inner.stop - outer.start)
+            for inner, outer in ((part.rows, region.rows), (part.columns, region.columns))
+        )
+        found, probabilities = self._dense.predict(taken.window, mask=taken.wanted)
+        classes[place] = legend.encoded(found)
+        if kept is not None:
+            if kept.kind == "u":
+                probabilities *= 255
+                np.nan_to_num(np.rint(probabilities, out=probabilities), copy=False)
+            shares[:, *place] = probabilities
+        return Labels(classes, shares)
+
+
+@dataclass(eq=False)
+class Work:
+    """What is done with each region.
+
+    Attributes:
+        labeller: labels them.
+        grid: the regions.
+        source: the image; None where what is read comes from elsewhere.
+        where: an image of the same size: where a channel is above 0 labels are wanted; None is all.
+        sinks: for the classes and, where they are kept, the probabilities.
+    """
+
+    labeller: Labeller
+    grid: Grid
+    source: Source | None
+    where: Source | None
+    sinks: tuple[Sink, ...]
+
+    def take(self, region: Region) -> Taken:
+        """Read what a region needs: of an image of which nothing is wanted there, nothing."""
+        part = self.labeller.part(self.grid.size, region)
+        if part is None:
+            return Taken(None, None)
+        wanted = None
+        if self.where is not None:
+            wanted = (self.where.read(part.rows, part.columns) > 0).any(axis=0)
+            if not wanted.any():
+                return Taken(None, None)
+            wanted = None if wanted.all() else wanted
+        net = self.labeller.net
+        window = Window.of(net, self.labeller.border, self.grid.size, part)
+        return Taken(window.framed(net, self.source.read(*window.read)), wanted)
+
+    def label(self, region: Region, taken: Taken) -> Labels:
+        """The labels of a region."""
+        return self.labeller.labels(self.grid.size, region, taken)
+
+    def write(self, region: Region, labels: Labels) -> None:
+        """Put the labels of a region where they belong."""
+        for sink, values in zip(self.sinks, labels):
+            sink.write(region.rows, region.columns, values)

@@ -1,0 +1,139 @@
+"""What runs on a worker of a Dask cluster."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numba
+from distributed import WorkerPlugin, get_worker
+
+from net.large.journal import journal_path, stored
+from net.large.regions import Grid
+from net.large.serialized import load_bytes, net_bytes
+from net.large.sinks import Sink
+from net.large.sources import Source, opened
+from net.large.work import Labeller, Taken, Work
+
+AT_ONCE = 2
+"""Regions that a worker holds: one is labelled while another one is read or written."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """A ``Work``, as it travels.
+
+    Attributes:
+        net: as its file holds it.
+        backend: where it runs.
+        border, probabilities: of the ``Labeller``.
+        grid, sinks: of the ``Work``.
+        run: what the journal says.
+        files: of the image and the mask, as ``opened`` takes them and what they are known by; None
+            for one that there is not, or that the caller reads.
+    """
+
+    net: bytes
+    backend: str
+    border: str
+    probabilities: str | None
+    grid: Grid
+    sinks: tuple[Sink, ...]
+    run: dict
+    files: tuple[tuple | None, ...]
+
+    @classmethod
+    def of(cls, work: Work, run: dict, shared: bool) -> Recipe:
+        """Of what the caller does; ``shared`` says that workers read the files themselves."""
+        labeller = work.labeller
+        return cls(
+            net_bytes(labeller.net),
+            labeller.net.backend.name,
+            labeller.border,
+            run["probabilities"],
+            work.grid,
+            tuple(replace(sink, path=sink.path.absolute()) for sink in work.sinks),
+            run,
+            tuple(
+                (s.path, s.channels, s.stated, s.identity()) if shared and s is not None else None
+                for s in (work.source, work.where)
+            ),
+        )
+
+    def work(self) -> Work:
+        """What the worker does.
+
+        Raises:
+            OSError: it does not see the files.
+        """
+        out = self.sinks[0].path
+        try:
+            if stored(journal_path(out)) != self.run:
+                raise OSError(f"it does not see {journal_path(out)} of this run")
+            source, where = (file and _reopened(*file) for file in self.files)
+        except FileNotFoundError as error:
+            raise OSError(f"it does not see {error.filename}") from None
+        labeller = Labeller(load_bytes(self.net, self.backend), self.border, self.probabilities)
+        return Work(labeller, self.grid, source, where, self.sinks)
+
+
+def _reopened(path, channels, axes, identity) -> Source:
+    source = opened(path, channels, axes)
+    found = source.identity()
+    for name in identity.keys() - {"changed"}:
+        if found[name] != identity[name]:
+            raise OSError(f"its {path} is another one: {name} {found[name]}, not {identity[name]}")
+    return source
+
+
+class Room(WorkerPlugin):
+    """What a worker keeps for one run.
+
+    Args:
+        name: of the run.
+        recipe: what is done.
+    """
+
+    def __init__(self, name: str, recipe: Recipe):
+        self.name, self.recipe = name, recipe
+
+    def setup(self, worker) -> None:
+        """Called once on each worker, those that come later included."""
+        self.threads = min(worker.state.nthreads, numba.config.NUMBA_NUM_THREADS)
+        self.places, self.labelling = threading.Semaphore(AT_ONCE), threading.Lock()
+        self.opening = threading.Lock()
+
+    @cached_property
+    def _work(self) -> Work:
+        return self.recipe.work()
+
+    def work(self) -> Work:
+        """Made when it is first needed, so that what is wrong is told where somebody listens."""
+        with self.opening:
+            try:
+                return self._work
+            except OSError as error:
+                raise OSError(f"{error}; expected files that all workers share") from None
+
+
+def fault(name: str, dask_worker) -> str | None:
+    """What keeps a worker from labelling."""
+    try:
+        dask_worker.plugins[name].work()
+    except (OSError, ValueError, RuntimeError) as error:
+        return str(error)
+    return None
+
+
+def label(name: str, number: int, taken: Taken | None) -> None:
+    """Label the region of a ``number`` and write it; ``taken`` is None where the worker reads."""
+    room: Room = get_worker().plugins[name]
+    work = room.work()
+    region = work.grid[number]
+    with room.places:
+        taken = taken or work.take(region)
+        with room.labelling:
+            numba.set_num_threads(room.threads)
+            labels = work.label(region, taken)
+        work.write(region, labels)
