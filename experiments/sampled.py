@@ -25,7 +25,7 @@ from net import Dense, Scan
 from net.zoo import ZOO
 
 TIMED = True
-SIZES, QUICK_SIZES = (128, 256), (16, 24)
+SIZES, QUICK_SIZES = (128, 256), (16,)
 """Labelled rows and columns."""
 STEP, QUICK_STEP = 4, 16
 """From one number of pixels to the next; the last one is all."""
@@ -169,9 +169,9 @@ class _Case:
         if "dense" in self.forms:
             whole = peak_memory(job | {"runner": runners.DENSE})[PASSES[1]]
             peaks |= {("dense", "random", number): whole for number in self.numbers}
-        for drawn in DRAWN if "needed" in self.forms else ():
-            some = needed_peaks(job | {"runner": runners.NEEDED, "drawn": drawn}, self.numbers)
-            peaks |= {("needed", drawn, n): of_number[PASSES[1]] for n, of_number in some.items()}
+        if "needed" in self.forms:
+            some = needed_peaks(job | {"runner": runners.NEEDED}, list(self.masks))
+            peaks |= {("needed", *case): of_case[PASSES[1]] for case, of_case in some.items()}
         return peaks
 
 

@@ -23,11 +23,11 @@ from net.learning.records import TrainingWarning
 
 TIMED = False
 LEARNERS = ("net", "forest")
-FULL = {"strokes": 5, "steps": 300, "size": None}
-QUICK = {"strokes": 1, "steps": 2, "size": 96}
+FULL = {"drawings": 5, "steps": 300, "size": None}
+QUICK = {"drawings": 1, "steps": 2, "size": 96}
 """Drawings of strokes a case, steps of the net, and the largest size of a half; None is all."""
 COLUMNS = {
-    **{"case": str, "learner": str, "strokes": int},
+    **{"case": str, "learner": str, "drawing": int},
     **dict.fromkeys(("labelled", "scored"), int),
     **dict.fromkeys(("iou", "f1", "accuracy", "fit_seconds", "predict_seconds"), float),
 }
@@ -43,32 +43,43 @@ def unavailable(backend: str) -> str | None:
 def run(options) -> tuple[list[dict], dict]:
     """One row for each case, drawing of strokes and learner.
 
-    As arrays, of the first drawing of each case: the left half, its strokes, the right half, its
-    truth, and what each learner predicts there.
+    As arrays, of the first drawing of each case: the left half (of colours the green), its strokes,
+    the right half, its truth, and what each learner predicts there.
     """
     plan = QUICK if options.quick else FULL
     rows, arrays = [], {}
-    jobs = [(case, number) for case in CASES for number in range(plan["strokes"])]
+    jobs = [(case, number) for case in CASES for number in range(plan["drawings"])]
     for case, number in tqdm(jobs, desc="scribbles", unit="drawing"):
-        parameters = {"case": case, "strokes": number, **plan}
+        parameters = {**plan, "case": case, "drawing": number}
         measured = options.cache.measured(
             parameters, lambda case=case, number=number: _learned(case, number, plan, options)
         )
         rows += measured["rows"]
-        arrays |= {key: np.array(one, np.uint8) for key, one in measured["arrays"].items()}
+        if number == 0:
+            (left, _), (right, truth) = _halves(case, plan)
+            shown = {"left": _grey(left), "right": _grey(right), "truth": truth}
+            shown |= measured["arrays"]
+            arrays |= {f"{case}: {name}": np.array(one, np.uint8) for name, one in shown.items()}
     return rows, arrays
 
 
+def _halves(case, plan):
+    """The left and the right half of a photograph, each with its truth."""
+    image, truth = CASES[case][0]()
+    middle, size = image.shape[1] // 2, plan["size"] or max(image.shape)
+    parts = np.s_[:size, max(0, middle - size) : middle], np.s_[:size, middle : middle + size]
+    return tuple((image[part], truth[part]) for part in parts)
+
+
+def _grey(image):
+    return image if image.ndim == 2 else image[..., 1]
+
+
 def _learned(case, number, plan, options) -> dict:
-    """Rows of one drawing, and arrays if it is the first."""
-    of_image, drawn = CASES[case]
-    image, truth = of_image()
-    middle = image.shape[1] // 2
-    size = plan["size"] or max(image.shape)
-    halves = np.s_[:size, max(0, middle - size) : middle], np.s_[:size, middle : middle + size]
-    strokes = drawn(truth[halves[0]], np.random.default_rng((options.seed, number)))
-    left, right, asked = image[halves[0]], image[halves[1]], truth[halves[1]]
-    rows, arrays = [], {"left": left, "strokes": strokes, "right": right, "truth": asked}
+    """Rows of one drawing, its strokes, and what is predicted from them."""
+    (left, known), (right, asked) = _halves(case, plan)
+    strokes = CASES[case][1](known, np.random.default_rng((options.seed, number)))
+    rows, arrays = [], {"strokes": strokes}
     for learner in LEARNERS:
         fitting, predicting = _learner(learner, plan, options)
         started = time.perf_counter()
@@ -79,15 +90,14 @@ def _learned(case, number, plan, options) -> dict:
         found = Metrics.of([asked.astype(int) - 1], [arrays[learner].astype(int) - 1], 2)
         rows.append(
             {
-                **{"case": case, "learner": learner, "strokes": number},
+                **{"case": case, "learner": learner, "drawing": number},
                 **{"labelled": int((strokes > 0).sum()), "scored": int((asked > 0).sum())},
                 **{"iou": found.iou[FOREGROUND - 1], "f1": found.f1[FOREGROUND - 1]},
                 **{"accuracy": found.accuracy},
                 **{"fit_seconds": fitted - started, "predict_seconds": done - fitted},
             }
         )
-    named = {f"{case}: {name}": one.tolist() for name, one in arrays.items()}
-    return {"rows": rows, "arrays": named if number == 0 else {}}
+    return {"rows": rows, "arrays": {name: one.tolist() for name, one in arrays.items()}}
 
 
 def _learner(name, plan, options):

@@ -8,9 +8,9 @@ import sys
 import warnings
 
 from kernels import BackendUnavailable
-from net.commands import convert, info, label
+from net.commands import convert, info, label, train
 
-COMMANDS = {"convert": convert, "info": info, "label": label}
+COMMANDS = {"convert": convert, "info": info, "label": label, "train": train}
 REFUSALS = (OSError, ValueError, TypeError, MemoryError, ModuleNotFoundError, BackendUnavailable)
 INTERRUPTED = 130
 """As shells say it: 128 and the number of the signal."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels import checks
+from kernels.foreign import host_array
 from net import planning, room
 from net.dense import Dense
 from net.graph import Net
@@ -84,6 +85,7 @@ def _squared(x):
 
 def _entered(dense, images):
     """The checked images on the backend, with their borders."""
+    images = host_array("images", images)
     if not isinstance(images, list | tuple | np.ndarray):
         raise TypeError(f"images is {checks.kind_of(images)}; expected a list of arrays")
     if len(images) == 0:

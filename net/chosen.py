@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from kernels import checks
+from kernels import checks, foreign
 from kernels.checks import Pair
 from kernels.cross_entropy import UNLABELLED
 from net import images, windows
@@ -149,8 +149,9 @@ def chosen_of(labelled: int | Pair | None, mask, pixels) -> tuple[Pair, Chosen |
     return labelled, None if mask is None else Chosen(labelled, mask)
 
 
-def checked_pixels(pixels, labelled: Pair) -> np.ndarray:
-    """P x 2 ints, at least one, of a map of ``labelled`` rows and columns.
+def checked_pixels(pixels, labelled: Pair, name: str = "pixels") -> np.ndarray:
+    """P x 2 ints, at least one, of a map of ``labelled`` rows and columns; ``name`` is what they
+    are called.
 
     Raises:
         TypeError, ValueError: they are none.
@@ -159,20 +160,21 @@ def checked_pixels(pixels, labelled: Pair) -> np.ndarray:
     array([[2, 1],
            [0, 3]])
     """
-    checks.unmasked("pixels", pixels)
+    pixels = foreign.host_array(name, pixels)
+    checks.unmasked(name, pixels)
     try:
         pixels = np.asarray(pixels)
     except ValueError:
-        raise ValueError(f"pixels is {pixels!r}; expected n x 2 ints (y, x)") from None
+        raise ValueError(f"{name} is {pixels!r}; expected n x 2 ints (y, x)") from None
     if pixels.ndim != 2 or pixels.shape[1] != 2 or pixels.dtype.kind not in "iu":
         raise ValueError(
-            f"pixels has shape {pixels.shape} and dtype {pixels.dtype}; expected n x 2 ints (y, x)"
+            f"{name} has shape {pixels.shape} and dtype {pixels.dtype}; expected n x 2 ints (y, x)"
         )
     if len(pixels) == 0:
-        raise ValueError("pixels chooses no pixel; expected at least one")
+        raise ValueError(f"{name} chooses no pixel; expected at least one")
     if (pixels < 0).any() or (pixels >= labelled).any():
         raise ValueError(
-            f"pixels reach from {tuple(pixels.min(axis=0).tolist())} to "
+            f"{name} reach from {tuple(pixels.min(axis=0).tolist())} to "
             f"{tuple(pixels.max(axis=0).tolist())}; expected pixels of a {labelled[0]} x "
             f"{labelled[1]} map"
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kernels import checks
+from kernels import checks, foreign
 from kernels.checks import Pair
 from kernels.cross_entropy import UNLABELLED
 from net import borders, images, planning, room, summary, windows
@@ -21,9 +21,9 @@ from net.program import Program
 class Dense:
     """Runs ``net`` on whole images of any size: there is no divisibility rule.
 
-    Images are NumPy arrays, copied to where the net runs, and so are the results. A net on the
-    backend ``cuda`` also takes device arrays of any library, through ``__cuda_array_interface__``
-    and without a copy, and then gives device arrays (see docs/interoperability.md).
+    Images are NumPy arrays or tensors of PyTorch on the host, copied to where the net runs, and so
+    are the results. A net on the backend ``cuda`` also takes device arrays of any library, without
+    a copy, and then gives device arrays (see docs/interoperability.md).
 
     Args:
         net: its parameters are shared, not copied.
@@ -151,10 +151,12 @@ class Dense:
         x, labelled, chosen = admitted(net, self.border, image, mask, pixels)
         if chosen is not None:
             values = self._of_chosen(chosen, x, self.forward, lambda scores: scores)
-            return self.net.backend.memory.to_device(values) if _stays(image) else values
+            if images.stays(image):
+                return self.net.backend.memory.to_device(values)
+            return foreign.given_back(values, image)
         self._check_memory(labelled, planning.forward_bytes, images.copied_bytes(x))
-        scores = self.program.forward(self._framed(images.placed(self.net, x)))[0]
-        return scores if _stays(image) else images.returned(self.net, scores)
+        scores = self.program.forward(self._framed(images.placed(self.net, x)))
+        return images.in_kind(self.net, scores[0], image)
 
     def _on_host(self, array):
         return array if isinstance(array, np.ndarray) else self.net.backend.memory.to_host(array)
@@ -281,6 +283,7 @@ class Dense:
         net = self.net
         image_gradient = checks.flag("image_gradient", image_gradient)
         everywhere = checks.flag("everywhere", everywhere)
+        mask = foreign.host_array("mask", mask)
         on_host = pixels is not None or isinstance(mask, np.ndarray)  # a device is not waited for
         of_host = (mask if on_host else None), pixels
         x, labelled, chosen = admitted(net, self.border, image, *of_host)
@@ -292,7 +295,7 @@ class Dense:
             some = None if everywhere else self.needed.to_learn(chosen, x)
             if some is not None:
                 values = error if pixels is None else self._on_host(error)
-                return self._returned(*some.gradients(x, values, image_gradient), _stays(image))
+                return self._returned(*some.gradients(x, values, image_gradient), image)
             mask = chosen.as_mask()
         elif mask is not None:
             mask = images.admitted(net, "mask", mask, "bool", labelled)
@@ -313,12 +316,11 @@ class Dense:
             if any(self._unread):
                 by_image = net.backend.padding.crop_backward(by_image, self._unread)
             by_image = images.bordered_backward(net, by_image, self.border)[0]
-        return self._returned(gradients, by_image, _stays(image))
+        return self._returned(gradients, by_image, image)
 
-    def _returned(self, gradients, by_image, stays) -> Gradients:
-        if not stays:
-            gradients = {name: images.returned(self.net, g) for name, g in gradients.items()}
-            by_image = None if by_image is None else images.returned(self.net, by_image)
+    def _returned(self, gradients, by_image, image) -> Gradients:
+        by_image = None if by_image is None else images.in_kind(self.net, by_image, image)
+        gradients = {n: images.in_kind(self.net, g, image) for n, g in gradients.items()}
         return Gradients(gradients, by_image)
 
     def _masked(self, error, mask=None):
@@ -391,8 +393,3 @@ def _classes(probabilities, out=None) -> np.ndarray:
     classes = probabilities.argmax(axis=0, out=out)
     classes[np.isnan(probabilities[0])] = UNLABELLED
     return classes
-
-
-def _stays(image) -> bool:
-    """Whether the results for ``image`` stay on the device, as it came from there."""
-    return checks.lies_on_device("image", image)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels import checks, get_backend
+from kernels import checks, foreign, get_backend
 from kernels.checks import Pair, pair
 from net import description, file_format, initialization, room
 from net.layers import Layer, Softmax
@@ -275,6 +275,7 @@ class Net:
 def _converted(name, array, shape, dtype) -> np.ndarray:
     """An array of a state in the dtype of its net."""
     where = f"state[{name!r}]"
+    array = foreign.host_array(where, array)
     checks.unmasked(where, array)
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{where} is {checks.kind_of(array)}; expected a NumPy array")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels import checks
+from kernels import checks, foreign
 from kernels.checks import Pair
 from net.borders import patch_margins
 from net.graph import Net
@@ -70,6 +70,7 @@ def checked(
     Raises:
         TypeError, ValueError: not an array of that shape and dtype.
     """
+    array = foreign.host_array(name, array)
     _check_on_host(name, array, dtype, shape, axes)
     return _contiguous(array)
 
@@ -108,10 +109,13 @@ def check_finite(net: Net, name: str, image) -> None:
 def admitted(net: Net, name: str, array, dtype: str, shape: tuple[int | None, ...], axes=""):
     """``array``, checked, as ``placed`` takes it; nothing is copied.
 
+    Another library's array in the host's memory becomes a NumPy array (``kernels.foreign``).
+
     Raises:
         TypeError, ValueError: not an array of that shape and dtype, or on a device where the net
             does not run.
     """
+    array = foreign.host_array(name, array)
     if not checks.lies_on_device(name, array):
         _check_on_host(name, array, dtype, shape, axes)
         return array
@@ -181,6 +185,16 @@ def entered(net: Net, image, border: str):
 def returned(net: Net, array) -> np.ndarray:
     """A result on the host, in the net's dtype (the backend ``reference`` computes in float64)."""
     return net.backend.memory.to_host(array).astype(net.dtype, copy=False)
+
+
+def stays(image) -> bool:
+    """Whether the results for ``image`` stay on the device, as it came from there."""
+    return checks.lies_on_device("image", image)
+
+
+def in_kind(net: Net, result, image):
+    """A result on the backend where its image lies; on the host, an array of its library."""
+    return result if stays(image) else foreign.given_back(returned(net, result), image)
 
 
 def bordered_backward(net: Net, gradient, border: str):

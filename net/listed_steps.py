@@ -1,8 +1,8 @@
 """The dense form's steps over lists of needed cells (``net.needed_cells``).
 
-A map of n cells is n x C x 1 x 1, a batch of cells: steps that take one cell after the other run on
-it as they are. Those that read windows do so by a table, and where a layer needs fewer cells than
-its input has, these are selected first.
+A map of n cells is n x C x 1 x 1, a batch of cells, or on a device 1 x C x 1 x n, a row of them:
+steps that take one cell after the other run on it as they are. Those that read windows do so by a
+table, and where a layer needs fewer cells than its input has, these are selected first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from kernels import Backend
 from net.branch_steps import CropStep
 from net.conversion import steps_of, with_drops
 from net.graph import Net
-from net.needed_cells import Cells, NeededCells, Reading
+from net.needed_cells import NeededCells, Reading
+from net.nodes import Node
 from net.passes import Workspaces
 from net.program import Program
 from net.steps import AveragePoolStep, ConvolutionStep, DropoutStep, MaxPoolStep, Step
@@ -25,15 +26,16 @@ from net.steps import AveragePoolStep, ConvolutionStep, DropoutStep, MaxPoolStep
 
 @dataclass(frozen=True, kw_only=True)
 class _ListedStep(Step):
-    """Reads a list by ``listed``, whose rows lie on the backend."""
+    """Reads a list by ``listed``, whose rows lie on the backend, for so many ``outputs``."""
 
     listed: Reading
+    outputs: int
 
     def output_size(self, sizes):
         return sizes[0]
 
     def batch(self, inputs):
-        return self.listed.rows.shape[0]
+        return self.outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ class SelectStep(_ListedStep):
 
     @property
     def _cells(self):
-        return self.listed.rows.reshape(self.listed.rows.shape[0])
+        return self.listed.rows.reshape(self.outputs)
 
 
 LISTED = {
@@ -138,61 +140,61 @@ def listed_program(net: Net, needed: NeededCells) -> Program:
     >>> listed_program(net, needed).forward(np.ones((2 * 28 * 28, 1, 1, 1))).shape
     (2, 10, 1, 1)
     """
-    readings = {name: _readings(net.backend, needed, name) for name in net.nodes}
-    cells = {name: _Places(net.backend, needed.cells[name]) for name in net.nodes}
+    places = {node.name: _Places(net.backend, node, needed) for node in net.nodes.values()}
     programs = []
     for backward in (True, False):
         steps = []
         for step in steps_of(net, "dense", backward=backward):
-            name = step.node.name
-            steps += _over_list(step, readings[name], cells[name])
+            steps += _over_list(step, places[step.node.name])
         programs.append(with_drops(steps))
     return Program.of_steps(net, *programs)
 
 
-def _readings(ops: Backend, needed, name) -> list[Reading]:
-    """How a layer reads its inputs, with what rows there are on the backend."""
-    return [
-        r if r.rows is None else replace(r, rows=ops.memory.to_device(r.rows))
-        for r in needed.readings[name]
-    ]
-
-
 class _Places:
-    """Where a layer's cells lie, on the backend; handed over when a step asks for it."""
+    """Where a layer's cells lie, and those that it reads: on the backend, handed over once."""
 
-    def __init__(self, ops: Backend, cells: Cells):
-        self.cells, self._to_device = cells, ops.memory.to_device
+    def __init__(self, ops: Backend, node: Node, needed: NeededCells):
+        self.cells, self._ops, self._reads_windows = needed.cells[node.name], ops, bool(node.window)
+        self.readings = [self._handed_over(r) for r in needed.readings[node.name]]
+
+    def _handed_over(self, reading):
+        """Rows as the operators of the layer take them: of windows a table, else cells."""
+        if reading.rows is None:
+            return reading
+        rows = self._ops.memory.to_device(reading.rows)
+        if self._reads_windows:
+            rows = self._ops.listed_cells.table(rows, reading.cells)
+        return replace(reading, rows=rows)
 
     @cached_property
     def each(self) -> Reading:
         """A window that covers each cell alone."""
         numbers = np.arange(len(self.cells), dtype=np.int32)[:, None]
-        return Reading(len(self.cells), self._to_device(numbers), (1, 1))
+        return self._handed_over(Reading(len(self.cells), numbers, (1, 1)))
 
     @cached_property
     def dense(self) -> dict:
         """Rows and columns in the dense map."""
-        to_device = self._to_device
+        to_device = self._ops.memory.to_device
         return {"rows": to_device(self.cells.rows), "columns": to_device(self.cells.columns)}
 
 
-def _over_list(step: Step, readings, places) -> list[Step]:
+def _over_list(step: Step, places: _Places) -> list[Step]:
     """What takes the place of a step of the dense form, in order."""
-    windows = CropStep, *LISTED
+    windows, outputs = (CropStep, *LISTED), len(places.cells)
     if isinstance(step, windows):
-        (reading,) = readings
-        listed = places.each if reading.rows is None else reading
+        (reading,) = places.readings
+        reads = {"listed": places.each if reading.rows is None else reading, "outputs": outputs}
         if isinstance(step, CropStep):
-            return [SelectStep(step.layers, step.inputs, step.node, listed=listed)]
-        return [_turned(step, LISTED[type(step)], listed=listed)]
+            return [SelectStep(step.layers, step.inputs, step.node, **reads)]
+        return [_turned(step, LISTED[type(step)], **reads)]
     selections, inputs = [], []
-    for source, reading in zip(step.inputs, readings):
+    for source, reading in zip(step.inputs, places.readings):
         if reading.rows is None:
             inputs.append(source)
             continue
-        name = f"{source} for {step.layers[0]}"
-        selections.append(SelectStep((name,), (source,), step.node, listed=reading))
+        name, reads = f"{source} for {step.layers[0]}", {"listed": reading, "outputs": outputs}
+        selections.append(SelectStep((name,), (source,), step.node, **reads))
         inputs.append(name)
     step = replace(step, inputs=tuple(inputs))
     if isinstance(step, DropoutStep):

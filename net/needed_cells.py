@@ -105,7 +105,7 @@ class Need:
     def counts(self) -> dict[str, int]:
         """Number of needed cells by layer, ``IMAGE`` included."""
         by_owner = {
-            owner: sum(int(np.count_nonzero(r.needed[owner])) for r in self._regions)
+            owner: sum(listing.count(r.needed[owner]) for r in self._regions)
             for owner in set(self._owners.values())
         }
         return {name: by_owner[self._owners[name]] for name in (IMAGE, *self.net.nodes)}
@@ -171,34 +171,31 @@ def _groups(pixels, field: Pair) -> list[np.ndarray]:
 
 
 class _Region:
-    """Needed cells within the bounding box of a group of pixels.
+    """Needed cells around a group of pixels.
 
     Attributes:
         origin: row and column where the maps begin.
-        needed: by owner, a map of bytes.
+        needed: by owner, a map of ``kernels.host.listing``.
         spacing: by owner, of its list.
     """
 
     def __init__(self, net, owners, pixels):
         nodes = list(net.nodes.values())
         self.origin = pixels.min(axis=0)
-        places = pixels - self.origin
         last = owners[nodes[-1].name]
-        shapes, self.spacing = {last: tuple(places.max(axis=0) + 1)}, {last: (1, 1)}
+        places = (pixels - self.origin).astype(np.int32)
+        self.needed = {last: listing.marked(places[:, 0], places[:, 1])}
+        self.spacing = {last: (1, 1)}
         for node in reversed(nodes):
-            (kh, kw), (dy, dx), (top, left) = _geometry(node)
-            height, width = shapes[owners[node.name]]
-            reach = height + top + (kh - 1) * dy, width + left + (kw - 1) * dx
-            for owner in (owners[source] for source in node.inputs):
-                shapes[owner] = tuple(map(max, reach, shapes.get(owner, (0, 0))))
-                if kw > 1:
-                    self.spacing.setdefault(owner, (dy, dx))
-        self.needed = {owner: np.zeros(shape, np.uint8) for owner, shape in shapes.items()}
-        self.needed[last][places[:, 0], places[:, 1]] = 1
-        for node in reversed(nodes):
-            outputs = self.needed[owners[node.name]]
-            for owner in {owners[source] for source in node.inputs} - {owners[node.name]}:
-                listing.reach(self.needed[owner], outputs, *_geometry(node))
+            window, reader = _geometry(node), owners[node.name]
+            for owner in {owners[source] for source in node.inputs} - {reader}:
+                cells, others = (
+                    listing.reached(self.needed[reader], *window),
+                    self.needed.get(owner),
+                )
+                self.needed[owner] = listing.united(*others, *cells) if others else cells
+                if window[0][1] > 1:
+                    self.spacing.setdefault(owner, window[1])
 
     @cached_property
     def lists(self) -> dict[str, tuple]:
@@ -230,7 +227,8 @@ def _readings(regions, owners, node):
         tables, begin = [], 0
         for region in regions:
             outputs, (*_, numbers) = region.lists[reader][:2], region.lists[owner]
-            tables.append(listing.table(numbers, *outputs, taps, dilation, corner, begin))
+            slots = region.needed[owner][0]
+            tables.append(listing.table(slots, numbers, *outputs, taps, dilation, corner, begin))
             begin += len(region.lists[owner][0])
         over = kernel if neighbours else (kernel[0] * kernel[1], 1)
         yield Reading(count, tables[0] if len(tables) == 1 else np.concatenate(tables), over)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels import checks
+from kernels import checks, foreign
 from kernels.host import listing
 from net import images
 from net.graph import Net
@@ -31,6 +31,8 @@ def admitted(net: Net, image, name: str = "image"):
     """
     if checks.lies_on_device(name, image):
         return images.admitted_image(net, image, name)
+    if hasattr(image, "__dlpack__"):  # what has __array__ alone would be read whole
+        image = foreign.host_array(name, image)
     checks.unmasked(name, image)
     parts = ("shape", "dtype", "__getitem__")
     if isinstance(image, type) or not all(hasattr(image, part) for part in parts):
@@ -116,7 +118,7 @@ class Windows:
         ]
 
     def cells(self, net: Net, image):
-        """The cells of an ``admitted`` host image, P x C x 1 x 1 on the net's backend.
+        """The cells of an ``admitted`` host image, a list on the net's backend.
 
         Raises:
             ValueError: a window that the image gives has another shape.

@@ -3,6 +3,7 @@
 import numpy as np
 
 from kernels import checks, get_backend
+from tests import lists
 
 FORWARD = {"float32": 2e-6, "float64": 1e-12}
 GRADIENT = {"float32": 1e-5, "float64": 1e-12}
@@ -26,13 +27,13 @@ def operator(backend, name):
 
 def call(backend, name, *arguments, **options):
     """The result of ``name`` on host arrays, as host arrays; its arguments must not change."""
-    memory = backend.memory
-    there = each(memory.to_device, arguments)
+    memory, function = backend.memory, operator(backend, name)
+    there = lists.in_layout(backend, name, each(memory.to_device, arguments))
     before = each(_bits, each(memory.to_host, there))
-    result = operator(backend, name)(*there, **options)
+    result = function(*there, **options)
     assert each(_bits, each(memory.to_host, there)) == before, f"{name} changed its arguments"
     each(_check_contiguous, result)
-    return each(memory.to_host, result)
+    return lists.by_cell(backend, name, each(memory.to_host, result))
 
 
 def assert_matches_reference(backend, name, *arguments, tolerance=0.0, **options):

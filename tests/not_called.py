@@ -7,6 +7,7 @@ APART = {
     **{f"kernels.{operator}": _CHECKS for operator in OPERATORS if operator != "activation"},
     "kernels.checks": "the checks themselves: tests/test_checks.py",
     "kernels.code_cache": "keeps compiled code, called where modules are imported",
+    "kernels.foreign": "takes whatever it is given: tests/exchange/test_tensors.py",
     "kernels.host": "what the host's operators are made of, called with what they checked",
     "kernels.device": "what the device's operators are made of, called with what they checked",
     "net.__main__": "the command line: tests/net/test_old_runs.py",

@@ -89,6 +89,7 @@ OPERATORS = {
         {"error": (4, 3, 1, 1), **ROWS, "kernel": 2, "cells": 6},
         {},
     ),
+    "listed_cells.table": ({**ROWS, "cells": 6}, {}),
     "listed_cells.select": ({"x": CELLS, "cells": np.arange(4, dtype=np.int32)}, {}),
     "listed_cells.select_backward": (
         {"error": (4, 3, 1, 1), "cells": np.arange(4, dtype=np.int32), "count": 6},

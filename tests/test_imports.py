@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    {"kernels.checks", "kernels.window", "kernels.code_cache"},
+    {"kernels.checks", "kernels.foreign", "kernels.window", "kernels.code_cache"},
     {"kernels.host", "kernels.device", "kernels.memory"},
     {"kernels.activation"},
     {"kernels"},

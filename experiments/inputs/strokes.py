@@ -38,23 +38,24 @@ def scribbled(size: tuple[int, int], number: int, rng: np.random.Generator) -> n
     number = min(number, size[0] * size[1])
     reach = np.arange(WIDTH) - WIDTH // 2
     brush = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)
-    drawn = []
+    seen, drawn, count = np.zeros(size[0] * size[1], bool), [], 0
+
+    def draw(cells):
+        """Add those that are new, each where it first occurs."""
+        cells, places = np.unique(cells, return_index=True)
+        cells = cells[np.argsort(places)]
+        drawn.append(cells[~seen[cells]])
+        seen[cells] = True
+        return len(drawn[-1])
+
     for _ in range(MOST * (number // LENGTH + 1)):
         headings = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, BEND, LENGTH))
         steps = np.cumsum(np.stack([np.sin(headings), np.cos(headings)], axis=1), axis=0)
         path = np.rint(rng.uniform((0, 0), size) + steps).astype(int)
         cells = (path[:, None] + brush).reshape(-1, 2)
-        drawn.append(cells[((cells >= 0) & (cells < size)).all(axis=1)])
-        if sum(map(len, drawn)) >= number and len(_first(drawn, size)) >= number:
+        inside = ((cells >= 0) & (cells < size)).all(axis=1)
+        count += draw(np.ravel_multi_index(cells[inside].T, size))
+        if count >= number:
             break
-    else:
-        drawn.append(np.indices(size).reshape(2, -1).T)
-    cells = _first(drawn, size)[:number]
-    return np.stack(np.unravel_index(cells, size), axis=1)
-
-
-def _first(drawn, size):
-    """Numbers of all cells that were drawn, each where it first occurs."""
-    cells = np.ravel_multi_index(np.concatenate(drawn).T, size)
-    _, places = np.unique(cells, return_index=True)
-    return cells[np.sort(places)]
+    draw(np.arange(seen.size))
+    return np.stack(np.unravel_index(np.concatenate(drawn)[:number], size), axis=1)

@@ -41,12 +41,11 @@ def peak_memory(job: dict) -> dict:
     return _in_a_process(job)
 
 
-def needed_peaks(job: dict, numbers: tuple[int, ...]) -> dict[int, dict]:
-    """As ``peak_memory`` with the runner ``NEEDED``, for each of the rising ``numbers`` of pixels;
-    ``drawn`` of the job tells how they lie. What a pass left to the allocator counts for the next.
-    """
-    found = _in_a_process(job | {"numbers": numbers})
-    return {int(number): peaks for number, peaks in found.items()}
+def needed_peaks(job: dict, cases: list[tuple[str, int]]) -> dict[tuple[str, int], dict]:
+    """As ``peak_memory`` with the runner ``NEEDED``, for each (how pixels are drawn, how many) of
+    ``cases``, fewest first. What a pass left to the allocator counts for the next."""
+    cases = sorted(cases, key=lambda case: case[1])
+    return dict(zip(cases, _in_a_process(job | {"cases": cases})))
 
 
 def _in_a_process(job):
@@ -57,9 +56,10 @@ def _in_a_process(job):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _measured(job) -> dict:
+def _measured(job) -> dict | list[dict]:
     from experiments.inputs.nets import prepared
     from experiments.inputs.photographs import astronaut
+    from experiments.inputs.strokes import chosen_pixels
     from experiments.measuring import runners
 
     net = prepared(job["net"], seed=job["seed"], backend=job["backend"])
@@ -69,25 +69,23 @@ def _measured(job) -> dict:
         image = astronaut(net.channels, tuple(labelled + p - 1 for p in net.patch), net.dtype)
         error = np.zeros((net.output.channels, labelled, labelled), net.dtype)
         if job["runner"] == runners.NEEDED:
-            return image, error, runners.Needed(net, _pixels(job, labelled, batch))
+            masks = np.zeros((len(job["cases"]), labelled, labelled), bool)
+            for mask, (drawn, number) in zip(masks, job["cases"]):
+                mask[*chosen_pixels(drawn, mask.shape, number, job["seed"]).T] = True
+            return image, error, [runners.Needed(net, mask) for mask in masks]
         if job["runner"] != runners.SCANNING:
-            return image, error, runners.runner(job["runner"], net)
+            return image, error, [runners.runner(job["runner"], net)]
         pixels = np.stack(np.unravel_index(np.arange(batch), (labelled, labelled)), axis=1)
-        return image, error, runners.SampledScan(net, pixels, batch)
+        return image, error, [runners.SampledScan(net, pixels, batch)]
 
-    image, error, runner = workload(2, 2)
-    runner.gradients(image, error)  # compiles, and allocates small workspaces
+    image, error, of_cases = workload(2, 2)
+    of_cases[0].gradients(image, error)  # compiles, and allocates small workspaces
+    image, error, of_cases = workload(size, job.get("batch"))
     meter = _meter(job["backend"], job["runner"] in runners.TORCH)
     gc.collect()
     meter.start()
-    if "numbers" not in job:
-        return _peaks(meter, *workload(size, job.get("batch")))
-    found = {}
-    for number in job["numbers"]:
-        of_number = workload(size, number)
-        gc.collect()
-        found[number] = _peaks(meter, *of_number)
-    return found
+    peaks = [_peaks(meter, image, error, runner) for runner in of_cases]
+    return peaks if "cases" in job else peaks[0]
 
 
 def _peaks(meter, image, error, runner):
@@ -98,12 +96,6 @@ def _peaks(meter, image, error, runner):
         calls[name]()
         peaks[name] = {"peak_bytes": meter.peak(), "peak_method": meter.method}
     return peaks
-
-
-def _pixels(job, labelled, number):
-    from experiments.inputs.strokes import chosen_pixels
-
-    return chosen_pixels(job["drawn"], (labelled, labelled), number, job["seed"])
 
 
 def _meter(backend, torch):

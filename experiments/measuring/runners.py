@@ -72,20 +72,19 @@ class Needed:
 
     Args:
         net: what to run.
-        pixels: n x 2 ints.
+        mask: of the pixels.
     """
 
-    def __init__(self, net: Net, pixels: np.ndarray):
-        self.net, self.pixels = net, pixels
+    def __init__(self, net: Net, mask: np.ndarray):
+        self.net, self.mask = net, mask
 
     def forward(self, image):
-        """K x n."""
-        return Dense(self.net).forward(image, pixels=self.pixels)
+        """K x Ho x Wo, NaN elsewhere."""
+        return Dense(self.net).forward(image, self.mask)
 
     def gradients(self, image, error):
         """By parameter name, of the error map's values at the chosen pixels."""
-        errors = np.ascontiguousarray(error[:, *self.pixels.T])
-        return Dense(self.net).gradients(image, errors, pixels=self.pixels).parameters
+        return Dense(self.net).gradients(image, error, self.mask).parameters
 
 
 class _Form:

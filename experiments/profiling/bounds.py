@@ -81,6 +81,12 @@ BOUNDS = {
         "addresses than the forward convolution, and instructions differ with the capability.",
         least=True,
     ),
+    "share, lists": Bound(
+        *("share of multiply-adds, below that of maps", "every tile of lists, but 2 x 64 weights"),
+        *(0.03, ".1%"),
+        "Places are looked up where others are computed. In a tile for two classes a thread has 4 "
+        "sums for 16 look-ups.",
+    ),
     "local": Bound(
         *("bytes of local memory a thread", "every kernel", 0, "d"),
         "Local memory is global memory: what does not fit into the registers is slow.",
@@ -134,9 +140,20 @@ BOUNDS = {
         *("sectors a request, mean of a launch", "maps 128 wide or wider", 5, ".2f"),
         "A row of 32 words fills 4 sectors, or spans 5 where it does not begin at one.",
     ),
+    "sectors, lists": Bound(
+        *(
+            "sectors a request, mean of a kernel",
+            "lists with a mean run of 16 cells and more",
+        ),
+        *(6, ".2f", "Runs of L cells that begin anywhere take 4 + 28 / L sectors for 32 of them."),
+    ),
     "conflicts": Bound(
         *("wavefronts of ideal in main loops", "every kernel with a main loop", 1.05, ".3f"),
         "Reads and writes of shared memory are free of bank conflicts, up to a tile's tails.",
+    ),
+    "reads": Bound(
+        *("elements read for each output", "max pooling, windows of 8 x 8, d of at most 8"),
+        *(2.1, ".2f", "Blocks share rows and columns: they read 23 for 16, and 184 for 128."),
     ),
     "passes": Bound(
         *("times that a kernel reads, or writes, an element", "pointwise operators", 1, ".2f"),

@@ -68,7 +68,7 @@ class Call:
     def maps(self) -> list[np.ndarray]:
         """The feature maps among its arrays: N x C x H x W or N x H x W."""
         given = _arrays(value for name, value in self.given.items() if name != "weights")
-        made = [] if self.operator == "convolution.gradient_weights" else self.outputs
+        made = [] if self.operator.endswith("convolution.gradient_weights") else self.outputs
         return [array for array in given + made if array.ndim >= 3]
 
     @property

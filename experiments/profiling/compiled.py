@@ -39,7 +39,7 @@ class TileCase:
     @property
     def direction(self) -> str:
         """``forward``, ``gradient_input`` or ``gradient_weights``."""
-        return self.case.operator.removeprefix("convolution.")
+        return self.case.operator.split(".")[1]
 
     @property
     def is_pointwise(self) -> bool:
@@ -49,8 +49,10 @@ class TileCase:
     @property
     def group(self) -> str:
         """The kind of convolution, whatever its tile."""
-        connected = "fully connected " if self.table == "matrix" else ""
-        return connected + self.direction + (", 1 x 1" if self.is_pointwise else "")
+        kind = "fully connected " if self.table == "matrix" else ""
+        if self.case.operator.startswith("listed_"):
+            kind = "listed "
+        return kind + self.direction + (", 1 x 1" if self.is_pointwise else "")
 
     def __str__(self) -> str:
         tile = self.tile
@@ -78,8 +80,38 @@ def tile_cases() -> Iterator[TileCase]:
             yield tiled("matrix", direction, tile, (96, 24, 2, 2), 96, kernel=(2, 2))
 
 
+def listed_cases() -> Iterator[TileCase]:
+    """The convolutions of lists with each tile of the tables."""
+    window, size = {"kernel": (2, 2), "dilation": (2, 2)}, (40, WIDTH)
+
+    def tiled(table, direction, tile, channels, filters, **window):
+        operator = f"listed_convolution.{direction}"
+        case = OperatorCase(operator, (1, channels, *size), filters, tile=tile, **window)
+        return TileCase(table, case)
+
+    for tile in TILES["map"]:
+        yield tiled("map", "forward", tile, 6, tile.height, **window)
+        yield tiled("map", "gradient_input", tile, tile.height, 16, **window)
+        yield tiled("map", "forward", tile, 32, tile.height)
+    for tile in TILES["weights"]:
+        yield tiled("weights", "gradient_weights", tile, -(-tile.width // 4), tile.height, **window)
+
+
+def of_maps(listed: TileCase) -> TileCase:
+    """The convolution of a map with the same direction and tile, and as many cells of a window."""
+    alike = (
+        case
+        for case in tile_cases()
+        if (case.table, case.direction, case.tile) == (listed.table, listed.direction, listed.tile)
+    )
+    return next(case for case in alike if case.is_pointwise == listed.is_pointwise)
+
+
 def multiplying_launch(call: Call) -> launching.Launch:
     """The launch of a convolution that multiplies; others pack weights or add partial sums."""
+    if call.operator.startswith("listed_"):
+        name = call.operator.replace(".", "_")
+        return next(launch for launch in call.launches if launch.function.__name__ == name)
     return next(launch for launch in call.launches if roofline.executed_multiply_adds(call, launch))
 
 
@@ -98,6 +130,18 @@ def facts_of_tile(tile_case: TileCase, capability: Capability, code: MachineCode
     share = code.multiply_add_share
     target, value = bounds.share_fact(tile_case.table, tile_case.direction, tile, capability, share)
     yield bounds.fact(target, f"{tile_case.group}, {which}", tile_case, value)
+
+
+def facts_of_list(case: TileCase, capability: Capability, codes) -> Iterator[dict]:
+    """A row for each bound on the machine code of a list's tile; ``codes`` are its own, and that of
+    the map's (``of_maps``)."""
+    (code, of_map), which, tile = codes, name_of(capability), case.tile
+    yield from facts_of_code(f"every tile of lists, {which}", case, code)
+    used = code.registers * tile.threads * tile.blocks / REGISTERS
+    yield bounds.fact("registers", f"every tile of lists, {which}", case, used)
+    if (case.table, tile.height) != ("weights", 2):
+        less = of_map.multiply_add_share - code.multiply_add_share
+        yield bounds.fact("share, lists", f"{case.group}, {which}", case, less)
 
 
 def facts_of_code(of: str, case, code: MachineCode) -> Iterator[dict]:

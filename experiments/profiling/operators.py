@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from experiments.profiling import lists
 from kernels import checks
 from kernels.activation import Activation
 from kernels.checks import Pair
@@ -164,7 +165,8 @@ def prepare(ops, case: OperatorCase, arrays: Arrays):
     function = getattr(getattr(ops, module), name)
     if case.tile:
         function = functools.partial(function, tile=case.tile)
-    return OPERATORS[case.operator](functools.partial(functools.partial, function), case, arrays)
+    build = (OPERATORS | lists.OPERATORS)[case.operator]
+    return build(functools.partial(functools.partial, function), case, arrays)
 
 
 def _moves(case):

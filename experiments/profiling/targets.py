@@ -35,6 +35,9 @@ DILATIONS = ((1, 1), (2, 3), (8, 8))
 POINTWISE = ("activation", "batch_normalization", "softmax", "cross_entropy", "masking", "merging")
 POINTWISE += ("dropout", "sgd", "adam")
 ONE_BY_ONE = "convolution.forward", "convolution.gradient_input"
+LISTED_MAP = 60, WIDTH
+LARGE = 8, 8
+"""A window of which neighbours share nearly all."""
 COLUMNS = {"target": str, "of": str, "case": str, "value": int | float}
 MET, NOT_MET = "met", "not met"
 
@@ -48,10 +51,14 @@ def measure(capabilities: list[Capability]) -> list[dict]:
     rows = [*_compiled_nets(capabilities[-1]), *_launched()]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("fork")) as pool:
         tiles = [*itertools.product(compiled.tile_cases(), capabilities)]
-        codes = [pool.submit(compiled.code_of, *tile) for tile in tiles]
+        lists = [*itertools.product(compiled.listed_cases(), capabilities)]
+        codes = {tile: pool.submit(compiled.code_of, *tile) for tile in tiles + lists}
         rows += _traced()
-        for tile, code in zip(tqdm(tiles, desc="tiles", unit="kernel", leave=False), codes):
-            rows += compiled.facts_of_tile(*tile, code.result())
+        for tile in tqdm(tiles, desc="tiles", unit="kernel", leave=False):
+            rows += compiled.facts_of_tile(*tile, codes[tile].result())
+        for case, capability in tqdm(lists, desc="lists", unit="kernel", leave=False):
+            both = (case, capability), (compiled.of_maps(case), capability)
+            rows += compiled.facts_of_list(case, capability, [codes[c].result() for c in both])
     order = list(BOUNDS)
     return sorted(rows, key=lambda row: (order.index(row["target"]), row["of"]))
 
@@ -72,6 +79,28 @@ def dense_case(operator: str, dilation=(2, 3)) -> OperatorCase:
         case ["patches", _]:
             return OperatorCase(operator, (1, 2, 8, WIDTH), kernel=(4, 140))
     return OperatorCase(operator, (1, 2, 8, WIDTH))
+
+
+def large_pooling(dilation) -> OperatorCase:
+    """Max pooling with large windows, a whole number of blocks."""
+    rows, columns = (n + 7 * d for n, d in zip((16 * dilation[0], 128), dilation))
+    return OperatorCase("max_pooling.forward", (1, 1, rows, columns), None, LARGE, (1, 1), dilation)
+
+
+def list_cases() -> Iterator[OperatorCase]:
+    """Operators over lists as the layers of a dense form take them: poolings of stride 2."""
+    for direction, channels, filters in (
+        ("forward", 4, 20),
+        ("gradient_input", 20, 8),
+        ("gradient_weights", 4, 8),
+    ):
+        shape, window = (1, channels, *LISTED_MAP), {"kernel": (2, 3), "dilation": (2, 2)}
+        yield OperatorCase(f"listed_convolution.{direction}", shape, filters, **window)
+    for direction in ("forward", "backward"):
+        window = {"kernel": (2, 2), "stride": (2, 2), "dilation": (2, 2)}
+        yield OperatorCase(f"listed_max_pooling.{direction}", (1, 5, *LISTED_MAP), **window)
+    for function in ("gather", "gather_backward"):
+        yield OperatorCase(f"listed_cells.{function}", (1, 3, *LISTED_MAP), kernel=(3, 3))
 
 
 def _compiled_nets(capability):
@@ -178,11 +207,18 @@ def _traced():
         for direction, channels, filters in (("forward", 64, 20), ("gradient_input", 20, 64))
         for shape in ((1, channels, 2, WIDTH), (64, channels, 1, 1))
     ]
-    tiles = [tile_case.case for tile_case in compiled.tile_cases()]
-    with tqdm(total=len(every) + len(tiles), desc="simulate", unit="call", leave=False) as progress:
-        for cases, whole in ((every, True), (tiles, False)):
+    every += [large_pooling(d) for d in DILATIONS if max(d) < 8]
+    every.append(large_pooling((2, 8)))
+    tiles, listed = [tile.case for tile in compiled.tile_cases()], [*list_cases()]
+    total = len(every) + len(tiles) + len(listed)
+    with tqdm(total=total, desc="simulate", unit="call", leave=False) as progress:
+        for cases, whole, facts in (
+            (every, True, access_facts),
+            (tiles, False, access_facts),
+            (listed, False, list_facts),
+        ):
             for case, lines in zip(cases, simulation.trace(cases, whole=whole)):
-                yield from access_facts(case, lines)
+                yield from facts(case, lines)
                 progress.update()
 
 
@@ -199,17 +235,36 @@ def access_facts(case: OperatorCase, lines: list[Line]) -> Iterator[dict]:
             sectors = sum(line.sectors for line in maps) / sum(line.requests for line in maps)
             yield bounds.fact("sectors", operator, case, sectors)
         shared = [line for line in of_launch if line.memory == "shared" and line.main_loop]
-        if shared:
-            ideal = sum(line.ideal_wavefronts for line in shared)
-            wavefronts = sum(line.wavefronts for line in shared) / ideal
-            yield bounds.fact("conflicts", kernel, case, wavefronts)
+        yield from _conflicts(kernel, case, shared)
         arrays = arrays_of(calls.of_case(case).launches[number])
         if case.operator.startswith(POINTWISE):
             yield from _passes(case, arrays, maps)
+        if case.kernel == LARGE and case.operator == "max_pooling.forward":
+            read = sum(line.asked for line in maps if line.access == "load") / arrays["y"].nbytes
+            yield bounds.fact("reads", kernel, case, read)
         if case.operator in ONE_BY_ONE and case.kernel == (1, 1) and shared:
             reads = [line for line in of_launch if line.main_loop and line.memory == "global"]
             places = [line for line in reads if arrays[line.array].dtype.kind in "iu"]
             yield bounds.fact("taps", kernel, case, sum(line.requests for line in places))
+
+
+def list_facts(case: OperatorCase, lines: list[Line]) -> Iterator[dict]:
+    """Sectors and wavefronts of each kernel of a traced case that reads or writes lists."""
+    for kernel in dict.fromkeys(line.kernel for line in lines):
+        of_kernel = [line for line in lines if line.kernel == kernel]
+        lists = [line for line in of_kernel if line.is_map]
+        if lists:
+            sectors = sum(line.sectors for line in lists) / sum(line.requests for line in lists)
+            yield bounds.fact("sectors, lists", kernel, case, sectors)
+        shared = [line for line in of_kernel if line.memory == "shared" and line.main_loop]
+        yield from _conflicts(kernel, case, shared)
+
+
+def _conflicts(kernel, case, shared):
+    if shared:
+        ideal = sum(line.ideal_wavefronts for line in shared)
+        wavefronts = sum(line.wavefronts for line in shared) / ideal
+        yield bounds.fact("conflicts", kernel, case, wavefronts)
 
 
 def _passes(case, arrays, maps):

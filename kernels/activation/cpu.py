@@ -11,6 +11,7 @@ import numpy as np
 from numba import prange
 
 from kernels.activation import ACTIVATIONS, activation_of, check_backward, check_forward
+from kernels.foreign import operator
 from kernels.host import simd
 from kernels.host.compilation import compiled, compiled_parallel, inlined
 from kernels.host.exponentials import exp, expm1, tanh
@@ -20,6 +21,7 @@ from kernels.memory import cpu as memory
 BLOCK = 4096
 
 
+@operator
 def forward(x, activation, out=None):
     """y = f(x).
 
@@ -39,6 +41,7 @@ def forward(x, activation, out=None):
     return y
 
 
+@operator
 def backward(error, y, activation, out=None):
     """dx = e * f'(x), with f' written in terms of y = f(x).
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from kernels.activation import activation_of, check_backward, check_forward
+from kernels.foreign import operator
 
 # y of x, and dx of an error e and y
 _FORMULAS = {
@@ -29,6 +30,7 @@ _FORMULAS = {
 }
 
 
+@operator
 def forward(x, activation, out=None):
     """y = f(x), NCHW; into ``out`` where given."""
     check_forward(x, activation, out)
@@ -38,6 +40,7 @@ def forward(x, activation, out=None):
         return _stored(function(x.astype(np.float64), activation.parameter), out)
 
 
+@operator
 def backward(error, y, activation, out=None):
     """dx = e * f'(x), with f' written in terms of y = f(x); into ``out`` where given."""
     check_backward(error, y, activation, out)

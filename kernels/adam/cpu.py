@@ -5,10 +5,12 @@ import math
 from numba import prange
 
 from kernels.adam import check_step
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.threads import CELL
 
 
+@operator
 def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, decay, count):
     """One step: changes ``parameter``, ``mean`` and ``square``.
 

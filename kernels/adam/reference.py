@@ -3,8 +3,10 @@
 import numpy as np
 
 from kernels.adam import check_step
+from kernels.foreign import operator
 
 
+@operator
 def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, decay, count):
     """Step number ``count`` = t = 1, 2, ...: changes ``parameter``, ``mean`` and ``square``."""
     check_step(parameter, gradient, mean, square, rate, beta1, beta2, epsilon, decay, count)

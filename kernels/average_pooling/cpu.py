@@ -7,6 +7,7 @@ error to its cells.
 
 from numba import prange
 
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.maps import place_of_row
 from kernels.host.windows import over_windows
@@ -14,6 +15,7 @@ from kernels.memory import cpu as memory
 from kernels.window import PoolingShape
 
 
+@operator
 def forward(x, kernel, *, stride=1, dilation=1):
     """y: the mean of each window, see ``kernels.average_pooling``.
 
@@ -30,6 +32,7 @@ def forward(x, kernel, *, stride=1, dilation=1):
     return y
 
 
+@operator
 def backward(error, size, kernel, *, stride=1, dilation=1):
     """dx: each window's error, shared equally by its cells.
 

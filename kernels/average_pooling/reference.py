@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from kernels.foreign import operator
 from kernels.window import PoolingShape
 
 
+@operator
 def forward(x, kernel, *, stride=1, dilation=1):
     """y: the mean of each window."""
     shape = PoolingShape.of_input(x, kernel, stride, dilation)
@@ -14,6 +16,7 @@ def forward(x, kernel, *, stride=1, dilation=1):
     return y / shape.window.cells
 
 
+@operator
 def backward(error, size, kernel, *, stride=1, dilation=1):
     """dx: each window's error, shared equally by its cells."""
     shape = PoolingShape.of_error(error, size, kernel, stride, dilation)

@@ -9,6 +9,7 @@ from numba import prange
 
 from kernels.activation.cpu import NONE, activate, differentiate, numbered
 from kernels.batch_normalization import check_backward, check_fold, check_forward
+from kernels.foreign import operator
 from kernels.host import simd
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.threads import CELL
@@ -17,6 +18,7 @@ from kernels.memory import cpu as memory
 BLOCK = 1024
 
 
+@operator
 def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
     """y = f((x - mean) / sqrt(variance + epsilon) * gamma + beta).
 
@@ -38,6 +40,7 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
     return y
 
 
+@operator
 def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, out=None):
     """(dx, dgamma, dbeta), where e is the error of the output times f':
 
@@ -68,6 +71,7 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
     return gradient, by_gamma, by_beta
 
 
+@operator
 def fold(weights, bias, mean, variance, gamma, beta, epsilon):
     """Make a batch normalisation part of the convolution in front of it.
 

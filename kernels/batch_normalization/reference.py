@@ -4,8 +4,10 @@ import numpy as np
 
 from kernels.activation import reference as activations
 from kernels.batch_normalization import check_backward, check_fold, check_forward
+from kernels.foreign import operator
 
 
+@operator
 def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
     """y = f((x - mean) / sqrt(variance + epsilon) * gamma + beta)."""
     check_forward(x, mean, variance, gamma, beta, epsilon, activation)
@@ -13,6 +15,7 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
     return y if activation is None else activations.forward(y, activation)
 
 
+@operator
 def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, out=None):
     """(dx, dgamma, dbeta), where e is the error of the output times f':
     e * gamma / sqrt(variance + epsilon), in ``out`` if given, and the sums over n, y, x of
@@ -28,6 +31,7 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
     return dx if out is None else out, dgamma, error.sum(axis=(0, 2, 3))
 
 
+@operator
 def fold(weights, bias, mean, variance, gamma, beta, epsilon):
     """(weights, bias) of one convolution that computes a convolution and its normalisation."""
     check_fold(weights, bias, mean, variance, gamma, beta, epsilon)

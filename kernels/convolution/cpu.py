@@ -23,12 +23,14 @@ from kernels.convolution.cpu_gradient_weights import accumulate
 from kernels.convolution.cpu_taps import Taps
 from kernels.convolution.cpu_weights import packed
 from kernels.convolution.cpu_workspace import tile_shape
+from kernels.foreign import operator
 from kernels.host import simd
 from kernels.host.compilation import compiled_parallel
 from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
 
 
+@operator
 def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
     """y = f(b + w * x), see ``kernels.convolution``.
 
@@ -61,6 +63,7 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
     return y
 
 
+@operator
 def gradient_input(error, weights, size, *, stride=1, dilation=1):
     """dx, see ``kernels.convolution``.
 
@@ -113,6 +116,7 @@ def _in_rows(batch, depth, filters, size, window, inside, lanes):
     return rows <= cpu_scattered.cost(filters, pixels, inside, lanes)
 
 
+@operator
 def gradient_weights(x, error, kernel, *, stride=1, dilation=1):
     """dw, see ``kernels.convolution``.
 
@@ -134,6 +138,7 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1):
     return gradient
 
 
+@operator
 def gradient_bias(error):
     """db: the sum of N x K x Ho x Wo errors over all but the channels; K, same dtype."""
     checks.array("error", error, (None,) * 4)

@@ -15,6 +15,7 @@ pixels reads the weights once; the output is written once. Workspace: a copy of 
 
 from dataclasses import replace
 from functools import cache
+from typing import NamedTuple
 
 from kernels.convolution import ConvolutionShape
 from kernels.convolution.cuda_map_tile import NOWHERE, stager, writer
@@ -42,13 +43,14 @@ def _pack_kernel(dtype):
         packed,  # steps x filters and more
         offsets,  # steps and more, clamped to the last tap
         pitch,
-        weight_distances,  # between filters, and between taps, of weights
+        weights_at,  # the first one, and distances between filters, and between taps
         g,  # ConvolutionSizes
     ):
         i = u32(cuda.grid(1))
         if i < packed.size:
             t, k = divmod_u32(i, pitch)
-            at = u32(k * u32(weight_distances[0]) + t * u32(weight_distances[1]))
+            first, of_filter, of_tap = weights_at
+            at = u32(u32(first) + k * u32(of_filter) + t * u32(of_tap))
             packed[i] = weights[at] if k < u32(g.filters) else dtype(0)
         if i < offsets.size:
             offsets[i] = tap_offset(min(i, u32(u32(g.taps) - u32(1))), g)
@@ -56,45 +58,75 @@ def _pack_kernel(dtype):
     return pack_weights
 
 
+class Source(NamedTuple):
+    """How a block fetches its pixels; arguments named ``source`` are (arrays, sizes) of the kernel.
+
+    Attributes:
+        origins: registers for where the pixels' windows begin.
+        open: device function (first_pixel, x, tables, origins, g), before the first slice.
+        locate: device function (step, source): looks up how far a warp's steps of a slice lie from
+            there, or where their rows begin.
+        fetch: device function (source, pixels).
+    """
+
+    origins: int
+    open: object
+    locate: object
+    fetch: object
+
+
 @cache
-def _source(tile: Tile, dtype, pointwise):
-    """Device functions (locate, fetch, advance) of slices, whose cursor is their first step."""
-    warps, depth = u32(tile.warp_count), u32(tile.depth)
+def _map_source(tile: Tile, pointwise):
+    """Pixels of maps, whose table is (offsets of the taps). Of a 1 x 1 window a step is a channel,
+    and no table is read."""
+    warps, lanes = u32(tile.warp_count), u32(tile.warp_threads)
     chunks, steps = tile.chunks, tile.warp_steps
-    _, fetch_weights, _ = stager(tile, dtype)
+
+    @device
+    def open_windows(first_pixel, tables, origins, g):
+        """Where the windows of the thread's pixels begin, clamped to the last pixel."""
+        plane, pixel_count = u32(g.output_plane), u32(g.pixels)
+        for m in range(chunks):
+            p = u32(min(u32(first_pixel + u32(m) * lanes), u32(pixel_count - u32(1))))
+            n, p = divmod_u32(p, plane)
+            oy, ox = divmod_u32(p, g.output[1])
+            origins[m] = u32(n * u32(g.image) + oy * u32(g.pixel[0]) + ox * u32(g.pixel[1]))
 
     @device
     def locate(step, source):
-        """Look up how far a warp's steps of a slice lie from the pixels."""
-        (_, _, offsets, _, distances, _), (warp, plane, _, _) = source
+        (_, tables, _, _, distances, _), (warp, plane, _, _, _) = source
         first = u32(step + warp)
         for q in range(steps):
-            if pointwise:  # a step is a channel
+            if pointwise:
                 distances[q] = u32(u32(first + u32(q) * warps) * plane)
             else:
-                distances[q] = offsets[first + u32(q) * warps]
+                distances[q] = tables[0][first + u32(q) * warps]
 
-    @device
-    def fetch(step, source, values):
-        (x, packed, _, origins, distances, weight_indices), (_, _, pitch, _) = source
-        pixels, weights = values
-        for q in range(steps):
-            for m in range(chunks):
-                pixels[q * chunks + m] = x[u32(origins[m] + distances[q])]
-        fetch_weights(packed, weight_indices, u32(step * pitch), weights)
-
-    @device
-    def advance(step, source):
-        _, (_, _, _, last_step) = source
-        step = u32(min(u32(step + depth), last_step))
-        locate(step, source)
-        return step
-
-    return locate, fetch, advance
+    return Source(chunks, open_windows, locate, map_fetcher(tile))
 
 
 @cache
-def _forward_kernel(tile: Tile, dtype, activation, pointwise):
+def map_fetcher(tile: Tile):
+    """``Source.fetch`` where a pixel's windows have one origin, whatever the step."""
+    chunks, steps = tile.chunks, tile.warp_steps
+
+    @device
+    def fetch(source, pixels):
+        (x, _, _, origins, distances, _), _ = source
+        for q in range(steps):
+            for m in range(chunks):
+                pixels[q * chunks + m] = x[u32(origins[m] + distances[q])]
+
+    return fetch
+
+
+@cache
+def convolver(tile: Tile, dtype, activation, source: Source):
+    """Device function (x, tables, packed, bias, y, pitch, biased, g): the body of a kernel.
+
+    ``x`` and ``tables``, a tuple of arrays, are what the source reads; the rest is as in
+    ``convolution_forward``.
+    """
     lanes, depth, chunks = u32(tile.warp_threads), u32(tile.depth), tile.chunks
     steps, count, fetched = tile.warp_steps, tile.rows * tile.columns, tile.pixels_fetched
     weights_fetched, weight_loads = tile.weights_fetched, tile.weight_loads
@@ -102,22 +134,28 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
     start, numbers = opener(tile, dtype), lane_and_warp(tile)
     multiply = multiplier(tile, dtype, tile.pixel_layout, 0, tile.depth)
     multiply_rest = partial_multiplier(tile, dtype, tile.pixel_layout)
-    locate_weights, _, store = stager(tile, dtype)
-    locate, fetch, advance = _source(tile, dtype, pointwise)
+    locate_weights, fetch_weights, store = stager(tile, dtype)
+    origin_count, open_pixels, locate, fetch_pixels = source
     write = writer(tile, dtype, activation)
+
+    @device
+    def fetch(step, source, values):
+        (_, _, packed, _, _, weight_indices), (_, _, pitch, _, _) = source
+        pixels, weights = values
+        fetch_pixels(source, pixels)
+        fetch_weights(packed, weight_indices, u32(step * pitch), weights)
+
+    @device
+    def advance(step, source):
+        _, (_, _, _, last_step, _) = source
+        step = u32(min(u32(step + depth), last_step))
+        locate(step, source)
+        return step
+
     loop = main_loop(tile, [(fetch, multiply, store)], advance, ahead=True)
 
-    @kernel(tile.threads, tile.blocks)
-    def convolution_forward(
-        x,  # N*C*H*W
-        packed,  # steps x filters and more
-        offsets,  # steps and more
-        bias,  # K
-        y,  # N*K*Ho*Wo
-        pitch,  # of the steps in packed
-        biased,
-        g,  # ConvolutionSizes
-    ):
+    @device
+    def convolve(x, tables, packed, bias, y, pitch, biased, g):
         weight_tile = cuda.shared.array(weight_buffers, dtype)
         pixel_tile = cuda.shared.array(pixel_buffers, dtype)
         sums = cuda.local.array(count, dtype)
@@ -125,7 +163,7 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
         weights = cuda.local.array(weights_fetched, dtype)
         weight_indices = cuda.local.array(weight_loads, u32)
         distances = cuda.local.array(steps, u32)
-        origins = cuda.local.array(chunks, u32)
+        origins = cuda.local.array(origin_count, u32)
         places = cuda.local.array(chunks, u32)
 
         filters, plane, pixel_count = u32(g.filters), u32(g.output_plane), u32(g.pixels)
@@ -133,18 +171,13 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
         lane, warp = numbers()
         (first_filter, first_pixel), corner = start(sums)
         first_pixel = u32(first_pixel + lane)
-        # Where the windows of the thread's pixels begin, clamped to the last pixel
-        for m in range(chunks):
-            p = u32(min(u32(first_pixel + u32(m) * lanes), u32(pixel_count - u32(1))))
-            n, p = divmod_u32(p, plane)
-            oy, ox = divmod_u32(p, g.output[1])
-            origins[m] = u32(n * u32(g.image) + oy * u32(g.pixel[0]) + ox * u32(g.pixel[1]))
+        open_pixels(first_pixel, tables, origins, g)
         locate_weights(first_filter, pitch, taps, weight_indices)
 
         # The last slice ends with the last step: it may repeat some of the slice before
         last_step = u32(max(taps, depth) - depth)
-        arrays = x, packed, offsets, origins, distances, weight_indices
-        source = arrays, (warp, u32(g.plane), pitch, last_step)
+        arrays = x, tables, packed, origins, distances, weight_indices
+        source = arrays, (warp, u32(g.plane), pitch, last_step, first_pixel)
         values, tiles = (pixels, weights), (weight_tile, pixel_tile)
         step, buffer = u32(0), u32(0)
         locate(step, source)
@@ -163,13 +196,33 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
             places[m] = place if p < pixel_count else NOWHERE
         write(sums, pixel_tile, bias, biased, y, places, first_filter, filters, plane)
 
+    return convolve
+
+
+@cache
+def _forward_kernel(tile: Tile, dtype, activation, pointwise):
+    convolve = convolver(tile, dtype, activation, _map_source(tile, pointwise))
+
+    @kernel(tile.threads, tile.blocks)
+    def convolution_forward(
+        x,  # N*C*H*W
+        packed,  # steps x filters and more
+        offsets,  # steps and more
+        bias,  # K
+        y,  # N*K*Ho*Wo
+        pitch,  # of the steps in packed
+        biased,
+        g,  # ConvolutionSizes
+    ):
+        convolve(x, (offsets,), packed, bias, y, pitch, biased, g)
+
     return convolution_forward
 
 
 def forward(x, weights, bias, shape: ConvolutionShape, activation, tile: Tile):
     """y for checked arguments; see ``kernels.convolution.cuda.forward``."""
     y = memory.empty(shape.y, x.dtype)
-    _convolve(x, weights, (shape.taps, 1), bias, y, shape, activation, tile)
+    convolve(x, weights, (0, shape.taps, 1), bias, y, shape, activation, tile)
     return y
 
 
@@ -177,24 +230,16 @@ def gradient_input(error, weights, shape: ConvolutionShape, tile: Tile):
     """dx of a 1 x 1 convolution that reads every pixel: the error convolved with w transposed."""
     gradient = memory.empty(shape.x, error.dtype)
     transposed = replace(shape, channels=shape.filters, filters=shape.channels)
-    _convolve(error, weights, (1, shape.channels), None, gradient, transposed, None, tile)
+    places = 0, 1, shape.channels
+    convolve(error, weights, places, None, gradient, transposed, None, tile)
     return gradient
 
 
-def _convolve(x, weights, weight_distances, bias, y, shape, activation, tile):
-    """Pack the weights and launch the convolution into y.
-
-    ``weight_distances`` are those between filters, and between taps, of ``weights``.
-    """
-    dtype = x.dtype.type
-    packed = memory.empty(tile.packed_shape(shape.filters, shape.taps), x.dtype)
-    offsets, pitch = memory.empty((max(shape.taps, tile.depth),), "uint32"), packed.shape[1]
-    sizes = ConvolutionSizes.of(shape)
+def convolve(x, weights, weights_at, bias, y, shape, activation, tile):
+    """Pack the weights and launch the convolution into y; ``weights_at`` as in ``pack``."""
+    dtype, sizes = x.dtype.type, ConvolutionSizes.of(shape)
     pointwise = shape.window.kernel == (1, 1) and shape.channels >= tile.depth
-    weights, packed = flat("weights", weights), flat("packed weights", packed)
-    count = max(packed.size, offsets.size)
-    packing = weights, packed, offsets, pitch, weight_distances, sizes
-    launch_over(_pack_kernel(dtype), count, *packing)
+    packed, offsets, pitch = pack(weights, weights_at, sizes, tile)
     launch(
         _forward_kernel(tile, dtype, activation, pointwise),
         (ceil_division(sizes.pixels, tile.width), ceil_division(shape.filters, tile.height)),
@@ -202,9 +247,23 @@ def _convolve(x, weights, weight_distances, bias, y, shape, activation, tile):
         flat("x", x),
         packed,
         offsets,
-        weights if bias is None else bias,
+        flat("weights", weights) if bias is None else bias,
         flat("y", y),
         pitch,
         bias is not None,
         sizes,
     )
+
+
+def pack(weights, weights_at, sizes: ConvolutionSizes, tile: Tile):
+    """(weights, steps x filters and more; offsets of the steps; pitch of the steps) for a tile.
+
+    ``weights_at`` are the place of the first of the ``weights``, and the distances between filters,
+    and between taps.
+    """
+    packed = memory.empty(tile.packed_shape(sizes.filters, sizes.taps), weights.dtype)
+    offsets, pitch = memory.empty((max(sizes.taps, tile.depth),), "uint32"), packed.shape[1]
+    packed = flat("packed weights", packed)
+    packing = flat("weights", weights), packed, offsets, pitch, weights_at, sizes
+    launch_over(_pack_kernel(weights.dtype.type), max(packed.size, offsets.size), *packing)
+    return packed, offsets, pitch

@@ -80,6 +80,11 @@ class Part(NamedTuple):
                 **{name: tuple(axis[name] for axis in pair) for name in pair[0]},
             )
 
+    def blocks(self, tile: Tile) -> Pair:
+        """The grid of a tile's blocks."""
+        pixels = ceil_division(self.batch * prod(self.size), tile.width)
+        return pixels, ceil_division(self.channels, tile.height)
+
 
 def _parts(size, kernel, stride, dilation):
     """Along one axis, for each remainder: its pixels, its taps, and which errors these read."""
@@ -121,27 +126,56 @@ def _pack_kernel(dtype):
     return pack_weights_transposed
 
 
+class Neighbours(NamedTuple):
+    """Which errors a block's pixels read at each tap.
+
+    Attributes:
+        open: device function (first_pixel, positions, places, g), before the first tap.
+        move: device function (tap, j, table, positions, places, present, g): on to the tap after
+            the one in column j of the window, to the places of the errors in their first map, and
+            which of the pixels have one. It returns the column of the tap.
+    """
+
+    open: object
+    move: object
+
+
 @cache
-def _mover(tile: Tile, dtype):
-    """A device function that moves a thread's pixels on to the errors that they read at a tap."""
-    chunks, fetched = tile.chunks, tile.pixels_fetched
+def _of_maps(tile: Tile):
+    """The neighbours of pixels of maps, whose positions are (rows, columns); there is no table."""
+    lanes, chunks = u32(tile.warp_threads), tile.chunks
 
     @device
-    def move(down, across, ys, xs, places, present, errors, g):
-        """Move on to the errors that the pixels read at the next tap, in their image's first map.
+    def open_pixels(first_pixel, positions, places, g):
+        ys, xs = positions
+        filters, pixels = u32(g.filters), u32(u32(g.size[0]) * u32(g.size[1]))
+        error_plane = u32(u32(g.output[0]) * u32(g.output[1]))
+        for m in range(chunks):
+            n, p = divmod_u32(u32(first_pixel + u32(m) * lanes), pixels)
+            ys[m], xs[m] = divmod_u32(p, u32(g.size[1]))
+            image = u32(n * filters * error_plane)
+            places[m] = u32(image + ys[m] * u32(g.output[1]) + xs[m])
+            # A pixel beyond the last has no error
+            ys[m] = ys[m] if n < u32(g.batch) else NOWHERE
 
-        ``present`` tells which pixels have one; the errors of the others become 0.
-        """
+    @device
+    def move(tap, j, table, positions, places, present, g):
+        ys, xs = positions
+        if tap == u32(0):
+            down, across = u32(g.shift[0]), u32(g.shift[1])
+        else:
+            j, down, across = u32(j + u32(1)), u32(0), u32(g.step[1])
+            if j == u32(g.taps[1]):
+                j, down, across = u32(0), u32(g.step[0]), u32(across - j * across)
         distance = u32(down * u32(g.output[1]) + across)
         for m in range(chunks):
             ys[m], xs[m] = u32(ys[m] - down), u32(xs[m] - across)
             places[m] = u32(places[m] - distance)
             inside = ys[m] < u32(g.output[0]) and xs[m] < u32(g.output[1])
             present[m] = computed_once(u32(1) if inside else u32(0))
-        for m in range(fetched):
-            errors[m] = dtype(0)
+        return j
 
-    return move
+    return Neighbours(open_pixels, move)
 
 
 @cache
@@ -170,7 +204,11 @@ def _fetcher(tile: Tile, dtype, first_slice):
 
 
 @cache
-def _gradient_kernel(tile: Tile, dtype):
+def gatherer(tile: Tile, dtype, neighbours: Neighbours):
+    """Device function (error, table, packed, pitch, gradient, g): the body of a kernel.
+
+    ``table`` is what ``neighbours`` look up; the rest is as in ``convolution_gradient_input``.
+    """
     lanes, depth, chunks = u32(tile.warp_threads), u32(tile.depth), tile.chunks
     count, fetched = tile.rows * tile.columns, tile.pixels_fetched
     weights_fetched, weight_loads = tile.weights_fetched, tile.weight_loads
@@ -179,8 +217,16 @@ def _gradient_kernel(tile: Tile, dtype):
     multiply = multiplier(tile, dtype, tile.pixel_layout, 0, tile.depth)
     multiply_rest = partial_multiplier(tile, dtype, tile.pixel_layout)
     locate_weights, _, store = stager(tile, dtype)
-    write, move = writer(tile, dtype, None), _mover(tile, dtype)
+    write, (open_pixels, move_on) = writer(tile, dtype, None), neighbours
     fetch_first, fetch_next = (_fetcher(tile, dtype, first) for first in (True, False))
+
+    @device
+    def move(tap, j, table, positions, places, present, errors, g):
+        """Move on to the next tap; the errors of pixels that have none there become 0."""
+        j = move_on(tap, j, table, positions, places, present, g)
+        for m in range(fetched):
+            errors[m] = dtype(0)
+        return j
 
     @device
     def fetch(cursor, source, values):
@@ -194,14 +240,8 @@ def _gradient_kernel(tile: Tile, dtype):
 
     loop = main_loop(tile, [(fetch, multiply, store)], advance)
 
-    @kernel(tile.threads, tile.blocks)
-    def convolution_gradient_input(
-        error,  # N*K*Ho*Wo
-        packed,  # steps x channels and more; steps are taps x filters
-        pitch,  # of the steps in packed
-        gradient,  # N*C*H*W
-        g,  # Part
-    ):
+    @device
+    def gather(error, table, packed, pitch, gradient, g):
         weight_tile = cuda.shared.array(weight_buffers, dtype)
         pixel_tile = cuda.shared.array(pixel_buffers, dtype)
         sums = cuda.local.array(count, dtype)
@@ -220,13 +260,8 @@ def _gradient_kernel(tile: Tile, dtype):
         lane, warp = numbers()
         (first_channel, first_pixel), corner = start(sums)
         first_pixel = u32(first_pixel + lane)
-        for m in range(chunks):
-            n, p = divmod_u32(u32(first_pixel + u32(m) * lanes), pixels)
-            ys[m], xs[m] = divmod_u32(p, size_x)
-            image = u32(n * filters * error_plane)
-            places[m] = u32(image + ys[m] * u32(g.output[1]) + xs[m])
-            # A pixel beyond the last has no error
-            ys[m] = ys[m] if n < u32(g.batch) else NOWHERE
+        positions = ys, xs
+        open_pixels(first_pixel, positions, places, g)
         taps = u32(u32(g.taps[0]) * u32(g.taps[1]))
         locate_weights(first_channel, pitch, u32(taps * filters), weight_indices)
 
@@ -238,7 +273,7 @@ def _gradient_kernel(tile: Tile, dtype):
         values, tiles = (errors, weights), (weight_tile, pixel_tile)
         tap, j, step, buffer = u32(0), u32(0), u32(0), u32(0)
         if tap < taps:
-            move(u32(g.shift[0]), u32(g.shift[1]), ys, xs, places, present, errors, g)
+            j = move(u32(0), j, table, positions, places, present, errors, g)
             fetch_first((u32(0), step), source, values)
             store(values, buffer, tiles)
             cuda.syncthreads()
@@ -249,12 +284,9 @@ def _gradient_kernel(tile: Tile, dtype):
             k = u32(min(done, last_k))
             skipped = u32(u32(step + done) - min(u32(step + k), last_step)), u32(done - k)
             # The last slice of a tap, while the first one of the next tap is fetched
-            tap, j, step = u32(tap + u32(1)), u32(j + u32(1)), u32(step + filters)
-            down, across = u32(0), u32(g.step[1])
-            if j == u32(g.taps[1]):
-                j, down, across = u32(0), u32(g.step[0]), u32(across - j * across)
+            tap, step = u32(tap + u32(1)), u32(step + filters)
             if tap < taps:
-                move(down, across, ys, xs, places, present, errors, g)
+                j = move(tap, j, table, positions, places, present, errors, g)
                 fetch_first((u32(0), u32(min(step, last_step))), source, values)
             multiply_rest(left, skipped, buffer, corner, tiles, sums)
             if tap < taps:
@@ -271,6 +303,23 @@ def _gradient_kernel(tile: Tile, dtype):
             places[m] = place if n < u32(g.batch) else NOWHERE
         write(sums, pixel_tile, gradient, False, gradient, places, first_channel, channels, plane)
 
+    return gather
+
+
+@cache
+def _gradient_kernel(tile: Tile, dtype):
+    gather = gatherer(tile, dtype, _of_maps(tile))
+
+    @kernel(tile.threads, tile.blocks)
+    def convolution_gradient_input(
+        error,  # N*K*Ho*Wo
+        packed,  # steps x channels and more; steps are taps x filters
+        pitch,  # of the steps in packed
+        gradient,  # N*C*H*W
+        g,  # Part
+    ):
+        gather(error, error, packed, pitch, gradient, g)
+
     return convolution_gradient_input
 
 
@@ -278,20 +327,17 @@ def gradient_input(error, weights, shape: ConvolutionShape, tile: Tile):
     """dx for checked arguments; see ``kernels.convolution.cuda.gradient_input``."""
     dtype = error.dtype.type
     gradient = memory.empty(shape.x, error.dtype)
-    weights, flat_gradient = flat("weights", weights), flat("gradient", gradient)
     for part in Part.all_of(shape):
-        taps, pixels = prod(part.taps), shape.batch * prod(part.size)
-        packed = memory.empty(tile.packed_shape(shape.channels, taps * shape.filters), error.dtype)
-        pitch, packed = packed.shape[1], flat("packed weights", packed)
-        launch_over(_pack_kernel(dtype), packed.size, weights, packed, pitch, part)
-        launch(
-            _gradient_kernel(tile, dtype),
-            (ceil_division(pixels, tile.width), ceil_division(shape.channels, tile.height)),
-            tile.threads,
-            flat("error", error),
-            packed,
-            pitch,
-            flat_gradient,
-            part,
-        )
+        packed, pitch = pack(weights, part, tile)
+        arrays = flat("error", error), packed, pitch, flat("gradient", gradient)
+        launch(_gradient_kernel(tile, dtype), part.blocks(tile), tile.threads, *arrays, part)
     return gradient
+
+
+def pack(weights, part: Part, tile: Tile):
+    """(weights, steps x channels and more, steps being taps x filters; their pitch) for a tile."""
+    shape = tile.packed_shape(part.channels, prod(part.taps) * part.filters)
+    packed = flat("packed weights", memory.empty(shape, weights.dtype))
+    packing = flat("weights", weights), packed, shape[1], part
+    launch_over(_pack_kernel(weights.dtype.type), packed.size, *packing)
+    return packed, shape[1]

@@ -15,6 +15,7 @@ taps reads the error map once. Workspace: the partial sums, at most ``PARTIAL_BY
 """
 
 from functools import cache
+from typing import NamedTuple
 
 from kernels.convolution import PARTIAL_BYTES, ConvolutionShape
 from kernels.convolution.cuda_sizes import ConvolutionSizes, tap_offset
@@ -45,8 +46,35 @@ WANTED_BLOCKS = 1024
 FEWEST_PIXELS, MOST_PIXELS = 256, 8192
 
 
+class Columns(NamedTuple):
+    """How a block reads what its taps multiply.
+
+    A thread has one pixel of a slice. Its ``pixel`` is (p, place of the error, and what these
+    functions need of it); the ``source`` is (error, x, table, team, cursor).
+
+    Attributes:
+        ahead: whether to advance as soon as a slice is stored: see ``main_loop``.
+        registers: for look-ups of a thread.
+        shared: numbers that a block keeps of its tile.
+        distance: device function (first_tap, slot, g): the tile's slot from the window's place; or,
+            in the slots beyond, such a number.
+        open: device function (first, end, lane, team, first_tap, arrays, look_ups, g), which gives
+            (pixel, cursor); ``arrays`` are (error, x, table of the list).
+        advance: device function (pixel, source): moves on by a slice.
+        place: device function (pixel, source, n): where the n-th group of columns has its place.
+    """
+
+    ahead: bool
+    registers: int
+    shared: int
+    distance: object
+    open: object
+    advance: object
+    place: object
+
+
 @cache
-def _parts(tile: Tile, dtype):
+def _parts(tile: Tile, dtype, columns: Columns):
     """The parts of a turn of the main loop, and the most values that a thread fetches for a part.
 
     A turn is divided into parts to save registers. Each fetches some rows and columns of a slice,
@@ -55,6 +83,11 @@ def _parts(tile: Tile, dtype):
     extents, teams = (tile.height, tile.width), tile.threads // tile.depth
     layout, part_steps = _layout(tile), min(8, tile.depth)
     count = tile.depth // part_steps
+    place_of_columns = columns.place
+
+    @device
+    def place_of_rows(pixel, source, n):
+        return pixel[1]
 
     def stage(factor, part, slot):
         """(fetch, store, next slot) for a part of the rows, or of the columns."""
@@ -63,14 +96,17 @@ def _parts(tile: Tile, dtype):
         first, last = (groups * (part + n) // count for n in (0, 1))
         begin, step = factor * tile.height, together * teams
         pitch_, within = u32(layout.pitches[factor]), in_buffer(layout.buffers[factor])
+        place_of_group = place_of_columns if factor else place_of_rows
 
         @device
-        def fetch(source, place, table, team, values):
+        def fetch(pixel, source, values):
+            array, table, team = source[factor], source[2], source[3]
             for n in range(first, last):
+                place = place_of_group(pixel, source, n)
                 at = u32(u32(begin + n * step) + team * u32(together))
                 for q in range(together):
                     away = table[at + u32(q)]
-                    values[slot + (n - first) * together + q] = load_from(source, place, away)
+                    values[slot + (n - first) * together + q] = load_from(array, place, away)
 
         @device
         def store(values, shared, buffer, lane, team):
@@ -88,9 +124,8 @@ def _parts(tile: Tile, dtype):
 
         @device
         def fetch(pixel, source, values):
-            (_, _, _, _, _, at_error, at_x), (error, x, table, team, _) = pixel, source
-            fetch_rows(error, at_error, table, team, values[0])
-            fetch_columns(x, at_x, table, team, values[0])
+            fetch_rows(pixel, source, values[0])
+            fetch_columns(pixel, source, values[0])
 
         @device
         def store(values, buffer, tiles):
@@ -111,14 +146,42 @@ def _layout(tile: Tile) -> Layout:
 
 
 @cache
-def _advancer(tile: Tile):
-    """A device function that moves a thread on by a slice of pixels, like an odometer."""
-    depth = u32(tile.depth)
+def _taps_of_maps(tile: Tile):
+    """Of maps: one place serves all columns, and moves on like an odometer."""
+    depth, tap_of = u32(tile.depth), placer(tile.width)
+
+    @device
+    def distance(first_tap, slot, g):
+        t = u32(first_tap + tap_of(slot))
+        return tap_offset(min(t, u32(u32(g.taps) - u32(1))), g)
+
+    @device
+    def open_pixel(first, end, lane, team, first_tap, arrays, look_ups, g):
+        error, x, _ = arrays
+        filters, plane = u32(g.filters), u32(g.output_plane)
+        output_y, output_x = u32(g.output[0]), u32(g.output[1])
+        pixel_y, pixel_x = u32(g.pixel[0]), u32(g.pixel[1])
+        p = u32(min(u32(first + lane), u32(g.pixels - 1)))
+        n, of_map = divmod_u32(p, plane)
+        oy, ox = divmod_u32(of_map, output_x)
+        next_image = computed_once(u32(u32(filters - u32(1)) * plane))
+        error_pixel = u32(p + n * next_image)
+        x_pixel = u32(n * u32(g.image) + oy * pixel_y + ox * pixel_x)
+        slice_n, slice_x = divmod_u32(depth, plane)
+        slice_y, slice_x = divmod_u32(slice_x, output_x)
+        advance_error = u32(depth + slice_n * next_image)
+        advance_x = u32(slice_n * u32(g.image) + slice_y * pixel_y + slice_x * pixel_x)
+        next_row = computed_once(u32(pixel_y - output_x * pixel_x))
+        next_map = computed_once(u32(u32(g.image) - output_y * pixel_y))
+        by = advance_error, advance_x, slice_y, slice_x
+        odometer = end, (output_y, output_x), by, next_row, next_map, next_image
+        places = place_of(error, error_pixel), place_of(x, x_pixel)
+        return (lane, *places, error_pixel, x_pixel, oy, ox), odometer
 
     @device
     def advance(pixel, source):
         """Without a pixel there, the thread reads the same one again, which nobody uses."""
-        p, error_pixel, x_pixel, oy, ox, _, _ = pixel
+        p, _, _, error_pixel, x_pixel, oy, ox = pixel
         error, x, _, _, odometer = source
         end, size, by, next_row, next_map, next_image = odometer
         p = u32(p + depth)
@@ -133,9 +196,13 @@ def _advancer(tile: Tile):
                 oy = u32(oy - size[0])
                 x_pixel = u32(x_pixel + next_map)
                 error_pixel = u32(error_pixel + next_image)
-        return p, error_pixel, x_pixel, oy, ox, place_of(error, error_pixel), place_of(x, x_pixel)
+        return p, place_of(error, error_pixel), place_of(x, x_pixel), error_pixel, x_pixel, oy, ox
 
-    return advance
+    @device
+    def place(pixel, source, n):
+        return pixel[2]
+
+    return Columns(False, 1, 0, distance, open_pixel, advance, place)
 
 
 @cache
@@ -162,17 +229,25 @@ def _writer(tile: Tile, dtype):
 
 
 @cache
-def _gradient_kernel(tile: Tile, dtype):
+def accumulator(tile: Tile, dtype, columns: Columns):
+    """Device function (error, x, listed, partial, first, share, add, taps, g): a kernel's body.
+
+    ``listed`` is the table of a list, ``taps`` are the columns of ``partial``; the rest is as in
+    ``convolution_gradient_weights``.
+    """
     threads, depth = u32(tile.threads), u32(tile.depth)
-    height, width = u32(tile.height), u32(tile.width)
-    count = tile.rows * tile.columns
-    filter_of, tap_of = placer(tile.height), placer(tile.width)
-    table_size, layout = tile.height + tile.width, _layout(tile)
+    height = u32(tile.height)
+    count, ahead = tile.rows * tile.columns, columns.ahead
+    filter_of = placer(tile.height)
+    table_size, layout = tile.height + tile.width + columns.shared, _layout(tile)
+    slots = u32(table_size)
     filter_buffers, tap_buffers = (2 * size for size in layout.buffers)
     start = opener(tile, dtype)
-    parts, fetched = _parts(tile, dtype)
+    parts, fetched = _parts(tile, dtype, columns)
     multiply_rest = partial_multiplier(tile, dtype, layout)
-    loop, write = main_loop(tile, parts, _advancer(tile)), _writer(tile, dtype)
+    loop, write = main_loop(tile, parts, columns.advance, ahead), _writer(tile, dtype)
+    look_up_count, tap_distance = columns.registers, columns.distance
+    open_pixel, advance = columns.open, columns.advance
 
     def filler(fetch, store):
         @device
@@ -184,6 +259,53 @@ def _gradient_kernel(tile: Tile, dtype):
 
     fill = in_turn([filler(fetch, store) for fetch, _, store in parts])
 
+    @device
+    def accumulate(error, x, listed, partial, first, share, add, taps, g):
+        filter_tile = cuda.shared.array(filter_buffers, dtype)
+        tap_tile = cuda.shared.array(tap_buffers, dtype)
+        table = cuda.shared.array(table_size, u32)
+        sums = cuda.local.array(count, dtype)
+        registers = cuda.local.array(fetched, dtype)
+        look_ups = cuda.local.array(look_up_count, u32)
+
+        filters, plane = u32(g.filters), u32(g.output_plane)
+        (first_filter, first_tap), corner = start(sums)
+
+        # Distances of the tile's filters and taps, clamped to the last
+        slot = u32(cuda.threadIdx.x)
+        while slot < slots:
+            if slot < height:
+                k = u32(first_filter + filter_of(slot))
+                table[slot] = u32(min(k, u32(filters - u32(1))) * plane)
+            else:
+                table[slot] = tap_distance(first_tap, u32(slot - height), g)
+            slot = u32(slot + threads)
+        cuda.syncthreads()
+
+        # This thread's pixel, and what moves it on by a slice
+        team, lane = divmod_u32(cuda.threadIdx.x, depth)
+        lane = computed_once(lane)
+        first = u32(u32(first) + u32(cuda.blockIdx.z) * u32(share))
+        end = u32(min(u32(g.pixels - first), u32(share)))
+        arrays = error, x, listed
+        pixel, cursor = open_pixel(first, end, lane, team, first_tap, arrays, look_ups, g)
+        source, values = (error, x, table, team, cursor), (registers, lane, team)
+        tiles, buffer = (filter_tile, tap_tile), u32(0)
+        fill(pixel, source, values, buffer, tiles)
+        if ahead:
+            pixel = advance(pixel, source)
+        cuda.syncthreads()
+        left, buffer = loop(end, buffer, pixel, source, values, corner, tiles, sums)
+        multiply_rest(left, (u32(0), u32(0)), buffer, corner, tiles, sums)
+        write(sums, corner, partial, add, first_filter, first_tap, filters, taps)
+
+    return accumulate
+
+
+@cache
+def _gradient_kernel(tile: Tile, dtype):
+    accumulate = accumulator(tile, dtype, _taps_of_maps(tile))
+
     @kernel(tile.threads, tile.blocks)
     def convolution_gradient_weights(
         error,  # N*K*Ho*Wo
@@ -194,58 +316,7 @@ def _gradient_kernel(tile: Tile, dtype):
         add,  # whether to add to what ``partial`` holds
         g,  # ConvolutionSizes
     ):
-        filter_tile = cuda.shared.array(filter_buffers, dtype)
-        tap_tile = cuda.shared.array(tap_buffers, dtype)
-        table = cuda.shared.array(table_size, u32)
-        sums = cuda.local.array(count, dtype)
-        registers = cuda.local.array(fetched, dtype)
-
-        filters, taps, plane = u32(g.filters), u32(g.taps), u32(g.output_plane)
-        output_y, output_x = u32(g.output[0]), u32(g.output[1])
-        pixel_y, pixel_x = u32(g.pixel[0]), u32(g.pixel[1])
-        (first_filter, first_tap), corner = start(sums)
-
-        # Distances of the tile's filters and taps, clamped to the last
-        slot = u32(cuda.threadIdx.x)
-        while slot < height + width:
-            if slot < height:
-                k = u32(first_filter + filter_of(slot))
-                table[slot] = u32(min(k, u32(filters - u32(1))) * plane)
-            else:
-                t = u32(first_tap + tap_of(u32(slot - height)))
-                table[slot] = tap_offset(min(t, u32(taps - u32(1))), g)
-            slot = u32(slot + threads)
-        cuda.syncthreads()
-
-        # This thread's pixel p, with the odometer that moves it on by a slice
-        team, lane = divmod_u32(cuda.threadIdx.x, depth)
-        lane = computed_once(lane)
-        first = u32(u32(first) + u32(cuda.blockIdx.z) * u32(share))
-        end = u32(min(u32(g.pixels - first), u32(share)))
-        p = u32(min(u32(first + lane), u32(g.pixels - 1)))
-        n, of_map = divmod_u32(p, plane)
-        oy, ox = divmod_u32(of_map, output_x)
-        next_image = computed_once(u32(u32(filters - u32(1)) * plane))
-        error_pixel = u32(p + n * next_image)
-        x_pixel = u32(n * u32(g.image) + oy * pixel_y + ox * pixel_x)
-        slice_n, slice_x = divmod_u32(depth, plane)
-        slice_y, slice_x = divmod_u32(slice_x, output_x)
-        advance_error = u32(depth + slice_n * next_image)
-        advance_x = u32(slice_n * u32(g.image) + slice_y * pixel_y + slice_x * pixel_x)
-        next_row = computed_once(u32(pixel_y - output_x * pixel_x))
-        next_map = computed_once(u32(u32(g.image) - output_y * pixel_y))
-
-        by = advance_error, advance_x, slice_y, slice_x
-        odometer = end, (output_y, output_x), by, next_row, next_map, next_image
-        source, values = (error, x, table, team, odometer), (registers, lane, team)
-        places = place_of(error, error_pixel), place_of(x, x_pixel)
-        pixel = lane, error_pixel, x_pixel, oy, ox, *places
-        tiles, buffer = (filter_tile, tap_tile), u32(0)
-        fill(pixel, source, values, buffer, tiles)
-        cuda.syncthreads()
-        left, buffer = loop(end, buffer, pixel, source, values, corner, tiles, sums)
-        multiply_rest(left, (u32(0), u32(0)), buffer, corner, tiles, sums)
-        write(sums, corner, partial, add, first_filter, first_tap, filters, taps)
+        accumulate(error, x, x, partial, first, share, add, u32(g.taps), g)
 
     return convolution_gradient_weights
 
@@ -276,17 +347,29 @@ def add_partial_sums(partial, gradient, splits: int):
     launch_over(_add_kernel(gradient.dtype.type), gradient.size, *arguments)
 
 
+def shared_out(pixels: int, blocks: int, partial_bytes: int, tile: Tile) -> tuple[int, int]:
+    """(pixels of a split, splits at a time).
+
+    Args:
+        pixels: in all.
+        blocks: that share the sums of a split.
+        partial_bytes: that these sums take.
+    """
+    wanted = ceil_division(WANTED_BLOCKS, blocks)
+    share = min(max(ceil_division(pixels, wanted), FEWEST_PIXELS), MOST_PIXELS)
+    share = ceil_division(share, tile.depth) * tile.depth
+    most = max(1, PARTIAL_BYTES // partial_bytes)
+    return share, min(ceil_division(pixels, share), most, 65535)
+
+
 def gradient_weights(x, error, shape: ConvolutionShape, tile: Tile):
     """dw for checked arguments; see ``kernels.convolution.cuda.gradient_weights``."""
     dtype = x.dtype.type
     gradient = memory.empty(shape.weights, x.dtype)
     sizes = ConvolutionSizes.of(shape)
     tiles = (ceil_division(shape.taps, tile.width), ceil_division(shape.filters, tile.height))
-    wanted = ceil_division(WANTED_BLOCKS, tiles[0] * tiles[1])
-    share = min(max(ceil_division(sizes.pixels, wanted), FEWEST_PIXELS), MOST_PIXELS)
-    share = ceil_division(share, tile.depth) * tile.depth
-    most = max(1, PARTIAL_BYTES // (gradient.size * x.dtype.itemsize))
-    splits = min(ceil_division(sizes.pixels, share), most, 65535)
+    sums_bytes = gradient.size * x.dtype.itemsize
+    share, splits = shared_out(sizes.pixels, tiles[0] * tiles[1], sums_bytes, tile)
     partial = gradient if splits == 1 else memory.empty((splits, *shape.weights), x.dtype)
     x, error, flat_partial = flat("x", x), flat("error", error), flat("partial sums", partial)
     for start in range(0, sizes.pixels, splits * share):

@@ -9,11 +9,13 @@ import numpy as np
 from numba import prange
 
 from kernels.cross_entropy import check_labels, check_scores
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.threads import CELL, EXPONENTIAL
 from kernels.memory import cpu as memory
 
 
+@operator
 def total_weight(labels, mask, class_weights):
     """The sum of the class weights of the pixels that count.
 
@@ -31,6 +33,7 @@ def total_weight(labels, mask, class_weights):
     return rows.sum(keepdims=True).astype(class_weights.dtype)
 
 
+@operator
 def forward(scores, labels, mask, class_weights, total):
     """The loss of the pixels that count.
 
@@ -51,6 +54,7 @@ def forward(scores, labels, mask, class_weights, total):
     return (rows.sum(keepdims=True) / total).astype(scores.dtype)
 
 
+@operator
 def backward(scores, labels, mask, class_weights, total):
     """The error map of the loss; arguments and errors as ``forward``.
 

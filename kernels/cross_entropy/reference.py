@@ -3,8 +3,10 @@
 import numpy as np
 
 from kernels.cross_entropy import check_labels, check_scores
+from kernels.foreign import operator
 
 
+@operator
 def total_weight(labels, mask, class_weights):
     """The sum of the class weights of the pixels that count, as an array of one number."""
     check_labels(labels, mask, class_weights)
@@ -12,6 +14,7 @@ def total_weight(labels, mask, class_weights):
     return class_weights.astype(np.float64)[labels[chosen]].sum(keepdims=True)
 
 
+@operator
 def forward(scores, labels, mask, class_weights, total):
     """The loss of the pixels that count, as an array of one number."""
     check_scores(scores, labels, mask, class_weights, total)
@@ -23,6 +26,7 @@ def forward(scores, labels, mask, class_weights, total):
     return loss / total
 
 
+@operator
 def backward(scores, labels, mask, class_weights, total):
     """The error map of the loss, N x K x H x W."""
     check_scores(scores, labels, mask, class_weights, total)

@@ -4,12 +4,14 @@ import numpy as np
 from numba import prange
 
 from kernels.dropout import BITS, check_apply
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.maps import place_of_row
 from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
 
 
+@operator
 def apply(x, rows, columns, *, spacing, rate, key):
     """x where it is kept, scaled by 1 / (1 - rate); also the gradient, applied to the error.
 

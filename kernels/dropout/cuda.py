@@ -26,12 +26,12 @@ def mixed(word, value):
 
 
 @cache
-def _kernel(dtype):
+def _kernel(dtype, by_cell):
     @kernel(ELEMENTWISE_THREADS)
     def apply_dropout(
         x,  # N*C*H*W
-        rows,  # N
-        columns,  # N
+        rows,  # N, or W
+        columns,  # N, or W
         y,  # N*C*H*W
         channels,  # C
         size,  # (H, W)
@@ -46,6 +46,8 @@ def _kernel(dtype):
             n, c = divmod_u32(plane, channels)
             word = mixed(mixed(mixed(u32(0), key[0]), key[1]), key[2])
             word = mixed(word, c)
+            if by_cell:
+                n, j = j, u32(0)
             word = mixed(word, u32(u32(rows[n]) + i * u32(spacing[0])))
             word = mixed(word, u32(u32(columns[n]) + j * u32(spacing[1])))
             kept = u32(word >> u32(32 - BITS)) >= threshold
@@ -60,16 +62,17 @@ def apply(x, rows, columns, *, spacing, rate, key):
 
     Args:
         x: N x C x H x W, float32 or float64.
-        rows, columns: N, int32: the dense position of cell (0, 0) of each map.
+        rows, columns: N, int32: the dense position of cell (0, 0) of each map. Or W, of each
+            cell of a list 1 x C x 1 x W (``kernels.listed_cells``).
         spacing: (y, x) dense pixels between neighbouring cells.
         rate: share of cells to drop, 0 <= rate < 1.
         key: (seed, step, layer), ints of at least 0.
     """
-    check_apply(x, rows, columns, spacing, rate, key)
+    by_cell = check_apply(x, rows, columns, spacing, rate, key, lists=True)
     y = memory.empty(x.shape, x.dtype)
     number = x.dtype.type
     launch_over(
-        _kernel(number),
+        _kernel(number, by_cell),
         y.size,
         flat("x", x),
         rows,

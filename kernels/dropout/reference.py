@@ -3,8 +3,10 @@
 import numpy as np
 
 from kernels.dropout import BITS, check_apply
+from kernels.foreign import operator
 
 
+@operator
 def apply(x, rows, columns, *, spacing, rate, key):
     """x where it is kept, scaled by 1 / (1 - rate); ``key`` is (seed, step, layer)."""
     check_apply(x, rows, columns, spacing, rate, key)

@@ -1,8 +1,13 @@
 """Which cells of maps are needed, their lists, and the tables by which windows read them.
 
-A map of needed cells is made of bytes, rows x columns of a region, 1 where a cell is needed. Cells
-are listed by residue: those whose row and column leave the same remainders modulo ``spacing`` stand
-together, row by row. So the cells that a window of this spacing reads in a row follow one another.
+A map of needed cells is made of blocks of ``SIDE`` x ``SIDE`` bits, 1 where a cell is needed, for
+those places alone where some are: so a long stroke costs no more than what lies around it. It is a
+pair: ``slots``, rows x columns of blocks, int32, which block lies where, -1 for none; and
+``blocks``, n x SIDE words, one for each row, its first column in the lowest bit.
+
+Cells are listed by residue: those whose row and column leave the same remainders modulo ``spacing``
+stand together, row by row. So the cells that a window of this spacing reads in a row follow one
+another.
 """
 
 import numpy as np
@@ -12,77 +17,177 @@ from kernels.host.compilation import compiled, compiled_parallel
 
 # Nanoseconds of one thread, of an entry of a table
 LOOK_UP = 5
+BITS = 6
+SIDE = 1 << BITS
+_INSIDE = SIDE - 1
+_ONE, _NONE = np.uint64(1), np.uint64(0)
 
 
 @compiled
-def reach(needed, outputs, kernel, dilation, corner):
-    """Set in ``needed`` all cells that the windows of needed ``outputs`` read.
+def marked(rows, columns):
+    """The map of listed cells, int32, of at least 0."""
+    taken = np.zeros(((rows.max() >> BITS) + 1, (columns.max() >> BITS) + 1), np.uint8)
+    for i in range(len(rows)):
+        taken[rows[i] >> BITS, columns[i] >> BITS] = 1
+    slots, blocks = _empty(taken)
+    for i in range(len(rows)):
+        slot = slots[rows[i] >> BITS, columns[i] >> BITS]
+        blocks[slot, rows[i] & _INSIDE] |= _ONE << np.uint64(columns[i] & _INSIDE)
+    return slots, blocks
+
+
+def reached(outputs, kernel, dilation, corner):
+    """The map of all cells that the windows of needed ``outputs``, a map, read.
 
     Args:
-        needed, outputs: maps of the source and of the outputs.
         kernel, dilation: of the window, pairs (y, x).
         corner: (rows, columns) from an output to the first cell of its window.
     """
-    (height, width), (top, left) = outputs.shape, corner
-    rows = np.zeros((height + (kernel[0] - 1) * dilation[0], width), np.uint8)
-    for y in range(height):
-        for i in range(kernel[0]):
-            target, source = rows[y + i * dilation[0]], outputs[y]
-            for x in range(width):
-                target[x] |= source[x]
-    for y in range(len(rows)):
-        for j in range(kernel[1]):
-            begin = left + j * dilation[1]
-            target, source = needed[top + y][begin : begin + width], rows[y]
-            for x in range(width):
-                target[x] |= source[x]
+    rows = corner[0] + dilation[0] * np.arange(kernel[0])
+    columns = corner[1] + dilation[1] * np.arange(kernel[1])
+    if len(rows) > 1:
+        outputs, rows = _moved(*outputs, rows, np.zeros_like(rows)), np.zeros(1, int)
+    return _moved(*outputs, np.full(len(columns), rows[0]), columns)
 
 
 @compiled
-def listed(needed, spacing):
-    """(rows, columns, numbers): where each needed cell lies, int32, in the order of the list, and
-    the map of the cells' numbers in it, -1 elsewhere."""
-    height, width = needed.shape
-    count = 0
-    for y in range(height):
-        for x in range(width):
-            count += needed[y, x]
+def united(slots, blocks, other_slots, other_blocks):
+    """The map of the cells of two maps."""
+    height = max(slots.shape[0], other_slots.shape[0])
+    width = max(slots.shape[1], other_slots.shape[1])
+    taken = np.zeros((height, width), np.uint8)
+    for of_one in (slots, other_slots):
+        for y in range(of_one.shape[0]):
+            for x in range(of_one.shape[1]):
+                if of_one[y, x] >= 0:
+                    taken[y, x] = 1
+    all_slots, all_blocks = _empty(taken)
+    for of_one, words in ((slots, blocks), (other_slots, other_blocks)):
+        for y in range(of_one.shape[0]):
+            for x in range(of_one.shape[1]):
+                if of_one[y, x] >= 0:
+                    for row in range(SIDE):
+                        all_blocks[all_slots[y, x], row] |= words[of_one[y, x], row]
+    return all_slots, all_blocks
+
+
+def count(cells) -> int:
+    """How many cells a map has."""
+    return int(np.bitwise_count(cells[1]).sum())
+
+
+def listed(cells, spacing):
+    """(rows, columns, numbers): where each cell of a map lies, int32, in the order of the list, and
+    the cells' numbers in it, int32, n x SIDE x SIDE for the map's blocks; anything elsewhere."""
+    return _listed(*cells, count(cells), spacing)
+
+
+@compiled
+def _listed(slots, blocks, count, spacing):
     rows, columns = np.empty(count, np.int32), np.empty(count, np.int32)
-    numbers = np.full((height, width), -1, np.int32)
+    numbers = np.empty((len(blocks), SIDE, SIDE), np.int32)
+    left = np.empty(len(blocks), np.int64)  # of each block
+    first = np.zeros(slots.shape[0] + 1, np.int64)  # block of each row of blocks
+    for y in range(slots.shape[0]):
+        first[y + 1] = first[y]
+        for x in range(slots.shape[1]):
+            if slots[y, x] >= 0:
+                left[slots[y, x]] = x << BITS
+                first[y + 1] += 1
     number = 0
-    for first_row in range(min(spacing[0], height)):
-        for first_column in range(min(spacing[1], width)):
-            for y in range(first_row, height, spacing[0]):
-                for x in range(first_column, width, spacing[1]):
-                    if needed[y, x]:
-                        rows[number], columns[number] = y, x
-                        numbers[y, x] = number
-                        number += 1
+    for first_row in range(spacing[0]):
+        for first_column in range(spacing[1]):
+            for y in range(first_row, slots.shape[0] << BITS, spacing[0]):
+                row = y & _INSIDE
+                for slot in range(first[y >> BITS], first[(y >> BITS) + 1]):
+                    word = blocks[slot, row]
+                    if word == _NONE:
+                        continue
+                    begin = left[slot]
+                    for x in range((first_column - begin) % spacing[1], SIDE, spacing[1]):
+                        if (word >> np.uint64(x)) & _ONE:
+                            rows[number], columns[number] = y, begin + x
+                            numbers[slot, row, x] = number
+                            number += 1
     return rows, columns, numbers
 
 
-def table(numbers, rows, columns, kernel, dilation, corner, begin):
+def table(slots, numbers, rows, columns, kernel, dilation, corner, begin):
     """Numbers of the cells that windows read, outputs x taps, int32.
 
     Args:
-        numbers: of the source's cells, as ``listed`` gives them.
+        slots, numbers: of the source's map, and as ``listed`` gives them.
         rows, columns: of the outputs.
-        kernel, dilation, corner: of the window, as in ``reach``; taps follow row by row.
+        kernel, dilation, corner: of the window, as in ``reached``; taps follow row by row.
         begin: what is added to the numbers.
     """
     taps = np.empty((len(rows), kernel[0] * kernel[1]), np.int32)
     places = rows + np.int32(corner[0]), columns + np.int32(corner[1])
-    _look_up(taps, numbers, *places, kernel, dilation, begin, work=LOOK_UP * taps.size)
+    _look_up(taps, slots, numbers, *places, kernel, dilation, begin, work=LOOK_UP * taps.size)
     return taps
 
 
 @compiled_parallel
-def _look_up(taps, numbers, rows, columns, kernel, dilation, begin):
+def _look_up(taps, slots, numbers, rows, columns, kernel, dilation, begin):
     for p in prange(len(rows)):
         for i in range(kernel[0]):
             y = rows[p] + i * dilation[0]
             for j in range(kernel[1]):
-                taps[p, i * kernel[1] + j] = begin + numbers[y, columns[p] + j * dilation[1]]
+                x = columns[p] + j * dilation[1]
+                slot = slots[y >> BITS, x >> BITS]
+                taps[p, i * kernel[1] + j] = begin + numbers[slot, y & _INSIDE, x & _INSIDE]
+
+
+@compiled
+def _empty(taken):
+    """(slots, blocks of zeros) of a map of which some blocks are taken."""
+    slots = np.full(taken.shape, -1, np.int32)
+    count = 0
+    for y in range(taken.shape[0]):
+        for x in range(taken.shape[1]):
+            if taken[y, x]:
+                slots[y, x] = count
+                count += 1
+    return slots, np.zeros((count, SIDE), np.uint64)
+
+
+@compiled
+def _moved(slots, blocks, rows, columns):
+    """The map of all cells moved down by one of ``rows`` and right by the one of ``columns`` that
+    stands beside it."""
+    height = slots.shape[0] + ((rows.max() + _INSIDE) >> BITS)
+    width = slots.shape[1] + ((columns.max() + _INSIDE) >> BITS)
+    taken = np.zeros((height, width), np.uint8)
+    new_slots, new_blocks = _empty(taken)
+    for filling in (False, True):
+        if filling:
+            new_slots, new_blocks = _empty(taken)
+        for block_row in range(slots.shape[0]):
+            for block_column in range(slots.shape[1]):
+                slot = slots[block_row, block_column]
+                if slot < 0:
+                    continue
+                for i in range(len(rows)):
+                    x = (block_column << BITS) + columns[i]
+                    column, shift = x >> BITS, np.uint64(x & _INSIDE)
+                    for row in range(SIDE):
+                        word = blocks[slot, row]
+                        if word == _NONE:
+                            continue
+                        y = (block_row << BITS) + rows[i] + row
+                        here = word << shift
+                        beyond = (word >> _ONE) >> (np.uint64(_INSIDE) - shift)
+                        if here != _NONE:
+                            if filling:
+                                new_blocks[new_slots[y >> BITS, column], y & _INSIDE] |= here
+                            else:
+                                taken[y >> BITS, column] = 1
+                        if beyond != _NONE:
+                            if filling:
+                                new_blocks[new_slots[y >> BITS, column + 1], y & _INSIDE] |= beyond
+                            else:
+                                taken[y >> BITS, column + 1] = 1
+    return new_slots, new_blocks
 
 
 @compiled

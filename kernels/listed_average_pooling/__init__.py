@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from kernels import checks
 from kernels.checks import Pair
-from kernels.listed_cells import check_rows
+from kernels.listed_cells import HOST
 
 
-def forward_kernel(x, rows, kernel) -> Pair:
-    """(kh, kw); checks the arguments of the forward pass."""
+def forward_kernel(x, rows, kernel, layout=HOST) -> tuple[Pair, int]:
+    """((kh, kw), number of outputs); checks the arguments of the forward pass."""
     kernel = checks.pair("kernel", kernel)
-    checks.array("x", x, (None, None, 1, 1))
-    check_rows(rows, kernel, x.shape[0])
-    return kernel
+    cells, _ = layout.check("x", x)
+    return kernel, layout.check_rows(rows, kernel, cells)
 
 
-def backward_kernel(error, rows, kernel, cells) -> Pair:
+def backward_kernel(error, rows, kernel, cells, layout=HOST) -> Pair:
     """(kh, kw); checks the arguments of the backward pass."""
     kernel = checks.pair("kernel", kernel)
-    outputs = check_rows(rows, kernel, checks.count("cells", cells))
-    checks.array("error", error, (outputs, None, 1, 1))
+    outputs = layout.check_rows(rows, kernel, checks.count("cells", cells))
+    layout.check("error", error, outputs)
     return kernel

@@ -3,6 +3,7 @@
 import numba
 from numba import prange
 
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.maps import by_cell
 from kernels.host.threads import CELL
@@ -10,6 +11,7 @@ from kernels.listed_average_pooling import backward_kernel, forward_kernel
 from kernels.memory import cpu as memory
 
 
+@operator
 def forward(x, rows, kernel):
     """y: the mean of each window, see ``kernels.listed_average_pooling``.
 
@@ -21,13 +23,14 @@ def forward(x, rows, kernel):
     Returns:
         P x C x 1 x 1 like x. Workspace: none.
     """
-    kernel = forward_kernel(x, rows, kernel)
-    y = memory.zeros((len(rows), *x.shape[1:]), x.dtype)
+    kernel, outputs = forward_kernel(x, rows, kernel)
+    y = memory.zeros((outputs, *x.shape[1:]), x.dtype)
     work = CELL * y.size * kernel[0] * kernel[1]
     _forward(*by_cell(y, x), rows, kernel, work=work)
     return y
 
 
+@operator
 def backward(error, rows, kernel, cells):
     """dx: each window's error, shared equally by its cells.
 

@@ -1,18 +1,19 @@
-"""Average pooling of listed cells on the device: a thread for each number of the output.
+"""Average pooling of listed cells on the device.
 
-Neighbouring threads have neighbouring channels of one window, whose rows are added up one after the
-other, as ``kernels.average_pooling`` does. Backward goes cell by cell of the
-window, one launch each, as max pooling's does: no atomics, and a fixed order of the sums.
+Threads follow the cells of the source, as in ``kernels.listed_max_pooling.cuda``. A window's rows
+are added up one after the other, as ``kernels.average_pooling`` does; backward, a cell adds the
+errors of the windows that read it in the order of its taps.
 """
 
 from functools import cache
 
 from kernels.device.api import cuda, kernel, u32
 from kernels.device.arrays import operator
-from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
+from kernels.device.lists import CHANNELS, ListSizes, cell_of, reader, window_of
 from kernels.listed_average_pooling import backward_kernel, forward_kernel
+from kernels.listed_cells import DEVICE
 from kernels.memory import cuda as memory
 
 
@@ -20,25 +21,36 @@ from kernels.memory import cuda as memory
 def _forward_kernel(dtype):
     @kernel(ELEMENTWISE_THREADS)
     def listed_average_pooling_forward(
-        x,  # M*C
-        rows,  # P*kh
-        y,  # P*C
-        channels,  # C
-        size,  # (kh, kw)
+        x,  # C*M
+        rows,  # kh*(P + M)
+        y,  # C*P
         cells,  # kh * kw
+        g,  # ListSizes
     ):
-        index = u32(cuda.grid(1))
-        if index < y.size:
-            p, c = divmod_u32(index, channels)
-            total = dtype(0)
-            for i in range(size[0]):
-                at = u32(u32(rows[u32(p * u32(size[0]) + i)]) * u32(channels) + c)
-                of_row = dtype(0)
-                for _ in range(size[1]):
-                    of_row += x[at]
-                    at = u32(at + u32(channels))
-                total += of_row
-            y[index] = total / cells
+        totals = cuda.local.array(CHANNELS, dtype)
+        of_row = cuda.local.array(CHANNELS, dtype)
+        first, p, exists = window_of(rows, g)
+        if exists:
+            for n in range(CHANNELS):
+                totals[n] = dtype(0)
+            i = u32(0)
+            while i < u32(g.kernel[0]):
+                at = u32(first * u32(g.cells) + u32(rows[u32(i * u32(g.columns) + p)]))
+                for n in range(CHANNELS):
+                    of_row[n] = dtype(0)
+                j = u32(0)
+                while j < u32(g.kernel[1]):
+                    for n in range(CHANNELS):
+                        if u32(first + u32(n)) < u32(g.channels):
+                            of_row[n] += x[u32(at + u32(n) * u32(g.cells))]
+                    at, j = u32(at + u32(1)), u32(j + u32(1))
+                for n in range(CHANNELS):
+                    totals[n] += of_row[n]
+                i = u32(i + u32(1))
+            for n in range(CHANNELS):
+                c = u32(first + u32(n))
+                if c < u32(g.channels):
+                    y[u32(c * u32(g.outputs) + p)] = totals[n] / cells
 
     return listed_average_pooling_forward
 
@@ -47,42 +59,68 @@ def _forward_kernel(dtype):
 def _backward_kernel(dtype):
     @kernel(ELEMENTWISE_THREADS)
     def listed_average_pooling_backward(
-        error,  # P*C
-        rows,  # P*kh
-        gradient,  # M*C
-        channels,  # C
-        height,  # kh
-        tap,  # (i, j)
+        error,  # C*P
+        rows,  # kh*(P + M)
+        gradient,  # C*M
         cells,  # kh * kw
+        g,  # ListSizes
     ):
-        index = u32(cuda.grid(1))
-        if index < error.size:
-            p, c = divmod_u32(index, channels)
-            row = u32(u32(rows[u32(p * u32(height) + u32(tap[0]))]) + u32(tap[1]))
-            gradient[u32(row * u32(channels) + c)] += error[index] / cells
+        totals = cuda.local.array(CHANNELS, dtype)
+        first, m, exists = cell_of(g)
+        if exists:
+            for n in range(CHANNELS):
+                totals[n] = dtype(0)
+            i = u32(0)
+            while i < u32(g.kernel[0]):
+                j = u32(0)
+                while j < u32(g.kernel[1]):
+                    p, reads = reader(rows, i, j, m, g)
+                    if reads:
+                        for n in range(CHANNELS):
+                            c = u32(first + u32(n))
+                            if c < u32(g.channels):
+                                totals[n] += error[u32(c * u32(g.outputs) + p)] / cells
+                    j = u32(j + u32(1))
+                i = u32(i + u32(1))
+            for n in range(CHANNELS):
+                c = u32(first + u32(n))
+                if c < u32(g.channels):
+                    gradient[u32(c * u32(g.cells) + m)] = totals[n]
 
     return listed_average_pooling_backward
 
 
 @operator
 def forward(x, rows, kernel):
-    """y, P x C x 1 x 1; arguments as ``kernels.listed_average_pooling.cpu``."""
-    kernel = forward_kernel(x, rows, kernel)
-    y = memory.empty((rows.shape[0], *x.shape[1:]), x.dtype)
+    """y, 1 x C x 1 x P.
+
+    Args:
+        x: 1 x C x 1 x M, float32 or float64.
+        rows: the table of the windows (``kernels.listed_cells``).
+        kernel: int or pair (y, x).
+    """
+    kernel, outputs = forward_kernel(x, rows, kernel, DEVICE)
+    sizes = ListSizes.of(x.shape[1], outputs, x.shape[3], kernel)
+    y = memory.empty(DEVICE.shape(outputs, x.shape[1]), x.dtype)
     arrays = flat("x", x), flat("rows", rows), flat("y", y)
     cells = x.dtype.type(kernel[0] * kernel[1])
-    launch_over(_forward_kernel(x.dtype.type), y.size, *arrays, x.shape[1], kernel, cells)
+    launch_over(_forward_kernel(x.dtype.type), sizes.threads, *arrays, cells, sizes)
     return y
 
 
 @operator
 def backward(error, rows, kernel, cells):
-    """dx, M x C x 1 x 1; arguments as ``kernels.listed_average_pooling.cpu``."""
-    height, width = backward_kernel(error, rows, kernel, cells)
-    gradient = memory.zeros((cells, *error.shape[1:]), error.dtype)
+    """dx, 1 x C x 1 x M.
+
+    Args:
+        error: 1 x C x 1 x P, float32 or float64.
+        rows, kernel: as in ``forward``.
+        cells: M, of the input.
+    """
+    kernel = backward_kernel(error, rows, kernel, cells, DEVICE)
+    sizes = ListSizes.of(error.shape[1], error.shape[3], cells, kernel)
+    gradient = memory.empty(DEVICE.shape(cells, error.shape[1]), error.dtype)
     arrays = flat("error", error), flat("rows", rows), flat("gradient", gradient)
-    share = error.dtype.type(height * width)
-    for cell in range(height * width):
-        numbers = error.shape[1], height, divmod(cell, width), share
-        launch_over(_backward_kernel(error.dtype.type), error.size, *arrays, *numbers)
+    share = error.dtype.type(kernel[0] * kernel[1])
+    launch_over(_backward_kernel(error.dtype.type), sizes.threads, *arrays, share, sizes)
     return gradient

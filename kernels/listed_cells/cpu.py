@@ -2,17 +2,38 @@
 
 from numba import prange
 
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.threads import CELL
 from kernels.listed_cells import (
+    HOST,
     check_gather,
     check_gather_backward,
     check_select,
     check_select_backward,
+    check_table,
 )
 from kernels.memory import cpu as memory
 
+LAYOUT = HOST
+"""Of the lists that these operators take."""
 
+
+def table(rows, cells):
+    """The table of windows, as operators on lists take it.
+
+    Args:
+        rows: P x kh, int32, on the host: where the rows of each window begin among the cells.
+        cells: M, of the source.
+
+    Returns:
+        ``rows`` itself. Workspace: none.
+    """
+    check_table(rows, cells)
+    return rows
+
+
+@operator
 def select(x, cells):
     """Some cells of a list.
 
@@ -29,6 +50,7 @@ def select(x, cells):
     return y
 
 
+@operator
 def select_backward(error, cells, count):
     """The gradient of ``select`` by its x.
 
@@ -46,6 +68,7 @@ def select_backward(error, cells, count):
     return gradient
 
 
+@operator
 def gather(image, rows, columns):
     """Some cells of an image, as a list.
 
@@ -62,6 +85,7 @@ def gather(image, rows, columns):
     return y
 
 
+@operator
 def gather_backward(error, rows, columns, size):
     """The gradient of ``gather`` by the image.
 

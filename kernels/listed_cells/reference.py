@@ -2,20 +2,34 @@
 
 import numpy as np
 
+from kernels.foreign import operator
 from kernels.listed_cells import (
+    HOST,
     check_gather,
     check_gather_backward,
     check_select,
     check_select_backward,
+    check_table,
 )
 
+LAYOUT = HOST
+"""Of the lists that these operators take."""
 
+
+def table(rows, cells):
+    """``rows`` itself."""
+    check_table(rows, cells)
+    return rows
+
+
+@operator
 def select(x, cells):
     """y[p, c] = x[cells[p], c]."""
     check_select(x, cells)
     return x[cells].astype(np.float64)
 
 
+@operator
 def select_backward(error, cells, count):
     """dx[cells[p], c] = e[p, c], and 0 where no p selects."""
     check_select_backward(error, cells, count)
@@ -24,6 +38,7 @@ def select_backward(error, cells, count):
     return gradient
 
 
+@operator
 def gather(image, rows, columns):
     """y[p, c] = image[c, rows[p], columns[p]], and 0 where one of them is -1."""
     check_gather(image, rows, columns)
@@ -32,6 +47,7 @@ def gather(image, rows, columns):
     return np.ascontiguousarray(y.T)[:, :, None, None]
 
 
+@operator
 def gather_backward(error, rows, columns, size):
     """dx[c, rows[p], columns[p]] = e[p, c], and 0 elsewhere."""
     check_gather_backward(error, rows, columns, size)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from kernels import checks
 from kernels.activation import activation_of
 from kernels.checks import Pair
-from kernels.listed_cells import check_rows
+from kernels.listed_cells import HOST, Layout
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class ListedShape:
         cells, channels: of the input.
         outputs, filters: of the output.
         kernel: (kh, kw).
+        layout: of the lists.
     """
 
     cells: int
@@ -32,11 +33,12 @@ class ListedShape:
     outputs: int
     filters: int
     kernel: Pair
+    layout: Layout
 
     @property
     def x(self) -> tuple[int, int, int, int]:
-        """Shape of the input, M x C x 1 x 1."""
-        return (self.cells, self.channels, 1, 1)
+        """Shape of the input, a list of M cells."""
+        return self.layout.shape(self.cells, self.channels)
 
     @property
     def weights(self) -> tuple[int, int, int, int]:
@@ -45,8 +47,8 @@ class ListedShape:
 
     @property
     def y(self) -> tuple[int, int, int, int]:
-        """Shape of the output and of its error, P x K x 1 x 1."""
-        return (self.outputs, self.filters, 1, 1)
+        """Shape of the output and of its error, a list of P cells."""
+        return self.layout.shape(self.outputs, self.filters)
 
     @property
     def run(self) -> int:
@@ -54,41 +56,46 @@ class ListedShape:
         return self.kernel[1] * self.channels
 
     @property
+    def taps(self) -> int:
+        """Products summed for one output, C * kh * kw."""
+        return self.channels * self.kernel[0] * self.kernel[1]
+
+    @property
     def multiply_adds(self) -> int:
         """Multiply-adds of the forward pass."""
-        return self.outputs * self.filters * self.channels * self.kernel[0] * self.kernel[1]
+        return self.outputs * self.filters * self.taps
 
 
-def forward_shape(x, rows, weights, bias, activation) -> ListedShape:
+def forward_shape(x, rows, weights, bias, activation, layout=HOST) -> ListedShape:
     """Of the forward pass; checks the arguments."""
-    checks.array("x", x, (None, None, 1, 1))
-    checks.array("weights", weights, (None, x.shape[1], None, None))
+    cells, channels = layout.check("x", x)
+    checks.array("weights", weights, (None, channels, None, None))
     if bias is not None:
         checks.array("bias", bias, (weights.shape[0],))
     checks.same_dtype(x=x, weights=weights, bias=bias)
     if activation is not None:
         activation_of(activation)
-    filters, channels, *kernel = weights.shape
-    outputs = check_rows(rows, kernel, x.shape[0])
-    return ListedShape(x.shape[0], channels, outputs, filters, tuple(kernel))
+    filters, _, *kernel = weights.shape
+    outputs = layout.check_rows(rows, kernel, cells)
+    return ListedShape(cells, channels, outputs, filters, tuple(kernel), layout)
 
 
-def gradient_input_shape(error, rows, weights, cells) -> ListedShape:
+def gradient_input_shape(error, rows, weights, cells, layout=HOST) -> ListedShape:
     """Of the gradient by an input of so many ``cells``; checks the arguments."""
-    checks.array("error", error, (None, None, 1, 1))
-    checks.array("weights", weights, (error.shape[1], None, None, None))
+    _, filters = layout.check("error", error)
+    checks.array("weights", weights, (filters, None, None, None))
     checks.same_dtype(error=error, weights=weights)
-    filters, channels, *kernel = weights.shape
-    outputs = check_rows(rows, kernel, checks.count("cells", cells))
-    checks.array("error", error, (outputs, filters, 1, 1))
-    return ListedShape(cells, channels, outputs, filters, tuple(kernel))
+    _, channels, *kernel = weights.shape
+    outputs = layout.check_rows(rows, kernel, checks.count("cells", cells))
+    layout.check("error", error, outputs, filters)
+    return ListedShape(cells, channels, outputs, filters, tuple(kernel), layout)
 
 
-def gradient_weights_shape(x, rows, error, kernel) -> ListedShape:
+def gradient_weights_shape(x, rows, error, kernel, layout=HOST) -> ListedShape:
     """Of the gradient by weights of ``kernel`` (kh, kw); checks the arguments."""
     kernel = checks.pair("kernel", kernel)
-    checks.array("x", x, (None, None, 1, 1))
-    outputs = check_rows(rows, kernel, x.shape[0])
-    checks.array("error", error, (outputs, None, 1, 1))
+    cells, channels = layout.check("x", x)
+    outputs = layout.check_rows(rows, kernel, cells)
+    _, filters = layout.check("error", error, outputs)
     checks.same_dtype(x=x, error=error)
-    return ListedShape(x.shape[0], x.shape[1], outputs, error.shape[1], kernel)
+    return ListedShape(cells, channels, outputs, filters, kernel, layout)

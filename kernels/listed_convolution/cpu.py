@@ -18,6 +18,7 @@ from numba import prange
 from kernels.activation.cpu import NONE, activate, numbered
 from kernels.convolution.cpu_weights import packed, starts
 from kernels.convolution.cpu_workspace import BLOCK, partial_shape
+from kernels.foreign import operator
 from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled_parallel, inner
@@ -48,6 +49,7 @@ class _Sizes(NamedTuple):
     lanes: int
 
 
+@operator
 def forward(x, rows, weights, bias=None, *, activation=None):
     """y = f(b + w * x), see ``kernels.listed_convolution``.
 
@@ -71,6 +73,7 @@ def forward(x, rows, weights, bias=None, *, activation=None):
     return y
 
 
+@operator
 def gradient_weights(x, rows, error, kernel):
     """dw, see ``kernels.listed_convolution``.
 
@@ -98,6 +101,7 @@ def gradient_weights(x, rows, error, kernel):
     return gradient
 
 
+@operator
 def gradient_input(error, rows, weights, cells):
     """dx, see ``kernels.listed_convolution``.
 

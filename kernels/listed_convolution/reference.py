@@ -3,6 +3,7 @@
 import numpy as np
 
 from kernels.activation import reference as activations
+from kernels.foreign import operator
 from kernels.listed_convolution import (
     forward_shape,
     gradient_input_shape,
@@ -10,6 +11,7 @@ from kernels.listed_convolution import (
 )
 
 
+@operator
 def forward(x, rows, weights, bias=None, *, activation=None):
     """y[p, k] = f(b[k] + sum_c,i,j w[k, c, i, j] * x[rows[p, i] + j, c])."""
     shape = forward_shape(x, rows, weights, bias, activation)
@@ -22,6 +24,7 @@ def forward(x, rows, weights, bias=None, *, activation=None):
     return y if activation is None else activations.forward(y, activation)
 
 
+@operator
 def gradient_input(error, rows, weights, cells):
     """dx[m, c] = sum over k and (p, i, j) with rows[p, i] + j = m of w[k, c, i, j] * e[p, k]."""
     shape = gradient_input_shape(error, rows, weights, cells)
@@ -32,6 +35,7 @@ def gradient_input(error, rows, weights, cells):
     return gradient.reshape(shape.x)
 
 
+@operator
 def gradient_weights(x, rows, error, kernel):
     """dw[k, c, i, j] = sum_p e[p, k] * x[rows[p, i] + j, c]."""
     shape = gradient_weights_shape(x, rows, error, kernel)

@@ -10,26 +10,25 @@ from __future__ import annotations
 from kernels import checks
 from kernels.activation import activation_of
 from kernels.checks import Pair
-from kernels.listed_cells import check_rows
+from kernels.listed_cells import HOST
 from kernels.max_pooling import argmax_dtype
 from kernels.window import Window
 
 
-def forward_window(x, rows, kernel, activation, argmax) -> Window:
-    """The window; checks the arguments of the forward pass."""
+def forward_window(x, rows, kernel, activation, argmax, layout=HOST) -> tuple[Window, int]:
+    """(window, number of outputs); checks the arguments of the forward pass."""
     window = Window.of(kernel)
     if activation is not None:
         activation_of(activation)
     checks.flag("argmax", argmax)
-    checks.array("x", x, (None, None, 1, 1))
-    check_rows(rows, window.kernel, x.shape[0])
-    return window
+    cells, _ = layout.check("x", x)
+    return window, layout.check_rows(rows, window.kernel, cells)
 
 
-def backward_window(error, argmax, rows, kernel: Pair, cells: int) -> Window:
+def backward_window(error, argmax, rows, kernel: Pair, cells: int, layout=HOST) -> Window:
     """The window; checks the arguments of the backward pass."""
     window = Window.of(kernel)
-    outputs = check_rows(rows, window.kernel, checks.count("cells", cells))
-    checks.array("error", error, (outputs, None, 1, 1))
+    outputs = layout.check_rows(rows, window.kernel, checks.count("cells", cells))
+    layout.check("error", error, outputs)
     checks.array("argmax", argmax, error.shape, (argmax_dtype(window),))
     return window

@@ -6,6 +6,7 @@ from numba import prange
 
 from kernels import checks
 from kernels.activation.cpu import NONE, activate, numbered
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.maps import by_cell
 from kernels.host.threads import CELL
@@ -18,6 +19,7 @@ from kernels.memory import cpu as memory
 WINDOWS = 64
 
 
+@operator
 def forward(x, rows, kernel, *, activation=None, argmax=True):
     """(y, argmax), see ``kernels.listed_max_pooling``.
 
@@ -32,9 +34,9 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
         y like x, and argmax (uint8 or int32; None if it is not wanted), both P x C x 1 x 1.
         Workspace: one cell for each thread.
     """
-    window = forward_window(x, rows, kernel, activation, argmax)
+    window, outputs = forward_window(x, rows, kernel, activation, argmax)
     function = numbered(activation, x.dtype)
-    shape = (len(rows), *x.shape[1:])
+    shape = (outputs, *x.shape[1:])
     y, won = memory.empty(shape, x.dtype), None
     work = (CELL * window.cells + function.cost) * y.size
     if argmax:
@@ -46,6 +48,7 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
     return y, won
 
 
+@operator
 def backward(error, argmax, rows, kernel, cells):
     """dx: each window's error, added to the cell that won it.
 

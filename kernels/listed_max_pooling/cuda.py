@@ -1,8 +1,11 @@
-"""Max pooling of listed cells on the device: a thread for each number of the output.
+"""Max pooling of listed cells on the device.
 
-Neighbouring threads have neighbouring channels of one window: they read and write neighbours.
-Backward goes cell by cell of the window, one launch each: no two windows have the same cell there,
-so there are no atomics, and the order of the sums is that of the cells.
+Outputs are listed by another spacing than the cells that they read: neighbours in their list read
+cells that lie apart. So threads follow the source instead. Each has a cell, and computes the output
+whose window begins there, if there is one: neighbouring threads read neighbouring cells, and only
+the output is written apart. A thread does so for ``CHANNELS`` channels, and looks up its window
+once. Backward, a thread has a cell, too, and adds up the errors of those windows whose argmax it
+is: no atomics, and the order of the sums is that of the window's cells.
 """
 
 from functools import cache
@@ -13,9 +16,11 @@ from kernels.activation import activation_of
 from kernels.activation.cuda import function
 from kernels.device.api import cuda, kernel, u32
 from kernels.device.arrays import operator
-from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
+from kernels.device.lists import CHANNELS, ListSizes, cell_of, reader, window_of
+from kernels.device.maxima import wins
+from kernels.listed_cells import DEVICE
 from kernels.listed_max_pooling import backward_window, forward_window
 from kernels.max_pooling import argmax_dtype
 from kernels.memory import cuda as memory
@@ -24,81 +29,119 @@ from kernels.memory import cuda as memory
 @cache
 def _forward_kernel(dtype, cell_type, activation):
     """``cell_type`` is None where no argmax is wanted."""
-    f, wanted = function(activation, dtype), cell_type is not None
+    f, wanted, lowest = function(activation, dtype), cell_type is not None, dtype(-np.inf)
 
     @kernel(ELEMENTWISE_THREADS)
     def listed_max_pooling_forward(
-        x,  # M*C
-        rows,  # P*kh
-        y,  # P*C
-        argmax,  # P*C; y itself where none is wanted
-        channels,  # C
-        size,  # (kh, kw)
+        x,  # C*M
+        rows,  # kh*(P + M)
+        y,  # C*P
+        argmax,  # C*P; y itself where none is wanted
+        g,  # ListSizes
     ):
-        index = u32(cuda.grid(1))
-        if index < y.size:
-            p, c = divmod_u32(index, channels)
-            value, winner, cell = dtype(-np.inf), u32(0), u32(0)
-            for i in range(size[0]):
-                at = u32(u32(rows[u32(p * u32(size[0]) + i)]) * u32(channels) + c)
-                for _ in range(size[1]):
-                    later = x[at]
-                    if later > value or (later != later and value == value):
-                        value, winner = later, cell
-                    at, cell = u32(at + u32(channels)), u32(cell + u32(1))
-            y[index] = f(value)
-            if wanted:
-                argmax[index] = cell_type(winner)
+        values = cuda.local.array(CHANNELS, dtype)
+        winners = cuda.local.array(CHANNELS, u32)
+        first, p, exists = window_of(rows, g)
+        if exists:
+            for n in range(CHANNELS):
+                values[n], winners[n] = lowest, u32(0)
+            i, cell = u32(0), u32(0)
+            while i < u32(g.kernel[0]):
+                at = u32(first * u32(g.cells) + u32(rows[u32(i * u32(g.columns) + p)]))
+                end = u32(cell + u32(g.kernel[1]))
+                while cell < end:
+                    for n in range(CHANNELS):
+                        if u32(first + u32(n)) < u32(g.channels):
+                            value = x[u32(at + u32(n) * u32(g.cells))]
+                            if wins(value, values[n]):
+                                values[n], winners[n] = value, cell
+                    at, cell = u32(at + u32(1)), u32(cell + u32(1))
+                i = u32(i + u32(1))
+            for n in range(CHANNELS):
+                c = u32(first + u32(n))
+                if c < u32(g.channels):
+                    y[u32(c * u32(g.outputs) + p)] = f(values[n])
+                    if wanted:
+                        argmax[u32(c * u32(g.outputs) + p)] = cell_type(winners[n])
 
     return listed_max_pooling_forward
 
 
 @cache
-def _backward_kernel(dtype, cell_type):
+def _backward_kernel(dtype):
     @kernel(ELEMENTWISE_THREADS)
     def listed_max_pooling_backward(
-        error,  # P*C
-        argmax,  # P*C
-        rows,  # P*kh
-        gradient,  # M*C
-        channels,  # C
-        height,  # kh
-        tap,  # (i, j)
-        cell,  # its number
+        error,  # C*P
+        argmax,  # C*P
+        rows,  # kh*(P + M)
+        gradient,  # C*M
+        g,  # ListSizes
     ):
-        index = u32(cuda.grid(1))
-        if index < error.size and u32(argmax[index]) == u32(cell):
-            p, c = divmod_u32(index, channels)
-            row = u32(u32(rows[u32(p * u32(height) + u32(tap[0]))]) + u32(tap[1]))
-            gradient[u32(row * u32(channels) + c)] += error[index]
+        totals = cuda.local.array(CHANNELS, dtype)
+        first, m, exists = cell_of(g)
+        if exists:
+            for n in range(CHANNELS):
+                totals[n] = dtype(0)
+            i, cell = u32(0), u32(0)
+            while i < u32(g.kernel[0]):
+                j = u32(0)
+                while j < u32(g.kernel[1]):
+                    p, reads = reader(rows, i, j, m, g)
+                    if reads:
+                        for n in range(CHANNELS):
+                            c = u32(first + u32(n))
+                            if c < u32(g.channels):
+                                at = u32(c * u32(g.outputs) + p)
+                                if u32(argmax[at]) == cell:
+                                    totals[n] += error[at]
+                    j, cell = u32(j + u32(1)), u32(cell + u32(1))
+                i = u32(i + u32(1))
+            for n in range(CHANNELS):
+                c = u32(first + u32(n))
+                if c < u32(g.channels):
+                    gradient[u32(c * u32(g.cells) + m)] = totals[n]
 
     return listed_max_pooling_backward
 
 
 @operator
 def forward(x, rows, kernel, *, activation=None, argmax=True):
-    """(y, argmax), P x C x 1 x 1; arguments as ``kernels.listed_max_pooling.cpu``."""
-    window = forward_window(x, rows, kernel, activation, argmax)
+    """(y, argmax), 1 x C x 1 x P.
+
+    Args:
+        x: 1 x C x 1 x M, float32 or float64.
+        rows: the table of the windows (``kernels.listed_cells``).
+        kernel: int or pair (y, x).
+        activation: as in ``kernels.activation``, of the maxima; None leaves them as they are.
+        argmax: whether it is wanted; else it is None.
+    """
+    window, outputs = forward_window(x, rows, kernel, activation, argmax, DEVICE)
     activation = None if activation is None else activation_of(activation)
-    shape = (rows.shape[0], *x.shape[1:])
+    sizes = ListSizes.of(x.shape[1], outputs, x.shape[3], window.kernel)
+    shape = DEVICE.shape(outputs, x.shape[1])
     cell_type = np.dtype(argmax_dtype(window)).type if argmax else None
     won = memory.empty(shape, cell_type) if argmax else None
     y = memory.empty(shape, x.dtype)
-    arrays = flat("x", x), flat("rows", rows), flat("y", y)
-    cells = flat("argmax", won if argmax else y)
+    arrays = flat("x", x), flat("rows", rows), flat("y", y), flat("argmax", won if argmax else y)
     compute = _forward_kernel(x.dtype.type, cell_type, activation)
-    launch_over(compute, y.size, *arrays, cells, x.shape[1], window.kernel)
+    launch_over(compute, sizes.threads, *arrays, sizes)
     return y, won
 
 
 @operator
 def backward(error, argmax, rows, kernel, cells):
-    """dx, M x C x 1 x 1; arguments as ``kernels.listed_max_pooling.cpu``."""
-    window = backward_window(error, argmax, rows, kernel, cells)
-    gradient = memory.zeros((cells, *error.shape[1:]), error.dtype)
+    """dx, 1 x C x 1 x M: each window's error, added to the cell that won it.
+
+    Args:
+        error: 1 x C x 1 x P, float32 or float64.
+        argmax: as ``forward`` gave it.
+        rows, kernel: as in ``forward``.
+        cells: M, of the input.
+    """
+    window = backward_window(error, argmax, rows, kernel, cells, DEVICE)
+    sizes = ListSizes.of(error.shape[1], error.shape[3], cells, window.kernel)
+    gradient = memory.empty(DEVICE.shape(cells, error.shape[1]), error.dtype)
     arrays = flat("error", error), flat("argmax", argmax), flat("rows", rows)
-    compute, (height, width) = _backward_kernel(error.dtype.type, argmax.dtype.type), window.kernel
-    for cell in range(window.cells):
-        target, tap = flat("gradient", gradient), divmod(cell, width)
-        launch_over(compute, error.size, *arrays, target, error.shape[1], height, tap, cell)
+    target = flat("gradient", gradient)
+    launch_over(_backward_kernel(error.dtype.type), sizes.threads, *arrays, target, sizes)
     return gradient

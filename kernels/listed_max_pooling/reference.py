@@ -4,17 +4,19 @@ import numpy as np
 
 from kernels import checks
 from kernels.activation.reference import forward as activate
+from kernels.foreign import operator
 from kernels.listed_max_pooling import backward_window, forward_window
 from kernels.max_pooling import argmax_dtype
 
 
+@operator
 def forward(x, rows, kernel, *, activation=None, argmax=True):
     """(y, argmax): the first maximum of each window, or its first NaN, and its cell number.
 
     y goes through ``activation``, unless that is None; ``argmax`` is None if it is not wanted.
     """
-    window = forward_window(x, rows, kernel, activation, argmax)
-    y = np.full((len(rows), *x.shape[1:]), -np.inf)
+    window, outputs = forward_window(x, rows, kernel, activation, argmax)
+    y = np.full((outputs, *x.shape[1:]), -np.inf)
     won = np.zeros(y.shape, argmax_dtype(window)) if argmax else None
     for cell, (i, j) in enumerate(np.ndindex(window.kernel)):
         value = x[rows[:, i] + j].astype(np.float64)
@@ -25,6 +27,7 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
     return y if activation is None else activate(y, activation), won
 
 
+@operator
 def backward(error, argmax, rows, kernel, cells):
     """dx: each window's error, added to the cell that won it."""
     window = backward_window(error, argmax, rows, kernel, cells)

@@ -2,6 +2,7 @@
 
 from numba import prange
 
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.maps import place_of_row
 from kernels.host.threads import CELL
@@ -9,6 +10,7 @@ from kernels.masking import check_apply
 from kernels.memory import cpu as memory
 
 
+@operator
 def apply(error, mask):
     """The error map at the chosen pixels, zero elsewhere, whatever stood there.
 

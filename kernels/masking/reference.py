@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from kernels.foreign import operator
 from kernels.masking import check_apply
 
 
+@operator
 def apply(error, mask):
     """The error map at the chosen pixels, zero elsewhere."""
     check_apply(error, mask)

@@ -9,6 +9,7 @@ from numba import prange
 
 from kernels import checks
 from kernels.activation.cpu import NONE, activate, numbered
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.maps import by_plane
 from kernels.host.threads import CELL
@@ -17,6 +18,7 @@ from kernels.max_pooling import argmax_dtype, backward_shape, cpu_dense, forward
 from kernels.memory import cpu as memory
 
 
+@operator
 def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
     """(y, argmax), see ``kernels.max_pooling``.
 
@@ -45,6 +47,7 @@ def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
     return y, won
 
 
+@operator
 def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     """dx: each window's error, added to the cell that won it.
 

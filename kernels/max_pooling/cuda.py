@@ -4,11 +4,11 @@
 
 Forward with a vertical stride of 1, as in the dense form, a thread has a strip of outputs. It takes
 the maximum of each row of a window once, for all of them, which reads (STRIP + kh - 1) * kw values
-in place of STRIP * kh * kw. Windows of other strides share few rows or none: there a thread has one
-output. Backward, a thread with a strip of inputs visits the windows that cover them, and adds the
-errors of those whose argmax they are: no atomics. A kernel is compiled for each size of window, so
-that its loops unroll, but not for each size of map. What both poolings share stands in
-``kernels.device.windows``.
+in place of STRIP * kh * kw; large windows go through shared memory instead (``cuda_staged``).
+Windows of other strides share few rows or none: there a thread has one output. Backward, a thread
+with a strip of inputs visits the windows that cover them, and adds the errors of those whose argmax
+they are: no atomics. A kernel is compiled for each size of window, so that its loops unroll, but
+not for each size of map. What both poolings share stands in ``kernels.device.windows``.
 
 Comparisons select and never call max(), whose instruction drops NaN.
 
@@ -28,6 +28,7 @@ from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.arrays import operator
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
+from kernels.device.maxima import wins
 from kernels.device.windows import (
     STRIP,
     PoolingSizes,
@@ -37,7 +38,7 @@ from kernels.device.windows import (
     strip_reducer,
     window_gatherer,
 )
-from kernels.max_pooling import argmax_dtype, backward_shape, forward_shape
+from kernels.max_pooling import argmax_dtype, backward_shape, cuda_staged, forward_shape
 from kernels.memory import cuda as memory
 
 
@@ -46,11 +47,6 @@ def _forward_kernel(dtype, argmax_dtype, activation, window: Pair, strip: int):
     """``argmax_dtype`` is None where no argmax is wanted."""
     lowest, f = dtype(-np.inf), function(activation, dtype)
     rows, columns = window
-
-    @device
-    def wins(value, best):
-        """Whether a later value replaces the best so far: the first NaN beats everything."""
-        return not (value <= best) and best == best
 
     @device
     def reduce_row(x, at, step):
@@ -200,6 +196,9 @@ def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
     cell_dtype = np.dtype(argmax_dtype(shape.window)).type if argmax else None
     y = memory.empty(shape.y, x.dtype)
     won = memory.empty(shape.y, cell_dtype) if argmax else None
+    if cuda_staged.serves(shape.window):
+        cuda_staged.forward(x, y, won, shape, activation)
+        return y, won
     strip = strip_of(shape.window.stride[0])
     strips = Strips.of(shape, shape.output, strip)
     f = _forward_kernel(x.dtype.type, cell_dtype, activation, shape.window.kernel, strip)

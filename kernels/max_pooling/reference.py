@@ -4,9 +4,11 @@ import numpy as np
 
 from kernels import checks
 from kernels.activation.reference import forward as activate
+from kernels.foreign import operator
 from kernels.max_pooling import argmax_dtype, backward_shape, forward_shape
 
 
+@operator
 def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
     """(y, argmax): the first maximum of each window, or its first NaN, and its cell number.
 
@@ -24,6 +26,7 @@ def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
     return y if activation is None else activate(y, activation), won
 
 
+@operator
 def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     """dx: each window's error, added to the cell that won it."""
     shape = backward_shape(error, size, kernel, stride, dilation, argmax)

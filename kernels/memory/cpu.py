@@ -13,6 +13,7 @@ from math import prod
 
 import numpy as np
 
+from kernels.foreign import host_array
 from kernels.host import limits
 from kernels.memory.gaps import PAGE, Gaps
 
@@ -114,8 +115,8 @@ def zeros(shape, dtype):
 
 
 def to_device(array):
-    """``array`` as a contiguous NumPy array; not copied if it is one already."""
-    return np.ascontiguousarray(array)
+    """``array`` as a contiguous NumPy array; not copied if it is one already, of any library."""
+    return np.ascontiguousarray(host_array("array", array))
 
 
 def to_host(array):

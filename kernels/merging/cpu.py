@@ -2,12 +2,14 @@
 
 from numba import prange
 
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
 from kernels.merging import check_add, check_split, concatenated_shape
 
 
+@operator
 def add(maps):
     """The sum of maps, left to right.
 
@@ -26,6 +28,7 @@ def add(maps):
     return y
 
 
+@operator
 def concatenate(maps):
     """The maps, joined along their channels.
 
@@ -43,6 +46,7 @@ def concatenate(maps):
     return y
 
 
+@operator
 def concatenate_backward(error, channels):
     """The errors of maps of ``channels`` channels each, in order.
 

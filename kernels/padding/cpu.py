@@ -3,6 +3,7 @@
 from numba import prange
 
 from kernels import checks
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.maps import place_of_row
 from kernels.host.threads import CELL
@@ -10,6 +11,7 @@ from kernels.memory import cpu as memory
 from kernels.padding import cropped_shape, padded_shape, unpadded_shape
 
 
+@operator
 def pad(x, margins, mode):
     """x with its margins filled by zeros or by reflection.
 
@@ -26,6 +28,7 @@ def pad(x, margins, mode):
     return y
 
 
+@operator
 def pad_backward(error, margins, mode):
     """dx: each cell's error and, for ``reflect``, those of its reflections.
 
@@ -45,6 +48,7 @@ def pad_backward(error, margins, mode):
     return gradient
 
 
+@operator
 def crop(x, margins):
     """x without its margins.
 
@@ -60,6 +64,7 @@ def crop(x, margins):
     return y
 
 
+@operator
 def crop_backward(error, margins):
     """dx: the error inside the margins, zero in them; arguments as ``pad``."""
     checks.array("error", error, (None,) * 4)

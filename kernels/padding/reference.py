@@ -3,11 +3,13 @@
 import numpy as np
 
 from kernels import checks
+from kernels.foreign import operator
 from kernels.padding import cropped_shape, padded_shape, unpadded_shape
 
 _NUMPY_MODE = {"zero": "constant", "reflect": "reflect"}
 
 
+@operator
 def pad(x, margins, mode):
     """x with its margins filled by zeros or by reflection."""
     padded_shape(x, margins, mode)
@@ -16,6 +18,7 @@ def pad(x, margins, mode):
     return np.pad(x.astype(np.float64), widths, mode=_NUMPY_MODE[mode])
 
 
+@operator
 def pad_backward(error, margins, mode):
     """dx: each cell's error and, for ``reflect``, those of its reflections."""
     n, c, h, w = unpadded_shape(error, margins, mode)
@@ -29,6 +32,7 @@ def pad_backward(error, margins, mode):
     return gradient
 
 
+@operator
 def crop(x, margins):
     """x without its margins."""
     _, _, h, w = cropped_shape(x, margins)
@@ -36,6 +40,7 @@ def crop(x, margins):
     return x[:, :, top : top + h, left : left + w].astype(np.float64)
 
 
+@operator
 def crop_backward(error, margins):
     """dx: the error inside the margins, zero in them."""
     checks.array("error", error, (None,) * 4)

@@ -2,12 +2,14 @@
 
 from numba import prange
 
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
 from kernels.patches import check_inside, image_shape, patches_shape
 
 
+@operator
 def extract(image, rows, columns, size):
     """The patches whose top left pixels are (rows, columns), see ``kernels.patches``.
 
@@ -26,6 +28,7 @@ def extract(image, rows, columns, size):
     return patches
 
 
+@operator
 def extract_backward(error, rows, columns, image_size):
     """The image gradient: the sum of the patches' errors, each at its place.
 

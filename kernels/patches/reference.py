@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from kernels.foreign import operator
 from kernels.patches import check_inside, image_shape, patches_shape
 
 
+@operator
 def extract(image, rows, columns, size):
     """n x C x p x p: the patch of ``size`` at each (row, column)."""
     _, _, h, w = patches_shape(image, rows, columns, size)
@@ -13,6 +15,7 @@ def extract(image, rows, columns, size):
     return np.stack(cut).astype(np.float64)
 
 
+@operator
 def extract_backward(error, rows, columns, image_size):
     """1 x C x H x W: the sum of the patches' errors, each at its place."""
     gradient = np.zeros(image_shape(error, rows, columns, image_size))

@@ -2,11 +2,13 @@
 
 from numba import prange
 
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.threads import CELL
 from kernels.sgd import check_step
 
 
+@operator
 def step(parameter, gradient, velocity, *, rate, momentum, decay):
     """One step: changes ``parameter`` and ``velocity``.
 

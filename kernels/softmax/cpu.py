@@ -6,11 +6,13 @@ import numpy as np
 from numba import prange
 
 from kernels import checks
+from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.threads import CELL, EXPONENTIAL
 from kernels.memory import cpu as memory
 
 
+@operator
 def forward(x):
     """Class probabilities of each pixel, see ``kernels.softmax``.
 
@@ -26,6 +28,7 @@ def forward(x):
     return y
 
 
+@operator
 def backward(error, y):
     """dx = y * (e - sum over the channels of e * y).
 

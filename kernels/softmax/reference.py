@@ -3,8 +3,10 @@
 import numpy as np
 
 from kernels import checks
+from kernels.foreign import operator
 
 
+@operator
 def forward(x):
     """Class probabilities of each pixel, N x K x H x W."""
     checks.array("x", x, (None,) * 4)
@@ -13,6 +15,7 @@ def forward(x):
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+@operator
 def backward(error, y):
     """dx = y * (e - sum over the channels of e * y)."""
     checks.same_map(error=error, y=y)

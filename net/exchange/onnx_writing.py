@@ -9,11 +9,11 @@ import numpy as np
 
 from kernels import checks
 from net import description, files
+from net.borders import halo, patch_margins
 from net.exchange.extras import required
 from net.exchange.forms import placed, unread
 from net.exchange.onnx_nodes import Nodes
 from net.graph import Net
-from net.images import patch_margins
 from net.layers import (
     ActivationLayer,
     AdaptiveAveragePool,
@@ -35,19 +35,20 @@ OPSET, IR_VERSION = 17, 8
 OUTPUT = "scores"
 MOST_BYTES = 2**31 - 2**20
 """What a file of ONNX holds of arrays."""
-BORDER = (
-    "left to the caller: only pixels whose whole patch lies in the image have scores; for the "
-    "others, pad the image by the margins (top, left, bottom, right), with zeros or reflected, as "
-    "the net was trained"
+NOTE = (
+    "Normalisation and border are left to the caller: only pixels whose whole patch lies in the "
+    "image have scores; for the others, pad the normalised image by the margins (top, left, "
+    "bottom, right), with zeros or reflected, as the net was trained."
 )
 
 
-def to_onnx(net: Net, path: str | Path, *, dense: bool = True, class_names=()) -> None:
+def to_onnx(net: Net, path: str | Path, *, dense: bool = True) -> None:
     """Write the net as an ONNX model (opset 17), in its dtype.
 
-    The model is checked by ``onnx.checker`` and written atomically. Its metadata hold, as JSON:
-    ``form``, ``patch``, ``receptive_field``, ``margins`` (of the patch around its pixel),
-    ``border`` and ``class_names``. docs/pytorch.md says how it is run.
+    The model is checked by ``onnx.checker`` and written atomically. Its metadata hold, as JSON, the
+    ``form``, the ``patch``, the ``receptive_field``, the ``margins`` of the patch around its pixel,
+    the ``halo`` that a label depends on, a ``note``, and what ``net.usage`` says: normalisation,
+    class names, border and so on. docs/pytorch.md says how it is run.
 
     Args:
         net: a net of float64 is written without Conv, AveragePool, Elu and what has float32
@@ -56,7 +57,6 @@ def to_onnx(net: Net, path: str | Path, *, dense: bool = True, class_names=()) -
         dense: True: the dense form, from ``image`` N x C x H x W of any size from the patch on to
             ``scores`` N x K x (H - p + 1) x (W - p + 1); what these are, ``Dense`` says for the
             border ``"valid"``. False: the patch net, from N x C x p x p to N x K.
-        class_names: a text for each class, or none.
 
     Raises:
         ImportError: the package onnx is not installed.
@@ -73,7 +73,6 @@ def to_onnx(net: Net, path: str | Path, *, dense: bool = True, class_names=()) -
     """
     checks.instance("net", net, Net)
     dense = checks.flag("dense", dense)
-    class_names = _checked_names(class_names, net.output.channels)
     files.check_writable("path", path)
     onnx = required("onnx")
     state = net.state()
@@ -81,18 +80,12 @@ def to_onnx(net: Net, path: str | Path, *, dense: bool = True, class_names=()) -
         description.check_values(f"net: array {name!r}", name, array)
     if sum(array.nbytes for array in state.values()) > MOST_BYTES:
         raise ValueError("net holds more than 2 GB of arrays; expected less, for an ONNX file")
-    model = _model(onnx, _Writer(net, state, dense), class_names)
+    model = _model(onnx, _Writer(net, state, dense))
     onnx.checker.check_model(model, full_check=True)
     files.write_atomically(path, model.SerializeToString(deterministic=True))
 
 
-def _checked_names(class_names, classes) -> list[str]:
-    if not isinstance(class_names, list | tuple) or len(class_names) not in (0, classes):
-        raise ValueError(f"class_names is {class_names!r}; expected {classes} texts, or none")
-    return [description.a_text("class_names", name) for name in class_names]
-
-
-def _model(onnx, writer, class_names):
+def _model(onnx, writer):
     helper, net, dense = onnx.helper, writer.net, writer.dense
     kind = onnx.TensorProto.FLOAT if net.dtype == "float32" else onnx.TensorProto.DOUBLE
     size = ("height", "width") if dense else net.patch
@@ -110,9 +103,11 @@ def _model(onnx, writer, class_names):
         "patch": net.patch,
         "receptive_field": net.receptive_field,
         "margins": patch_margins(net.patch),
-        "border": BORDER,
-        "class_names": class_names,
+        "halo": halo(net.patch, net.receptive_field),
+        "note": NOTE,
     }
+    if net.usage is not None:
+        properties |= net.usage.described()
     helper.set_model_props(model, {name: json.dumps(value) for name, value in properties.items()})
     return model
 

@@ -125,6 +125,7 @@ class Reader:
                     why = f"it is not supported; expected {SUPPORTED}"
                     raise NotConvertible(REASONS.get(name, why))
                 read = getattr(self, f"_{operation.kind}")
+                options = dict(self._traced.torch.fx.node.map_arg(options, self._number))
                 first = operation.arguments[0]
                 if first == "input":
                     options[first] = self._made(options.get(first))
@@ -148,9 +149,10 @@ class Reader:
             )
         return self._values[given]
 
-    def _plain(self, given):
-        """Numbers that the module computes, as they are for this patch."""
-        return self._traced.torch.fx.node.map_arg(given, self._results.__getitem__)
+    def _number(self, node):
+        """What the module computes of sizes, as it is for this patch; other nodes stay."""
+        is_tensor = node in self._values or node.op == "get_attr"
+        return node if is_tensor else self._results[node]
 
     def _added(self, node, layer: Layer, *values: Value, flat: bool | None = None) -> Value:
         """The value of a new layer."""
@@ -360,7 +362,6 @@ class Reader:
         return self._added(node, Concatenate(), *values) if len(values) > 1 else values[0]
 
     def _crop(self, node, input, index):
-        index = self._plain(index)
         if input.map.size == (1, 1) and takes_the_vector(index):
             return input._replace(flat=True)
         margins = margins_of(index, _a_map(input).shape)

@@ -23,7 +23,7 @@ class Augmentation(Options):
     Attributes:
         turns: by 0 to 3 quarters.
         flips: left to right, every other time.
-        brightness: the image is shifted by up to so much, in its own units.
+        brightness: each channel is shifted by up to so much, in the image's own units.
         contrast: the image is multiplied by up to 1 + ``contrast``, or divided by it.
         noise: standard deviation of what is added to each value.
 
@@ -55,10 +55,10 @@ class Augmentation(Options):
         if flipped:
             image, labels = image[..., ::-1], labels[..., ::-1]
         scale = (1 + self.contrast) ** rng.uniform(-1, 1)
-        shift = self.brightness * rng.uniform(-1, 1)
+        shift = self.brightness * rng.uniform(-1, 1, (len(image), 1, 1))
         changed = np.ascontiguousarray(image)
         if self.contrast or self.brightness:
-            changed = changed * image.dtype.type(scale) + image.dtype.type(shift)
+            changed = changed * image.dtype.type(scale) + shift.astype(image.dtype)
         if self.noise:
             noise = rng.standard_normal(image.shape, image.dtype)
             changed = changed + image.dtype.type(self.noise) * noise

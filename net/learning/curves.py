@@ -64,8 +64,11 @@ class Picture:
         shown = {"image": nothing, "labels": self.labels, "prediction": predicted}
         for panel, (title, classes) in zip(maps, shown.items()):
             panel.imshow(self._photograph, cmap="gray")
+            alpha = 1 if title == "labels" else 0.5
             labelled = np.ma.masked_equal(classes, UNLABELLED)
-            panel.imshow(labelled % 10, "tab10", vmin=0, vmax=9, alpha=0.6, interpolation="nearest")
+            panel.imshow(
+                labelled % 10, "tab10", vmin=0, vmax=9, alpha=alpha, interpolation="nearest"
+            )
             panel.set_title(title)
             panel.set_axis_off()
         return figure

@@ -14,13 +14,39 @@ import numpy as np
 from kernels import checks
 from kernels.checks import Pair
 from kernels.cross_entropy import UNLABELLED
-from net import images
+from net import images, windows
+from net.chosen import checked_pixels
 from net.learning.augmentation import Augmentation
 from net.learning.training import Trainer, checked_labels
 
-Examples = tuple[list[np.ndarray], list[np.ndarray]]
+
+@dataclass(frozen=True, eq=False)
+class ListedLabels:
+    """Labels of some pixels of an image, in place of a label map.
+
+    The image is read where the pixels look alone: it may hold any real numbers, and be anything
+    with shape, dtype and slicing, such as a memory map (see ``Trainer.step``).
+
+    Args:
+        pixels: P x 2, ints: rows and columns in the map of the output.
+        labels: P, ints, ``UNLABELLED`` (-1) where unknown.
+
+    >>> ListedLabels(np.array([[5, 7], [90_000, 3]]), np.array([0, 1])).shape
+    (2,)
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the labels."""
+        return np.shape(self.labels)
+
+
+Examples = tuple[list[np.ndarray], list[np.ndarray | ListedLabels]]
 """Images C x H x W of the net's dtype, and for each a map of int labels, ``UNLABELLED`` (-1) where
-unknown: H x W, or, with the border ``valid``, of the shape of the output."""
+unknown: H x W, or, with the border ``valid``, of the shape of the output; or ``ListedLabels``."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +62,25 @@ class Reader:
     augmentation: Augmentation | None = None
 
     def checked(self, name: str, i: int, image, labels) -> tuple[np.ndarray, np.ndarray]:
-        """An image, finite, and its labels at the image's size; some pixel is labelled.
+        """An image, finite, and its labels at the image's size; some pixel is labelled. With
+        ``ListedLabels`` the image is not read, and the labels are P.
 
         Args:
             name: what messages call the examples; ``i`` is the number of this one.
         """
         net = self.trainer.net
-        image = images.checked_image(net, f"{name} image {i}", image, finite=True)
-        images.output_size(net, image.shape[1:], self.border, f"{name} image {i}")
-        labels = self._at_full_size(f"{name} labels {i}", image, labels)
+        if isinstance(labels, ListedLabels):
+            if self.augmentation is not None:
+                raise ValueError("augmentation turns whole images; expected None for ListedLabels")
+            image = windows.admitted(net, image, f"{name} image {i}")
+            size = images.output_size(net, image.shape[1:], self.border, f"{name} image {i}")
+            pixels = checked_pixels(labels.pixels, size, f"{name} pixels {i}")
+            classes = net.output.channels
+            labels = checked_labels(f"{name} labels {i}", labels.labels, classes, (len(pixels),))
+        else:
+            image = images.checked_image(net, f"{name} image {i}", image, finite=True)
+            images.output_size(net, image.shape[1:], self.border, f"{name} image {i}")
+            labels = self._at_full_size(f"{name} labels {i}", image, labels)
         if (labels == UNLABELLED).all():
             raise ValueError(f"{name} labels {i} hold no labelled pixel; expected at least one")
         return image, labels
@@ -74,12 +110,16 @@ class Reader:
         return np.where(chosen, labels, UNLABELLED)
 
     def of_step(self, image, labels, mask, step: int, number: int):
-        """The image of a step, and labels of the output's shape, where it may learn from them.
+        """The image of a step, and labels of the output's shape (of ``ListedLabels`` P), where it
+        may learn from them.
 
         Args:
             image, labels, mask: as they were given to ``fit``, and checked there.
             step, number: of the step and of the example; they and the run's seed decide.
         """
+        if isinstance(labels, ListedLabels):
+            image, labels = self.checked("examples", number, image, labels)
+            return image, self.to_learn_from(labels, mask)
         image = images.checked_image(self.trainer.net, "image", image)
         labels = self._at_full_size("labels", image, labels)
         labels = self.to_learn_from(labels, mask)
@@ -89,8 +129,8 @@ class Reader:
         return image, self.cropped(labels)
 
     def cropped(self, maps: np.ndarray) -> np.ndarray:
-        """Maps ... x H x W at the image's size, cropped to the output."""
-        if self.border != "valid":
+        """Maps ... x H x W at the image's size, cropped to the output; lists as they are."""
+        if self.border != "valid" or maps.ndim == 1:
             return maps
         top, left, bottom, right = images.patch_margins(self.trainer.net.patch)
         return maps[..., top : maps.shape[-2] - bottom, left : maps.shape[-1] - right]

@@ -18,7 +18,7 @@ from net.learning import records
 from net.learning.augmentation import Augmentation
 from net.learning.checkpoint import of_run, save
 from net.learning.curves import Picture
-from net.learning.examples import Examples, Reader, check_pair
+from net.learning.examples import Examples, ListedLabels, Reader, check_pair
 from net.learning.records import COLUMNS, VALIDATION_COLUMNS
 from net.learning.sampling import balanced_mask
 from net.learning.training import Trainer
@@ -52,12 +52,15 @@ def fit(
     Args:
         trainer: a new one, or a resumed one (``net.learning.checkpoint.load``).
         examples: what to learn from. Labels have the size of their image; with the border
-            ``valid`` those of pixels without a whole patch count for nothing.
+            ``valid`` those of pixels without a whole patch count for nothing. Where few pixels of a
+            large image are labelled, ``ListedLabels`` take the place of the map; such an image is
+            read, and checked for NaN and for memory, at each step.
         epochs: of the whole run. Where all are done, nothing happens; fewer are refused.
         pixels: how many random pixels of an image a step learns from, balanced over its classes; or
             a mask for each image (bool, the shape of its labels).
         repeats: steps that an epoch takes on each image: more where images are few.
-        augmentation: how image and labels are changed before each step.
+        augmentation: how image and labels are changed before each step; not with
+            ``ListedLabels``.
         validation: what to ``measure`` after each epoch; it is never augmented.
         patience: stop after so many epochs without a lower loss of the validation.
         best: file of the net of the epoch with the lowest loss of the validation so far.
@@ -105,6 +108,8 @@ def fit(
     columns = COLUMNS + (VALIDATION_COLUMNS if validation is not None else ())
     files = dict(zip(FILES, (log, picture, best, checkpoint)))
     _check_files(trainer, columns, {name: f for name, f in files.items() if f is not None})
+    if picture is not None and isinstance((validation or examples)[1][0], ListedLabels):
+        raise ValueError(f"picture is {picture!r}; expected None, as there is no map to draw")
     drawn = picture and Picture(picture, trainer, validation or examples)
     end = epochs * steps_an_epoch
     with tqdm(total=end, initial=trainer.steps, unit="step", disable=not progress) as bar:
@@ -149,13 +154,17 @@ def measure(trainer: Trainer, examples: Examples) -> dict[str, float]:
     loss, weight, right, pixels = 0.0, 0.0, 0, 0
     check_pair("examples", examples)
     reader = Reader(trainer)
-    for i, (image, labels) in enumerate(zip(*examples)):
-        image, labels = reader.checked("examples", i, image, labels)
+    for i, (image, given) in enumerate(zip(*examples)):
+        image, labels = reader.checked("examples", i, image, given)
         labels = reader.cropped(labels)
         counting = trainer.counting(labels)
         if not counting.any():
             continue
-        scores = trainer.dense.forward(image, counting)
+        if labels.ndim == 1:
+            labels, chosen = labels[counting], np.asarray(given.pixels)[counting]
+            scores, counting = trainer.dense.forward(image, pixels=chosen), counting[counting]
+        else:
+            scores = trainer.dense.forward(image, counting)
         of_image = float(trainer.class_weights[labels[counting]].sum())
         loss += trainer.loss(scores, labels, counting) * of_image
         weight += of_image
@@ -178,7 +187,10 @@ def _step(reader, examples, pixels, order) -> str:
         mask = balanced_mask(labels, pixels, rng)
     else:
         mask = labels != UNLABELLED
-    loss = trainer.step(image, labels, mask)
+    if labels.ndim == 1:
+        loss = trainer.step(image, labels[mask], pixels=np.asarray(examples[1][i].pixels)[mask])
+    else:
+        loss = trainer.step(image, labels, mask)
     trainer.losses.append(loss)
     rate = int(mask.sum()) / (time.perf_counter() - started)
     return f"loss {loss:.3f}, {rate:.0f} labelled pixels/s"
@@ -243,7 +255,8 @@ def _check_data(reader, examples, pixels, validation) -> list[int]:
             learnable.append(i)
             counts += np.bincount(chosen, minlength=classes)
             number = len(chosen) if masks is not None else min(len(chosen), pixels)
-            trainer.check_memory(image, number)
+            if labels.ndim == 2:
+                trainer.check_memory(image, number)
     missing = sorted(set(range(classes)) - occurring)
     if missing:
         raise ValueError(
@@ -268,7 +281,8 @@ def _check_validation(trainer, validation):
     reader, counting = Reader(trainer), False
     for i, (image, labels) in enumerate(zip(*validation)):
         labels = reader.cropped(reader.checked("validation", i, image, labels)[1])
-        trainer.dense.check_memory(labels.shape)
+        if labels.ndim == 2:
+            trainer.dense.check_memory(labels.shape)
         counting |= bool(trainer.counting(labels).any())
     if not counting:
         raise ValueError("validation holds no labelled pixel of a class with a weight above 0")

@@ -11,6 +11,7 @@ import numpy as np
 
 from kernels import checks
 from kernels.cross_entropy import UNLABELLED
+from net.calibration import calibrate
 from net.dense import Dense
 from net.files import checked_path
 from net.graph import LARGEST_SEED, Net
@@ -29,7 +30,7 @@ from net.usage import Normalization, Usage
 MEASURED = 30
 """How often a run is validated, saved and drawn."""
 NET, RUN = "net.safetensors", "run.safetensors"
-AUGMENTATION = Augmentation(brightness=0.5, noise=0.1)
+AUGMENTATION = Augmentation(brightness=1.0, noise=0.1)
 """In units of the images' standard deviation, where they are normalised."""
 
 
@@ -68,7 +69,8 @@ def train(
     """Train a net on images and label images as they were read.
 
     ``net.usage`` says which value of a label image is which class, and what the border is. Where it
-    has no normalisation, that of the training images is computed, and stored there.
+    has no normalisation, the net is new: that of the training images is computed and stored there,
+    and batch normalisations get their statistics from them.
 
     Args:
         net: its parameters are changed.
@@ -92,6 +94,7 @@ def train(
 
     Warns:
         TrainingWarning: as ``fit``; there is no validation.
+        UserWarning: a run goes on that the folder holds.
 
     Raises:
         TypeError, ValueError: as ``fit``; labels that the rule does not name; labels that cannot be
@@ -117,10 +120,13 @@ def train(
         parts = given, _classes(net, usage, axes, "validation ", *validation)
     else:
         parts = _split(net, given, validation, seed)
-    if usage.normalization is None:
+    is_new = usage.normalization is None
+    if is_new:
         usage = replace(usage, normalization=Normalization.of(parts[0][0]))
     net.usage = usage
     examples, validated = (part and _normalised(net, part) for part in parts)
+    if is_new:
+        calibrate(net, examples[0], usage.border)
     if validated is None:
         message = "there is no validation: nothing will tell if the net learns its labels by heart"
         warnings.warn(message, TrainingWarning, stacklevel=2)
@@ -168,6 +174,8 @@ def _classes(net, usage, axes, name, images, labels) -> Examples:
             raise ValueError(
                 f"{name}labels[{i}] has shape {own.shape}; expected {image.shape[1:]}, as its image"
             )
+        if (own == UNLABELLED).all():
+            raise ValueError(f"{name}labels[{i}] hold no labelled pixel; expected at least one")
         result[0].append(image)
         result[1].append(own)
     return result
@@ -211,6 +219,7 @@ def _resumed(trainer, out) -> Trainer:
                 f"out is {str(out)!r}, which holds a run of {name} {old}; expected {new}: other "
                 "images or another rule; choose another folder"
             )
+    warnings.warn(f"{out / RUN} goes on at step {found.steps}", stacklevel=3)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels import checks
+from kernels import checks, foreign
 from kernels.cross_entropy import UNLABELLED
 
 
@@ -14,12 +14,12 @@ def balanced_mask(labels: np.ndarray, pixels: int, rng: np.random.Generator) -> 
     A class with too few pixels gives all it has; the others share what it leaves.
 
     Args:
-        labels: H x W ints, ``UNLABELLED`` (-1) where unknown.
+        labels: ints, H x W or a list of P, ``UNLABELLED`` (-1) where unknown.
         pixels: how many to choose; exactly as many are chosen, or all labelled ones if fewer.
         rng: decides.
 
     Returns:
-        H x W, bool.
+        bool, in the shape of the labels.
 
     Raises:
         TypeError, ValueError: an argument is none of these, or no pixel has a label.
@@ -28,7 +28,9 @@ def balanced_mask(labels: np.ndarray, pixels: int, rng: np.random.Generator) -> 
     >>> balanced_mask(labels, 3, np.random.default_rng(0)).sum(where=labels == 0)
     np.int64(2)
     """
-    checks.array("labels", labels, (None, None), checks.INTS, any_layout=True)
+    labels = foreign.host_array("labels", labels)
+    axes = 1 if getattr(labels, "ndim", 2) == 1 else 2
+    checks.array("labels", labels, (None,) * axes, checks.INTS, any_layout=True)
     checks.count("pixels", pixels)
     checks.instance("rng", rng, np.random.Generator)
     flat = labels.ravel()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kernels import Backend, checks
+from kernels import Backend, checks, foreign
 from kernels.cross_entropy import UNLABELLED
 from net import images, planning, windows
 from net.chosen import Chosen, admitted
@@ -255,7 +255,7 @@ class Trainer:
             self.dense.check_memory(size, planning.step_bytes, copied=copied)
 
     def loss(self, scores: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> float:
-        """The loss of host scores K x H x W at the chosen pixels that count.
+        """The loss of host scores K x H x W, or K x P, at the chosen pixels that count.
 
         Raises:
             TypeError, ValueError: arrays that do not suit the net or each other, or no pixel that
@@ -269,11 +269,15 @@ class Trainer:
         0.6931
         """
         classes = self.net.output.channels
-        scores = images.checked("scores", scores, self.net.dtype, (classes, None, None))
+        listed = getattr(scores, "ndim", 3) == 2
+        shape = (classes, None) if listed else (classes, None, None)
+        scores = images.checked("scores", scores, self.net.dtype, shape)
         labels = checked_labels("labels", labels, classes, scores.shape[1:])
         mask = images.checked("mask", mask, "bool", labels.shape) & self.counting(labels)
         if not mask.any():
             raise ValueError("mask chooses no labelled pixel of a class with a weight above 0")
+        if listed:
+            scores, labels, mask = (array[..., None] for array in (scores, labels, mask))
         return self._targets(labels[None], mask[None]).loss(
             self.net.backend.memory.to_device(scores[None])
         )
@@ -304,8 +308,10 @@ class Trainer:
 
     def _over_cells(self, some: NeededPass, image, labels, chosen):
         """As ``gradients``: over the cells that the chosen pixels need."""
-        ops, order = self.net.backend, np.argsort(some.places, kind="stable")
-        labels = labels[order][:, None, None]
+        ops, repeats = self.net.backend, some.repeats
+        # In the order of the scores; where pixels repeat, the scores are brought into theirs
+        order = slice(None) if repeats else np.argsort(some.places, kind="stable")
+        labels = ops.listed_cells.LAYOUT.of_numbers(labels[order][:, None])[:, 0]
         targets = self._targets(labels, np.ones(labels.shape, bool))
         if chosen.mask is not None:
             images.check_finite(self.net, "image", image)
@@ -314,12 +320,11 @@ class Trainer:
             images.check_finite(self.net, "image", x)
         places = self._learning(np.zeros((1, 2), int))
         scores, tape = some.program.forward(x, keep=True, learning=places)
-        if not some.repeats:
+        if not repeats:
             return self._learned(some.program, scores, tape, targets)
-        repeated = ops.memory.to_device(some.places[order][:, None]), (1, 1)
-        listed = ops.listed_average_pooling.forward(scores, *repeated)
-        error = targets.error(listed)
-        error = ops.listed_average_pooling.backward(error, *repeated, len(some.rows))
+        listed = ops.listed_cells.select(scores, ops.memory.to_device(some.places))
+        error = images.returned(self.net, targets.error(listed))
+        error = some.errors(ops.listed_cells.LAYOUT.numbers(error).T)
         return targets.loss(listed), some.program.backward(tape, error)[0]
 
     def _by_patches(self, image, labels, pixels, targets):
@@ -354,6 +359,7 @@ def checked_labels(name: str, labels, classes: int, size) -> np.ndarray:
     >>> checked_labels("labels", np.array([[0, 2], [-1, 1]]), 3, (2, 2)).dtype
     dtype('int32')
     """
+    labels = foreign.host_array(name, labels)
     checks.unmasked(name, labels)
     if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
         kind = labels.dtype if isinstance(labels, np.ndarray) else checks.kind_of(labels)

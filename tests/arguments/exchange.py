@@ -8,7 +8,6 @@ from tests.arguments.entries import (
     PATCH,
     Call,
     Entry,
-    because,
     call_of,
     small_net,
 )
@@ -31,7 +30,7 @@ OF_TORCH = {
 """Called where PyTorch is installed."""
 CALLS = OF_TORCH | {
     "net.exchange.onnx_writing.to_onnx": Entry(
-        call_of(to_onnx, net=small_net, path="net.onnx", dense=True, class_names=("one", "two")),
-        {"path": A_PATH, "dense": A_FLAG, "class_names": because("no names", "[]")},
+        call_of(to_onnx, net=small_net, path="net.onnx", dense=True),
+        {"path": A_PATH, "dense": A_FLAG},
     ),
 }

@@ -49,6 +49,9 @@ MATRIX_PRODUCTS = {
     "convolution_forward",
     "convolution_gradient_input",
     "convolution_gradient_weights",
+    "listed_convolution_forward",
+    "listed_convolution_gradient_input",
+    "listed_convolution_gradient_weights",
     "matrix_product",
 }
 
@@ -68,16 +71,16 @@ def elementwise(dtype):
         weights = np.empty((3, 2, 3, 3), dtype)
         batch_normalization.fold(weights, bias, vector, vector, vector, vector, 1e-5)
     masking.apply(x, np.zeros((2, 6, 7), bool))
-    cells, rows = np.empty((9, 3, 1, 1), dtype), np.zeros((5, 2), np.int32)
+    cells, rows = np.empty((1, 3, 1, 20), dtype), np.zeros((5, 2), np.int32)
     for size in ((2, 3), (17, 17)):
-        of_size = np.zeros((5, size[0]), np.int32)
-        many = np.empty((20, 3, 1, 1), dtype)
-        y, argmax = listed_max_pooling.forward(many, of_size, size)
-        listed_max_pooling.backward(y, argmax, of_size, size, 20)
-    listed_average_pooling.backward(
-        listed_average_pooling.forward(cells, rows, (2, 3)), rows, (2, 3), 9
-    )
-    listed_cells.select_backward(listed_cells.select(cells, place), place, 9)
+        table = np.zeros((size[0], 5 + 20), np.int32)
+        for kept in (False, True):
+            y, argmax = listed_max_pooling.forward(cells, table, size, argmax=kept)
+        listed_max_pooling.backward(y, argmax, table, size, 20)
+    table = listed_cells.table(rows, 20)
+    y = listed_average_pooling.forward(cells, table, (2, 3))
+    listed_average_pooling.backward(y, table, (2, 3), 20)
+    listed_cells.select_backward(listed_cells.select(cells, place), place, 20)
     listed_cells.gather_backward(listed_cells.gather(x[:1], place, place), place, place, (6, 7))
     merging.add([x, x])
     merging.concatenate_backward(merging.concatenate([x, x]), (3, 3))
@@ -94,8 +97,12 @@ def elementwise(dtype):
         y, argmax = max_pooling.forward(image, size, stride=stride)
         max_pooling.backward(y, argmax, (17, 17), size, stride=stride)
         max_pooling.forward(image, size, stride=stride, activation="tanh", argmax=False)
+    for kept in (True, False):
+        max_pooling.forward(image, 8, argmax=kept)
     average_pooling.backward(average_pooling.forward(x, 2), (6, 7), 2)
     average_pooling.backward(average_pooling.forward(x, 2, stride=2), (6, 7), 2, stride=2)
+    by_cell = np.zeros(20, np.int32)
+    dropout.apply(cells, by_cell, by_cell, spacing=(1, 2), rate=0.5, key=(1, 2, 3))
     dropout.apply(x, place, place, spacing=(1, 2), rate=0.5, key=(1, 2, 3))
     chosen = np.empty((2, 6, 7), np.int32), np.zeros((2, 6, 7), bool), vector
     total = cross_entropy.total_weight(*chosen)
@@ -107,11 +114,12 @@ def elementwise(dtype):
 
 def convolutions(dtype, activation=None):
     """Call every function of the convolution, on maps, on lists and as a fully connected layer."""
-    cells, rows = np.empty((9, 3, 1, 1), dtype), np.zeros((5, 2), np.int32)
-    weights, bias = np.empty((4, 3, 2, 3), dtype), np.empty(4, dtype)
-    y = listed_convolution.forward(cells, rows, weights, bias, activation=activation)
-    listed_convolution.gradient_weights(cells, rows, y, (2, 3))
-    listed_convolution.gradient_input(y, rows, weights, 9)
+    for channels, kernel, cells in ((3, (2, 3), 9), (3, (2, 3), 99), (40, (1, 1), 7)):
+        x, table = np.empty((1, channels, 1, cells), dtype), np.zeros((kernel[0], 5 + cells), "i4")
+        weights, bias = np.empty((4, channels, *kernel), dtype), np.empty(4, dtype)
+        y = listed_convolution.forward(x, table, weights, bias, activation=activation)
+        listed_convolution.gradient_weights(x, table, y, kernel)
+        listed_convolution.gradient_input(y, table, weights, cells)
     x, weights, bias = (np.empty(s, dtype) for s in ((2, 3, 9, 8), (5, 3, 2, 3), 5))
     y = convolution.forward(x, weights, bias, activation=activation)
     convolution.gradient_input(y, weights, (9, 8))

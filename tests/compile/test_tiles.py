@@ -42,13 +42,28 @@ CASES = [
 ]
 
 
+HARDEST = [
+    *(("forward", 4, 256), ("forward", 28, 128), ("gradient_input", 28, 128)),
+    ("gradient_weights", 28, 128),
+]
+"""Of lists: most look-ups, or fewest registers to spare. For all tiles see the list of targets."""
+LISTS = [
+    case
+    for case in compiled.listed_cases()
+    if not case.is_pointwise and (case.direction, case.tile.height, case.tile.width) in HARDEST
+]
+
+
 @pytest.fixture(scope="module")
 def codes(request):
     """For each case that the selected tests ask for, its machine code to come."""
     tests = [item for item in request.session.items if item.path == request.path]
-    wanted = [(t.callspec.params["case"], t.callspec.params["capability"]) for t in tests]
+    cases = [test.callspec.params for test in tests]
+    wanted = [(of["case"], of["capability"]) for of in cases if "capability" in of]
+    for listed in (of["listed"] for of in cases if "listed" in of):
+        wanted += [(listed, CAPABILITIES[-1]), (compiled.of_maps(listed), CAPABILITIES[-1])]
     pool = ProcessPoolExecutor(mp_context=get_context("fork"))
-    yield {key: pool.submit(compiled.code_of, *key) for key in wanted}
+    yield {key: pool.submit(compiled.code_of, *key) for key in dict.fromkeys(wanted)}
     pool.shutdown(cancel_futures=True)
 
 
@@ -64,3 +79,15 @@ def test_code_of_tile(codes, case, capability):
     assert code.main_loop["multiply-add"] % (unrolled * tile.rows * tile.columns) == 0
     if case.is_pointwise:  # reads its pixels and no table
         assert code.main_loop["LDG 32"] == tile.width * tile.depth // tile.threads
+
+
+@pytest.mark.parametrize("listed", LISTS, ids=str)
+def test_code_of_list(codes, listed):
+    newest = CAPABILITIES[-1]
+    both = [codes[case, newest].result() for case in (listed, compiled.of_maps(listed))]
+    facts = list(compiled.facts_of_list(listed, newest, both))
+    assert "share, lists" in {row["target"] for row in facts}
+    for row in facts:
+        assert BOUNDS[row["target"]].holds(row["value"]), row
+    assert both[0].instructions["local"] == 0
+    assert both[0].main_loop["barrier"] == 1

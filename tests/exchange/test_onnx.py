@@ -10,6 +10,7 @@ from hypothesis import given, settings
 
 from net import Dense, Net, Scan, to_onnx, zoo
 from net.layers import Convolution, FullyConnected
+from net.usage import Normalization, Usage
 from tests.comparison import relative_difference
 from tests.exchange.cases import CASES, TOLERANCES, patches_of
 from tests.net.nets import random_image, randomized, reduced
@@ -56,17 +57,24 @@ def test_nets_of_the_zoo(name, tmp_path):
 
 
 def test_what_the_file_says(tmp_path):
-    path, names = tmp_path / "net.onnx", [f"class {i}" for i in range(10)]
-    to_onnx(zoo.build("lenet28", backend="cpu"), path, class_names=names)
+    path, net = tmp_path / "net.onnx", zoo.build("lenet28", classes=2, backend="cpu")
+    net.usage = Usage(class_names=("cell", "rest"), normalization=Normalization((128,), (64,)))
+    to_onnx(net, path)
     model = onnx.load(path)
     said = {one.key: json.loads(one.value) for one in model.metadata_props}
-    assert "left to the caller" in said.pop("border")
-    assert said == {
+    assert "left to the caller" in said["note"]
+    assert said["class_names"] == ["cell", "rest"]
+    assert said["normalization"]["mean"] == [128]
+    assert said["border"] == "reflect"
+    geometry = {
+        name: said[name] for name in ("form", "patch", "receptive_field", "margins", "halo")
+    }
+    assert geometry == {
         "form": "dense",
         "patch": [28, 28],
         "receptive_field": [28, 28],
         "margins": [13, 13, 14, 14],
-        "class_names": names,
+        "halo": [13, 13, 14, 14],
     }
     assert [(one.domain, one.version) for one in model.opset_import] == [("", 17)]
     (image,), (scores,) = model.graph.input, model.graph.output
@@ -101,11 +109,6 @@ class TestRefusals:
     def test_a_folder(self, net, tmp_path):
         with pytest.raises(IsADirectoryError, match="path cannot be written"):
             to_onnx(net, tmp_path)
-
-    def test_class_names(self, net, tmp_path):
-        with pytest.raises(ValueError, match=r"^class_names is \['one'\]; expected 2 texts"):
-            to_onnx(net, tmp_path / "net.onnx", class_names=["one"])
-        assert not [*tmp_path.iterdir()]
 
     def test_more_than_a_file_holds(self, net, tmp_path, monkeypatch):
         monkeypatch.setattr("net.exchange.onnx_writing.MOST_BYTES", 100)

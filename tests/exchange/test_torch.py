@@ -143,6 +143,14 @@ class TestGlobalPooling:
         net = from_torch(Pooling(), (4, 5), channels=3, backend="cpu", report=False)
         assert net.nodes[method].window.kernel == (4, 5)
 
+    def test_a_window_as_large_as_the_map(self, torch):
+        class Pooling(torch.nn.Module):
+            def forward(self, image):
+                return torch.nn.functional.avg_pool2d(image, image.size()[2:]).squeeze()
+
+        net = from_torch(Pooling(), (4, 5), channels=3, backend="cpu", report=False)
+        assert net.nodes["avg_pool2d"].window.kernel == (4, 5)
+
     def test_one_cell_taken_by_its_index(self, torch):
         class Cell(torch.nn.Module):
             def __init__(self):

@@ -81,12 +81,24 @@ def test_growth_finds_both_series_in_one_set_of_rows():
 def test_constant_cost(slowest, verdict):
     rows = [
         {"net": "n", "form": form, "kind": kind, "pixels": n, "sample": n, "seconds": s}
-        | {"extrapolated": False, "of_round": s}
-        for n, s in ((1, 1.0), (9, slowest))
+        | {"extrapolated": False, "of_round": s, "labelled": size, "drawn": "random"}
+        for size, scale in ((8, 1), (16, 5))
+        for n, s in ((1, scale * 1.0), (9, scale * slowest))
         for form in ("scanning", "dense")
         for kind in ("backward", "forward + backward")
     ]
-    assert claim("constant with respect").judged({"sampled": rows}).verdict == verdict
+    judged = claim("constant with respect").judged({"sampled": rows})
+    assert judged.verdict == verdict
+    assert "needed cells" not in judged.result
+    for factor, told in ((1.1, "no such crossing point"), (1.6, "takes up to 1.60 times")):
+        needed = [
+            row | {"form": "needed", "seconds": factor * row["seconds"]}
+            for row in rows
+            if row["form"] == "scanning"
+        ]
+        judged = claim("constant with respect").judged({"sampled": rows + needed})
+        assert judged.verdict == verdict
+        assert told in judged.result
 
 
 @pytest.mark.parametrize(

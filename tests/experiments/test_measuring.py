@@ -169,7 +169,7 @@ def test_a_way_that_cannot_run_here_is_skipped_by_name(monkeypatch, tmp_path):
 
 
 def rows_of(scanning, dense, extrapolated=()):
-    shared = {"net": "n", "kind": "backward"}
+    shared = {"net": "n", "kind": "backward", "labelled": 16}
     rows = [
         shared
         | {"form": "scanning", "pixels": n, "seconds": s, "sample": n}
@@ -195,6 +195,8 @@ def rows_of(scanning, dense, extrapolated=()):
 )
 def test_the_crossing_point(scanning, dense, extrapolated, expected):
     rows = rows_of(scanning, dense, extrapolated)
+    smaller = [row | {"labelled": 8, "seconds": 1000.0} for row in rows]
+    rows = smaller + rows  # the largest size counts
     assert crossing(rows, "n", "backward") == pytest.approx(expected)
 
 

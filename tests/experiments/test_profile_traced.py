@@ -5,6 +5,7 @@ import pytest
 
 from experiments.profiling import simulation, targets
 from experiments.profiling.bounds import BOUNDS
+from experiments.profiling.lists import StrokeList
 from experiments.profiling.operators import OPERATORS, OperatorCase, case_of
 from experiments.profiling.targets import dense_case
 from kernels.convolution.cuda_tile import Tile
@@ -67,6 +68,39 @@ def test_each_element_is_read_and_written_once(dense):
     case = dense_case("softmax.backward")
     rows = [x for x in targets.access_facts(case, dense[case.operator]) if x["target"] == "passes"]
     assert max(row["value"] for row in rows) > 1
+
+
+def test_large_windows_read_the_input_about_twice():
+    case = targets.large_pooling((2, 8))
+    (lines,) = simulation.trace([case], whole=True)
+    facts = {row["target"]: row["value"] for row in targets.access_facts(case, lines)}
+    assert 2 < facts["reads"] <= BOUNDS["reads"].limit
+    assert BOUNDS["beyond"].holds(facts["beyond"])
+    assert facts["sectors"] < BOUNDS["sectors"].limit
+
+
+LIST_CASES = list(targets.list_cases())
+
+
+@pytest.fixture(scope="module")
+def listed():
+    """The lines of operators over lists."""
+    return dict(zip(LIST_CASES, simulation.trace(LIST_CASES)))
+
+
+@pytest.mark.parametrize("case", LIST_CASES, ids=str)
+def test_lists_are_read_and_written_in_runs(listed, case):
+    facts = list(targets.list_facts(case, listed[case]))
+    assert sum(row["target"] == "sectors, lists" for row in facts) >= 1
+    assert all(BOUNDS[row["target"]].holds(row["value"]) for row in facts), facts
+    if case.operator.startswith("listed_convolution"):
+        assert sum(row["target"] == "conflicts" for row in facts) == 1
+
+
+def test_strokes_have_runs_of_16_cells():
+    for case in LIST_CASES:
+        begins = np.sort(StrokeList.of(case).table[0, : StrokeList.of(case).outputs])
+        assert len(begins) >= 16 * np.count_nonzero(np.diff(begins, prepend=-2) != 1)
 
 
 def test_places_of_taps_are_found_in_the_main_loop():

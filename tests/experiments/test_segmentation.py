@@ -55,6 +55,7 @@ def test_each_net_is_the_one_asked_for(tmp_path, monkeypatch, nets):
     results.save(folder, rows, RECORD | {"experiment": "segmentation", "nets": nets}, arrays)
     made = report.shown(segmentation, stored.load(folder, segmentation))
     text = made[folder / "table.md"].decode()
-    assert f"\n{', '.join(nets)} trained by" in text
+    assert f"\n{', '.join(nets)} trained on" in text
+    assert text.count("over the cells that the pixels need") == len(nets)
     assert text.count("| true \\ predicted |") == len(nets)
     assert "nan" not in text

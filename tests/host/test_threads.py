@@ -117,7 +117,9 @@ def listed(x, height=2):
 
 def look_up(x):
     places = [axis.astype(np.int32) for axis in np.indices(size_of(x)).reshape(2, -1)]
-    listing.table(np.zeros(size_of(x), np.int32), *places, (1, 1), (1, 1), (0, 0), 0)
+    slots = np.zeros([(n >> listing.BITS) + 1 for n in size_of(x)], np.int32)
+    numbers = np.zeros((1, listing.SIDE, listing.SIDE), np.int32)
+    listing.table(slots, numbers, *places, (1, 1), (1, 1), (0, 0), 0)
 
 
 def numbers(x):

@@ -33,6 +33,7 @@ from net.learning import (
     runs,
     sampling,
     scales,
+    sources,
     splitting,
 )
 from net.learning.training import Trainer, checked_labels
@@ -56,6 +57,7 @@ def public():
     objects += [optimizers.SGD, optimizers.Adam, optimizers.Cosine, optimizers.Stepwise]
     objects += [augmentation.Augmentation, records.TrainingWarning, metrics.Metrics]
     objects += [net.PixelClassifier, runs.train, scales.scales]
+    objects += [sources.net_of, sources.usage_of]
     objects += [splitting.by_image, splitting.by_block]
     objects += [sampling.balanced_mask, fragments.Fragments]
     objects += [Program, conversion.steps_of, conversion.dense_window, *LAYERS]

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 from net import Dense, Scan, images, needed_pass, windows
-from net.learning.optimizers import SGD
+from net.learning.augmentation import Augmentation
+from net.learning.examples import ListedLabels
+from net.learning.fitting import fit
+from net.learning.optimizers import SGD, Adam
 from net.learning.training import Trainer
 from net.needed_cells import Need
 from net.nodes import IMAGE
 from net.zoo import build
 from tests.comparison import relative_difference
+from tests.net.learning import examples, small_net
 from tests.net.test_needed_cells import CPU, SIMULATOR, net_of
 
 BORDERS = ["valid", "zero", "reflect"]
@@ -104,6 +108,22 @@ def test_on_the_simulator():
     expected = scan.gradients(image, np.ascontiguousarray(error.T), pixels).parameters
     for name in expected:
         assert relative_difference(found[name], expected[name]) <= 1e-12
+
+
+@pytest.mark.simulator
+def test_a_step_on_the_simulator():
+    """With dropout, on a pixel that is listed twice with different labels."""
+    pixels, labels = np.array([[1, 1], [2, 3], [1, 1]]), np.array([0, 2, 1])
+    found = {}
+    for backend in ("reference", SIMULATOR.values[0]):
+        net = net_of("dropout", backend=backend)
+        trainer = Trainer(net, SGD(0.1), class_weights=[1, 2, 0.5], seed=3)
+        image = np.random.default_rng(0).random((1, 10, 11))
+        found[backend] = trainer.gradients(image, labels, pixels=pixels)
+    (loss, expected), (same, gradients) = found.values()
+    assert abs(same - loss) <= 1e-12
+    for name in expected:
+        assert relative_difference(gradients[name], expected[name]) <= 1e-12
 
 
 @pytest.mark.parametrize("backend", ["reference", CPU])
@@ -238,6 +258,65 @@ def test_a_form_that_has_one_label_for_a_pixel_refuses_two():
     trainer = Trainer(net_of("pools"), SGD(0.1), form="patch")
     with pytest.raises(ValueError, match="pixels lists one several times"):
         trainer.step(Recorded((2, 9, 12)), np.array([0, 1]), pixels=[[1, 1], [1, 1]])
+
+
+def sparse(label_map, seed=0):
+    """The labelled pixels of a map, in random order, as a list."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.permutation(np.argwhere(label_map >= 0))
+    return ListedLabels(pixels, label_map[*pixels.T])
+
+
+@pytest.mark.cpu
+class TestFit:
+    """Trained on lists of labels, a net learns what it learns from maps of them."""
+
+    def run(self, data, **options):
+        trainer = Trainer(small_net(), Adam(0.01), seed=3)
+        options = {"pixels": 10**6, "validation": data, "progress": False} | options
+        fit(trainer, data, epochs=2, **options)
+        return trainer
+
+    def test_all_pixels_of_each_image(self):
+        images, maps = examples(3)
+        bytes_ = [(40 * image).astype(np.int8) for image in images]
+        maps = [np.where(np.random.default_rng(1).random(m.shape) < 0.1, m, -1) for m in maps]
+        whole = self.run(([image.astype(np.float32) for image in bytes_], maps))
+        lists = self.run((bytes_, [sparse(m) for m in maps]))
+        assert lists.history == whole.history
+        state = whole.net.state()
+        assert all(array.tobytes() == state[n].tobytes() for n, array in lists.net.state().items())
+
+    def test_some_pixels_maps_beside_lists_and_masks(self):
+        images, maps = examples(2)
+        data = images, [maps[0], sparse(maps[1])]
+        assert len(self.run(data, pixels=7).history) == 2
+        masks = [maps[0] == 1, data[1][1].labels == 1]
+        assert len(self.run(data, pixels=masks).history) == 2
+
+    def test_an_image_is_read_where_labels_are(self):
+        source = Recorded((1, 10**6, 10**6))
+        pixels = np.array([[0, 0], [5, 10**6 - 1], [10**5, 40]])
+        data = [source], [ListedLabels(pixels, np.arange(3))]
+        self.run(data)
+        assert sum((b - t) * (r - left) for (t, b), (left, r) in source.read) <= 6 * 3 * 17**2
+
+    @pytest.mark.parametrize(
+        ("labels", "options", "message"),
+        [
+            ({"labels": np.array([0, 1])}, {}, "examples labels 0 has shape (2,); expected (3,)"),
+            ({"labels": np.array([0, 1, 3])}, {}, "examples labels 0 reach from 0 to 3"),
+            ({"labels": -np.ones(3, int)}, {}, "examples labels 0 hold no labelled pixel"),
+            ({"pixels": [[0, 0], [1, 1], [24, 0]]}, {}, "examples pixels 0 reach from (0, 0)"),
+            ({}, {"augmentation": Augmentation()}, "augmentation turns whole images"),
+            ({}, {"picture": "curves.png"}, "picture is 'curves.png'; expected None"),
+        ],
+    )
+    def test_refused(self, labels, options, message, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        given = {"pixels": [[0, 0], [1, 1], [2, 2]], "labels": np.arange(3)} | labels
+        with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+            self.run((examples(1)[0], [ListedLabels(**given)]), **options)
 
 
 LEARNING = """

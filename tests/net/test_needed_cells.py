@@ -35,6 +35,7 @@ from tests.net.test_planning import Taken
 
 CPU = pytest.param("cpu", marks=pytest.mark.cpu)
 SIMULATOR = pytest.param("simulator", marks=pytest.mark.simulator)
+CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 
 BRANCHES = [
     Convolution(3, 3, name="a"),
@@ -102,11 +103,11 @@ def always_over_lists(monkeypatch):
     monkeypatch.setattr(needed_pass, "COST", dict.fromkeys(needed_pass.COST, 0))
 
 
-def expected_cells(net, mask):
+def expected_cells(net, pixels):
     """By layer the set of needed cells, from the definition: window by window."""
     needed = {name: set() for name in (IMAGE, *net.nodes)}
     last = list(net.nodes)[-1]
-    needed[last] = set(map(tuple, np.argwhere(mask)))
+    needed[last] = set(map(tuple, pixels.tolist()))
     for node in reversed(net.nodes.values()):
         for source, place in zip(node.inputs, node.sources):
             dy, dx = place.spacing
@@ -126,7 +127,7 @@ class TestCells:
     @pytest.mark.parametrize("case", NETS)
     def test_are_exactly_those_that_are_read(self, case, kind):
         net, mask = net_of(case), masks((9, 8))[kind]
-        need, expected = Need(net, np.argwhere(mask)), expected_cells(net, mask)
+        need, expected = Need(net, np.argwhere(mask)), expected_cells(net, np.argwhere(mask))
         assert need.counts == {name: len(cells) for name, cells in expected.items()}
         for name, cells in need.cells().cells.items():
             listed = list(zip(cells.rows.tolist(), cells.columns.tolist()))
@@ -153,6 +154,24 @@ class TestCells:
         chosen = need.cells().pixels
         found = set(zip(chosen.rows.tolist(), chosen.columns.tolist()))
         assert found == set(map(tuple, pixels.tolist()))
+
+    @pytest.mark.parametrize("case", ["strides", "two readers", "spacings that differ"])
+    def test_across_the_blocks_of_a_map(self, case):
+        net, size = net_of(case), np.array([150, 200])
+        rng = np.random.default_rng(2)
+        pixels = np.concatenate([rng.integers(60, 68, (9, 2)), rng.integers(0, size, (40, 2))])
+        expected = expected_cells(net, pixels)
+        for name, cells in Need(net, pixels).cells().cells.items():
+            assert set(zip(cells.rows.tolist(), cells.columns.tolist())) == expected[name]
+
+    def test_of_a_long_stroke_take_what_lies_around_it(self):
+        """A diagonal of patches of 28 x 28: each adds 28 + 27 cells to those before."""
+        net, length = build("lenet28", backend="reference"), 30_000
+        need = Need(net, np.stack([np.arange(length)] * 2, axis=1))
+        assert need.counts["image"] == 28 * 28 + 55 * (length - 1)
+        (region,) = need._regions
+        taken = sum(array.nbytes for map_ in region.needed.values() for array in map_)
+        assert taken < 400 * length
 
     def test_layers_with_the_same_cells_share_their_lists(self):
         net = build("lenet28", backend="reference")
@@ -228,7 +247,7 @@ class TestPass:
             assert of_mask[:, mask].tobytes() == dense.forward(image, mask)[:, mask].tobytes()
 
 
-@pytest.mark.parametrize("backend", ["reference", CPU, SIMULATOR])
+@pytest.mark.parametrize("backend", ["reference", CPU, SIMULATOR, CUDA])
 @pytest.mark.parametrize("name", ["n4", "strided67"])
 def test_nets_of_the_zoo(backend, name):
     net = randomized(reduced(name, dtype="float64", backend=backend))
@@ -259,6 +278,25 @@ def test_every_form_of_training_learns_the_same(case, backend):
         assert abs(found[form][0] - loss) <= 1e-12
         for name, gradient in by_name.items():
             assert relative_difference(found[form][1][name], gradient) <= 1e-12
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("case", ["strides", "two readers", "spacings that differ"])
+def test_maps_of_several_blocks(case):
+    """The same as the dense form, from pixels all over a map and from a stroke across it."""
+    net = net_of(case, backend="cpu")
+    image, size = random_image(net, (150, 200)), (150, 200)
+    rng = np.random.default_rng(3)
+    masks = rng.random((2, *size)) < 0.01
+    masks[1] = np.abs(np.arange(size[0])[:, None] - np.arange(size[1])) == 31
+    dense = Dense(net, "zero")
+    scores, error = dense.forward(image), rng.standard_normal((3, *size))
+    for mask in masks:
+        assert dense.forward(image, mask)[:, mask].tobytes() == scores[:, mask].tobytes()
+        some = gradients(net, image, error, mask, "zero")
+        whole = gradients(net, image, error, mask, "zero", everywhere=True)
+        for name in whole:
+            assert relative_difference(some[name], whole[name]) <= 1e-12
 
 
 @pytest.mark.cpu
@@ -310,7 +348,7 @@ def test_random_masks(height, width, share, seed):
     net = net_of("spacings that differ")
     mask = np.random.default_rng(seed).random((height, width)) < share
     mask[seed % height, seed % width] = True
-    expected = expected_cells(net, mask)
+    expected = expected_cells(net, np.argwhere(mask))
     counts = Need(net, np.argwhere(mask)).counts
     assert counts == {name: len(cells) for name, cells in expected.items()}
 

@@ -228,7 +228,11 @@ class TestBadTrainer:
         [
             (None, SGD(0.1), "net is a NoneType; expected a Net"),
             (Net, SGD(0.1), "net is the class Net; expected a Net"),
-            (small_net("reference"), SGD, "optimizer is the class SGD; expected one of net.opt"),
+            (
+                small_net("reference"),
+                SGD,
+                "optimizer is the class SGD; expected one of net.learning",
+            ),
             (small_net("reference"), "adam", "optimizer is a str"),
         ],
     )

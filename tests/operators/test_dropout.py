@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from kernels import get_backend
 from tests.comparison import DTYPES, FORWARD, assert_matches_reference, call
+from tests.conftest import CUDA, SIMULATOR
 from tests.refusals import assert_refused, refusals
 
 KEY = (5, 2**31 + 7, 3)
@@ -77,6 +79,17 @@ class TestMask:
         options = {"spacing": (1, 1), "rate": 0.5, "key": KEY}
         y = call(any_backend, "dropout.apply", x, rows, rows, **options)
         np.testing.assert_array_equal(y, np.where(mask, 2.0, 0.0))
+
+
+@pytest.mark.parametrize("name", [SIMULATOR, CUDA])
+def test_a_list_on_a_device_drops_what_its_cells_drop(name, rng):
+    """A row of cells (``kernels.listed_cells``), and the same cells as a batch."""
+    backend, x = get_backend(name), rng.standard_normal((5, 3, 1, 1))
+    places = rng.integers(0, 600, (2, 5)).astype(np.int32)
+    options = {"spacing": (2, 3), "rate": 0.5, "key": KEY}
+    of_batch = call(backend, "dropout.apply", x, *places, **options)
+    of_row = call(backend, "dropout.apply", x.transpose(3, 1, 2, 0).copy(), *places, **options)
+    np.testing.assert_array_equal(of_row.transpose(3, 1, 2, 0), of_batch)
 
 
 PLACES = {"rows": np.zeros(2, np.int32), "columns": np.zeros(2, np.int32)}

@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 
 from kernels import get_backend
+from kernels.convolution.cuda_tile import Tile
+from kernels.listed_cells import DEVICE, HOST
+from kernels.listed_convolution import cuda_gradient_input
+from tests import lists
 from tests.comparison import (
     DTYPES,
     FORWARD,
@@ -13,14 +17,17 @@ from tests.comparison import (
     call,
     relative_difference,
 )
+from tests.conftest import CUDA, SIMULATOR
 from tests.finite_differences import assert_gradient
 from tests.refusals import assert_refused, refusals
 
 # (M, C, K, P, (kh, kw))
 SMALL = [(1, 1, 1, 1, (1, 1)), (9, 3, 2, 4, (2, 3)), (7, 2, 5, 6, (1, 2)), (12, 1, 3, 5, (3, 1))]
+SMALL += [(40, 3, 70, 2, (2, 2))]  # few outputs beside cells
 REAL = [
     *((700, 17, 25, 130, (2, 3)), (700, 48, 50, 300, (3, 2)), (300, 1, 20, 65, (5, 5))),
-    *((300, 3, 7, 8, (6, 6)), (500, 64, 33, 257, (1, 1)), (90, 5, 100, 1, (3, 3))),
+    *((150, 20, 48, 120, (2, 3)), (500, 64, 33, 257, (1, 1)), (300, 3, 7, 8, (6, 6))),
+    (90, 5, 100, 1, (3, 3)),
 ]
 
 
@@ -65,6 +72,40 @@ class TestConvolution(_Cases):
         assert_matches_reference(backend, *arguments, tolerance=gradient)
         arguments = (f"{name}.gradient_input", error, rows, weights, cells)
         assert_matches_reference(backend, *arguments, tolerance=gradient)
+
+
+MAP_TILES = [Tile(28, 4, (1, 32), (1, 1)), Tile(8, 8, (4, 8), (1, 4), depth=16)]
+WEIGHT_TILES = [Tile(28, 4, (1, 32), (1, 1), depth=32), Tile(8, 8, (4, 8), (2, 1), depth=32)]
+
+
+@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("name", [SIMULATOR, CUDA])
+def test_tiles_of_a_device(name, rng, number):
+    """Too much to fetch for looking up ahead, and not; one warp, and some."""
+    backend, case = get_backend(name), (170, 3, 9, 150, (2, 3))
+    x, error = maps(rng, "float32", (170, 3), (150, 9))
+    weights, rows = rng.standard_normal((9, 3, 2, 3)).astype("float32"), tables(rng, case)
+    for function, arguments, tiles in (
+        ("forward", (x, rows, weights), MAP_TILES),
+        ("gradient_input", (error, rows, weights, 170), MAP_TILES),
+        ("gradient_weights", (x, rows, error, (2, 3)), WEIGHT_TILES),
+    ):
+        expected = getattr(REFERENCE.listed_convolution, function)(*arguments)
+        options = {"tile": tiles[number]}
+        found = call(backend, f"listed_convolution.{function}", *arguments, **options)
+        assert relative_difference(found, expected) <= GRADIENT["float32"]
+
+
+@pytest.mark.parametrize("name", [SIMULATOR, CUDA])
+def test_shares_of_some_channels_at_a_time(name, rng, monkeypatch):
+    """Where those of all would take too much memory: the same bits."""
+    error, weights = maps(rng, "float32", (3, 70))[0], rng.standard_normal((70, 5, 2, 2))
+    rows = tables(rng, (60, 5, 70, 3, (2, 2)))
+    arguments = error, rows, weights.astype(np.float32)
+    at_once = call(get_backend(name), "listed_convolution.gradient_input", *arguments, 60)
+    monkeypatch.setattr(cuda_gradient_input, "PARTIAL_BYTES", 2 * 4 * 3 * 4)
+    in_turn = call(get_backend(name), "listed_convolution.gradient_input", *arguments, 61)
+    np.testing.assert_array_equal(in_turn[:60], at_once)
 
 
 class TestMaxPooling(_Cases):
@@ -156,7 +197,7 @@ class TestWholeMap:
         on_map = call(any_backend, "convolution.forward", *arguments, dilation=dilation, **options)
         arguments = (listed, rows, weights, bias)
         on_list = call(any_backend, "listed_convolution.forward", *arguments, **options)
-        if any_backend.name == "cpu":
+        if any_backend.name != "reference":
             np.testing.assert_array_equal(over_map(on_list, on_map), on_map)
         assert relative_difference(over_map(on_list, on_map), on_map) <= FORWARD[dtype]
 
@@ -187,49 +228,55 @@ def test_gradients_are_the_derivatives(rng):
     assert_gradient(*of_weights, error, exhaustive=True)
 
 
-X, ROWS = np.zeros((6, 2, 1, 1)), np.array([[0, 1], [1, 2], [2, 3], [3, 0]], np.int32)
-WEIGHTS, ERROR = np.zeros((3, 2, 2, 3)), np.zeros((4, 3, 1, 1))
-FOUR = np.arange(4, dtype=np.int32)
-CALLS = {
-    "listed_convolution.forward": {"x": X, "rows": ROWS, "weights": WEIGHTS},
-    "listed_convolution.gradient_weights": {
-        **{"x": X, "rows": ROWS, "error": ERROR},
-        "kernel": (2, 3),
-    },
-    "listed_convolution.gradient_input": {
-        **{"error": ERROR, "rows": ROWS, "weights": WEIGHTS},
-        "cells": 6,
-    },
-    "listed_max_pooling.forward": {"x": X, "rows": ROWS, "kernel": (2, 3)},
-    "listed_max_pooling.backward": {
-        **{"error": np.zeros((4, 2, 1, 1)), "argmax": np.zeros((4, 2, 1, 1), np.uint8)},
-        **{"rows": ROWS, "kernel": (2, 3), "cells": 6},
-    },
-    "listed_average_pooling.forward": {"x": X, "rows": ROWS, "kernel": (2, 3)},
-    "listed_average_pooling.backward": {
-        **{"error": np.zeros((4, 2, 1, 1)), "rows": ROWS},
-        **{"kernel": (2, 3), "cells": 6},
-    },
-    "listed_cells.select": {"x": X, "cells": FOUR},
-    "listed_cells.select_backward": {
-        "error": np.zeros((4, 2, 1, 1)),
-        "cells": FOUR,
-        "count": 6,
-    },
-    "listed_cells.gather": {"image": np.zeros((1, 2, 5, 4)), "rows": FOUR, "columns": FOUR},
-    "listed_cells.gather_backward": {
-        **{"error": np.zeros((4, 2, 1, 1)), "rows": FOUR, "columns": FOUR},
-        "size": (5, 4),
-    },
-}
+ROWS = np.array([[0, 1], [1, 2], [2, 3], [3, 0]], np.int32)
+WEIGHTS, FOUR = np.zeros((3, 2, 2, 3)), np.arange(4, dtype=np.int32)
+
+
+def calls(layout, rows):
+    """Arguments of every operator by its name; ``rows`` as a table."""
+    x, pooled = np.zeros(layout.shape(6, 2)), np.zeros(layout.shape(4, 2))
+    table, window = {"rows": rows}, {"rows": rows, "kernel": (2, 3)}
+    error, won = np.zeros(layout.shape(4, 3)), np.zeros(pooled.shape, np.uint8)
+    return {
+        "listed_convolution.forward": {"x": x, **table, "weights": WEIGHTS},
+        "listed_convolution.gradient_weights": {"x": x, **table, "error": error, "kernel": (2, 3)},
+        "listed_convolution.gradient_input": {
+            **{"error": error, **table},
+            **{"weights": WEIGHTS, "cells": 6},
+        },
+        "listed_max_pooling.forward": {"x": x, **window},
+        "listed_max_pooling.backward": {"error": pooled, "argmax": won, **window, "cells": 6},
+        "listed_average_pooling.forward": {"x": x, **window},
+        "listed_average_pooling.backward": {"error": pooled, **window, "cells": 6},
+        "listed_cells.table": {"rows": ROWS, "cells": 6},
+        "listed_cells.select": {"x": x, "cells": FOUR},
+        "listed_cells.select_backward": {"error": pooled, "cells": FOUR, "count": 6},
+        "listed_cells.gather": {"image": np.zeros((1, 2, 5, 4)), "rows": FOUR, "columns": FOUR},
+        "listed_cells.gather_backward": {
+            **{"error": pooled, "rows": FOUR, "columns": FOUR},
+            "size": (5, 4),
+        },
+    }
+
+
+HOST_CALLS, CALLS = calls(HOST, ROWS), calls(DEVICE, lists.table(ROWS, 6))
 WITH_TABLE = [name for name, arguments in CALLS.items() if "kernel" in arguments]
 WITH_TABLE += ["listed_convolution.forward", "listed_convolution.gradient_input"]
-REFUSALS = [
+WIDE = [
     (name, {"rows": ROWS.astype(np.int64)}, TypeError, "rows has dtype int64; expected int32")
     for name in WITH_TABLE
 ]
-REFUSALS += [
+REFUSALS = WIDE + [
     (name, {"rows": ROWS[:, :1].copy()}, ValueError, "rows has shape 4 x 1; expected ")
+    for name in WITH_TABLE
+]
+LISTED_OTHERWISE = "expected a table of windows over 6 cells, which has more columns than these"
+REFUSED_ON_DEVICE = [
+    (name, {"rows": ROWS[:2].repeat(3, 1)}, ValueError, f"rows has shape 2 x 6; {LISTED_OTHERWISE}")
+    for name in WITH_TABLE
+]
+REFUSED_ON_DEVICE += [
+    (name, {"rows": np.zeros((3, 10), np.int32)}, ValueError, "rows has shape 3 x 10; expected 2 ")
     for name in WITH_TABLE
 ]
 ON_HOST = [
@@ -262,12 +309,20 @@ ON_HOST += [
 ]
 
 
-@pytest.mark.parametrize("refusal", refusals(CALLS, REFUSALS))
-def test_refusal(any_backend, refusal):
-    assert_refused(any_backend, refusal)
-
-
 @pytest.mark.parametrize("name", ["reference", pytest.param("cpu", marks=pytest.mark.cpu)])
-@pytest.mark.parametrize("refusal", refusals(CALLS, ON_HOST))
-def test_places_beyond_the_list_are_refused_on_the_host(name, refusal):
+@pytest.mark.parametrize("refusal", refusals(HOST_CALLS, REFUSALS + ON_HOST))
+def test_refusal_on_the_host(name, refusal):
     assert_refused(get_backend(name), refusal)
+
+
+@pytest.mark.parametrize("name", [SIMULATOR, CUDA])
+@pytest.mark.parametrize("refusal", refusals(CALLS, REFUSED_ON_DEVICE))
+def test_refusal_on_a_device(name, refusal):
+    assert_refused(get_backend(name), refusal)
+
+
+@pytest.mark.parametrize("name", [SIMULATOR, CUDA])
+def test_a_table_names_the_reader_of_each_cell(name, rng):
+    backend, rows = get_backend(name), tables(rng, (700, 1, 1, 130, (3, 2)))
+    made = call(backend, "listed_cells.table", rows, 700)
+    np.testing.assert_array_equal(made, lists.table(rows, 700))

@@ -66,12 +66,15 @@ SMALL = [
     PoolingCase((1, 1, 17, 18), (16, 16)),
     PoolingCase((1, 1, 18, 19), (17, 16)),
     PoolingCase((1, 17, 1, 3), (1, 2)),
+    PoolingCase((2, 1, 30, 21), (8, 8), dilation=(1, 2)),
+    PoolingCase((1, 2, 24, 25), (5, 6), dilation=(4, 3)),
 ]
 EVERY_SIZE = [
     *(PoolingCase((1, 3, 5, w), (2, 2 if w > 1 else 1), dilation=(3, 1)) for w in range(1, 10)),
     *(PoolingCase((2, 2, 5, w), (3, 2), dilation=(1, 4)) for w in (15, 16, 17, 31, 33, 34, 65, 70)),
     PoolingCase((1, 48, 92, 71), (2, 2), dilation=(4, 4)),
     PoolingCase((1, 25, 70, 83), (8, 8)),
+    PoolingCase((1, 2, 95, 215), (8, 8), dilation=(3, 8)),
     PoolingCase((1, 50, 40, 53), (2, 2), dilation=(8, 8)),
     PoolingCase((1, 32, 67, 61), (3, 3), stride=(2, 2)),
     PoolingCase((1, 32, 67, 61), (3, 3), dilation=(2, 3)),

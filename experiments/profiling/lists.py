@@ -1,0 +1,124 @@
+"""Operators over lists of cells, of those that strokes need.
+
+The shape of a case is that of the map that the cells lie in. Its stride says how far neighbours in
+the list of the outputs lie apart in that of the source: more than 1 where the layer had a stride in
+the patch net. The strokes are widened as the layers behind would, by ``FIELD``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kernels.host import listing
+from kernels.max_pooling import argmax_dtype
+
+FIELD = 16, 16
+"""Rows and columns that a pixel of a stroke needs of the outputs: runs of at least 8 at d = 2."""
+STROKES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class StrokeList:
+    """How a layer reads the cells that strokes need.
+
+    Attributes:
+        cells, outputs: numbers of them.
+        table: as the device's operators take it.
+        places: rows and columns of the cells in their map.
+    """
+
+    cells: int
+    outputs: int
+    table: np.ndarray
+    places: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, case) -> StrokeList:
+        """The list of a case."""
+        size, kernel, dilation = case.shape[2:], case.kernel, case.dilation
+        output = [n - (k - 1) * d for n, k, d in zip(size, kernel, dilation)]
+        outputs, needed = np.zeros(output, np.uint8), np.zeros(size, np.uint8)
+        drawn = _strokes([n - f + 1 for n, f in zip(output, FIELD)])
+        listing.reach(outputs, drawn, FIELD, (1, 1), (0, 0))
+        listing.reach(needed, outputs, kernel, dilation, (0, 0))
+        spacing = tuple(s * d for s, d in zip(case.stride, dilation))
+        rows, columns, _ = listing.listed(outputs, spacing)
+        *places, numbers = listing.listed(needed, dilation)
+        begins = listing.table(numbers, rows, columns, (kernel[0], 1), dilation, (0, 0), 0)
+        readers = np.full((kernel[0], len(places[0])), -1, np.int32)
+        for i, of_row in enumerate(begins.T):
+            readers[i, of_row] = np.arange(len(begins))
+        table = np.concatenate([begins.T, readers], axis=1)
+        return cls(len(places[0]), len(begins), table, tuple(places))
+
+
+def _strokes(size):
+    """A map of bytes, 1 on straight lines between random places."""
+    drawn, rng = np.zeros(size, np.uint8), np.random.default_rng(0)
+    for _ in range(STROKES):
+        begin, end = rng.random((2, 2)) * (np.array(size) - 1)
+        along = np.linspace(0, 1, 2 * max(size))[:, None]
+        drawn[tuple((begin + along * (end - begin)).astype(int).T)] = 1
+    return drawn
+
+
+def _forward(call, case, new):
+    some = StrokeList.of(case)
+    weights = new.floats(case.filters, case.shape[1], *case.kernel)
+    x = new.floats(1, case.shape[1], 1, some.cells)
+    return call(x, some.table, weights, new.floats(case.filters))
+
+
+def _gradient_input(call, case, new):
+    some = StrokeList.of(case)
+    weights = new.floats(case.filters, case.shape[1], *case.kernel)
+    return call(new.floats(1, case.filters, 1, some.outputs), some.table, weights, some.cells)
+
+
+def _gradient_weights(call, case, new):
+    some = StrokeList.of(case)
+    error = new.floats(1, case.filters, 1, some.outputs)
+    return call(new.floats(1, case.shape[1], 1, some.cells), some.table, error, case.kernel)
+
+
+def _pool(call, case, new):
+    some = StrokeList.of(case)
+    return call(new.floats(1, case.shape[1], 1, some.cells), some.table, case.kernel)
+
+
+def _average_backward(call, case, new):
+    some = StrokeList.of(case)
+    error = new.floats(1, case.shape[1], 1, some.outputs)
+    return call(error, some.table, case.kernel, some.cells)
+
+
+def _max_backward(call, case, new):
+    some = StrokeList.of(case)
+    error = new.floats(1, case.shape[1], 1, some.outputs)
+    argmax = new.integers(error.shape, argmax_dtype(case.window), case.window.cells)
+    return call(error, argmax, some.table, case.kernel, some.cells)
+
+
+def _gather(call, case, new):
+    return call(new.floats(*case.shape), *StrokeList.of(case).places)
+
+
+def _gather_backward(call, case, new):
+    some = StrokeList.of(case)
+    error = new.floats(1, case.shape[1], 1, some.cells)
+    return call(error, *some.places, case.shape[2:])
+
+
+OPERATORS = {
+    "listed_convolution.forward": _forward,
+    "listed_convolution.gradient_input": _gradient_input,
+    "listed_convolution.gradient_weights": _gradient_weights,
+    "listed_max_pooling.forward": _pool,
+    "listed_max_pooling.backward": _max_backward,
+    "listed_average_pooling.forward": _pool,
+    "listed_average_pooling.backward": _average_backward,
+    "listed_cells.gather": _gather,
+    "listed_cells.gather_backward": _gather_backward,
+}

@@ -1,0 +1,185 @@
+"""Gradient by the weights over listed cells: the implicit product of ``kernels.convolution``.
+
+    dw[k, t] = sum over p of e[k, p] * x[c, rows[i, p] + j],  t = (c, i, j)
+
+The tiles, the main loop and the sharing out of the pixels p, which are the steps, are those of
+``convolution.cuda_gradient_weights``. A thread's pixel has a place of its own for each row i of the
+window. So the columns are numbered (i, c, j), each row rounded up to fours, and what a thread
+fetches at a time, four columns, has one place, looked up a slice ahead if registers allow. The
+kernel that adds the partial sums puts them into the order of the weights.
+
+Multiply-adds: P*K*kh*C*kw, C*kw rounded up. Workspace: the partial sums.
+"""
+
+from functools import cache
+
+from kernels.convolution.cuda_gradient_weights import Columns, accumulator, shared_out
+from kernels.convolution.cuda_tile import Tile, placer, side_by_side
+from kernels.device.api import cuda, device, kernel, u32
+from kernels.device.indices import divmod_u32
+from kernels.device.launching import launch, launch_over
+from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
+from kernels.device.loads import computed_once, load_from, place_of
+from kernels.listed_convolution import ListedShape
+from kernels.listed_convolution.cuda_forward import sizes_of
+from kernels.memory import cuda as memory
+
+FOUR = 4
+# The most groups of columns of a thread whose places registers hold from one slice to the next, as
+# well as their rows; more are looked up as they are needed
+MOST_LOOK_UPS = 16
+
+
+def columns_of(shape: ListedShape) -> int:
+    """Columns of a product: those of a window's rows, rounded up to fours."""
+    return shape.kernel[0] * ceil_division(shape.run, FOUR) * FOUR
+
+
+@device
+def _run_of(g):
+    """Columns of a row of the window, C * kw, and the same rounded up."""
+    run = u32(u32(g.taps) // u32(g.kernel[0]))
+    return run, u32(u32(run + u32(FOUR - 1)) // u32(FOUR) * u32(FOUR))
+
+
+@cache
+def _taps_of_lists(tile: Tile, one_row):
+    """Of lists: each group of columns has its own place; ``one_row`` of the window, all the same.
+
+    The table of the list is kh x (P + M).
+    """
+    depth, teams = u32(tile.depth), tile.threads // tile.depth
+    together, width = side_by_side(tile.width), u32(tile.width)
+    groups = 1 if one_row else tile.width // together // teams
+    ahead, first_row = groups <= MOST_LOOK_UPS, tile.height + tile.width
+
+    @device
+    def row_of(first_tap, group, g):
+        """Where the row of the window that a group of columns belongs to begins in the table."""
+        _, rounded = _run_of(g)
+        i = u32(u32(first_tap + group * u32(together)) // rounded)
+        return u32(min(i, u32(u32(g.kernel[0]) - u32(1))) * u32(u32(g.pixels) + u32(g.plane)))
+
+    @device
+    def distance(first_tap, slot, g):
+        if slot >= width:
+            return row_of(first_tap, u32(slot - width), g)
+        run, rounded = _run_of(g)
+        at = u32(min(u32(u32(first_tap + slot) % rounded), u32(run - u32(1))))
+        c, j = divmod_u32(at, g.kernel[1])
+        return u32(c * u32(g.plane) + j)
+
+    @device
+    def move(p, error, cursor):
+        """To the pixel p, or the last one; and look up where its windows' rows begin."""
+        first, end, listed, look_ups = cursor
+        at = u32(first + min(p, u32(end - u32(1))))
+        of_pixel = place_of(listed, at)
+        if ahead:
+            for n in range(groups):
+                look_ups[n] = u32(load_from(listed, of_pixel, look_ups[groups + n]))
+        return p, place_of(error, at), of_pixel
+
+    @device
+    def open_pixel(first, end, lane, team, first_tap, arrays, look_ups, g):
+        error, _, listed = arrays
+        cursor = first, end, listed, look_ups
+        if ahead:
+            for n in range(groups):
+                group = u32(team + u32(n * teams))
+                look_ups[groups + n] = computed_once(row_of(first_tap, group, g))
+        return move(lane, error, cursor), cursor
+
+    @device
+    def advance(pixel, source):
+        return move(u32(pixel[0] + depth), source[0], source[4])
+
+    @device
+    def place(pixel, source, n):
+        _, x, table, team, (_, _, listed, look_ups) = source
+        if ahead:
+            return place_of(x, look_ups[0 if one_row else n])
+        row = table[u32(first_row + n * teams) + team]
+        return place_of(x, u32(load_from(listed, pixel[2], row)))
+
+    registers, shared = (2 * groups, 0) if ahead else (1, tile.width // together)
+    return Columns(ahead, registers, shared, distance, open_pixel, advance, place)
+
+
+@cache
+def _gradient_kernel(tile: Tile, dtype, one_row):
+    accumulate = accumulator(tile, dtype, _taps_of_lists(tile, one_row))
+
+    @kernel(tile.threads, tile.blocks)
+    def listed_convolution_gradient_weights(
+        error,  # K*P
+        x,  # C*M
+        rows,  # kh*(P + M)
+        partial,  # splits x K*columns
+        first,  # the first pixel of the first split
+        share,  # pixels of a split
+        add,  # whether to add to what ``partial`` holds
+        columns,
+        g,  # ConvolutionSizes
+    ):
+        accumulate(error, x, rows, partial, first, share, add, u32(columns), g)
+
+    return listed_convolution_gradient_weights
+
+
+@cache
+def _add_kernel(dtype, tile_width):
+    column_of, width = placer(tile_width), u32(tile_width)
+
+    @kernel(ELEMENTWISE_THREADS)
+    def add_listed_partial(
+        partial,  # splits x K*columns
+        gradient,  # K*C*kh*kw
+        splits,
+        columns,
+        g,  # ConvolutionSizes
+    ):
+        at = u32(cuda.grid(1))
+        if at < gradient.size:
+            rest, j = divmod_u32(at, g.kernel[1])
+            rest, i = divmod_u32(rest, g.kernel[0])
+            k, c = divmod_u32(rest, u32(g.taps) // u32(u32(g.kernel[0]) * u32(g.kernel[1])))
+            _, rounded = _run_of(g)
+            tile, slot = divmod_u32(u32(i * rounded + c * u32(g.kernel[1]) + j), width)
+            at_sum = u32(k * u32(columns) + tile * width + column_of(slot))
+            total, split = partial[at_sum], u32(1)
+            while split < splits:
+                at_sum = u32(at_sum + u32(g.filters) * u32(columns))
+                total += partial[at_sum]
+                split = u32(split + u32(1))
+            gradient[at] = total
+
+    return add_listed_partial
+
+
+def gradient_weights(x, rows, error, shape: ListedShape, tile: Tile):
+    """dw for checked arguments; see ``kernels.listed_convolution.cuda.gradient_weights``."""
+    dtype, sizes = x.dtype.type, sizes_of(shape)
+    gradient = memory.empty(shape.weights, x.dtype)
+    tiles = ceil_division(columns_of(shape), tile.width), ceil_division(shape.filters, tile.height)
+    columns = tiles[0] * tile.width
+    sums = shape.filters * columns
+    share, splits = shared_out(shape.outputs, tiles[0] * tiles[1], sums * x.dtype.itemsize, tile)
+    partial = flat("partial sums", memory.empty((splits, sums), x.dtype))
+    arrays = flat("error", error), flat("x", x), flat("rows", rows), partial
+    for start in range(0, shape.outputs, splits * share):
+        here = min(splits, ceil_division(shape.outputs - start, share))
+        launch(
+            _gradient_kernel(tile, dtype, shape.kernel[0] == 1),
+            (*tiles, here),
+            tile.threads,
+            *arrays,
+            start,
+            share,
+            start > 0,
+            columns,
+            sizes,
+        )
+    adding = partial, flat("gradient", gradient), splits, columns, sizes
+    launch_over(_add_kernel(dtype, tile.width), gradient.size, *adding)
+    return gradient

@@ -1,0 +1,149 @@
+"""Max pooling with large windows of stride 1 on the device: rows pass through shared memory.
+
+A block has up to ``COLUMNS`` neighbouring columns of outputs, a thread each, and ``STRIP`` or more
+of their rows, d rows apart. It fetches as many input rows at a time as a window has, with the
+columns beyond its own that its last windows reach. A thread takes the maximum of each row's kw
+cells. From them it makes the maxima of the rows from each one down to the last that were fetched:
+where a window begins there, these are its upper part, and the maxima of the next rows, taken from
+above, are the lower part. So a window takes three comparisons more, whatever its height.
+
+With strips of S rows, an input is read (S + kh - 1) / S * (1 + (kw - 1) * d / COLUMNS) times: 2.07
+for 8 x 8 cells 8 apart. Where a window's upper and lower part are equal the upper one stays, and
+NaN beats both: the rule does not depend on how the window is divided.
+"""
+
+from functools import cache
+
+import numpy as np
+
+from kernels.activation.cuda import function
+from kernels.checks import Pair
+from kernels.device.api import SMALL_BLOCKS, cuda, device, kernel, u32
+from kernels.device.indices import divmod_u32
+from kernels.device.launching import launch
+from kernels.device.limits import WARP, ceil_division, flat
+from kernels.device.maxima import wins
+from kernels.device.windows import PoolingSizes, Strips
+from kernels.window import PoolingShape, Window
+
+COLUMNS = 4 if SMALL_BLOCKS else 128
+STRIP = 16
+"""Rows of outputs that a block has at least, rounded up to whole windows."""
+LEAST_CELLS = 25
+"""Of a window: with fewer, reading (4 + kh - 1) * kw / 4 times from the first-level cache takes no
+more than passing through shared memory."""
+MOST_ROWS, MOST_HALO = 16, 128
+"""Of a window, for which registers and shared memory suffice: rows, and columns that its last cell
+lies beyond its first."""
+
+
+def serves(window: Window) -> bool:
+    """Whether windows are large, and not too large."""
+    (rows, columns), halo = window.kernel, window.footprint[1] - 1
+    large = window.cells >= LEAST_CELLS and columns > 1
+    return window.stride == (1, 1) and large and rows <= MOST_ROWS and halo <= MOST_HALO
+
+
+@cache
+def _forward_kernel(dtype, argmax_dtype, activation, window: Pair):
+    """``argmax_dtype`` is None where no argmax is wanted."""
+    lowest, f, wanted = dtype(-np.inf), function(activation, dtype), argmax_dtype is not None
+    rows, columns = window
+    pitch, staged = COLUMNS + MOST_HALO, rows * (COLUMNS + MOST_HALO)
+    last = u32(ceil_division(STRIP, rows))
+
+    @device
+    def fetch(x, at, row, stage, first_x, complete, g):
+        """Bring ``rows`` rows from ``row`` on to shared memory; what is not read becomes lowest."""
+        height, width, down = u32(g.size[0]), u32(g.size[1]), u32(g.dilation[0])
+        halo = u32(u32(columns - 1) * u32(g.dilation[1]))
+        end = u32(min(u32(u32(cuda.blockDim.x) + halo), u32(width - first_x)))
+        column = u32(cuda.threadIdx.x)
+        while column < end:
+            for r in range(rows):
+                value = lowest
+                if u32(row + u32(r) * down) < height and (complete or r < rows - 1):
+                    value = x[u32(u32(at + column) + u32(u32(r) * down) * width)]
+                stage[u32(r * pitch) + column] = value
+            column = u32(column + u32(cuda.blockDim.x))
+
+    @device
+    def reduce_rows(stage, top, winner, step):
+        """The maximum of each row's cells of this thread's windows, and its cell."""
+        first = u32(cuda.threadIdx.x)
+        for r in range(rows):
+            best, cell, at = stage[u32(r * pitch) + first], u32(r * columns), first
+            for j in range(1, columns):
+                at = u32(at + step)
+                value = stage[u32(r * pitch) + at]
+                if wins(value, best):
+                    best, cell = value, u32(r * columns + j)
+            top[r], winner[r] = best, cell
+
+    @kernel(COLUMNS)
+    def max_pooling_staged(
+        x,  # N*C*H*W
+        y,  # N*C*Ho*Wo
+        argmax,  # N*C*Ho*Wo; y itself where none is wanted
+        strips,  # Strips of outputs
+        g,  # PoolingSizes
+    ):
+        stage = cuda.shared.array(staged, dtype)
+        upper = cuda.local.array(rows, dtype)
+        upper_cell = cuda.local.array(rows, u32)
+        top = cuda.local.array(rows, dtype)
+        winner = cuda.local.array(rows, u32)
+
+        output_y, output_x = u32(g.output[0]), u32(g.output[1])
+        height, width, down = u32(g.size[0]), u32(g.size[1]), u32(g.dilation[0])
+        strip, first_x = divmod_u32(cuda.blockIdx.x, strips.columns)
+        first_x = u32(first_x * u32(cuda.blockDim.x))
+        plane, strip = divmod_u32(strip, strips.strips)
+        group, row = divmod_u32(strip, strips.rows)
+        row = u32(group * u32(strips.group) + row)
+        ox = u32(first_x + u32(cuda.threadIdx.x))
+        at = u32(u32(plane * height + row) * width + first_x)
+        to = u32(u32(plane * output_y + row) * output_x + ox)
+        b, oy = u32(0), row
+        while b <= last and oy < output_y:
+            fetch(x, at, row, stage, first_x, b < last, g)
+            cuda.syncthreads()
+            if ox < output_x:
+                reduce_rows(stage, top, winner, u32(g.dilation[1]))
+                if b > u32(0):
+                    lower, lower_cell = lowest, u32(0)
+                    for r in range(rows):
+                        best, cell = upper[r], upper_cell[r]
+                        if r > 0:
+                            if r == 1 or wins(top[r - 1], lower):
+                                lower, lower_cell = top[r - 1], winner[r - 1]
+                            if wins(lower, best):
+                                best, cell = lower, u32(lower_cell + u32(rows * columns))
+                        if oy < output_y:
+                            y[to] = f(best)
+                            if wanted:
+                                argmax[to] = argmax_dtype(u32(cell - u32(r * columns)))
+                        oy, to = u32(oy + down), u32(to + u32(down * output_x))
+                for r in range(rows - 1, -1, -1):
+                    upper[r], upper_cell[r] = top[r], winner[r]
+                    if r < rows - 1 and wins(upper[r + 1], top[r]):
+                        upper[r], upper_cell[r] = upper[r + 1], upper_cell[r + 1]
+            cuda.syncthreads()
+            row, b = u32(row + u32(rows) * down), u32(b + u32(1))
+            at = u32(at + u32(u32(rows) * down) * width)
+            oy = u32(row - u32(rows) * down)
+
+    return max_pooling_staged
+
+
+def forward(x, y, argmax, shape: PoolingShape, activation) -> None:
+    """Fill y and, unless it is None, the argmax, of windows that this module ``serves``."""
+    cell_dtype = None if argmax is None else np.dtype(argmax.dtype).type
+    rows = shape.window.kernel[0]
+    threads = min(COLUMNS, ceil_division(shape.output[1], WARP) * WARP)
+    strips = Strips.of(shape, shape.output, ceil_division(STRIP, rows) * rows)
+    strips = strips._replace(columns=ceil_division(shape.output[1], threads))
+    compute = _forward_kernel(x.dtype.type, cell_dtype, activation, shape.window.kernel)
+    blocks = strips.planes * strips.strips * strips.columns
+    arrays = flat("x", x), flat("y", y), flat("argmax", y if argmax is None else argmax)
+    launch(compute, blocks, threads, *arrays, strips, PoolingSizes.of(shape))
