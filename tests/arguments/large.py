@@ -18,6 +18,7 @@ from tests.arguments.entries import (
 )
 
 UNIT = because("axes of extent 1 are passed over", "itself, with an axis more")
+UNITS = because("one pixel, whose axes of extent 1 are passed over", "array of rank 5")
 A_FUNCTION = because("a function", "lambda")
 COMMON = {"border": "zero", "probabilities": "uint8", "axes": "first", "memory": "64 GB"}
 COMMON_TAKES = {"border": NONE, "probabilities": NONE, "axes": NONE, "memory": NONE}
@@ -49,6 +50,10 @@ CALLS = {
     "net.large.labelling.label": Entry(
         _into_a_file(large.label, progress=lambda *_: None),
         TAKES | {"progress": NONE | A_FUNCTION},
+    ),
+    "net.large.views.View": Entry(
+        lambda: Call(large.View, {"image": image(), "net": small_net(), "axes": "first"}),
+        {"image": ANY_NUMBERS | UNIT | UNITS, "axes": NONE},
     ),
     "net.large.lazy.lazy": Entry(_lazy, COMMON_TAKES),
 }

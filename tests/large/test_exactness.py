@@ -12,9 +12,14 @@ from PIL import Image
 from kernels import get_backend
 from kernels.host.classes import NEAR, most_probable
 from net import Dense, Net
-from net.large import label, lazy, planning
+from net.images import net_input
+from net.large import View, label, lazy, planning
 from net.large.regions import Grid, Region, Window
 from net.layers import Convolution, FullyConnected, Softmax
+from net.learning.examples import ListedLabels
+from net.learning.fitting import fit
+from net.learning.optimizers import SGD
+from net.learning.training import Trainer
 from net.usage import Usage
 from tests.large.images import BORDERS, SIZE, SOURCES, image_of, labels_of, net_of, read, written
 
@@ -189,3 +194,34 @@ class TestWhatViewersFind:
                 else:
                     said = json.loads(tiff.pages[0].description)
                     assert said["classes"] == {"0": "cell", "3": "rim", "300": "rest"}
+
+
+class TestViews:
+    """Images to learn from, which are read where labelled pixels look."""
+
+    PIXELS = np.array([[0, 3], [66, 100], [30, 41], [31, 44]])
+    LABELS = np.array([0, 1, 2, 1])
+
+    def learned(self, image):
+        trainer = Trainer(net_of(), SGD(0.1), border="reflect", seed=3)
+        given = image(trainer.net)
+        examples = [given], [ListedLabels(self.PIXELS, self.LABELS)]
+        fit(trainer, examples, epochs=3, pixels=4, progress=False)
+        return trainer.net.state()
+
+    @pytest.mark.parametrize("source", ["tiff in tiles", "zarr 3", "dask", "sliced"])
+    def test_learn_the_same_bits(self, source, tmp_path):
+        made = SOURCES[source](tmp_path, image_of())
+        found = self.learned(lambda net: View(made, net))
+        expected = self.learned(lambda net: net_input(net, image_of()))
+        for name in expected:
+            assert found[name].tobytes() == expected[name].tobytes()
+        assert any((net_of().state()[name] != found[name]).any() for name in found)
+
+    def test_give_windows_alone(self):
+        view = View(image_of(), net_of())
+        whole = net_input(net_of(), image_of())
+        np.testing.assert_array_equal(view[1:, 60:90, 5:7], whole[1:, 60:90, 5:7])
+        for place in (3, (slice(None), 3, slice(None)), (slice(None), slice(0, 9, 2), slice(3))):
+            with pytest.raises((TypeError, ValueError), match="place is"):
+                view[place]
