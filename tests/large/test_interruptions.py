@@ -103,6 +103,8 @@ def test_goes_on_where_it_stopped(name, tmp_path):
         label(image, net, out, progress=stop)
     with journal_path(out).open("ab") as file:
         file.write(b"1")
+    if out.is_dir():
+        next(out.rglob("c/0/0")).with_suffix(".0a1b.partial").write_bytes(b"half a shard")
     steps = []
     going_on = plan(image, net, out)
     assert "7 regions are done" in str(going_on)
