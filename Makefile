@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Two processes share the tests by file; the host's kernels are compiled beforehand, each once
-SHARED := -n 2 --dist loadfile
+# Two processes share the tests by file, in the order that tests/conftest.py gives; the host's kernels
+# are compiled beforehand, each once
+SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help reproduce test test-long lint clean
 
