@@ -100,7 +100,7 @@ def test_scripts_and_the_same_command_again(folder, capsys):
             lambda folder: Image.fromarray(np.full((16, 14), 7, np.uint8)).save(
                 folder / "labels" / "1.tif"
             ),
-            "net.toml' has 2 classes; the images have 7",
+            "labels/1.tif holds 7, and no label image holds 3; expected classes numbered from 1",
         ),
         (
             lambda folder: Image.fromarray(np.zeros((16, 14), np.uint8)).save(
