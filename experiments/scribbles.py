@@ -2,7 +2,7 @@
 
 Strokes are drawn on the left half of a photograph, by a rule and a seed; the right half is scored.
 The defaults of the classifier were chosen by scores on left halves, whose pixels without a stroke
-have a truth, too; scores of early versions on right halves had been seen by then. The forest is
+have a truth, too; but early versions had printed scores of right halves. The forest is
 scikit-learn's on scikit-image's ``multiscale_basic_features``, both with their defaults.
 """
 
@@ -172,9 +172,9 @@ def caption(record: dict) -> str:
         "classes, or along the rims alone; along vessels and beside them. The truths are rules, "
         "too: a watershed, and Sato's ridge filter with two thresholds, a relative of the ridge "
         "filters among the forest's features. The defaults of the classifier were chosen by scores "
-        "on left halves, away from the strokes; right halves decided nothing, but scores of early "
-        "versions on them had been seen. Times are those of both learners as they come, on the "
-        "machine of this page, features included."
+        "on left halves; but early versions had printed scores of right halves, too, so these were "
+        "not wholly unseen. Times are those of both learners as they come, on the machine of this "
+        "page, features included."
     )
 
 
