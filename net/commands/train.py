@@ -175,7 +175,8 @@ def _classes(paths, labels, rule) -> int:
     held = np.unique(np.concatenate(values))
     if len(held) < 2:
         found = ", ".join(f"{value:g}" for value in held) or "no labelled pixel"
-        raise ValueError(f"{paths[0].parent} holds {found}; expected at least two classes")
+        beside = "" if rule.unlabelled is None else f" beside {rule.unlabelled} (unlabelled)"
+        raise ValueError(f"{paths[0].parent} holds {found}{beside}; expected two classes or more")
     classes = int(held[-1]) - first + 1
     if len(held) < classes and held[0] >= first:
         path = next(path for path, own in zip(paths, values) if held[-1] in own)

@@ -188,12 +188,25 @@ def _split(net, given, share, seed):
         return given, None
     share = checks.number("validation", share, positive=True, below=1)
     if len(images) > 1:
-        return tuple(
+        rest, validated = (
             ([images[i] for i in numbers], [labels[i] for i in numbers])
             for numbers in by_image(len(images), share, seed)
         )
+        missing = sorted(_occurring(validated[1]) - _occurring(rest[1]))
+        if missing:
+            names = (net.usage or Usage()).names(net.output.channels)
+            raise ValueError(
+                f"labels to learn from hold no pixel of {', '.join(names[k] for k in missing)}, "
+                "which the images drawn for validation hold alone; expected it in more images, "
+                "another seed, or no validation (None; --validation 0)"
+            )
+        return rest, validated
     rest, block = by_block(labels[0], share, (max(net.patch),) * 2)
     return (images, [rest]), (images, [block])
+
+
+def _occurring(labels) -> set[int]:
+    return {k for one in labels for k in np.unique(one).tolist()} - {UNLABELLED}
 
 
 def _normalised(net, examples) -> Examples:

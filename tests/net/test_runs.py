@@ -125,3 +125,10 @@ def test_early_stopping_ends_the_run(tmp_path):
     found = train(net(), images, labels, out=tmp_path, **options)
     best = min(found.history, key=lambda row: row["validation_loss"])["epoch"]
     assert len(found.history) == best + 2 < 30
+
+
+def test_a_class_that_validation_alone_would_see_is_refused():
+    images, labels = examples(2)
+    labels[0], labels[1] = (labels[0] > 0) * 1, (labels[1] > 0) * 2
+    with pytest.raises(ValueError, match=r"hold no pixel of class [12], which the images drawn"):
+        train(net(), images, labels, validation=0.5, **QUICK)
