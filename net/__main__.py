@@ -11,6 +11,7 @@ from kernels import BackendUnavailable
 from net.commands import convert, info, label, train
 
 COMMANDS = {"convert": convert, "info": info, "label": label, "train": train}
+REFUSALS = (OSError, ValueError, TypeError, MemoryError, ModuleNotFoundError, BackendUnavailable)
 INTERRUPTED = 130
 """As shells say it: 128 and the number of the signal."""
 
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         except BrokenPipeError:  # whoever read the output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
-        except (OSError, ValueError, TypeError, MemoryError, BackendUnavailable) as error:
+        except REFUSALS as error:
             print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
             return 1
 

@@ -176,7 +176,8 @@ def _outcome(function, given, names):
             return None
         return f"{type(error).__name__}: {error}"
     except OSError as error:
-        return None if error.filename in given.values() else f"{type(error).__name__}: {error}"
+        paths = [path for path in given.values() if isinstance(path, str)]
+        return None if error.filename in paths else f"{type(error).__name__}: {error}"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "taken"

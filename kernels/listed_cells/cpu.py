@@ -19,6 +19,7 @@ LAYOUT = HOST
 """Of the lists that these operators take."""
 
 
+@operator
 def table(rows, cells):
     """The table of windows, as operators on lists take it.
 

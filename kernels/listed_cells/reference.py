@@ -16,6 +16,7 @@ LAYOUT = HOST
 """Of the lists that these operators take."""
 
 
+@operator
 def table(rows, cells):
     """``rows`` itself."""
     check_table(rows, cells)

@@ -3,6 +3,9 @@
 For each image DIR gets NAME.png, the class map with the values of the net's label rule (0 where
 there is no label, classes from 1, if the file says nothing else), and NAME.overlay.png, the image
 in the colors of its classes. Pixels whose probabilities are NaN have no label.
+
+With --as, images of any size are labelled region by region into such files: in fixed memory, on one
+machine or many. A run that was interrupted goes on when it is started again alike.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from tqdm import tqdm
 from kernels.cross_entropy import UNLABELLED
 from net import planning, summary
 from net.borders import patch_margins
+from net.commands import label_regions
 from net.commands.info import usage_lines
 from net.dense import Dense
 from net.files import check_writable, write_atomically
@@ -71,13 +75,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="which axis holds the channels, where files do not say and their sizes do not tell",
     )
     parser.add_argument(
-        "--probabilities", action="store_true", help="also write NAME.probabilities.tif"
+        "--probabilities",
+        action="store_true",
+        help="also write NAME.probabilities.tif (or as --as)",
     )
+    label_regions.arguments(parser)
     parser.add_argument("--json", action="store_true", help="for scripts: one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Check every image, say what is planned, label them one by one."""
+    if label_regions.is_wanted(options):
+        return label_regions.run(options)
     net = load_net(options.net)
     dense = Dense(net, border=_usage(net).border)
     kinds = ("classes", "overlay", "probabilities")[: 2 + options.probabilities]

@@ -36,12 +36,9 @@ class Workers:
     def __init__(self, client):
         distributed = needed("distributed", "a cluster")
         if isinstance(client, str):
-            try:
-                client = distributed.Client(client, set_as_default=False)
-            except ValueError as error:
-                raise ValueError(
-                    f"client is {client!r}; expected such as 'tcp://host:8786': {error}"
-                ) from None
+            if ":" not in client:
+                raise ValueError(f"client is {client!r}; expected such as 'tcp://host:8786'")
+            client = distributed.Client(client, set_as_default=False)
         if not isinstance(client, distributed.Client):
             raise TypeError(
                 f"client is a {type(client).__name__}; expected a distributed.Client, or the "

@@ -40,6 +40,17 @@ def stored(path: Path) -> dict | None:
     return found
 
 
+def noted(path: Path) -> set[int]:
+    """Numbers of the regions that a journal says are written; none where there is no journal."""
+    return _noted(path.read_bytes()) if path.exists() else set()
+
+
+def _noted(content):
+    """The last line does not count where it is torn."""
+    _, *lines = content.splitlines(keepends=True)
+    return {int(line) for line in lines if line.endswith(b"\n") and line.strip().isdigit()}
+
+
 class Journal:
     """An open journal, which no other process writes.
 
@@ -70,12 +81,10 @@ class Journal:
         except OSError:
             self._file.close()
             raise BlockingIOError(f"{path}: another process is labelling there") from None
-        _, *lines = self._file.read().splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith(b"\n")]
-        if len(whole) < len(lines):  # the last one is torn
-            self._file.truncate(self._file.tell() - len(lines[-1]))
+        content = self._file.read()
+        self._file.truncate(content.rindex(b"\n") + 1)
         self._file.seek(0, 2)
-        self.done = {int(line) for line in whole if line.strip().isdigit()}
+        self.done = _noted(content)
 
     def add(self, number: int) -> None:
         """Note that a region is written."""

@@ -9,12 +9,11 @@ from pathlib import Path
 import numba
 
 from kernels import checks
-from kernels.host import limits
 from net.borders import BORDERS
 from net.files import checked_path
 from net.graph import Net
 from net.large import cluster, planning, running
-from net.large.journal import Journal, journal_path, stored
+from net.large.journal import Journal, journal_path, noted, stored
 from net.large.planning import Layout
 from net.large.regions import labelled
 from net.large.serialized import digest
@@ -127,7 +126,7 @@ def plan(
             )
     workers = None if client is None else cluster.Workers(client)
     if workers is None:
-        available = planning.memory_bytes(memory, limits.taken_pages())
+        available = planning.memory_bytes(memory, planning.taken_bytes())
     else:
         available = workers.available(memory)
     run = {
@@ -140,7 +139,6 @@ def plan(
         "out": out.name,
     }
     before = stored(journal_path(out))
-    done = 0
     if before is None:
         if out.exists():
             raise FileExistsError(
@@ -150,7 +148,6 @@ def plan(
         layout = planning.chosen(net, source, probabilities, available)
     else:
         layout = planning.layout(net, source, _region(before, out), probabilities)
-        done = len(journal_path(out).read_bytes().splitlines()) - 1
     run["region"] = list(layout.grid.region)
     grid, labeller = layout.grid, Labeller(net, border, probabilities)
     legend = labeller.legend
@@ -162,7 +159,7 @@ def plan(
     for sink in sinks:
         sink.check()
     work = Work(labeller, grid, source, mask, tuple(sinks))
-    return Plan(work, layout, out, run, done, workers)
+    return Plan(work, layout, out, run, len(noted(journal_path(out))), workers)
 
 
 def label(
@@ -221,6 +218,8 @@ def label(
     ...     np.load(Path(folder, "labels.npy")).shape
     (30, 20)
     """
+    if isinstance(progress, type) or not (progress is None or callable(progress)):
+        raise TypeError(f"progress is {checks.kind_of(progress)}; expected a function, or None")
     plan(
         image,
         net,

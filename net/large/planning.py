@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from kernels import checks
+from kernels import checks, get_backend
 from kernels.checks import Margins, Pair
 from kernels.host import limits
 from net import planning
@@ -22,13 +22,15 @@ from net.summary import multiply_adds
 
 SIDES = tuple(n * 2**i for i in range(12) for n in (64, 96))
 """Rows or columns of regions: pyramids and chunks divide them."""
-READING = 100
+READING = 20
 """Multiply-adds that take as long as to read and decode one number of a chunk, roughly."""
-ENOUGH = 1.05
+ENOUGH = 1.03
 """A region is large enough where a pixel costs no more than this times what it costs without
 halos."""
 SHARE = 0.75
 """Of the memory that is free, where nobody says how much may be taken."""
+NOBODY_SAYS = 2**31
+"""Bytes that are taken for free where no system tells."""
 RESERVE = 192 * 2**20
 """Bytes for code that is compiled and for what decoders hold, beside what the process has."""
 
@@ -64,7 +66,7 @@ class Layout:
 
 
 def memory_bytes(memory: int | str | None, taken: int = 0) -> int:
-    """Bytes that may be taken beside what the process has.
+    """Bytes that may be taken beside what the process has, no more than are free.
 
     Args:
         memory: bytes of the whole process, or a text such as ``"2 GB"``; None is three quarters of
@@ -74,19 +76,28 @@ def memory_bytes(memory: int | str | None, taken: int = 0) -> int:
     Raises:
         ValueError: it is neither.
 
-    >>> memory_bytes("1.5 GB") == 1_500_000_000 - RESERVE
+    >>> memory_bytes("400 MB") == 400_000_000 - RESERVE
     True
     """
+    free = get_backend("cpu").memory.free_bytes()
+    free = NOBODY_SAYS if free is None else free
     if memory is None:
-        free = limits.free_pages()
-        return int(SHARE * (2**31 if free is None else free)) - RESERVE
+        return int(SHARE * free) - RESERVE
     if isinstance(memory, str):
         match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?)(i?)b?", memory.strip().lower())
         if match is None:
             raise ValueError(f"memory is {memory!r}; expected such as '2 GB' or '1500 MB'")
         number, unit, binary = match.groups()
         memory = int(float(number) * (1024 if binary else 1000) ** _UNITS.index(unit))
-    return checks.count("memory", memory, most=planning.LARGEST) - taken - RESERVE
+    memory = checks.count("memory", memory, most=planning.LARGEST)
+    return min(memory - taken, free) - RESERVE
+
+
+def taken_bytes() -> int:
+    """Bytes of memory that this process has and that new arrays do not take again."""
+    free, pages = get_backend("cpu").memory.free_bytes(), limits.free_pages()
+    again = 0 if free is None or pages is None else max(0, free - pages)
+    return max(0, limits.taken_pages() - again)
 
 
 def region_bytes(net: Net, source: Source, region: Pair, probabilities: str | None) -> int:

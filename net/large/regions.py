@@ -16,7 +16,7 @@ from net import images
 from net.borders import patch_margins
 from net.graph import Net
 
-BAND = 256
+BAND = 64
 """Rows that are normalised together."""
 
 
@@ -144,12 +144,19 @@ class Window:
         """The window C x (h + p - 1) x (w + p - 1), normalised, of what was read."""
         result = np.empty((net.channels, len(self.rows), len(self.columns)), net.dtype)
         top, left = (part.start for part in self.read)
-        inside = np.maximum(self.columns - left, 0)
+        columns = _run(np.maximum(self.columns - left, 0))
         for begin in range(0, len(self.rows), BAND):
             rows = self.rows[begin : begin + BAND]
-            band = raw[:, np.maximum(rows - top, 0)][:, :, inside]
+            band = raw[:, _run(np.maximum(rows - top, 0))][:, :, columns]
             band = images.net_input(net, band, "first")
-            band[:, rows < 0] = 0
-            band[:, :, self.columns < 0] = 0
             result[:, begin : begin + BAND] = band
+        result[:, self.rows < 0] = 0
+        result[:, :, self.columns < 0] = 0
         return result
+
+
+def _run(places):
+    """Places that follow one another as a slice."""
+    first, count = int(places[0]), len(places)
+    follow = np.array_equal(places, np.arange(first, first + count))
+    return slice(first, first + count) if follow else places

@@ -50,6 +50,7 @@ class Sink:
         """Make the file if it is not there yet: whole, or not at all."""
         self.check()
         if self.path.exists():
+            self._tidy()
             return
         temporary = self.path.with_name(f".{self.path.name}.new")
         with suppress(FileNotFoundError):
@@ -62,6 +63,9 @@ class Sink:
 
     def _create(self, path: Path) -> None:
         raise NotImplementedError
+
+    def _tidy(self) -> None:
+        """Remove what writers that were killed left beside the image."""
 
     def write(self, rows: slice, columns: slice, values: np.ndarray) -> None:
         """Write a region."""
@@ -185,6 +189,10 @@ class ZarrSink(Sink):
                 ]
             }
         group.attrs["ome"] = ome
+
+    def _tidy(self):
+        for path in self.path.rglob("*.partial"):
+            path.unlink()
 
     def _fill(self):
         if len(self.shape) == 2:

@@ -4,6 +4,7 @@ what is being labelled."""
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,10 +130,9 @@ def opened(image, channels: int | None, axes: str | None = None, name: str = "im
         checks.choice("axes", axes, ("first", "last"))
     path, known_by, names, alpha, chunks = None, {}, None, 0, None
     if isinstance(image, str | Path):
-        path = checked_file(name, image).absolute()
+        path = checked_file(name, image)
         name = str(path)
-        found = _of_file(path, channels, axes)
-        image, names, alpha, chunks, known_by = found
+        image, names, alpha, chunks, known_by = _of_file(path, channels, axes)
     checks.unmasked(name, image)
     parts = ("shape", "dtype", "__getitem__")
     if isinstance(image, type) or not all(hasattr(image, part) for part in parts):
@@ -154,9 +154,9 @@ def opened(image, channels: int | None, axes: str | None = None, name: str = "im
     chunks = (chunks or zarr_files.chunks_of(image) or (1,) * len(shape))[-len(shape) :]
     if channels is None:
         channels = (1 if places[0] is None else int(shape[places[0]])) - alpha
-    return Source(
-        image, places, channels, tuple(chunks[axis] for axis in places[1:]), path, known_by, axes
-    )
+    chunk = tuple(chunks[axis] for axis in places[1:])
+    path = None if path is None else path.absolute()
+    return Source(image, places, channels, chunk, path, known_by, axes)
 
 
 def _of_file(path, channels, axes):
@@ -164,10 +164,9 @@ def _of_file(path, channels, axes):
     if path.is_dir():
         array, names, metadata = zarr_files.image_in(path)
         return array, names, 0, None, {"metadata": metadata}
-    state = path.stat()
-    known_by = {"bytes": state.st_size, "changed": state.st_mtime_ns}
     with path.open("rb") as file:
-        begin = file.read(8)
+        begin, state = file.read(8), os.fstat(file.fileno())
+    known_by = {"bytes": state.st_size, "changed": state.st_mtime_ns}
     if begin.startswith(b"\x93NUMPY"):
         return np.load(path, "r", allow_pickle=False), None, 0, None, known_by
     if begin[:4] in tiff_files.BEGINNINGS:

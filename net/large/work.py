@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernels.host.classes import NEAR, most_probable
 from net.dense import Dense
 from net.graph import Net
 from net.large.legend import Legend
 from net.large.regions import Grid, Region, Window, labelled
 from net.large.sinks import Sink
 from net.large.sources import Source
+from net.layers import Softmax
 
 PROBABILITIES = {"float16": np.dtype(np.float16), "uint8": np.dtype(np.uint8)}
 """How probabilities are kept: rounded, NaN where there is no label; or times 255 and rounded, 0
@@ -72,14 +74,36 @@ class Labeller:
             slice(inner.start - outer.start, inner.stop - outer.start)
             for inner, outer in ((part.rows, region.rows), (part.columns, region.columns))
         )
-        found, probabilities = self._dense.predict(taken.window, mask=taken.wanted)
-        classes[place] = legend.encoded(found)
+        if taken.wanted is None and self.net.backend.name != "reference":
+            classes[place], probabilities = self._of_all(taken.window)
+        else:
+            found, probabilities = self._dense.predict(taken.window, mask=taken.wanted)
+            classes[place] = legend.encoded(found)
         if kept is not None:
             if kept.kind == "u":
                 probabilities *= 255
                 np.nan_to_num(np.rint(probabilities, out=probabilities), copy=False)
             shares[:, *place] = probabilities
         return Labels(classes, shares)
+
+    def _of_all(self, window):
+        """(label values, probabilities) as of ``Dense.predict``; probabilities only if they are
+        kept."""
+        ops, legend, near = self.net.backend, self.legend, 0
+        maps = self._dense.program.forward(self._dense.enter(window))
+        if not isinstance(self.net.layers[-1], Softmax):
+            if self.probabilities is None:
+                near = NEAR[self.net.dtype]
+            else:
+                maps = ops.softmax.forward(maps)
+        maps = ops.memory.to_host(maps)[0]
+        values = np.array(legend.values, legend.dtype)
+        found, doubt = most_probable(maps, values, legend.unlabelled, near)
+        if doubt is not None:
+            scores = ops.memory.to_device(np.ascontiguousarray(maps[:, doubt])[None, :, None])
+            probabilities = ops.memory.to_host(ops.softmax.forward(scores))[0, :, 0]
+            found[doubt] = values[probabilities.argmax(axis=0)]
+        return found, maps
 
 
 @dataclass(eq=False)

@@ -1,5 +1,6 @@
 """A valid call of every public callable, and what else each argument takes, with the reason."""
 
-from tests.arguments import exchange, learning, nets, pictures, usage
+from tests.arguments import exchange, large, learning, nets, pictures, usage
 
-CALLS = nets.CALLS | learning.CALLS | exchange.CALLS | pictures.CALLS | usage.CALLS
+_ROOMS = (nets, learning, exchange, large, pictures, usage)
+CALLS = {name: entry for room in _ROOMS for name, entry in room.CALLS.items()}

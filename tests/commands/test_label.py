@@ -232,3 +232,37 @@ class TestProcess:
         )
         assert done.stderr == ""
         assert done.stdout.startswith("net: a net, format")
+
+
+class TestRegions:
+    """``--as``: the same labels, region by region, in files for images of any size."""
+
+    def test_are_those_of_the_class_map(self, folder, capsys):
+        assert label("a.png", "--where", "a.png") == 0
+        for kind in ("npy", "zarr", "tif", "ome.tif"):
+            capsys.readouterr()
+            assert label("a.png", "--as", kind, "--memory", "3 GB", "--where", "a.png") == 0
+            said = capsys.readouterr().out.splitlines()
+            assert said[-1] == f"out/a.{kind}"
+            assert "41 x 53 pixels in one region; halo 2, 3, 3, 3" in said[-2]
+        np.testing.assert_array_equal(np.load("out/a.npy"), written())
+        for kind in ("tif", "ome.tif"):
+            np.testing.assert_array_equal(tifffile.imread(f"out/a.{kind}"), written())
+        assert Image.open("out/a.overview.png").size == (53, 41)
+
+    def test_go_on(self, folder, capsys):
+        assert label("a.png", "--as", "npy", "--json", "--probabilities") == 0
+        assert json.loads(capsys.readouterr().out)["images"][0]["resumed_after"] == 0
+        assert label("a.png", "--as", "npy", "--json", "--probabilities") == 0
+        record = json.loads(capsys.readouterr().out)["images"][0]
+        assert (record["resumed_after"], record["regions"]) == (1, 1)
+        assert record["outputs"]["probabilities"] == "out/a.probabilities.npy"
+        assert label("a.png", "--as", "npy") == 1
+        assert "is of another run: probabilities" in capsys.readouterr().err
+
+    def test_need_a_format(self, folder, capsys):
+        for option in ("--memory", "--scheduler"):
+            with pytest.raises(SystemExit) as ended:
+                label("a.png", option, "x")
+            assert ended.value.code == 2
+            assert f"{option} needs --as" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from net import (
     conversion,
     fragments,
     images,
+    large,
     layers,
     needed_cells,
     needed_pass,
@@ -63,6 +64,7 @@ def public():
     objects += [planning.forward_bytes, planning.gradients_bytes, planning.step_bytes]
     objects += [planning.predict_bytes, planning.scan_bytes, planning.needed_bytes]
     objects += [checked_labels, images.output_size, needed_cells.Need, needed_pass.NeededPass]
+    objects += [large.label, large.lazy, large.plan, large.View]
     objects += [needed_pass.NeededPasses, chosen.Chosen, chosen.checked_pixels, windows.Windows]
     objects += [summary.needed_table]
     for offered in objects:

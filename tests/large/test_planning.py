@@ -1,0 +1,59 @@
+"""Regions follow from memory, the storage's chunks, and what halos cost."""
+
+import numpy as np
+import pytest
+
+from kernels.host import limits
+from net import zoo
+from net.large import planning
+from net.large.planning import chosen, memory_bytes, region_bytes
+from net.large.sources import Source
+
+SIZE = (40_000, 30_000)
+NETS = {name: zoo.build(name, backend="reference") for name in ("lenet28", "plain133")}
+
+
+def source(net, chunks=(256, 256)):
+    array = np.broadcast_to(np.uint8(0), (net.channels, *SIZE))
+    return Source(array, (0, 1, 2), net.channels, chunks)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_little_is_wasted_where_memory_allows(name):
+    net = NETS[name]
+    layout = chosen(net, source(net), None, 4 * 10**9)
+    assert layout.wasted < 0.15
+    assert layout.peak_bytes <= 4 * 10**9
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_less_memory_takes_smaller_regions_that_waste_more(name):
+    net, found = NETS[name], []
+    for memory in (3 * 10**8, 10**9, 3 * 10**9):
+        layout = chosen(net, source(net), None, memory)
+        assert layout.peak_bytes <= memory
+        assert region_bytes(net, source(net), layout.grid.region, None) == layout.peak_bytes
+        found.append(layout.wasted)
+    assert found == sorted(found, reverse=True)
+
+
+def test_strips_make_regions_wide():
+    net = NETS["lenet28"]
+    strips = chosen(net, source(net, (16, SIZE[1])), None, 10**9).grid.region
+    tiles = chosen(net, source(net), None, 10**9).grid.region
+    assert strips[1] / strips[0] > tiles[1] / tiles[0]
+
+
+def test_what_does_not_fit_is_refused():
+    net = NETS["plain133"]
+    with pytest.raises(MemoryError, match=r"64 x 64 pixels takes .* GB beside .* leaves 0.2 GB"):
+        chosen(net, source(net), None, 10**6)
+
+
+def test_memory():
+    assert memory_bytes("400 MiB", 10**6) == 400 * 2**20 - 10**6 - planning.RESERVE
+    assert memory_bytes(10**8) == 10**8 - planning.RESERVE
+    free = limits.free_pages()
+    if free is not None:
+        assert memory_bytes(None) < free
+        assert memory_bytes("1000 TB") < 2 * free
