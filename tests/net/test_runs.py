@@ -132,3 +132,17 @@ def test_a_class_that_validation_alone_would_see_is_refused():
     labels[0], labels[1] = (labels[0] > 0) * 1, (labels[1] > 0) * 2
     with pytest.raises(ValueError, match=r"hold no pixel of class [12], which the images drawn"):
         train(net(), images, labels, validation=0.5, **QUICK)
+
+
+def test_a_folder_with_a_run_of_other_labels_is_refused(tmp_path):
+    images, labels = examples()
+    options = {**QUICK, "out": tmp_path, "validation": 0.4}
+    train(net(), images, labels, **options)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    more = [np.where(one == 0, 1, one) for one in labels]
+    with pytest.raises(ValueError, match="holds a run of other examples; expected"):
+        train(net(), images, more, **options)
+    for name, other in {"pixels": 7, "augmentation": None}.items():
+        with pytest.raises(ValueError, match=f"holds a run of other {name}; expected"):
+            train(net(), images, labels, **options, **{name: other})
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
