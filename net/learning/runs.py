@@ -239,8 +239,8 @@ def _resumed(trainer, out) -> Trainer:
     for name, new in asked.items():
         if begun.get(name) != new:
             raise ValueError(
-                f"out is {str(out)!r}, which holds a run of other {name}; expected those of now, or "
-                "another folder"
+                f"out is {str(out)!r}, which holds a run of other {name}; expected those of "
+                "now, or another folder"
             )
     warnings.warn(f"{out / RUN} goes on at step {found.steps}", stacklevel=3)
     return found
