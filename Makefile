@@ -6,13 +6,20 @@ BIN := .venv/bin
 # are compiled beforehand, each once
 SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help reproduce test test-long lint clean
+# What docs/ and the README import; the rest is read in the code
+API := net net.layers net.zoo net.borders net.images net.windows net.usage net.pictures \
+	net.learning.runs net.learning.scales net.learning.fitting net.learning.training \
+	net.learning.examples net.learning.augmentation net.learning.optimizers \
+	net.learning.metrics net.learning.splitting net.learning.checkpoint net.large
+
+.PHONY: help reproduce test test-long lint docs clean
 
 help:
 	@echo "make reproduce   run the experiments, write results/ (under 90 minutes on 2 cores)"
 	@echo "make test        run every test tier that this machine can run"
 	@echo "make test-long   the same and what is long by nature: thousands of damaged files ..."
 	@echo "make lint        ruff: lint and format"
+	@echo "make docs        the API reference, from docstrings: docs/api/index.html"
 	@echo "make clean       remove .venv, caches and compiled code"
 
 reproduce: .venv/installed
@@ -29,6 +36,10 @@ lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable ".[docs,learn]"
+	$(BIN)/python -m pdoc --docformat google --output-directory docs/api $(API)
+
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable .
@@ -40,5 +51,5 @@ lint: .venv/installed-test
 	touch $@ .venv/installed
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis results-quick* *.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis docs/api results-quick* *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

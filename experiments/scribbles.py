@@ -1,9 +1,9 @@
 """Scribbles: pixels learned from two dozen strokes, by ``net.PixelClassifier`` and by a forest.
 
 Strokes are drawn on the left half of a photograph, by a rule and a seed; the right half is scored.
-The defaults of the classifier were chosen on left halves, whose pixels without a stroke have a
-truth, too. The forest is scikit-learn's on scikit-image's ``multiscale_basic_features``, both with
-their defaults.
+The defaults of the classifier were chosen by scores on left halves, whose pixels without a stroke
+have a truth, too; but early versions had printed scores of right halves. The forest is
+scikit-learn's on scikit-image's ``multiscale_basic_features``, both with their defaults.
 """
 
 from __future__ import annotations
@@ -171,9 +171,10 @@ def caption(record: dict) -> str:
         "several times (`experiments/inputs/scribbles.py`): on coins sparsely, well inside of the "
         "classes, or along the rims alone; along vessels and beside them. The truths are rules, "
         "too: a watershed, and Sato's ridge filter with two thresholds, a relative of the ridge "
-        "filters among the forest's features. The right halves score, and chose nothing: the "
-        "defaults of the classifier were chosen on the left halves. Times are those of both "
-        "learners as they come, on the machine of this page, features included."
+        "filters among the forest's features. The defaults of the classifier were chosen by scores "
+        "on left halves; but early versions had printed scores of right halves, too, so these were "
+        "not wholly unseen. Times are those of both learners as they come, on the machine of this "
+        "page, features included."
     )
 
 

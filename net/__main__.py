@@ -1,4 +1,4 @@
-"""``python -m net``: what can be done with nets, runs and images on the command line."""
+"""Nets, runs and images on the command line: train, label, and say what a file holds."""
 
 from __future__ import annotations
 

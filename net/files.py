@@ -73,6 +73,9 @@ def check_writable(name: str, path: str | Path) -> Path:
         handle, temporary = _locked_temporary(path)
         os.close(handle)
         os.unlink(temporary)
+    except FileExistsError as error:  # a file where a folder should be
+        reason = f"{name} cannot be written: {os.strerror(errno.ENOTDIR)}"
+        raise NotADirectoryError(errno.ENOTDIR, reason, str(path)) from error
     except OSError as error:
         if error.errno is None:
             raise

@@ -274,7 +274,7 @@ def channels_first(name: str, array, axes: str | None = None, channels: int | No
 
 def net_input(net: Net, image, axes: str | None = None, name: str = "image") -> np.ndarray:
     """An image as it was read, as ``net`` takes it: C x H x W of the net's dtype, normalised as
-    ``net.usage`` says. This is the one place where images are normalised.
+    ``net.usage`` says.
 
     Args:
         image: H x W, C x H x W or H x W x C, of real numbers.

@@ -59,7 +59,11 @@ def _holds_numbers(dtype) -> bool:
 
 
 def floats(net: Net, window) -> np.ndarray:
-    """A window of an image as the net takes it: its numbers in the net's dtype, C order."""
+    """A window of an image as the net takes it, in the net's dtype and C order: ints are values as
+    they were read, normalised as ``net.usage`` says; floats are taken as they are."""
+    normalization = None if net.usage is None else net.usage.normalization
+    if normalization is not None and np.asarray(window).dtype.kind in "biu":
+        return normalization.normalized(np.asarray(window), net.dtype)
     return np.ascontiguousarray(window, net.dtype)
 
 

@@ -1,5 +1,6 @@
 """What a stranger installs: pyproject.toml and environment.yml agree, and the promises hold."""
 
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -35,8 +36,27 @@ def test_a_plain_install_brings_no_compiler_wheels():
 
 def test_the_extras_are_those_of_the_readme():
     assert set(PROJECT["optional-dependencies"]) == {
-        *("cuda12", "cuda13", "profile", "test", "bench", "large", "torch", "onnx", "learn"),
+        *(
+            "cuda12",
+            "cuda13",
+            "profile",
+            "test",
+            "bench",
+            "large",
+            "torch",
+            "onnx",
+            "learn",
+            "docs",
+        ),
     }
+
+
+def test_the_modules_of_the_api_reference_are_there():
+    text = (ROOT / "Makefile").read_text().replace("\\\n", "")
+    modules = re.search(r"^API := (.*)$", text, re.MULTILINE)[1].split()
+    assert "net" in modules
+    for module in modules:
+        assert importlib.import_module(module).__doc__
 
 
 def test_the_readme_shows_a_figure_that_the_program_made():

@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[1]
 APART = {
     "docs/kernels.md": "quotes tests/operators/test_convolution_ladder.py, which compares them",
     "docs/images.md": "has commands, too: tests/commands/test_page.py",
-    "docs/needed-cells.md": "shows a session: tests/net/test_examples.py",
 }
 """Pages whose blocks other tests hold, with the reason."""
 ON_A_GPU = "# on a GPU\n"

@@ -11,11 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from kernels import BACKENDS, checks
 from kernels.cross_entropy import UNLABELLED
 from net.borders import BORDERS
+from net.graph import LARGEST_SEED
+from net.images import is_finite
 from net.learning import runs
 from net.learning.augmentation import Augmentation
 from net.learning.runs import train
@@ -24,7 +30,7 @@ from net.pictures import matched, read
 from net.pictures.labels import read_values
 from net.pictures.reading import decoding
 from net.tables import by
-from net.usage import LabelRule, Usage
+from net.usage import Usage
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,9 +42,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--net", default="scales", help=f"a net's file, a .toml, or one of {names} (scales)")
     add("--out", required=True, metavar="DIR", help="it is made if need be")
     add("--axes", choices=("first", "last"), help="which axis holds the channels")
-    add("--unlabelled", type=int, default=0, metavar="VALUE", help="in label images; -1: none (0)")
+    add("--unlabelled", type=int, metavar="VALUE", help="in label images; -1: none (0)")
     add("--class-names", metavar="A,B,...", help="a name for each class")
-    add("--border", choices=BORDERS, default="reflect", help="of images (reflect)")
+    add("--border", choices=BORDERS, help="of images (that of the net's file, or reflect)")
     add(
         "--validation",
         type=float,
@@ -50,7 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, default=300, help="about how many (300)")
     add("--pixels", type=int, default=60, help="of an image a step learns from, balanced (60)")
     add("--rate", type=float, default=3e-3, help="of Adam at first; it falls to 0 (0.003)")
-    add("--class-weights", metavar="W,W,...", help="a weight for each class (1 each)")
+    add("--class-weights", type=_numbers, metavar="W,W,...", help="one for each class (1 each)")
     add("--patience", type=int, metavar="EPOCHS", help="stop after so many without improvement")
     default = runs.AUGMENTATION
     for name in ("brightness", "contrast", "noise"):
@@ -59,32 +65,36 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-turns", action="store_true", help="do not turn images by quarters")
     add("--no-flips", action="store_true", help="do not flip images")
     add("--seed", type=int, default=0, help="of all that is random (0)")
-    add("--backend", default="auto", help="where to run: auto, cuda or cpu (auto)")
+    add("--backend", choices=BACKENDS, default="auto", help="where to run (auto)")
     add("--json", action="store_true", help="for scripts: one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Read everything, train, and say how well."""
+    augmentation = _checked(options)
     pairs = matched(options.images, options.labels)
     images = [read(image, axes=options.axes) for image, _ in pairs]
     channels = {len(image): path for image, (path, _) in zip(images, pairs)}
     if len(channels) > 1:
         found = ", ".join(f"{path} {number}" for number, path in channels.items())
         raise ValueError(f"images differ in channels: {found}")
-    usage = usage_of(options.net)
-    if usage is None:
-        unlabelled = None if options.unlabelled == UNLABELLED else options.unlabelled
-        usage = Usage(label_rule=LabelRule(unlabelled=unlabelled), border=options.border)
-    if options.class_names is not None:
-        usage = replace(usage, class_names=tuple(options.class_names.split(",")))
+    kinds = {image.dtype: path for image, (path, _) in zip(images, pairs)}
+    if len(kinds) > 1:
+        found = ", ".join(f"{path} {kind}" for kind, path in kinds.items())
+        told = f"images differ in dtype, and values are taken as they are: {found}"
+        warnings.warn(told, stacklevel=2)
+    usage = _usage(options)
     labels = [read_values(path, usage.label_rule) for _, path in pairs]
-    classes = _classes(labels, usage.label_rule)
+    for (path, _), image in zip(pairs, images):
+        with decoding(path):
+            if not is_finite(image):
+                raise ValueError("it holds NaN or infinities; expected finite values")
+    classes = _classes([path for _, path in pairs], labels, usage.label_rule)
     for (_, path), own, image in zip(pairs, labels, images):
         _check(path, own, usage.label_rule, classes, image.shape[1:])
     source = options.net, classes, *channels
     net = net_of(*source, seed=options.seed, backend=options.backend)
     net.usage = usage
-    weights = options.class_weights
     trained = train(
         net,
         images,
@@ -94,14 +104,8 @@ def run(options: argparse.Namespace) -> int:
         steps=options.steps,
         pixels=options.pixels,
         rate=options.rate,
-        augmentation=Augmentation(
-            turns=not options.no_turns,
-            flips=not options.no_flips,
-            brightness=options.brightness,
-            contrast=options.contrast,
-            noise=options.noise,
-        ),
-        class_weights=None if weights is None else [float(one) for one in weights.split(",")],
+        augmentation=augmentation,
+        class_weights=options.class_weights,
         patience=options.patience,
         seed=options.seed,
         out=options.out,
@@ -117,14 +121,71 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _classes(labels, rule) -> int:
+def _numbers(text):
+    return [float(one) for one in text.split(",")]
+
+
+_numbers.__name__ = "numbers"  # as argparse calls what a text is not
+
+
+def _checked(options) -> Augmentation:
+    """Refuse wrong arguments before any file is read."""
+    try:
+        for name in ("steps", "pixels"):
+            checks.count(f"--{name}", getattr(options, name))
+        checks.count("--seed", options.seed, 0, LARGEST_SEED)
+        checks.number("--rate", options.rate, positive=True)
+        if options.validation:
+            checks.number("--validation", options.validation, positive=True, below=1)
+        if options.patience is not None:
+            checks.count("--patience", options.patience)
+            if not options.validation:
+                raise ValueError("--patience needs a --validation to judge by")
+        return Augmentation(
+            turns=not options.no_turns,
+            flips=not options.no_flips,
+            brightness=options.brightness,
+            contrast=options.contrast,
+            noise=options.noise,
+        )
+    except ValueError as error:
+        options.error(str(error))
+
+
+def _usage(options) -> Usage:
+    """That of the net's file, but for what the arguments say."""
+    usage = usage_of(options.net) or Usage()
+    if options.unlabelled is not None:
+        unlabelled = None if options.unlabelled == UNLABELLED else options.unlabelled
+        rule = replace(usage.label_rule, unlabelled=unlabelled)
+        usage = replace(usage, label_rule=rule)
+    if options.border is not None:
+        usage = replace(usage, border=options.border)
+    if options.class_names is not None:
+        usage = replace(usage, class_names=tuple(options.class_names.split(",")))
+    return usage
+
+
+def _classes(paths, labels, rule) -> int:
     """How many classes the rule names, or, where it numbers them, the label images hold."""
     if rule.values is not None:
         return len(rule.values)
-    first, most = rule.of(1)[0], max(own[own != rule.unlabelled].max(initial=0) for own in labels)
-    if most <= first:
-        raise ValueError(f"labels hold no class above {first}; expected at least two classes")
-    return int(most) - first + 1
+    first = rule.of(1)[0]
+    values = [np.unique(own[own != rule.unlabelled]) for own in labels]
+    held = np.unique(np.concatenate(values))
+    if len(held) < 2:
+        found = ", ".join(f"{value:g}" for value in held) or "no labelled pixel"
+        beside = "" if rule.unlabelled is None else f" beside {rule.unlabelled} (unlabelled)"
+        raise ValueError(f"{paths[0].parent} holds {found}{beside}; expected two classes or more")
+    classes = int(held[-1]) - first + 1
+    if len(held) < classes and held[0] >= first:
+        path = next(path for path, own in zip(paths, values) if held[-1] in own)
+        missing = min(set(range(first, first + classes)) - set(held.tolist()))
+        raise ValueError(
+            f"{path} holds {held[-1]:g}, and no label image holds {missing}; expected classes "
+            f"numbered from {first}, or a label_rule in a .toml (--net) that gives their values"
+        )
+    return classes
 
 
 def _check(path, labels, rule, classes, size):

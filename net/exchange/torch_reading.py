@@ -90,6 +90,8 @@ def _tensors(module):
 def _dtype(torch, module) -> str:
     found = {}
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.is_meta:
+            raise TypeError(f"module: {name} has no numbers (device meta); expected a loaded state")
         if tensor.is_floating_point() or tensor.is_complex():
             found.setdefault(tensor.dtype, name)
     known = {getattr(torch, name): name for name in TOLERANCES}

@@ -6,7 +6,7 @@ import numpy as np
 
 from kernels import checks
 from net.dense import Dense
-from net.graph import Net
+from net.graph import LARGEST_SEED, Net
 from net.images import channels_first, check_finite, net_input
 from net.learning.metrics import Metrics
 from net.learning.runs import AUGMENTATION, train
@@ -89,6 +89,7 @@ class PixelClassifier(BaseEstimator):
             TypeError, ValueError: images and labels that do not fit each other, fewer than two
                 classes, or an argument of the classifier that is wrong.
         """
+        checks.count("random_state", self.random_state, 0, LARGEST_SEED)
         images, labels = _as_list("images", images), _as_list("labels", labels)
         values = _values(labels)
         made = scales if self.net is None else self.net

@@ -258,17 +258,19 @@ def _check_data(reader, examples, pixels, validation) -> list[int]:
             if labels.ndim == 2:
                 trainer.check_memory(image, number)
     missing = sorted(set(range(classes)) - occurring)
+    usage = trainer.net.usage
+    names = [f"class {k}" for k in range(classes)] if usage is None else usage.names(classes)
     if missing:
         raise ValueError(
-            f"examples hold no pixel of class {', '.join(map(str, missing))}; expected every class "
-            "of the net"
+            f"examples to learn from hold no pixel of {', '.join(names[k] for k in missing)}; "
+            "expected every class of the net"
         )
     if not learnable:
         raise ValueError("pixels choose no labelled pixel of a class with a weight above 0")
     if validation is not None:
         _check_validation(trainer, validation)
     weighted = np.flatnonzero(trainer.class_weights).tolist()
-    records.warn_of_few({k: int(counts[k]) for k in weighted})
+    records.warn_of_few({names[k]: int(counts[k]) for k in weighted})
     return learnable
 
 

@@ -23,7 +23,7 @@ class TrainingWarning(UserWarning):
 
     >>> import pytest
     >>> with pytest.warns(TrainingWarning, match="labels are few: class 1 has 3"):
-    ...     warn_of_few({1: 3})
+    ...     warn_of_few({"class 1": 3})
     """
 
 
@@ -74,11 +74,11 @@ def _parts(history):
     return last["validation_loss"] > RISEN * best["validation_loss"] and last["loss"] < best["loss"]
 
 
-def warn_of_few(counts: dict[int, int]) -> None:
-    """Warn of classes of which fewer than ``FEW`` pixels are labelled; their numbers by class."""
-    few = {k: n for k, n in counts.items() if n < FEW}
+def warn_of_few(counts: dict[str, int]) -> None:
+    """Warn of classes of which fewer than ``FEW`` pixels are labelled; their numbers by name."""
+    few = {name: n for name, n in counts.items() if n < FEW}
     if few:
-        found = ", ".join(f"class {k} has {n}" for k, n in few.items())
+        found = ", ".join(f"{name} has {n}" for name, n in few.items())
         warnings.warn(
             f"labels are few: {found} labelled pixels; with fewer than {FEW} of a class, what is "
             "learned depends on which ones they are",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -125,6 +127,7 @@ def train(
         usage = replace(usage, normalization=Normalization.of(parts[0][0]))
     net.usage = usage
     examples, validated = (part and _normalised(net, part) for part in parts)
+    net.usage = replace(usage, training=_settings(examples, validated, pixels, augmentation))
     if is_new:
         calibrate(net, examples[0], usage.border)
     if validated is None:
@@ -188,12 +191,25 @@ def _split(net, given, share, seed):
         return given, None
     share = checks.number("validation", share, positive=True, below=1)
     if len(images) > 1:
-        return tuple(
+        rest, validated = (
             ([images[i] for i in numbers], [labels[i] for i in numbers])
             for numbers in by_image(len(images), share, seed)
         )
+        missing = sorted(_occurring(validated[1]) - _occurring(rest[1]))
+        if missing:
+            names = (net.usage or Usage()).names(net.output.channels)
+            raise ValueError(
+                f"labels to learn from hold no pixel of {', '.join(names[k] for k in missing)}, "
+                "which the images drawn for validation hold alone; expected it in more images, "
+                "another seed, or no validation (None; --validation 0)"
+            )
+        return rest, validated
     rest, block = by_block(labels[0], share, (max(net.patch),) * 2)
     return (images, [rest]), (images, [block])
+
+
+def _occurring(labels) -> set[int]:
+    return {k for one in labels for k in np.unique(one).tolist()} - {UNLABELLED}
 
 
 def _normalised(net, examples) -> Examples:
@@ -219,7 +235,34 @@ def _resumed(trainer, out) -> Trainer:
                 f"out is {str(out)!r}, which holds a run of {name} {old}; expected {new}: other "
                 "images or another rule; choose another folder"
             )
+    begun, asked = found.net.usage.training, trainer.net.usage.training
+    for name, new in asked.items():
+        if begun.get(name) != new:
+            raise ValueError(
+                f"out is {str(out)!r}, which holds a run of other {name}; expected those of "
+                "now, or another folder"
+            )
     warnings.warn(f"{out / RUN} goes on at step {found.steps}", stacklevel=3)
+    return found
+
+
+def _settings(examples, validation, pixels, augmentation) -> dict:
+    """What a run learns from, and how: it goes on with the same alone."""
+    return {
+        "examples": _checksum(examples),
+        "examples to validate on": validation and _checksum(validation),
+        "pixels": str(pixels),
+        "augmentation": str(augmentation),
+    }
+
+
+def _checksum(examples) -> int:
+    """CRC-32 of images and labels."""
+    found = 0
+    for array in chain(*examples):
+        found = zlib.crc32(
+            np.ascontiguousarray(array), zlib.crc32(str(array.shape).encode(), found)
+        )
     return found
 
 

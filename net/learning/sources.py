@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
-from kernels import checks
+from kernels import BACKENDS, checks
 from net import zoo
 from net.description import net_options
 from net.file_format import MAX_HEADER, an_object, quoted
 from net.files import checked_file
-from net.graph import Net
+from net.graph import LARGEST_SEED, Net
 from net.learning.checkpoint import load_net
 from net.learning.scales import scales
 from net.usage import Usage
@@ -52,7 +52,8 @@ def net_of(
     ((5, 5), 'zero')
     """
     classes, channels = checks.count("classes", classes), checks.count("channels", channels)
-    options = {"seed": seed, "backend": backend}
+    seed = checks.count("seed", seed, 0, LARGEST_SEED)
+    options = {"seed": seed, "backend": checks.choice("backend", backend, BACKENDS)}
     if isinstance(source, str) and source == "scales":
         net = scales(classes, channels, **options)
     elif isinstance(source, str) and source in zoo.ZOO:

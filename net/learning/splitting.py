@@ -70,8 +70,8 @@ def by_block(labels: np.ndarray, share: float, gap: Pair) -> tuple[np.ndarray, n
     if best is None:
         raise ValueError(
             f"labels cannot be split into a block and the rest, {gap[0]} rows or {gap[1]} columns "
-            "apart, with every class in both; expected labels in more places, or images of their "
-            "own to validate on"
+            "apart, with every class in both; expected labels in more places, images of "
+            "their own to validate on, or no validation (None; --validation 0)"
         )
     return best
 

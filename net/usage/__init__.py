@@ -1,7 +1,7 @@
 """What a net's file says beyond the net: how its images are normalised and what its classes are.
 
 ``Net.usage`` holds a ``Usage``, and files keep it (docs/file-format.md). ``net.images.net_input``
-is the one place where an image as it was read is normalised.
+normalises an image as it was read, and ``net.windows.floats`` a window of one that holds ints.
 """
 
 from __future__ import annotations

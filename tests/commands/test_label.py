@@ -158,7 +158,7 @@ class TestRefusals:
                 "grey.png",
             ),
             ("a.png cannot be loaded: it is truncated", "a.png", "--net", "a.png"),
-            ("File exists: 'grey.png/a.png'", "a.png", "--out", "grey.png"),
+            ("Not a directory: 'grey.png/a.png'", "a.png", "--out", "grey.png"),
         ):
             self.fails(capsys, 1, message, *arguments)
         saved_net("net", Usage(border="valid"))

@@ -100,7 +100,7 @@ def test_scripts_and_the_same_command_again(folder, capsys):
             lambda folder: Image.fromarray(np.full((16, 14), 7, np.uint8)).save(
                 folder / "labels" / "1.tif"
             ),
-            "net.toml' has 2 classes; the images have 7",
+            "labels/1.tif holds 7, and no label image holds 3; expected classes numbered from 1",
         ),
         (
             lambda folder: Image.fromarray(np.zeros((16, 14), np.uint8)).save(
@@ -134,6 +134,50 @@ def test_refused_in_one_line_and_nothing_is_written(folder, capsys, spoil, messa
     assert shown.err.count("\n") == 1
     assert shown.out == ""
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--class-weights", "a,b"], "--class-weights: invalid numbers value: 'a,b'"),
+        (["--steps", "0"], "--steps is 0; expected an int of at least 1"),
+        (["--seed", "-1"], "--seed is -1; expected"),
+        (["--validation", "nan"], "--validation is nan; expected"),
+        (["--patience", "2", "--validation", "0"], "--patience needs a --validation"),
+        (["--noise", "-1"], "noise is -1.0; expected"),
+    ],
+)
+def test_wrong_arguments_exit_with_2(folder, capsys, arguments, message):
+    with pytest.raises(SystemExit) as ended:
+        command(*arguments)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
+def test_nan_is_refused_by_the_name_of_its_file(folder, capsys):
+    image = np.full((16, 14, 3), 7, np.float32)
+    image[3, 4, 1] = np.nan
+    (folder / "images" / "1.png").unlink()
+    np.save(folder / "images" / "1.npy", image)
+    assert command() == 1
+    shown = capsys.readouterr().err.splitlines()
+    assert "images/1.npy cannot be read: it holds NaN or infinities" in shown[-1]
+
+
+def test_masks_of_0_and_255_and_arguments_before_the_file(folder, capsys):
+    for i in range(3):
+        path = folder / "labels" / f"{i}.tif"
+        mask = (np.array(Image.open(path)) == 2).astype(np.uint8) * 255
+        Image.fromarray(mask).save(path)
+    assert command() == 1
+    assert "labels holds 255 beside 0 (unlabelled); expected two classes" in capsys.readouterr().err
+    rule = 'border = "zero"\nlabel_rule = {unlabelled = 7, values = [0, 255]}\n'
+    (folder / "net.toml").write_text(rule + TOML)
+    assert command("--steps", "2", "--border", "reflect", "--unlabelled", "9") == 0
+    usage = load("out/net.safetensors", backend="reference").usage
+    assert (usage.border, usage.label_rule.unlabelled) == ("reflect", 9)
+    assert usage.label_rule.values == (0, 255)
 
 
 def test_the_description_on_the_page(tmp_path):

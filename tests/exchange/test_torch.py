@@ -244,6 +244,7 @@ def test_what_cannot_be_taken_over(torch):
     def chain():
         return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 2))
 
+    refused(chain().to("meta"), TypeError, r"module: 0.weight has no numbers \(device meta\)")
     refused(chain().half(), TypeError, r"module: 0.weight is torch.float16; .* module.float\(\)")
     module = chain()
     module[0].double()

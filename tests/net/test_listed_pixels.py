@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from net import Dense, Scan, images, needed_pass, windows
+from net.images import net_input
 from net.learning.augmentation import Augmentation
 from net.learning.examples import ListedLabels
 from net.learning.fitting import fit
@@ -17,6 +18,7 @@ from net.learning.optimizers import SGD, Adam
 from net.learning.training import Trainer
 from net.needed_cells import Need
 from net.nodes import IMAGE
+from net.usage import Normalization, Usage
 from net.zoo import build
 from tests.comparison import relative_difference
 from tests.net.learning import examples, small_net
@@ -177,6 +179,20 @@ def test_numbers_of_any_dtype(dtype):
         if isinstance(given, Recorded) and dtype == "bool":
             continue
         assert dense.forward(given, pixels=pixels).tobytes() == expected.tobytes()
+
+
+def test_ints_are_normalised_and_floats_are_not():
+    net = net_of("pools", dtype="float32")
+    net.usage = Usage(normalization=Normalization((100, 7), (50, 3)))
+    dense, pixels = Dense(net, "zero"), [[0, 1], [11, 14]]
+    for given in (Recorded((2, 12, 15)), Recorded((2, 12, 15)).everything()):
+        whole = given if isinstance(given, np.ndarray) else given.everything()
+        normalised = net_input(net, whole)
+        expected = dense.forward(normalised, pixels=pixels)
+        assert dense.forward(given, pixels=pixels).tobytes() == expected.tobytes()
+        assert dense.forward(normalised.astype("float64"), pixels=pixels).tobytes() == (
+            expected.tobytes()
+        )
 
 
 class TestTrainer:

@@ -125,3 +125,24 @@ def test_early_stopping_ends_the_run(tmp_path):
     found = train(net(), images, labels, out=tmp_path, **options)
     best = min(found.history, key=lambda row: row["validation_loss"])["epoch"]
     assert len(found.history) == best + 2 < 30
+
+
+def test_a_class_that_validation_alone_would_see_is_refused():
+    images, labels = examples(2)
+    labels[0], labels[1] = (labels[0] > 0) * 1, (labels[1] > 0) * 2
+    with pytest.raises(ValueError, match=r"hold no pixel of class [12], which the images drawn"):
+        train(net(), images, labels, validation=0.5, **QUICK)
+
+
+def test_a_folder_with_a_run_of_other_labels_is_refused(tmp_path):
+    images, labels = examples()
+    options = {**QUICK, "out": tmp_path, "validation": 0.4}
+    train(net(), images, labels, **options)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    more = [np.where(one == 0, 1, one) for one in labels]
+    with pytest.raises(ValueError, match="holds a run of other examples; expected"):
+        train(net(), images, more, **options)
+    for name, other in {"pixels": 7, "augmentation": None}.items():
+        with pytest.raises(ValueError, match=f"holds a run of other {name}; expected"):
+            train(net(), images, labels, **options, **{name: other})
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
