@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -42,9 +41,14 @@ class Chosen:
         """Pixels as a caller lists them, checked."""
         return cls(tuple(labelled), listed=checked_pixels(pixels, labelled))
 
-    @cached_property
+    @property
+    def count(self) -> int:
+        """How many they are, P."""
+        return int(np.count_nonzero(self.mask)) if self.listed is None else len(self.listed)
+
+    @property
     def pixels(self) -> np.ndarray:
-        """P x 2: as they are listed; those of a mask row by row."""
+        """P x 2: as they are listed; those of a mask row by row, 16 bytes for each, made anew."""
         return np.argwhere(self.mask) if self.listed is None else self.listed
 
     @property

@@ -168,7 +168,7 @@ class Dense:
             whole: gives the maps of all pixels of an image, where that takes less.
             finish: makes of scores on the backend what the maps hold.
         """
-        if len(chosen.pixels) == 0:
+        if chosen.count == 0:
             return chosen.result(np.empty((self.net.output.channels, 0), self.net.dtype))
         some = self.needed.over(chosen)
         if some is None:
@@ -287,10 +287,10 @@ class Dense:
         on_host = pixels is not None or isinstance(mask, np.ndarray)  # a device is not waited for
         of_host = (mask if on_host else None), pixels
         x, labelled, chosen = admitted(net, self.border, image, *of_host)
-        of_pixels = labelled if pixels is None else (len(chosen.pixels),)
+        of_pixels = labelled if pixels is None else (chosen.count,)
         error = images.admitted(net, "error", error, net.dtype, (net.output.channels, *of_pixels))
         if chosen is not None:
-            if len(chosen.pixels) == 0:
+            if chosen.count == 0:
                 raise ValueError("mask chooses no pixel; expected at least one")
             some = None if everywhere else self.needed.to_learn(chosen, x)
             if some is not None:

@@ -19,12 +19,14 @@ def reproduction(machines: list[Machine], notes: Mapping[str, str] | None = None
     """The page that compares claim by claim, for results beside ``docs/``.
 
     Args:
-        machines: the results of each.
+        machines: the results of each; those that serve no claim are passed over.
         notes: what the model says beside claims, by ``Claim.modelled``.
 
     Raises:
         BadResults: rows are not those of their experiment.
     """
+    serving = {claim.experiment for claim in claims.CLAIMS}
+    machines = [machine for machine in machines if serving & machine.results.keys()]
     lines = [claims.INTRODUCTION, "", f"| claim | {' | '.join(m.name for m in machines)} |"]
     lines += [f"|---{'|---' * len(machines)}|"]
     for number, claim in enumerate(claims.CLAIMS, 1):

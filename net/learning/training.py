@@ -186,25 +186,26 @@ class Trainer:
         array([ 0.5, -0.5], dtype=float32)
         """
         image, size, chosen = admitted(self.net, self.dense.border, image, mask, pixels)
-        of_labels = size if pixels is None else (len(chosen.pixels),)
+        of_labels = size if pixels is None else (chosen.count,)
         labels = checked_labels("labels", labels, self.net.output.channels, of_labels)
         counting = self.counting(labels)
         if pixels is None:
             chosen = Chosen(size, counting if chosen is None else chosen.mask & counting)
-            labels = labels[chosen.mask]
         else:
             chosen, labels = Chosen(size, listed=chosen.pixels[counting]), labels[counting]
-        if len(labels) == 0:
+        if chosen.count == 0:
             name = "mask" if pixels is None else "pixels"
             raise ValueError(f"{name} chooses no labelled pixel of a class with a weight above 0")
         some = self._needed(chosen) if self.form == "needed" else None
         if some is not None:
             some.check_memory(image, keep=True, learning=True)
-            return self._over_cells(some, image, labels, chosen)
+            of_pixels = labels if chosen.mask is None else labels[chosen.mask]
+            return self._over_cells(some, image, of_pixels, chosen)
         image = windows.whole(self.net, image)
-        self.check_memory(image, len(labels))
+        self.check_memory(image, chosen.count)
         images.check_finite(self.net, "image", image)
-        labels = chosen.label_map(labels)
+        if chosen.mask is None:
+            labels = chosen.label_map(labels)
         targets = self._targets(labels[None], chosen.as_mask()[None])
         if self.form == "patch":
             return self._by_patches(image, labels, chosen.pixels, targets)

@@ -191,10 +191,12 @@ def test_the_readme_says_which_options_each_subcommand_takes(options_of):
     apart = re.search(r"([`a-z, ]+ and `[a-z]+`), which are about the CUDA kernels alone", text)[1]
     report = re.search(r"`python -m experiments report` [^;]*; it takes (.*?)\.", text)[1]
     each, nets, report = (set(re.findall("`(--[a-z]+)`", part)) for part in (each, nets, report))
+    own = dict(re.findall(r"`([a-z]+)` has `(--[a-z]+)`, too", text))
     assert set(re.findall("`([a-z]+)`", apart)) == set(__main__.TOOLS)
     for name in (*__main__.EXPERIMENTS, "all"):
         runs_nets = name == "all" or "options.nets" in source_of(name)
-        assert options_of[name] == each | (nets if runs_nets else set()), name
+        expected = each | (nets if runs_nets else set()) | ({own[name]} if name in own else set())
+        assert options_of[name] == expected, name
     assert options_of["report"] == report
     assert not options_of["list"]
     for name in __main__.TOOLS:
