@@ -6,11 +6,14 @@ from math import prod
 import pytest
 
 from experiments.profiling.bounds import BOUNDS, FEW_CHANNELS, FEW_CLASSES
-from kernels.convolution.cuda import TILES, modelled_tile
+from kernels.convolution.cuda import TILES, modelled_tile, tiles_on
+from kernels.convolution.cuda_gradient_weights import blocks_with_room
 from kernels.device.limits import ceil_division
+from kernels.device.multiprocessors import RECORDED, Multiprocessors
 from net import zoo
 
 PIXELS = 256 * 256
+K40, V100, T4 = (Multiprocessors(n, kib * 1024) for n, kib in ((15, 48), (80, 96), (40, 64)))
 
 
 def wasted_share(table, rows, columns):
@@ -78,3 +81,23 @@ def test_no_layer_wastes_more_than_half(name):
 def test_tiles_are_told_apart_by_their_shape():
     for tiles in TILES.values():
         assert len({(t.height, t.width, t.depth) for t in tiles}) == len(tiles)
+
+
+def test_slices_are_as_deep_as_shared_memory_allows():
+    """Those of an H100 are not changed; what does not fit elsewhere becomes shallower, or less
+    likely to be chosen."""
+    assert tiles_on(RECORDED, "weights") == TILES["weights"]
+    depths = {}
+    for device in (V100, T4, K40):
+        fitted = tiles_on(device, "weights")
+        depths[device] = [tile.depth for tile in fitted]
+        for (tile, share), (whole, expected) in zip(fitted.items(), TILES["weights"].items()):
+            assert (tile.height, tile.width) == (whole.height, whole.width)
+            room = blocks_with_room(tile, device.shared_bytes)
+            assert share == expected * min(1, room / tile.blocks)
+            assert room >= 1
+        assert tiles_on(device, "map") is TILES["map"]
+    assert all(a >= b >= c for a, b, c in zip(*depths.values()))
+    (large,) = (i for i, t in enumerate(TILES["weights"]) if (t.height, t.width) == (64, 64))
+    assert [depths[device][large] for device in (V100, T4, K40)] == [16, 8, 8]
+    assert modelled_tile("weights", 64, 64 * 9, 4, T4).depth < 32

@@ -81,6 +81,10 @@ BOUNDS = {
         "addresses than the forward convolution, and instructions differ with the capability.",
         least=True,
     ),
+    "loop": Bound(
+        *("bytes of the main loop's code", "gradient by the weights, every tile", 16 * 1024, "d"),
+        "The first instruction cache holds so much; what is beyond is fetched anew in each turn.",
+    ),
     "local": Bound(
         *("bytes of local memory a thread", "every kernel", 0, "d"),
         "Local memory is global memory: what does not fit into the registers is slow.",

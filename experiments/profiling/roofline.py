@@ -41,8 +41,8 @@ FIRST_CACHE, SECOND_CACHE, PARTITIONS = 16 * 1024, 32 * 1024, 4
 """Bytes of the instruction cache of a partition and of a multiprocessor, as Huerta, Shoushtary and
 Gonzalez give them for Turing (Analyzing and Improving Hardware Modeling of Accel-Sim, 2023,
 arXiv:2401.10082) and as they are assumed elsewhere; and partitions, which are served in turn."""
-INSTRUCTION_BYTES, LINE_BYTES = 16, 128
-"""Of an instruction since Volta; of what one partition is served in a clock (a line, assumed)."""
+LINE_BYTES = 128
+"""Of what one partition is served in a clock: a line, assumed."""
 MULTIPLYING = (
     *("convolution_forward", "convolution_gradient_input", "convolution_gradient_weights"),
     "matrix_product",
@@ -150,7 +150,7 @@ def _multiplying_seconds(call, launch, code, device):
     of_fullest = math.ceil(blocks / device.multiprocessors)
     reached = of_fullest * sums / blocks / device.limits.lanes / device.reached.share
     turns = sums / blocks / launch.threads / loop["multiply-add"]
-    clocks = turns * _fetching_clocks(INSTRUCTION_BYTES * loop.total(), device)
+    clocks = turns * _fetching_clocks(code.machine_code.loop_bytes, device)
     return reached / device.clock, of_fullest * clocks / device.clock
 
 

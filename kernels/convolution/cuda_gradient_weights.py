@@ -14,17 +14,18 @@ Multiply-adds: N*Ho*Wo*K*C*kh*kw. Bytes: each block of filters reads the input a
 taps reads the error map once. Workspace: the partial sums, at most ``PARTIAL_BYTES``.
 """
 
+from dataclasses import replace
 from functools import cache
 
 from kernels.convolution import PARTIAL_BYTES, ConvolutionShape
 from kernels.convolution.cuda_sizes import ConvolutionSizes, tap_offset
 from kernels.convolution.cuda_tile import (
+    BY_PLACE,
     Layout,
     Tile,
-    in_buffer,
+    adder,
     in_turn,
     main_loop,
-    multiplier,
     opener,
     partial_multiplier,
     pitch,
@@ -36,78 +37,196 @@ from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
-from kernels.device.loads import computed_once, load_from, place_of
+from kernels.device.loads import (
+    computed_once,
+    load_from,
+    load_shared,
+    multiple_of,
+    place_of,
+    shared_after,
+    shared_place,
+    store_shared,
+)
 from kernels.memory import cuda as memory
 
 # Enough blocks for any device of today, and few enough for the partial sums to be added quickly
 WANTED_BLOCKS = 1024
 # Pixels that a block adds up in one accumulator: fewer would be slow, more would lose accuracy
 FEWEST_PIXELS, MOST_PIXELS = 256, 8192
+# Instructions of the main loop: the most that the first instruction cache holds, 16 KB, with some
+# to spare; and estimates of what a slice takes, and each value that a thread fetches
+LONGEST_LOOP, OF_SLICE, OF_VALUE = 1020, 50, 2.5
+# Steps of a slice: the depths that tiles have, which the pixels of a block are a multiple of, so
+# that sums do not depend on it
+DEEPEST, SHALLOWEST = 32, 8
+# Of shared memory, that the system takes for each block since compute capability 8.0
+RESERVED_BYTES = 1024
+
+
+def steps_of_turn(tile: Tile) -> int:
+    """Steps of a slice that the code of the main loop has one after the other, a power of two.
+
+    A slice takes as many turns of that code as it has so many steps.
+    """
+    loads = sum(n // run for n, run in zip((tile.rows, tile.columns), tile.runs))
+    fetched = OF_VALUE * (tile.height + tile.width) / tile.threads
+    of_step, steps = tile.rows * tile.columns + loads + fetched, tile.depth
+    while steps > 1 and OF_SLICE + steps * of_step > LONGEST_LOOP:
+        steps //= 2
+    return steps
+
+
+def fitted(tile: Tile, shared_bytes: int) -> Tile:
+    """The tile with the deepest slices with which a multiprocessor has room for ``tile.blocks``.
+
+    Args:
+        shared_bytes: shared memory of a multiprocessor.
+    """
+    if blocks_with_room(tile, shared_bytes) >= tile.blocks or tile.depth // 2 < SHALLOWEST:
+        return tile
+    shallower = replace(tile, depth=tile.depth // 2)
+    vectors = 4 * tile.threads // shallower.depth
+    if tile.height % vectors or tile.width % vectors:  # not as much to fetch for every thread
+        return tile
+    return fitted(shallower, shared_bytes)
+
+
+def blocks_with_room(tile: Tile, shared_bytes: int) -> int:
+    """Blocks of float32 that find room in a multiprocessor's shared memory."""
+    table, slices = tile.height + tile.width, 2 * _layout(tile).buffers[0]
+    return shared_bytes // (4 * (table + slices) + RESERVED_BYTES)
+
+
+def _first_column(tile: Tile) -> int:
+    """Where a step's columns begin, side by side with its rows: at a multiple of a vector."""
+    return ceil_division(tile.height, 4) * 4
+
+
+def _layout(tile: Tile) -> Layout:
+    """Of rows and columns in one shared array."""
+    between = pitch(_first_column(tile) + ceil_division(tile.width, 4) * 4)
+    return Layout((between, between), (tile.depth * between,) * 2)
 
 
 @cache
 def _parts(tile: Tile, dtype):
-    """The parts of a turn of the main loop, and the most values that a thread fetches for a part.
+    """The parts of a turn, and the most values that a thread fetches for one of them.
 
     A turn is divided into parts to save registers. Each fetches some rows and columns of a slice,
     multiplies some steps of the previous slice, and stores what it fetched.
     """
     extents, teams = (tile.height, tile.width), tile.threads // tile.depth
-    layout, part_steps = _layout(tile), min(8, tile.depth)
-    count = tile.depth // part_steps
+    pitches, steps = _layout(tile).pitches, steps_of_turn(tile)
+    turns, part_steps = tile.depth // steps, min(8, steps)
+    count, itemsize = steps // part_steps, dtype(0).itemsize
+    row_run, column_run = (u32(min(16, run * itemsize)) for run in tile.runs)
 
     def stage(factor, part, slot):
         """(fetch, store, next slot) for a part of the rows, or of the columns."""
         together = side_by_side(extents[factor])
-        groups = extents[factor] // together // teams
-        first, last = (groups * (part + n) // count for n in (0, 1))
-        begin, step = factor * tile.height, together * teams
-        pitch_, within = u32(layout.pitches[factor]), in_buffer(layout.buffers[factor])
+        vectors = extents[factor] // together // teams
+        # Vectors of fewer than 4 are all fetched in the first turn: places move on by 4
+        spread = turns if together == 4 else 1
+        of_turn, distance = ceil_division(vectors, spread), spread * teams * together
+        first, last = (of_turn * (part + n) // count for n in (0, 1))
+        begin_table, begin = factor * tile.height, factor * _first_column(tile)
+        # Every turn has the vectors before ``always``, and some turns one more
+        always = of_turn if turns == 1 else vectors // turns if spread > 1 else 0
+        longer = u32(vectors - (of_turn - 1) * spread)
 
         @device
-        def fetch(source, place, table, team, values):
+        def fetch(turn, source, place, table, at_table, values):
             for n in range(first, last):
-                at = u32(u32(begin + n * step) + team * u32(together))
-                for q in range(together):
-                    away = table[at + u32(q)]
-                    values[slot + (n - first) * together + q] = load_from(source, place, away)
+                if n < always or turn < longer:
+                    for q in range(together):
+                        away = load_shared(table, at_table, u32(begin_table + n * distance + q))
+                        values[slot + (n - first) * together + q] = load_from(source, place, away)
 
         @device
-        def store(values, shared, buffer, lane, team):
-            at = within(u32(lane * pitch_), buffer)
+        def store(turn, values, shared, at):
             for n in range(first, last):
-                to = u32(at + team * u32(together)) + u32(n * step)
-                for q in range(together):
-                    shared[to + u32(q)] = values[slot + (n - first) * together + q]
+                if n < always or turn < longer:
+                    for q in range(together):
+                        value = values[slot + (n - first) * together + q]
+                        store_shared(shared, at, u32(begin + n * distance + q), value)
 
         return fetch, store, slot + (last - first) * together
 
     def part_of(part):
         fetch_rows, store_rows, slot = stage(0, part, 0)
         fetch_columns, store_columns, end = stage(1, part, slot)
+        add, after = (
+            adder(tile, dtype, pitches, part_steps, BY_PLACE),
+            u32(part * part_steps * pitches[0]),
+        )
 
         @device
-        def fetch(pixel, source, values):
-            (_, _, _, _, _, at_error, at_x), (error, x, table, team, _) = pixel, source
-            fetch_rows(error, at_error, table, team, values[0])
-            fetch_columns(x, at_x, table, team, values[0])
+        def fetch(cursor, source, values):
+            (turn, at_table, pixel), (error, x, table, _) = cursor, source
+            (_, _, _, _, _, at_error, at_x) = pixel
+            at_table = multiple_of(u32(16), at_table)
+            fetch_rows(turn, error, at_error, table, at_table, values[0])
+            fetch_columns(turn, x, at_x, table, at_table, values[0])
+
+        @device
+        def multiply(buffer, corner, tiles, sums):
+            row, column = (multiple_of(row_run, corner[0]), multiple_of(column_run, corner[1]))
+            row, column = shared_after(tiles[0], row, after), shared_after(tiles[1], column, after)
+            add(row, column, tiles[0], tiles[1], sums)
 
         @device
         def store(values, buffer, tiles):
-            fetched, lane, team = values
-            store_rows(fetched, tiles[0], buffer, lane, team)
-            store_columns(fetched, tiles[1], buffer, lane, team)
+            fetched, turn, at = values
+            at = multiple_of(u32(16), at)
+            store_rows(turn, fetched, tiles[0], at)
+            store_columns(turn, fetched, tiles[0], at)
 
-        multiply = multiplier(tile, dtype, layout, part * part_steps, part_steps)
         return (fetch, multiply, store), end
 
     parts, ends = zip(*[part_of(part) for part in range(count)])
     return parts, max(ends)
 
 
-def _layout(tile: Tile) -> Layout:
-    pitches = pitch(tile.height), pitch(tile.width)
-    return Layout(pitches, tuple(tile.depth * p for p in pitches))
+@cache
+def _repeater(tile: Tile):
+    """Makes of the device functions of a turn's parts that of a slice, for ``main_loop``.
+
+    A loop over the turns keeps the code short. From turn to turn move the places of the thread's
+    first row and column, of what it looks up, and of what it stores: all that takes instructions.
+    """
+    steps, teams = steps_of_turn(tile), tile.threads // tile.depth
+    turns, between = tile.depth // steps, _layout(tile).pitches[0]
+    down, on = u32(steps * between), u32(4 * teams)
+    size = u32(tile.depth * between)
+
+    def repeated(parts):
+        turn_of = in_turn(parts)
+
+        @device
+        def slice_of(buffer, pixel, source, values, corner, tiles, sums):
+            (registers, (at_table, end), at), (row, column), (shared, _) = values, corner, tiles
+            table = source[2]
+            here = u32(-u32(buffer) * size)
+            row, column = shared_after(shared, row, here), shared_after(shared, column, here)
+            at = shared_after(shared, at, u32(u32(buffer) * size))
+            if turns == 1:
+                cursor, values = (u32(0), at_table, pixel), (registers, u32(0), at)
+                turn_of(buffer, cursor, source, values, (row, column), tiles, sums)
+            else:
+                turn = u32(0)
+                while at_table != end:  # not all tiles need the number of the turn
+                    cursor, values = (turn, at_table, pixel), (registers, turn, at)
+                    turn_of(buffer, cursor, source, values, (row, column), tiles, sums)
+                    row, column = (
+                        shared_after(shared, row, down),
+                        shared_after(shared, column, down),
+                    )
+                    at, at_table = shared_after(shared, at, on), shared_after(table, at_table, on)
+                    turn = u32(turn + u32(1))
+
+        return slice_of
+
+    return repeated
 
 
 @cache
@@ -119,16 +238,17 @@ def _advancer(tile: Tile):
     def advance(pixel, source):
         """Without a pixel there, the thread reads the same one again, which nobody uses."""
         p, error_pixel, x_pixel, oy, ox, _, _ = pixel
-        error, x, _, _, odometer = source
+        error, x, _, odometer = source
         end, size, by, next_row, next_map, next_image = odometer
         p = u32(p + depth)
         if p < end:
             error_pixel = u32(error_pixel + by[0])
             x_pixel = u32(x_pixel + by[1])
             oy, ox = u32(oy + by[2]), u32(ox + by[3])
-            if ox >= size[1]:
-                ox, oy = u32(ox - size[1]), u32(oy + u32(1))
-                x_pixel = u32(x_pixel + next_row)
+            # 0 or 1, by which to multiply takes fewer instructions than to choose
+            beyond = computed_once(u32(1) if ox >= size[1] else u32(0))
+            ox, oy = u32(ox - beyond * size[1]), u32(oy + beyond)
+            x_pixel = u32(x_pixel + beyond * next_row)
             if oy >= size[0]:
                 oy = u32(oy - size[0])
                 x_pixel = u32(x_pixel + next_map)
@@ -168,23 +288,27 @@ def _gradient_kernel(tile: Tile, dtype):
     count = tile.rows * tile.columns
     filter_of, tap_of = placer(tile.height), placer(tile.width)
     table_size, layout = tile.height + tile.width, _layout(tile)
-    filter_buffers, tap_buffers = (2 * size for size in layout.buffers)
+    between, size = u32(layout.pitches[0]), layout.buffers[0]
+    buffers, looked_up = 2 * size, u32(4 * (tile.threads // steps_of_turn(tile)))
+    first_column = u32(_first_column(tile))
     start = opener(tile, dtype)
     parts, fetched = _parts(tile, dtype)
     multiply_rest = partial_multiplier(tile, dtype, layout)
-    loop, write = main_loop(tile, parts, _advancer(tile)), _writer(tile, dtype)
+    repeated = _repeater(tile)
+    loop = main_loop(tile, parts, _advancer(tile), together=repeated)
+    write = _writer(tile, dtype)
 
-    def filler(fetch, store):
+    def filler(fetch, multiply, store):
         @device
-        def fill(pixel, source, values, buffer, tiles):
-            fetch(pixel, source, values)
+        def fill(buffer, cursor, source, values, corner, tiles, sums):
+            fetch(cursor, source, values)
             store(values, buffer, tiles)
 
         return fill
 
-    fill = in_turn([filler(fetch, store) for fetch, _, store in parts])
+    fill = repeated([filler(*part) for part in parts])
 
-    @kernel(tile.threads, tile.blocks)
+    @kernel(tile.threads, tile.blocks, tile.depth // steps_of_turn(tile))
     def convolution_gradient_weights(
         error,  # N*K*Ho*Wo
         x,  # N*C*H*W
@@ -194,14 +318,13 @@ def _gradient_kernel(tile: Tile, dtype):
         add,  # whether to add to what ``partial`` holds
         g,  # ConvolutionSizes
     ):
-        filter_tile = cuda.shared.array(filter_buffers, dtype)
-        tap_tile = cuda.shared.array(tap_buffers, dtype)
+        shared = cuda.shared.array(buffers, dtype)
         table = cuda.shared.array(table_size, u32)
         sums = cuda.local.array(count, dtype)
         registers = cuda.local.array(fetched, dtype)
 
         filters, taps, plane = u32(g.filters), u32(g.taps), u32(g.output_plane)
-        output_y, output_x = u32(g.output[0]), u32(g.output[1])
+        output_y, output_x = computed_once(u32(g.output[0])), computed_once(u32(g.output[1]))
         pixel_y, pixel_x = u32(g.pixel[0]), u32(g.pixel[1])
         (first_filter, first_tap), corner = start(sums)
 
@@ -221,7 +344,7 @@ def _gradient_kernel(tile: Tile, dtype):
         team, lane = divmod_u32(cuda.threadIdx.x, depth)
         lane = computed_once(lane)
         first = u32(u32(first) + u32(cuda.blockIdx.z) * u32(share))
-        end = u32(min(u32(g.pixels - first), u32(share)))
+        end = computed_once(u32(min(u32(g.pixels - first), u32(share))))
         p = u32(min(u32(first + lane), u32(g.pixels - 1)))
         n, of_map = divmod_u32(p, plane)
         oy, ox = divmod_u32(of_map, output_x)
@@ -237,14 +360,21 @@ def _gradient_kernel(tile: Tile, dtype):
 
         by = advance_error, advance_x, slice_y, slice_x
         odometer = end, (output_y, output_x), by, next_row, next_map, next_image
-        source, values = (error, x, table, team, odometer), (registers, lane, team)
         places = place_of(error, error_pixel), place_of(x, x_pixel)
         pixel = lane, error_pixel, x_pixel, oy, ox, *places
-        tiles, buffer = (filter_tile, tap_tile), u32(0)
-        fill(pixel, source, values, buffer, tiles)
+        team = u32(u32(4) * team)
+        # Slices are stored into the buffer that is not multiplied: at first into the second one
+        at = u32(u32(size) + lane * between + team)
+        at_table, at = shared_place(table, team), shared_place(shared, at)
+        end_table = computed_once(shared_after(table, at_table, looked_up))
+        source, values = (error, x, table, odometer), (registers, (at_table, end_table), at)
+        inner = corner[0], u32(corner[1] + first_column)
+        places = shared_place(shared, inner[0]), shared_place(shared, inner[1])
+        tiles, buffer = (shared, shared), u32(0)
+        fill(u32(~buffer), pixel, source, values, places, tiles, sums)
         cuda.syncthreads()
-        left, buffer = loop(end, buffer, pixel, source, values, corner, tiles, sums)
-        multiply_rest(left, (u32(0), u32(0)), buffer, corner, tiles, sums)
+        left, buffer = loop(end, buffer, pixel, source, values, places, tiles, sums)
+        multiply_rest(left, (u32(0), u32(0)), buffer, inner, tiles, sums)
         write(sums, corner, partial, add, first_filter, first_tap, filters, taps)
 
     return convolution_gradient_weights
@@ -284,7 +414,7 @@ def gradient_weights(x, error, shape: ConvolutionShape, tile: Tile):
     tiles = (ceil_division(shape.taps, tile.width), ceil_division(shape.filters, tile.height))
     wanted = ceil_division(WANTED_BLOCKS, tiles[0] * tiles[1])
     share = min(max(ceil_division(sizes.pixels, wanted), FEWEST_PIXELS), MOST_PIXELS)
-    share = ceil_division(share, tile.depth) * tile.depth
+    share = ceil_division(share, DEEPEST) * DEEPEST
     most = max(1, PARTIAL_BYTES // (gradient.size * x.dtype.itemsize))
     splits = min(ceil_division(sizes.pixels, share), most, 65535)
     partial = gradient if splits == 1 else memory.empty((splits, *shape.weights), x.dtype)
