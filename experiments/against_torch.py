@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from experiments.inputs.nets import prepared
 from experiments.measuring import runners, torch_layers
-from experiments.measuring.compare import BATCHES, Workload
+from experiments.measuring.compare import BATCHES, BATCHES_ON_GPU, Workload, batches
 from experiments.measuring.exactness import NotEqual, relative_difference
 from experiments.measuring.peak import PEAK, peak_memory
 from experiments.measuring.timing import interleaved, mark, spread
@@ -129,7 +129,7 @@ def _scanning(name, _, options):
     net = prepared(name, seed=options.seed, backend=options.backend)
     program, rng = Program(net, "patch"), np.random.default_rng(options.seed)
     opponents, calls = _opponents(net, "patch", options), {}
-    for batch in BATCHES[:1] if options.quick else BATCHES:
+    for batch in batches(Workload(net, max(SIZES), options.seed), options.quick):
         x = rng.random((batch, net.channels, *net.patch), net.dtype)
         scores = program.forward(x)
         error = rng.standard_normal(scores.shape, net.dtype)
@@ -347,7 +347,8 @@ def caption(record: dict) -> str:
         "medians and ratios within each round. PyTorch runs `conv2d(dilation=d)` and "
         "`max_pool2d(stride=1, dilation=d)`, contiguous (NCHW) and channels_last, the dense form "
         "also compiled where that runs; its activations work in place. Patch by patch, both sides "
-        f"run batches of {', '.join(map(str, BATCHES))} patches and count with their best. Peak "
+        f"run batches of {', '.join(map(str, BATCHES))} patches, on a GPU of up to "
+        f"{max(BATCHES_ON_GPU)} where memory allows, and count with their best. Peak "
         "memory is that of a process of its own, beyond what it held before the pass. The rows by "
         "threads are this project alone; a fair scheduler gives two threads beside one busy "
         "process two thirds of two cores: 1.5 times as long."

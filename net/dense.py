@@ -319,7 +319,7 @@ class Dense:
 
     def _returned(self, gradients, by_image, stays) -> Gradients:
         if not stays:
-            gradients = {name: images.returned(self.net, g) for name, g in gradients.items()}
+            gradients = images.all_returned(self.net, gradients)
             by_image = None if by_image is None else images.returned(self.net, by_image)
         return Gradients(gradients, by_image)
 

@@ -189,6 +189,12 @@ def returned(net: Net, array) -> np.ndarray:
     return net.backend.memory.to_host(array).astype(net.dtype, copy=False)
 
 
+def all_returned(net: Net, arrays: dict) -> dict[str, np.ndarray]:
+    """The same for results by name; a device is waited for once."""
+    hosts = net.backend.memory.all_to_host(arrays.values())
+    return {name: host.astype(net.dtype, copy=False) for name, host in zip(arrays, hosts)}
+
+
 def bordered_backward(net: Net, gradient, border: str):
     """The gradient of the image, 1 x C x H x W on the backend, from that of the bordered image."""
     if border == "valid":
