@@ -114,6 +114,13 @@ BOUNDS = {
         "A layer one row larger than a tile takes two of them. Judged from the tables by a test "
         "alone: what launches execute includes the border of the input gradient.",
     ),
+    "idle": Bound(
+        *(
+            "time that multiprocessors are idle while the fullest multiplies, of 132",
+            "a net's pass",
+        ),
+        *(1 / 10, ".1%", "The last wave of blocks is seldom full; tiles are chosen by it."),
+    ),
     "workspace": Bound(
         *("the input gradient's copies of weights and maps, of the weights", "every layer"),
         *(1, ".2f", "A transposed copy of the weights is enough."),

@@ -124,6 +124,20 @@ def executed_multiply_adds(call: Call, launch: launching.Launch) -> int:
     return round(-(-rows // height) * height * -(-columns // width) * width * steps)
 
 
+def idle_share(calls: list[Call], multiprocessors: int) -> float:
+    """Of the multiprocessors' time, what they are idle while the one with most blocks multiplies.
+
+    Every multiply-add takes the same time here, and waiting for the host none.
+    """
+    done = taken = 0.0
+    for call in calls:
+        for launch in call.launches:
+            sums, blocks = executed_multiply_adds(call, launch), math.prod(launch.blocks)
+            done += sums
+            taken += sums / blocks * math.ceil(blocks / multiprocessors) * multiprocessors
+    return 1 - done / taken
+
+
 def _instruction_seconds(call, launch, code, device):
     sums = executed_multiply_adds(call, launch)
     loop, limits = code.machine_code.main_loop, device.limits

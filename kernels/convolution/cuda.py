@@ -16,6 +16,7 @@ from kernels.convolution import (
     cuda_gradient_input,
     cuda_gradient_weights,
     cuda_matrix,
+    cuda_pixel_tile,
     forward_shape,
     gradient_input_shape,
     gradient_weights_shape,
@@ -24,7 +25,7 @@ from kernels.convolution.cuda_tile import Tile
 from kernels.convolution.cuda_tiles_measured import measured_tile
 from kernels.device.api import SMALL_BLOCKS
 from kernels.device.arrays import operator
-from kernels.device.limits import ceil_division
+from kernels.device.limits import BUSY_WARPS, ceil_division
 from kernels.device.multiprocessors import RECORDED, Multiprocessors, multiprocessors
 from kernels.device.sums import channel_sums
 
@@ -97,8 +98,6 @@ SIMULATED_TILES = {
     "matrix": Tile(4, 4, (1, 4), (1, 1), depth=4),
 }
 
-# With this many warps a multiprocessor is assumed to be busy
-BUSY_WARPS = 4
 # Of a tile's multiply-adds, for few classes too
 MOST_WASTED = 1 / 3
 # The most sums of a thread, and elements of a slice, for which registers and shared memory suffice
@@ -152,8 +151,8 @@ def tiles_on(device: Multiprocessors, table: str) -> dict[Tile, float]:
         return TILES[table]
     fitted = {}
     for tile, share in TILES[table].items():
-        tile = cuda_gradient_weights.fitted(tile, device.shared_bytes)
-        blocks = cuda_gradient_weights.blocks_with_room(tile, device.shared_bytes)
+        tile = cuda_pixel_tile.fitted(tile, device.shared_bytes)
+        blocks = cuda_pixel_tile.blocks_with_room(tile, device.shared_bytes)
         fitted[tile] = share * min(1, blocks / tile.blocks)
     return fitted
 

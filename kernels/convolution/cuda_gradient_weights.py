@@ -6,227 +6,45 @@
 Here the pixels are the steps. They are shared out over blocks, whose partial sums a second kernel
 adds in a fixed order: no atomics, and the same bits every time. A thread has one pixel of a slice,
 and moves through the pixels like an odometer; a table in shared memory holds the distances of
-filters and taps from a pixel. A thread reads its pixel of 4 filters, or at 4 taps, next to what
-its neighbour reads, and stores the 4 values side by side, so that the transposition causes no bank
-conflicts.
+filters and taps from a pixel.
 
 Multiply-adds: N*Ho*Wo*K*C*kh*kw. Bytes: each block of filters reads the input and each block of
 taps reads the error map once. Workspace: the partial sums, at most ``PARTIAL_BYTES``.
 """
 
-from dataclasses import replace
 from functools import cache
 
 from kernels.convolution import PARTIAL_BYTES, ConvolutionShape
+from kernels.convolution.cuda_pixel_tile import (
+    DEEPEST,
+    first_column,
+    layout_of,
+    parts_of,
+    repeater,
+    steps_of_turn,
+)
 from kernels.convolution.cuda_sizes import ConvolutionSizes, tap_offset
 from kernels.convolution.cuda_tile import (
-    BY_PLACE,
-    Layout,
     Tile,
-    adder,
     in_turn,
     main_loop,
     opener,
     partial_multiplier,
-    pitch,
     placer,
     positioner,
-    side_by_side,
 )
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
-from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
-from kernels.device.loads import (
-    computed_once,
-    load_from,
-    load_shared,
-    multiple_of,
-    place_of,
-    shared_after,
-    shared_place,
-    store_shared,
-)
+from kernels.device.limits import BUSY_WARPS, ELEMENTWISE_THREADS, ceil_division, flat
+from kernels.device.loads import ALIGNMENT, computed_once, place_of, shared_after, shared_place
+from kernels.device.multiprocessors import multiprocessors
 from kernels.memory import cuda as memory
 
 # Enough blocks for any device of today, and few enough for the partial sums to be added quickly
 WANTED_BLOCKS = 1024
 # Pixels that a block adds up in one accumulator: fewer would be slow, more would lose accuracy
 FEWEST_PIXELS, MOST_PIXELS = 256, 8192
-# Instructions of the main loop: the most that the first instruction cache holds, 16 KB, with some
-# to spare; and estimates of what a slice takes, and each value that a thread fetches
-LONGEST_LOOP, OF_SLICE, OF_VALUE = 1020, 50, 2.5
-# Steps of a slice: the depths that tiles have, which the pixels of a block are a multiple of, so
-# that sums do not depend on it
-DEEPEST, SHALLOWEST = 32, 8
-# Of shared memory, that the system takes for each block since compute capability 8.0
-RESERVED_BYTES = 1024
-
-
-def steps_of_turn(tile: Tile) -> int:
-    """Steps of a slice that the code of the main loop has one after the other, a power of two.
-
-    A slice takes as many turns of that code as it has so many steps.
-    """
-    loads = sum(n // run for n, run in zip((tile.rows, tile.columns), tile.runs))
-    fetched = OF_VALUE * (tile.height + tile.width) / tile.threads
-    of_step, steps = tile.rows * tile.columns + loads + fetched, tile.depth
-    while steps > 1 and OF_SLICE + steps * of_step > LONGEST_LOOP:
-        steps //= 2
-    return steps
-
-
-def fitted(tile: Tile, shared_bytes: int) -> Tile:
-    """The tile with the deepest slices with which a multiprocessor has room for ``tile.blocks``.
-
-    Args:
-        shared_bytes: shared memory of a multiprocessor.
-    """
-    if blocks_with_room(tile, shared_bytes) >= tile.blocks or tile.depth // 2 < SHALLOWEST:
-        return tile
-    shallower = replace(tile, depth=tile.depth // 2)
-    vectors = 4 * tile.threads // shallower.depth
-    if tile.height % vectors or tile.width % vectors:  # not as much to fetch for every thread
-        return tile
-    return fitted(shallower, shared_bytes)
-
-
-def blocks_with_room(tile: Tile, shared_bytes: int) -> int:
-    """Blocks of float32 that find room in a multiprocessor's shared memory."""
-    table, slices = tile.height + tile.width, 2 * _layout(tile).buffers[0]
-    return shared_bytes // (4 * (table + slices) + RESERVED_BYTES)
-
-
-def _first_column(tile: Tile) -> int:
-    """Where a step's columns begin, side by side with its rows: at a multiple of a vector."""
-    return ceil_division(tile.height, 4) * 4
-
-
-def _layout(tile: Tile) -> Layout:
-    """Of rows and columns in one shared array."""
-    between = pitch(_first_column(tile) + ceil_division(tile.width, 4) * 4)
-    return Layout((between, between), (tile.depth * between,) * 2)
-
-
-@cache
-def _parts(tile: Tile, dtype):
-    """The parts of a turn, and the most values that a thread fetches for one of them.
-
-    A turn is divided into parts to save registers. Each fetches some rows and columns of a slice,
-    multiplies some steps of the previous slice, and stores what it fetched.
-    """
-    extents, teams = (tile.height, tile.width), tile.threads // tile.depth
-    pitches, steps = _layout(tile).pitches, steps_of_turn(tile)
-    turns, part_steps = tile.depth // steps, min(8, steps)
-    count, itemsize = steps // part_steps, dtype(0).itemsize
-    row_run, column_run = (u32(min(16, run * itemsize)) for run in tile.runs)
-
-    def stage(factor, part, slot):
-        """(fetch, store, next slot) for a part of the rows, or of the columns."""
-        together = side_by_side(extents[factor])
-        vectors = extents[factor] // together // teams
-        # Vectors of fewer than 4 are all fetched in the first turn: places move on by 4
-        spread = turns if together == 4 else 1
-        of_turn, distance = ceil_division(vectors, spread), spread * teams * together
-        first, last = (of_turn * (part + n) // count for n in (0, 1))
-        begin_table, begin = factor * tile.height, factor * _first_column(tile)
-        # Every turn has the vectors before ``always``, and some turns one more
-        always = of_turn if turns == 1 else vectors // turns if spread > 1 else 0
-        longer = u32(vectors - (of_turn - 1) * spread)
-
-        @device
-        def fetch(turn, source, place, table, at_table, values):
-            for n in range(first, last):
-                if n < always or turn < longer:
-                    for q in range(together):
-                        away = load_shared(table, at_table, u32(begin_table + n * distance + q))
-                        values[slot + (n - first) * together + q] = load_from(source, place, away)
-
-        @device
-        def store(turn, values, shared, at):
-            for n in range(first, last):
-                if n < always or turn < longer:
-                    for q in range(together):
-                        value = values[slot + (n - first) * together + q]
-                        store_shared(shared, at, u32(begin + n * distance + q), value)
-
-        return fetch, store, slot + (last - first) * together
-
-    def part_of(part):
-        fetch_rows, store_rows, slot = stage(0, part, 0)
-        fetch_columns, store_columns, end = stage(1, part, slot)
-        add, after = (
-            adder(tile, dtype, pitches, part_steps, BY_PLACE),
-            u32(part * part_steps * pitches[0]),
-        )
-
-        @device
-        def fetch(cursor, source, values):
-            (turn, at_table, pixel), (error, x, table, _) = cursor, source
-            (_, _, _, _, _, at_error, at_x) = pixel
-            at_table = multiple_of(u32(16), at_table)
-            fetch_rows(turn, error, at_error, table, at_table, values[0])
-            fetch_columns(turn, x, at_x, table, at_table, values[0])
-
-        @device
-        def multiply(buffer, corner, tiles, sums):
-            row, column = (multiple_of(row_run, corner[0]), multiple_of(column_run, corner[1]))
-            row, column = shared_after(tiles[0], row, after), shared_after(tiles[1], column, after)
-            add(row, column, tiles[0], tiles[1], sums)
-
-        @device
-        def store(values, buffer, tiles):
-            fetched, turn, at = values
-            at = multiple_of(u32(16), at)
-            store_rows(turn, fetched, tiles[0], at)
-            store_columns(turn, fetched, tiles[0], at)
-
-        return (fetch, multiply, store), end
-
-    parts, ends = zip(*[part_of(part) for part in range(count)])
-    return parts, max(ends)
-
-
-@cache
-def _repeater(tile: Tile):
-    """Makes of the device functions of a turn's parts that of a slice, for ``main_loop``.
-
-    A loop over the turns keeps the code short. From turn to turn move the places of the thread's
-    first row and column, of what it looks up, and of what it stores: all that takes instructions.
-    """
-    steps, teams = steps_of_turn(tile), tile.threads // tile.depth
-    turns, between = tile.depth // steps, _layout(tile).pitches[0]
-    down, on = u32(steps * between), u32(4 * teams)
-    size = u32(tile.depth * between)
-
-    def repeated(parts):
-        turn_of = in_turn(parts)
-
-        @device
-        def slice_of(buffer, pixel, source, values, corner, tiles, sums):
-            (registers, (at_table, end), at), (row, column), (shared, _) = values, corner, tiles
-            table = source[2]
-            here = u32(-u32(buffer) * size)
-            row, column = shared_after(shared, row, here), shared_after(shared, column, here)
-            at = shared_after(shared, at, u32(u32(buffer) * size))
-            if turns == 1:
-                cursor, values = (u32(0), at_table, pixel), (registers, u32(0), at)
-                turn_of(buffer, cursor, source, values, (row, column), tiles, sums)
-            else:
-                turn = u32(0)
-                while at_table != end:  # not all tiles need the number of the turn
-                    cursor, values = (turn, at_table, pixel), (registers, turn, at)
-                    turn_of(buffer, cursor, source, values, (row, column), tiles, sums)
-                    row, column = (
-                        shared_after(shared, row, down),
-                        shared_after(shared, column, down),
-                    )
-                    at, at_table = shared_after(shared, at, on), shared_after(table, at_table, on)
-                    turn = u32(turn + u32(1))
-
-        return slice_of
-
-    return repeated
 
 
 @cache
@@ -287,14 +105,14 @@ def _gradient_kernel(tile: Tile, dtype):
     height, width = u32(tile.height), u32(tile.width)
     count = tile.rows * tile.columns
     filter_of, tap_of = placer(tile.height), placer(tile.width)
-    table_size, layout = tile.height + tile.width, _layout(tile)
+    table_size, layout = tile.height + tile.width, layout_of(tile)
     between, size = u32(layout.pitches[0]), layout.buffers[0]
     buffers, looked_up = 2 * size, u32(4 * (tile.threads // steps_of_turn(tile)))
-    first_column = u32(_first_column(tile))
+    across = u32(first_column(tile))
     start = opener(tile, dtype)
-    parts, fetched = _parts(tile, dtype)
+    parts, fetched = parts_of(tile, dtype)
     multiply_rest = partial_multiplier(tile, dtype, layout)
-    repeated = _repeater(tile)
+    repeated = repeater(tile)
     loop = main_loop(tile, parts, _advancer(tile), together=repeated)
     write = _writer(tile, dtype)
 
@@ -318,8 +136,8 @@ def _gradient_kernel(tile: Tile, dtype):
         add,  # whether to add to what ``partial`` holds
         g,  # ConvolutionSizes
     ):
-        shared = cuda.shared.array(buffers, dtype)
-        table = cuda.shared.array(table_size, u32)
+        shared = cuda.shared.array(buffers, dtype, ALIGNMENT)
+        table = cuda.shared.array(table_size, u32, ALIGNMENT)
         sums = cuda.local.array(count, dtype)
         registers = cuda.local.array(fetched, dtype)
 
@@ -368,7 +186,7 @@ def _gradient_kernel(tile: Tile, dtype):
         at_table, at = shared_place(table, team), shared_place(shared, at)
         end_table = computed_once(shared_after(table, at_table, looked_up))
         source, values = (error, x, table, odometer), (registers, (at_table, end_table), at)
-        inner = corner[0], u32(corner[1] + first_column)
+        inner = corner[0], u32(corner[1] + across)
         places = shared_place(shared, inner[0]), shared_place(shared, inner[1])
         tiles, buffer = (shared, shared), u32(0)
         fill(u32(~buffer), pixel, source, values, places, tiles, sums)
@@ -406,17 +224,36 @@ def add_partial_sums(partial, gradient, splits: int):
     launch_over(_add_kernel(gradient.dtype.type), gradient.size, *arguments)
 
 
+def _share(pixels: int, tile: Tile, tiles: int, most: int, count: int) -> int:
+    """Pixels of a block: of those that make about ``WANTED_BLOCKS``, or up to twice as many, such
+    that the multiprocessor with most blocks has least to do.
+
+    Args:
+        tiles: that the gradient takes, each with a block for every share of the pixels.
+        most: shares of the pixels in a launch.
+        count: multiprocessors.
+    """
+    wanted = ceil_division(WANTED_BLOCKS, tiles)
+    least = min(max(ceil_division(pixels, wanted), FEWEST_PIXELS), MOST_PIXELS)
+    least = ceil_division(least, DEEPEST) * DEEPEST
+
+    def work(share):
+        on_fullest = ceil_division(tiles * min(ceil_division(pixels, share), most), count)
+        launches = ceil_division(pixels, share * most)
+        return launches * share * max(on_fullest, BUSY_WARPS / tile.warp_count)
+
+    return min(range(least, min(2 * least, MOST_PIXELS) + 1, DEEPEST), key=work)
+
+
 def gradient_weights(x, error, shape: ConvolutionShape, tile: Tile):
     """dw for checked arguments; see ``kernels.convolution.cuda.gradient_weights``."""
     dtype = x.dtype.type
     gradient = memory.empty(shape.weights, x.dtype)
     sizes = ConvolutionSizes.of(shape)
     tiles = (ceil_division(shape.taps, tile.width), ceil_division(shape.filters, tile.height))
-    wanted = ceil_division(WANTED_BLOCKS, tiles[0] * tiles[1])
-    share = min(max(ceil_division(sizes.pixels, wanted), FEWEST_PIXELS), MOST_PIXELS)
-    share = ceil_division(share, DEEPEST) * DEEPEST
-    most = max(1, PARTIAL_BYTES // (gradient.size * x.dtype.itemsize))
-    splits = min(ceil_division(sizes.pixels, share), most, 65535)
+    most = min(65535, max(1, PARTIAL_BYTES // (gradient.size * x.dtype.itemsize)))
+    share = _share(sizes.pixels, tile, tiles[0] * tiles[1], most, multiprocessors().count)
+    splits = min(ceil_division(sizes.pixels, share), most)
     partial = gradient if splits == 1 else memory.empty((splits, *shape.weights), x.dtype)
     x, error, flat_partial = flat("x", x), flat("error", error), flat("partial sums", partial)
     for start in range(0, sizes.pixels, splits * share):

@@ -20,7 +20,7 @@ from kernels.checks import Pair
 from kernels.device.api import cuda, device, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.limits import ceil_division
-from kernels.device.loads import computed_once, load_shared, shared_after
+from kernels.device.loads import BY_INDEX, computed_once
 
 
 class Layout(NamedTuple):
@@ -261,20 +261,6 @@ def in_buffer(size: int):
         return u32(at - buffer * size)
 
     return beside
-
-
-@device
-def _element(array, at, distance):
-    return array[at + distance]
-
-
-@device
-def _after(array, at, distance):
-    return at + distance
-
-
-BY_INDEX, BY_PLACE = (_element, _after), (load_shared, shared_after)
-"""How elements of shared memory are found: (load, move on), by ``kernels.device.loads`` or not."""
 
 
 @cache

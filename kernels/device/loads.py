@@ -7,7 +7,10 @@ none, where an index takes up to four. On the simulator a place is an index.
 
 from llvmlite import ir
 
-from kernels.device.api import SIMULATING, intrinsic, types, u32
+from kernels.device.api import SIMULATING, device, intrinsic, types, u32
+
+ALIGNMENT = None if SIMULATING else 16
+"""Bytes; of arrays in shared memory whose places are multiples of that."""
 
 if SIMULATING:
 
@@ -185,3 +188,17 @@ else:
             return builder.call(load, [bits, address, other])
 
         return array.dtype(types.uint32, array, types.uint64, types.uint32, array.dtype), emit
+
+
+@device
+def load_indexed(array, at, distance):
+    return array[at + distance]
+
+
+@device
+def index_after(array, at, distance):
+    return at + distance
+
+
+BY_INDEX, BY_PLACE = (load_indexed, index_after), (load_shared, shared_after)
+"""How elements of shared memory are found: (load, move on)."""
