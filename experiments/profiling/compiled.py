@@ -127,6 +127,8 @@ def facts_of_tile(tile_case: TileCase, capability: Capability, code: MachineCode
     yield from facts_of_code(f"every tile, {which}", tile_case, code)
     used = code.registers * tile.threads * tile.blocks / REGISTERS
     yield bounds.fact("registers", f"every tile, {which}", tile_case, used)
+    if tile_case.table == "weights":
+        yield bounds.fact("loop", f"every tile, {which}", tile_case, code.loop_bytes)
     share = code.multiply_add_share
     target, value = bounds.share_fact(tile_case.table, tile_case.direction, tile, capability, share)
     yield bounds.fact(target, f"{tile_case.group}, {which}", tile_case, value)

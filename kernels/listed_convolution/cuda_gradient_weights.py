@@ -13,21 +13,19 @@ Multiply-adds: P*K*kh*C*kw, C*kw rounded up. Workspace: the partial sums.
 
 from functools import cache
 
-from kernels.convolution.cuda_gradient_weights import Columns, accumulator, shared_out
-from kernels.convolution.cuda_tile import Tile, placer, side_by_side
+from kernels.convolution.cuda_gradient_weights import accumulator, shared_out
+from kernels.convolution.cuda_pixel_tile import Columns, steps_of_turn
+from kernels.convolution.cuda_tile import Tile, placer
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
-from kernels.device.loads import computed_once, load_from, place_of
+from kernels.device.loads import load_from, load_shared, place_of, shared_place
 from kernels.listed_convolution import ListedShape
 from kernels.listed_convolution.cuda_forward import sizes_of
 from kernels.memory import cuda as memory
 
 FOUR = 4
-# The most groups of columns of a thread whose places registers hold from one slice to the next, as
-# well as their rows; more are looked up as they are needed
-MOST_LOOK_UPS = 16
 
 
 def columns_of(shape: ListedShape) -> int:
@@ -46,71 +44,66 @@ def _run_of(g):
 def _taps_of_lists(tile: Tile, one_row):
     """Of lists: each group of columns has its own place; ``one_row`` of the window, all the same.
 
-    The table of the list is kh x (P + M).
+    The table of the list is kh x (P + M). Where its rows begin for a group stands in the shared
+    table, as far behind the group's distances as the tile is wide.
     """
-    depth, teams = u32(tile.depth), tile.threads // tile.depth
-    together, width = side_by_side(tile.width), u32(tile.width)
-    groups = 1 if one_row else tile.width // together // teams
-    ahead, first_row = groups <= MOST_LOOK_UPS, tile.height + tile.width
-
-    @device
-    def row_of(first_tap, group, g):
-        """Where the row of the window that a group of columns belongs to begins in the table."""
-        _, rounded = _run_of(g)
-        i = u32(u32(first_tap + group * u32(together)) // rounded)
-        return u32(min(i, u32(u32(g.kernel[0]) - u32(1))) * u32(u32(g.pixels) + u32(g.plane)))
+    steps, depth, width = steps_of_turn(tile), u32(tile.depth), u32(tile.width)
+    turns, of_turn = tile.depth // steps, 4 * (tile.threads // tile.depth)
+    # A turn has these groups and next to them those of the following one, the last of a slice, too
+    groups = 1 if one_row else ceil_division(tile.width, turns * of_turn)
+    rows, between = (groups * turns + 1) * of_turn, u32(turns * of_turn)
+    first_row, next_row = u32(tile.height + tile.width), u32(tile.width + of_turn)
 
     @device
     def distance(first_tap, slot, g):
-        if slot >= width:
-            return row_of(first_tap, u32(slot - width), g)
         run, rounded = _run_of(g)
+        if slot >= width:
+            i = u32(u32(first_tap + slot - width) // rounded)
+            return u32(min(i, u32(u32(g.kernel[0]) - u32(1))) * u32(u32(g.pixels) + u32(g.plane)))
         at = u32(min(u32(u32(first_tap + slot) % rounded), u32(run - u32(1))))
         c, j = divmod_u32(at, g.kernel[1])
         return u32(c * u32(g.plane) + j)
 
     @device
-    def move(p, error, cursor):
-        """To the pixel p, or the last one; and look up where its windows' rows begin."""
-        first, end, listed, look_ups = cursor
+    def move(p, error, table, cursor):
+        """To the pixel p, or the last one; and look up where its windows' first rows begin."""
+        first, end, listed, at_rows, look_ups = cursor
         at = u32(first + min(p, u32(end - u32(1))))
         of_pixel = place_of(listed, at)
-        if ahead:
-            for n in range(groups):
-                look_ups[n] = u32(load_from(listed, of_pixel, look_ups[groups + n]))
+        for n in range(groups):
+            row = load_shared(table, at_rows, u32(n * between))
+            look_ups[n] = u32(load_from(listed, of_pixel, row))
         return p, place_of(error, at), of_pixel
 
     @device
     def open_pixel(first, end, lane, team, first_tap, arrays, look_ups, g):
-        error, _, listed = arrays
-        cursor = first, end, listed, look_ups
-        if ahead:
-            for n in range(groups):
-                group = u32(team + u32(n * teams))
-                look_ups[groups + n] = computed_once(row_of(first_tap, group, g))
-        return move(lane, error, cursor), cursor
+        error, _, listed, table = arrays
+        at_rows = shared_place(table, u32(first_row + u32(4) * team))
+        cursor = first, end, listed, at_rows, look_ups
+        return move(lane, error, table, cursor), cursor
 
     @device
     def advance(pixel, source):
-        return move(u32(pixel[0] + depth), source[0], source[4])
+        error, _, table, cursor = source
+        return move(u32(pixel[0] + depth), error, table, cursor)
 
     @device
-    def place(pixel, source, n):
-        _, x, table, team, (_, _, listed, look_ups) = source
-        if ahead:
-            return place_of(x, look_ups[0 if one_row else n])
-        row = table[u32(first_row + n * teams) + team]
-        return place_of(x, u32(load_from(listed, pixel[2], row)))
+    def place(pixel, source, n, at):
+        _, x, table, (_, _, listed, _, look_ups) = source
+        here = place_of(x, look_ups[0 if one_row else n])
+        if turns > 1 and not one_row:  # for the next turn
+            look_ups[n] = u32(load_from(listed, pixel[2], load_shared(table, at, next_row)))
+        return here
 
-    registers, shared = (2 * groups, 0) if ahead else (1, tile.width // together)
-    return Columns(ahead, registers, shared, distance, open_pixel, advance, place)
+    return Columns(steps, True, groups, rows, distance, open_pixel, advance, place)
 
 
 @cache
 def _gradient_kernel(tile: Tile, dtype, one_row):
-    accumulate = accumulator(tile, dtype, _taps_of_lists(tile, one_row))
+    columns_of_list = _taps_of_lists(tile, one_row)
+    accumulate = accumulator(tile, dtype, columns_of_list)
 
-    @kernel(tile.threads, tile.blocks)
+    @kernel(tile.threads, tile.blocks, tile.depth // columns_of_list.steps)
     def listed_convolution_gradient_weights(
         error,  # K*P
         x,  # C*M
