@@ -103,7 +103,7 @@ def _taps_of_maps(tile: Tile):
         return p, place_of(error, error_pixel), place_of(x, x_pixel), error_pixel, x_pixel, oy, ox
 
     @device
-    def place(pixel, source, n, at):
+    def place(pixel, source, n, at_table, at):
         return pixel[2]
 
     return Columns(steps_of_turn(tile), False, 1, 0, distance, open_pixel, advance, place)

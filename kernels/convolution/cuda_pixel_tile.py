@@ -56,8 +56,9 @@ class Columns(NamedTuple):
             (pixel, cursor); ``arrays`` are (error, x, table of the list,
             table of distances).
         advance: device function (pixel, source): moves on by a slice.
-        place: device function (pixel, source, n, at): the place of the group of columns whose
-            distances begin at the place ``at`` of the table, in a turn the thread's n-th.
+        place: device function (pixel, source, n, at_table, at): the place of the group of columns
+            that is the thread's n-th in a turn; ``at`` after a place in the table its distances
+            begin.
     """
 
     steps: int
@@ -131,7 +132,7 @@ def parts_of(tile: Tile, dtype, columns: Columns):
     place_of_columns = columns.place
 
     @device
-    def place_of_rows(pixel, source, n, at):
+    def place_of_rows(pixel, source, n, at_table, at):
         return pixel[1]
 
     def stage(factor, part, slot):
@@ -153,10 +154,10 @@ def parts_of(tile: Tile, dtype, columns: Columns):
             (turn, at_table, pixel), array, table = cursor, source[factor], source[2]
             for n in range(first, last):
                 if n < always or turn < longer:
-                    at = shared_after(table, at_table, u32(begin_table + n * distance))
-                    place = place_of_group(pixel, source, n, at)
+                    at = begin_table + n * distance
+                    place = place_of_group(pixel, source, n, at_table, u32(at))
                     for q in range(together):
-                        away = load_shared(table, at, u32(q))
+                        away = load_shared(table, at_table, u32(at + q))
                         values[slot + (n - first) * together + q] = load_from(array, place, away)
 
         @device

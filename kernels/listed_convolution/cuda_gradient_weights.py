@@ -88,11 +88,12 @@ def _taps_of_lists(tile: Tile, one_row):
         return move(u32(pixel[0] + depth), error, table, cursor)
 
     @device
-    def place(pixel, source, n, at):
+    def place(pixel, source, n, at_table, at):
         _, x, table, (_, _, listed, _, look_ups) = source
         here = place_of(x, look_ups[0 if one_row else n])
         if turns > 1 and not one_row:  # for the next turn
-            look_ups[n] = u32(load_from(listed, pixel[2], load_shared(table, at, next_row)))
+            row = load_shared(table, at_table, u32(at + next_row))
+            look_ups[n] = u32(load_from(listed, pixel[2], row))
         return here
 
     return Columns(steps, True, groups, rows, distance, open_pixel, advance, place)
