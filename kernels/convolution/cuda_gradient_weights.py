@@ -103,10 +103,15 @@ def _taps_of_maps(tile: Tile):
         return p, place_of(error, error_pixel), place_of(x, x_pixel), error_pixel, x_pixel, oy, ox
 
     @device
-    def place(pixel, source, n, at_table, at):
+    def place(pixel, source, n):
         return pixel[2]
 
-    return Columns(steps_of_turn(tile), False, 1, 0, distance, open_pixel, advance, place)
+    @device
+    def look_up(pixel, source, n, at_table, at):
+        pass
+
+    functions = distance, open_pixel, advance, place, look_up
+    return Columns(steps_of_turn(tile), 1, 0, *functions)
 
 
 @cache
@@ -140,7 +145,7 @@ def accumulator(tile: Tile, dtype, columns: Columns):
     ``convolution_gradient_weights``.
     """
     threads, depth, height = u32(tile.threads), u32(tile.depth), u32(tile.height)
-    count, ahead = tile.rows * tile.columns, columns.ahead
+    count = tile.rows * tile.columns
     filter_of = placer(tile.height)
     table_size, layout = tile.height + tile.width + columns.shared, layout_of(tile)
     slots = u32(table_size)
@@ -151,10 +156,10 @@ def accumulator(tile: Tile, dtype, columns: Columns):
     parts, fetched = parts_of(tile, dtype, columns)
     multiply_rest = partial_multiplier(tile, dtype, layout)
     repeated = repeater(tile, columns.steps)
-    loop = main_loop(tile, parts, columns.advance, ahead, repeated)
+    loop = main_loop(tile, parts, columns.advance, together=repeated)
     write = _writer(tile, dtype)
     look_up_count, tap_distance = columns.registers, columns.distance
-    open_pixel, advance = columns.open, columns.advance
+    open_pixel = columns.open
 
     def filler(fetch, multiply, store):
         @device
@@ -205,8 +210,6 @@ def accumulator(tile: Tile, dtype, columns: Columns):
         places = shared_place(shared, inner[0]), shared_place(shared, inner[1])
         tiles, buffer = (shared, shared), u32(0)
         fill(u32(~buffer), pixel, source, values, places, tiles, sums)
-        if ahead:
-            pixel = advance(pixel, source)
         cuda.syncthreads()
         left, buffer = loop(end, buffer, pixel, source, values, places, tiles, sums)
         multiply_rest(left, (u32(0), u32(0)), buffer, inner, tiles, sums)

@@ -47,28 +47,27 @@ class Columns(NamedTuple):
 
     Attributes:
         steps: of a turn.
-        ahead: whether to advance as soon as a slice is stored: see ``main_loop``.
         registers: for look-ups of a thread.
         shared: numbers that a block keeps of its tile.
         distance: device function (first_tap, slot, g): the tile's slot from the window's place; or,
             in the slots beyond, such a number.
         open: device function (first, end, lane, team, first_tap, arrays, look_ups, g), which gives
-            (pixel, cursor); ``arrays`` are (error, x, table of the list,
-            table of distances).
+            (pixel, cursor); ``arrays`` are (error, x, table of the list, table of distances).
         advance: device function (pixel, source): moves on by a slice.
-        place: device function (pixel, source, n, at_table, at): the place of the group of columns
-            that is the thread's n-th in a turn; ``at`` after a place in the table its distances
-            begin.
+        place: device function (pixel, source, n): the place of the group of columns that is the
+            thread's n-th in a turn.
+        look_up: device function (pixel, source, n, at_table, at): prepares ``place`` for the next
+            turn; ``at`` after a place in the table begin the group's distances of this one.
     """
 
     steps: int
-    ahead: bool
     registers: int
     shared: int
     distance: object
     open: object
     advance: object
     place: object
+    look_up: object
 
 
 def steps_of_turn(tile: Tile) -> int:
@@ -129,11 +128,15 @@ def parts_of(tile: Tile, dtype, columns: Columns):
     count, itemsize = steps // part_steps, dtype(0).itemsize
     row_run, column_run = (u32(min(16, run * itemsize)) for run in tile.runs)
 
-    place_of_columns = columns.place
+    @device
+    def place_of_rows(pixel, source, n):
+        return pixel[1]
 
     @device
-    def place_of_rows(pixel, source, n, at_table, at):
-        return pixel[1]
+    def look_nothing_up(pixel, source, n, at_table, at):
+        pass
+
+    places, look_ups = (place_of_rows, columns.place), (look_nothing_up, columns.look_up)
 
     def stage(factor, part, slot):
         """(fetch, store, next slot) for a part of the rows, or of the columns."""
@@ -147,18 +150,19 @@ def parts_of(tile: Tile, dtype, columns: Columns):
         # Every turn has the vectors before ``always``, and some turns one more
         always = of_turn if turns == 1 else vectors // turns if spread > 1 else 0
         longer = u32(vectors - (of_turn - 1) * spread)
-        place_of_group = place_of_columns if factor else place_of_rows
+        place_of_group, look_up = places[factor], look_ups[factor]
 
         @device
         def fetch(cursor, source, values):
             (turn, at_table, pixel), array, table = cursor, source[factor], source[2]
             for n in range(first, last):
+                at = begin_table + n * distance
                 if n < always or turn < longer:
-                    at = begin_table + n * distance
-                    place = place_of_group(pixel, source, n, at_table, u32(at))
+                    place = place_of_group(pixel, source, n)
                     for q in range(together):
                         away = load_shared(table, at_table, u32(at + q))
                         values[slot + (n - first) * together + q] = load_from(array, place, away)
+                look_up(pixel, source, n, at_table, u32(at))
 
         @device
         def store(turn, values, shared, at):
