@@ -88,7 +88,7 @@ BOUNDS = {
         "sums for 16 look-ups.",
     ),
     "loop": Bound(
-        *("bytes of the main loop's code", "gradient by the weights, every tile", 16 * 1024, "d"),
+        *("bytes of the main loop's code", "gradients by the weights, every tile", 16 * 1024, "d"),
         "The first instruction cache holds so much; what is beyond is fetched anew in each turn.",
     ),
     "local": Bound(

@@ -141,6 +141,8 @@ def facts_of_list(case: TileCase, capability: Capability, codes) -> Iterator[dic
     yield from facts_of_code(f"every tile of lists, {which}", case, code)
     used = code.registers * tile.threads * tile.blocks / REGISTERS
     yield bounds.fact("registers", f"every tile of lists, {which}", case, used)
+    if case.table == "weights":
+        yield bounds.fact("loop", f"every tile of lists, {which}", case, code.loop_bytes)
     if (case.table, tile.height) != ("weights", 2):
         less = of_map.multiply_add_share - code.multiply_add_share
         yield bounds.fact("share, lists", f"{case.group}, {which}", case, less)
