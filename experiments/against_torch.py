@@ -5,9 +5,11 @@ PyTorch runs in both of its memory formats, and through ``torch.compile`` where 
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numba
 import numpy as np
@@ -16,7 +18,7 @@ from tqdm import tqdm
 
 from experiments.inputs.nets import prepared
 from experiments.measuring import runners, torch_layers
-from experiments.measuring.compare import BATCHES, Workload
+from experiments.measuring.compare import BATCHES, BATCHES_ON_GPU, Workload, batches
 from experiments.measuring.exactness import NotEqual, relative_difference
 from experiments.measuring.peak import PEAK, peak_memory
 from experiments.measuring.timing import interleaved, mark, spread
@@ -128,27 +130,30 @@ def _scanning(name, _, options):
     """Times of patches one by one; each side runs with the batch size that is its fastest."""
     net = prepared(name, seed=options.seed, backend=options.backend)
     program, rng = Program(net, "patch"), np.random.default_rng(options.seed)
-    opponents, calls = _opponents(net, "patch", options), {}
-    for batch in BATCHES[:1] if options.quick else BATCHES:
+    memory, opponents = net.backend.memory, _opponents(net, "patch", options)
+    calls = {label: {} for label in (OURS, *opponents)}
+
+    def forward(x):
+        return memory.to_host(program.forward(memory.to_device(x)))
+
+    def both(x, error):
+        _, tape = program.forward(memory.to_device(x), keep=True)
+        gradients, _ = program.backward(tape, memory.to_device(error))
+        return memory.all_to_host(gradients.values())
+
+    for batch in batches(Workload(net, max(SIZES), options.seed), options.quick):
         x = rng.random((batch, net.channels, *net.patch), net.dtype)
-        scores = program.forward(x)
+        scores = forward(x)
         error = rng.standard_normal(scores.shape, net.dtype)
-        ours = calls.setdefault(OURS, {})
-        ours["forward", batch] = lambda x=x: program.forward(x)
-        ours["forward + backward", batch] = lambda x=x, error=error: program.backward(
-            program.forward(x, keep=True)[1], error
-        )
+        calls[OURS]["forward", batch] = partial(forward, x)
+        calls[OURS]["forward + backward", batch] = partial(both, x, error)
         for label, opponent in opponents.items():
-            if not _agrees(opponent, x, scores, label):
-                continue
-            theirs = calls.setdefault(label, {})
-            theirs["forward", batch] = lambda o=opponent, x=x: o.forward(x)
-            theirs["forward + backward", batch] = lambda o=opponent, x=x, e=error: o.gradients(x, e)
+            if _agrees(opponent, x, scores, label):
+                calls[label]["forward", batch] = partial(opponent.forward, x)
+                calls[label]["forward + backward", batch] = partial(opponent.gradients, x, error)
     best = {}
     for label, tried in calls.items():
-        for call in tried.values():
-            call()
-        seconds = {key: _seconds(call) / key[1] for key, call in tried.items()}
+        seconds = {key: _warm_seconds(call) / key[1] for key, call in tried.items()}
         for p in PASSES:
             best[label, p] = min((k for k in seconds if k[0] == p), key=seconds.get)[1]
     jobs = {(label, p): calls[label][p, batch] for (label, p), batch in best.items()}
@@ -199,7 +204,7 @@ def _agrees(opponent, x, scores, label):
     try:
         theirs = opponent.forward(x)
     except Exception as error:  # torch.compile needs a C++ compiler, and has limits of its own
-        if "compiled" not in label:
+        if "compiled" not in label and not _is_out_of_memory(error):
             raise
         tqdm.write(f"{label} does not run here: {str(error).splitlines()[0]}")
         return False
@@ -207,6 +212,21 @@ def _agrees(opponent, x, scores, label):
     if not difference <= LIMIT:
         raise NotEqual(f"{label}: scores differ by {difference:.1e}; expected {LIMIT:.0e}")
     return True
+
+
+def _warm_seconds(call):
+    """Of a second call; endless where the device's memory is too small for PyTorch's."""
+    try:
+        call()
+        return _seconds(call)
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        return math.inf
+
+
+def _is_out_of_memory(error):
+    return type(error).__name__ == "OutOfMemoryError"
 
 
 def _rounds(jobs, options):
@@ -347,7 +367,8 @@ def caption(record: dict) -> str:
         "medians and ratios within each round. PyTorch runs `conv2d(dilation=d)` and "
         "`max_pool2d(stride=1, dilation=d)`, contiguous (NCHW) and channels_last, the dense form "
         "also compiled where that runs; its activations work in place. Patch by patch, both sides "
-        f"run batches of {', '.join(map(str, BATCHES))} patches and count with their best. Peak "
+        f"run batches of {', '.join(map(str, BATCHES))} patches, on a GPU of up to "
+        f"{max(BATCHES_ON_GPU)} where memory allows, and count with their best. Peak "
         "memory is that of a process of its own, beyond what it held before the pass. The rows by "
         "threads are this project alone; a fair scheduler gives two threads beside one busy "
         "process two thirds of two cores: 1.5 times as long."

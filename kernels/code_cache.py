@@ -45,7 +45,8 @@ def keep_on_disk(dispatcher) -> None:
         _warn("no folder beside the sources, in the user's cache or at NUMBA_CACHE_DIR will do")
         return
     cache = dispatcher._cache
-    cache._cache_file = _CodeFiles(cache._cache_file, stamp)
+    bounds = dispatcher.targetoptions.get("launch_bounds")
+    cache._cache_file = _CodeFiles(cache._cache_file, stamp, bounds)
     cache._guard_against_spurious_io_errors = _without_the_folder_if_need_be
 
 
@@ -103,10 +104,11 @@ class _CodeFiles:
     Args:
         files: Numba's own, which knows their formats.
         stamp: what the code is made of, part of every file's name.
+        bounds: launch bounds, which change the code of the same function.
     """
 
-    def __init__(self, files, stamp: str):
-        self._files = files
+    def __init__(self, files, stamp: str, bounds):
+        self._files, self._bounds = files, bounds
         self._folder = Path(files._cache_path)
         self._function, _, line = files._index_name.removesuffix(".nbi").rpartition("-")
         self._name, self._stamp = f"{self._function}-{line}.{stamp[:16]}", stamp[:16]
@@ -116,7 +118,7 @@ class _CodeFiles:
 
     def load(self, key):
         """The code kept for ``key``; None if there is none, or it cannot be read any more."""
-        code = self._overloads().get(key)
+        code = self._overloads().get((key, self._bounds))
         try:
             return code and self._files._load_data(code)
         except Exception:  # removed by another process, or damaged: unpickling raises anything
@@ -126,7 +128,7 @@ class _CodeFiles:
         code = f"{self._name}.{uuid.uuid4().hex}.nbc"
         with self._alone() as alone:
             self._files._save_data(code, data)
-            overloads = self._overloads() | {key: code}
+            overloads = self._overloads() | {(key, self._bounds): code}
             self._files._save_index(overloads)
             if alone:
                 self._remove_stale(set(overloads.values()))

@@ -320,7 +320,7 @@ class Dense:
 
     def _returned(self, gradients, by_image, image) -> Gradients:
         by_image = None if by_image is None else images.in_kind(self.net, by_image, image)
-        gradients = {n: images.in_kind(self.net, g, image) for n, g in gradients.items()}
+        gradients = images.all_in_kind(self.net, gradients, image)
         return Gradients(gradients, by_image)
 
     def _masked(self, error, mask=None):

@@ -90,7 +90,7 @@ class Fragments:
             gradients |= by_parameter
             if index > 0:
                 error = self._joined(error, corners)
-        return Gradients({n: images.returned(self.net, g) for n, g in gradients.items()}, None)
+        return Gradients(images.all_returned(self.net, gradients), None)
 
     def _entered(self, image):
         """The image with its borders, padded so that all fragments have one size; output size."""

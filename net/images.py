@@ -187,6 +187,12 @@ def returned(net: Net, array) -> np.ndarray:
     return net.backend.memory.to_host(array).astype(net.dtype, copy=False)
 
 
+def all_returned(net: Net, arrays: dict) -> dict[str, np.ndarray]:
+    """The same for results by name; a device is waited for once."""
+    hosts = net.backend.memory.all_to_host(arrays.values())
+    return {name: host.astype(net.dtype, copy=False) for name, host in zip(arrays, hosts)}
+
+
 def stays(image) -> bool:
     """Whether the results for ``image`` stay on the device, as it came from there."""
     return checks.lies_on_device("image", image)
@@ -195,6 +201,14 @@ def stays(image) -> bool:
 def in_kind(net: Net, result, image):
     """A result on the backend where its image lies; on the host, an array of its library."""
     return result if stays(image) else foreign.given_back(returned(net, result), image)
+
+
+def all_in_kind(net: Net, results: dict, image) -> dict:
+    """The same for results by name; a device is waited for once."""
+    if stays(image):
+        return results
+    hosts = all_returned(net, results)
+    return {name: foreign.given_back(host, image) for name, host in hosts.items()}
 
 
 def bordered_backward(net: Net, gradient, border: str):

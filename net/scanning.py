@@ -55,14 +55,12 @@ class Scan:
         (2, 10)
         """
         x, pixels = self._entered(image, pixels)
-        scores = np.empty((len(pixels), self.net.output.channels), self.net.dtype)
         rows, columns = self._corners(pixels)
         parts = self.batches(pixels)
-        # All batches are queued before a device is waited for
+        # All batches are queued before a device is waited for, once
         outputs = [self.program.forward(self._cut(x, rows[p], columns[p])) for p in parts]
-        for part in parts:
-            scores[part] = self.net.backend.memory.to_host(outputs.pop(0))[:, :, 0, 0]
-        return scores
+        scores = np.concatenate(self.net.backend.memory.all_to_host(outputs))[:, :, 0, 0]
+        return scores.astype(self.net.dtype, copy=False)
 
     def gradients(
         self,
@@ -106,7 +104,7 @@ class Scan:
         if image_gradient:
             by_image = images.bordered_backward(self.net, by_image, self.border)
             by_image = images.returned(self.net, by_image)[0]
-        return Gradients({n: images.returned(self.net, g) for n, g in total.items()}, by_image)
+        return Gradients(images.all_returned(self.net, total), by_image)
 
     def check_memory(
         self, labelled: Pair, pixels: int, *, learning: bool = False, image: bool = False

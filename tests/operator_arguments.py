@@ -137,7 +137,16 @@ _OF_MEMORY = "no operator: allocates and copies what was checked"
 NOT_OPERATORS = {
     f"memory.{name}": _OF_MEMORY
     for name in (
-        *("empty", "zeros", "to_device", "to_host", "synchronize", "on_stream", "release"),
+        *(
+            "empty",
+            "zeros",
+            "to_device",
+            "to_host",
+            "all_to_host",
+            "synchronize",
+            "on_stream",
+            "release",
+        ),
         "free_bytes",
     )
 }

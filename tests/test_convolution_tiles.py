@@ -5,12 +5,17 @@ from math import prod
 
 import pytest
 
+from experiments.profiling import calls, roofline
 from experiments.profiling.bounds import BOUNDS, FEW_CHANNELS, FEW_CLASSES
-from kernels.convolution.cuda import TILES, modelled_tile
+from experiments.profiling.operators import OperatorCase
+from kernels.convolution.cuda import TILES, modelled_tile, tiles_on
+from kernels.convolution.cuda_pixel_tile import blocks_with_room
 from kernels.device.limits import ceil_division
+from kernels.device.multiprocessors import RECORDED, Multiprocessors
 from net import zoo
 
 PIXELS = 256 * 256
+K40, V100, T4 = (Multiprocessors(n, kib * 1024) for n, kib in ((15, 48), (80, 96), (40, 64)))
 
 
 def wasted_share(table, rows, columns):
@@ -78,3 +83,53 @@ def test_no_layer_wastes_more_than_half(name):
 def test_tiles_are_told_apart_by_their_shape():
     for tiles in TILES.values():
         assert len({(t.height, t.width, t.depth) for t in tiles}) == len(tiles)
+
+
+def test_slices_are_as_deep_as_shared_memory_allows():
+    """Those of an H100 are not changed; what does not fit elsewhere becomes shallower, or less
+    likely to be chosen."""
+    assert tiles_on(RECORDED, "weights") == TILES["weights"]
+    depths = {}
+    for device in (V100, T4, K40):
+        fitted = tiles_on(device, "weights")
+        depths[device] = [tile.depth for tile in fitted]
+        for (tile, share), (whole, expected) in zip(fitted.items(), TILES["weights"].items()):
+            assert (tile.height, tile.width) == (whole.height, whole.width)
+            room = blocks_with_room(tile, device.shared_bytes)
+            assert share == expected * min(1, room / tile.blocks)
+            assert room >= 1
+        assert tiles_on(device, "map") is TILES["map"]
+    assert all(a >= b >= c for a, b, c in zip(*depths.values()))
+    (large,) = (i for i, t in enumerate(TILES["weights"]) if (t.height, t.width) == (64, 64))
+    assert [depths[device][large] for device in (V100, T4, K40)] == [16, 8, 8]
+    assert modelled_tile("weights", 64, 64 * 9, 4, T4).depth < 32
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "batch"),
+    [*((name, "dense", 1) for name in zoo.ZOO), ("lenet28", "patch", 1024), ("n4", "patch", 64)],
+)
+def test_few_multiprocessors_are_idle_while_the_fullest_multiplies(name, form, batch):
+    every = calls.of_net(name, 256, form, batch=batch, backward=True)
+    assert BOUNDS["idle"].holds(roofline.idle_share(every, RECORDED.count))
+
+
+@pytest.mark.parametrize("count", [15, 80, 132])
+def test_a_tile_is_chosen_by_the_blocks_of_the_fullest_multiprocessor(count):
+    """A pixel more than one wave of the best tile has takes another tile, with less of a tail."""
+    device = Multiprocessors(count, RECORDED.shared_bytes)
+    tile = modelled_tile("map", 64, 128 * count, 4, device)
+    columns = tile.width * count
+    most = modelled_tile("map", tile.height, columns + 1, 4, device)
+    blocks = ceil_division(tile.height, most.height) * ceil_division(columns + 1, most.width)
+    assert most != tile or tile.warp_count < 4
+    assert blocks / (count * ceil_division(blocks, count)) > 1 / 2
+
+
+def test_launches_leave_multiprocessors_idle_in_their_last_wave():
+    """One wave and a block: of two waves of 10 multiprocessors 9 tenths of the second."""
+    call = calls.of_case(OperatorCase("convolution.forward", (1, 6, 4, 2 + 256 * 11), 8, (1, 3)))
+    (multiplying,) = (one for one in call.launches if roofline.executed_multiply_adds(call, one))
+    blocks = prod(multiplying.blocks)
+    waves = ceil_division(blocks, 10)
+    assert roofline.idle_share([call], 10) == pytest.approx(1 - blocks / (10 * waves))

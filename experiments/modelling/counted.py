@@ -88,7 +88,7 @@ def _values(code: Code) -> dict:
         "capability": code.capability,
         "threads": code.threads,
         **{name: getattr(made, name) for name in ("registers", "local_bytes", "shared_bytes")},
-        "barriers": made.barriers,
+        **{name: getattr(made, name) for name in ("barriers", "loop_bytes")},
         "instructions": dict(made.instructions),
         "main_loop": dict(made.main_loop),
     }

@@ -87,6 +87,10 @@ BOUNDS = {
         "Places are looked up where others are computed. In a tile for two classes a thread has 4 "
         "sums for 16 look-ups.",
     ),
+    "loop": Bound(
+        *("bytes of the main loop's code", "gradients by the weights, every tile", 16 * 1024, "d"),
+        "The first instruction cache holds so much; what is beyond is fetched anew in each turn.",
+    ),
     "local": Bound(
         *("bytes of local memory a thread", "every kernel", 0, "d"),
         "Local memory is global memory: what does not fit into the registers is slow.",
@@ -115,6 +119,13 @@ BOUNDS = {
         *("multiply-adds wasted by the tails of tiles", "every layer of the zoo", 1 / 2, ".1%"),
         "A layer one row larger than a tile takes two of them. Judged from the tables by a test "
         "alone: what launches execute includes the border of the input gradient.",
+    ),
+    "idle": Bound(
+        *(
+            "time that multiprocessors are idle while the fullest multiplies, of 132",
+            "a net's pass",
+        ),
+        *(1 / 10, ".1%", "The last wave of blocks is seldom full; tiles are chosen by it."),
     ),
     "workspace": Bound(
         *("the input gradient's copies of weights and maps, of the weights", "every layer"),

@@ -39,14 +39,14 @@ class StrokeList:
         """The list of a case."""
         size, kernel, dilation = case.shape[2:], case.kernel, case.dilation
         output = [n - (k - 1) * d for n, k, d in zip(size, kernel, dilation)]
-        outputs, needed = np.zeros(output, np.uint8), np.zeros(size, np.uint8)
         drawn = _strokes([n - f + 1 for n, f in zip(output, FIELD)])
-        listing.reach(outputs, drawn, FIELD, (1, 1), (0, 0))
-        listing.reach(needed, outputs, kernel, dilation, (0, 0))
+        outputs = listing.reached(listing.marked(*drawn), FIELD, (1, 1), (0, 0))
+        needed = listing.reached(outputs, kernel, dilation, (0, 0))
         spacing = tuple(s * d for s, d in zip(case.stride, dilation))
         rows, columns, _ = listing.listed(outputs, spacing)
         *places, numbers = listing.listed(needed, dilation)
-        begins = listing.table(numbers, rows, columns, (kernel[0], 1), dilation, (0, 0), 0)
+        cells = needed[0], numbers, rows, columns
+        begins = listing.table(*cells, (kernel[0], 1), dilation, (0, 0), 0)
         readers = np.full((kernel[0], len(places[0])), -1, np.int32)
         for i, of_row in enumerate(begins.T):
             readers[i, of_row] = np.arange(len(begins))
@@ -55,13 +55,13 @@ class StrokeList:
 
 
 def _strokes(size):
-    """A map of bytes, 1 on straight lines between random places."""
-    drawn, rng = np.zeros(size, np.uint8), np.random.default_rng(0)
+    """Rows and columns of pixels on straight lines between random places, int32."""
+    rng, drawn = np.random.default_rng(0), []
     for _ in range(STROKES):
         begin, end = rng.random((2, 2)) * (np.array(size) - 1)
         along = np.linspace(0, 1, 2 * max(size))[:, None]
-        drawn[tuple((begin + along * (end - begin)).astype(int).T)] = 1
-    return drawn
+        drawn.append((begin + along * (end - begin)).astype(np.int32))
+    return np.concatenate(drawn).T
 
 
 def _forward(call, case, new):

@@ -41,8 +41,8 @@ FIRST_CACHE, SECOND_CACHE, PARTITIONS = 16 * 1024, 32 * 1024, 4
 """Bytes of the instruction cache of a partition and of a multiprocessor, as Huerta, Shoushtary and
 Gonzalez give them for Turing (Analyzing and Improving Hardware Modeling of Accel-Sim, 2023,
 arXiv:2401.10082) and as they are assumed elsewhere; and partitions, which are served in turn."""
-INSTRUCTION_BYTES, LINE_BYTES = 16, 128
-"""Of an instruction since Volta; of what one partition is served in a clock (a line, assumed)."""
+LINE_BYTES = 128
+"""Of what one partition is served in a clock: a line, assumed."""
 MULTIPLYING = (
     *("convolution_forward", "convolution_gradient_input", "convolution_gradient_weights"),
     "matrix_product",
@@ -124,6 +124,20 @@ def executed_multiply_adds(call: Call, launch: launching.Launch) -> int:
     return round(-(-rows // height) * height * -(-columns // width) * width * steps)
 
 
+def idle_share(calls: list[Call], multiprocessors: int) -> float:
+    """Of the multiprocessors' time, what they are idle while the one with most blocks multiplies.
+
+    Every multiply-add takes the same time here, and waiting for the host none.
+    """
+    done = taken = 0.0
+    for call in calls:
+        for launch in call.launches:
+            sums, blocks = executed_multiply_adds(call, launch), math.prod(launch.blocks)
+            done += sums
+            taken += sums / blocks * math.ceil(blocks / multiprocessors) * multiprocessors
+    return 1 - done / taken
+
+
 def _instruction_seconds(call, launch, code, device):
     sums = executed_multiply_adds(call, launch)
     loop, limits = code.machine_code.main_loop, device.limits
@@ -150,7 +164,7 @@ def _multiplying_seconds(call, launch, code, device):
     of_fullest = math.ceil(blocks / device.multiprocessors)
     reached = of_fullest * sums / blocks / device.limits.lanes / device.reached.share
     turns = sums / blocks / launch.threads / loop["multiply-add"]
-    clocks = turns * _fetching_clocks(INSTRUCTION_BYTES * loop.total(), device)
+    clocks = turns * _fetching_clocks(code.machine_code.loop_bytes, device)
     return reached / device.clock, of_fullest * clocks / device.clock
 
 

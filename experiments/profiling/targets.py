@@ -27,6 +27,7 @@ from experiments.profiling.counter import Line
 from experiments.profiling.devices import Capability
 from experiments.profiling.operators import OPERATORS, OperatorCase
 from kernels.device import launching, machine_code
+from kernels.device.multiprocessors import RECORDED
 from net.zoo import ZOO
 
 SIZE, BATCH = 256, 64
@@ -135,7 +136,11 @@ def _launched():
     """The work and the workspace of every layer of the zoo."""
     for net in ZOO:
         for form in ("dense", "patch"):
-            for call in calls.of_net(net, SIZE, form, batch=BATCH, backward=True):
+            every = calls.of_net(net, SIZE, form, batch=BATCH, backward=True)
+            if form == "dense":  # so few patches cannot fill a device
+                idle = roofline.idle_share(every, RECORDED.count)
+                yield bounds.fact("idle", "dense form", net, idle)
+            for call in every:
                 where = f"{net}, {call.layer}"
                 yield from waste_facts(call, form, where)
                 yield from workspace_facts(call, form, where)

@@ -16,6 +16,7 @@ from kernels.convolution import (
     cuda_gradient_input,
     cuda_gradient_weights,
     cuda_matrix,
+    cuda_pixel_tile,
     forward_shape,
     gradient_input_shape,
     gradient_weights_shape,
@@ -24,7 +25,8 @@ from kernels.convolution.cuda_tile import Tile
 from kernels.convolution.cuda_tiles_measured import measured_tile
 from kernels.device.api import SMALL_BLOCKS
 from kernels.device.arrays import operator
-from kernels.device.limits import ceil_division
+from kernels.device.limits import BUSY_WARPS, ceil_division
+from kernels.device.multiprocessors import RECORDED, Multiprocessors, multiprocessors
 from kernels.device.sums import channel_sums
 
 # Each table gives the share of a device's peak that a tile should reach when all of the tile is
@@ -55,25 +57,24 @@ MAP_TILES = {
 # Rows are output channels, columns taps; the steps, pixels, are many, and are shared out over
 # blocks. Depth 32 lets a warp read 32 neighbouring pixels. To bring a value to shared memory takes
 # 2.5 instructions: its address, its load, and a quarter each of a store and of a look-up of its
-# distance; to move on to the next slice takes 35. A value serves height * width / (height + width)
-# multiply-adds, few in a small layer: with fewer than 24, those of 32 x 96, no tile reaches 85%,
-# and with those of 64 x 12 these instructions alone leave 80%. For few classes the tiles are wide,
-# as long as that wastes little.
+# distance; to move on to the next slice takes 35, to the next turn of a slice 7. A value serves
+# height * width / (height + width) multiply-adds, few in a small layer: with fewer than 24, those
+# of 32 x 96, no tile reaches 85%, and with those of 64 x 12 these instructions alone leave 80%. For
+# few classes the tiles are wide, as long as that wastes little.
 WEIGHT_TILES = {
     Tile(1, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.14,  # one class
     Tile(2, 2, (1, 32), (1, 1), depth=32, blocks=8): 0.32,  # two classes
     Tile(4, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.40,
     Tile(6, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.41,
     Tile(4, 2, (2, 16), (1, 1), depth=32, blocks=8): 0.56,
-    Tile(5, 4, (2, 16), (1, 1), depth=32, blocks=8): 0.60,  # ten classes
+    Tile(5, 4, (2, 16), (1, 1), depth=32, blocks=8): 0.57,  # ten classes
     Tile(5, 4, (4, 8), (1, 1), depth=32, blocks=8): 0.62,  # first layers: 20 x 25
-    Tile(4, 6, (16, 2), (1, 1), depth=32, blocks=8): 0.68,  # 64 x 9
-    Tile(12, 2, (4, 8), (1, 1), depth=32, blocks=8): 0.70,  # 48 x 16
-    Tile(8, 4, (8, 4), (1, 1), depth=32, blocks=8): 0.75,  # 64 x 16
-    Tile(28, 4, (1, 32), (1, 1), depth=32, blocks=3): 0.80,  # 25 x 108
+    Tile(4, 6, (16, 2), (1, 1), depth=32, blocks=8): 0.65,  # 64 x 9
+    Tile(12, 2, (4, 8), (1, 1), depth=32, blocks=8): 0.66,  # 48 x 16
+    Tile(8, 4, (8, 4), (1, 1), depth=32, blocks=8): 0.73,  # 64 x 16
+    Tile(28, 4, (1, 32), (1, 1), depth=32, blocks=3): 0.82,  # 25 x 108
     Tile(8, 12, (4, 8), (1, 1), depth=32, blocks=5): 0.82,  # 32 channels
-    Tile(20, 4, (2, 16), (1, 1), depth=32, blocks=5): 0.82,  # 200 x 432, at 84%
-    Tile(20, 4, (2, 16), (1, 2), depth=32, blocks=3): 0.84,  # 200 = 5 x 40
+    Tile(20, 4, (2, 16), (1, 1), depth=32, blocks=5): 0.82,  # 200 = 5 x 40
     Tile(12, 8, (4, 8), (1, 2), depth=32, blocks=3): 0.86,  # 48 channels
     Tile(8, 8, (4, 8), (2, 1), depth=32, blocks=4): 0.85,  # more: most warps of the large ones
 }
@@ -97,8 +98,6 @@ SIMULATED_TILES = {
     "matrix": Tile(4, 4, (1, 4), (1, 1), depth=4),
 }
 
-# With this many warps a device is assumed to be busy: 4 on each of 132 multiprocessors
-BUSY_WARPS = 528
 # Of a tile's multiply-adds, for few classes too
 MOST_WASTED = 1 / 3
 # The most sums of a thread, and elements of a slice, for which registers and shared memory suffice
@@ -135,30 +134,55 @@ def choose_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
     """
     if SMALL_BLOCKS:
         return SIMULATED_TILES[table]
+    device = multiprocessors()
     measured = measured_tile(table, rows, columns, itemsize)
-    if measured in TILES[table]:
+    if measured in tiles_on(device, table):
         return measured
-    return modelled_tile(table, rows, columns, itemsize)
+    return modelled_tile(table, rows, columns, itemsize, device)
+
+
+def tiles_on(device: Multiprocessors, table: str) -> dict[Tile, float]:
+    """The tiles of a table for a device, and the share of its peak that each should reach.
+
+    Slices of the gradient by the weights are the deepest that leave room for a tile's blocks in a
+    multiprocessor's shared memory. Where fewer blocks have room, a tile reaches less.
+    """
+    if table != "weights":
+        return TILES[table]
+    fitted = {}
+    for tile, share in TILES[table].items():
+        tile = cuda_pixel_tile.fitted(tile, device.shared_bytes)
+        blocks = cuda_pixel_tile.blocks_with_room(tile, device.shared_bytes)
+        fitted[tile] = share * min(1, blocks / tile.blocks)
+    return fitted
 
 
 @cache
-def modelled_tile(table: str, rows: int, columns: int, itemsize: int) -> Tile:
+def modelled_tile(
+    table: str, rows: int, columns: int, itemsize: int, device: Multiprocessors = RECORDED
+) -> Tile:
     """The tile that should use most of a device; arguments as ``choose_tile``.
 
-    A tile that wastes more than ``MOST_WASTED`` of its multiply-adds is chosen only if all do.
+    The multiprocessor that gets most blocks decides: the others are idle while it computes its
+    last. A tile that wastes more than ``MOST_WASTED`` of its multiply-adds is chosen only if all
+    do.
     """
+    tiles = tiles_on(device, table)
 
     def fitness(tile):
         blocks = ceil_division(rows, tile.height) * ceil_division(columns, tile.width)
         used = rows * columns / (blocks * tile.height * tile.width)
-        busy = 1 if table == "weights" else min(1, blocks * tile.warp_count / BUSY_WARPS)
-        return used >= 1 - MOST_WASTED, TILES[table][tile] * used * busy
+        filled = 1.0
+        if table != "weights":  # whose blocks share out the pixels, too
+            most = ceil_division(blocks, device.count)
+            filled = blocks / (most * device.count) * min(1, most * tile.warp_count / BUSY_WARPS)
+        return used >= 1 - MOST_WASTED, tiles[tile] * used * filled
 
     def fits(tile):
         few = tile.rows * tile.columns <= MOST_DOUBLE_SUMS
         return few and tile.depth * (tile.height + tile.width) <= LONGEST_DOUBLE_SLICE
 
-    return max((t for t in TILES[table] if itemsize == 4 or fits(t)), key=fitness)
+    return max((t for t in tiles if itemsize == 4 or fits(t)), key=fitness)
 
 
 @operator

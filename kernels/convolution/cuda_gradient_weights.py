@@ -6,143 +6,46 @@
 Here the pixels are the steps. They are shared out over blocks, whose partial sums a second kernel
 adds in a fixed order: no atomics, and the same bits every time. A thread has one pixel of a slice,
 and moves through the pixels like an odometer; a table in shared memory holds the distances of
-filters and taps from a pixel. A thread reads its pixel of 4 filters, or at 4 taps, next to what
-its neighbour reads, and stores the 4 values side by side, so that the transposition causes no bank
-conflicts.
+filters and taps from a pixel.
 
 Multiply-adds: N*Ho*Wo*K*C*kh*kw. Bytes: each block of filters reads the input and each block of
 taps reads the error map once. Workspace: the partial sums, at most ``PARTIAL_BYTES``.
 """
 
 from functools import cache
-from typing import NamedTuple
 
 from kernels.convolution import PARTIAL_BYTES, ConvolutionShape
+from kernels.convolution.cuda_pixel_tile import (
+    DEEPEST,
+    Columns,
+    first_column,
+    layout_of,
+    parts_of,
+    repeater,
+    steps_of_turn,
+)
 from kernels.convolution.cuda_sizes import ConvolutionSizes, tap_offset
 from kernels.convolution.cuda_tile import (
-    Layout,
     Tile,
-    in_buffer,
     in_turn,
     main_loop,
-    multiplier,
     opener,
     partial_multiplier,
-    pitch,
     placer,
     positioner,
-    side_by_side,
 )
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
-from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
-from kernels.device.loads import computed_once, load_from, place_of
+from kernels.device.limits import BUSY_WARPS, ELEMENTWISE_THREADS, ceil_division, flat
+from kernels.device.loads import ALIGNMENT, computed_once, place_of, shared_after, shared_place
+from kernels.device.multiprocessors import multiprocessors
 from kernels.memory import cuda as memory
 
 # Enough blocks for any device of today, and few enough for the partial sums to be added quickly
 WANTED_BLOCKS = 1024
 # Pixels that a block adds up in one accumulator: fewer would be slow, more would lose accuracy
 FEWEST_PIXELS, MOST_PIXELS = 256, 8192
-
-
-class Columns(NamedTuple):
-    """How a block reads what its taps multiply.
-
-    A thread has one pixel of a slice. Its ``pixel`` is (p, place of the error, and what these
-    functions need of it); the ``source`` is (error, x, table, team, cursor).
-
-    Attributes:
-        ahead: whether to advance as soon as a slice is stored: see ``main_loop``.
-        registers: for look-ups of a thread.
-        shared: numbers that a block keeps of its tile.
-        distance: device function (first_tap, slot, g): the tile's slot from the window's place; or,
-            in the slots beyond, such a number.
-        open: device function (first, end, lane, team, first_tap, arrays, look_ups, g), which gives
-            (pixel, cursor); ``arrays`` are (error, x, table of the list).
-        advance: device function (pixel, source): moves on by a slice.
-        place: device function (pixel, source, n): where the n-th group of columns has its place.
-    """
-
-    ahead: bool
-    registers: int
-    shared: int
-    distance: object
-    open: object
-    advance: object
-    place: object
-
-
-@cache
-def _parts(tile: Tile, dtype, columns: Columns):
-    """The parts of a turn of the main loop, and the most values that a thread fetches for a part.
-
-    A turn is divided into parts to save registers. Each fetches some rows and columns of a slice,
-    multiplies some steps of the previous slice, and stores what it fetched.
-    """
-    extents, teams = (tile.height, tile.width), tile.threads // tile.depth
-    layout, part_steps = _layout(tile), min(8, tile.depth)
-    count = tile.depth // part_steps
-    place_of_columns = columns.place
-
-    @device
-    def place_of_rows(pixel, source, n):
-        return pixel[1]
-
-    def stage(factor, part, slot):
-        """(fetch, store, next slot) for a part of the rows, or of the columns."""
-        together = side_by_side(extents[factor])
-        groups = extents[factor] // together // teams
-        first, last = (groups * (part + n) // count for n in (0, 1))
-        begin, step = factor * tile.height, together * teams
-        pitch_, within = u32(layout.pitches[factor]), in_buffer(layout.buffers[factor])
-        place_of_group = place_of_columns if factor else place_of_rows
-
-        @device
-        def fetch(pixel, source, values):
-            array, table, team = source[factor], source[2], source[3]
-            for n in range(first, last):
-                place = place_of_group(pixel, source, n)
-                at = u32(u32(begin + n * step) + team * u32(together))
-                for q in range(together):
-                    away = table[at + u32(q)]
-                    values[slot + (n - first) * together + q] = load_from(array, place, away)
-
-        @device
-        def store(values, shared, buffer, lane, team):
-            at = within(u32(lane * pitch_), buffer)
-            for n in range(first, last):
-                to = u32(at + team * u32(together)) + u32(n * step)
-                for q in range(together):
-                    shared[to + u32(q)] = values[slot + (n - first) * together + q]
-
-        return fetch, store, slot + (last - first) * together
-
-    def part_of(part):
-        fetch_rows, store_rows, slot = stage(0, part, 0)
-        fetch_columns, store_columns, end = stage(1, part, slot)
-
-        @device
-        def fetch(pixel, source, values):
-            fetch_rows(pixel, source, values[0])
-            fetch_columns(pixel, source, values[0])
-
-        @device
-        def store(values, buffer, tiles):
-            fetched, lane, team = values
-            store_rows(fetched, tiles[0], buffer, lane, team)
-            store_columns(fetched, tiles[1], buffer, lane, team)
-
-        multiply = multiplier(tile, dtype, layout, part * part_steps, part_steps)
-        return (fetch, multiply, store), end
-
-    parts, ends = zip(*[part_of(part) for part in range(count)])
-    return parts, max(ends)
-
-
-def _layout(tile: Tile) -> Layout:
-    pitches = pitch(tile.height), pitch(tile.width)
-    return Layout(pitches, tuple(tile.depth * p for p in pitches))
 
 
 @cache
@@ -157,9 +60,9 @@ def _taps_of_maps(tile: Tile):
 
     @device
     def open_pixel(first, end, lane, team, first_tap, arrays, look_ups, g):
-        error, x, _ = arrays
+        error, x, _, _ = arrays
         filters, plane = u32(g.filters), u32(g.output_plane)
-        output_y, output_x = u32(g.output[0]), u32(g.output[1])
+        output_y, output_x = computed_once(u32(g.output[0])), computed_once(u32(g.output[1]))
         pixel_y, pixel_x = u32(g.pixel[0]), u32(g.pixel[1])
         p = u32(min(u32(first + lane), u32(g.pixels - 1)))
         n, of_map = divmod_u32(p, plane)
@@ -182,16 +85,17 @@ def _taps_of_maps(tile: Tile):
     def advance(pixel, source):
         """Without a pixel there, the thread reads the same one again, which nobody uses."""
         p, _, _, error_pixel, x_pixel, oy, ox = pixel
-        error, x, _, _, odometer = source
+        error, x, _, odometer = source
         end, size, by, next_row, next_map, next_image = odometer
         p = u32(p + depth)
         if p < end:
             error_pixel = u32(error_pixel + by[0])
             x_pixel = u32(x_pixel + by[1])
             oy, ox = u32(oy + by[2]), u32(ox + by[3])
-            if ox >= size[1]:
-                ox, oy = u32(ox - size[1]), u32(oy + u32(1))
-                x_pixel = u32(x_pixel + next_row)
+            # 0 or 1, by which to multiply takes fewer instructions than to choose
+            beyond = computed_once(u32(1) if ox >= size[1] else u32(0))
+            ox, oy = u32(ox - beyond * size[1]), u32(oy + beyond)
+            x_pixel = u32(x_pixel + beyond * next_row)
             if oy >= size[0]:
                 oy = u32(oy - size[0])
                 x_pixel = u32(x_pixel + next_map)
@@ -202,7 +106,12 @@ def _taps_of_maps(tile: Tile):
     def place(pixel, source, n):
         return pixel[2]
 
-    return Columns(False, 1, 0, distance, open_pixel, advance, place)
+    @device
+    def look_up(pixel, source, n, at_table, at):
+        pass
+
+    functions = distance, open_pixel, advance, place, look_up
+    return Columns(steps_of_turn(tile), 1, 0, *functions)
 
 
 @cache
@@ -235,35 +144,37 @@ def accumulator(tile: Tile, dtype, columns: Columns):
     ``listed`` is the table of a list, ``taps`` are the columns of ``partial``; the rest is as in
     ``convolution_gradient_weights``.
     """
-    threads, depth = u32(tile.threads), u32(tile.depth)
-    height = u32(tile.height)
-    count, ahead = tile.rows * tile.columns, columns.ahead
+    threads, depth, height = u32(tile.threads), u32(tile.depth), u32(tile.height)
+    count = tile.rows * tile.columns
     filter_of = placer(tile.height)
-    table_size, layout = tile.height + tile.width + columns.shared, _layout(tile)
+    table_size, layout = tile.height + tile.width + columns.shared, layout_of(tile)
     slots = u32(table_size)
-    filter_buffers, tap_buffers = (2 * size for size in layout.buffers)
+    between, size = u32(layout.pitches[0]), layout.buffers[0]
+    buffers, looked_up = 2 * size, u32(4 * (tile.threads // columns.steps))
+    across = u32(first_column(tile))
     start = opener(tile, dtype)
-    parts, fetched = _parts(tile, dtype, columns)
+    parts, fetched = parts_of(tile, dtype, columns)
     multiply_rest = partial_multiplier(tile, dtype, layout)
-    loop, write = main_loop(tile, parts, columns.advance, ahead), _writer(tile, dtype)
+    repeated = repeater(tile, columns.steps)
+    loop = main_loop(tile, parts, columns.advance, together=repeated)
+    write = _writer(tile, dtype)
     look_up_count, tap_distance = columns.registers, columns.distance
-    open_pixel, advance = columns.open, columns.advance
+    open_pixel = columns.open
 
-    def filler(fetch, store):
+    def filler(fetch, multiply, store):
         @device
-        def fill(pixel, source, values, buffer, tiles):
-            fetch(pixel, source, values)
+        def fill(buffer, cursor, source, values, corner, tiles, sums):
+            fetch(cursor, source, values)
             store(values, buffer, tiles)
 
         return fill
 
-    fill = in_turn([filler(fetch, store) for fetch, _, store in parts])
+    fill = repeated([filler(*part) for part in parts])
 
     @device
     def accumulate(error, x, listed, partial, first, share, add, taps, g):
-        filter_tile = cuda.shared.array(filter_buffers, dtype)
-        tap_tile = cuda.shared.array(tap_buffers, dtype)
-        table = cuda.shared.array(table_size, u32)
+        shared = cuda.shared.array(buffers, dtype, ALIGNMENT)
+        table = cuda.shared.array(table_size, u32, ALIGNMENT)
         sums = cuda.local.array(count, dtype)
         registers = cuda.local.array(fetched, dtype)
         look_ups = cuda.local.array(look_up_count, u32)
@@ -286,17 +197,22 @@ def accumulator(tile: Tile, dtype, columns: Columns):
         team, lane = divmod_u32(cuda.threadIdx.x, depth)
         lane = computed_once(lane)
         first = u32(u32(first) + u32(cuda.blockIdx.z) * u32(share))
-        end = u32(min(u32(g.pixels - first), u32(share)))
-        arrays = error, x, listed
+        end = computed_once(u32(min(u32(g.pixels - first), u32(share))))
+        arrays = error, x, listed, table
         pixel, cursor = open_pixel(first, end, lane, team, first_tap, arrays, look_ups, g)
-        source, values = (error, x, table, team, cursor), (registers, lane, team)
-        tiles, buffer = (filter_tile, tap_tile), u32(0)
-        fill(pixel, source, values, buffer, tiles)
-        if ahead:
-            pixel = advance(pixel, source)
+        team = u32(u32(4) * team)
+        # Slices are stored into the buffer that is not multiplied: at first into the second one
+        at = u32(u32(size) + lane * between + team)
+        at_table, at = shared_place(table, team), shared_place(shared, at)
+        end_table = computed_once(shared_after(table, at_table, looked_up))
+        source, values = (error, x, table, cursor), (registers, (at_table, end_table), at)
+        inner = corner[0], u32(corner[1] + across)
+        places = shared_place(shared, inner[0]), shared_place(shared, inner[1])
+        tiles, buffer = (shared, shared), u32(0)
+        fill(u32(~buffer), pixel, source, values, places, tiles, sums)
         cuda.syncthreads()
-        left, buffer = loop(end, buffer, pixel, source, values, corner, tiles, sums)
-        multiply_rest(left, (u32(0), u32(0)), buffer, corner, tiles, sums)
+        left, buffer = loop(end, buffer, pixel, source, values, places, tiles, sums)
+        multiply_rest(left, (u32(0), u32(0)), buffer, inner, tiles, sums)
         write(sums, corner, partial, add, first_filter, first_tap, filters, taps)
 
     return accumulate
@@ -304,9 +220,10 @@ def accumulator(tile: Tile, dtype, columns: Columns):
 
 @cache
 def _gradient_kernel(tile: Tile, dtype):
-    accumulate = accumulator(tile, dtype, _taps_of_maps(tile))
+    columns = _taps_of_maps(tile)
+    accumulate = accumulator(tile, dtype, columns)
 
-    @kernel(tile.threads, tile.blocks)
+    @kernel(tile.threads, tile.blocks, tile.depth // columns.steps)
     def convolution_gradient_weights(
         error,  # N*K*Ho*Wo
         x,  # N*C*H*W
@@ -347,19 +264,38 @@ def add_partial_sums(partial, gradient, splits: int):
     launch_over(_add_kernel(gradient.dtype.type), gradient.size, *arguments)
 
 
-def shared_out(pixels: int, blocks: int, partial_bytes: int, tile: Tile) -> tuple[int, int]:
-    """(pixels of a split, splits at a time).
+def _share(pixels: int, tile: Tile, tiles: int, most: int, count: int) -> int:
+    """Pixels of a block: of those that make about ``WANTED_BLOCKS``, or up to twice as many, such
+    that the multiprocessor with most blocks has least to do.
+
+    Args:
+        tiles: that the gradient takes, each with a block for every share of the pixels.
+        most: shares of the pixels in a launch.
+        count: multiprocessors.
+    """
+    wanted = ceil_division(WANTED_BLOCKS, tiles)
+    least = min(max(ceil_division(pixels, wanted), FEWEST_PIXELS), MOST_PIXELS)
+    least = ceil_division(least, DEEPEST) * DEEPEST
+
+    def work(share):
+        on_fullest = ceil_division(tiles * min(ceil_division(pixels, share), most), count)
+        launches = ceil_division(pixels, share * most)
+        return launches * share * max(on_fullest, BUSY_WARPS / tile.warp_count)
+
+    return min(range(least, min(2 * least, MOST_PIXELS) + 1, DEEPEST), key=work)
+
+
+def shared_out(pixels: int, tiles: int, partial_bytes: int, tile: Tile) -> tuple[int, int]:
+    """(pixels of a block, shares of the pixels at a time).
 
     Args:
         pixels: in all.
-        blocks: that share the sums of a split.
-        partial_bytes: that these sums take.
+        tiles: as ``_share``.
+        partial_bytes: that the sums of all tiles take.
     """
-    wanted = ceil_division(WANTED_BLOCKS, blocks)
-    share = min(max(ceil_division(pixels, wanted), FEWEST_PIXELS), MOST_PIXELS)
-    share = ceil_division(share, tile.depth) * tile.depth
-    most = max(1, PARTIAL_BYTES // partial_bytes)
-    return share, min(ceil_division(pixels, share), most, 65535)
+    most = min(65535, max(1, PARTIAL_BYTES // partial_bytes))
+    share = _share(pixels, tile, tiles, most, multiprocessors().count)
+    return share, min(ceil_division(pixels, share), most)
 
 
 def gradient_weights(x, error, shape: ConvolutionShape, tile: Tile):

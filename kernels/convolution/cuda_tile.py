@@ -20,7 +20,7 @@ from kernels.checks import Pair
 from kernels.device.api import cuda, device, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.limits import ceil_division
-from kernels.device.loads import computed_once
+from kernels.device.loads import BY_INDEX, computed_once
 
 
 class Layout(NamedTuple):
@@ -264,34 +264,37 @@ def in_buffer(size: int):
 
 
 @cache
-def _adder(tile: Tile, dtype, pitches: Pair, steps: int):
+def adder(tile: Tile, dtype, pitches: Pair, steps: int, found=BY_INDEX):
     """Device function (row, column, first, second, sums): adds ``steps`` steps, a power of two.
 
-    Calls of calls unroll the steps, which a loop would not.
+    ``row`` and ``column`` tell where the thread's first ones lie in ``first`` and ``second``, as
+    indices or, with ``BY_PLACE``, as places. Calls of calls unroll the steps, which a loop would
+    not.
     """
+    load, after = found
     if steps > 1:
-        half = _adder(tile, dtype, pitches, steps // 2)
+        half = adder(tile, dtype, pitches, steps // 2, found)
         down, across = (u32(steps // 2 * pitch) for pitch in pitches)
 
         @device
         def add_steps(row, column, first, second, sums):
             half(row, column, first, second, sums)
-            half(row + down, column + across, first, second, sums)
+            half(after(first, row, down), after(second, column, across), first, second, sums)
 
         return add_steps
 
     rows, columns = tile.rows, tile.columns
     (row_run, column_run), (lanes_y, lanes_x) = tile.runs, tile.lanes
-    row_step, column_step = u32(row_run * lanes_y), u32(column_run * lanes_x)
+    row_step, column_step = row_run * lanes_y, column_run * lanes_x
 
     @device
     def add_step(row, column, first, second, sums):
         a = cuda.local.array(rows, dtype)
         b = cuda.local.array(columns, dtype)
         for i in range(rows):
-            a[i] = first[row + u32(i // row_run) * row_step + u32(i % row_run)]
+            a[i] = load(first, row, u32(i // row_run * row_step + i % row_run))
         for j in range(columns):
-            b[j] = second[column + u32(j // column_run) * column_step + u32(j % column_run)]
+            b[j] = load(second, column, u32(j // column_run * column_step + j % column_run))
         for i in range(rows):
             for j in range(columns):
                 sums[i * columns + j] += a[i] * b[j]
@@ -307,7 +310,7 @@ def multiplier(tile: Tile, dtype, layout: Layout, first_step: int, steps: int):
     """
     row_in, column_in = map(in_buffer, layout.buffers)
     down, across = (u32(first_step * pitch) for pitch in layout.pitches)
-    add = _adder(tile, dtype, layout.pitches, steps)
+    add = adder(tile, dtype, layout.pitches, steps)
 
     @device
     def multiply(buffer, corner, tiles, sums):
@@ -325,7 +328,7 @@ def partial_multiplier(tile: Tile, dtype, layout: Layout):
     """
     row_in, column_in = map(in_buffer, layout.buffers)
     row_pitch, column_pitch = map(u32, layout.pitches)
-    one, four = (_adder(tile, dtype, layout.pitches, steps) for steps in (1, 4))
+    one, four = (adder(tile, dtype, layout.pitches, steps) for steps in (1, 4))
 
     @device
     def multiply(steps, skipped, buffer, corner, tiles, sums):
@@ -345,7 +348,7 @@ def partial_multiplier(tile: Tile, dtype, layout: Layout):
     return multiply
 
 
-def main_loop(tile: Tile, parts, advance, ahead=False):
+def main_loop(tile: Tile, parts, advance, ahead=False, together=in_turn):
     """The double-buffered main loop: a slice is multiplied while the next one is on its way.
 
     Device function (left, buffer, cursor, source, values, corner, tiles, sums), which returns
@@ -360,6 +363,8 @@ def main_loop(tile: Tile, parts, advance, ahead=False):
         advance: the device function (cursor, source), which gives the cursor of the next slice.
         ahead: whether to advance as soon as a slice is stored, so that what ``advance`` loads has
             arrived by the next fetch; else right before that, which takes fewer registers.
+        together: makes one device function of those that work off a part each; all of them take
+            (buffer, cursor, source, values, corner, tiles, sums).
     """
     depth = u32(tile.depth)
 
@@ -372,7 +377,7 @@ def main_loop(tile: Tile, parts, advance, ahead=False):
 
         return work
 
-    work = in_turn([worker(*part) for part in parts])
+    work = together([worker(*part) for part in parts])
 
     @device
     def loop(left, buffer, cursor, source, values, corner, tiles, sums):

@@ -84,7 +84,7 @@ def driver_version() -> str:
     return f"{own[1]}, {of_cuda}" if own else of_cuda
 
 
-def kernel(threads: int, blocks: int = 1):
+def kernel(threads: int, blocks: int = 1, turns: int = 1):
     """Declare a kernel, launched as ``function[grid, threads](...)``.
 
     Fast mathematics stays off: it may reorder sums, and a + b * c becomes a fused multiply-add
@@ -93,6 +93,7 @@ def kernel(threads: int, blocks: int = 1):
     Args:
         threads: the most threads a block is launched with.
         blocks: blocks that a multiprocessor must be able to hold, which limits the registers.
+        turns: of a loop within its main loop, for those who count what its code executes.
     """
 
     def declare(function):
@@ -100,6 +101,7 @@ def kernel(threads: int, blocks: int = 1):
             return cuda.jit(simulator.Simulated(function))
         compiled = cuda.jit(function, launch_bounds=(threads, blocks), fastmath=False)
         keep_on_disk(compiled)
+        compiled.turns = turns
         return compiled
 
     return declare

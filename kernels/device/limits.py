@@ -14,6 +14,8 @@ MOST_ROWS = 2**29
 MAX_GRID = (2**31 - 1, 65535, 65535)
 ELEMENTWISE_THREADS = 256
 WARP = 32
+# With this many warps a multiprocessor is assumed to be busy
+BUSY_WARPS = 4
 
 
 def ceil_division(a: int, b: int) -> int:

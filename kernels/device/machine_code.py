@@ -35,6 +35,8 @@ INTEGER = "integer"
 JUMPS = ("BRA", "CALL.REL.NOINC")
 # Instructions whose width in bits is part of their class: LDS 128
 WIDE = ("LDS", "STS", "LDG", "STG")
+# Of an instruction since Volta
+INSTRUCTION_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,11 @@ class MachineCode:
         shared_bytes: shared memory of each block.
         barriers: barriers that a block uses.
         instructions: how many of each class the kernel has.
-        main_loop: the same for its main loop; empty without a loop. That is an innermost loop, the
-            one with most multiply-adds, or the longest: if possible among the loops that have both
-            multiply-adds and a barrier, else among those that have multiply-adds.
+        main_loop: the same for what a turn of its main loop executes, with all turns of loops
+            within it; empty without a loop. That is an innermost loop, the one with most
+            multiply-adds, or the longest: if possible among the loops that have both multiply-adds
+            and a barrier, else among those that have multiply-adds.
+        loop_bytes: of the main loop's code.
         text: the disassembly.
     """
 
@@ -59,11 +63,12 @@ class MachineCode:
     barriers: int
     instructions: Counter
     main_loop: Counter
+    loop_bytes: int
     text: str
 
     @property
     def multiply_add_share(self) -> float:
-        """Share of multiply-adds among the instructions of the main loop."""
+        """Share of multiply-adds among the instructions that the main loop executes."""
         return self.main_loop["multiply-add"] / max(1, self.main_loop.total())
 
 
@@ -84,7 +89,7 @@ def read(kernel, arguments, capability: tuple[int, int]) -> MachineCode:
         path.write_bytes(compiling.machine_code(kernel, arguments, capability))
         command = [disassembler, path]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return parse(text)
+    return parse(text, kernel.turns)
 
 
 def find_disassembler() -> str:
@@ -102,17 +107,27 @@ def find_disassembler() -> str:
     return path
 
 
-def parse(text: str) -> MachineCode:
-    """The machine code of the one kernel in the output of ``nvdisasm``."""
+def parse(text: str, turns: int = 1) -> MachineCode:
+    """The machine code of the one kernel in the output of ``nvdisasm``.
+
+    Args:
+        turns: of each loop within the main loop.
+    """
     instructions, targets = _instructions(text)
-    main_loop = _main_loop(instructions, targets)
+    loops = _loops(_successors(instructions, targets))
+    main_loop = _main_loop(instructions, loops)
+    within = set().union(*(loop for loop in loops if set(loop) < set(main_loop)))
+    executed = Counter()
+    for i in main_loop:
+        executed[classify(instructions[i][1])] += turns if i in within else 1
     return MachineCode(
         registers=_attribute(text, "REGCOUNT"),
         local_bytes=_attribute(text, "FRAME_SIZE"),
         shared_bytes=sum(map(int, re.findall(r"\n\.nv\.shared\..*:\n\s*\.zero\s+(\d+)", text))),
         barriers=_attribute(text, "NUM_BARRIERS"),
         instructions=Counter(classify(opcode) for _, opcode, _ in instructions),
-        main_loop=Counter(classify(instructions[i][1]) for i in main_loop),
+        main_loop=executed,
+        loop_bytes=INSTRUCTION_BYTES * len(main_loop),
         text=text,
     )
 
@@ -152,10 +167,9 @@ def _instructions(text):
     return instructions, targets
 
 
-def _main_loop(instructions, targets):
+def _main_loop(instructions, loops):
     """Positions of the main loop's instructions."""
     opcodes = [opcode for _, opcode, _ in instructions]
-    loops = _loops(_successors(instructions, targets))
 
     def sums(loop):
         return sum(_is_multiply_add(opcodes[i]) for i in loop)

@@ -24,8 +24,10 @@ _converter.extensions = []
 class Flat(ArgHint):
     """An array of the device as one axis."""
 
+    __slots__ = ("_array", "_words")
+
     def __init__(self, array):
-        self._array = array
+        self._array, self._words = array, None
 
     @property
     def value(self):
@@ -35,8 +37,11 @@ class Flat(ArgHint):
     @property
     def words(self):
         """What Numba's kernels take for an array of one axis."""
-        size, itemsize = self._array.size, self._array.dtype.itemsize
-        return 0, 0, size, itemsize, self._array.device_ctypes_pointer.value, size, itemsize
+        if self._words is None:
+            size, itemsize = self._array.size, self._array.dtype.itemsize
+            address = self._array.device_ctypes_pointer.value
+            self._words = 0, 0, size, itemsize, address, size, itemsize
+        return self._words
 
 
 class Constant(ArgHint):

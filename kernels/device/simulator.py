@@ -66,7 +66,7 @@ def _run_block(self, grid_point, *arguments):
         raise failed[0].with_traceback(failed[1])
 
 
-def _shared_array(self, shape, dtype):
+def _shared_array(self, shape, dtype, alignment=None):
     """The block's array of one source line."""
     caller = sys._getframe(1)
     line = caller.f_code.co_filename, caller.f_lineno

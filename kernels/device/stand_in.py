@@ -20,6 +20,7 @@ from kernels.device import prepared
 from kernels.device.streams import _stream_at
 
 CAPABILITY, MEMORY = (9, 0), 80 * 2**30
+MULTIPROCESSORS, SHARED_BYTES = 132, 228 * 1024
 _ALIGNMENT = 256
 
 
@@ -95,6 +96,8 @@ def stand_in():
         "cuMemGetInfo": lambda: (MEMORY - taken, MEMORY),
     }
     device = SimpleNamespace(id=0, compute_capability=CAPABILITY, name="stand-in")
+    device.MULTIPROCESSOR_COUNT = MULTIPROCESSORS
+    device.MAX_SHARED_MEMORY_PER_MULTIPROCESSOR = SHARED_BYTES
     context = driver.Context(device, driver.binding.CUcontext(1))
     device.get_primary_context = lambda: context
     # Else the driver makes it when it is found

@@ -5,29 +5,34 @@
 The tiles, the main loop and the sharing out of the pixels p, which are the steps, are those of
 ``convolution.cuda_gradient_weights``. A thread's pixel has a place of its own for each row i of the
 window. So the columns are numbered (i, c, j), each row rounded up to fours, and what a thread
-fetches at a time, four columns, has one place, looked up a slice ahead if registers allow. The
-kernel that adds the partial sums puts them into the order of the weights.
+fetches at a time, four columns, has one place, looked up a turn of the main loop ahead. The kernel
+that adds the partial sums puts them into the order of the weights.
 
 Multiply-adds: P*K*kh*C*kw, C*kw rounded up. Workspace: the partial sums.
 """
 
 from functools import cache
 
-from kernels.convolution.cuda_gradient_weights import Columns, accumulator, shared_out
+from kernels.convolution.cuda_gradient_weights import accumulator, shared_out
+from kernels.convolution.cuda_pixel_tile import Columns, steps_of_turn
 from kernels.convolution.cuda_tile import Tile, placer, side_by_side
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
-from kernels.device.loads import computed_once, load_from, place_of
+from kernels.device.loads import (
+    computed_once,
+    load_from,
+    load_shared,
+    place_of,
+    shared_after,
+    shared_place,
+)
 from kernels.listed_convolution import ListedShape
 from kernels.listed_convolution.cuda_forward import sizes_of
 from kernels.memory import cuda as memory
 
 FOUR = 4
-# The most groups of columns of a thread whose places registers hold from one slice to the next, as
-# well as their rows; more are looked up as they are needed
-MOST_LOOK_UPS = 16
 
 
 def columns_of(shape: ListedShape) -> int:
@@ -42,75 +47,124 @@ def _run_of(g):
     return run, u32(u32(run + u32(FOUR - 1)) // u32(FOUR) * u32(FOUR))
 
 
+@device
+def _distance(first_tap, slot, g):
+    """``Columns.distance`` of a tile's column, from where its row of the window begins."""
+    run, rounded = _run_of(g)
+    at = u32(min(u32(u32(first_tap + slot) % rounded), u32(run - u32(1))))
+    c, j = divmod_u32(at, g.kernel[1])
+    return u32(c * u32(g.plane) + j)
+
+
 @cache
-def _taps_of_lists(tile: Tile, one_row):
-    """Of lists: each group of columns has its own place; ``one_row`` of the window, all the same.
+def _taps_of_rows(tile: Tile):
+    """Of lists: each group of columns has its own place, looked up a turn ahead.
 
-    The table of the list is kh x (P + M).
+    A group's row stands in the shared table as far behind the distances of the turn before as the
+    tile is wide.
     """
-    depth, teams = u32(tile.depth), tile.threads // tile.depth
-    together, width = side_by_side(tile.width), u32(tile.width)
-    groups = 1 if one_row else tile.width // together // teams
-    ahead, first_row = groups <= MOST_LOOK_UPS, tile.height + tile.width
-
-    @device
-    def row_of(first_tap, group, g):
-        """Where the row of the window that a group of columns belongs to begins in the table."""
-        _, rounded = _run_of(g)
-        i = u32(u32(first_tap + group * u32(together)) // rounded)
-        return u32(min(i, u32(u32(g.kernel[0]) - u32(1))) * u32(u32(g.pixels) + u32(g.plane)))
+    depth, width, together = u32(tile.depth), u32(tile.width), side_by_side(tile.width)
+    # Places move on from turn to turn by 4
+    steps = steps_of_turn(tile) if together == 4 else tile.depth
+    turns, on = tile.depth // steps, tile.threads // tile.depth * together
+    groups, of_slice = ceil_division(tile.width, turns * on), turns * on
+    # The last turn looks up rows of the next slice's first one
+    last = of_slice - on
+    first_rows = tile.height + tile.width + last
 
     @device
     def distance(first_tap, slot, g):
-        if slot >= width:
-            return row_of(first_tap, u32(slot - width), g)
-        run, rounded = _run_of(g)
-        at = u32(min(u32(u32(first_tap + slot) % rounded), u32(run - u32(1))))
-        c, j = divmod_u32(at, g.kernel[1])
-        return u32(c * u32(g.plane) + j)
+        """Or where a row of the window begins in the table of the list, kh x (P + M)."""
+        if slot < width:
+            return _distance(first_tap, slot, g)
+        n, column = divmod_u32(u32(slot - width), u32(of_slice))
+        column = u32(n * u32(of_slice) + u32(column + u32(on)) % u32(of_slice))
+        _, rounded = _run_of(g)
+        i = u32(min(u32(u32(first_tap + column) // rounded), u32(u32(g.kernel[0]) - u32(1))))
+        return u32(i * u32(u32(g.pixels) + u32(g.plane)))
 
     @device
-    def move(p, error, cursor):
-        """To the pixel p, or the last one; and look up where its windows' rows begin."""
-        first, end, listed, look_ups = cursor
-        at = u32(first + min(p, u32(end - u32(1))))
-        of_pixel = place_of(listed, at)
-        if ahead:
-            for n in range(groups):
-                look_ups[n] = u32(load_from(listed, of_pixel, look_ups[groups + n]))
-        return p, place_of(error, at), of_pixel
+    def move(p, here, of_pixel, source):
+        """To the pixel p, ``here`` in the list."""
+        first, end, listed = source[3][:3]
+        following = u32(first + min(u32(p + depth), u32(end - u32(1))))
+        return p, place_of(source[0], here), of_pixel, place_of(listed, following), following
 
     @device
     def open_pixel(first, end, lane, team, first_tap, arrays, look_ups, g):
-        error, _, listed = arrays
-        cursor = first, end, listed, look_ups
-        if ahead:
-            for n in range(groups):
-                group = u32(team + u32(n * teams))
-                look_ups[groups + n] = computed_once(row_of(first_tap, group, g))
-        return move(lane, error, cursor), cursor
+        error, x, listed, table = arrays
+        at_table = shared_place(table, u32(u32(4) * team))
+        at_last = computed_once(shared_after(table, at_table, u32(last)))
+        cursor = first, end, listed, at_last, look_ups
+        here = u32(first + min(lane, u32(end - u32(1))))
+        of_pixel = place_of(listed, here)
+        for n in range(groups):
+            row = load_shared(table, at_table, u32(first_rows + n * of_slice))
+            look_ups[n] = u32(load_from(listed, of_pixel, row))
+        return move(lane, here, of_pixel, (error, x, table, cursor)), cursor
 
     @device
     def advance(pixel, source):
-        return move(u32(pixel[0] + depth), source[0], source[4])
+        p, _, _, of_next, following = pixel
+        return move(u32(p + depth), following, of_next, source)
 
     @device
     def place(pixel, source, n):
-        _, x, table, team, (_, _, listed, look_ups) = source
-        if ahead:
-            return place_of(x, look_ups[0 if one_row else n])
-        row = table[u32(first_row + n * teams) + team]
-        return place_of(x, u32(load_from(listed, pixel[2], row)))
+        return place_of(source[1], source[3][4][n])
 
-    registers, shared = (2 * groups, 0) if ahead else (1, tile.width // together)
-    return Columns(ahead, registers, shared, distance, open_pixel, advance, place)
+    @device
+    def look_up(pixel, source, n, at_table, at):
+        _, _, table, (_, _, listed, at_last, look_ups) = source
+        row = load_shared(table, at_table, u32(at + width))
+        of_pixel = pixel[3] if turns == 1 or at_table == at_last else pixel[2]
+        look_ups[n] = u32(load_from(listed, of_pixel, row))
+
+    functions = distance, open_pixel, advance, place, look_up
+    return Columns(steps, groups, groups * of_slice, *functions)
+
+
+@cache
+def _taps_of_row(tile: Tile):
+    """Of lists and windows of one row: one place serves all columns, looked up a slice ahead."""
+    depth = u32(tile.depth)
+
+    @device
+    def move(p, here, of_x, source):
+        """To the pixel p, ``here`` in the list, whose window begins at ``of_x``."""
+        error, x, _, (first, end, listed) = source
+        following = u32(first + min(u32(p + depth), u32(end - u32(1))))
+        of_next = u32(listed[following])
+        return p, place_of(error, here), place_of(x, of_x), of_next, following
+
+    @device
+    def open_pixel(first, end, lane, team, first_tap, arrays, look_ups, g):
+        error, x, listed, table = arrays
+        here, cursor = u32(first + min(lane, u32(end - u32(1)))), (first, end, listed)
+        return move(lane, here, u32(listed[here]), (error, x, table, cursor)), cursor
+
+    @device
+    def advance(pixel, source):
+        p, _, _, of_x, here = pixel
+        return move(u32(p + depth), here, of_x, source)
+
+    @device
+    def place(pixel, source, n):
+        return pixel[2]
+
+    @device
+    def look_up(pixel, source, n, at_table, at):
+        pass
+
+    functions = _distance, open_pixel, advance, place, look_up
+    return Columns(steps_of_turn(tile), 1, 0, *functions)
 
 
 @cache
 def _gradient_kernel(tile: Tile, dtype, one_row):
-    accumulate = accumulator(tile, dtype, _taps_of_lists(tile, one_row))
+    columns_of_list = _taps_of_row(tile) if one_row else _taps_of_rows(tile)
+    accumulate = accumulator(tile, dtype, columns_of_list)
 
-    @kernel(tile.threads, tile.blocks)
+    @kernel(tile.threads, tile.blocks, tile.depth // columns_of_list.steps)
     def listed_convolution_gradient_weights(
         error,  # K*P
         x,  # C*M

@@ -1,6 +1,6 @@
 """Arrays of a backend: allocation and the only copies between host and device.
 
 ``empty(shape, dtype)``, ``zeros(shape, dtype)``, ``to_device(array)``, ``to_host(array)``,
-``synchronize()``, ``on_stream(handle)``, ``release()`` and ``free_bytes()``. The operators allocate
-through ``empty`` and ``zeros`` and never copy.
+``all_to_host(arrays)``, ``synchronize()``, ``on_stream(handle)``, ``release()`` and
+``free_bytes()``. The operators allocate through ``empty`` and ``zeros`` and never copy.
 """

@@ -63,9 +63,14 @@ def to_device(array):
 
 def to_host(array):
     """A copy of ``array`` as a NumPy array; waits for the work that writes it."""
-    host = view("array", array).copy_to_host(stream=stream())
+    return all_to_host([array])[0]
+
+
+def all_to_host(arrays):
+    """Copies of ``arrays`` as NumPy arrays, in a list; waits once for the work that writes them."""
+    copies = [view("array", array).copy_to_host(stream=stream()) for array in arrays]
     stream().synchronize()
-    return host
+    return copies
 
 
 # Pickled and copied with the nets whose parameters they are

@@ -48,6 +48,22 @@ def test_other_sources_are_compiled_again(compile_afresh, monkeypatch):
     assert compile_afresh() == (0, 1)
 
 
+def test_other_launch_bounds_are_compiled_again(monkeypatch, tmp_path):
+    """Of the same function: as two tiles that differ in nothing but the blocks have it."""
+    monkeypatch.setattr(api.config, "CACHE_DIR", str(tmp_path))
+
+    def compile_(blocks):
+        @api.kernel(32, blocks)
+        def nothing(x):
+            pass
+
+        return cached.compiled(nothing, (np.empty(8, np.float32),))
+
+    assert compile_(2) == (1, 0)
+    assert compile_(3) == (1, 0)
+    assert compile_(2) == compile_(3) == (0, 1)
+
+
 def test_a_second_process_finds_every_kernel_of_the_convolutions(tmp_path):
     """The intrinsics that they call, and the closures that they are made of, are the same there."""
     here = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}

@@ -84,6 +84,26 @@ def test_a_loop_that_a_call_leaves_lies_within_the_one_around_it():
     assert main_loop == {"multiply-add": 1, "barrier": 1, "branch": 2}
 
 
+IN_TURNS = """
+.section\t.text.in_turns
+.L_x_0:
+        /*0000*/                   IADD3 R1, R1, R2, RZ ;
+.L_x_1:
+        /*0010*/                   FFMA R0, R3, R4, R0 ;
+        /*0020*/               @P0 BRA `(.L_x_1) ;
+        /*0030*/                   BAR.SYNC 0x0 ;
+        /*0040*/               @P1 BRA `(.L_x_0) ;
+        /*0050*/                   EXIT ;
+"""
+
+
+def test_loops_within_the_main_loop_count_as_often_as_they_turn():
+    code = machine_code.parse(IN_TURNS, turns=4)
+    assert code.main_loop == {"integer": 1, "multiply-add": 4, "branch": 4 + 1, "barrier": 1}
+    assert code.multiply_add_share == 4 / 11
+    assert code.loop_bytes == 5 * 16
+
+
 def test_local_memory():
     code = machine_code.read(indexed_at_run_time, (np.empty(99, f32), np.empty(9, f32), 3), (9, 0))
     assert code.local_bytes == 4 * 64

@@ -241,6 +241,12 @@ def test_nothing_but_registers_and_shared_memory(launch, ptx):
     assert ".local" not in ptx
 
 
+@kernels(lambda launch: launch.name == "convolution_gradient_weights")
+def test_places_in_shared_memory_are_aligned(launch, ptx):
+    """As the kernel says they are; by itself an array is aligned to its elements."""
+    assert len(re.findall(r"\.shared \.align 16 ", ptx)) == ptx.count(".shared .align ") == 2
+
+
 @kernels(lambda launch: launch.name in MATRIX_PRODUCTS and multiplies_in_its_sums_only(launch))
 def test_products_and_sums_are_fused(launch, ptx):
     assert len(instructions(ptx, "fma")) >= 32

@@ -17,6 +17,8 @@ MISSING = api.why_uncompilable()
 pytestmark = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISSING or "")]
 
 CAPABILITIES = [(8, 0), (9, 0)]
+SAMPLED = 3
+"""One in so many cases is compiled each time, the others in the long tests."""
 SHORT_OF_REGISTERS = (6, 12, 28)
 """Rows of tiles that leave the gradient by the input few registers."""
 
@@ -35,10 +37,18 @@ def is_read(case, capability):
     return newest or not bound.startswith("share, small")
 
 
-CASES = [
-    pytest.param(case, capability, id=f"{case}, {compiled.name_of(capability)}")
+READ = [
+    (case, capability)
     for case, capability in itertools.product(compiled.tile_cases(), CAPABILITIES)
     if is_read(case, capability)
+]
+CASES = [
+    pytest.param(
+        *read,
+        id=f"{read[0]}, {compiled.name_of(read[1])}",
+        marks=[] if number % SAMPLED == 0 else pytest.mark.long,
+    )
+    for number, read in enumerate(READ)
 ]
 
 
@@ -75,7 +85,7 @@ def test_code_of_tile(codes, case, capability):
     assert code.instructions["local"] == 0
     assert code.barriers == 1
     assert code.main_loop["barrier"] == 1
-    unrolled = 8 if case.table == "weights" else 1  # a part of a slice, at least
+    unrolled = 32 if case.table == "weights" else 1  # all steps of a slice, in turns
     assert code.main_loop["multiply-add"] % (unrolled * tile.rows * tile.columns) == 0
     if case.is_pointwise:  # reads its pixels and no table
         assert code.main_loop["LDG 32"] == tile.width * tile.depth // tile.threads

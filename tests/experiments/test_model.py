@@ -24,7 +24,7 @@ NETS, SIZE = ("lenet28", "rcnn25"), 24
 def counted_before(monkeypatch):
     """What takes a compiler, a simulator and a process of its own, made up."""
     loop = Counter({"multiply-add": 256, "LDS 128": 64})
-    made = MachineCode(64, 0, 16384, 1, loop, loop, "")
+    made = MachineCode(64, 0, 16384, 1, loop, loop, 16 * loop.total(), "")
 
     def codes(self, net, size, every, capability):
         number = (sum(len(call.launches) for call in one.calls) for one in every)

@@ -28,7 +28,7 @@ from experiments.reporting import stored
 from kernels.convolution.cuda import TILES
 from kernels.convolution.cuda_tile import Tile
 from kernels.device import api
-from kernels.device.machine_code import MachineCode
+from kernels.device.machine_code import INSTRUCTION_BYTES, MachineCode
 from kernels.max_pooling import argmax_dtype
 from net import Dense, Scan, zoo
 from net.summary import multiply_adds
@@ -68,7 +68,9 @@ def test_compulsory_bytes():
 def code(threads, sums=256, others=64):
     """Code of a main loop of multiply-adds and others."""
     loop = Counter({"multiply-add": sums, "LDS 128": others})
-    made = MachineCode(128, 0, 16384, 1, loop, loop if sums else Counter(), "")
+    made = MachineCode(
+        128, 0, 16384, 1, loop, loop if sums else Counter(), 16 * (sums + others), ""
+    )
     return static.Code(made, (8, 0), threads)
 
 
@@ -100,10 +102,10 @@ def test_the_model_fetches_a_large_main_loop_anew_in_each_turn():
     executed = roofline.executed_multiply_adds(call, launch) / blocks
     fullest = math.ceil(blocks / device.multiprocessors)
     first, second = (
-        size // roofline.INSTRUCTION_BYTES for size in (roofline.FIRST_CACHE, roofline.SECOND_CACHE)
+        size // INSTRUCTION_BYTES for size in (roofline.FIRST_CACHE, roofline.SECOND_CACHE)
     )
-    from_l2 = roofline.INSTRUCTION_BYTES * device.multiprocessors / device.l2_bytes_per_clock
-    in_turn = roofline.INSTRUCTION_BYTES * roofline.PARTITIONS / roofline.LINE_BYTES
+    from_l2 = INSTRUCTION_BYTES * device.multiprocessors / device.l2_bytes_per_clock
+    in_turn = INSTRUCTION_BYTES * roofline.PARTITIONS / roofline.LINE_BYTES
     for length, clocks in ((first, 0), (first + 1, in_turn), (second, in_turn), (9999, from_l2)):
         made = code(launch.threads, sums=length - 64)
         turns = executed / launch.threads / (length - 64)

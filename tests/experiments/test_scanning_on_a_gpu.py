@@ -1,8 +1,11 @@
 """Scanning as the opponent on a GPU: batches that fill its memory, and a queue that is full."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 
+from experiments import against_torch
 from experiments.measuring import compare
 from kernels.backends import Backend
 from kernels.device import launching
@@ -41,12 +44,45 @@ def test_nothing_is_waited_for_between_the_batches_of_a_scan(net, device, monkey
     do = launching.do
     monkeypatch.setattr(launching, "do", lambda again: do(again) or seen.append(device["waits"]))
     scan = Scan(net, batch=20)
-    scan.forward(image, pixels)
-    assert len(seen) > 9 * 4
-    assert len(set(seen)) == 1
-    seen.clear()
-    scan.gradients(image, error, pixels)
-    assert len(set(seen)) == 1
+    for run in (lambda: scan.forward(image, pixels), lambda: scan.gradients(image, error, pixels)):
+        seen.clear()
+        run()
+        assert len(seen) > 9 * 4
+        assert len(set(seen)) == 1
+        assert device["waits"] == seen[-1] + 1  # for all results together
+
+
+class OutOfMemoryError(RuntimeError):
+    """As PyTorch's is called."""
+
+
+class Opponent:
+    """Instead of PyTorch, which may be missing: its memory holds forward passes of 256 patches, and
+    backward ones of 64."""
+
+    def forward(self, x):
+        if len(x) > 256:
+            raise OutOfMemoryError("CUDA out of memory")
+        return np.zeros((len(x), 10, 1, 1), x.dtype)
+
+    def gradients(self, x, error):
+        if len(x) > 64:
+            raise OutOfMemoryError("CUDA out of memory")
+
+
+def test_pytorch_meets_as_large_batches_as_memory_allows(net, monkeypatch):
+    """Each side runs with its fastest, here by decree the largest that it holds."""
+    monkeypatch.setattr(compare, "BATCHES_ON_GPU", (16, 64, 256, 1024))
+    monkeypatch.setattr(against_torch, "prepared", lambda *a, **options: net)
+    monkeypatch.setattr(against_torch, "_opponents", lambda *a: {"PyTorch contiguous": Opponent()})
+    monkeypatch.setattr(against_torch, "relative_difference", lambda a, b: 0.0)
+    monkeypatch.setattr(against_torch, "_seconds", lambda call: call() is None or 1.0)
+    monkeypatch.setattr(against_torch, "interleaved", lambda jobs, *a: {k: [1.0] for k in jobs})
+    rows = against_torch._scanning("lenet28", 0, Namespace(seed=0, backend="cuda", quick=False))
+    batches = {(row["way"], row["pass"]): row["batch"] for row in rows}
+    ours = dict.fromkeys(((against_torch.OURS, p) for p in against_torch.PASSES), 1024)
+    theirs = {"forward": 256, "forward + backward": 64}
+    assert batches == ours | {("PyTorch contiguous", p): n for p, n in theirs.items()}
 
 
 def test_whole_scans_are_timed(net, monkeypatch):

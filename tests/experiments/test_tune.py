@@ -17,7 +17,7 @@ from experiments.profiling.timed import interleaved
 from experiments.storing import cache
 from kernels.convolution import cuda as convolution
 from kernels.convolution import cuda_tiles_measured as measured
-from kernels.device import api, launching
+from kernels.device import api, launching, multiprocessors
 from kernels.memory import cuda as memory
 
 DEVICE = "Stand-in 9000 (TM)"
@@ -56,6 +56,7 @@ def device(monkeypatch, tmp_path):
     """A device by name, and a cache folder of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(measured, "device_name", lambda: DEVICE)
+    monkeypatch.setattr(multiprocessors, "is_recording", lambda: True)
     monkeypatch.setattr(measured, "SHIPPED", tmp_path / "shipped")
     for cached in (measured._nearest, measured._read):
         cached.cache_clear()

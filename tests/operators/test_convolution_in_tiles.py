@@ -4,6 +4,7 @@ import pytest
 
 from kernels import get_backend
 from kernels.convolution.cuda import TILES
+from kernels.convolution.cuda_pixel_tile import steps_of_turn
 from kernels.convolution.cuda_tile import Tile
 from tests.comparison import REFERENCE, call, operator, relative_difference
 from tests.operators.convolutions import FUNCTIONS, TOLERANCES, ConvolutionCase
@@ -13,6 +14,11 @@ TINY_TILES = {
     "two-warps-high": Tile(4, 4, (1, 2), (2, 1), depth=4),
     "two-warps-wide": Tile(4, 4, (1, 2), (1, 2), depth=4),
     "six-rows": Tile(6, 4, (1, 4), (1, 1), depth=4),
+}
+# A slice takes two turns of the main loop: rows in fours, unevenly shared out, and rows in twos
+TINY_TILES_IN_TURNS = {
+    "twenty-rows": Tile(20, 16, (1, 4), (1, 1), depth=4),
+    "eighteen-rows": Tile(18, 16, (1, 4), (1, 1), depth=4),
 }
 TINY = [(table, tile) for table in TABLES for tile in TINY_TILES]
 
@@ -54,6 +60,15 @@ def test_tiles_of_1x1_windows(rng, rows, steps):
     tile = Tile(rows, 4, (1, 2), (1, 1), depth=4)
     case = ConvolutionCase((2, steps, 3, 5), steps + 1, (1, 1))
     check_tile(get_backend("simulator"), rng, case, "map", tile)
+
+
+@pytest.mark.simulator
+@pytest.mark.parametrize("tile", TINY_TILES_IN_TURNS)
+def test_slices_that_take_turns(rng, tile):
+    tile = TINY_TILES_IN_TURNS[tile]
+    assert steps_of_turn(tile) == tile.depth // 2
+    case = ConvolutionCase((1, 4, 6, 7), 23, (3, 3), dilation=(1, 2))
+    check_tile(get_backend("simulator"), rng, case, "weights", tile)
 
 
 def check_tile(backend, rng, case, table, tile):

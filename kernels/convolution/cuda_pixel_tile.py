@@ -1,0 +1,250 @@
+"""Tiles whose steps are pixels: how their slices are staged, and multiplied in turns.
+
+A thread has one pixel of a slice. It reads its pixel of 4 rows, or at 4 columns, next to what its
+neighbour reads, and stores the 4 values side by side, so that the transposition causes no bank
+conflicts. The steps of a slice are many, so that neighbouring threads read neighbouring pixels;
+written out they would exceed the first instruction cache, so a loop takes them in turns.
+"""
+
+from dataclasses import replace
+from functools import cache
+from typing import NamedTuple
+
+from kernels.convolution.cuda_tile import (
+    Layout,
+    Tile,
+    adder,
+    in_turn,
+    pitch,
+    side_by_side,
+)
+from kernels.device.api import device, u32
+from kernels.device.limits import ceil_division
+from kernels.device.loads import (
+    BY_PLACE,
+    load_from,
+    load_shared,
+    multiple_of,
+    shared_after,
+    store_shared,
+)
+
+# Instructions of the main loop: the most that the first instruction cache holds, 16 KB, with some
+# to spare; and estimates of what a slice takes, and each value that a thread fetches
+LONGEST_LOOP, OF_SLICE, OF_VALUE = 1020, 50, 2.5
+# Steps of a slice: the depths that tiles have, which the pixels of a block are a multiple of, so
+# that sums do not depend on it
+DEEPEST, SHALLOWEST = 32, 8
+# Of shared memory, that the system takes for each block since compute capability 8.0
+RESERVED_BYTES = 1024
+
+
+class Columns(NamedTuple):
+    """How a block reads what its taps multiply.
+
+    A thread has one pixel of a slice. Its ``pixel`` is (p, place of the error, and what these
+    functions need of it); the ``source`` is (error, x, table of distances, cursor).
+
+    Attributes:
+        steps: of a turn.
+        registers: for look-ups of a thread.
+        shared: numbers that a block keeps of its tile.
+        distance: device function (first_tap, slot, g): the tile's slot from the window's place; or,
+            in the slots beyond, such a number.
+        open: device function (first, end, lane, team, first_tap, arrays, look_ups, g), which gives
+            (pixel, cursor); ``arrays`` are (error, x, table of the list, table of distances).
+        advance: device function (pixel, source): moves on by a slice.
+        place: device function (pixel, source, n): the place of the group of columns that is the
+            thread's n-th in a turn.
+        look_up: device function (pixel, source, n, at_table, at): prepares ``place`` for the next
+            turn; ``at`` after a place in the table begin the group's distances of this one.
+    """
+
+    steps: int
+    registers: int
+    shared: int
+    distance: object
+    open: object
+    advance: object
+    place: object
+    look_up: object
+
+
+def steps_of_turn(tile: Tile) -> int:
+    """Steps of a slice that the code of the main loop has one after the other, a power of two.
+
+    A slice takes as many turns of that code as it has so many steps.
+    """
+    loads = sum(n // run for n, run in zip((tile.rows, tile.columns), tile.runs))
+    fetched = OF_VALUE * (tile.height + tile.width) / tile.threads
+    of_step, steps = tile.rows * tile.columns + loads + fetched, tile.depth
+    while steps > 1 and OF_SLICE + steps * of_step > LONGEST_LOOP:
+        steps //= 2
+    return steps
+
+
+def fitted(tile: Tile, shared_bytes: int) -> Tile:
+    """The tile with the deepest slices with which a multiprocessor has room for ``tile.blocks``.
+
+    Args:
+        shared_bytes: shared memory of a multiprocessor.
+    """
+    if blocks_with_room(tile, shared_bytes) >= tile.blocks or tile.depth // 2 < SHALLOWEST:
+        return tile
+    shallower = replace(tile, depth=tile.depth // 2)
+    vectors = 4 * tile.threads // shallower.depth
+    if tile.height % vectors or tile.width % vectors:  # not as much to fetch for every thread
+        return tile
+    return fitted(shallower, shared_bytes)
+
+
+def blocks_with_room(tile: Tile, shared_bytes: int) -> int:
+    """Blocks of float32 that find room in a multiprocessor's shared memory."""
+    table, slices = tile.height + tile.width, 2 * layout_of(tile).buffers[0]
+    return shared_bytes // (4 * (table + slices) + RESERVED_BYTES)
+
+
+def first_column(tile: Tile) -> int:
+    """Where a step's columns begin, side by side with its rows: at a multiple of a vector."""
+    return ceil_division(tile.height, 4) * 4
+
+
+def layout_of(tile: Tile) -> Layout:
+    """Of rows and columns in one shared array."""
+    between = pitch(first_column(tile) + ceil_division(tile.width, 4) * 4)
+    return Layout((between, between), (tile.depth * between,) * 2)
+
+
+@cache
+def parts_of(tile: Tile, dtype, columns: Columns):
+    """The parts of a turn, and the most values that a thread fetches for one of them.
+
+    A turn is divided into parts to save registers. Each fetches some rows and columns of a slice,
+    multiplies some steps of the previous slice, and stores what it fetched.
+    """
+    extents, teams = (tile.height, tile.width), tile.threads // tile.depth
+    pitches, steps = layout_of(tile).pitches, columns.steps
+    turns, part_steps = tile.depth // steps, min(8, steps)
+    count, itemsize = steps // part_steps, dtype(0).itemsize
+    row_run, column_run = (u32(min(16, run * itemsize)) for run in tile.runs)
+
+    @device
+    def place_of_rows(pixel, source, n):
+        return pixel[1]
+
+    @device
+    def look_nothing_up(pixel, source, n, at_table, at):
+        pass
+
+    places, look_ups = (place_of_rows, columns.place), (look_nothing_up, columns.look_up)
+
+    def stage(factor, part, slot):
+        """(fetch, store, next slot) for a part of the rows, or of the columns."""
+        together = side_by_side(extents[factor])
+        vectors = extents[factor] // together // teams
+        # Vectors of fewer than 4 are all fetched in the first turn: places move on by 4
+        spread = turns if together == 4 else 1
+        of_turn, distance = ceil_division(vectors, spread), spread * teams * together
+        first, last = (of_turn * (part + n) // count for n in (0, 1))
+        begin_table, begin = factor * tile.height, factor * first_column(tile)
+        # Every turn has the vectors before ``always``, and some turns one more
+        always = of_turn if turns == 1 else vectors // turns if spread > 1 else 0
+        longer = u32(vectors - (of_turn - 1) * spread)
+        place_of_group, look_up = places[factor], look_ups[factor]
+
+        @device
+        def fetch(cursor, source, values):
+            (turn, at_table, pixel), array, table = cursor, source[factor], source[2]
+            for n in range(first, last):
+                at = begin_table + n * distance
+                if n < always or turn < longer:
+                    place = place_of_group(pixel, source, n)
+                    for q in range(together):
+                        away = load_shared(table, at_table, u32(at + q))
+                        values[slot + (n - first) * together + q] = load_from(array, place, away)
+                look_up(pixel, source, n, at_table, u32(at))
+
+        @device
+        def store(turn, values, shared, at):
+            for n in range(first, last):
+                if n < always or turn < longer:
+                    for q in range(together):
+                        value = values[slot + (n - first) * together + q]
+                        store_shared(shared, at, u32(begin + n * distance + q), value)
+
+        return fetch, store, slot + (last - first) * together
+
+    def part_of(part):
+        fetch_rows, store_rows, slot = stage(0, part, 0)
+        fetch_columns, store_columns, end = stage(1, part, slot)
+        add = adder(tile, dtype, pitches, part_steps, BY_PLACE)
+        after = u32(part * part_steps * pitches[0])
+
+        @device
+        def fetch(cursor, source, values):
+            turn, at_table, pixel = cursor
+            cursor = turn, multiple_of(u32(16), at_table), pixel
+            fetch_rows(cursor, source, values[0])
+            fetch_columns(cursor, source, values[0])
+
+        @device
+        def multiply(buffer, corner, tiles, sums):
+            row, column = multiple_of(row_run, corner[0]), multiple_of(column_run, corner[1])
+            row, column = shared_after(tiles[0], row, after), shared_after(tiles[1], column, after)
+            add(row, column, tiles[0], tiles[1], sums)
+
+        @device
+        def store(values, buffer, tiles):
+            fetched, turn, at = values
+            at = multiple_of(u32(16), at)
+            store_rows(turn, fetched, tiles[0], at)
+            store_columns(turn, fetched, tiles[0], at)
+
+        return (fetch, multiply, store), end
+
+    parts, ends = zip(*[part_of(part) for part in range(count)])
+    return parts, max(ends)
+
+
+@cache
+def repeater(tile: Tile, steps: int):
+    """Makes of the device functions of a turn's parts that of a slice, for ``main_loop``.
+
+    A loop over the turns keeps the code short. From turn to turn move the places of the thread's
+    first row and column, of what it looks up, and of what it stores: all that takes instructions.
+
+    Args:
+        tile: of the kernel.
+        steps: of a turn.
+    """
+    teams = tile.threads // tile.depth
+    turns, between = tile.depth // steps, layout_of(tile).pitches[0]
+    down, on = u32(steps * between), u32(4 * teams)
+    size = u32(tile.depth * between)
+
+    def repeated(parts):
+        turn_of = in_turn(parts)
+
+        @device
+        def slice_of(buffer, pixel, source, values, corner, tiles, sums):
+            (registers, (at_table, end), at), (row, column), (shared, _) = values, corner, tiles
+            table = source[2]
+            here = u32(-u32(buffer) * size)
+            row, column = shared_after(shared, row, here), shared_after(shared, column, here)
+            at = shared_after(shared, at, u32(u32(buffer) * size))
+            if turns == 1:
+                cursor, values = (u32(0), at_table, pixel), (registers, u32(0), at)
+                turn_of(buffer, cursor, source, values, (row, column), tiles, sums)
+            else:
+                turn = u32(0)
+                while at_table != end:  # not all tiles need the number of the turn
+                    cursor, values = (turn, at_table, pixel), (registers, turn, at)
+                    turn_of(buffer, cursor, source, values, (row, column), tiles, sums)
+                    row = shared_after(shared, row, down)
+                    column = shared_after(shared, column, down)
+                    at, at_table = shared_after(shared, at, on), shared_after(table, at_table, on)
+                    turn = u32(turn + u32(1))
+
+        return slice_of
+
+    return repeated
