@@ -34,7 +34,10 @@ settings.register_profile(
 )
 settings.load_profile("project")
 
-LONGEST = ("test_vector_widths.py", "test_tiles.py", "test_vector_code.py", "test_planning.py")
+LONGEST = (
+    *("test_command_line.py", "test_tiles.py", "test_vector_widths.py", "test_planning.py"),
+    *("test_vector_code.py", "test_processes.py", "test_tensors.py", "test_compilation.py"),
+)
 TIERS = ("pure Python", "torch", "cpu", "simulator", "compile", "gpu")
 SIMULATING = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "1"
 

@@ -67,7 +67,12 @@ LISTS = [
 @pytest.fixture(scope="module")
 def codes(request):
     """For each case that the selected tests ask for, its machine code to come."""
-    tests = [item for item in request.session.items if item.path == request.path]
+    every = request.config.getoption("--long")
+    tests = [
+        item
+        for item in request.session.items
+        if item.path == request.path and (every or not item.get_closest_marker("long"))
+    ]
     cases = [test.callspec.params for test in tests]
     wanted = [(of["case"], of["capability"]) for of in cases if "capability" in of]
     for listed in (of["listed"] for of in cases if "listed" in of):
