@@ -55,7 +55,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--steps", type=int, default=300, help="about how many (300)")
     add("--pixels", type=int, default=60, help="of an image a step learns from, balanced (60)")
-    add("--rate", type=float, default=3e-3, help="of Adam at first; it falls to 0 (0.003)")
+    add("--rate", type=float, default=3e-3, help="of Adam at first (0.003)")
+    add(
+        "--schedule",
+        choices=tuple(runs.SCHEDULES),
+        default="cosine",
+        help="of the rate: half a cosine to 0, a tenth after each third, or constant (cosine)",
+    )
     add("--class-weights", type=_numbers, metavar="W,W,...", help="one for each class (1 each)")
     add("--patience", type=int, metavar="EPOCHS", help="stop after so many without improvement")
     default = runs.AUGMENTATION
@@ -104,6 +110,7 @@ def run(options: argparse.Namespace) -> int:
         steps=options.steps,
         pixels=options.pixels,
         rate=options.rate,
+        schedule=options.schedule,
         augmentation=augmentation,
         class_weights=options.class_weights,
         patience=options.patience,

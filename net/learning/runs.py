@@ -23,7 +23,7 @@ from net.learning.augmentation import Augmentation
 from net.learning.examples import Examples, Reader, check_pair
 from net.learning.fitting import fit
 from net.learning.metrics import Metrics
-from net.learning.optimizers import Adam, Cosine
+from net.learning.optimizers import Adam, Cosine, Stepwise
 from net.learning.records import TrainingWarning, best_row
 from net.learning.splitting import by_block, by_image
 from net.learning.training import Trainer
@@ -32,6 +32,13 @@ from net.usage import Normalization, Usage
 MEASURED = 30
 """How often a run is validated, saved and drawn."""
 NET, RUN = "net.safetensors", "run.safetensors"
+SCHEDULES = {
+    "cosine": Cosine,
+    "stepwise": lambda rate, steps: Stepwise(rate, every=-(-steps // 3)),
+    "constant": lambda rate, steps: rate,
+}
+"""By name, the learning rate of a run of so many steps: half a cosine down to 0, a tenth after each
+third of the run, or the same throughout."""
 AUGMENTATION = Augmentation(brightness=1.0, noise=0.1)
 """In units of the images' standard deviation, where they are normalised."""
 
@@ -61,6 +68,7 @@ def train(
     steps: int = 300,
     pixels: int = 60,
     rate: float = 3e-3,
+    schedule: str = "cosine",
     augmentation: Augmentation | None = AUGMENTATION,
     class_weights=None,
     patience: int | None = None,
@@ -84,7 +92,8 @@ def train(
             (images, labels) like the others; None is none, which is warned of.
         steps: about how many to take; each image gets as many, and at least one.
         pixels: so many random pixels of an image a step, as many of each class.
-        rate: of ``Adam`` at first; it falls to 0 along half a cosine.
+        rate: of ``Adam`` at first.
+        schedule: how it falls, one of ``SCHEDULES``.
         augmentation: how image and labels are changed before each step; None is not at all.
         class_weights: a weight for each class; None is 1 for each.
         patience: stop after so many epochs without a lower loss of the validation. A run has
@@ -113,6 +122,7 @@ def train(
     checks.instance("net", net, Net)
     steps, seed = checks.count("steps", steps), checks.count("seed", seed, 0, LARGEST_SEED)
     rate = checks.number("rate", rate, positive=True)
+    schedule = SCHEDULES[checks.choice("schedule", schedule, tuple(SCHEDULES))]
     out = out if out is None else checked_path("out", out)
     check_pair("images and labels", (images, labels))
     usage = net.usage or Usage()
@@ -135,7 +145,7 @@ def train(
         warnings.warn(message, TrainingWarning, stacklevel=2)
     repeats = max(1, round(steps / (MEASURED * len(examples[0]))))
     epochs = max(1, round(steps / (repeats * len(examples[0]))))
-    rule = Adam(Cosine(rate, epochs * repeats * len(examples[0])))
+    rule = Adam(schedule(rate, epochs * repeats * len(examples[0])))
     settings = {"border": usage.border, "class_weights": class_weights, "seed": seed}
     trainer = _resumed(Trainer(net, rule, **settings), out)
     with TemporaryDirectory() as temporary:

@@ -87,6 +87,7 @@ CALLS = {
             steps=1,
             pixels=3,
             rate=0.1,
+            schedule="stepwise",
             augmentation=Augmentation,
             class_weights=(1.0, 2.0),
             patience=1,

@@ -5,8 +5,9 @@ import pytest
 
 from net import Dense, load
 from net.images import net_input
-from net.learning import fitting
+from net.learning import fitting, runs
 from net.learning.augmentation import Augmentation
+from net.learning.optimizers import Adam
 from net.learning.records import TrainingWarning
 from net.learning.runs import train
 from net.usage import LabelRule, Normalization, Usage
@@ -26,6 +27,21 @@ def examples(number=3, seed=0):
     rng = np.random.default_rng(seed)
     images = [rng.integers(0, 256, (16, 13 + i), np.uint8) for i in range(number)]
     return images, [np.where(one > 150, 2, np.where(one < 100, 1, 0)) for one in images]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [("cosine", [0.1, 0.05, 0]), ("stepwise", [0.1, 0.01, 1e-4]), ("constant", [0.1] * 3)],
+)
+def test_schedules_lower_the_rate_to_the_end_of_the_run(monkeypatch, schedule, rates):
+    """At the first step, half way, and behind the last one."""
+    given = []
+    monkeypatch.setattr(runs, "Adam", lambda rate: given.append(rate) or Adam(rate))
+    images, labels = examples(1)
+    with pytest.warns(TrainingWarning, match="no validation"):
+        train(net(), images, labels, steps=12, rate=0.1, schedule=schedule, progress=False)
+    found = [given[0](step) if callable(given[0]) else given[0] for step in (0, 6, 12)]
+    assert found == pytest.approx(rates)
 
 
 @pytest.mark.cpu
