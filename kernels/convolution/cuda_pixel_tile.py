@@ -121,8 +121,17 @@ def parts_of(tile: Tile, dtype, columns: Columns):
 
     A turn is divided into parts to save registers. Each fetches some rows and columns of a slice,
     multiplies some steps of the previous slice, and stores what it fetched.
+
+    Raises:
+        ValueError: threads that share a step would not each have as many vectors to fetch.
     """
     extents, teams = (tile.height, tile.width), tile.threads // tile.depth
+    if teams > 1 and any(extent % (4 * teams) for extent in extents):
+        raise ValueError(
+            f"tile is {tile.height} x {tile.width} with {tile.threads} threads and slices of "
+            f"{tile.depth} steps; expected rows and columns by {4 * teams}, four for each thread "
+            "of a step"
+        )
     pitches, steps = layout_of(tile).pitches, columns.steps
     turns, part_steps = tile.depth // steps, min(8, steps)
     count, itemsize = steps // part_steps, dtype(0).itemsize

@@ -71,6 +71,15 @@ def test_slices_that_take_turns(rng, tile):
     check_tile(get_backend("simulator"), rng, case, "weights", tile)
 
 
+@pytest.mark.simulator
+@pytest.mark.parametrize("sums", [(6, 8), (4, 3)], ids=["12 x 32", "8 x 12"])
+def test_a_tile_whose_threads_cannot_share_a_step_is_refused(rng, sums):
+    tile = Tile(*sums, (1, 4), (2, 1), depth=4)
+    case = ConvolutionCase((1, 2, 6, 5), 5, (2, 2))
+    with pytest.raises(ValueError, match="expected rows and columns by 8"):
+        check_tile(get_backend("simulator"), rng, case, "weights", tile)
+
+
 def check_tile(backend, rng, case, table, tile):
     """Only the gradient by the weights may depend on the tile, in its last bits."""
     operands = case.operands(rng, "float32")
