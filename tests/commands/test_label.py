@@ -19,6 +19,7 @@ from net.borders import patch_margins
 from net.images import net_input
 from net.pictures import read
 from net.usage import LabelRule, Usage
+from tests import interrupts
 from tests.commands.files import saved_image, saved_net
 
 pytestmark = pytest.mark.cpu
@@ -212,7 +213,11 @@ class TestProcess:
             "out",
         ]
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=interrupts.heed,
         )
         for line in process.stdout:
             if "megapixels" in line:

@@ -17,6 +17,7 @@ import pytest
 from experiments import __main__
 from experiments.reporting import claims, pages, stored
 from experiments.storing import cache, results
+from tests import interrupts
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = [name for name in __main__.EXPERIMENTS if name not in __main__.APART]
@@ -264,7 +265,7 @@ def test_interrupting_leaves_nothing_half_written(tmp_path):
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_heed_interrupts,
+        preexec_fn=interrupts.heed,
     )
     seen = ""
     while "equality:" not in seen:
@@ -275,8 +276,3 @@ def test_interrupting_leaves_nothing_half_written(tmp_path):
     assert "interrupted; finished measurements are cached" in rest
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert all(json.loads(path.read_text())["value"] for path in files)
-
-
-def _heed_interrupts():
-    """Where the tests run in the background of a shell, their processes ignore interrupts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

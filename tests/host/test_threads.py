@@ -17,7 +17,7 @@ from kernels.convolution import cpu as convolution
 from kernels.convolution import cpu_gradient_weights, cpu_rows, cpu_scattered, cpu_weights
 from kernels.cross_entropy import cpu as cross_entropy
 from kernels.dropout import cpu as dropout
-from kernels.host import listing, threads
+from kernels.host import classes, listing, threads
 from kernels.listed_average_pooling import cpu as listed_average_pooling
 from kernels.listed_cells import cpu as listed_cells
 from kernels.listed_convolution import cpu as listed_convolution
@@ -162,6 +162,11 @@ CASES = [
         batch_normalization,
         "_backward",
         lambda x: batch_normalization.backward(x, x, *(ONES,) * 3, 1e-5),
+    ),
+    (
+        classes,
+        "_most_probable",
+        lambda x: classes.most_probable(x[0], np.arange(x.shape[1]), -1, 1e-5),
     ),
     (convolution, "_sum_channels", convolution.gradient_bias),
     (
