@@ -10,9 +10,9 @@ import numpy as np
 from kernels import checks
 from net import description, files
 from net.borders import halo, patch_margins
-from net.exchange.extras import required
 from net.exchange.forms import placed, unread
 from net.exchange.onnx_nodes import Nodes
+from net.extras import framework
 from net.graph import Net
 from net.layers import (
     ActivationLayer,
@@ -74,7 +74,7 @@ def to_onnx(net: Net, path: str | Path, *, dense: bool = True) -> None:
     checks.instance("net", net, Net)
     dense = checks.flag("dense", dense)
     files.check_writable("path", path)
-    onnx = required("onnx")
+    onnx = framework("onnx")
     state = net.state()
     for name, array in state.items():
         description.check_values(f"net: array {name!r}", name, array)

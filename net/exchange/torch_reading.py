@@ -9,9 +9,9 @@ import numpy as np
 
 from kernels import checks, get_backend
 from kernels.checks import Pair
-from net.exchange.extras import required
 from net.exchange.torch_graph import Traced
 from net.exchange.torch_layers import Reader
+from net.extras import framework
 from net.graph import Net
 from net.maps import NotConvertible
 from net.program import Program
@@ -63,7 +63,7 @@ def from_torch(
     2      1      2x2 / 2x2        4 x 3x3  1x1  4x4
     4      2      3x3 / 1x1        3 x 1x1  2x2  8x8
     """
-    torch = required("torch")
+    torch = framework("torch")
     checks.instance("module", module, torch.nn.Module)
     patch = checks.pair("patch", patch)
     channels = None if channels is None else checks.count("channels", channels)

@@ -10,8 +10,8 @@ from math import prod
 import numpy as np
 
 from kernels import checks
-from net.exchange.extras import required
 from net.exchange.forms import placed, unread
+from net.extras import framework
 from net.graph import Net
 from net.layers import (
     ELU,
@@ -75,7 +75,7 @@ class _Writer:
     """
 
     def __init__(self, net: Net, dense: bool):
-        self.torch, self.net, self.dense = required("torch"), net, dense
+        self.torch, self.net, self.dense = framework("torch"), net, dense
         self.nn = self.torch.nn
         self.state = net.state()
         self.graph = self.torch.fx.Graph()

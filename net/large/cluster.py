@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from uuid import uuid4
 
-from net.large.extras import needed
+from net.extras import needed
 from net.large.planning import RESERVE, SHARE, memory_bytes
 from net.large.regions import Region
 from net.large.sources import Source

@@ -6,9 +6,9 @@ from functools import lru_cache
 
 from kernels import checks
 from net.borders import BORDERS
+from net.extras import needed
 from net.graph import Net
 from net.large import planning
-from net.large.extras import needed
 from net.large.regions import Window, labelled
 from net.large.serialized import load_bytes, net_bytes
 from net.large.sources import opened

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from kernels.checks import Pair
+from net.extras import needed
 from net.files import write_atomically
-from net.large.extras import needed
 from net.large.legend import Legend
 from net.pictures.folders import stem_of
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from net.large.extras import needed
+from net.extras import needed
 
 BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of the files."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from net.large.extras import needed
+from net.extras import needed
 
 _METADATA = ("zarr.json", ".zattrs", ".zarray")
 

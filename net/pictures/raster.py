@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from net.pictures.codecs import with_imagecodecs
+from net.extras import needs
 from net.pictures.raw import Raw
 
 BEGINNINGS = (_PNG := b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"GIF8", b"RIFF")
@@ -82,7 +82,11 @@ def _deep_png(file, begin) -> Raw:
     channels, alpha = _DEEP[begin[25]]
 
     def read():
-        codecs = with_imagecodecs("a PNG of 16 bits and several channels")
-        return codecs.png_decode(file.read())
+        try:
+            import imagecodecs
+        except ImportError:
+            what = "a PNG of 16 bits and several channels"
+            raise ValueError(needs("imagecodecs", what)) from None
+        return imagecodecs.png_decode(file.read())
 
     return Raw((height, width, channels), 2, read, "last", alpha, copies=2)

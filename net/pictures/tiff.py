@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 import tifffile
 
-from net.pictures.codecs import needs_imagecodecs
+from net.extras import needs
 from net.pictures.raw import Raw
 
 _CHANNEL_AXES = "SC"
@@ -91,5 +91,5 @@ def _decoded(series, page):
     except ValueError as error:
         if "imagecodecs" in str(error):
             name = getattr(page.compression, "name", page.compression)
-            raise ValueError(needs_imagecodecs(f"its compression {name}")) from None
+            raise ValueError(needs("imagecodecs", f"its compression {name}")) from None
         raise
