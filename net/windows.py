@@ -33,15 +33,7 @@ def admitted(net: Net, image, name: str = "image"):
         return images.admitted_image(net, image, name)
     if hasattr(image, "__dlpack__"):  # what has __array__ alone would be read whole
         image = foreign.host_array(name, image)
-    checks.unmasked(name, image)
-    parts = ("shape", "dtype", "__getitem__")
-    if isinstance(image, type) or not all(hasattr(image, part) for part in parts):
-        raise TypeError(
-            f"{name} is {checks.kind_of(image)}; expected an array, or what has shape, dtype and "
-            "slicing as one"
-        )
-    if not _holds_numbers(image.dtype):
-        raise TypeError(f"{name} has dtype {image.dtype}; expected ints or floats")
+    check_readable(name, image)
     shape = tuple(image.shape)
     if len(shape) != 3 or shape[0] != net.channels or min(shape) < 1:
         raise ValueError(
@@ -49,6 +41,26 @@ def admitted(net: Net, image, name: str = "image"):
             "axis empty"
         )
     return image
+
+
+def check_readable(name: str, image, expected: str = "an array") -> None:
+    """Refuse what cannot be read by windows, or holds no real numbers; nothing is read.
+
+    Args:
+        expected: what messages name beside anything with shape, dtype and slicing.
+
+    Raises:
+        TypeError: naming it.
+    """
+    checks.unmasked(name, image)
+    parts = ("shape", "dtype", "__getitem__")
+    if isinstance(image, type) or not all(hasattr(image, part) for part in parts):
+        raise TypeError(
+            f"{name} is {checks.kind_of(image)}; expected {expected}, or what has shape, dtype and "
+            "slicing as one"
+        )
+    if not _holds_numbers(image.dtype):
+        raise TypeError(f"{name} has dtype {image.dtype}; expected ints or floats")
 
 
 def _holds_numbers(dtype) -> bool:

@@ -54,7 +54,7 @@ APART = {
     "net.listed_steps": "made by net.needed_pass alone, of what was checked",
     "net.needed_cells": "made by net.needed_pass alone, with pixels that were checked",
     "net.needed_pass": "made by Dense alone, with pixels that were checked",
-    "net.windows": "called by net.chosen and net.needed_pass, with what Dense was given",
+    "net.windows": "called by net.chosen, net.needed_pass and net.large, with what they were given",
     "net.tables": "lays out texts and pairs that were made here",
 }
 """Modules and packages of which nothing is called."""

@@ -17,6 +17,7 @@ from net.files import checked_file
 from net.images import channel_axis
 from net.large import tiff_files, zarr_files
 from net.pictures import read
+from net.windows import check_readable
 
 SAMPLES = 8
 """Windows along each axis by which an image is known again."""
@@ -133,19 +134,7 @@ def opened(image, channels: int | None, axes: str | None = None, name: str = "im
         path = checked_file(name, image)
         name = str(path)
         image, names, alpha, chunks, known_by = _of_file(path, channels, axes)
-    checks.unmasked(name, image)
-    parts = ("shape", "dtype", "__getitem__")
-    if isinstance(image, type) or not all(hasattr(image, part) for part in parts):
-        raise TypeError(
-            f"{name} is {checks.kind_of(image)}; expected the path of a file, an array, or what "
-            "has shape, dtype and slicing as one"
-        )
-    try:
-        kind = np.dtype(image.dtype).kind
-    except TypeError:
-        kind = "no number's"
-    if kind not in "biuf":
-        raise TypeError(f"{name} has dtype {image.dtype}; expected ints or floats")
+    check_readable(name, image, "the path of a file, an array")
     shape = tuple(image.shape)
     if names is None:
         places = _unnamed(name, shape, axes, channels)
