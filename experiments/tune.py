@@ -66,16 +66,17 @@ def main(options) -> int:
         ]
     except (ValueError, MemoryError) as error:
         return refused(f"--pixels or --batch is too large: {error}")
-    measurements = []
+    measurements, record = [], machine.described(get_backend("cuda"))
+    path = measured.user_folder() / measured.file_name(device_name())
     for case in dict.fromkeys(cases):
         times = measure(case, interleaved)
         measurements += times
         print(verdict(case, times), flush=True)
+        if times:  # at once, so that an interrupted run keeps them
+            kept = record | {"measurements": measurements}
+            write_atomically(path, (json.dumps(kept, indent=1) + "\n").encode())
     if not measurements:
         return refused("no convolution could be measured, so nothing is stored")
-    record = machine.described(get_backend("cuda")) | {"measurements": measurements}
-    path = measured.user_folder() / measured.file_name(device_name())
-    write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
     print(path)
     return 0
 

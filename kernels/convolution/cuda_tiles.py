@@ -93,6 +93,9 @@ SIMULATED_TILES = {
 
 # Of a tile's multiply-adds, for few classes too
 MOST_WASTED = 1 / 3
+# Of a multiprocessor, that hide latencies. On an H100, two warps for each of its four schedulers
+# issue in 71 to 75% of all cycles, and fewer in proportion less
+WARPS = {"map": 8, "weights": 8, "matrix": BUSY_WARPS}
 # The most sums of a thread, and elements of a slice, for which registers and shared memory suffice
 # in float64, which takes twice as much of both
 MOST_DOUBLE_SUMS, LONGEST_DOUBLE_SLICE = 32, 2560
@@ -138,16 +141,24 @@ def tiles_on(device: Multiprocessors, table: str) -> dict[Tile, float]:
     """The tiles of a table for a device, and the share of its peak that each should reach.
 
     Slices of the gradient by the weights are the deepest that leave room for a tile's blocks in a
-    multiprocessor's shared memory. Where fewer blocks have room, a tile reaches less.
+    multiprocessor's shared memory. With few warps on a multiprocessor, a tile reaches less.
     """
     if table != "weights":
         return TILES[table]
     fitted = {}
     for tile, share in TILES[table].items():
         tile = cuda_pixel_tile.fitted(tile, device.shared_bytes)
-        blocks = cuda_pixel_tile.blocks_with_room(tile, device.shared_bytes)
-        fitted[tile] = share * min(1, blocks / tile.blocks)
+        blocks = min(tile.blocks, cuda_pixel_tile.blocks_with_room(tile, device.shared_bytes))
+        fitted[tile] = share * blocks / _turns(tile, blocks, WARPS[table])
     return fitted
+
+
+def _turns(tile: Tile, blocks: int, warps: int) -> float:
+    """The time of ``blocks`` that are on a multiprocessor at once, that of one among many being 1.
+
+    With fewer than ``warps`` in all, they take as long as so many.
+    """
+    return max(blocks, warps / tile.warp_count)
 
 
 @cache
@@ -156,9 +167,9 @@ def modelled_tile(
 ) -> Tile:
     """The tile that should use most of a device; arguments as ``choose_tile``.
 
-    The multiprocessor that gets most blocks decides: the others are idle while it computes its
-    last. A tile that wastes more than ``MOST_WASTED`` of its multiply-adds is chosen only if all
-    do.
+    The multiprocessor that gets most blocks decides. It has as many at once as the tile promises;
+    the others are idle while it computes its last, which are few. A tile that wastes more than
+    ``MOST_WASTED`` of its multiply-adds is chosen only if all do.
     """
     tiles = tiles_on(device, table)
 
@@ -167,8 +178,10 @@ def modelled_tile(
         used = rows * columns / (blocks * tile.height * tile.width)
         filled = 1.0
         if table != "weights":  # whose blocks share out the pixels, too
-            most = ceil_division(blocks, device.count)
-            filled = blocks / (most * device.count) * min(1, most * tile.warp_count / BUSY_WARPS)
+            full, rest = divmod(ceil_division(blocks, device.count), tile.blocks)
+            turns = full * _turns(tile, tile.blocks, WARPS[table])
+            turns += _turns(tile, rest, WARPS[table]) if rest else 0
+            filled = blocks / device.count / turns
         return used >= 1 - MOST_WASTED, tiles[tile] * used * filled
 
     def fits(tile):
