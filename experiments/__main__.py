@@ -64,8 +64,8 @@ def _run_subcommand(options) -> int:
     if options.subcommand in TOOLS:
         return TOOLS[options.subcommand].main(options)
     options.out = options.out or (QUICK_OUT if options.quick else FULL_OUT)
-    if options.subcommand == "report":
-        return _report(options)
+    if options.subcommand in ("report", "published"):
+        return {"report": _report, "published": _published}[options.subcommand](options)
     every = [name for name in EXPERIMENTS if name not in APART]
     chosen = every if options.subcommand == "all" else [options.subcommand]
     if options.backend == "simulator":
@@ -149,7 +149,7 @@ def _run(name, options):
 def _report(options) -> int:
     """Rebuild all tables, figures and pages from what is stored; pack them if asked for."""
     from experiments.modelling import page
-    from experiments.reporting import archive, pages, report, stored
+    from experiments.reporting import archive, pages, published, report, stored
     from experiments.storing.results import BadResults
     from net.files import write_atomically
 
@@ -163,12 +163,26 @@ def _report(options) -> int:
             made[claims] = pages.reproduction(
                 results.machines, page.notes(results.profiles)
             ).encode()
+            made[Path("docs/published.md")] = published.page(results.machines).encode()
             made[readme] = pages.readme(results.machines, experiments, readme.read_text()).encode()
     except (BadResults, ValueError) as error:
         return refused(error)
     for path, content in (made | packed).items():
         write_atomically(path, content)
         print(path)
+    return 0
+
+
+def _published(options) -> int:
+    """Print the page of what others published, beside what is stored."""
+    from experiments.reporting import published, stored
+    from experiments.storing.results import BadResults
+
+    try:
+        machines = stored.read(options.out, modules(), profile.views()).machines
+        print(published.page(machines))
+    except BadResults as error:
+        return refused(error)
     return 0
 
 
@@ -274,6 +288,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("all", parents=[of_nets], help=text, description=text)
     text = "rebuild all tables and figures from the stored files"
     commands.add_parser("report", parents=[reporting], help=text, description=text)
+    text = "what others published, beside what arithmetic alone gives and what was measured"
+    published = commands.add_parser("published", help=text, description=text)
+    published.add_argument("--out", type=folder, help=f"folder of the results ({FULL_OUT})")
+    published.set_defaults(quick=False)
     text = "a line on each experiment"
     commands.add_parser("list", help=text, description=text)
     return parser

@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from experiments.inputs.arithmetic import DIRECTIONS
 from experiments.measuring.compare import COLUMNS as COLUMNS
-from experiments.measuring.compare import DIRECTIONS, compared
+from experiments.measuring.compare import compared
 from experiments.measuring.timing import MARKS, mark
 from experiments.reporting.derived import CLAIMED_SPEEDUP, arithmetic, totals_of
 from net.zoo import ZOO

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from experiments.measuring.compare import DIRECTIONS
+from experiments.inputs.arithmetic import DIRECTIONS
 from experiments.measuring.peak import PASSES
 from experiments.reporting.derived import (
     CLAIMED_SPEEDUP,
@@ -304,7 +304,9 @@ H. Li, R. Zhao, X. Wang, *Highly Efficient Forward and Backward Propagation of C
 Networks for Pixelwise Classification*, [arXiv:1412.4526](https://arxiv.org/abs/1412.4526) (2014).
 Only the abstract was at hand, so its claims are quoted, and nothing else is called the paper's.
 This page is made by `python -m experiments report` from the files in
-[results](../results/README.md); its verdicts are computed from the numbers that it shows."""
+[results](../results/README.md); its verdicts are computed from the numbers that it shows. What
+others published for this method and its twins, and what such figures measure, stands in
+[published.md](published.md)."""
 
 NO_GPU = """\
 No machine with a CUDA GPU has reported yet: what one gives for each claim is not known. The paper's

@@ -42,11 +42,16 @@ class Machine:
         return next(iter(self.results.values())).record
 
     @property
-    def name(self) -> str:
-        """As a heading shows it."""
+    def plain_name(self) -> str:
+        """Device, threads and backend."""
         record = self.record
         device = record["gpu"] or f"{record['cpu']}, {threads(record)}"
-        return escaped(f"{device}, backend {record['backend']}")
+        return f"{device}, backend {record['backend']}"
+
+    @property
+    def name(self) -> str:
+        """The same, as a heading shows it."""
+        return escaped(self.plain_name)
 
     @cached_property
     def rows(self) -> dict[str, list[dict]]:

@@ -22,7 +22,7 @@ from tests import interrupts
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = [name for name in __main__.EXPERIMENTS if name not in __main__.APART]
 DRAWN = [name for name in EXPERIMENTS if name not in ("equality", "host")]
-SUBCOMMANDS = (*__main__.EXPERIMENTS, *__main__.TOOLS, "all", "report", "list")
+SUBCOMMANDS = (*__main__.EXPERIMENTS, *__main__.TOOLS, "all", "report", "published", "list")
 UNPACKED = {"measurements.csv", "record.json", "table.md"}
 
 
