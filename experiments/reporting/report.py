@@ -95,7 +95,7 @@ def _index(stored, experiments, made):
             verdicts = [
                 f'"{claim.text}": **{machine.judged(claim).verdict}**'
                 for claim in claims.CLAIMS
-                if claim.experiment == name
+                if name in claim.experiments
             ]
             measured = escaped(results.record["utc"][:10]) + (
                 " (--quick)" if results.record["quick"] else ""
