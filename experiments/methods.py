@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -26,6 +25,7 @@ from experiments.measuring.timing import (
     spread_of_times,
     timed,
 )
+from experiments.reporting.bars import ratio_bars
 from net import Scan
 from net.zoo import ZOO
 
@@ -196,9 +196,10 @@ def caption(record: dict) -> str:
         "Time, memory and exactness of other exact ways to label every pixel, each beside the "
         "dense form: max-pooling fragments, PyTorch's own dilated layers and zero-filled kernels. "
         "Above 1 in the figure, the dense form is the faster one.\n\n"
-        "Fragments (Giusti et al. 2013, Masci et al. 2013) and zero-filled kernels (the naive "
-        "dense form) run on the same operators; PyTorch runs `conv2d(dilation=d)` and "
-        "`max_pool2d(stride=1, dilation=d)` with the same weights, in both memory formats. From "
+        "Fragments (Giusti et al. 2013, arXiv:1302.1700; Masci et al. 2013, arXiv:1302.1690) and "
+        "zero-filled kernels (the naive dense form) run on the same operators; PyTorch runs "
+        "`conv2d(dilation=d)` and `max_pool2d(stride=1, dilation=d)` with the same weights, in "
+        "both memory formats. From "
         "host arrays to host arrays, interleaved with the dense form; medians. All are compared "
         "on the timed arrays, and in float64, before they are timed. float32 gradients may differ "
         "by more than rounding where two cells of a window, or a ReLU's input and 0, tie within "
@@ -212,23 +213,17 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure | None:
     measured = [row for row in rows if not row["skipped"]]
     if not measured:
         return None
-    nets = list(dict.fromkeys(row["net"] for row in measured))
-    others = list(dict.fromkeys(row["way"] for row in measured))
-    width, x = 0.8 / len(others), np.arange(len(nets))
-    drawing = Figure(figsize=(12, 4.2), layout="constrained")
-    for axes, p in zip(drawing.subplots(1, 2, sharey=True), PASSES):
-        for i, (other, color) in enumerate(zip(others, COLORS)):
-            ratio = {r["net"]: r["ratio"] for r in measured if (r["way"], r["pass"]) == (other, p)}
-            place = x - 0.4 + (i + 0.5) * width
-            axes.bar(place, [ratio[net] for net in nets], 0.9 * width, color=color, label=other)
-        axes.axhline(1, color="black", lw=1.5, label="dense form")
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_xticks(x, nets, fontsize=8, rotation=20)
-        axes.set_xlabel("network")
+    drawing = Figure(figsize=(13, 5), layout="constrained")
+    panels = drawing.subplots(1, 2, sharey=True)
+    for axes, p in zip(panels, PASSES):
+        ratios = {}
+        for row in measured:
+            if row["pass"] == p:
+                ratios.setdefault(row["way"], {})[row["net"]] = row["ratio"]
+        ratio_bars(axes, ratios, COLORS)
         axes.set_title(p, fontsize=10)
-    drawing.get_axes()[0].set_ylabel("time over that of the dense form (times)")
+    panels[0].set_ylabel("time over that of the dense form (times)")
     drawing.suptitle(f"Other exact methods: {record['gpu'] or record['cpu']}")
-    handles, labels = drawing.get_axes()[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside right upper", fontsize=8)
+    named = panels[0].get_legend_handles_labels()
+    drawing.legend(*named, loc="outside lower center", ncols=len(COLORS), fontsize=8)
     return drawing

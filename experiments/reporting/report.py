@@ -9,6 +9,7 @@ and makes its table, caption and figure from them.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -20,6 +21,7 @@ from experiments.storing.results import Results
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "every pixel in one pass"
+matplotlib.rcParams["hatch.linewidth"] = 0.6
 matplotlib.rcParams["axes.spines.top"] = matplotlib.rcParams["axes.spines.right"] = False
 
 PAGE, INDEX = "table.md", "README.md"
@@ -27,14 +29,18 @@ FIGURES = {"png": "figure.png", "svg": "figure.svg"}
 _UNDATED = {"png": {"Software": None}, "svg": {"Date": None}}
 
 
-def shown(experiment, results: Results) -> dict[Path, bytes]:
+def shown(experiment, results: Results, beside: Sequence[Results] = ()) -> dict[Path, bytes]:
     """The page and the figure of an experiment's results, by their paths.
+
+    Args:
+        beside: results of others on the same machine, whose rows the figure shows, too.
 
     Raises:
         results.BadResults: the rows are not those of the experiment.
     """
     with naming(results.folder):
-        figure = experiment.figure(results.rows, results.record, results.arrays)
+        rows = [row for one in (results, *beside) for row in one.rows]
+        figure = experiment.figure(rows, results.record, results.arrays)
         made = {} if figure is None else _drawn(figure, results.folder)
         title = results.record["experiment"].replace("_", " ").capitalize()
         caption = experiment.caption(each_escaped(results.record))
@@ -73,7 +79,9 @@ def everything(stored: Stored, experiments: dict, views: dict) -> dict[Path, byt
     made = {}
     for machine in stored.machines:
         for name, results in machine.results.items():
-            made |= shown(experiments[name], results)
+            others = getattr(experiments[name], "BESIDE", ())
+            beside = [machine.results[other] for other in others if other in machine.results]
+            made |= shown(experiments[name], results, beside)
     for results in stored.profiles:
         made |= shown(views[results.record["experiment"]], results)
     index = [*_index(stored, experiments, made), *_index_of_profiles(stored, views, made)]
