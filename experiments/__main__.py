@@ -76,11 +76,12 @@ def _run_subcommand(options) -> int:
     if problem:
         return refused(problem)
     from experiments.measuring.exactness import NotEqual
-    from experiments.storing.cache import code_digest
+    from experiments.storing.cache import code_digest, state_digest
 
     options.code = {
         name: code_digest(name) for name in chosen
     }  # now, while files and loaded code agree
+    options.state = state_digest()
     wrong = False
     try:
         for name in chosen:
@@ -127,6 +128,7 @@ def _run(name, options):
     used = options.cache.provenances or [provenance]
     record |= {
         "experiment": name,
+        "code": options.state,
         "seed": options.seed,
         "quick": options.quick,
         "nets": options.nets,

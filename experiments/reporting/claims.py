@@ -47,6 +47,7 @@ class Claim:
     Attributes:
         text: as the abstract (arXiv:1412.4526) has it; in brackets, the part that is tested.
         tested: how it is tested here.
+        changes: what would change the verdict.
         experiments: on whose rows the verdict rests, those together that were measured.
         judge: of the experiments' rows.
         direction: in which a speedup is claimed.
@@ -55,6 +56,7 @@ class Claim:
 
     text: str
     tested: str
+    changes: str
     experiments: tuple[str, ...]
     judge: Callable[[list[dict]], Judged]
     direction: str | None = None
@@ -230,6 +232,7 @@ CLAIMS = (
         "Scores and gradients of all parameters of every net of the zoo, dense and patch by patch, "
         "at random pixels and all corners of a photograph, in float64 and float32. Supported: "
         "float64 within 1e-12, float32 scores the same bits, float32 gradients within 1e-5.",
+        "one float32 score of other bits, or a difference above these limits, on any net",
         ("equality",),
         _same,
     ),
@@ -238,6 +241,7 @@ CLAIMS = (
         "Multiply-adds of the dense form against those of each layer evaluated once for each "
         "labelled pixel, at the net's largest image. Supported: no more than the border of the "
         "image, which the patches need, comes on top.",
+        "a net whose dense form does more multiply-adds than its border explains",
         ("networks",),
         _redundancy,
     ),
@@ -248,6 +252,8 @@ CLAIMS = (
         "the same operators, scanning with the batch size that suits it best; each net's best "
         "figure, with the ratio that arithmetic alone gives. Supported: over 1500 on every net, at "
         "some size; partly: on some.",
+        "another net, size or machine over 1500, or none; the limits of arithmetic say which nets "
+        "could be",
         ("networks", "growth"),
         _faster("forward"),
         direction="forward",
@@ -257,6 +263,7 @@ CLAIMS = (
         "speed up commonly used patch-by-patch scanning over 1500 times in both forward and "
         "backward propagation (backward)",
         "As for forward propagation.",
+        "the same",
         ("networks", "growth"),
         _faster("backward"),
         direction="backward",
@@ -266,6 +273,7 @@ CLAIMS = (
         "The speedup increases with the sizes of images and patches (images)",
         "Nets of one family on images of 64 to 1024 pixels square. Supported: the speedup rises "
         "with every step; partly: with some.",
+        "a larger image at which a net's speedup is not higher",
         ("growth",),
         _grows(by_image, "image"),
     ),
@@ -273,6 +281,7 @@ CLAIMS = (
         "The speedup increases with the sizes of images and patches (patches)",
         "Nets for patches of 16 to 160 pixels made by one rule, on one image size. Supported: the "
         "speedup rises with every step; partly: with some.",
+        "a larger patch at which the speedup is not higher",
         ("growth",),
         _grows(by_patch, "patch"),
     ),
@@ -281,6 +290,7 @@ CLAIMS = (
         "the image",
         "The dense backward pass, masked to 1 pixel up to all. Supported: for every net the "
         f"slowest median is within {STEADY} times the fastest.",
+        f"a number of pixels at which a pass takes over {STEADY} times the fastest",
         ("sampled",),
         _constant,
     ),
@@ -290,6 +300,7 @@ CLAIMS = (
         "Sectors of memory that each request of the CUDA kernels touches, counted without a "
         "device, in the dense form and in the strided patch net. Supported: every kernel uses at "
         f"least {100 * EFFICIENT:.0f}% of the bytes of the feature maps that it moves.",
+        f"kernels that begin, or cease, to use {100 * EFFICIENT:.0f}% of what they move",
         ("memory",),
         _continuous,
     ),
@@ -298,6 +309,7 @@ CLAIMS = (
         "Speed of the sparse convolution and its gradients on a GPU over the distance d of their "
         "entries, and as a share of the GPU's own matrix product. Supported: none falls below "
         f"{100 * EFFICIENT:.0f}% of either at any d.",
+        "a GPU's own times of the sweep over d",
         ("convolution",),
         _efficient,
     ),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.reporting import claims, speedups
+from experiments.reporting.limitations import states
 from experiments.reporting.markdown import link
 from experiments.reporting.report import PAGE
 from experiments.reporting.stored import Machine, naming
@@ -13,6 +14,7 @@ from experiments.reporting.stored import Machine, naming
 AGAINST = "against_torch"
 BEGIN, END = "<!-- made by experiments report -->", "<!-- until here -->"
 """The lines before and after the comparison with PyTorch in the README."""
+LIMITATIONS = "All [limitations](../results/README.md#limitations) stand in one place."
 
 
 def reproduction(machines: list[Machine], notes: Mapping[str, str] | None = None) -> str:
@@ -34,6 +36,10 @@ def reproduction(machines: list[Machine], notes: Mapping[str, str] | None = None
         lines.append(f"| {number}. {claim.text} | {' | '.join(verdicts)} |")
     if not any(machine.record["backend"] == "cuda" for machine in machines):
         lines += ["", claims.NO_GPU]
+    if machines:
+        every = [results for machine in machines for results in machine.results.values()]
+        resting = [one for one in every if one.record["experiment"] in serving]
+        lines += ["", f"{states(resting)} {LIMITATIONS}"]
     for number, claim in enumerate(claims.CLAIMS, 1):
         lines += ["", f"## {number}. {claim.text}", "", f"**Tested:** {claim.tested}", ""]
         lines += ["| machine | result | verdict | evidence |", "|---|---|---|---|"]

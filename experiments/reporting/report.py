@@ -9,13 +9,15 @@ and makes its table, caption and figure from them.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import matplotlib
 
 from experiments.reporting import claims
-from experiments.reporting.markdown import code, each_escaped, escaped, link
+from experiments.reporting.heading import heading, state
+from experiments.reporting.limitations import limitations
+from experiments.reporting.markdown import each_escaped, escaped, link
 from experiments.reporting.stored import Stored, naming, shown_rows, threads
 from experiments.storing.results import Results
 
@@ -44,7 +46,8 @@ def shown(experiment, results: Results, beside: Sequence[Results] = ()) -> dict[
         made = {} if figure is None else _drawn(figure, results.folder)
         title = results.record["experiment"].replace("_", " ").capitalize()
         caption = experiment.caption(each_escaped(results.record))
-        text = [f"# {title}", "", caption, "", _provenance(results.record), ""]
+        text = [f"# {title}", "", *heading(results, made), "", caption, ""]
+        text += [_provenance(results.record), ""]
         text += [f"![figure]({FIGURES['png']})", ""] if made else []
         text += [experiment.table(shown_rows(results)), ""]
         return made | {results.folder / PAGE: "\n".join(text).encode()}
@@ -66,8 +69,11 @@ def _provenance(record):
     commits = ", ".join(commit[:12] for commit in record["commit"].split(", "))
     machine = escaped(f"{record['cpu']}, {threads(record)}{gpu}; {record['utc']}")
     made_by = escaped(f"commit {commits}{state}; Python {record['python']}, {versions}")
-    backend, command = escaped(record["backend"]), code(record["command"])
-    return f"Backend **{backend}**; {machine}; {made_by}; {command}."
+    return f"Backend **{escaped(record['backend'])}**; {machine}; {made_by}{_digest(record)}."
+
+
+def _digest(record):
+    return f"; {state(record)}" if record.get("code") else ""
 
 
 def everything(stored: Stored, experiments: dict, views: dict) -> dict[Path, bytes]:
@@ -84,16 +90,29 @@ def everything(stored: Stored, experiments: dict, views: dict) -> dict[Path, byt
             made |= shown(experiments[name], results, beside)
     for results in stored.profiles:
         made |= shown(views[results.record["experiment"]], results)
-    index = [*_index(stored, experiments, made), *_index_of_profiles(stored, views, made)]
-    text = "\n".join(["# Results", "", *index, ""])
-    return made | {stored.folder / INDEX: text.encode()}
+    return made | {stored.folder / INDEX: index(stored, experiments, views, made).encode()}
 
 
-def _index(stored, experiments, made):
+def index(stored: Stored, experiments: dict, views: dict, made: Collection[Path]) -> str:
+    """The page that lists all results, their verdicts and limitations.
+
+    Args:
+        made: the paths of pages and figures.
+
+    Raises:
+        results.BadResults: rows are not those of their experiment.
+    """
+    lines = ["# Results", "", *_machines(stored, experiments, made)]
+    lines += _profiles(stored, views, made)
+    return "\n".join([*lines, "", *limitations(stored, experiments), ""])
+
+
+def _machines(stored, experiments, made):
     yield (
         "Made by `python -m experiments`, one folder for each machine and backend; this page and "
         "all tables and figures are rebuilt from the stored files by `python -m experiments "
-        "report`. Claim by claim: [docs/reproduction.md](../docs/reproduction.md)."
+        "report`. Claim by claim: [docs/reproduction.md](../docs/reproduction.md); "
+        "[limitations](#limitations) below."
     )
     for machine in stored.machines:
         yield from ("", f"## {machine.name}", "")
@@ -112,7 +131,7 @@ def _index(stored, experiments, made):
             yield f"| {' | '.join(cells)} | {'; '.join(verdicts) or 'none'} |"
 
 
-def _index_of_profiles(stored, views, made):
+def _profiles(stored, views, made):
     if not stored.profiles:
         return
     yield from ("", "## The CUDA kernels, profiled", "")

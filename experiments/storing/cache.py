@@ -120,13 +120,29 @@ def _plain(value):
 
 def code_digest(experiment: str) -> str:
     """Digest of ``kernels/``, ``net/``, the experiment's module and all it imports from here."""
-    sources = {path for folder in ("kernels", "net") for path in (ROOT / folder).rglob("*.py")}
+    sources = _sources("kernels", "net")
     waiting = [ROOT / "experiments" / f"{experiment}.py"]
     while waiting:
         path = waiting.pop()
         if path not in sources:
             sources.add(path)
             waiting += _imports(path)
+    return _digest_of(sources)
+
+
+def state_digest() -> str:
+    """Digest of the code that results are of: what is measured, and what measures it.
+
+    It is the same for all experiments, so that results can be seen to belong together.
+    """
+    return _digest_of(_sources("kernels", "net", "experiments/inputs", "experiments/measuring"))
+
+
+def _sources(*folders):
+    return {path for folder in folders for path in (ROOT / folder).rglob("*.py")}
+
+
+def _digest_of(sources):
     digest = hashlib.sha256()
     for path in sorted(sources):
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())

@@ -54,6 +54,8 @@ def test_quick_run_stores_table_and_record(quick, name):
     folder = machine / name
     assert (folder / "table.md").read_text() in printed
     assert set(os.listdir(folder)) >= UNPACKED
+    record = json.loads((folder / results.RECORD).read_text())
+    assert record["code"] == cache.state_digest()
     assert not [file for file in os.listdir(folder) if file.startswith(".")]
 
 
