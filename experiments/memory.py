@@ -18,7 +18,7 @@ from experiments.profiling import calls, counter, simulation
 from experiments.profiling.operators import OPERATORS, OperatorCase
 
 TIMED = False
-NETS = ("strided67",)
+NETS, QUICK_NETS = ("strided67", "authors133", "greentea102"), ("strided67",)
 SIZE, QUICK_SIZE = 256, 32
 QUICK_CALLS = 2
 """Calls of each form that are traced with --quick."""
@@ -36,10 +36,10 @@ COLORS = {"dense": "#0072b2", "patch": "#e69f00"}
 
 def run(options) -> tuple[list[dict], dict]:
     """One row for each net, form, layer, launch and source line; no arrays."""
-    size = QUICK_SIZE if options.quick else SIZE
+    size, nets = (QUICK_SIZE, QUICK_NETS) if options.quick else (SIZE, NETS)
     jobs = [
         ({"net": net, "labelled": size, "form": form, "batch": BATCH}, call)
-        for net in options.nets or NETS
+        for net in options.nets or nets
         for form in FORMS
         for call in _calls(net, size, form, options.quick)
     ]

@@ -186,7 +186,7 @@ def _continuous(rows) -> Judged:
     sums = {}
     for row in rows:
         if row["is_map"]:
-            access = row["form"], row["layer"], row["kernel"], row["access"]
+            access = tuple(row[name] for name in ("form", "net", "layer", "kernel", "access"))
             both = sums.setdefault(access, [0, 0])
             for i, count in enumerate(("asked", "moved")):
                 both[i] += row[count] / row["share"]  # scaled to all blocks

@@ -71,9 +71,9 @@ def _gpus(machines, experiments):
     parts = []
     for machine in gpus:
         absent = [name for name in experiments if name not in machine.results]
-        text = f"{machine.name} reported {', '.join(machine.results)}"
-        parts.append(text + (f", and not {', '.join(absent)}" if absent else ""))
-    return f"{len(gpus)} reported, one device each. {'; '.join(parts)}."
+        without = f", without {', '.join(absent)}" if absent else ""
+        parts.append(f"{machine.name}: {', '.join(machine.results)}{without}")
+    return f"Reported: {'; '.join(parts)}. What another one gives is not known."
 
 
 def _processors(machines):

@@ -151,14 +151,21 @@ def test_constant_cost(slowest, verdict):
 )
 def test_continuous_access(asked, verdict):
     rows = [
-        {"form": form, "layer": "conv1", "kernel": kernel, "access": "read", "is_map": True}
-        | {"asked": bytes_asked if form == "dense" else 20, "moved": 100, "share": 0.5}
+        {"form": form, "net": "n4", "layer": "conv1", "kernel": kernel, "access": "read"}
+        | {
+            "is_map": True,
+            "asked": bytes_asked if form == "dense" else 20,
+            "moved": 100,
+            "share": 0.5,
+        }
         for kernel, bytes_asked in zip("ab", asked)
         for form in ("dense", "patch")
     ]
     rows.append(rows[0] | {"is_map": False, "kernel": "weights", "asked": 1})
+    rows += [row | {"net": "another"} for row in rows]
     judged = claim("continuously access memory").judged({"memory": rows})
     assert judged.verdict == verdict
+    assert "of 4 accesses" in judged.result
     assert "patch net 20% to 20%" in judged.result
 
 

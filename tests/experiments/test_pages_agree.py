@@ -95,7 +95,7 @@ def test_limitations_follow_the_records(tmp_path):
     gpu = {"gpu": "A GPU", "backend": "cuda", "cpu": "Its host"}
     store(tmp_path, rows, "growth", "gpu", code="b" * 64, **gpu)
     text = told(tmp_path)
-    assert "1 reported, one device each. A GPU, backend cuda reported growth, and not " in text
+    assert "**GPU.** Reported: A GPU, backend cuda: growth, without equality." in text
     assert "Its host" not in text
     assert "6 of 6 on A GPU, backend cuda" in text
     assert "2 states of the code." in text
