@@ -10,13 +10,12 @@ LIMITATIONS = "[Limitations](../../README.md#limitations) of all results stand i
 NONE = "none of the abstract's, so no verdict depends on it"
 
 
-def heading(results: Results, drawn: dict) -> list[str]:
+def heading(results: Results) -> list[str]:
     """The lines, for a page two folders below the index.
 
     Args:
         results: whose record has a field ``quick`` if they are an experiment's, and not the
             profiler's, which serve no claim.
-        drawn: the contents of its figures.
     """
     record, lines = results.record, []
     served = [
@@ -27,9 +26,9 @@ def heading(results: Results, drawn: dict) -> list[str]:
     if "quick" in record:
         texts = [f'{number}. "{claim.text}"' for number, claim in served]
         lines.append(f"* **Claims served:** {'; '.join(texts) or NONE}.")
-    size = sum(map(len, (*results.contents.values(), *drawn.values())))
+    size = sum(map(len, results.contents.values()))
     took = [f"**command:** {code(record['command'])}", f"**time:** {_time(record)}"]
-    took += [f"**disk:** {_size(size)}"]
+    took += [f"**disk:** {_size(size)}, pages and figures apart"]
     lines.append(f"* {'; '.join(took)}.".replace("**command", "**Command"))
     if served:
         changes = [f"{number}: {claim.changes}" for number, claim in served]
