@@ -20,6 +20,7 @@ from experiments.inputs.arguments import (
 )
 
 EXPERIMENTS = {
+    "demo": "a trained net labels a photograph: the same bits, and how many times faster",
     "equality": "largest difference between dense and patch-by-patch results of every net",
     "networks": "time, speedup and memory of every net and layer, dense against patch-by-patch",
     "convolution": "the sparse convolution over image, kernel, d and channels, in GFLOP/s",
@@ -107,7 +108,7 @@ def modules() -> dict:
 
 def _run(name, options):
     """Run one experiment, store what it measured, and show its tables."""
-    from experiments.reporting import report, stored
+    from experiments.reporting import printed, report, stored
     from experiments.storing import cache, machine, results
     from kernels import get_backend
     from net.files import write_atomically
@@ -143,7 +144,9 @@ def _run(name, options):
     made = report.shown(experiment, stored.load(folder, experiment))
     for path, content in made.items():
         write_atomically(path, content)
-    print(made[folder / report.PAGE].decode())
+    print(printed.fitted(made[folder / report.PAGE].decode(), str(folder / report.PAGE)))
+    if folder / report.FIGURES["png"] in made:
+        print(f"The picture: {folder / report.FIGURES['png']}\n")
 
 
 def _report(options) -> int:
@@ -248,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         help="of weights, pixels and error maps (default 0)",
     )
-    measuring.set_defaults(nets=None)
+    measuring.set_defaults(nets=None, train=False)
     of_nets = argparse.ArgumentParser(add_help=False, parents=[measuring])
     of_nets.add_argument(
         "--nets",
@@ -260,6 +263,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in EXPERIMENTS.items():
         parents = [of_nets if name in OF_NETS else measuring]
         command = commands.add_parser(name, parents=parents, help=text, description=text)
+        if name == "demo":
+            command.add_argument(
+                "--train", action="store_true", help="make the trained weights anew, first"
+            )
         if name == "sampled":
             command.add_argument(
                 "--forms",

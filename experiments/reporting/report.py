@@ -13,7 +13,7 @@ from pathlib import Path
 
 import matplotlib
 
-from experiments.reporting import claims
+from experiments.reporting import claims, quick
 from experiments.reporting.markdown import code, each_escaped, escaped, link
 from experiments.reporting.stored import Stored, naming, shown_rows, threads
 from experiments.storing.results import Results
@@ -35,13 +35,17 @@ def shown(experiment, results: Results) -> dict[Path, bytes]:
     """
     with naming(results.folder):
         figure = experiment.figure(results.rows, results.record, results.arrays)
+        if figure is not None and results.record.get("quick"):
+            quick.stamp(figure)
         made = {} if figure is None else _drawn(figure, results.folder)
         title = results.record["experiment"].replace("_", " ").capitalize()
         caption = experiment.caption(each_escaped(results.record))
         text = [f"# {title}", "", caption, "", _provenance(results.record), ""]
         text += [f"![figure]({FIGURES['png']})", ""] if made else []
         text += [experiment.table(shown_rows(results)), ""]
-        return made | {results.folder / PAGE: "\n".join(text).encode()}
+        page = "\n".join(text)
+        page = quick.marked(page) if results.record.get("quick") else page
+        return made | {results.folder / PAGE: page.encode()}
 
 
 def _drawn(figure, folder):
