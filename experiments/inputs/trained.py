@@ -64,6 +64,7 @@ def scores(net: Net) -> dict[str, dict[str, float]]:
 
 def make(backend: str, seed: int) -> None:
     """Train the net, about three minutes on two cores, and write its file and its record."""
+    record = machine.described(get_backend(backend))  # of the code as it is, with the old weights
     image, truth = photograph(), coins()[1]
     half = halves(truth.shape[1])["learned from"]
     net = zoo.build(NAME, classes=len(CLASSES), seed=seed, backend=backend)
@@ -75,7 +76,6 @@ def make(backend: str, seed: int) -> None:
             **{"axes": "first", "steps": STEPS, "pixels": PIXELS, "seed": seed},
         )
     net.save(NET)
-    record = machine.described(get_backend(backend))
     record |= {"net": NAME, "seed": seed, "scores": scores(net)}
     record |= {"sha256": hashlib.sha256(NET.read_bytes()).hexdigest()}
     write_atomically(RECORD, (json.dumps(record, indent=2) + "\n").encode())
