@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from experiments.inputs.nets import QUICK
 from experiments.measuring.compare import COLUMNS as COLUMNS
 from experiments.measuring.compare import DIRECTIONS, compared
 from experiments.measuring.timing import MARKS, mark
@@ -30,7 +31,8 @@ def run(options) -> tuple[list[dict], dict]:
     """
     sizes = QUICK_SIZES if options.quick else SIZES
     rows = []
-    with tqdm(options.nets or ZOO, desc="networks", unit="net") as progress:
+    nets = options.nets or (QUICK if options.quick else ZOO)
+    with tqdm(nets, desc="networks", unit="net") as progress:
         for name in progress:
             progress.set_postfix_str(name)
             parameters = {"net": name, "sizes": sizes}

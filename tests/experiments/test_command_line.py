@@ -16,6 +16,8 @@ import pytest
 
 from experiments import __main__
 from experiments.reporting import claims, pages, stored
+from experiments.reporting import printed as printing
+from experiments.reporting import quick as quick_marks
 from experiments.storing import cache, results
 from tests import interrupts
 
@@ -52,9 +54,20 @@ def quick(tmp_path_factory):
 def test_quick_run_stores_table_and_record(quick, name):
     machine, printed = quick
     folder = machine / name
-    assert (folder / "table.md").read_text() in printed
+    page = (folder / "table.md").read_text()
+    assert printing.fitted(page, str(folder / "table.md")) in printed
+    tables = re.findall(r"(?:^|\n)(?!\|)[^\n]*\n+(?=\|)", page)
+    assert all(quick_marks.QUICK in heading for heading in tables)
+    assert page.splitlines()[0].endswith(f"({quick_marks.QUICK})")
     assert set(os.listdir(folder)) >= UNPACKED
     assert not [file for file in os.listdir(folder) if file.startswith(".")]
+
+
+@pytest.mark.cpu
+def test_what_is_printed_fits_a_terminal(quick):
+    _, printed = quick
+    wide = [line for line in printed.splitlines() if len(line) > printing.WIDTH]
+    assert not [line for line in wide if len(line.split()) > 1]  # paths cannot be wrapped
 
 
 @pytest.mark.cpu
