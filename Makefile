@@ -16,7 +16,7 @@ API := net net.layers net.zoo net.borders net.images net.windows net.usage net.p
 
 help:
 	@echo "make demo        label a photograph: the same bits, how many times faster (2 minutes)"
-	@echo "make reproduce   run the experiments, write results/ (under 90 minutes on 2 cores)"
+	@echo "make reproduce   run the experiments, write results/; says first what it will take"
 	@echo "make test        run every test tier that this machine can run"
 	@echo "make test-long   the same and what is long by nature: thousands of damaged files ..."
 	@echo "make lint        ruff: lint and format"

@@ -112,7 +112,7 @@ def _forecast(chosen, options):
     """Probe the machine; of all experiments say what they will take, and begin their bar."""
     import numba
 
-    from experiments.measuring import forecast
+    from experiments.reporting import forecast
 
     options.gflops = forecast.probe(numba.get_num_threads())
     if options.subcommand == "all":

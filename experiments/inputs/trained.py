@@ -15,8 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from experiments.inputs.scribbles import coins
-from experiments.storing import machine
-from kernels import get_backend
 from net import Dense, Net, load, zoo
 from net.files import write_atomically
 from net.images import net_input
@@ -62,9 +60,12 @@ def scores(net: Net) -> dict[str, dict[str, float]]:
     return found
 
 
-def make(backend: str, seed: int) -> None:
-    """Train the net, about three minutes on two cores, and write its file and its record."""
-    record = machine.described(get_backend(backend))  # of the code as it is, with the old weights
+def make(backend: str, seed: int, record: dict) -> None:
+    """Train the net, about three minutes on two cores, and write its file and its record.
+
+    Args:
+        record: of the machine and the code, taken while these are as they were committed.
+    """
     image, truth = photograph(), coins()[1]
     half = halves(truth.shape[1])["learned from"]
     net = zoo.build(NAME, classes=len(CLASSES), seed=seed, backend=backend)
@@ -76,6 +77,6 @@ def make(backend: str, seed: int) -> None:
             **{"axes": "first", "steps": STEPS, "pixels": PIXELS, "seed": seed},
         )
     net.save(NET)
-    record |= {"net": NAME, "seed": seed, "scores": scores(net)}
+    record = record | {"net": NAME, "seed": seed, "scores": scores(net)}
     record |= {"sha256": hashlib.sha256(NET.read_bytes()).hexdigest()}
     write_atomically(RECORD, (json.dumps(record, indent=2) + "\n").encode())

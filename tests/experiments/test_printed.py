@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments import __main__
-from experiments.measuring.forecast import UNKNOWN, Forecast
+from experiments.reporting.forecast import UNKNOWN, Forecast
 from experiments.measuring.timing import interleaved
 from experiments.reporting import headline, printed, quick, report, stored
 from tests.experiments.stored_results import growth, store
