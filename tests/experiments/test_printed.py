@@ -8,9 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments import __main__
-from experiments.reporting.forecast import UNKNOWN, Forecast
 from experiments.measuring.timing import interleaved
 from experiments.reporting import headline, printed, quick, report, stored
+from experiments.reporting.forecast import UNKNOWN, Forecast
 from tests.experiments.stored_results import growth, store
 
 ROOT = Path(__file__).parents[2]
