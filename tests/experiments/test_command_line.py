@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from experiments import __main__
+from experiments.measuring import timing
 from experiments.reporting import claims, pages, stored
 from experiments.reporting import printed as printing
 from experiments.reporting import quick as quick_marks
@@ -89,6 +90,17 @@ def test_times_come_with_their_spread_and_both_clocks(quick):
             assert row["seconds_p20"] <= row["seconds"] <= row["seconds_p80"]
             assert row["repeats"] >= 1
             assert row["device_seconds"] is None
+
+
+@pytest.mark.cpu
+def test_with_quick_the_net_learns_more_than_its_baseline_knows_and_ratios_are_of_rounds(quick):
+    machine, _ = quick
+    rows = stored.load(machine / "segmentation", __main__.modules()["segmentation"]).rows
+    accuracy = {r["subject"]: r["value"] for r in rows if r["measure"] == "accuracy"}
+    assert accuracy["net"] > accuracy["baseline"]
+    for name in ("networks", "growth", "sampled", "methods"):
+        rows = stored.load(machine / name, __main__.modules()[name]).rows
+        assert min(row["repeats"] for row in rows if row["repeats"] is not None) >= timing.FEWEST
 
 
 @pytest.mark.cpu
