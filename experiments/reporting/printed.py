@@ -15,7 +15,8 @@ _LONGEST_CELL = 44
 def fitted(page: str, place: str, width: int = WIDTH) -> str:
     """A page in Markdown as plain text of at most ``width`` columns.
 
-    Text is wrapped. Of a table that is too wide the last columns are left out, and named.
+    Text is wrapped. Of a table that is too wide the last columns are left out, and named; columns
+    without an entry are left out anyway.
 
     Args:
         page: its tables have a line for each row.
@@ -43,7 +44,8 @@ def _text(lines, width):
 
 def _table(lines, place, width):
     names, _, *rows = map(_cells, lines)
-    columns = [_column(cells) for cells in zip(names, *rows)]
+    filled = [cells for cells in zip(names, *rows) if any(cells[1:])]
+    names, columns = [cells[0] for cells in filled], [_column(cells) for cells in filled]
     kept, taken = 0, -len(_GAP)
     while kept < len(columns) and taken + len(_GAP) + columns[kept][0] <= width:
         taken += len(_GAP) + columns[kept][0]
@@ -59,7 +61,8 @@ def _table(lines, place, width):
 def _column(cells):
     """The width of a column, and its cells as lines of that width; the heading is the first."""
     heading, *rest = cells
-    longest = max([*map(len, rest), *map(len, heading.split()), 1])
+    parts = re.findall(r"[^\s-]+-?|-", heading)
+    longest = max([*map(len, rest), *map(len, parts), 1])
     size = min(longest, _LONGEST_CELL)
     return size, [textwrap.wrap(cell, size) or [""] for cell in cells]
 
