@@ -66,7 +66,7 @@ def caption(record: dict) -> str:
     """What the table shows."""
     return (
         "Largest difference between the dense form and patch-by-patch scanning, and the share of "
-        "scores that are the same bits, for every net of the zoo in float64 and float32. Scores, "
+        "scores that are the same bits, for nets of the zoo in float64 and float32. Scores, "
         "and the gradients of all parameters for a random error map masked to the sampled "
         "pixels.\n\n"
         f"On the photograph `astronaut`, border `{BORDER}`, at seeded random pixels and all four "

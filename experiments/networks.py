@@ -125,7 +125,7 @@ def caption(record: dict) -> str:
     return (
         "Time to label every pixel (forward) and to get the gradients of all parameters (backward, "
         "after forward), patch by patch and in the dense form: same backend, same operators, "
-        "float32, every net of the zoo. The speedup is split into the arithmetic that the dense "
+        "float32, nets of the zoo. The speedup is split into the arithmetic that the dense "
         "form saves (the ratio of multiply-adds) and the efficiency that it gains.\n\n"
         'The paper\'s abstract claims "over 1500 times", on its own nets and GPU: the claim stands '
         "beside each figure. Rounds of scanning and of the dense form alternate; medians, with the "

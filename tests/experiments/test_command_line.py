@@ -77,6 +77,10 @@ def test_figures_are_drawn(quick, name):
     machine, _ = quick
     assert (machine / name / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (machine / name / "figure.svg").read_text()
+    experiment = __main__.modules()[name]
+    results = stored.load(machine / name, experiment)
+    for axes in experiment.figure(results.rows, results.record, results.arrays).get_axes():
+        assert axes.has_data() or not axes.axison, f"{axes.get_title()} is empty"
 
 
 @pytest.mark.cpu
