@@ -11,13 +11,15 @@ from functools import partial
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.inputs.nets import prepared
+from experiments.inputs.nets import QUICK, prepared
 from experiments.measuring import runners
 from experiments.measuring.compare import Workload
 from experiments.measuring.exactness import NotEqual, relative_difference
 from experiments.measuring.peak import PASSES, PEAK, peak_memory
 from experiments.measuring.timing import (
+    FEWEST,
     MARKS,
+    QUICKLY,
     TIMES,
     interleaved,
     mark,
@@ -32,7 +34,6 @@ from net.zoo import ZOO
 TIMED = True
 SIZE, QUICK_SIZE, SMALL = 128, 16, 32
 """Labelled rows and columns; ``SMALL`` for zero-filled kernels, where a pass takes minutes."""
-QUICK_NETS = ("lenet28", "strided67")
 OTHERS = (runners.FRAGMENTS, *runners.TORCH, runners.ZERO_FILLED)
 CHECKED = 48
 LIMITS = {"scores": 1e-4, "gradients": 5e-2}
@@ -52,7 +53,7 @@ def run(options) -> tuple[list[dict], dict]:
         NotEqual: a method gives other results on the arrays that are timed.
     """
     whole = QUICK_SIZE if options.quick else SIZE
-    nets = options.nets or (QUICK_NETS if options.quick else ZOO)
+    nets = options.nets or (QUICK if options.quick else ZOO)
     jobs = [(name, other) for name in nets for other in OTHERS]
     rows = []
     with tqdm(jobs, desc="methods", unit="way") as progress:
@@ -92,7 +93,9 @@ def _measured(name, other, size, options):
         for p, call in calls.items()
         for key, runner in runs.items()
     }
-    rounds = interleaved(jobs, 2.0 if options.quick else 60.0)
+    rounds = interleaved(
+        jobs, QUICKLY if options.quick else 60.0, surely=FEWEST if options.quick else 1
+    )
     job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
     peaks = peak_memory(job | {"runner": other})
     dense_peaks = options.cache.measured(job, lambda: peak_memory(job | {"runner": runners.DENSE}))

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from tqdm import tqdm
 
 from experiments.inputs.arithmetic import DIRECTIONS
-from experiments.inputs.nets import FAMILY
+from experiments.inputs.nets import FAMILY, QUICK
 from experiments.measuring.compare import COLUMNS as COLUMNS
 from experiments.measuring.compare import compared
 from experiments.measuring.timing import MARKS, mark
@@ -39,7 +39,8 @@ def run(options) -> tuple[list[dict], dict]:
         NotEqual: the forms disagree on the arrays that are timed.
     """
     rows = []
-    with tqdm(options.nets or ZOO, desc="networks", unit="net") as progress:
+    nets = options.nets or (QUICK if options.quick else ZOO)
+    with tqdm(nets, desc="networks", unit="net") as progress:
         for name in progress:
             progress.set_postfix_str(name)
             sizes = QUICK_SIZES if options.quick else (*SIZES, *LARGER.get(name, ()))
@@ -134,7 +135,7 @@ def caption(record: dict) -> str:
     return (
         "Time to label every pixel (forward) and to get the gradients of all parameters (backward, "
         "after forward), patch by patch and in the dense form: same backend, same operators, "
-        "float32, every net of the zoo. The speedup is split into the arithmetic that the dense "
+        "float32, nets of the zoo. The speedup is split into the arithmetic that the dense "
         "form saves (the ratio of multiply-adds) and the efficiency that it gains.\n\n"
         'The paper\'s abstract claims "over 1500 times", on its own nets and GPU: the claim stands '
         "beside each figure. Rounds of scanning and of the dense form alternate; medians, with the "

@@ -31,7 +31,7 @@ WAYS = {"needed": "seconds a step, needed cells", "dense": "seconds a step, ever
 """What is measured of each form of training, on the first ``STEPS`` images."""
 STEPS = 9
 FULL = {"training": 12, "validation": 2, "test": 6, "epochs": 15, "pixels": 300, "size": 160}
-QUICK = {"training": 3, "validation": 1, "test": 1, "epochs": 1, "pixels": 60, "size": 64}
+QUICK = {"training": 6, "validation": 1, "test": 2, "epochs": 8, "pixels": 200, "size": 96}
 """Images of each kind, epochs, sampled pixels an image, rows and columns of an image."""
 COLUMNS = {"net": str, "subject": str, "measure": str, "value": float}
 COLORS = ("#d55e00", "#009e73", "#56b4e9")

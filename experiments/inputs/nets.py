@@ -7,6 +7,8 @@ from net import Net, calibrate, zoo
 from net.layers import Convolution, FullyConnected, MaxPool, ReLU
 
 FAMILY = "family-"
+QUICK = ("lenet28", "strided67")
+"""The nets of the zoo that are measured with ``--quick``."""
 
 
 def prepared(name: str, *, seed: int, backend: str, dtype: str = "float32") -> Net:

@@ -19,7 +19,9 @@ from experiments.inputs.photographs import astronaut
 from experiments.measuring.exactness import NotEqual, relative_difference
 from experiments.measuring.peak import PEAK, peak_memory
 from experiments.measuring.timing import (
+    FEWEST,
     LONGEST,
+    QUICKLY,
     ROUNDS,
     TIMES,
     device_seconds,
@@ -248,8 +250,8 @@ def compared(name: str, sizes: tuple[int, ...], options, memory: bool) -> list[d
         size: lambda workload=workload: dense_pass(Dense(net), workload.image, workload.error)
         for size, workload in workloads.items()
     }
-    longest = 2.0 if options.quick else LONGEST * (1 + len(sizes))
-    rounds = interleaved(jobs | {"scan": scan}, longest)
+    longest = QUICKLY if options.quick else LONGEST * (1 + len(sizes))
+    rounds = interleaved(jobs | {"scan": scan}, longest, surely=FEWEST if options.quick else 1)
     timed_pixels = len(sample) * min(ROUNDS, len(rounds["scan"])) // ROUNDS
     peaks = _peaks(name, sizes, batch, options) if memory else {}
     rows = []

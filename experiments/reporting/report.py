@@ -14,7 +14,7 @@ from pathlib import Path
 
 import matplotlib
 
-from experiments.reporting import claims
+from experiments.reporting import claims, quick
 from experiments.reporting.heading import heading, state
 from experiments.reporting.limitations import limitations
 from experiments.reporting.markdown import each_escaped, escaped, link
@@ -43,6 +43,8 @@ def shown(experiment, results: Results, beside: Sequence[Results] = ()) -> dict[
     with naming(results.folder):
         rows = [row for one in (results, *beside) for row in one.rows]
         figure = experiment.figure(rows, results.record, results.arrays)
+        if figure is not None and results.record.get("quick"):
+            quick.stamp(figure)
         made = {} if figure is None else _drawn(figure, results.folder)
         title = results.record["experiment"].replace("_", " ").capitalize()
         caption = experiment.caption(each_escaped(results.record))
@@ -50,7 +52,9 @@ def shown(experiment, results: Results, beside: Sequence[Results] = ()) -> dict[
         text += [_provenance(results.record), ""]
         text += [f"![figure]({FIGURES['png']})", ""] if made else []
         text += [experiment.table(shown_rows(results)), ""]
-        return made | {results.folder / PAGE: "\n".join(text).encode()}
+        page = "\n".join(text)
+        page = quick.marked(page) if results.record.get("quick") else page
+        return made | {results.folder / PAGE: page.encode()}
 
 
 def _drawn(figure, folder):
