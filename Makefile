@@ -1,4 +1,4 @@
-# Both commands make .venv from pyproject.toml on first use and reuse it afterwards.
+# The commands make .venv from pyproject.toml on first use and reuse it afterwards.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -12,15 +12,19 @@ API := net net.layers net.zoo net.borders net.images net.windows net.usage net.p
 	net.learning.examples net.learning.augmentation net.learning.optimizers \
 	net.learning.metrics net.learning.splitting net.learning.checkpoint net.large
 
-.PHONY: help reproduce test test-long lint docs clean
+.PHONY: help demo reproduce test test-long lint docs clean
 
 help:
-	@echo "make reproduce   run the experiments, write results/ (under 90 minutes on 2 cores)"
+	@echo "make demo        label a photograph: the same bits, how many times faster (2 minutes)"
+	@echo "make reproduce   run the experiments, write results/; says first what it will take"
 	@echo "make test        run every test tier that this machine can run"
 	@echo "make test-long   the same and what is long by nature: thousands of damaged files ..."
 	@echo "make lint        ruff: lint and format"
 	@echo "make docs        the API reference, from docstrings: docs/api/index.html"
 	@echo "make clean       remove .venv, caches and compiled code"
+
+demo: .venv/installed
+	$(BIN)/python -m experiments demo --out results-demo
 
 reproduce: .venv/installed
 	$(BIN)/python -m experiments all
@@ -51,5 +55,5 @@ docs: .venv/installed
 	touch $@ .venv/installed
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis docs/api results-quick* *.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis docs/api results-demo results-quick* *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

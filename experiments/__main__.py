@@ -20,6 +20,7 @@ from experiments.inputs.arguments import (
 )
 
 EXPERIMENTS = {
+    "demo": "a trained net labels a photograph: the same bits, and how many times faster",
     "equality": "largest difference between dense and patch-by-patch results of every net",
     "networks": "time, speedup and memory of every net and layer, dense against patch-by-patch",
     "convolution": "the sparse convolution over image, kernel, d and channels, in GFLOP/s",
@@ -44,6 +45,7 @@ OF_NETS = (
 TOOLS = {"profile": profile, "tune": tune, "model": model, "check": check}
 """Subcommands about the CUDA kernels alone; each has its own options."""
 BACKENDS = ("auto", "cuda", "simulator", "cpu")
+ROOT = Path(__file__).parents[1]
 FULL_OUT, QUICK_OUT = Path("results"), Path("results-quick")
 
 
@@ -64,8 +66,8 @@ def _run_subcommand(options) -> int:
     if options.subcommand in TOOLS:
         return TOOLS[options.subcommand].main(options)
     options.out = options.out or (QUICK_OUT if options.quick else FULL_OUT)
-    if options.subcommand == "report":
-        return _report(options)
+    if options.subcommand in ("report", "published"):
+        return {"report": _report, "published": _published}[options.subcommand](options)
     every = [name for name in EXPERIMENTS if name not in APART]
     chosen = every if options.subcommand == "all" else [options.subcommand]
     if options.backend == "simulator":
@@ -76,11 +78,15 @@ def _run_subcommand(options) -> int:
     if problem:
         return refused(problem)
     from experiments.measuring.exactness import NotEqual
-    from experiments.storing.cache import code_digest
+    from experiments.storing.cache import code_digest, state_digest
 
     options.code = {
         name: code_digest(name) for name in chosen
     }  # now, while files and loaded code agree
+    options.state = state_digest()
+    options.gflops, options.bar = None, None
+    if not options.quick:
+        _forecast(chosen, options)
     wrong = False
     try:
         for name in chosen:
@@ -96,8 +102,24 @@ def _run_subcommand(options) -> int:
             file=sys.stderr,
         )
         return 130
+    finally:
+        if options.bar:
+            options.bar.close()
     status = _report(options)
     return 1 if wrong else status
+
+
+def _forecast(chosen, options):
+    """Probe the machine; of all experiments say what they will take, and begin their bar."""
+    import numba
+
+    from experiments.reporting import forecast
+
+    options.gflops = forecast.probe(numba.get_num_threads())
+    if options.subcommand == "all":
+        expected = forecast.Forecast(chosen, ROOT / FULL_OUT, options.backend, options.gflops)
+        print(expected.told(), flush=True)
+        options.bar = expected.bar()
 
 
 def modules() -> dict:
@@ -107,7 +129,9 @@ def modules() -> dict:
 
 def _run(name, options):
     """Run one experiment, store what it measured, and show its tables."""
-    from experiments.reporting import report, stored
+    from tqdm import tqdm
+
+    from experiments.reporting import printed, report, stored
     from experiments.storing import cache, machine, results
     from kernels import get_backend
     from net.files import write_atomically
@@ -120,17 +144,23 @@ def _run(name, options):
     common |= {"seed": options.seed, "quick": options.quick}
     provenance = {key: record[key] for key in ("utc", "commit", "dirty")}
     options.cache = cache.MeasurementCache(
-        folder / cache.FOLDER, common, provenance, fresh=options.fresh
+        *(folder / cache.FOLDER, common, provenance),
+        fresh=options.fresh,
+        finished=options.bar and options.bar.step,
     )
+    if options.bar:
+        options.bar.begin(name)
     started = time.perf_counter()
     rows, arrays = experiment.run(options)
     used = options.cache.provenances or [provenance]
     record |= {
         "experiment": name,
+        "code": options.state,
         "seed": options.seed,
         "quick": options.quick,
         "nets": options.nets,
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(time.perf_counter() - started + options.cache.saved, 1),
+        "gflops": options.gflops,
         "first_utc": min(one["utc"] for one in used),
         "commit": ", ".join(dict.fromkeys(one["commit"] for one in used)),
         "dirty": any(one["dirty"] for one in used),
@@ -143,13 +173,18 @@ def _run(name, options):
     made = report.shown(experiment, stored.load(folder, experiment))
     for path, content in made.items():
         write_atomically(path, content)
-    print(made[folder / report.PAGE].decode())
+    if options.bar:
+        options.bar.end()
+    with tqdm.external_write_mode():  # where a bar is shown
+        print(printed.fitted(made[folder / report.PAGE].decode(), str(folder / report.PAGE)))
+        if folder / report.FIGURES["png"] in made:
+            print(f"The picture: {folder / report.FIGURES['png']}\n")
 
 
 def _report(options) -> int:
     """Rebuild all tables, figures and pages from what is stored; pack them if asked for."""
     from experiments.modelling import page
-    from experiments.reporting import archive, pages, report, stored
+    from experiments.reporting import archive, headline, pages, published, report, stored
     from experiments.storing.results import BadResults
     from net.files import write_atomically
 
@@ -163,12 +198,27 @@ def _report(options) -> int:
             made[claims] = pages.reproduction(
                 results.machines, page.notes(results.profiles)
             ).encode()
-            made[readme] = pages.readme(results.machines, experiments, readme.read_text()).encode()
+            made[Path("docs/published.md")] = published.page(results.machines).encode()
+            text = pages.readme(results.machines, experiments, readme.read_text())
+            made[readme] = headline.put(results.machines, text).encode()
     except (BadResults, ValueError) as error:
         return refused(error)
     for path, content in (made | packed).items():
         write_atomically(path, content)
         print(path)
+    return 0
+
+
+def _published(options) -> int:
+    """Print the page of what others published, beside what is stored."""
+    from experiments.reporting import published, stored
+    from experiments.storing.results import BadResults
+
+    try:
+        machines = stored.read(options.out, modules(), profile.views()).machines
+        print(published.page(machines))
+    except BadResults as error:
+        return refused(error)
     return 0
 
 
@@ -248,7 +298,7 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         help="of weights, pixels and error maps (default 0)",
     )
-    measuring.set_defaults(nets=None)
+    measuring.set_defaults(nets=None, train=False)
     of_nets = argparse.ArgumentParser(add_help=False, parents=[measuring])
     of_nets.add_argument(
         "--nets",
@@ -260,6 +310,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in EXPERIMENTS.items():
         parents = [of_nets if name in OF_NETS else measuring]
         command = commands.add_parser(name, parents=parents, help=text, description=text)
+        if name == "demo":
+            command.add_argument(
+                "--train", action="store_true", help="make the trained weights anew, first"
+            )
         if name == "sampled":
             command.add_argument(
                 "--forms",
@@ -274,6 +328,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("all", parents=[of_nets], help=text, description=text)
     text = "rebuild all tables and figures from the stored files"
     commands.add_parser("report", parents=[reporting], help=text, description=text)
+    text = "what others published, beside what arithmetic alone gives and what was measured"
+    published = commands.add_parser("published", help=text, description=text)
+    published.add_argument("--out", type=folder, help=f"folder of the results ({FULL_OUT})")
+    published.set_defaults(quick=False)
     text = "a line on each experiment"
     commands.add_parser("list", help=text, description=text)
     return parser

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from itertools import product
 
 import numba
 import numpy as np
@@ -22,6 +23,7 @@ from experiments.measuring.compare import BATCHES, BATCHES_ON_GPU, Workload, bat
 from experiments.measuring.exactness import NotEqual, relative_difference
 from experiments.measuring.peak import PEAK, peak_memory
 from experiments.measuring.timing import interleaved, mark, spread
+from experiments.reporting.bars import ratio_bars
 from net import Dense
 from net.program import Program
 from net.zoo import ZOO
@@ -45,7 +47,7 @@ COLUMNS = {
     **dict.fromkeys(("ratio", "ratio_p20", "ratio_p80"), float),
     **PEAK,
 }
-COLORS = ("#0072b2", "#e69f00")
+COLORS = ("#0072b2", "#e69f00", "#009e73")
 TARGETS = {
     ("dense", "forward"): {"contiguous": (2.0, None), "best": (1.0, 1.2)},
     ("dense", "forward + backward"): {"contiguous": (2.2, None), "best": (1.1, 1.4)},
@@ -318,10 +320,9 @@ def table(rows: list[dict]) -> str:
         "|---" * 9 + "|",
     ]
     for row in rows:
-        marks = "†" if row["repeats"] < ROUNDS else mark(row)
+        marks, peak = "†" if row["repeats"] < ROUNDS else mark(row), row["peak_bytes"]
         low, high = (1e3 * row[f"seconds_{q}"] for q in ("p20", "p80"))
         ratio = [row[f"ratio{q}"] for q in ("", "_p20", "_p80")]
-        peak = row["peak_bytes"]
         size = f"{row['labelled']} x {row['labelled']}" if row["labelled"] else "one patch"
         cells = [row["net"], row["form"], size, row["pass"], row["way"], str(row["batch"] or "")]
         cells += [
@@ -376,23 +377,21 @@ def caption(record: dict) -> str:
 
 
 def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
-    """PyTorch's time over ours for every net, in both of its formats."""
-    panels = [(form, p) for form in FORMS for p in PASSES]
-    drawing = Figure(figsize=(12, 6.5), layout="constrained")
-    for axes, (form, p) in zip(drawing.subplots(2, 2).ravel(), panels):
+    """PyTorch's time over ours for every net, in both of its formats and compiled."""
+    drawing = Figure(figsize=(13, 7.5), layout="constrained")
+    panels = drawing.subplots(2, 2, sharey="row").ravel()
+    for axes, (form, p) in zip(panels, product(FORMS, PASSES)):
         chosen = [r for r in rows if (r["form"], r["pass"]) == (form, p)]
         size = max((r["labelled"] or 0) for r in chosen)
-        chosen = [r for r in chosen if (r["labelled"] or 0) == size]
-        nets = list(dict.fromkeys(r["net"] for r in chosen))
-        for i, (name, color) in enumerate(zip(torch_layers.MEMORY_FORMATS, COLORS)):
-            ratio = {r["net"]: r["ratio"] for r in chosen if r["way"] == f"PyTorch {name}"}
-            place = np.arange(len(nets)) - 0.2 + 0.4 * i
-            axes.bar(place, [ratio[net] for net in nets], 0.36, color=color, label=name)
-        axes.axhline(1, color="black", lw=1)
-        axes.set_xticks(range(len(nets)), nets, fontsize=8, rotation=20)
+        chosen = [r for r in chosen if (r["labelled"] or 0) == size and r["way"] != OURS]
+        ratios = {}
+        for row in chosen:
+            ratios.setdefault(row["way"], {})[row["net"]] = row["ratio"]
+        ratio_bars(axes, ratios, COLORS)
         axes.set_title(f"{form}{f', {size} x {size}' if size else ''}: {p}", fontsize=10)
         axes.set_ylabel("PyTorch's time over ours (times)", fontsize=8)
-    handles, labels = drawing.get_axes()[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, title="PyTorch, eager", loc="outside right upper", fontsize=8)
-    drawing.suptitle(f"Against PyTorch: {record['gpu'] or record['cpu']}")
+    named = panels[0].get_legend_handles_labels()
+    drawing.legend(*named, loc="outside lower center", ncols=len(COLORS), fontsize=9)
+    machine = record["gpu"] or record["cpu"]
+    drawing.suptitle(f"Against PyTorch; above 1 this project is faster: {machine}")
     return drawing

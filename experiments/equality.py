@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tqdm import tqdm
 
+from experiments.inputs.nets import QUICK
 from experiments.measuring.forms import BORDER, LIMITS, compared
 from net.zoo import ZOO
 
@@ -29,7 +30,8 @@ def run(options) -> tuple[list[dict], dict]:
         NotEqual: a difference is above its limit, or float32 scores are not bitwise equal.
     """
     size, sampled = (QUICK_SIZE, QUICK_PIXELS) if options.quick else (SIZE, PIXELS)
-    jobs = [(name, dtype) for name in options.nets or ZOO for dtype in LIMITS]
+    nets = options.nets or (QUICK if options.quick else ZOO)
+    jobs = [(name, dtype) for name in nets for dtype in LIMITS]
     rows = []
     for name, dtype in tqdm(jobs, desc="equality", unit="net"):
         parameters = {"net": name, "dtype": dtype, "size": size, "pixels": sampled}
@@ -64,7 +66,7 @@ def caption(record: dict) -> str:
     """What the table shows."""
     return (
         "Largest difference between the dense form and patch-by-patch scanning, and the share of "
-        "scores that are the same bits, for every net of the zoo in float64 and float32. Scores, "
+        "scores that are the same bits, for nets of the zoo in float64 and float32. Scores, "
         "and the gradients of all parameters for a random error map masked to the sampled "
         "pixels.\n\n"
         f"On the photograph `astronaut`, border `{BORDER}`, at seeded random pixels and all four "

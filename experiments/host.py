@@ -10,7 +10,7 @@ from tqdm import tqdm
 from experiments.measuring.host import COUNTED, measured
 
 TIMED = True
-NETS = ("lenet28", "n4")
+NETS = ("lenet28", "n4", "authors133", "greentea102")
 LABELLED, QUICK_LABELLED = 256, 16
 """Labelled rows and columns."""
 COLUMNS = {

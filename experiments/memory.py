@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from tqdm import tqdm
 
 from experiments.profiling import calls, counter, simulation
 from experiments.profiling.operators import OPERATORS, OperatorCase
 
 TIMED = False
-NETS = ("strided67",)
+NETS, QUICK_NETS = ("strided67", "authors133", "greentea102"), ("strided67",)
 SIZE, QUICK_SIZE = 256, 32
 QUICK_CALLS = 2
 """Calls of each form that are traced with --quick."""
@@ -35,10 +36,10 @@ COLORS = {"dense": "#0072b2", "patch": "#e69f00"}
 
 def run(options) -> tuple[list[dict], dict]:
     """One row for each net, form, layer, launch and source line; no arrays."""
-    size = QUICK_SIZE if options.quick else SIZE
+    size, nets = (QUICK_SIZE, QUICK_NETS) if options.quick else (SIZE, NETS)
     jobs = [
         ({"net": net, "labelled": size, "form": form, "batch": BATCH}, call)
-        for net in options.nets or NETS
+        for net in options.nets or nets
         for form in FORMS
         for call in _calls(net, size, form, options.quick)
     ]
@@ -145,20 +146,38 @@ def caption(record: dict) -> str:
 
 
 def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
-    """Bytes used of the bytes moved, kernel by kernel, for both forms."""
-    total = sums([row for row in rows if row["net"] != SINGLE])
-    keys = list(dict.fromkeys(key[:-1] for key in total))
-    drawing = Figure(figsize=(8, 1.2 + 0.3 * len(keys)), layout="constrained")
+    """Bytes used of the bytes moved: a row for each kernel, grouped by operator, for both forms.
+
+    Bars are of all bytes of the kernel's feature maps, dots of each layer's arrays alone.
+    """
+    rows = [row for row in rows if row["net"] != SINGLE and row["is_map"]]
+    kernels = {}
+    for row in rows:
+        kernels.setdefault(row["operator"].split(".")[0], {})[row["kernel"]] = None
+    places = [(group, name) for group, names in kernels.items() for name in (None, *names)]
+    drawing = Figure(figsize=(10, 1.6 + 0.36 * len(places)), layout="constrained")
     axes = drawing.subplots()
-    y = np.arange(len(keys))
-    for offset, form in zip((-0.2, 0.2), FORMS):
-        shares = [total.get((*key, form)) for key in keys]
-        shares = [100 * s["asked"] / s["moved"] if s else 0 for s in shares]
-        axes.barh(y + offset, shares, 0.4, color=COLORS[form], label=f"{form} form")
-    axes.set_yticks(y, [" ".join(key[1:]) for key in keys], fontsize=7)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 100)
+    for offset, form in zip((-0.19, 0.19), FORMS):
+        for y, (_, kernel) in enumerate(places):
+            chosen = [row for row in rows if (row["kernel"], row["form"]) == (kernel, form)]
+            if chosen:
+                every = sums(chosen).values()
+                whole = [sum(one[count] for one in every) for count in ("asked", "moved")]
+                axes.barh(y + offset, 100 * whole[0] / whole[1], 0.36, color=COLORS[form])
+                shares = [100 * one["asked"] / one["moved"] for one in every]
+                axes.plot(shares, [y + offset] * len(shares), "|", color="black", markersize=8)
+    labels = [kernel or group.replace("_", " ") for group, kernel in places]
+    axes.set_yticks(range(len(places)), labels, fontsize=10)
+    for text, (_, kernel) in zip(axes.get_yticklabels(), places):
+        text.set_fontweight("normal" if kernel else "bold")
+    axes.set_ylim(len(places) - 0.5, -0.5)
+    axes.set_xlim(0, 101)
+    axes.tick_params(axis="y", length=0)
     axes.set_xlabel("bytes used of the bytes moved, %")
-    axes.set_title(", ".join(dict.fromkeys(key[0] for key in keys)) + ": feature maps")
-    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
+    nets = ", ".join(dict.fromkeys(row["net"] for row in rows))
+    axes.set_title(f"Feature maps of {nets}: how the kernels of both forms use memory")
+    handles = [Patch(color=COLORS[form], label=f"{form} form") for form in FORMS]
+    mark = {"marker": "|", "linestyle": "", "color": "black", "markersize": 8}
+    handles.append(Line2D([], [], **mark, label="one array of one layer"))
+    drawing.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=10)
     return drawing

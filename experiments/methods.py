@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.inputs.nets import prepared
+from experiments.inputs.nets import QUICK, prepared
 from experiments.measuring import runners
 from experiments.measuring.compare import Workload
 from experiments.measuring.exactness import NotEqual, relative_difference
 from experiments.measuring.peak import PASSES, PEAK, peak_memory
 from experiments.measuring.timing import (
+    FEWEST,
     MARKS,
+    QUICKLY,
     TIMES,
     interleaved,
     mark,
@@ -26,13 +27,13 @@ from experiments.measuring.timing import (
     spread_of_times,
     timed,
 )
+from experiments.reporting.bars import ratio_bars
 from net import Scan
 from net.zoo import ZOO
 
 TIMED = True
 SIZE, QUICK_SIZE, SMALL = 128, 16, 32
 """Labelled rows and columns; ``SMALL`` for zero-filled kernels, where a pass takes minutes."""
-QUICK_NETS = ("lenet28", "strided67")
 OTHERS = (runners.FRAGMENTS, *runners.TORCH, runners.ZERO_FILLED)
 CHECKED = 48
 LIMITS = {"scores": 1e-4, "gradients": 5e-2}
@@ -52,7 +53,7 @@ def run(options) -> tuple[list[dict], dict]:
         NotEqual: a method gives other results on the arrays that are timed.
     """
     whole = QUICK_SIZE if options.quick else SIZE
-    nets = options.nets or (QUICK_NETS if options.quick else ZOO)
+    nets = options.nets or (QUICK if options.quick else ZOO)
     jobs = [(name, other) for name in nets for other in OTHERS]
     rows = []
     with tqdm(jobs, desc="methods", unit="way") as progress:
@@ -92,7 +93,9 @@ def _measured(name, other, size, options):
         for p, call in calls.items()
         for key, runner in runs.items()
     }
-    rounds = interleaved(jobs, 2.0 if options.quick else 60.0)
+    rounds = interleaved(
+        jobs, QUICKLY if options.quick else 60.0, surely=FEWEST if options.quick else 1
+    )
     job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
     peaks = peak_memory(job | {"runner": other})
     dense_peaks = options.cache.measured(job, lambda: peak_memory(job | {"runner": runners.DENSE}))
@@ -196,9 +199,10 @@ def caption(record: dict) -> str:
         "Time, memory and exactness of other exact ways to label every pixel, each beside the "
         "dense form: max-pooling fragments, PyTorch's own dilated layers and zero-filled kernels. "
         "Above 1 in the figure, the dense form is the faster one.\n\n"
-        "Fragments (Giusti et al. 2013, Masci et al. 2013) and zero-filled kernels (the naive "
-        "dense form) run on the same operators; PyTorch runs `conv2d(dilation=d)` and "
-        "`max_pool2d(stride=1, dilation=d)` with the same weights, in both memory formats. From "
+        "Fragments (Giusti et al. 2013, arXiv:1302.1700; Masci et al. 2013, arXiv:1302.1690) and "
+        "zero-filled kernels (the naive dense form) run on the same operators; PyTorch runs "
+        "`conv2d(dilation=d)` and `max_pool2d(stride=1, dilation=d)` with the same weights, in "
+        "both memory formats. From "
         "host arrays to host arrays, interleaved with the dense form; medians. All are compared "
         "on the timed arrays, and in float64, before they are timed. float32 gradients may differ "
         "by more than rounding where two cells of a window, or a ReLU's input and 0, tie within "
@@ -212,23 +216,17 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure | None:
     measured = [row for row in rows if not row["skipped"]]
     if not measured:
         return None
-    nets = list(dict.fromkeys(row["net"] for row in measured))
-    others = list(dict.fromkeys(row["way"] for row in measured))
-    width, x = 0.8 / len(others), np.arange(len(nets))
-    drawing = Figure(figsize=(12, 4.2), layout="constrained")
-    for axes, p in zip(drawing.subplots(1, 2, sharey=True), PASSES):
-        for i, (other, color) in enumerate(zip(others, COLORS)):
-            ratio = {r["net"]: r["ratio"] for r in measured if (r["way"], r["pass"]) == (other, p)}
-            place = x - 0.4 + (i + 0.5) * width
-            axes.bar(place, [ratio[net] for net in nets], 0.9 * width, color=color, label=other)
-        axes.axhline(1, color="black", lw=1.5, label="dense form")
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_xticks(x, nets, fontsize=8, rotation=20)
-        axes.set_xlabel("network")
+    drawing = Figure(figsize=(13, 5), layout="constrained")
+    panels = drawing.subplots(1, 2, sharey=True)
+    for axes, p in zip(panels, PASSES):
+        ratios = {}
+        for row in measured:
+            if row["pass"] == p:
+                ratios.setdefault(row["way"], {})[row["net"]] = row["ratio"]
+        ratio_bars(axes, ratios, COLORS)
         axes.set_title(p, fontsize=10)
-    drawing.get_axes()[0].set_ylabel("time over that of the dense form (times)")
+    panels[0].set_ylabel("time over that of the dense form (times)")
     drawing.suptitle(f"Other exact methods: {record['gpu'] or record['cpu']}")
-    handles, labels = drawing.get_axes()[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside right upper", fontsize=8)
+    named = panels[0].get_legend_handles_labels()
+    drawing.legend(*named, loc="outside lower center", ncols=len(COLORS), fontsize=8)
     return drawing

@@ -7,7 +7,6 @@ for each launch, as measured here, and for scanning the batch that the model fin
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from experiments.inputs.arguments import LARGEST_SIDE, folder, folder_name, integer, refused
@@ -90,6 +89,7 @@ def modelled(nets: list[str], size: int, devices: dict, cache) -> list[dict]:
 def _of_net(name, size, devices, cache, codes):
     """The rows of a net: of each device and direction, the dense form, scanning with the batch that
     suits it best, and scanning one by one."""
+    from experiments.inputs.arithmetic import saved
     from experiments.modelling import counted, predicted
     from net import zoo
 
@@ -115,7 +115,7 @@ def _of_net(name, size, devices, cache, codes):
             "size": size,
             "device": short_name,
             "stand_in": "" if made_for == device.capability else "sm_{}{}".format(*made_for),
-            "unbounded_ratio": _unbounded_ratio(net),
+            "unbounded_ratio": saved(net),
         }
         for backward in (False, True):
             of_direction = {key[1:]: value for key, value in found.items() if key[0] == backward}
@@ -145,10 +145,3 @@ def _of_direction(common, found, host, backward, pixels):
             | {"multiply_adds": batches(pixels, one) * sum(c.multiply_adds for c in one.calls)}
             | {"speedup": None if form == DENSE else time.seconds / dense}
         )
-
-
-def _unbounded_ratio(net):
-    """Multiply-adds of scanning over those of the dense form on an image without end, forward."""
-    nodes = net.nodes.values()
-    patch = sum(node.multiply_adds * math.prod(node.output.size) for node in nodes)
-    return patch / sum(node.multiply_adds for node in nodes)

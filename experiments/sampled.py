@@ -13,13 +13,22 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.inputs.nets import prepared
+from experiments.inputs.nets import QUICK, prepared
 from experiments.inputs.strokes import DRAWN, chosen_pixels
 from experiments.measuring import runners
 from experiments.measuring.chosen import check_needed, needed_pass, work_of
 from experiments.measuring.compare import Workload, dense_pass, fastest_batch, scan_pass
 from experiments.measuring.peak import PASSES, PEAK, needed_peaks, peak_memory
-from experiments.measuring.timing import MARKS, ROUNDS, TIMES, interleaved, mark, spread_of_times
+from experiments.measuring.timing import (
+    FEWEST,
+    MARKS,
+    QUICKLY,
+    ROUNDS,
+    TIMES,
+    interleaved,
+    mark,
+    spread_of_times,
+)
 from experiments.reporting.derived import crossing, excess, steadiness
 from net import Dense, Scan
 from net.zoo import ZOO
@@ -59,7 +68,8 @@ def run(options) -> tuple[list[dict], dict]:
     sizes = QUICK_SIZES if options.quick else SIZES
     forms = getattr(options, "forms", None) or FORMS
     rows = []
-    cases = [(name, size) for name in options.nets or ZOO for size in sizes]
+    nets = options.nets or (QUICK if options.quick else ZOO)
+    cases = [(name, size) for name in nets for size in sizes]
     with tqdm(cases, desc="sampled", unit="case") as progress:
         for name, size in progress:
             progress.set_postfix_str(f"{name} {size}")
@@ -112,7 +122,9 @@ class _Case:
         for number in timed:
             jobs["scanning", "random", number] = self._job("scanning", "random", number, batches)
         quick = self.options.quick
-        rounds = interleaved(jobs, 5.0 if quick else 60.0 * len(jobs))
+        rounds = interleaved(
+            jobs, QUICKLY if quick else 60.0 * len(jobs), surely=FEWEST if quick else 1
+        )
         peaks = self._peaks(batches)
         rows = []
         for form, drawn, number in passes:

@@ -24,7 +24,7 @@ from net.learning.records import TrainingWarning
 TIMED = False
 LEARNERS = ("net", "forest")
 FULL = {"drawings": 5, "steps": 300, "size": None}
-QUICK = {"drawings": 1, "steps": 2, "size": 96}
+QUICK = {"drawings": 1, "steps": 100, "size": 96}
 """Drawings of strokes a case, steps of the net, and the largest size of a half; None is all."""
 COLUMNS = {
     **{"case": str, "learner": str, "drawing": int},

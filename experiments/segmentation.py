@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from scipy import ndimage
 
 from experiments.inputs.textures import CLASSES, border_distance, composed
@@ -23,13 +24,14 @@ from net.learning.training import Trainer
 TIMED = False
 NETS = ("lenet28",)
 PREDICTED = "predicted by {}"
-"""The array of what a net predicts."""
+BASELINE = "predicted by the baseline of {}"
+"""The arrays of what a net, and the baseline with a window like its patch, predict."""
 REGIONS, RATE = 4, 1e-3
 WAYS = {"needed": "seconds a step, needed cells", "dense": "seconds a step, every cell"}
 """What is measured of each form of training, on the first ``STEPS`` images."""
 STEPS = 9
 FULL = {"training": 12, "validation": 2, "test": 6, "epochs": 15, "pixels": 300, "size": 160}
-QUICK = {"training": 3, "validation": 1, "test": 1, "epochs": 1, "pixels": 60, "size": 64}
+QUICK = {"training": 6, "validation": 1, "test": 2, "epochs": 8, "pixels": 200, "size": 96}
 """Images of each kind, epochs, sampled pixels an image, rows and columns of an image."""
 COLUMNS = {"net": str, "subject": str, "measure": str, "value": float}
 COLORS = ("#d55e00", "#009e73", "#56b4e9")
@@ -38,8 +40,9 @@ COLORS = ("#d55e00", "#009e73", "#56b4e9")
 def run(options) -> tuple[list[dict], dict]:
     """Rows of ``net, subject, measure, value``.
 
-    As arrays, the first test image, its labels, and what each net predicts, by ``PREDICTED``; where
-    the nets' patches need images of different sizes, all nets get the largest.
+    As arrays, the first test image, its labels, and what each net and its baseline predict, by
+    ``PREDICTED`` and ``BASELINE``; where the nets' patches need images of different sizes, all nets
+    get the largest.
     """
     nets = options.nets or NETS
     plan = QUICK if options.quick else FULL
@@ -93,7 +96,8 @@ def _trained(name, plan, options) -> dict:
     for row in trainer.history:
         rows += _rows(f"epoch {row['epoch']}", {k: v for k, v in row.items() if k != "epoch"})
     rows = [{"net": name} | row for row in rows]
-    arrays = {"image": test[0][0][0], "truth": test[1][0], PREDICTED.format(name): by_net[0]}
+    arrays = {"image": test[0][0][0], "truth": test[1][0]}
+    arrays |= {PREDICTED.format(name): by_net[0], BASELINE.format(name): by_baseline[0]}
     return {"rows": rows, "arrays": arrays}
 
 
@@ -225,34 +229,43 @@ def caption(record: dict) -> str:
         "standard deviation of the same window.\n\n"
         "Images are composed of scikit-image's `brick`, `grass` and `gravel`, tested on the halves "
         "of the photographs that training never saw. Interior: test pixels further than half a "
-        "patch from a border between textures."
+        "patch from a border between textures. The figure shows the first test image; the shares "
+        "that are right are those of all test images."
     )
 
 
 def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
-    """For each net: image, truth, prediction and errors of a test image, and the learning curve."""
+    """For each net: a test image, its labels, what the net and the baseline make of it, the errors
+    of both, and the learning curve."""
     nets = _by_net(rows)
-    drawing = Figure(figsize=(13, 3.1 * len(nets)), layout="constrained")
-    panels = drawing.subplots(len(nets), 5, width_ratios=(1, 1, 1, 1, 1.5), squeeze=False)
-    for row, (name, subjects) in zip(panels, nets.items()):
-        title = "prediction" if len(nets) == 1 else f"prediction, {name}"
-        _draw_maps(row[:4], arrays["image"], arrays["truth"], arrays[PREDICTED.format(name)], title)
-        _draw_curve(row[4], subjects)
+    drawing = Figure(figsize=(13, 6.6 * len(nets)), layout="constrained")
+    parts = drawing.subfigures(len(nets), squeeze=False)[:, 0]
+    for part, (name, subjects) in zip(parts, nets.items()):
+        _draw_net(part, name, subjects, arrays)
+    handles = [Patch(color=color, label=name) for name, color in zip(CLASSES, COLORS)]
+    drawing.legend(handles=handles, loc="outside right upper", fontsize=10)
     return drawing
 
 
-def _draw_maps(panels, image, truth, predicted, title):
+def _draw_net(part, name, subjects, arrays):
     palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLORS]) / 255
-    panels[0].imshow(image, cmap="gray")
-    panels[1].imshow(palette[truth])
-    panels[2].imshow(palette[predicted])
-    panels[3].imshow(truth != predicted, cmap="gray_r", vmin=0, vmax=1)
-    for panel, text in zip(panels, ("test image", "truth", title, "errors")):
-        panel.set_title(text)
-        panel.set_axis_off()
-    for color, name in zip(COLORS, CLASSES):
-        panels[1].plot([], [], "s", color=color, label=name)
-    panels[1].legend(fontsize=7, loc="lower right")
+    truth, maps, errors = arrays["truth"], {}, {}
+    for who, subject, array in (
+        (name, "net", PREDICTED.format(name)),
+        ("baseline", "baseline", BASELINE.format(name)),
+    ):
+        if array in arrays:  # the baseline's were not stored once
+            right = _percent(subjects[subject]["accuracy"])
+            maps[f"{who}: {right} right"] = palette[arrays[array]]
+            errors[f"errors, {who}"] = arrays[array] != truth
+    panels = part.subplot_mosaic([["image", "truth", *maps], ["curve", "curve", *errors]])
+    shown = {"image": arrays["image"], "truth": palette[truth]} | maps | errors
+    for key, picture in shown.items():
+        look = {"cmap": "gray_r" if key in errors else "gray", "interpolation": "nearest"}
+        panels[key].imshow(picture, **look, vmin=picture.min(), vmax=1 if key in errors else None)
+        panels[key].set_title({"image": "test image"}.get(key, key), fontsize=11)
+        panels[key].set_axis_off()
+    _draw_curve(panels["curve"], subjects)
 
 
 def _draw_curve(curve, subjects):

@@ -17,7 +17,7 @@ HEADINGS = (
     "window",
     "patch map",
     "d",
-    "dense footprint",
+    "footprint",
     "R",
     "parameters",
     "scanning MAC",
@@ -51,7 +51,7 @@ def table(net: Net, labelled: int | Pair) -> str:
     """One line for each layer and one for the total, below the ratio of both forms.
 
     ``d`` is the spacing of the dense form's entries (the accumulated stride in front of the layer),
-    ``dense footprint`` the rows and columns that its sparse kernel spans, ``R`` the receptive field
+    ``footprint`` the rows and columns that its sparse kernel spans there, ``R`` the receptive field
     behind it. MAC are multiply-adds for ``labelled`` pixels.
 
     Raises:

@@ -7,21 +7,19 @@ from net import Net, calibrate, zoo
 from net.layers import Convolution, FullyConnected, MaxPool, ReLU
 
 FAMILY = "family-"
+QUICK = ("lenet28", "strided67")
+"""The nets of the zoo that are measured with ``--quick``."""
 
 
 def prepared(name: str, *, seed: int, backend: str, dtype: str = "float32") -> Net:
     """The net ``name`` with random weights, biases and shifts, calibrated on a photograph.
 
     Args:
-        name: of the zoo, or ``"family-P"`` for the net of ``family(P)``.
+        name: as ``built``.
         seed: of all random numbers.
         backend, dtype: as ``net.Net``.
     """
-    options = {"seed": seed, "backend": backend, "dtype": dtype}
-    if name.startswith(FAMILY):
-        net = family(int(name.removeprefix(FAMILY)), **options)
-    else:
-        net = zoo.build(name, **options)
+    net = built(name, seed=seed, backend=backend, dtype=dtype)
     state, rng = net.state(), np.random.default_rng(seed)
     for parameter, values in state.items():
         if parameter.endswith((".bias", ".beta")):
@@ -30,6 +28,13 @@ def prepared(name: str, *, seed: int, backend: str, dtype: str = "float32") -> N
     size = tuple(p + 64 for p in net.patch)
     calibrate(net, [astronaut(net.channels, size, dtype)])
     return net
+
+
+def built(name: str, **options) -> Net:
+    """The net ``name`` of the zoo, or ``"family-P"``; ``options`` as ``net.Net``."""
+    if name.startswith(FAMILY):
+        return family(int(name.removeprefix(FAMILY)), **options)
+    return zoo.build(name, **options)
 
 
 def family(patch: int, **options) -> Net:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.measuring.compare import CHECKED, DIRECTIONS, Pass, Workload
+from experiments.inputs.arithmetic import DIRECTIONS
+from experiments.measuring.compare import CHECKED, Pass, Workload
 from experiments.measuring.exactness import NotEqual, relative_difference
 from experiments.measuring.timing import timed
 from net import Dense, Net, Scan

@@ -13,12 +13,15 @@ from itertools import cycle
 
 import numpy as np
 
+from experiments.inputs.arithmetic import DIRECTIONS, times
 from experiments.inputs.nets import prepared
 from experiments.inputs.photographs import astronaut
 from experiments.measuring.exactness import NotEqual, relative_difference
 from experiments.measuring.peak import PEAK, peak_memory
 from experiments.measuring.timing import (
+    FEWEST,
     LONGEST,
+    QUICKLY,
     ROUNDS,
     TIMES,
     device_seconds,
@@ -28,7 +31,6 @@ from experiments.measuring.timing import (
     timed,
 )
 from net import Dense, Net, Scan
-from net.nodes import IMAGE
 from net.summary import multiply_adds
 
 BATCHES, QUICK_BATCHES, BATCHES_ON_GPU = (16, 64, 256), (16,), (16, 64, 256, 1024, 4096, 16384)
@@ -38,7 +40,6 @@ SAMPLE, LONGEST_SAMPLE, SHORTEST_SAMPLE = 2000, 20.0, 5.0
 and on at least as many as take ``SHORTEST_SAMPLE`` seconds."""
 CHECKED = 48
 """Pixels at which both forms are compared before they are timed."""
-DIRECTIONS = ("forward", "backward")
 TOTAL = "total"
 COLUMNS = {
     **dict.fromkeys(("net", "form", "direction", "layer"), str),
@@ -249,8 +250,8 @@ def compared(name: str, sizes: tuple[int, ...], options, memory: bool) -> list[d
         size: lambda workload=workload: dense_pass(Dense(net), workload.image, workload.error)
         for size, workload in workloads.items()
     }
-    longest = 2.0 if options.quick else LONGEST * (1 + len(sizes))
-    rounds = interleaved(jobs | {"scan": scan}, longest)
+    longest = QUICKLY if options.quick else LONGEST * (1 + len(sizes))
+    rounds = interleaved(jobs | {"scan": scan}, longest, surely=FEWEST if options.quick else 1)
     timed_pixels = len(sample) * min(ROUNDS, len(rounds["scan"])) // ROUNDS
     peaks = _peaks(name, sizes, batch, options) if memory else {}
     rows = []
@@ -310,18 +311,14 @@ def _peaks(name, sizes, batch, options):
 
 
 def _multiply_adds(net, size):
-    """Multiply-adds of both forms by (direction, layer).
-
-    The gradients by a layer's weights and by its input take as many as its forward pass each; the
-    first layer computes no gradient by the image.
-    """
+    """Multiply-adds of both forms by (direction, layer)."""
     counts = {("forward", CUTTING): {"scanning": 0, "dense": 0}}
     totals = {(d, TOTAL): Counter() for d in DIRECTIONS}
     for step in Dense(net).program.steps:
         scanning, dense = multiply_adds(net, step.node, (size, size))
         for direction in DIRECTIONS:
-            times = 1 if direction == "forward" or step.inputs == (IMAGE,) else 2
-            both = {"scanning": times * scanning, "dense": times * dense}
+            often = times(step.node, direction)
+            both = {"scanning": often * scanning, "dense": often * dense}
             counts[direction, layer_name(step)] = both
             totals[direction, TOTAL].update(both)
     return counts | totals

@@ -13,6 +13,8 @@ ROUNDS = 5
 """Least number of rounds, unless they take longer than ``LONGEST``."""
 LONGEST = 60.0
 """Seconds for all rounds of one job; no round begins that would not end within them."""
+QUICKLY, FEWEST = 2.0, 3
+"""With ``--quick``: seconds for all rounds of a job, but so many rounds in any case."""
 ENOUGH, MOST = 0.5, 30
 """Rounds go on for ``ENOUGH`` seconds, but not beyond ``MOST`` rounds."""
 
@@ -25,7 +27,7 @@ TIMES = {
 
 
 def interleaved(
-    jobs: dict[str, Callable], longest: float = LONGEST, at_least: int = ROUNDS
+    jobs: dict[str, Callable], longest: float = LONGEST, at_least: int = ROUNDS, surely: int = 1
 ) -> dict[str, list]:
     """The results of each job, round by round; every round runs each job once.
 
@@ -35,6 +37,7 @@ def interleaved(
         jobs: by name; called before, so that they are warm.
         longest: seconds that all rounds may take.
         at_least: so many rounds, unless they take longer.
+        surely: so many rounds, however long they take.
     """
     given = {name: [] for name in jobs}
     started, rounds = time.perf_counter(), 0
@@ -43,7 +46,7 @@ def interleaved(
             given[name].append(job())
         rounds += 1
         elapsed = time.perf_counter() - started
-        if elapsed * (rounds + 1) / rounds > longest:
+        if rounds >= surely and elapsed * (rounds + 1) / rounds > longest:
             return given
         if rounds >= at_least and (elapsed >= ENOUGH or rounds >= MOST):
             return given

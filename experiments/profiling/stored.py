@@ -8,6 +8,7 @@ from pathlib import Path
 from experiments.reporting import report
 from experiments.reporting.stored import load_profile
 from experiments.storing import machine, results
+from experiments.storing.cache import state_digest
 from kernels import get_backend
 from net.files import write_atomically
 
@@ -23,7 +24,7 @@ def store(experiment: str, view, rows: list[dict], sources: Iterable[str], place
     """
     timed_here = "timed" in sources
     record = machine.described(get_backend("cuda" if timed_here else "cpu"))
-    record |= {"experiment": experiment, "sources": list(sources)}
+    record |= {"experiment": experiment, "sources": list(sources), "code": state_digest()}
     if not timed_here:
         record["backend"] = "cuda, compiled and simulated, not run"
     results.save(place, rows, record, {})

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from experiments.measuring.compare import DIRECTIONS
+from experiments.inputs.arithmetic import DIRECTIONS
 from experiments.measuring.peak import PASSES
+from experiments.reporting import speedups
 from experiments.reporting.derived import (
     CLAIMED_SPEEDUP,
     arithmetic,
@@ -18,6 +19,7 @@ from experiments.reporting.derived import (
     by_patch,
     crossing,
     excess,
+    largest,
     steadiness,
     totals_of,
 )
@@ -45,22 +47,30 @@ class Claim:
     Attributes:
         text: as the abstract (arXiv:1412.4526) has it; in brackets, the part that is tested.
         tested: how it is tested here.
-        experiment: on whose rows the verdict rests.
-        judge: of the experiment's rows.
+        changes: what would change the verdict.
+        experiments: on whose rows the verdict rests, those together that were measured.
+        judge: of the experiments' rows.
+        direction: in which a speedup is claimed.
         modelled: the direction of the model's results whose note stands beside the verdicts.
     """
 
     text: str
     tested: str
-    experiment: str
+    changes: str
+    experiments: tuple[str, ...]
     judge: Callable[[list[dict]], Judged]
+    direction: str | None = None
     modelled: str | None = None
 
     def judged(self, rows: dict[str, list[dict]]) -> Judged:
         """The verdict from the rows of a machine's experiments, by name."""
-        if self.experiment not in rows:
-            return Judged(f"`{self.experiment}` was not run", MISSING)
-        return self.judge(rows[self.experiment])
+        measured = [row for name in self.experiments for row in rows.get(name, ())]
+        if not measured:
+            names = " and ".join(f"`{name}`" for name in self.experiments)
+            return Judged(
+                f"{names} {'was' if len(self.experiments) == 1 else 'were'} not run", MISSING
+            )
+        return self.judge(measured)
 
 
 def _verdict(good: int, all_of: int) -> str:
@@ -93,9 +103,7 @@ def _is_same(row):
 def _redundancy(rows) -> Judged:
     """Whether the dense form evaluates a layer at most once for each pixel of image and border."""
     totals, excess, dropped, good = totals_of(rows), [], [], 0
-    size = max(key[1] for key in totals)
-    nets = list(dict.fromkeys(key[0] for key in totals))
-    for net in nets:
+    for net, size in largest(totals).items():
         row = totals[net, size, "forward", "dense"]
         nodes = zoo.build(net, backend="reference").nodes.values()
         once = size**2 * sum(node.multiply_adds for node in nodes)
@@ -103,28 +111,25 @@ def _redundancy(rows) -> Judged:
         dropped.append(arithmetic(totals, net, size, "forward"))
         good += excess[-1] <= ((size + row["patch"] - 1) / size) ** 2
     result = (
-        f"counted, at {size} x {size} pixels: the dense form does {min(excess):.2f} to "
+        f"counted, at each net's largest image: the dense form does {min(excess):.2f} to "
         f"{max(excess):.2f} times the multiply-adds of every layer evaluated once for each "
         f"labelled pixel (the rest is the border that the patches need), and scanning "
         f"{min(dropped):.0f} to {max(dropped):.0f} times those of the dense form"
     )
-    return Judged(result, _verdict(good, len(nets)))
+    return Judged(result, _verdict(good, len(dropped)))
 
 
 def _faster(direction):
     def judge(rows) -> Judged:
-        totals = totals_of(rows)
-        dense = {key[:2]: row for key, row in totals.items() if key[2:] == (direction, "dense")}
-        best = {}
-        for (net, size), row in dense.items():
-            if net not in best or row["speedup"] > best[net][1]:
-                best[net] = size, row["speedup"], arithmetic(totals, net, size, direction)
-        reached = [net for net, (_, speedup, _) in best.items() if speedup > CLAIMED_SPEEDUP]
-        parts = [
-            f"{net} {speedup:.3g} at {size} x {size} ({ratio:.3g} of it arithmetic)"
-            for net, (size, speedup, ratio) in best.items()
-        ]
-        return Judged("; ".join(parts), _verdict(len(reached), len(best)))
+        every = speedups.cases(rows, direction)
+        best = speedups.bests(every)
+        passed = sum(case.passes for case in every)
+        parts = [f"{case} ({case.ratio:.3g} of it arithmetic)" for case in best]
+        result = (
+            f"over {CLAIMED_SPEEDUP} in {passed} of {len(every)} cases, a net at a size each; the "
+            f"best of each net: {'; '.join(parts)}"
+        )
+        return Judged(result, _verdict(sum(case.passes for case in best), len(best)))
 
     return judge
 
@@ -139,8 +144,8 @@ def _grows(series_of, what):
                 number += len(points) - 1
                 rising += ups
                 parts.append(
-                    f"{fixed}, {direction}: {points[0][1]:.3g} at {what} {points[0][0]} to "
-                    f"{points[-1][1]:.3g} at {points[-1][0]}, rising in {ups} of "
+                    f"{fixed}, {direction}: {points[0][1]:.4g} at {what} {points[0][0]} to "
+                    f"{points[-1][1]:.4g} at {points[-1][0]}, rising in {ups} of "
                     f"{len(points) - 1} steps (multiply-adds: {points[0][2]:.3g} to "
                     f"{points[-1][2]:.3g})"
                 )
@@ -181,7 +186,7 @@ def _continuous(rows) -> Judged:
     sums = {}
     for row in rows:
         if row["is_map"]:
-            access = row["form"], row["layer"], row["kernel"], row["access"]
+            access = tuple(row[name] for name in ("form", "net", "layer", "kernel", "access"))
             both = sums.setdefault(access, [0, 0])
             for i, count in enumerate(("asked", "moved")):
                 both[i] += row[count] / row["share"]  # scaled to all blocks
@@ -215,8 +220,8 @@ def _efficient(rows) -> Judged:
         for name in flat
     ]
     result = f"at the worst d, {'; '.join(parts)}"
-    if rows[0]["device_seconds"] is None:
-        return Judged(f"no GPU here; on the host, {result}", MISSING)
+    if all(row["device_seconds"] is None for row in rows):
+        return Judged(f"no times of a GPU's own clock; by the host's, {result}", MISSING)
     worst = [min(flat[name], *shares.get(name, [1])) for name in flat]
     return Judged(result, _verdict(sum(share >= EFFICIENT for share in worst), len(worst)))
 
@@ -227,47 +232,57 @@ CLAIMS = (
         "Scores and gradients of all parameters of every net of the zoo, dense and patch by patch, "
         "at random pixels and all corners of a photograph, in float64 and float32. Supported: "
         "float64 within 1e-12, float32 scores the same bits, float32 gradients within 1e-5.",
-        "equality",
+        "one float32 score of other bits, or a difference above these limits, on any net",
+        ("equality",),
         _same,
     ),
     Claim(
         "eliminate all the redundant computation in convolution and pooling",
         "Multiply-adds of the dense form against those of each layer evaluated once for each "
-        "labelled pixel, at the largest image measured. Supported: no more than the border of the "
+        "labelled pixel, at the net's largest image. Supported: no more than the border of the "
         "image, which the patches need, comes on top.",
-        "networks",
+        "a net whose dense form does more multiply-adds than its border explains",
+        ("networks",),
         _redundancy,
     ),
     Claim(
         "speed up commonly used patch-by-patch scanning over 1500 times in both forward and "
         "backward propagation (forward)",
-        "Every net of the zoo, both forms through the same operators, scanning with the batch size "
-        "that suits it best; each net's best figure, with the ratio that arithmetic alone gives. "
-        "Supported: over 1500 on every net; partly: on some.",
-        "networks",
+        "Every net of the zoo and of the growth family, at every size measured, both forms through "
+        "the same operators, scanning with the batch size that suits it best; each net's best "
+        "figure, with the ratio that arithmetic alone gives. Supported: over 1500 on every net, at "
+        "some size; partly: on some.",
+        "another net, size or machine over 1500, or none; the limits of arithmetic say which nets "
+        "could be",
+        ("networks", "growth"),
         _faster("forward"),
+        direction="forward",
         modelled="forward",
     ),
     Claim(
         "speed up commonly used patch-by-patch scanning over 1500 times in both forward and "
         "backward propagation (backward)",
         "As for forward propagation.",
-        "networks",
+        "the same",
+        ("networks", "growth"),
         _faster("backward"),
+        direction="backward",
         modelled="forward + backward",
     ),
     Claim(
         "The speedup increases with the sizes of images and patches (images)",
         "Nets of one family on images of 64 to 1024 pixels square. Supported: the speedup rises "
         "with every step; partly: with some.",
-        "growth",
+        "a larger image at which a net's speedup is not higher",
+        ("growth",),
         _grows(by_image, "image"),
     ),
     Claim(
         "The speedup increases with the sizes of images and patches (patches)",
         "Nets for patches of 16 to 160 pixels made by one rule, on one image size. Supported: the "
         "speedup rises with every step; partly: with some.",
-        "growth",
+        "a larger patch at which the speedup is not higher",
+        ("growth",),
         _grows(by_patch, "patch"),
     ),
     Claim(
@@ -275,7 +290,8 @@ CLAIMS = (
         "the image",
         "The dense backward pass, masked to 1 pixel up to all. Supported: for every net the "
         f"slowest median is within {STEADY} times the fastest.",
-        "sampled",
+        f"a number of pixels at which a pass takes over {STEADY} times the fastest",
+        ("sampled",),
         _constant,
     ),
     Claim(
@@ -284,7 +300,8 @@ CLAIMS = (
         "Sectors of memory that each request of the CUDA kernels touches, counted without a "
         "device, in the dense form and in the strided patch net. Supported: every kernel uses at "
         f"least {100 * EFFICIENT:.0f}% of the bytes of the feature maps that it moves.",
-        "memory",
+        f"kernels that begin, or cease, to use {100 * EFFICIENT:.0f}% of what they move",
+        ("memory",),
         _continuous,
     ),
     Claim(
@@ -292,7 +309,8 @@ CLAIMS = (
         "Speed of the sparse convolution and its gradients on a GPU over the distance d of their "
         "entries, and as a share of the GPU's own matrix product. Supported: none falls below "
         f"{100 * EFFICIENT:.0f}% of either at any d.",
-        "convolution",
+        "a GPU's own times of the sweep over d",
+        ("convolution",),
         _efficient,
     ),
 )
@@ -304,7 +322,9 @@ H. Li, R. Zhao, X. Wang, *Highly Efficient Forward and Backward Propagation of C
 Networks for Pixelwise Classification*, [arXiv:1412.4526](https://arxiv.org/abs/1412.4526) (2014).
 Only the abstract was at hand, so its claims are quoted, and nothing else is called the paper's.
 This page is made by `python -m experiments report` from the files in
-[results](../results/README.md); its verdicts are computed from the numbers that it shows."""
+[results](../results/README.md); its verdicts are computed from the numbers that it shows. What
+others published for this method and its twins, and what such figures measure, stands in
+[published.md](published.md)."""
 
 NO_GPU = """\
 No machine with a CUDA GPU has reported yet: what one gives for each claim is not known. The paper's

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from experiments.measuring.compare import DIRECTIONS, TOTAL
+from experiments.inputs.arithmetic import DIRECTIONS
+from experiments.measuring.compare import TOTAL
 
 CLAIMED_SPEEDUP = 1500
 """The abstract of the paper claims a speedup above this, forward and backward."""
@@ -23,6 +24,14 @@ def arithmetic(totals: dict, net, labelled, direction) -> float:
     """Multiply-adds of scanning over those of the dense form."""
     scanning, dense = (totals[net, labelled, direction, f] for f in ("scanning", "dense"))
     return scanning["multiply_adds"] / dense["multiply_adds"]
+
+
+def largest(totals: dict) -> dict[str, int]:
+    """The largest size at which each net ran."""
+    found = {}
+    for net, size, *_ in totals:
+        found[net] = max(size, found.get(net, 0))
+    return found
 
 
 def by_image(rows: list[dict]) -> dict:

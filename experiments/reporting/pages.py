@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.reporting import claims
+from experiments.reporting import claims, speedups
+from experiments.reporting.limitations import states
 from experiments.reporting.markdown import link
 from experiments.reporting.report import PAGE
 from experiments.reporting.stored import Machine, naming
@@ -13,6 +14,7 @@ from experiments.reporting.stored import Machine, naming
 AGAINST = "against_torch"
 BEGIN, END = "<!-- made by experiments report -->", "<!-- until here -->"
 """The lines before and after the comparison with PyTorch in the README."""
+LIMITATIONS = "All [limitations](../results/README.md#limitations) stand in one place."
 
 
 def reproduction(machines: list[Machine], notes: Mapping[str, str] | None = None) -> str:
@@ -25,7 +27,7 @@ def reproduction(machines: list[Machine], notes: Mapping[str, str] | None = None
     Raises:
         BadResults: rows are not those of their experiment.
     """
-    serving = {claim.experiment for claim in claims.CLAIMS}
+    serving = {name for claim in claims.CLAIMS for name in claim.experiments}
     machines = [machine for machine in machines if serving & machine.results.keys()]
     lines = [claims.INTRODUCTION, "", f"| claim | {' | '.join(m.name for m in machines)} |"]
     lines += [f"|---{'|---' * len(machines)}|"]
@@ -34,19 +36,46 @@ def reproduction(machines: list[Machine], notes: Mapping[str, str] | None = None
         lines.append(f"| {number}. {claim.text} | {' | '.join(verdicts)} |")
     if not any(machine.record["backend"] == "cuda" for machine in machines):
         lines += ["", claims.NO_GPU]
+    if machines:
+        every = [results for machine in machines for results in machine.results.values()]
+        resting = [one for one in every if one.record["experiment"] in serving]
+        lines += ["", f"{states(resting)} {LIMITATIONS}"]
     for number, claim in enumerate(claims.CLAIMS, 1):
         lines += ["", f"## {number}. {claim.text}", "", f"**Tested:** {claim.tested}", ""]
         lines += ["| machine | result | verdict | evidence |", "|---|---|---|---|"]
         for machine in machines:
-            judged, links = machine.judged(claim), ""
-            if claim.experiment in machine.results:
-                place = Path("..", "results", machine.folder.name, claim.experiment, PAGE)
-                quick = machine.results[claim.experiment].record["quick"]
-                links = link(claim.experiment, place) + " (--quick: tiny sizes)" * quick
-            lines.append(f"| {machine.name} | {judged.result} | {judged.verdict} | {links} |")
-        if notes and claim.modelled in notes:
-            lines += ["", notes[claim.modelled]]
+            judged = machine.judged(claim)
+            cells = [machine.name, judged.result, judged.verdict, _evidence(machine, claim)]
+            lines.append(f"| {' | '.join(cells)} |")
+        said = [_which(machines, claim), (notes or {}).get(claim.modelled)]
+        if any(said):
+            lines += ["", " ".join(filter(None, said))]
     return "\n".join([*lines, "", claims.HOW_TO_RUN, ""])
+
+
+def _evidence(machine, claim):
+    """Links to the results that a verdict rests on."""
+    links = []
+    for name in claim.experiments:
+        if name in machine.results:
+            quick = machine.results[name].record["quick"]
+            place = Path("..", "results", machine.folder.name, name, PAGE)
+            links.append(link(name, place) + " (--quick: tiny sizes)" * quick)
+    return ", ".join(links)
+
+
+def _which(machines, claim):
+    """The paragraph on what exceeds the claimed speedup, and what cannot; None for other claims."""
+    if claim.direction is None:
+        return None
+    by_machine = {}
+    for machine in machines:
+        rows = [row for name in claim.experiments for row in machine.rows.get(name, ())]
+        if rows:
+            with naming(machine.folder / claim.experiments[0]):
+                by_machine[machine.name] = speedups.cases(rows, claim.direction)
+    gpus = {machine.name for machine in machines if machine.record["backend"] == "cuda"}
+    return speedups.paragraph(claim.direction, by_machine, gpus) if by_machine else None
 
 
 def readme(machines: list[Machine], experiments: dict, text: str) -> str:

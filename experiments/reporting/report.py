@@ -9,17 +9,21 @@ and makes its table, caption and figure from them.
 from __future__ import annotations
 
 import io
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import matplotlib
 
-from experiments.reporting import claims
-from experiments.reporting.markdown import code, each_escaped, escaped, link
+from experiments.reporting import claims, quick
+from experiments.reporting.heading import heading, state
+from experiments.reporting.limitations import limitations
+from experiments.reporting.markdown import each_escaped, escaped, link
 from experiments.reporting.stored import Stored, naming, shown_rows, threads
 from experiments.storing.results import Results
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "every pixel in one pass"
+matplotlib.rcParams["hatch.linewidth"] = 0.6
 matplotlib.rcParams["axes.spines.top"] = matplotlib.rcParams["axes.spines.right"] = False
 
 PAGE, INDEX = "table.md", "README.md"
@@ -27,21 +31,30 @@ FIGURES = {"png": "figure.png", "svg": "figure.svg"}
 _UNDATED = {"png": {"Software": None}, "svg": {"Date": None}}
 
 
-def shown(experiment, results: Results) -> dict[Path, bytes]:
+def shown(experiment, results: Results, beside: Sequence[Results] = ()) -> dict[Path, bytes]:
     """The page and the figure of an experiment's results, by their paths.
+
+    Args:
+        beside: results of others on the same machine, whose rows the figure shows, too.
 
     Raises:
         results.BadResults: the rows are not those of the experiment.
     """
     with naming(results.folder):
-        figure = experiment.figure(results.rows, results.record, results.arrays)
+        rows = [row for one in (results, *beside) for row in one.rows]
+        figure = experiment.figure(rows, results.record, results.arrays)
+        if figure is not None and results.record.get("quick"):
+            quick.stamp(figure)
         made = {} if figure is None else _drawn(figure, results.folder)
         title = results.record["experiment"].replace("_", " ").capitalize()
         caption = experiment.caption(each_escaped(results.record))
-        text = [f"# {title}", "", caption, "", _provenance(results.record), ""]
+        text = [f"# {title}", "", *heading(results), "", caption, ""]
+        text += [_provenance(results.record), ""]
         text += [f"![figure]({FIGURES['png']})", ""] if made else []
         text += [experiment.table(shown_rows(results)), ""]
-        return made | {results.folder / PAGE: "\n".join(text).encode()}
+        page = "\n".join(text)
+        page = quick.marked(page) if results.record.get("quick") else page
+        return made | {results.folder / PAGE: page.encode()}
 
 
 def _drawn(figure, folder):
@@ -60,8 +73,11 @@ def _provenance(record):
     commits = ", ".join(commit[:12] for commit in record["commit"].split(", "))
     machine = escaped(f"{record['cpu']}, {threads(record)}{gpu}; {record['utc']}")
     made_by = escaped(f"commit {commits}{state}; Python {record['python']}, {versions}")
-    backend, command = escaped(record["backend"]), code(record["command"])
-    return f"Backend **{backend}**; {machine}; {made_by}; {command}."
+    return f"Backend **{escaped(record['backend'])}**; {machine}; {made_by}{_digest(record)}."
+
+
+def _digest(record):
+    return f"; {state(record)}" if record.get("code") else ""
 
 
 def everything(stored: Stored, experiments: dict, views: dict) -> dict[Path, bytes]:
@@ -73,19 +89,34 @@ def everything(stored: Stored, experiments: dict, views: dict) -> dict[Path, byt
     made = {}
     for machine in stored.machines:
         for name, results in machine.results.items():
-            made |= shown(experiments[name], results)
+            others = getattr(experiments[name], "BESIDE", ())
+            beside = [machine.results[other] for other in others if other in machine.results]
+            made |= shown(experiments[name], results, beside)
     for results in stored.profiles:
         made |= shown(views[results.record["experiment"]], results)
-    index = [*_index(stored, experiments, made), *_index_of_profiles(stored, views, made)]
-    text = "\n".join(["# Results", "", *index, ""])
-    return made | {stored.folder / INDEX: text.encode()}
+    return made | {stored.folder / INDEX: index(stored, experiments, views, made).encode()}
 
 
-def _index(stored, experiments, made):
+def index(stored: Stored, experiments: dict, views: dict, made: Collection[Path]) -> str:
+    """The page that lists all results, their verdicts and limitations.
+
+    Args:
+        made: the paths of pages and figures.
+
+    Raises:
+        results.BadResults: rows are not those of their experiment.
+    """
+    lines = ["# Results", "", *_machines(stored, experiments, made)]
+    lines += _profiles(stored, views, made)
+    return "\n".join([*lines, "", *limitations(stored, experiments), ""])
+
+
+def _machines(stored, experiments, made):
     yield (
         "Made by `python -m experiments`, one folder for each machine and backend; this page and "
         "all tables and figures are rebuilt from the stored files by `python -m experiments "
-        "report`. Claim by claim: [docs/reproduction.md](../docs/reproduction.md)."
+        "report`. Claim by claim: [docs/reproduction.md](../docs/reproduction.md); "
+        "[limitations](#limitations) below."
     )
     for machine in stored.machines:
         yield from ("", f"## {machine.name}", "")
@@ -95,7 +126,7 @@ def _index(stored, experiments, made):
             verdicts = [
                 f'"{claim.text}": **{machine.judged(claim).verdict}**'
                 for claim in claims.CLAIMS
-                if claim.experiment == name
+                if name in claim.experiments
             ]
             measured = escaped(results.record["utc"][:10]) + (
                 " (--quick)" if results.record["quick"] else ""
@@ -104,7 +135,7 @@ def _index(stored, experiments, made):
             yield f"| {' | '.join(cells)} | {'; '.join(verdicts) or 'none'} |"
 
 
-def _index_of_profiles(stored, views, made):
+def _profiles(stored, views, made):
     if not stored.profiles:
         return
     yield from ("", "## The CUDA kernels, profiled", "")

@@ -42,11 +42,16 @@ class Machine:
         return next(iter(self.results.values())).record
 
     @property
-    def name(self) -> str:
-        """As a heading shows it."""
+    def plain_name(self) -> str:
+        """Device, threads and backend."""
         record = self.record
         device = record["gpu"] or f"{record['cpu']}, {threads(record)}"
-        return escaped(f"{device}, backend {record['backend']}")
+        return f"{device}, backend {record['backend']}"
+
+    @property
+    def name(self) -> str:
+        """The same, as a heading shows it."""
+        return escaped(self.plain_name)
 
     @cached_property
     def rows(self) -> dict[str, list[dict]]:
@@ -59,7 +64,8 @@ class Machine:
         Raises:
             BadResults: the rows that it rests on are not those of the experiment.
         """
-        with naming(self.folder / claim.experiment):
+        present = [name for name in claim.experiments if name in self.results]
+        with naming(self.folder / (present or claim.experiments)[0]):
             return claim.judged(self.rows)
 
 

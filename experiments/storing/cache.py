@@ -38,16 +38,27 @@ class MeasurementCache:
         common: the part of the key that all measurements of this run share, as JSON can hold it.
         provenance: stored beside each new measurement (time, commit ...).
         fresh: delete the measurements of earlier runs first.
+        finished: called after each measurement.
 
     Attributes:
         provenances: of every measurement used so far, in order.
         reused: how many of them were read from the cache.
+        saved: seconds that these took when they were made.
     """
 
-    def __init__(self, folder: Path, common: dict, provenance: dict, *, fresh: bool = False):
+    def __init__(
+        self,
+        folder: Path,
+        common: dict,
+        provenance: dict,
+        *,
+        fresh: bool = False,
+        finished: Callable | None = None,
+    ):
         self.folder, self.common, self.provenance = folder, common, provenance
+        self.finished = finished
         self.provenances: list[dict] = []
-        self.reused = 0
+        self.reused, self.saved = 0, 0.0
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -72,7 +83,10 @@ class MeasurementCache:
             write_atomically(path, json.dumps(entry).encode())
         else:
             self.reused += 1
+            self.saved += entry["provenance"]["seconds"]
         self.provenances.append(entry["provenance"])
+        if self.finished:
+            self.finished()
         return entry["value"]
 
     def _entry(self, parameters):
@@ -120,13 +134,29 @@ def _plain(value):
 
 def code_digest(experiment: str) -> str:
     """Digest of ``kernels/``, ``net/``, the experiment's module and all it imports from here."""
-    sources = {path for folder in ("kernels", "net") for path in (ROOT / folder).rglob("*.py")}
+    sources = _sources("kernels", "net")
     waiting = [ROOT / "experiments" / f"{experiment}.py"]
     while waiting:
         path = waiting.pop()
         if path not in sources:
             sources.add(path)
             waiting += _imports(path)
+    return _digest_of(sources)
+
+
+def state_digest() -> str:
+    """Digest of the code that results are of: what is measured, and what measures it.
+
+    It is the same for all experiments, so that results can be seen to belong together.
+    """
+    return _digest_of(_sources("kernels", "net", "experiments/inputs", "experiments/measuring"))
+
+
+def _sources(*folders):
+    return {path for folder in folders for path in (ROOT / folder).rglob("*.py")}
+
+
+def _digest_of(sources):
     digest = hashlib.sha256()
     for path in sorted(sources):
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-GENERATED = (":!results", ":!docs/reproduction.md")
+GENERATED = (":!results", ":!docs/reproduction.md", ":!README.md")
 DETERMINING = (*("backend", "cpu", "gpu", "driver", "tiles", "threads", "python", "versions"),)
 """The fields of a record that what is measured depends on, beside the code."""
 PACKAGES = ("numba", "numba-cuda", "llvmlite", "numpy", "scikit-image", "matplotlib", "torch")

@@ -1,6 +1,7 @@
 """Small results, as experiments and the profiler store them."""
 
-from experiments.measuring.compare import DIRECTIONS, TOTAL
+from experiments.inputs.arithmetic import DIRECTIONS
+from experiments.measuring.compare import TOTAL
 from experiments.storing import results
 
 RECORD = {

@@ -61,9 +61,15 @@ def test_table_and_figure_hold_every_row():
     measured = rows(3.0, 1.5)
     lines = against_torch.table(measured).splitlines()
     assert sum(line.startswith("| a |") for line in lines) == len(measured)
-    drawing = against_torch.figure(measured, {"gpu": None, "cpu": "a CPU"}, {})
-    bars = [patch.get_height() for axes in drawing.get_axes() for patch in axes.patches]
-    np.testing.assert_array_equal(sorted(bars), [1.5] * 4 + [3.0] * 4)
+    compiled = [row("dense", p, "PyTorch channels_last, compiled", 0.5) for p in PASSES]
+    drawing = against_torch.figure(measured + compiled, {"gpu": None, "cpu": "a CPU"}, {})
+    bars = [patch for axes in drawing.get_axes() for patch in axes.patches]
+    assert {bar.get_y() for bar in bars} == {1}
+    ends = [bar.get_y() + bar.get_height() for bar in bars]
+    np.testing.assert_array_equal(sorted(ends), [0.5] * 2 + [1.5] * 4 + [3.0] * 4)
+    assert {axes.get_yscale() for axes in drawing.get_axes()} == {"log"}
+    (legend,) = drawing.legends
+    assert [text.get_text() for text in legend.get_texts()][-1].endswith("compiled")
 
 
 def test_the_summary_has_a_line_for_each_net_and_size():

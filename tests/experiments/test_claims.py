@@ -1,14 +1,16 @@
 """Verdicts follow from the numbers, and the page of claims from the stored files."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from experiments import __main__
+from experiments import __main__, networks
 from experiments.modelling import page as model_page
 from experiments.reporting import claims, pages, stored
 from experiments.reporting.claims import CLAIMS, MISSING, NOT, PARTLY, SUPPORTED
 from experiments.reporting.derived import by_image, by_patch
+from tests.experiments.stored_results import store
 
 ROOT = Path(__file__).parents[2]
 BY_TEXT = {claim.text: claim for claim in CLAIMS}
@@ -37,6 +39,13 @@ def test_equality(rows, verdict):
     assert claim("exactly the same").judged({"equality": rows}).verdict == verdict
 
 
+def full(row):
+    """A row with all columns of the experiment."""
+    empty = dict.fromkeys(networks.COLUMNS) | {"extrapolated": True, "timed_pixels": 9, "batch": 16}
+    empty |= dict.fromkeys(("seconds", "seconds_p20", "seconds_p80"), 0.5) | {"repeats": 5}
+    return empty | row
+
+
 def compared(net, patch, labelled, speedup):
     shared = {"net": net, "patch": patch, "labelled": labelled, "layer": "total"}
     return [
@@ -57,7 +66,43 @@ def test_over_1500_names_every_net(speedups, verdict):
     for direction in ("forward", "backward"):
         judged = claim(f"propagation ({direction})").judged({"networks": rows})
         assert judged.verdict == verdict
-        assert all(f"{net} {s:.3g} at 128" in judged.result for net, s in zip("ab", speedups))
+        assert all(f"{net} {s:.4g} at 128" in judged.result for net, s in zip("ab", speedups))
+
+
+def test_over_1500_counts_all_nets_at_all_sizes_of_both_experiments():
+    networks = compared("n4", 95, 128, 700) + compared("n4", 95, 256, 1600)
+    growth = compared("family-16", 16, 64, 20)
+    for rows, verdict, counted in (
+        ({"networks": networks}, SUPPORTED, "1 of 2 cases"),
+        ({"networks": networks, "growth": growth}, PARTLY, "1 of 3 cases"),
+        ({"growth": growth}, NOT, "0 of 1 cases"),
+    ):
+        judged = claim("propagation (backward)").judged(rows)
+        assert judged.verdict == verdict
+        assert counted in judged.result
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_paragraph_says_which_nets_pass_and_which_cannot(tmp_path, gpu):
+    """n4 may take 555 x 700 / 300 on an image without end, lenet28 5.3 x 20 / 300."""
+    rows = {"a-cpu": [("n4", 95, 128, 700), ("lenet28", 28, 512, 20)], "another": []}
+    rows["another"] = [("authors133", 133, 1024, 1700), ("lenet28", 28, 512, 5)]
+    for machine, told in rows.items():
+        found = [full(row) for case in told for row in compared(*case)]
+        record = {"gpu": "A GPU", "backend": "cuda"} if gpu and machine == "another" else {}
+        store(tmp_path, found, "networks", machine, cpu=machine, **record)
+    page = pages.reproduction(stored.read(tmp_path, __main__.modules(), {}).machines)
+    name = "A GPU, backend cuda" if gpu else "another, 2 threads, backend cpu"
+    for direction, n4, authors in (("Forward", 554.9, 874.5), ("Backward", 541, 470.3)):
+        (said,) = re.findall(rf"\*\*Which nets, at which sizes.\*\* {direction}.*", page)
+        assert f"over 1500: authors133 1700 at 1024 x 1024 ({name})." in said
+        assert f"at most {max(n4, authors):.4g} times" in said
+        assert "could take over 1500: no other;" in said
+        assert f"no image could take there: n4 ({n4:.4g} x 2.33), lenet28 (" in said
+        measured = f"on a GPU, {name}: over 1500 in 1 of 2 cases, at most authors133 1700"
+        assert (measured in said) == gpu
+        assert ("No GPU has measured it." in said) != gpu
+    assert (claims.NO_GPU in page) != gpu
 
 
 @pytest.mark.parametrize(
@@ -106,14 +151,21 @@ def test_constant_cost(slowest, verdict):
 )
 def test_continuous_access(asked, verdict):
     rows = [
-        {"form": form, "layer": "conv1", "kernel": kernel, "access": "read", "is_map": True}
-        | {"asked": bytes_asked if form == "dense" else 20, "moved": 100, "share": 0.5}
+        {"form": form, "net": "n4", "layer": "conv1", "kernel": kernel, "access": "read"}
+        | {
+            "is_map": True,
+            "asked": bytes_asked if form == "dense" else 20,
+            "moved": 100,
+            "share": 0.5,
+        }
         for kernel, bytes_asked in zip("ab", asked)
         for form in ("dense", "patch")
     ]
     rows.append(rows[0] | {"is_map": False, "kernel": "weights", "asked": 1})
+    rows += [row | {"net": "another"} for row in rows]
     judged = claim("continuously access memory").judged({"memory": rows})
     assert judged.verdict == verdict
+    assert "of 4 accesses" in judged.result
     assert "patch net 20% to 20%" in judged.result
 
 

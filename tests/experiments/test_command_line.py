@@ -15,14 +15,17 @@ from pathlib import Path
 import pytest
 
 from experiments import __main__
+from experiments.measuring import timing
 from experiments.reporting import claims, pages, stored
+from experiments.reporting import printed as printing
+from experiments.reporting import quick as quick_marks
 from experiments.storing import cache, results
 from tests import interrupts
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = [name for name in __main__.EXPERIMENTS if name not in __main__.APART]
 DRAWN = [name for name in EXPERIMENTS if name not in ("equality", "host")]
-SUBCOMMANDS = (*__main__.EXPERIMENTS, *__main__.TOOLS, "all", "report", "list")
+SUBCOMMANDS = (*__main__.EXPERIMENTS, *__main__.TOOLS, "all", "report", "published", "list")
 UNPACKED = {"measurements.csv", "record.json", "table.md"}
 
 
@@ -52,9 +55,22 @@ def quick(tmp_path_factory):
 def test_quick_run_stores_table_and_record(quick, name):
     machine, printed = quick
     folder = machine / name
-    assert (folder / "table.md").read_text() in printed
+    page = (folder / "table.md").read_text()
+    assert printing.fitted(page, str(folder / "table.md")) in printed
+    tables = re.findall(r"(?:^|\n)(?!\|)[^\n]*\n+(?=\|)", page)
+    assert all(quick_marks.QUICK in heading for heading in tables)
+    assert page.splitlines()[0].endswith(f"({quick_marks.QUICK})")
     assert set(os.listdir(folder)) >= UNPACKED
+    record = json.loads((folder / results.RECORD).read_text())
+    assert record["code"] == cache.state_digest()
     assert not [file for file in os.listdir(folder) if file.startswith(".")]
+
+
+@pytest.mark.cpu
+def test_what_is_printed_fits_a_terminal(quick):
+    _, printed = quick
+    wide = [line for line in printed.splitlines() if len(line) > printing.WIDTH]
+    assert not [line for line in wide if len(line.split()) > 1]  # paths cannot be wrapped
 
 
 @pytest.mark.cpu
@@ -63,6 +79,10 @@ def test_figures_are_drawn(quick, name):
     machine, _ = quick
     assert (machine / name / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (machine / name / "figure.svg").read_text()
+    experiment = __main__.modules()[name]
+    results = stored.load(machine / name, experiment)
+    for axes in experiment.figure(results.rows, results.record, results.arrays).get_axes():
+        assert axes.has_data() or not axes.axison, f"{axes.get_title()} is empty"
 
 
 @pytest.mark.cpu
@@ -76,6 +96,17 @@ def test_times_come_with_their_spread_and_both_clocks(quick):
             assert row["seconds_p20"] <= row["seconds"] <= row["seconds_p80"]
             assert row["repeats"] >= 1
             assert row["device_seconds"] is None
+
+
+@pytest.mark.cpu
+def test_with_quick_the_net_learns_more_than_its_baseline_knows_and_ratios_are_of_rounds(quick):
+    machine, _ = quick
+    rows = stored.load(machine / "segmentation", __main__.modules()["segmentation"]).rows
+    accuracy = {r["subject"]: r["value"] for r in rows if r["measure"] == "accuracy"}
+    assert accuracy["net"] > accuracy["baseline"]
+    for name in ("networks", "growth", "sampled", "methods"):
+        rows = stored.load(machine / name, __main__.modules()[name]).rows
+        assert min(row["repeats"] for row in rows if row["repeats"] is not None) >= timing.FEWEST
 
 
 @pytest.mark.cpu

@@ -2,12 +2,24 @@
 
 import json
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from experiments import convolution, equality, methods, pooling
+from experiments import (
+    against_torch,
+    convolution,
+    equality,
+    host,
+    memory,
+    methods,
+    networks,
+    pooling,
+    profile,
+    sampled,
+)
 from experiments.__main__ import main
 from experiments.inputs.nets import family, prepared
 from experiments.measuring import peak, runners, timing
@@ -17,12 +29,14 @@ from experiments.measuring.exactness import NotEqual
 from experiments.measuring.sweep import Point
 from experiments.measuring.timing import interleaved, mark, spread
 from experiments.measuring.torch_layers import why_unavailable
+from experiments.reporting import stored
 from experiments.reporting.derived import crossing
 from experiments.storing.cache import MeasurementCache
 from kernels import get_backend
 from net.zoo import ZOO
 from tests.comparison import relative_difference
 
+RESULTS = Path(__file__).parents[2] / "results" / stored.PROFILE
 OPTIONS = SimpleNamespace(quick=True, seed=0, backend="cpu", nets=["lenet28"])
 
 
@@ -202,9 +216,27 @@ def test_the_crossing_point(scanning, dense, extrapolated, expected):
 
 def test_every_zoo_net_is_measured():
     jobs = []
-    cache = SimpleNamespace(measured=lambda parameters, _: jobs.append(parameters["net"]) or [])
-    from experiments import networks
+    cache = SimpleNamespace(measured=lambda parameters, _: jobs.append(parameters) or [])
+    options = SimpleNamespace(quick=False, nets=None, cache=cache, backend="cpu")
+    for experiment in (equality, networks, sampled, methods, against_torch):
+        jobs.clear()
+        experiment.run(options)
+        assert list(dict.fromkeys(job["net"] for job in jobs)) == [*ZOO], experiment.__name__
 
+
+def test_the_authors_net_is_measured_at_1024_besides():
+    jobs = {}
+    cache = SimpleNamespace(measured=lambda p, _: jobs.update({p["net"]: p["sizes"]}) or [])
     networks.run(SimpleNamespace(quick=False, nets=None, cache=cache))
-    assert jobs == [*ZOO]
-    assert networks.SIZES == (128, 256, 512)
+    assert jobs.pop("authors133") == (128, 256, 512, 1024)
+    assert set(jobs.values()) == {(128, 256, 512)}
+
+
+@pytest.mark.parametrize("net", ["authors133", "greentea102"])
+def test_the_nets_of_others_are_counted_on_the_kernels_too(net):
+    assert net in memory.NETS
+    assert net in host.NETS
+    rows = stored.load_profile(RESULTS / "model", profile.views()).rows
+    assert net in {row["net"] for row in rows}
+    rows = stored.load_profile(RESULTS / net, profile.views()).rows
+    assert {row["form"] for row in rows} == {"dense", "patch"}

@@ -41,7 +41,8 @@ def test_sparse_strokes_begin_well_inside():
 
 
 @pytest.mark.cpu
-def test_a_small_run_is_stored_and_drawn(tmp_path):
+def test_a_small_run_is_stored_and_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(scribbles, "QUICK", scribbles.QUICK | {"steps": 2})
     pytest.importorskip("sklearn")
     assert scribbles.unavailable("cpu") is None
     store = MeasurementCache(tmp_path / "cache", {}, {})

@@ -49,7 +49,9 @@ def test_each_net_is_the_one_asked_for(tmp_path, monkeypatch, nets):
     assert list(dict.fromkeys(row["net"] for row in rows)) == nets
     size = 29 if "large" in nets else 24
     assert arrays["image"].shape == (size, size)
-    assert arrays.keys() == {"image", "truth", *(f"predicted by {name}" for name in nets)}
+    predicted = {f"predicted by {who}{name}" for name in nets for who in ("", "the baseline of ")}
+    assert arrays.keys() == {"image", "truth", *predicted}
+    assert all(arrays[name].shape == (size, size) for name in predicted)
 
     folder = tmp_path / "segmentation"
     results.save(folder, rows, RECORD | {"experiment": "segmentation", "nets": nets}, arrays)

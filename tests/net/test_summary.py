@@ -28,7 +28,7 @@ def assert_rows(summary, rows):
 
 
 LENET28 = """
-layer: reads | window | patch map | d | dense footprint | R | parameters | scanning MAC | dense MAC
+layer: reads | window | patch map | d | footprint | R | parameters | scanning MAC | dense MAC
 conv1: image | 5x5 / 1x1 | 20 x 24x24 | 1x1 | 5x5 | 5x5 | 520 | 18,874,368,000 | 38,920,500
 relu1: conv1 | 20 x 24x24 | 1x1 | 5x5 | 0 | 0 | 0
 max1: relu1 | 2x2 / 2x2 | 20 x 12x12 | 1x1 | 2x2 | 6x6 | 0 | 0 | 0
@@ -50,6 +50,13 @@ def test_lenet28():
     )
     assert len(cells(summary)) == 11
     assert_rows(summary, LENET28)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_tables_of_the_zoo_fit_120_columns(name):
+    dense = Dense(build(name, backend="reference"))
+    for table in (dense.summary(4096), dense.summary(1024, pixels=[[1, 2]]), str(dense.net)):
+        assert max(map(len, table.splitlines())) <= 120
 
 
 def test_parameters_of_batch_normalisations_are_counted():

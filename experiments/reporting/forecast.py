@@ -1,0 +1,129 @@
+"""How long experiments will take here, from what they took where they were measured.
+
+Records of results say how long an experiment took, and how fast the machine multiplied matrices
+then. A probe of a second or two tells how fast this one does.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tqdm import tqdm
+
+from experiments.measuring.ceilings import ceilings
+from experiments.storing.results import RECORD
+
+UNKNOWN = 120.0
+"""Seconds that the bar counts for an experiment that has not been measured."""
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, about {remaining} left{postfix}"
+
+
+def probe(threads: int) -> float:
+    """1e9 multiplications and additions a second of a matrix product on the host."""
+    return ceilings("cpu", threads, quick=True)["gflops"]
+
+
+class Forecast:
+    """What experiments will take, and a bar over all of them.
+
+    Args:
+        names: of the experiments, in the order in which they will run.
+        stored: the folder of all results.
+        backend: only records of this one count.
+        gflops: of this machine (see ``probe``).
+
+    Attributes:
+        seconds: by name; None where no record tells.
+        steps: by name, how many measurements an experiment is made of, as far as records tell.
+    """
+
+    def __init__(self, names, stored: Path, backend: str, gflops: float):
+        self.names, self.gflops = tuple(names), gflops
+        self.seconds, self.steps = {}, {}
+        for name in self.names:
+            records = [_read(path) for path in sorted(stored.glob(f"*/{name}/{RECORD}"))]
+            told = [one for one in records if one and one["backend"] == backend]
+            taken = [one["seconds"] * one["gflops"] / gflops for one in told]
+            self.seconds[name] = min(taken, default=None)
+            self.steps[name] = max((one["steps"] for one in told), default=1)
+
+    def told(self) -> str:
+        """The forecast as text: a line for each experiment, and one for all."""
+        lines = [f"A matrix product of this machine: {self.gflops:.0f} GFLOP/s. What to expect:"]
+        for name, seconds in self.seconds.items():
+            lines.append(f"  {name:13} {_in_words(seconds)}")
+        known = sum(seconds or 0 for seconds in self.seconds.values())
+        more = ", and those that were not measured before" if None in self.seconds.values() else ""
+        lines.append(f"  {'in all':13} {_in_words(known)}{more}")
+        return "\n".join([*lines, "Compiling the kernels, once, takes some minutes more."])
+
+    def bar(self) -> Bar:
+        """The bar over all of them."""
+        return Bar({n: UNKNOWN if s is None else s for n, s in self.seconds.items()}, self.steps)
+
+
+class Bar:
+    """One bar over all experiments, as long as what they are expected to take.
+
+    Args:
+        seconds, steps: as of ``Forecast``, all of them known.
+    """
+
+    def __init__(self, seconds: dict[str, float], steps: dict[str, int]):
+        self._seconds, self._steps = seconds, steps
+        options = {"bar_format": _BAR, "smoothing": 0, "position": 0, "mininterval": 0}
+        self._bar = tqdm(total=sum(seconds.values()), desc="all experiments", **options)
+        self._end = 0.0
+
+    @property
+    def total(self) -> float:
+        """Seconds that all are expected to take."""
+        return self._bar.total
+
+    @property
+    def done(self) -> float:
+        """Seconds that what is finished was expected to take."""
+        return self._bar.n
+
+    def begin(self, name: str) -> None:
+        """An experiment begins."""
+        self._name, self._end = name, self._end + self._seconds[name]
+        number = [*self._seconds].index(name) + 1
+        self._bar.set_postfix_str(f"{name}, {number} of {len(self._seconds)}")
+
+    def step(self) -> None:
+        """One of its measurements is finished."""
+        share = self._seconds[self._name] / self._steps[self._name]
+        self._go_to(min(self._end, self._bar.n + share))
+
+    def end(self) -> None:
+        """It is finished."""
+        self._go_to(self._end)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()
+
+    def _go_to(self, place):
+        self._bar.update(place - self._bar.n)
+        self._bar.refresh()
+
+
+def _read(path):
+    """What a record tells; None where it tells too little."""
+    try:
+        record = json.loads(path.read_text())
+        told = {name: float(record[name]) for name in ("seconds", "gflops")}
+        steps = max(1, sum(record["measurements"].values()))
+        whole = record["nets"] is None and not record["quick"]
+        return told | {"backend": record["backend"], "steps": steps} if whole else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _in_words(seconds):
+    if seconds is None:
+        return "not measured before"
+    minutes = round(seconds / 60)
+    return f"{minutes} minute{'s' * (minutes > 1)}" if minutes else "less than a minute"

@@ -1,0 +1,95 @@
+"""The README's first screen, as far as it is measured: the demo's picture and the headline."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+from experiments.inputs.arithmetic import DIRECTIONS
+from experiments.reporting.derived import CLAIMED_SPEEDUP
+from experiments.reporting.markdown import link
+from experiments.reporting.report import FIGURES, PAGE
+from experiments.reporting.speedups import cases
+from experiments.reporting.stored import Machine, naming
+
+BEGIN, END = "<!-- the headline: made by experiments report -->", "<!-- the headline ends -->"
+"""The lines before and after it in the README."""
+DEMO, NETWORKS, GROWTH = "demo", "networks", "growth"
+
+
+def put(machines: list[Machine], text: str) -> str:
+    """The README ``text`` with its headline rebuilt from stored results.
+
+    Raises:
+        BadResults: rows are not those of their experiment.
+        ValueError: the text does not hold each of ``BEGIN`` and ``END`` once, in this order.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"the README lacks the lines {BEGIN} and {END}, or has one of them twice")
+    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
+    parts = [_picture(_newest(machines, DEMO)), _sentences(_newest(machines, NETWORKS))]
+    return "\n\n".join([before + BEGIN, *filter(None, parts), after])
+
+
+def _newest(machines, name):
+    """The machine on which an experiment ran last, not counting ``--quick``; None if on none."""
+    ran = [m for m in machines if name in m.results and not m.results[name].record["quick"]]
+    return max(ran, key=lambda machine: machine.results[name].record["utc"], default=None)
+
+
+def _picture(machine):
+    if machine is None:
+        return None
+    place = Path("results", machine.folder.name, DEMO, FIGURES["png"])
+    return f"![Every pixel of a photograph, labelled in one pass]({place})"
+
+
+def _sentences(machine):
+    """What was measured, and what became of the paper's claim: two sentences."""
+    if machine is None:
+        return None
+    with naming(machine.folder / NETWORKS):
+        rows = machine.rows[NETWORKS]
+        size = _common_size(rows)
+        ranges = {d: _range(rows, size, d) for d in DIRECTIONS}
+    with naming(machine.folder / GROWTH):
+        every = [*rows, *machine.rows.get(GROWTH, [])]
+        reached = {d: _reached(cases(every, d)) for d in DIRECTIONS}
+    evidence = [link("networks", _place(machine, NETWORKS))]
+    if GROWTH in machine.results:
+        evidence.append(link("growth", _place(machine, GROWTH)))
+    text = (
+        f"On {machine.name}, one pass labels {size} x {size} pixels "
+        f"{ranges['forward']} times as fast as patch-by-patch scanning through the same kernels, "
+        f"and goes backward {ranges['backward']} times as fast (scanning extrapolated from timed "
+        f"samples). The paper's claim, over {CLAIMED_SPEEDUP} times, is reached forward "
+        f"{reached['forward']} and backward {reached['backward']} ({', '.join(evidence)})."
+    )
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def _common_size(rows):
+    """The largest size at which all nets ran, or most of them."""
+    nets = {}
+    for row in rows:
+        nets.setdefault(row["labelled"], set()).add(row["net"])
+    return max(nets, key=lambda size: (len(nets[size]), size))
+
+
+def _range(rows, size, direction):
+    found = [case for case in cases(rows, direction) if case.size == size]
+    least, most = (choose(found, key=lambda case: case.speedup) for choose in (min, max))
+    return f"{least.speedup:.3g} ({least.net}) to {most.speedup:.3g} ({most.net})"
+
+
+def _reached(every):
+    """At how many of the nets and sizes the claim was measured, and the best of them."""
+    best = max(every, key=lambda case: case.speedup)
+    return (
+        f"in {sum(case.passes for case in every)} of {len(every)} cases (the best: {best.net} at "
+        f"{best.size}, {best.speedup:.4g} times, of which arithmetic alone gives {best.ratio:.4g})"
+    )
+
+
+def _place(machine, name):
+    return Path("results", machine.folder.name, name, PAGE)

@@ -1,0 +1,200 @@
+"""The page of what others published, beside what arithmetic alone gives and what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.inputs import published
+from experiments.inputs.arithmetic import DIRECTIONS, saved
+from experiments.inputs.nets import built
+from experiments.inputs.published import READ, Figure, Published
+from experiments.measuring.compare import CUTTING, TOTAL
+from experiments.measuring.timing import MARKS, mark
+from experiments.reporting.derived import arithmetic, largest, totals_of
+from experiments.reporting.markdown import escaped, link
+from experiments.reporting.report import PAGE
+from experiments.reporting.stored import Machine, naming
+
+MEASURED = "networks"
+"""The experiment whose results stand beside."""
+INTRODUCTION = """\
+# What others published
+
+Speedups and times of this method and its twins, as far as they were found, from
+[published.toml](../experiments/inputs/published.toml). Arithmetic alone: multiply-adds of scanning
+over those of the dense form, forward, counted from the layers; no machine and no opponent enters
+it. This page is made by `python -m experiments report`, and printed by `python -m experiments
+published`."""
+
+
+def page(machines: list[Machine]) -> str:
+    """The page, for results beside ``docs/``.
+
+    Raises:
+        BadResults: rows are not those of their experiment.
+    """
+    told = published.read()
+    columns = [
+        machine
+        for machine in machines
+        if MEASURED in machine.results and not machine.results[MEASURED].record["quick"]
+    ]
+    lines = [INTRODUCTION, "", _opponents(told, columns), ""]
+    heads = [f"here: {_linked(machine)}" for machine in columns]
+    lines += [
+        "| published by | net | hardware | against | published | arithmetic alone saves "
+        f"| published over arithmetic | {' | '.join([*heads, 'source'])} | read |"
+    ]
+    lines.append("|---" * (9 + len(columns)) + "|")
+    for figure in told.figures:
+        cells = [figure.who, _net(figure), figure.hardware, figure.opponent, figure.published]
+        cells += [_saved(told, figure), _left(told, figure)]
+        cells += [_here(machine, figure) for machine in columns]
+        source = told.sources[figure.source]
+        place = list(told.sources).index(figure.source) + 1
+        read = READ[figure.read] + (f"; inferred: {figure.inferred}" if figure.inferred else "")
+        cells += [_address(f"[{place}]", source), read]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "Here: speedup forward and backward (of it arithmetic), dense form. " + MARKS]
+    lines += ["", *_layers(told, columns), "", "## Sources, and works cited", ""]
+    for place, source in enumerate(told.sources.values(), 1):
+        lines.append(f"{place}. {_address(source.text, source)}: {source.about}.")
+    return "\n".join([*lines, ""])
+
+
+def _address(text, source):
+    return f"[{escaped(text)}]({source.url})" if source.url else escaped(text)
+
+
+def _linked(machine):
+    return link(machine.plain_name, Path("..", "results", machine.folder.name, MEASURED, PAGE))
+
+
+def _net(figure):
+    size = f", {figure.labelled[0]} x {figure.labelled[1]} pixels" if figure.labelled else ""
+    return figure.net + size
+
+
+def _saved(told: Published, figure: Figure) -> str:
+    if figure.counted is None:
+        return "layers not at hand"
+    limit = told.arithmetic(figure)
+    if figure.labelled:
+        return f"{told.arithmetic(figure, figure.labelled):.3g} ({figure.counted})"
+    return f"at most {limit:.4g}, on an image without end ({figure.counted})"
+
+
+def _left(told, figure):
+    """What the published speedup has beyond arithmetic."""
+    if figure.speedup is None or figure.counted is None:
+        return ""
+    return f"{figure.speedup / told.arithmetic(figure, figure.labelled):.3g} x"
+
+
+def _here(machine, figure):
+    """What a machine measured of the net, at the size that is nearest."""
+    with naming(machine.folder / MEASURED):
+        totals = totals_of(machine.rows[MEASURED])
+        sizes = {key[1] for key in totals if key[0] == figure.counted}
+        if not sizes:
+            return "not measured"
+        size = max(sizes)
+        if figure.labelled:
+            size = min(sizes, key=lambda one: abs(one**2 - figure.labelled[0] * figure.labelled[1]))
+        told, seconds = [], []
+        for direction in DIRECTIONS:
+            dense = totals[figure.counted, size, direction, "dense"]
+            scanning = totals[figure.counted, size, direction, "scanning"]
+            ratio = arithmetic(totals, figure.counted, size, direction)
+            told.append(f"{dense['speedup']:.3g}{mark(scanning)} ({ratio:.3g})")
+            seconds.append(f"{1e3 * dense['seconds']:.4g}{mark(dense)}")
+        return f"{', '.join(told)}; {', '.join(seconds)} ms; at {size} x {size}"
+
+
+def _opponents(told, machines):
+    """What the figures measured, in a paragraph."""
+    counted = [one for one in told.figures if one.speedup and one.counted]
+    worst = max(counted, key=lambda one: one.speedup / told.arithmetic(one, one.labelled))
+    paper = next(one for one in counted if one.source == "li2014")
+    saves, limit = told.arithmetic(worst, worst.labelled), told.arithmetic(paper)
+    text = (
+        f"**What such a figure measures.** On the net of {worst.who} arithmetic alone saves "
+        f"{saves:.2g} times, and {worst.speedup:g} was published: {worst.speedup / saves:.2g} "
+        f"times more. On the authors' own test net, {paper.counted}, it saves at most {limit:.4g} "
+        f"times on any image, and {paper.speedup:g} was claimed, for nets and an opponent that the "
+        "abstract does not name. What exceeds arithmetic is how much better the dense form uses "
+        "the machine than its opponent does: a slow opponent makes a large figure. "
+    )
+    parts = []
+    for machine in machines:
+        with naming(machine.folder / MEASURED):
+            found = efficiencies(machine.rows[MEASURED])
+            parts.append(f"{min(found):.2f} to {max(found):.2f} times on {machine.name}")
+    if parts:
+        text += (
+            "Here, where both forms run through the same kernels and scanning in the batches that "
+            f"suit it best, what exceeds arithmetic is, at each net's largest image, "
+            f"{'; '.join(parts)}."
+        )
+    return text
+
+
+def efficiencies(rows: list[dict]) -> list[float]:
+    """Speedup over arithmetic, of each net at its largest size, in both directions."""
+    totals = totals_of(rows)
+    return [
+        totals[net, size, direction, "dense"]["speedup"] / arithmetic(totals, net, size, direction)
+        for net, size in largest(totals).items()
+        for direction in DIRECTIONS
+    ]
+
+
+def _layers(told, machines):
+    """The table layer by layer."""
+    benchmark = told.benchmark
+    size, source = benchmark.labelled, told.sources[benchmark.source]
+    yield f"## {benchmark.net} layer by layer, {size} x {size} labelled pixels"
+    yield ""
+    peaks, ours = [], {}
+    for machine in machines:
+        with naming(machine.folder / MEASURED):
+            for direction in DIRECTIONS:
+                found = _dense(machine.rows[MEASURED], benchmark, direction)
+                if found:
+                    ours[f"here, {machine.name}, {direction}"] = found[0]
+                    peaks += [f"{found[1]} on {machine.name}"] if found[1] else []
+    yield (
+        f"Milliseconds of the dense form, from {_address(source.text, source)} "
+        f"({READ[benchmark.read]}), whose layers are those of `{benchmark.net}`; `in all` is its "
+        "own figure. Arithmetic alone saves "
+        f"{saved(built(benchmark.net, backend='reference'), size):.3g} times here. Peak memory in "
+        f"training, as published: {benchmark.peak_gigabytes:.2f} GB"
+        + (f"; here, forward and backward: {', '.join(dict.fromkeys(peaks))}." if peaks else ".")
+    )
+    columns = {f"{one.hardware}, {one.direction}": one for one in benchmark.times}
+    yield ""
+    yield f"| layer | {' | '.join([*columns, *ours])} |"
+    yield "|---" * (1 + len(columns) + len(ours)) + "|"
+    for number, layer in enumerate(benchmark.layers):
+        cells = [f"{one.milliseconds[number]:g}" for one in columns.values()]
+        cells += [f"{found[number]:.4g}" for found in ours.values()]
+        yield f"| {layer} | {' | '.join(cells)} |"
+    cells = [f"{one.total:g}" for one in columns.values()]
+    cells += [f"{found[-1]:.4g}" for found in ours.values()]
+    yield f"| in all | {' | '.join(cells)} |"
+
+
+def _dense(rows, benchmark, direction):
+    """Milliseconds of our layers in the order of the benchmark's, then in all; and the peak memory.
+    None where they were not measured."""
+    place = {"net": benchmark.net, "labelled": benchmark.labelled, "form": "dense"}
+    place["direction"] = direction
+    chosen = {row["layer"]: row for row in rows if place.items() <= row.items()}
+    total = chosen.pop(TOTAL, None)
+    chosen.pop(CUTTING, None)
+    seconds = [row["seconds"] for row in chosen.values()]
+    if total is None or len(seconds) != len(benchmark.layers):
+        return None
+    seconds = seconds if direction == "forward" else seconds[::-1]
+    peak = f"{total['peak_bytes'] / 1e9:.2f} GB" if total["peak_bytes"] else None
+    return [1e3 * one for one in (*seconds, total["seconds"])], peak

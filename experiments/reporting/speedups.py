@@ -1,0 +1,105 @@
+"""Which nets exceed the claimed speedup, at which sizes, and which cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experiments.inputs.arithmetic import saved
+from experiments.inputs.nets import built
+from experiments.reporting.derived import CLAIMED_SPEEDUP, arithmetic, totals_of
+
+
+@dataclass(frozen=True)
+class Case:
+    """A net at one size, on one machine, in one direction.
+
+    Attributes:
+        net: its name.
+        size: labelled rows and columns.
+        speedup: of the dense form over scanning.
+        ratio: of it arithmetic.
+    """
+
+    net: str
+    size: int
+    speedup: float
+    ratio: float
+
+    @property
+    def passes(self) -> bool:
+        """Whether the speedup exceeds the claimed one."""
+        return self.speedup > CLAIMED_SPEEDUP
+
+    @property
+    def efficiency(self) -> float:
+        """What the speedup has beyond arithmetic."""
+        return self.speedup / self.ratio
+
+    def __str__(self) -> str:
+        return f"{self.net} {self.speedup:.4g} at {self.size} x {self.size}"
+
+
+def cases(rows: list[dict], direction: str) -> list[Case]:
+    """All nets at all sizes, from rows of ``compared``."""
+    totals = totals_of(rows)
+    return [
+        Case(net, size, row["speedup"], arithmetic(totals, net, size, direction))
+        for (net, size, *rest), row in totals.items()
+        if rest == [direction, "dense"]
+    ]
+
+
+def bests(every: list[Case]) -> list[Case]:
+    """Each net's highest speedup."""
+    found = {}
+    for case in every:
+        if case.net not in found or case.speedup > found[case.net].speedup:
+            found[case.net] = case
+    return list(found.values())
+
+
+def paragraph(direction: str, by_machine: dict[str, list[Case]], gpus: set[str]) -> str:
+    """Which nets and sizes pass, which cannot, and what GPUs measured.
+
+    Args:
+        by_machine: the cases by the machine's name.
+        gpus: those names that are of GPUs.
+
+    Raises:
+        ValueError: a net is none of the zoo or of the growth family.
+    """
+    passing = [
+        f"{case} ({name})" for name, every in by_machine.items() for case in every if case.passes
+    ]
+    nets = dict.fromkeys(case.net for every in by_machine.values() for case in every)
+    limits = {net: saved(built(net, backend="reference"), None, direction) for net in nets}
+    gained, reached = {}, set()
+    for case in (case for every in by_machine.values() for case in every):
+        gained[case.net] = max(case.efficiency, gained.get(case.net, 0))
+        reached |= {case.net} if case.passes else set()
+    bounds = {net: f"{net} ({limits[net]:.4g} x {gained[net]:.2f})" for net in nets}
+    able = {net for net in nets if limits[net] * gained[net] > CLAIMED_SPEEDUP} | reached
+    could = [text for net, text in bounds.items() if net in able - reached]
+    cannot = [text for net, text in bounds.items() if net not in able]
+    highest = max(limits, key=limits.get)
+    parts = [
+        f"**Which nets, at which sizes.** {direction.capitalize()}, over {CLAIMED_SPEEDUP}: "
+        f"{'; '.join(passing) or 'none'}.",
+        f"Arithmetic alone saves at most {limits[highest]:.4g} times ({highest}), on an image "
+        "without end: the rest is efficiency gained.",
+        "In brackets, the limit of arithmetic times the most efficiency that the net gained at any "
+        "size on any machine here.",
+        f"By this product a larger image could take over {CLAIMED_SPEEDUP}: "
+        f"{', '.join(could) or 'no other'};",
+        f"no image could take there: {', '.join(cannot) or 'none'}.",
+    ]
+    for name in sorted(gpus & by_machine.keys()):
+        best = max(by_machine[name], key=lambda case: case.speedup)
+        passed = sum(case.passes for case in by_machine[name])
+        parts.append(
+            f"Measured on a GPU, {name}: over {CLAIMED_SPEEDUP} in {passed} of "
+            f"{len(by_machine[name])} cases, at most {best}."
+        )
+    if not gpus & by_machine.keys():
+        parts.append("No GPU has measured it.")
+    return " ".join(parts)

@@ -1,0 +1,69 @@
+"""What figures say without a caption: the best, what is extrapolated, a row for each kernel."""
+
+import pytest
+
+from experiments import growth, memory, networks
+from experiments.profiling import counter
+from tests.experiments import stored_results
+from tests.experiments.test_claims import compared, full
+
+RECORD = {"gpu": None, "cpu": "a CPU"}
+
+
+def bars(axes):
+    return [patch for patch in axes.patches if patch.get_height()]
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+@pytest.mark.parametrize("guessed", [True, False])
+def test_networks_marks_what_is_extrapolated_and_shows_the_best_of_the_family(guessed):
+    cases = [("n4", 95, 128, 400), ("n4", 95, 256, 600), ("authors133", 133, 1024, 1234)]
+    family = [("family-32", 32, 128, 50), ("family-160", 160, 1024, 1700)]
+    family += [("family-160", 160, 64, 300), ("family-32", 32, 1024, 90)]
+    rows = [full(row) for case in cases + family for row in compared(*case)]
+    rows = [row | {"speedup_p20": row["speedup"], "speedup_p80": row["speedup"]} for row in rows]
+    rows = [row | {"extrapolated": guessed and row["form"] == "scanning"} for row in rows]
+    drawing = networks.figure(rows, RECORD, {})
+    (axes,) = drawing.axes
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["n4", "authors133", "family-160\n(growth)"]
+    assert sorted(bar.get_height() for bar in bars(axes)) == sorted(2 * [400, 600, 1234, 1700])
+    assert {bool(bar.get_hatch()) for bar in bars(axes)} == {guessed}
+    assert texts(axes) == ["600", "600", "1234", "1234", "1700", "1700"]
+    (legend,) = drawing.legends
+    said = [text.get_text() for text in legend.get_texts()]
+    assert ("scanning extrapolated from timed pixels" in said) == guessed
+
+
+def test_growth_states_its_best_figure():
+    rows = stored_results.growth()
+    best = [row for row in rows if (row["patch"], row["labelled"]) == (16, 24)]
+    for row in best:
+        row["speedup"] = 77.0 if row["direction"] == "backward" else 66.0
+        row["extrapolated"] = row["form"] == "scanning"
+    (said,) = texts(growth.figure(rows, RECORD, {}).axes[0])
+    assert said.startswith("best: 77 times backward, patch 16,\n24 x 24 pixels, scanning extrapol")
+    assert said.endswith("arithmetic alone: 1 times")
+
+
+def test_memory_has_a_row_for_each_kernel_under_its_operator():
+    def row(operator, kernel, form, layer, asked):
+        empty = dict.fromkeys(counter.COLUMNS) | {"array": "x", "access": "load", "share": 0.5}
+        counts = {"is_map": True, "requests": 1, "sectors": 4, "asked": asked, "moved": 100}
+        place = {"net": "n4", "form": form, "layer": layer, "kernel": kernel}
+        return empty | counts | place | {"operator": operator}
+
+    rows = [
+        row("convolution.forward", "forward", "dense", "conv1", 90),
+        row("convolution.forward", "forward", "dense", "conv2", 70),
+        row("convolution.forward", "forward", "patch", "conv1", 20),
+        row("max_pooling.forward", "maxima", "patch", "max1", 30),
+        row("convolution.gradient_weights", "gradient", "dense", "conv1", 100),
+    ]
+    (axes,) = memory.figure(rows, RECORD, {}).axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["convolution", "forward", "gradient", "max pooling", "maxima"]
+    assert [bar.get_width() for bar in axes.patches] == [80, 100, 20, 30]

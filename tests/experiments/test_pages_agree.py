@@ -1,0 +1,154 @@
+"""No page contradicts another: README, index and claims against the stored rows."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments import __main__, networks
+from experiments.inputs.arithmetic import saved
+from experiments.reporting import claims, pages, report, stored
+from experiments.reporting.limitations import limitations
+from experiments.reporting.markdown import escaped
+from experiments.storing import cache
+from net import zoo
+from tests.experiments.stored_results import growth, store
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "results" / "README.md"]
+
+
+@pytest.fixture(scope="module")
+def results():
+    return stored.read(ROOT / "results", __main__.modules(), __main__.profile.views())
+
+
+def verdicts(lines):
+    """Verdicts by (claim, machine), from the lines of the index."""
+    found, machine = {}, None
+    for line in lines:
+        machine = line[3:] if line.startswith("## ") else machine
+        for text, verdict in re.findall(r'"([^"]+)": \*\*([a-z ]+)\*\*', line):
+            found.setdefault((text, machine), set()).add(verdict)
+    return found
+
+
+def test_the_index_is_made_from_the_stored_results(results):
+    made = set((ROOT / "results").glob("*/*/figure.png"))
+    text = (ROOT / "results" / "README.md").read_text()
+    views = __main__.profile.views()
+    assert text == report.index(results, __main__.modules(), views, made)
+
+
+def test_index_and_claims_give_the_verdicts_of_the_rows(results):
+    index = verdicts((ROOT / "results" / "README.md").read_text().splitlines())
+    page = (ROOT / "docs" / "reproduction.md").read_text()
+    head, *rows = (line for line in page.splitlines() if re.match(r"\| (claim|\d+\.) ", line))
+    columns = head.removesuffix(" |").split(" | ")[1:]
+    assert len(rows) == len(claims.CLAIMS)
+    for claim, row in zip(claims.CLAIMS, rows):
+        of_page = dict(zip(columns, row.removesuffix(" |").split(" | ")[1:]))
+        for machine in results.machines:
+            verdict = machine.judged(claim).verdict
+            if any(name in machine.results for name in claim.experiments):
+                assert index[claim.text, machine.name] == {verdict}
+                assert of_page[machine.name] == verdict
+
+
+def test_the_readme_tells_what_arithmetic_saves_on_the_zoo():
+    sizes = {net: (*networks.SIZES, *networks.LARGER.get(net, ())) for net in zoo.ZOO}
+    ratios = [
+        saved(zoo.build(net, backend="reference"), size) for net in sizes for size in sizes[net]
+    ]
+    (told,) = re.findall(r"\((\d+) to (\d+) times on our networks\)", PAGES[0].read_text())
+    assert told == (f"{min(ratios):.0f}", f"{max(ratios):.0f}")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_no_page_denies_a_gpu_that_has_reported(path, results):
+    text = " ".join(path.read_text().split())
+    denied = re.search(
+        r"No (machine with a CUDA )?GPU has (reported|measured)|None has reported", text
+    )
+    if any(machine.record["backend"] == "cuda" for machine in results.machines):
+        assert not denied
+    elif path.name in ("reproduction.md", "README.md") and path.parent.name != ROOT.name:
+        assert denied
+
+
+def read(out):
+    return stored.read(out, __main__.modules(), __main__.profile.views())
+
+
+def told(out):
+    return "\n".join(limitations(read(out), ("equality", "growth")))
+
+
+def test_limitations_follow_the_records(tmp_path):
+    store(tmp_path, machine="host", code="a" * 64)
+    text = told(tmp_path)
+    assert "**GPU.** None has reported" in text
+    assert "A CPU, 2 threads of 2 cores. What more than 2 threads give was not measured" in text
+    assert "**Extrapolation.** No time is extrapolated" in text
+    assert "All results are of one state of the code: code aaaaaaaaaaaa." in text
+    rows = [row | {"extrapolated": row["form"] == "scanning"} for row in growth()]
+    gpu = {"gpu": "A GPU", "backend": "cuda", "cpu": "Its host"}
+    store(tmp_path, rows, "growth", "gpu", code="b" * 64, **gpu)
+    text = told(tmp_path)
+    assert "**GPU.** Reported: A GPU, backend cuda: growth, without equality." in text
+    assert "Its host" not in text
+    assert "6 of 6 on A GPU, backend cuda" in text
+    assert "2 states of the code." in text
+    assert "code aaaaaaaaaaaa: equality on A CPU." in text
+    assert "code bbbbbbbbbbbb: growth on A GPU." in text
+    page = pages.reproduction(read(tmp_path).machines)
+    assert "The results are of 2 states of the code." in page
+    store(tmp_path, rows, "growth", "gpu", quick=True, commit="c" * 40, **gpu)
+    text = told(tmp_path)
+    assert "Of `--quick`, and no results: growth on A GPU" in text
+    assert "commit cccccccccccc, no digest recorded: growth on A GPU" in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "time"),
+    [
+        ({"seconds": 61.4, "measurements": {"made": 2, "reused": 0}}, "61 seconds"),
+        ({"seconds": 600.0, "measurements": {"made": 1, "reused": 9}, "code": "a"}, "10 minutes"),
+        ({"seconds": 0.0, "measurements": {"made": 0, "kept": 7}}, "not recorded: part of it"),
+        ({"seconds": "soon"}, "not recorded"),
+        ({}, "not recorded"),
+    ],
+)
+def test_a_page_begins_with_its_claims_and_what_it_took(tmp_path, changed, time):
+    folder = store(tmp_path, growth(), "growth", **changed)
+    experiment = __main__.modules()["growth"]
+    made = report.shown(experiment, stored.load(folder, experiment))
+    title, _, served, took, changes, limits, *_ = (
+        made.pop(folder / report.PAGE).decode().split("\n")
+    )
+    assert title == "# Growth"
+    for number, claim in enumerate(claims.CLAIMS, 1):
+        assert (f'{number}. "{claim.text}"' in served) == ("growth" in claim.experiments)
+        assert (f"{number}: {claim.changes}" in changes) == ("growth" in claim.experiments)
+    assert f"**Command:** `python -m experiments all`; **time:** {time}" in took
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert f"**disk:** {size / 1e3:.0f} kB, pages and figures apart" in took
+    assert "README.md#limitations" in limits
+
+
+def test_a_state_of_the_code_is_the_same_until_what_is_measured_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "ROOT", tmp_path)
+    digests = []
+    for path, text in (("net/a.py", "1"), ("experiments/measuring/b.py", "2"), ("docs/c.py", "3")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+        digests.append(cache.state_digest())
+    assert digests[0] != digests[1] == digests[2]
+    (tmp_path / "net/a.py").write_text("4")
+    assert cache.state_digest() not in digests
+
+
+def test_hostile_names_stay_text_in_limitations(tmp_path):
+    store(tmp_path, cpu="<b> | x", gpu=None)
+    assert escaped("<b> | x") in told(tmp_path)
+    assert "<b> | x" not in told(tmp_path)
