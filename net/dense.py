@@ -375,10 +375,10 @@ class Dense:
         what = f"labelling {labelled[0]} x {labelled[1]} pixels{' and learning' * learning}"
 
         def advice(free):
-            side = planning.fitting_side(lambda size: peak_bytes(*form, size, **options), free)
+            side = room.fitting_side(lambda size: peak_bytes(*form, size, **options), free)
             fits = [f"{side} x {side} pixels would fit"] if side else []
             if not learning:
-                tile = planning.fitting_side(
+                tile = room.fitting_side(
                     lambda size: planning.predict_bytes(*form, labelled, size),
                     max(0, free - copied),
                 )

@@ -9,6 +9,8 @@ from net.passes import Workspace
 
 LONGEST = 2**200
 """Bytes: more than any pass takes, of whatever absurd size."""
+UNINDEXABLE = 2**160
+"""Bytes that stand for a map of more numbers than the kernels can index: it never fits."""
 
 
 class Block:

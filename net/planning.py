@@ -8,7 +8,7 @@ placed as the host's memory places arrays, so that fragmentation counts as well.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isqrt, prod
+from math import prod
 from typing import NamedTuple
 
 import numba
@@ -16,7 +16,7 @@ import numpy as np
 
 from kernels.checks import Pair
 from net.layers import Softmax
-from net.ledger import Block, Ledger
+from net.ledger import UNINDEXABLE, Block, Ledger
 from net.nodes import IMAGE
 from net.passes import Shape, Sizes
 from net.program import Program
@@ -52,12 +52,15 @@ class Plan:
     def __init__(self, program: Program, *, learning: bool = False):
         self.program, self.learning, self.ledger = program, learning, Ledger()
         self.itemsize = np.dtype(program.net.dtype).itemsize
+        self.most_elements = program.net.backend.memory.MOST_ELEMENTS
         self.threads = numba.get_num_threads()
         self._done: list[_Done] = []
 
     def make(self, shape: tuple[int, ...]) -> Block:
         """A block for numbers of the net's dtype."""
-        return self.ledger.make(prod(shape) * self.itemsize)
+        numbers = prod(shape)
+        fits = numbers <= self.most_elements
+        return self.ledger.make(numbers * self.itemsize if fits else UNINDEXABLE)
 
     def replace(self, block: Block, shape: tuple[int, ...]) -> Block:
         """A block for numbers of ``shape`` that are worked out from ``block``, which then goes."""
@@ -388,12 +391,3 @@ def remembered(peak_bytes: Callable[..., int], program: Program, *arguments, **o
             plans.clear()
         plans[key] = planned
     return planned
-
-
-def fitting_side(peak_bytes: Callable[[Pair], int], available: int) -> int:
-    """The largest n for which ``peak_bytes((n, n))`` is at most ``available``; 0 if none."""
-    low, high = 0, isqrt(available) + 1
-    while high - low > 1:
-        side = (low + high) // 2
-        low, high = (side, high) if peak_bytes((side, side)) <= available else (low, side)
-    return low

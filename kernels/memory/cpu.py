@@ -17,6 +17,7 @@ from kernels.foreign import host_array
 from kernels.host import limits
 from kernels.memory.gaps import PAGE, Gaps
 
+MOST_ELEMENTS = 2**62
 # Smaller arrays come straight from NumPy, whose allocator reuses memory itself
 SMALLEST = 2**20
 

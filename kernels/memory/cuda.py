@@ -11,9 +11,11 @@ from kernels.device import launching
 from kernels.device.api import cuda, kernel, u32
 from kernels.device.arrays import DeviceArray, view
 from kernels.device.launching import device_empty, launch_over
-from kernels.device.limits import ELEMENTWISE_THREADS, check_shape, flat
+from kernels.device.limits import ELEMENTWISE_THREADS, MAX_ELEMENTS, check_shape, flat
 from kernels.device.pool import current
 from kernels.device.streams import LEGACY, on, stream, stream_at
+
+MOST_ELEMENTS = MAX_ELEMENTS
 
 
 @cache

@@ -4,6 +4,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+MOST_ELEMENTS = 2**62
+
 
 def empty(shape, dtype):
     """An uninitialised array; float dtypes become float64."""

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kernels.cross_entropy import UNLABELLED
-from net import planning, summary
+from net import planning, room, summary
 from net.borders import patch_margins
 from net.commands import label_regions
 from net.commands.info import usage_lines
@@ -151,7 +151,7 @@ def _planned(dense, image, axes, outputs) -> Plan:
 
     free, tile = net.backend.memory.free_bytes(), None
     if free is not None and needed(labelled) > free:
-        tile = min(planning.fitting_side(needed, free), max(labelled))
+        tile = min(room.fitting_side(needed, free), max(labelled))
         if not tile:
             raise MemoryError(
                 f"{image}: labelling takes {_size(needed((1, 1)))} at least, {_size(free)} are free"

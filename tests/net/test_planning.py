@@ -36,13 +36,13 @@ from net.learning.training import Trainer
 from net.planning import (
     Plan,
     calibration_bytes,
-    fitting_side,
     forward_bytes,
     gradients_bytes,
     predict_bytes,
     scan_bytes,
     step_bytes,
 )
+from net.room import fitting_side
 from net.zoo import ZOO, build
 from tests.net.test_random_nets import Drawing
 

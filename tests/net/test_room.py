@@ -6,7 +6,8 @@ import pytest
 from kernels.memory import cpu as memory
 from net import Dense, Net, Scan
 from net.layers import Convolution
-from net.planning import fitting_side, forward_bytes, predict_bytes, scan_bytes
+from net.planning import forward_bytes, predict_bytes, scan_bytes
+from net.room import fitting_side
 from net.zoo import build
 
 
@@ -65,3 +66,19 @@ def test_free_memory_is_asked_for_once_and_by_large_passes_alone(monkeypatch):
             asked.clear()
             call(image)
             assert len(asked) == times
+
+
+@pytest.mark.cpu
+def test_maps_that_kernels_cannot_index(monkeypatch):
+    """They are refused before the pass, and what is advised has none of them."""
+    net = Net([Convolution(8, 3), Convolution(2, 1)], channels=1, patch=3, backend="cpu")
+    monkeypatch.setattr(memory, "MOST_ELEMENTS", 8 * 500 * 500)
+    image = np.zeros((1, 502, 503), np.float32)
+    Dense(net).check_memory((500, 500))
+    message = r"labelling 500 x 501 pixels takes a map of more than 2000000 numbers, .* 500 x 500 "
+    with pytest.raises(MemoryError, match=message):
+        Dense(net).forward(image)
+    pixels = np.indices((500, 501)).reshape(2, -1).T
+    with pytest.raises(MemoryError, match=r"than 2000000 numbers, .*expected a batch smaller"):
+        Scan(net, batch=len(pixels)).forward(image)
+    Scan(net, batch=400 * 500).check_memory((500, 501), len(pixels))
