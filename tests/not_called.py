@@ -72,6 +72,7 @@ NOT_CALLED = {
     "kernels.activation.Activation": "a record, which activation_of checks",
     "kernels.activation.check_forward": "a check, called by the operators",
     "kernels.activation.check_backward": "a check, called by the operators",
+    "net.large.views.View.of": "called on workers, with a source that was opened",
     "net.large.labelling.Plan": "made by plan alone",
     "net.large.labelling.Plan.execute": "called by label, with what it checked",
     "net.maps.NotConvertible": "an error",

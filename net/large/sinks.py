@@ -16,7 +16,7 @@ import numpy as np
 
 from kernels.checks import Pair
 from net.extras import needed
-from net.files import write_atomically
+from net.files import synchronize, write_atomically
 from net.large.legend import Legend
 from net.pictures.folders import stem_of
 
@@ -56,7 +56,10 @@ class Sink:
         with suppress(FileNotFoundError):
             shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink()
         self._create(temporary)
+        for path in (*temporary.rglob("*"), temporary):
+            synchronize(path)
         temporary.rename(self.path)
+        synchronize(self.path.parent)
 
     def check(self) -> None:
         """Refuse, before any work, what cannot be written."""
@@ -68,7 +71,7 @@ class Sink:
         """Remove what writers that were killed left beside the image."""
 
     def write(self, rows: slice, columns: slice, values: np.ndarray) -> None:
-        """Write a region."""
+        """Write a region, and wait until it is on the disk."""
         raise NotImplementedError
 
     def reduced(self, factor: int) -> np.ndarray:
@@ -132,6 +135,7 @@ class NpySink(Sink):
                 for row, line in enumerate(part, rows.start):
                     at = (plane * height + row) * width + columns.start
                     os.pwrite(file.fileno(), np.ascontiguousarray(line).data, begin + at * item)
+            os.fdatasync(file.fileno())
 
     def reduced(self, factor):
         return np.array(np.load(self.path, "r")[::factor, ::factor])
@@ -207,7 +211,18 @@ class ZarrSink(Sink):
     def write(self, rows, columns, values):
         for factor, top, left, part in self._parts(rows, columns, values):
             height, width = part.shape[-2:]
-            self._arrays[factor][..., top : top + height, left : left + width] = part
+            array = self._arrays[factor]
+            array[..., top : top + height, left : left + width] = part
+            shard = top * factor // self.region[0], left * factor // self.region[1]
+            self._synchronize(array, (*(0 for _ in self.shape[:-2]), *shard))
+
+    def _synchronize(self, array, shard):
+        """Wait until a shard is on the disk; one that holds nothing but ``_fill`` has no file."""
+        folder = self.path / array.path
+        file = folder / array.metadata.encode_chunk_key(shard)
+        if file.exists():
+            for path in (file, *file.parents[: len(file.relative_to(folder).parts)]):
+                synchronize(path)
 
     def reduced(self, factor):
         level = max(n for n in self.levels if n <= factor)
@@ -285,6 +300,7 @@ class TiffSink(Sink):
                             tile[: inside.shape[0], : inside.shape[1]] = inside
                             place = plane, (top + y) // height, (left + x) // width
                             os.pwrite(file.fileno(), tile.data, int(offsets[place]))
+            os.fdatasync(file.fileno())
 
     def reduced(self, factor):
         import tifffile
