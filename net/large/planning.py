@@ -24,7 +24,7 @@ SIDES = tuple(n * 2**i for i in range(12) for n in (64, 96))
 """Rows or columns of regions: pyramids and chunks divide them."""
 READING = 20
 """Multiply-adds that take as long as to read and decode one number of a chunk, roughly."""
-WRITING = 10**8
+WRITING = 2 * 10**7
 """Multiply-adds that take as long as to write a region and wait for the disk, roughly: some ms."""
 ENOUGH = 1.03
 """A region is large enough where a pixel costs no more than this times what it costs without
