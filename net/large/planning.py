@@ -29,6 +29,9 @@ WRITING = 2 * 10**7
 ENOUGH = 1.03
 """A region is large enough where a pixel costs no more than this times what it costs without
 halos."""
+SMALL = 2**16
+"""Pixels: smaller regions than that are no better, as each is a line in the journal and, of Zarr, a
+file."""
 SHARE = 0.75
 """Of the memory that is free, where nobody says how much may be taken."""
 NOBODY_SAYS = 2**31
@@ -155,8 +158,8 @@ def chosen(
 ) -> Layout:
     """The layout for an image, labelled where a mask says.
 
-    The smallest regions are taken that waste little; where ``available`` bytes do not let them,
-    those that waste least.
+    The smallest regions, from ``SMALL`` on, are taken that waste little; where ``available`` bytes
+    do not let them, those that waste least.
 
     Raises:
         MemoryError: not even the smallest regions fit; the message says what they take.
@@ -167,7 +170,7 @@ def chosen(
     costs = []
     for region in product(*sides):
         cost = _cost(net, source, Grid(size, region)) / ideal
-        costs.append((max(ENOUGH, cost), prod(region), cost, region))
+        costs.append((max(ENOUGH, cost), max(SMALL, prod(region)), cost, region))
     smallest = min(sides[0]), min(sides[1])
     for *_, region in sorted(costs):
         found = layout(net, source, region, probabilities, where)
