@@ -34,6 +34,7 @@ COLUMNS = {
 
 def run(options) -> tuple[list[dict], dict]:
     """One row for each net, and one for each size of image whose memory is measured; no arrays."""
+    options.out.mkdir(parents=True, exist_ok=True)
     rows = []
     nothing = dict.fromkeys(COLUMNS)
     for net in tqdm(options.nets or NETS, desc="large: time", unit="net"):
@@ -48,14 +49,16 @@ def run(options) -> tuple[list[dict], dict]:
         return rows, {}
     for side in tqdm(QUICK_SIDES if options.quick else SIDES, desc="large: memory", unit="image"):
         given = {"side": side, "memory": GIVEN, "limit": LIMIT}
-        found = options.cache.measured(given, lambda given=given: limited_run(**given))
+        found = options.cache.measured(
+            given, lambda given=given: limited_run(**given, folder=options.out)
+        )
         rows.append(nothing | {"net": TINY, "limit": LIMIT} | found)
     return rows, {}
 
 
 def _timed(net, options):
     built = prepared(net, seed=options.seed, backend=options.backend)
-    return timed_regions(built, MEMORY, options.seed, options.quick)
+    return timed_regions(built, MEMORY, options.seed, options.out, options.quick)
 
 
 def _speed(row):

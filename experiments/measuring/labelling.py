@@ -30,7 +30,7 @@ REGIONS = (2, 3)
 """Of a timed run, down and across."""
 
 
-def timed_regions(net: Net, memory: int, seed: int, quick: bool) -> dict:
+def timed_regions(net: Net, memory: int, seed: int, folder: Path, quick: bool) -> dict:
     """Seconds of a pass over one region, and of runs of ``REGIONS`` of them from an ``.npy`` into
     another: as ``label`` does it, and with nothing at the same time; rounds of all alternate.
 
@@ -38,6 +38,7 @@ def timed_regions(net: Net, memory: int, seed: int, quick: bool) -> dict:
         net: labels.
         memory: bytes, for which regions are chosen.
         seed: of the image.
+        folder: for files of a while.
         quick: regions of 64 x 64, and one round.
     """
     large = Source(
@@ -49,15 +50,15 @@ def timed_regions(net: Net, memory: int, seed: int, quick: bool) -> dict:
     rng, dense = np.random.default_rng(seed), Dense(net, "valid")
     shape = (net.channels, *(n + p - 1 for n, p in zip(region, net.patch)))
     window = rng.normal(0, 1, shape).astype(net.dtype)
-    with tempfile.TemporaryDirectory(dir=".") as folder:
-        image = Path(folder, "image.npy")
+    with tempfile.TemporaryDirectory(dir=folder) as inside:
+        image = Path(inside, "image.npy")
         np.save(image, rng.integers(0, 256, (net.channels, *size), np.uint8))
         source, labeller = opened(image, net.channels, "first"), Labeller(net, "reflect", None)
         grid = Grid(size, region)
         legend = labeller.legend
 
         def of_work(name):
-            sink = NpySink(Path(folder, name), size, legend.dtype, region, legend)
+            sink = NpySink(Path(inside, name), size, legend.dtype, region, legend)
             return Work(labeller, grid, source, None, (sink,))
 
         def labelled():
@@ -101,18 +102,19 @@ def _clocked(job):
     return seconds
 
 
-def limited_run(side: int, memory: int, limit: int) -> dict:
+def limited_run(side: int, memory: int, limit: int, folder: Path) -> dict:
     """How a process of its own labels an ``.npy`` of ``side`` x ``side`` pixels, all 0, with a tiny
     net, its memory limited by the system: the largest resident set, what the plan said, seconds.
 
     Args:
         memory: bytes that ``label`` is given.
         limit: bytes of memory that the system lets the process have (RLIMIT_DATA).
+        folder: for files of a while.
 
     Raises:
         RuntimeError: the process failed.
     """
-    job = json.dumps({"side": side, "memory": memory})
+    job = json.dumps({"side": side, "memory": memory, "folder": str(folder.absolute())})
     command = [sys.executable, "-m", "experiments.measuring.labelling", job]
     done = subprocess.run(
         command,
@@ -126,13 +128,13 @@ def limited_run(side: int, memory: int, limit: int) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _limited(side, memory):
+def _limited(side, memory, folder):
     layers = [Convolution(2, 3), ReLU(), FullyConnected(2)]
     net = Net(layers, channels=1, patch=4, backend="cpu")
-    with tempfile.TemporaryDirectory(dir=".") as folder:
-        image = Path(folder, "image.npy")
+    with tempfile.TemporaryDirectory(dir=folder) as inside:
+        image = Path(inside, "image.npy")
         np.lib.format.open_memmap(image, "w+", np.uint8, (side, side)).flush()
-        planned = plan(image, net, Path(folder, "labels.npy"), memory=memory)
+        planned = plan(image, net, Path(inside, "labels.npy"), memory=memory)
         started = time.perf_counter()
         planned.execute()
         seconds = time.perf_counter() - started

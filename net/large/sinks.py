@@ -156,7 +156,7 @@ class ZarrSink(Sink):
         scales = []
         for number, factor in enumerate(self.levels):
             shard = tuple(n // factor for n in self.region)
-            group.create_array(
+            array = group.create_array(
                 str(number),
                 shape=self.level_shape(factor),
                 dtype=self.dtype,
@@ -165,6 +165,8 @@ class ZarrSink(Sink):
                 fill_value=self._fill(),
                 dimension_names=[axis["name"] for axis in axes],
             )
+            for down in range(-(-self.shape[-2] // self.region[0])):
+                self._shard(path, array, down, 0).parent.mkdir(parents=True)
             scale = [1.0] * (len(self.shape) - 2) + [float(factor)] * 2
             scales.append(
                 {
@@ -211,18 +213,17 @@ class ZarrSink(Sink):
     def write(self, rows, columns, values):
         for factor, top, left, part in self._parts(rows, columns, values):
             height, width = part.shape[-2:]
-            array = self._arrays[factor]
-            array[..., top : top + height, left : left + width] = part
-            shard = top * factor // self.region[0], left * factor // self.region[1]
-            self._synchronize(array, (*(0 for _ in self.shape[:-2]), *shard))
+            self._arrays[factor][..., top : top + height, left : left + width] = part
+        place = rows.start // self.region[0], columns.start // self.region[1]
+        written = [self._shard(self.path, array, *place) for array in self._arrays.values()]
+        written = [file for file in written if file.exists()]  # none of nothing but ``_fill``
+        for path in (*written, *(file.parent for file in written)):
+            synchronize(path)
 
-    def _synchronize(self, array, shard):
-        """Wait until a shard is on the disk; one that holds nothing but ``_fill`` has no file."""
-        folder = self.path / array.path
-        file = folder / array.metadata.encode_chunk_key(shard)
-        if file.exists():
-            for path in (file, *file.parents[: len(file.relative_to(folder).parts)]):
-                synchronize(path)
+    def _shard(self, path, array, down, across):
+        """The file of a region's shard; its folder is there from the start."""
+        key = array.metadata.encode_chunk_key((*(0 for _ in self.shape[:-2]), down, across))
+        return path / array.path / key
 
     def reduced(self, factor):
         level = max(n for n in self.levels if n <= factor)
