@@ -51,8 +51,11 @@ def test_workers_label(client, tmp_path, monkeypatch):
     label(path, net, tmp_path / "alone.npy")
     np.testing.assert_array_equal(read(tmp_path / "labels.zarr"), read(tmp_path / "alone.npy"))
     np.testing.assert_array_equal(read(tmp_path / "alone.npy"), labels_of(net, image, "reflect")[0])
-    # What only the caller holds is sent
+    # What only the caller holds is sent, and a client that was opened for it is closed
+    count = lambda dask_scheduler: len(dask_scheduler.clients)  # noqa: E731
+    before = client.run_on_scheduler(count)
     label(image, net, tmp_path / "sent.tif", client=client.scheduler.address)
+    assert client.run_on_scheduler(count) == before
     assert (tifffile.imread(tmp_path / "sent.tif") == read(tmp_path / "alone.npy")).all()
     # A file that a worker does not see
     planned = plan(path, net, tmp_path / "unseen.npy", client=client)
