@@ -61,6 +61,8 @@ class Learners:
             OSError: workers die again and again.
             Exception: what a worker raised.
         """
+        from distributed.scheduler import KilledWorker
+
         net = self.sampler.reader.trainer.net
         to_device = net.backend.memory.to_device
         addresses = list(self.client.nthreads()) or [None]
@@ -72,14 +74,17 @@ class Learners:
                     function,
                     *(self.name, share, *given),
                     workers=address,
-                    allow_other_workers=True,
+                    allow_other_workers=address is not None,
                     pure=False,
                 )
                 for share, address in zip(shares, addresses)
             ]
             by_draw = {}
-            for share, found in zip(shares, self.client.gather(futures)):
-                by_draw |= zip(share, found)
+            try:
+                for share, found in zip(shares, self.client.gather(futures)):
+                    by_draw |= zip(share, found)
+            except KilledWorker as error:
+                raise OSError(f"a step on {len(draws)} images: {error}") from error
             return [by_draw[draw] for draw in draws]
 
         weights, pixels = zip(*all_of(weigh))

@@ -128,12 +128,10 @@ class Sampler:
 
     def summed(self, parts: Iterable[tuple[float, dict]], pixels: int) -> Result:
         """The shares of the images of a step, added up in their order."""
-        loss, total = 0.0, {}
+        ops, loss, total = self.reader.trainer.net.backend, 0.0, {}
         for of_image, gradients in parts:
-            loss, total = (
-                loss + of_image,
-                added(self.reader.trainer.net.backend, total, gradients),
-            )
+            loss += of_image
+            total = added(ops, total, gradients)
         return Result(loss, total, pixels)
 
 
