@@ -121,13 +121,13 @@ def measure(case, interleaved) -> list[dict]:
     from experiments.profiling.calls import product_of
     from experiments.profiling.operators import Arrays, prepare
     from kernels import get_backend
-    from kernels.convolution import cuda as convolution
+    from kernels.convolution.cuda_tiles import tiles_on
     from kernels.device.multiprocessors import multiprocessors
 
     ops = get_backend("cuda")
     run = prepare(ops, case, Arrays(0, ops.memory.to_device))
     table, rows, columns = product_of(case)
-    tiles = list(convolution.tiles_on(multiprocessors(), table))
+    tiles = list(tiles_on(multiprocessors(), table))
     times = interleaved([partial(run, tile=tile) for tile in tiles], WARM_UPS, REPEATS)
     if None in times:
         return []
@@ -145,13 +145,13 @@ def verdict(case, measurements: list[dict]) -> str:
     if not measurements:
         return f"{case}: not measured, as the device was done before the host was"
     from experiments.profiling.calls import product_of
-    from kernels.convolution import cuda as convolution
     from kernels.convolution.cuda_tile import Tile
+    from kernels.convolution.cuda_tiles import modelled_tile
     from kernels.device.multiprocessors import multiprocessors
 
     times = {Tile(**m["tile"]): m["seconds"] for m in measurements}
     fastest = min(times, key=times.get)
-    modelled = convolution.modelled_tile(*product_of(case), 4, multiprocessors())
+    modelled = modelled_tile(*product_of(case), 4, multiprocessors())
 
     def shown(tile):
         return f"{tile.height} x {tile.width} {1e3 * times[tile]:.4g} ms"

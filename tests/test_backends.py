@@ -17,7 +17,6 @@ from kernels.device import api
 HELPERS = {
     "kernels.convolution.cuda.choose_tile",
     "kernels.convolution.cuda.product_of",
-    "kernels.convolution.cuda.tiles_on",
 }
 IMPLEMENTATIONS = ("reference", "cpu", "cuda")
 ROOT = Path(kernels.__file__).parents[1]

@@ -8,8 +8,8 @@ import pytest
 from experiments.profiling import calls, roofline
 from experiments.profiling.bounds import BOUNDS, FEW_CHANNELS, FEW_CLASSES
 from experiments.profiling.operators import OperatorCase
-from kernels.convolution.cuda import TILES, modelled_tile, tiles_on
 from kernels.convolution.cuda_pixel_tile import blocks_with_room
+from kernels.convolution.cuda_tiles import TILES, modelled_tile, tiles_on
 from kernels.device.limits import ceil_division
 from kernels.device.multiprocessors import RECORDED, Multiprocessors
 from net import zoo

@@ -1,8 +1,8 @@
 """The bounds that the CUDA kernels are held to, each with its scope and its reason.
 
 Tests and the list of targets judge by these alone. What the choice of a tile reads, too, stands
-beside it, in ``kernels.convolution.cuda``: the share of multiply-adds that it expects of each tile,
-and the most that a tile may waste.
+beside it, in ``kernels.convolution.cuda_tiles``: the share of multiply-adds that it expects of each
+tile, and the most that a tile may waste.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from experiments.profiling.devices import Capability
 from kernels.convolution import PARTIAL_BYTES
-from kernels.convolution.cuda import MOST_WASTED, TILES
 from kernels.convolution.cuda_tile import Tile
+from kernels.convolution.cuda_tiles import MOST_WASTED, TILES
 
 FEW_CHANNELS, FEW_CLASSES = range(1, 4), range(2, 11)
 """Input channels of a first layer, and outputs of a last one, in which a tile's tail weighs."""
@@ -66,7 +66,7 @@ BOUNDS = {
     "share, weights": Bound(
         *(_SHARE, "gradient by the weights, 32 rows and 32 x 96 sums and more", 0.85, ".1%"),
         "Each value is looked up and stored by the kernel; in fewer sums it serves too few "
-        "multiply-adds for that: see `WEIGHT_TILES` in `kernels/convolution/cuda.py`.",
+        "multiply-adds for that: see `WEIGHT_TILES` in `kernels/convolution/cuda_tiles.py`.",
         least=True,
     ),
     "share, small": Bound(

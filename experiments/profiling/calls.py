@@ -15,8 +15,7 @@ import numpy as np
 
 from experiments.profiling.operators import Arrays, OperatorCase, case_of, prepare
 from kernels.backends import OPERATORS, Backend
-from kernels.convolution import cuda as convolution
-from kernels.convolution import forward_shape
+from kernels.convolution import cuda_tiles, forward_shape
 from kernels.convolution.cuda_tile import Tile
 from kernels.device import launching
 from net import zoo
@@ -52,7 +51,7 @@ class Call:
     def tile(self) -> Tile:
         """That a convolution's launches use."""
         # While launches are recorded, the cost model chooses
-        return self.case.tile or convolution.modelled_tile(*product_of(self.case), itemsize=4)
+        return self.case.tile or cuda_tiles.modelled_tile(*product_of(self.case), itemsize=4)
 
     @property
     def inputs(self) -> list[np.ndarray]:
@@ -103,7 +102,7 @@ def product_of(case: OperatorCase) -> tuple[str, int, int]:
     n, c, *size = case.shape
     x, weights = np.empty((n, c, *size)), np.empty((case.filters, c, *case.kernel))
     shape = forward_shape(x, weights, None, case.stride, case.dilation, None)
-    return convolution.product_of(case.operator.removeprefix("convolution."), shape)
+    return cuda_tiles.product_of(case.operator.removeprefix("convolution."), shape)
 
 
 class RecordingBackend:

@@ -10,8 +10,8 @@ from experiments.profiling import bounds, calls, roofline
 from experiments.profiling.calls import Call
 from experiments.profiling.devices import REGISTERS, Capability
 from experiments.profiling.operators import OperatorCase
-from kernels.convolution.cuda import TILES
 from kernels.convolution.cuda_tile import Tile
+from kernels.convolution.cuda_tiles import TILES
 from kernels.device import launching, machine_code
 from kernels.device.machine_code import MachineCode
 

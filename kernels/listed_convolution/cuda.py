@@ -4,7 +4,7 @@ The kernels are those of ``kernels.convolution`` with other places of their pixe
 from the same tables. See the modules named ``cuda_*`` beside this one.
 """
 
-from kernels.convolution.cuda import choose_tile
+from kernels.convolution.cuda_tiles import choose_tile
 from kernels.device.arrays import operator
 from kernels.listed_cells import DEVICE
 from kernels.listed_convolution import (

@@ -45,7 +45,7 @@ from kernels.memory import cuda as memory
 @cache
 def _forward_kernel(dtype, argmax_dtype, activation, window: Pair, strip: int):
     """``argmax_dtype`` is None where no argmax is wanted."""
-    lowest, f = dtype(-np.inf), function(activation, dtype)
+    f = function(activation, dtype)
     rows, columns = window
 
     @device
@@ -60,7 +60,8 @@ def _forward_kernel(dtype, argmax_dtype, activation, window: Pair, strip: int):
     @device
     def take(maxima, v, i, result):
         (best, cell), (top, column) = maxima, result
-        if wins(top, best[v]):
+        # Against -inf, ptxas would use FMNMX, which changes the bits of NaN
+        if i == 0 or wins(top, best[v]):
             best[v] = top
             cell[v] = u32(u32(i * columns) + column)
 
@@ -87,9 +88,6 @@ def _forward_kernel(dtype, argmax_dtype, activation, window: Pair, strip: int):
     ):
         best = cuda.local.array(strip, dtype)
         cell = cuda.local.array(strip, u32)
-        for v in range(strip):
-            best[v] = lowest
-            cell[v] = u32(0)
         reduce_strip(x, (best, cell), y, strips, g)
 
     @kernel(ELEMENTWISE_THREADS)
@@ -102,9 +100,6 @@ def _forward_kernel(dtype, argmax_dtype, activation, window: Pair, strip: int):
     ):
         best = cuda.local.array(strip, dtype)
         cell = cuda.local.array(strip, u32)
-        for v in range(strip):
-            best[v] = lowest
-            cell[v] = u32(0)
         reduce_strip(x, (best, cell), (y, argmax), strips, g)
 
     return max_pooling_forward if argmax_dtype else max_pooling_maxima

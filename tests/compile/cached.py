@@ -9,10 +9,11 @@ import numpy as np
 from numba.cuda.typing.typeof import typeof
 
 from kernels.convolution import cuda as convolution
+from kernels.convolution.cuda_tiles import TILES
 from tests.compile.recording import launches
 
 # Of each table, the tile with fewest sums: the first
-MAP, WEIGHTS, MATRIX = (next(iter(convolution.TILES[t])) for t in ("map", "weights", "matrix"))
+MAP, WEIGHTS, MATRIX = (next(iter(TILES[t])) for t in ("map", "weights", "matrix"))
 
 
 @contextmanager

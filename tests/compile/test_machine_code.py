@@ -5,6 +5,9 @@ import pytest
 
 from kernels.device import api, machine_code
 from kernels.device.api import cuda, kernel, u32
+from kernels.listed_max_pooling import cuda as listed_max_pooling
+from kernels.max_pooling import cuda as max_pooling
+from tests.compile import recording
 
 MISSING = api.why_uncompilable()
 pytestmark = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISSING or "")]
@@ -116,3 +119,24 @@ def test_a_missing_disassembler_names_its_package(monkeypatch):
     monkeypatch.setattr(machine_code, "find_nvidia_binary_utility", lambda name: None)
     with pytest.raises(RuntimeError, match="pip install nvidia-cuda-nvdisasm brings it"):
         machine_code.read(smoothed, (), (9, 0))
+
+
+def maxima():
+    """(kernel, arguments) of all that take maxima: strided, in strips, in stages, on lists."""
+    rows = np.zeros((2, 9 + 270), np.int32)
+    for argmax in (True, False):
+        for dtype in (np.float32, np.float64):
+            x = np.zeros((1, 1, 9, 30), dtype)
+            for window, stride in ((2, 2), ((1, 2), 3), (2, 1), (5, 1)):
+                options = {"stride": stride, "argmax": argmax}
+                yield from recording.launches(max_pooling.forward, x, window, **options)
+            listed = x.reshape(1, 1, 1, -1), rows, 2
+            yield from recording.launches(listed_max_pooling.forward, *listed, argmax=argmax)
+
+
+def test_maxima_are_selected():
+    """FMNMX would give every NaN the same bits, those with an argmax keep them."""
+    read = [machine_code.read(*launch, (9, 0)) for launch in maxima()]
+    assert len(read) == 20
+    assert not [code for code in read if "FMNMX" in code.text]
+    assert all("FSEL" in code.text or "DSETP" in code.text for code in read)

@@ -28,7 +28,7 @@ from experiments.storing.cache import MeasurementCache
 from experiments.storing.results import ARRAYS, LARGEST, RECORD, TABLE, BadResults
 from experiments.storing.tables import MOST_CELLS
 from kernels.convolution import cuda_tiles_measured as tiles
-from kernels.convolution.cuda import MAP_TILES
+from kernels.convolution.cuda_tiles import MAP_TILES
 from tests.experiments import stored_results
 from tests.mutation import NASTY, change, cut, flipped, limit_memory, limited_time, spliced, values
 

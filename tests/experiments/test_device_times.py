@@ -11,6 +11,7 @@ from experiments.profiling import timed
 from kernels import backends, get_backend
 from kernels.activation import cuda as activation
 from kernels.convolution import cuda as convolution
+from kernels.convolution import cuda_tiles
 from kernels.convolution import cuda_tiles_measured as measured
 from kernels.device import api, launching, timing
 from kernels.memory import cuda as memory
@@ -30,8 +31,8 @@ def device(device, monkeypatch, tmp_path):
 
 class TestWithLaunchesReplaced:
     def test_tune_measures_nothing_and_stores_nothing(self, device, monkeypatch, capsys):
-        tiles = {name: dict(list(table.items())[:2]) for name, table in convolution.TILES.items()}
-        monkeypatch.setattr(convolution, "TILES", tiles)
+        tiles = {name: dict(list(table.items())[:2]) for name, table in cuda_tiles.TILES.items()}
+        monkeypatch.setattr(cuda_tiles, "TILES", tiles)
         assert (
             command_line.main(["tune", "--nets", "lenet28", "--pixels", "4", "--batch", "2"]) == 2
         )

@@ -25,8 +25,8 @@ from experiments.profiling.bounds import BOUNDS, share_fact
 from experiments.profiling.devices import DEVICES, LIMITS
 from experiments.profiling.operators import Arrays, OperatorCase
 from experiments.reporting import stored
-from kernels.convolution.cuda import TILES
 from kernels.convolution.cuda_tile import Tile
+from kernels.convolution.cuda_tiles import TILES
 from kernels.device import api
 from kernels.device.machine_code import INSTRUCTION_BYTES, MachineCode
 from kernels.max_pooling import argmax_dtype

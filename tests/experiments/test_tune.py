@@ -16,12 +16,13 @@ from experiments.profiling.operators import OperatorCase
 from experiments.profiling.timed import interleaved
 from experiments.storing import cache
 from kernels.convolution import cuda as convolution
+from kernels.convolution import cuda_tiles
 from kernels.convolution import cuda_tiles_measured as measured
 from kernels.device import api, launching, multiprocessors
 from kernels.memory import cuda as memory
 
 DEVICE = "Stand-in 9000 (TM)"
-MAP_TILES = list(convolution.MAP_TILES)
+MAP_TILES = list(cuda_tiles.MAP_TILES)
 
 
 def options(**changed):
@@ -88,7 +89,7 @@ class TestLookingUp:
         store(measured.user_folder(), measurement(MAP_TILES[0], 2), measurement(MAP_TILES[1], 1))
         assert measured.user_folder() == device / "regularly-sparse"
         assert self.tile() == MAP_TILES[1]
-        assert convolution.choose_tile("map", 20, 1000, 4) == MAP_TILES[1]
+        assert cuda_tiles.choose_tile("map", 20, 1000, 4) == MAP_TILES[1]
 
     def test_times_of_calls_with_one_matrix_add_up(self):
         store(
@@ -102,7 +103,7 @@ class TestLookingUp:
     def test_the_nearest_number_of_columns_counts(self):
         one, other = (measurement(MAP_TILES[i], 1, columns=c) for i, c in ((0, 1000), (1, 4000)))
         store(measured.user_folder(), one, other)
-        columns = 400, 500, 1900, 2100, 8000, 8100
+        columns = 240, 250, 1900, 2100, 16000, 16100
         expected = None, MAP_TILES[0], MAP_TILES[0], MAP_TILES[1], MAP_TILES[1], None
         assert tuple(self.tile(columns=c) for c in columns) == expected
 
@@ -111,8 +112,8 @@ class TestLookingUp:
         assert self.tile(rows=21) is None
         assert self.tile(table="weights") is None
         assert self.tile(itemsize=8) is None
-        modelled = convolution.modelled_tile("map", 21, 1000, 4)
-        assert convolution.choose_tile("map", 21, 1000, 4) == modelled
+        modelled = cuda_tiles.modelled_tile("map", 21, 1000, 4)
+        assert cuda_tiles.choose_tile("map", 21, 1000, 4) == modelled
 
     def test_a_shipped_file_is_found_after_the_users(self, device):
         store(device / "shipped", measurement(MAP_TILES[0], 1))
@@ -149,8 +150,8 @@ class TestLookingUp:
         other = replace(MAP_TILES[0], rows=7)
         assert other not in MAP_TILES
         store(measured.user_folder(), measurement(other, 1))
-        modelled = convolution.modelled_tile("map", 20, 1000, 4)
-        assert convolution.choose_tile("map", 20, 1000, 4) == modelled
+        modelled = cuda_tiles.modelled_tile("map", 20, 1000, 4)
+        assert cuda_tiles.choose_tile("map", 20, 1000, 4) == modelled
 
     def test_nothing_is_looked_up_while_launches_are_recorded(self):
         store(measured.user_folder(), measurement(MAP_TILES[0], 1))
@@ -175,7 +176,7 @@ class TestMeasuring:
 
         def choose(*product):
             asked.append(product)
-            return convolution.modelled_tile(*product)
+            return cuda_tiles.modelled_tile(*product)
 
         monkeypatch.setattr(convolution, "choose_tile", choose)
         cases = tune.cases_of("strided67", 3, 2)
@@ -203,10 +204,10 @@ class TestMeasuring:
 
         def measure(case, interleaved):
             table, rows, columns = product_of(case)
-            modelled = convolution.modelled_tile(table, rows, columns, 4)
+            modelled = cuda_tiles.modelled_tile(table, rows, columns, 4)
             return [
                 measurement(t, 2 if t == modelled else 1, rows, columns, str(case), table)
-                for t in convolution.TILES[table]
+                for t in cuda_tiles.TILES[table]
             ]
 
         monkeypatch.setattr(tune, "measure", measure)
@@ -219,7 +220,7 @@ class TestMeasuring:
         assert record["gpu"] == DEVICE
         assert {"commit", "command", "utc", "versions"} < record.keys()
         for product in products:
-            assert convolution.choose_tile(*product) != convolution.modelled_tile(*product)
+            assert cuda_tiles.choose_tile(*product) != cuda_tiles.modelled_tile(*product)
         assert [path.name for path in measured.user_folder().iterdir()] == [
             measured.file_name(DEVICE)
         ]
@@ -305,7 +306,7 @@ class TestRefusals:
 @pytest.mark.gpu
 def test_a_layer_on_a_device(monkeypatch):
     tiles = dict.fromkeys(MAP_TILES[:2], 0.5)
-    monkeypatch.setitem(convolution.TILES, "map", tiles)
+    monkeypatch.setitem(cuda_tiles.TILES, "map", tiles)
     monkeypatch.setattr(tune, "REPEATS", 2)
     case = OperatorCase("convolution.forward", (1, 2, 6, 40), 3, (2, 2), dilation=(2, 2))
     found = tune.measure(case, interleaved)

@@ -3,9 +3,9 @@
 import pytest
 
 from kernels import get_backend
-from kernels.convolution.cuda import TILES
 from kernels.convolution.cuda_pixel_tile import steps_of_turn
 from kernels.convolution.cuda_tile import Tile
+from kernels.convolution.cuda_tiles import TILES
 from tests.comparison import REFERENCE, call, operator, relative_difference
 from tests.operators.convolutions import FUNCTIONS, TOLERANCES, ConvolutionCase
 
