@@ -119,7 +119,7 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     left.set_yticks(y, [f"{row['net']}\n{_speed(row):.3g} MP/s" for row in timed], fontsize=8)
     left.invert_yaxis()
     left.set_xlabel("throughput, % of that of one pass over a region")
-    left.legend(fontsize=8, loc="lower left")
+    left.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
     limited = [row for row in rows if row["peak_bytes"] is not None]
     if limited:
         pixels = [row["labelled"] for row in limited]
