@@ -28,6 +28,7 @@ EXPERIMENTS = {
     "growth": "speedup against the size of the image and of the patch",
     "sampled": "time and memory of learning from n pixels: patch-by-patch, dense, needed cells",
     "memory": "sectors and bytes that kernels ask of memory, dense against strided patch form",
+    "large": "images of any size, region by region: megapixels a second, and peak memory",
     "host": "the host's time, launches and allocations of a pass on a GPU, without one",
     "segmentation": "a net trained on sampled pixels tells three textures apart",
     "scribbles": "a net and a random forest learn pixels from two dozen strokes",
@@ -38,7 +39,7 @@ EXPERIMENTS = {
 APART = ("against_torch", "scribbles")
 """Not part of ``all``: they need the extras ``bench`` and ``learn``."""
 OF_NETS = (
-    *("equality", "networks", "sampled", "memory", "host"),
+    *("equality", "networks", "sampled", "memory", "host", "large"),
     *("segmentation", "methods", "against_torch"),
 )
 """Experiments on nets of the zoo, which ``--nets`` chooses."""

@@ -1,4 +1,4 @@
-"""Paths that are checked, and files written atomically."""
+"""Paths that are checked, and files written atomically, or so that they outlast a power cut."""
 
 from __future__ import annotations
 
@@ -120,6 +120,23 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def synchronize(path: Path) -> None:
+    """Wait until a file, or the names that a folder holds, are on the disk; on file systems that
+    cannot tell, do not.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     synchronize(Path(folder))
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
 
 
 @contextmanager

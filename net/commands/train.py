@@ -55,6 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--steps", type=int, default=300, help="about how many (300)")
     add("--pixels", type=int, default=60, help="of an image a step learns from, balanced (60)")
+    add("--images-a-step", type=int, default=1, metavar="N", help="a step learns from (1)")
     add("--rate", type=float, default=3e-3, help="of Adam at first (0.003)")
     add(
         "--schedule",
@@ -71,6 +72,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-turns", action="store_true", help="do not turn images by quarters")
     add("--no-flips", action="store_true", help="do not flip images")
     add("--seed", type=int, default=0, help="of all that is random (0)")
+    text = "of a Dask cluster whose workers share the images of a step, tcp://..."
+    add("--scheduler", metavar="ADDRESS", help=text)
     add("--backend", choices=BACKENDS, default="auto", help="where to run (auto)")
     add("--json", action="store_true", help="for scripts: one JSON object")
 
@@ -109,6 +112,7 @@ def run(options: argparse.Namespace) -> int:
         validation=options.validation or None,
         steps=options.steps,
         pixels=options.pixels,
+        images_a_step=options.images_a_step,
         rate=options.rate,
         schedule=options.schedule,
         augmentation=augmentation,
@@ -116,6 +120,7 @@ def run(options: argparse.Namespace) -> int:
         patience=options.patience,
         seed=options.seed,
         out=options.out,
+        client=options.scheduler,
         progress=sys.stderr.isatty(),
     )
     path = str(Path(options.out, runs.NET))
@@ -138,8 +143,8 @@ _numbers.__name__ = "numbers"  # as argparse calls what a text is not
 def _checked(options) -> Augmentation:
     """Refuse wrong arguments before any file is read."""
     try:
-        for name in ("steps", "pixels"):
-            checks.count(f"--{name}", getattr(options, name))
+        for name in ("steps", "pixels", "images-a-step"):
+            checks.count(f"--{name}", getattr(options, name.replace("-", "_")))
         checks.count("--seed", options.seed, 0, LARGEST_SEED)
         checks.number("--rate", options.rate, positive=True)
         if options.validation:

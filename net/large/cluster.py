@@ -1,4 +1,4 @@
-"""Regions on the workers of a Dask cluster, which read and write the files themselves.
+"""Workers of a Dask cluster, and regions on them, which they read and write themselves.
 
 The net travels to each worker once. On a worker one region is labelled at a time, by as many
 threads as Dask gives it, while another one is read or written. What a worker held that dies is
@@ -7,7 +7,8 @@ worked out again by another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from uuid import uuid4
 
@@ -27,6 +28,10 @@ class Workers:
     Args:
         client: a ``distributed.Client``, or the address of a scheduler.
 
+    Attributes:
+        threads: of each worker.
+        limits: bytes of memory of those that have a limit.
+
     Raises:
         ModuleNotFoundError: ``distributed`` is missing.
         OSError: nothing answers there, or there are no workers.
@@ -38,28 +43,58 @@ class Workers:
         if isinstance(client, str):
             if ":" not in client:
                 raise ValueError(f"client is {client!r}; expected such as 'tcp://host:8786'")
-            client = distributed.Client(client, set_as_default=False)
-        if not isinstance(client, distributed.Client):
+        elif not isinstance(client, distributed.Client):
             raise TypeError(
                 f"client is a {type(client).__name__}; expected a distributed.Client, or the "
                 "address of a scheduler"
             )
-        self.client = client
-        if not client.nthreads():
+        self._given = client
+        with self.connected() as client:
+            self.threads = list(client.nthreads().values())
+            found = client.scheduler_info(n_workers=-1)["workers"].values()
+        self.limits = [worker["memory_limit"] for worker in found if worker["memory_limit"]]
+        if not self.threads:
             raise OSError("the cluster has no workers; expected at least one")
 
     def __str__(self) -> str:
-        threads = self.client.nthreads().values()
-        plural = "s" * (len(threads) > 1)
+        threads, plural = self.threads, "s" * (len(self.threads) > 1)
         return f"{len(threads)} worker{plural} of {min(threads)} to {max(threads)} threads"
+
+    @contextmanager
+    def connected(self) -> Iterator:
+        """A ``distributed.Client``: the caller's, or one that is closed again."""
+        if not isinstance(self._given, str):
+            yield self._given
+            return
+        from distributed import Client
+
+        with Client(self._given, set_as_default=False) as client:
+            yield client
+
+    @contextmanager
+    def room(self, recipe) -> Iterator[tuple]:
+        """(client, name) of a ``net.large.worker.Room`` with a ``recipe`` on every worker, those
+        that come later as well.
+
+        Raises:
+            OSError: a worker does not see the files.
+        """
+        from net.large import worker
+
+        name = f"regularly-sparse-{uuid4()}"
+        with self.connected() as client:
+            client.register_plugin(worker.Room(name, recipe))
+            try:
+                _check(client.run(worker.fault, name))
+                yield client, name
+            finally:
+                client.unregister_worker_plugin(name)
 
     def available(self, memory: int | str | None) -> int:
         """Bytes for labelling on each worker: of ``memory``, or of what the least of them has."""
         if memory is not None:
             return memory_bytes(memory, BASE)
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
-        return int(SHARE * min(limits, default=2**31)) - BASE - RESERVE
+        return int(SHARE * min(self.limits, default=2**31)) - BASE - RESERVE
 
     def run(
         self, work: Work, run: dict, regions: Iterable[Region], written: Callable[[Region], None]
@@ -78,11 +113,8 @@ class Workers:
 
         from net.large import worker
 
-        name = f"labelling-{uuid4()}"
         shared = _is_file(work.source) and (work.where is None or _is_file(work.where))
-        client, regions = self.client, iter(regions)
-        client.register_plugin(worker.Room(name, worker.Recipe.of(work, run, shared)))
-        by_key = {}
+        regions, by_key = iter(regions), {}
 
         def submit(region):
             taken = None if shared else work.take(region)
@@ -90,26 +122,25 @@ class Workers:
             by_key[future.key] = region
             return future
 
-        try:
-            _check(client.run(worker.fault, name))
-            places = worker.AT_ONCE * len(client.nthreads())
-            futures = as_completed([submit(region) for region in islice(regions, places)])
-            for future in futures:
-                region = by_key.pop(future.key)
-                try:
-                    future.result()
-                except KilledWorker as error:
-                    raise OSError(
-                        f"rows {region.rows.start} to {region.rows.stop}, columns "
-                        f"{region.columns.start} to {region.columns.stop}: {error}"
-                    ) from error
-                written(region)
-                future.release()
-                for following in islice(regions, 1):
-                    futures.add(submit(following))
-        finally:
-            client.cancel(list(by_key))
-            client.unregister_worker_plugin(name)
+        with self.room(worker.Recipe.of(work, run, shared)) as (client, name):
+            try:
+                places = worker.AT_ONCE * len(client.nthreads())
+                futures = as_completed([submit(region) for region in islice(regions, places)])
+                for future in futures:
+                    region = by_key.pop(future.key)
+                    try:
+                        future.result()
+                    except KilledWorker as error:
+                        raise OSError(
+                            f"rows {region.rows.start} to {region.rows.stop}, columns "
+                            f"{region.columns.start} to {region.columns.stop}: {error}"
+                        ) from error
+                    written(region)
+                    future.release()
+                    for following in islice(regions, 1):
+                        futures.add(submit(following))
+            finally:
+                client.cancel(list(by_key))
 
 
 def _is_file(source: Source) -> bool:

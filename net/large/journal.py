@@ -1,17 +1,18 @@
 """What of a run is done, so that one that was killed goes on where it stopped.
 
 A line of JSON says what the run is; each further line is the number of a region that is written. A
-region is noted after it has been written, and written again alike if it was not noted. That holds
-for processes that are killed; a machine that loses its power may lose what it had not stored.
+region is noted when it is on the disk (``Sink.write``), and written again alike if it was not
+noted: so neither a process that is killed nor a machine that loses its power loses what is noted.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import os
 from pathlib import Path
 
-from net.files import write_atomically
+from net.files import synchronize, write_atomically
 
 SUFFIX = ".journal"
 
@@ -70,6 +71,7 @@ class Journal:
         found = stored(path)
         if found is None:
             write_atomically(path, json.dumps(run).encode() + b"\n")
+            synchronize(path.parent)
         elif found != run:
             raise ValueError(
                 f"{path} is of another run: {_difference(found, run)}; expected the same again, or "
@@ -87,8 +89,9 @@ class Journal:
         self.done = _noted(content)
 
     def add(self, number: int) -> None:
-        """Note that a region is written."""
+        """Note, on the disk, that a region is written."""
         self._file.write(b"%d\n" % number)
+        os.fdatasync(self._file.fileno())
         self.done.add(number)
 
     def close(self) -> None:

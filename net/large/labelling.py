@@ -145,9 +145,9 @@ def plan(
                 f"{out} is there, and no journal of it; expected the name of nothing, or of a run "
                 "to go on with"
             )
-        layout = planning.chosen(net, source, probabilities, available)
+        layout = planning.chosen(net, source, probabilities, available, mask)
     else:
-        layout = planning.layout(net, source, _region(before, out), probabilities)
+        layout = planning.layout(net, source, _region(before, out), probabilities, mask)
     run["region"] = list(layout.grid.region)
     grid, labeller = layout.grid, Labeller(net, border, probabilities)
     legend = labeller.legend

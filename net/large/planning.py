@@ -24,9 +24,14 @@ SIDES = tuple(n * 2**i for i in range(12) for n in (64, 96))
 """Rows or columns of regions: pyramids and chunks divide them."""
 READING = 20
 """Multiply-adds that take as long as to read and decode one number of a chunk, roughly."""
+WRITING = 2 * 10**7
+"""Multiply-adds that take as long as to write a region and wait for the disk, roughly: some ms."""
 ENOUGH = 1.03
 """A region is large enough where a pixel costs no more than this times what it costs without
 halos."""
+SMALL = 2**16
+"""Pixels: smaller regions than that are no better, as each is a line in the journal and, of Zarr, a
+file."""
 SHARE = 0.75
 """Of the memory that is free, where nobody says how much may be taken."""
 NOBODY_SAYS = 2**31
@@ -100,16 +105,43 @@ def taken_bytes() -> int:
     return max(0, limits.taken_pages() - again)
 
 
-def region_bytes(net: Net, source: Source, region: Pair, probabilities: str | None) -> int:
+def region_bytes(
+    net: Net,
+    source: Source,
+    region: Pair,
+    probabilities: str | None,
+    where: Source | None = None,
+) -> int:
     """What it takes to label regions one after another: one that is labelled, the next one's window
-    that is read ahead, and the last one's labels that are written behind."""
+    that is read ahead, and the last one's labels that are written behind. With a mask (``where``)
+    also what is read of it, and the lists of the needed cells, which are at most all."""
     program = Dense(net, "valid").program
     window = [n + p - 1 for n, p in zip(region, net.patch)]
-    read = [_read(*one) for one in zip(window, source.shape[1:], source.chunks)]
-    numbers = prod(window) * np.dtype(net.dtype).itemsize + prod(read) * source.dtype.itemsize
+    numbers = prod(window) * np.dtype(net.dtype).itemsize * net.channels
+    numbers += _chunk_bytes(source, window)
     label = 2 + net.output.channels * {None: 0, "uint8": 1, "float16": 2}[probabilities]
     passing = planning.remembered(planning.predict_bytes, program, "valid", region, region)
-    return passing + 2 * (numbers * net.channels + prod(region) * label)
+    if where is not None:
+        numbers += _chunk_bytes(where, region) + prod(region)
+        passing += _lists_bytes(net, region)
+    return passing + 2 * (numbers + prod(region) * label)
+
+
+def _chunk_bytes(source, window):
+    """Of the chunks that hold a window, on average."""
+    read = [_read(*one) for one in zip(window, source.shape[1:], source.chunks)]
+    return prod(read) * source.dtype.itemsize * source.channels
+
+
+def _lists_bytes(net, region):
+    """Of lists and tables of all cells (``net.needed_cells``), and of what they are made from: a
+    number each for rows, columns, and each row of a window; and pixels, as the mask gives them."""
+    cells = prod(n + p - 1 for n, p in zip(region, net.patch))
+    rows = sum(
+        2 + (1 if node.window is None else node.window.kernel[0]) * len(node.inputs)
+        for node in net.nodes.values()
+    )
+    return (rows + 4) * cells * np.dtype(np.int32).itemsize + 8 * prod(region) * 8
 
 
 def _read(length, whole, chunk):
@@ -117,11 +149,17 @@ def _read(length, whole, chunk):
     return whole if length >= whole else min(whole, length + chunk - 1)
 
 
-def chosen(net: Net, source: Source, probabilities: str | None, available: int) -> Layout:
-    """The layout for an image.
+def chosen(
+    net: Net,
+    source: Source,
+    probabilities: str | None,
+    available: int,
+    where: Source | None = None,
+) -> Layout:
+    """The layout for an image, labelled where a mask says.
 
-    The smallest regions are taken that waste little; where ``available`` bytes do not let them,
-    those that waste least.
+    The smallest regions, from ``SMALL`` on, are taken that waste little; where ``available`` bytes
+    do not let them, those that waste least.
 
     Raises:
         MemoryError: not even the smallest regions fit; the message says what they take.
@@ -132,13 +170,13 @@ def chosen(net: Net, source: Source, probabilities: str | None, available: int) 
     costs = []
     for region in product(*sides):
         cost = _cost(net, source, Grid(size, region)) / ideal
-        costs.append((max(ENOUGH, cost), prod(region), cost, region))
+        costs.append((max(ENOUGH, cost), max(SMALL, prod(region)), cost, region))
     smallest = min(sides[0]), min(sides[1])
     for *_, region in sorted(costs):
-        found = layout(net, source, region, probabilities)
+        found = layout(net, source, region, probabilities, where)
         if found.peak_bytes <= available:
             return found
-    needed = layout(net, source, smallest, probabilities).peak_bytes
+    needed = layout(net, source, smallest, probabilities, where).peak_bytes
     raise MemoryError(
         f"labelling in regions of {smallest[0]} x {smallest[1]} pixels takes "
         f"{(needed + RESERVE) / 1e9:.2g} GB beside what the process has, which leaves "
@@ -146,13 +184,19 @@ def chosen(net: Net, source: Source, probabilities: str | None, available: int) 
     )
 
 
-def layout(net: Net, source: Source, region: Pair, probabilities: str | None) -> Layout:
+def layout(
+    net: Net,
+    source: Source,
+    region: Pair,
+    probabilities: str | None,
+    where: Source | None = None,
+) -> Layout:
     """The layout with regions of a given size."""
     size = source.shape[1:]
     grid = Grid(size, region)
     wasted = sum(_work(net, kind) * count for kind, count in grid.kinds()) / _work(net, size) - 1
     around = halo(net.patch, net.receptive_field)
-    peak = region_bytes(net, source, tuple(map(min, region, size)), probabilities)
+    peak = region_bytes(net, source, tuple(map(min, region, size)), probabilities, where)
     return Layout(grid, around, wasted, peak)
 
 
@@ -161,7 +205,7 @@ def _cost(net, source, grid):
     for kind, count in grid.kinds():
         window = [n + p - 1 for n, p in zip(kind, net.patch)]
         cells = prod(_read(*one) for one in zip(window, source.shape[1:], source.chunks))
-        total += count * (_work(net, kind) + READING * source.channels * cells)
+        total += count * (_work(net, kind) + READING * source.channels * cells + WRITING)
     return total
 
 

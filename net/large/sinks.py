@@ -16,7 +16,7 @@ import numpy as np
 
 from kernels.checks import Pair
 from net.extras import needed
-from net.files import write_atomically
+from net.files import synchronize, write_atomically
 from net.large.legend import Legend
 from net.pictures.folders import stem_of
 
@@ -56,7 +56,10 @@ class Sink:
         with suppress(FileNotFoundError):
             shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink()
         self._create(temporary)
+        for path in (*temporary.rglob("*"), temporary):
+            synchronize(path)
         temporary.rename(self.path)
+        synchronize(self.path.parent)
 
     def check(self) -> None:
         """Refuse, before any work, what cannot be written."""
@@ -68,7 +71,7 @@ class Sink:
         """Remove what writers that were killed left beside the image."""
 
     def write(self, rows: slice, columns: slice, values: np.ndarray) -> None:
-        """Write a region."""
+        """Write a region, and wait until it is on the disk."""
         raise NotImplementedError
 
     def reduced(self, factor: int) -> np.ndarray:
@@ -132,6 +135,7 @@ class NpySink(Sink):
                 for row, line in enumerate(part, rows.start):
                     at = (plane * height + row) * width + columns.start
                     os.pwrite(file.fileno(), np.ascontiguousarray(line).data, begin + at * item)
+            os.fdatasync(file.fileno())
 
     def reduced(self, factor):
         return np.array(np.load(self.path, "r")[::factor, ::factor])
@@ -152,7 +156,7 @@ class ZarrSink(Sink):
         scales = []
         for number, factor in enumerate(self.levels):
             shard = tuple(n // factor for n in self.region)
-            group.create_array(
+            array = group.create_array(
                 str(number),
                 shape=self.level_shape(factor),
                 dtype=self.dtype,
@@ -161,6 +165,8 @@ class ZarrSink(Sink):
                 fill_value=self._fill(),
                 dimension_names=[axis["name"] for axis in axes],
             )
+            for down in range(-(-self.shape[-2] // self.region[0])):
+                self._shard(path, array, down, 0).parent.mkdir(parents=True)
             scale = [1.0] * (len(self.shape) - 2) + [float(factor)] * 2
             scales.append(
                 {
@@ -208,6 +214,16 @@ class ZarrSink(Sink):
         for factor, top, left, part in self._parts(rows, columns, values):
             height, width = part.shape[-2:]
             self._arrays[factor][..., top : top + height, left : left + width] = part
+        place = rows.start // self.region[0], columns.start // self.region[1]
+        written = [self._shard(self.path, array, *place) for array in self._arrays.values()]
+        written = [file for file in written if file.exists()]  # none of nothing but ``_fill``
+        for path in (*written, *(file.parent for file in written)):
+            synchronize(path)
+
+    def _shard(self, path, array, down, across):
+        """The file of a region's shard; its folder is there from the start."""
+        key = array.metadata.encode_chunk_key((*(0 for _ in self.shape[:-2]), down, across))
+        return path / array.path / key
 
     def reduced(self, factor):
         level = max(n for n in self.levels if n <= factor)
@@ -285,6 +301,7 @@ class TiffSink(Sink):
                             tile[: inside.shape[0], : inside.shape[1]] = inside
                             place = plane, (top + y) // height, (left + x) // width
                             os.pwrite(file.fileno(), tile.data, int(offsets[place]))
+            os.fdatasync(file.fileno())
 
     def reduced(self, factor):
         import tifffile

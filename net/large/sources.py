@@ -4,6 +4,7 @@ what is being labelled."""
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,9 @@ class Source:
             ValueError: the image gives a window of another shape.
         """
         window = np.asarray(self.part(rows, columns))
+        if self.path is not None and isinstance(self.array, np.memmap):
+            window = np.array(window)
+            self.array._mmap.madvise(mmap.MADV_DONTNEED)  # pages of the file are not kept
         wanted = self.channels, rows.stop - rows.start, columns.stop - columns.start
         if window.shape != wanted:
             raise ValueError(f"image gave a window of shape {window.shape}; expected {wanted}")

@@ -18,6 +18,9 @@ class View:
         image, axes: as ``net.large.label`` takes them.
         net: that looks at it.
 
+    Attributes:
+        source: what is read.
+
     Raises:
         TypeError, ValueError: an argument is wrong.
         ModuleNotFoundError, OSError: as ``net.large.label``.
@@ -39,9 +42,18 @@ class View:
 
     def __init__(self, image, net: Net, axes: str | None = None):
         checks.instance("net", net, Net)
-        self._source: Source = opened(image, net.channels, axes)
-        self._net = net
-        self.shape, self.dtype = self._source.shape, np.dtype(net.dtype)
+        self._look(opened(image, net.channels, axes), net)
+
+    @classmethod
+    def of(cls, source: Source, net: Net) -> View:
+        """Of an image that is opened."""
+        view = cls.__new__(cls)
+        view._look(source, net)
+        return view
+
+    def _look(self, source, net):
+        self.source, self._net = source, net
+        self.shape, self.dtype = source.shape, np.dtype(net.dtype)
 
     def __getitem__(self, place: tuple[slice, slice, slice]) -> np.ndarray:
         """A window: all channels, some rows and columns.
@@ -56,4 +68,4 @@ class View:
         if any(step != 1 for *_, step in bounds):
             raise ValueError(f"place is {place!r}; expected slices of step 1")
         channels, *window = (slice(begin, max(begin, end)) for begin, end, _ in bounds)
-        return net_input(self._net, self._source.read(*window), "first")[channels]
+        return net_input(self._net, self.source.read(*window), "first")[channels]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
 
 import numba
 from distributed import WorkerPlugin, get_worker
@@ -20,6 +24,39 @@ AT_ONCE = 2
 """Regions that a worker holds: one is labelled while another one is read or written."""
 
 
+class File(NamedTuple):
+    """A ``Source`` in a file, as it travels."""
+
+    path: Path
+    channels: int
+    stated: str | None
+    identity: dict
+
+    @classmethod
+    def of(cls, source: Source) -> File:
+        """Of what the caller reads."""
+        return cls(source.path, source.channels, source.stated, source.identity())
+
+    def opened(self) -> Source:
+        """What the worker reads.
+
+        Raises:
+            OSError: it does not see the file, or sees another one.
+        """
+        try:
+            source = opened(self.path, self.channels, self.stated)
+        except FileNotFoundError as error:
+            raise OSError(f"it does not see {error.filename}") from None
+        found = source.identity()
+        for name in self.identity.keys() - {"changed"}:
+            if found[name] != self.identity[name]:
+                raise OSError(
+                    f"its {self.path} is another one: {name} {found[name]}, not "
+                    f"{self.identity[name]}"
+                )
+        return source
+
+
 @dataclass(frozen=True, eq=False)
 class Recipe:
     """A ``Work``, as it travels.
@@ -30,8 +67,7 @@ class Recipe:
         border, probabilities: of the ``Labeller``.
         grid, sinks: of the ``Work``.
         run: what the journal says.
-        files: of the image and the mask, as ``opened`` takes them and what they are known by; None
-            for one that there is not, or that the caller reads.
+        files: of the image and the mask; None for one that there is not, or that the caller reads.
     """
 
     net: bytes
@@ -41,7 +77,7 @@ class Recipe:
     grid: Grid
     sinks: tuple[Sink, ...]
     run: dict
-    files: tuple[tuple | None, ...]
+    files: tuple[File | None, ...]
 
     @classmethod
     def of(cls, work: Work, run: dict, shared: bool) -> Recipe:
@@ -56,8 +92,8 @@ class Recipe:
             tuple(replace(sink, path=sink.path.absolute()) for sink in work.sinks),
             run,
             tuple(
-                (s.path, s.channels, s.stated, s.identity()) if shared and s is not None else None
-                for s in (work.source, work.where)
+                File.of(source) if shared and source is not None else None
+                for source in (work.source, work.where)
             ),
         )
 
@@ -68,23 +104,11 @@ class Recipe:
             OSError: it does not see the files.
         """
         out = self.sinks[0].path
-        try:
-            if stored(journal_path(out)) != self.run:
-                raise OSError(f"it does not see {journal_path(out)} of this run")
-            source, where = (file and _reopened(*file) for file in self.files)
-        except FileNotFoundError as error:
-            raise OSError(f"it does not see {error.filename}") from None
+        if stored(journal_path(out)) != self.run:
+            raise OSError(f"it does not see {journal_path(out)} of this run")
+        source, where = (file and file.opened() for file in self.files)
         labeller = Labeller(load_bytes(self.net, self.backend), self.border, self.probabilities)
         return Work(labeller, self.grid, source, where, self.sinks)
-
-
-def _reopened(path, channels, axes, identity) -> Source:
-    source = opened(path, channels, axes)
-    found = source.identity()
-    for name in identity.keys() - {"changed"}:
-        if found[name] != identity[name]:
-            raise OSError(f"its {path} is another one: {name} {found[name]}, not {identity[name]}")
-    return source
 
 
 class Room(WorkerPlugin):
@@ -92,10 +116,10 @@ class Room(WorkerPlugin):
 
     Args:
         name: of the run.
-        recipe: what is done.
+        recipe: makes, by ``work()``, what is done.
     """
 
-    def __init__(self, name: str, recipe: Recipe):
+    def __init__(self, name: str, recipe):
         self.name, self.recipe = name, recipe
 
     def setup(self, worker) -> None:
@@ -105,16 +129,23 @@ class Room(WorkerPlugin):
         self.opening = threading.Lock()
 
     @cached_property
-    def _work(self) -> Work:
+    def _work(self):
         return self.recipe.work()
 
-    def work(self) -> Work:
+    def work(self):
         """Made when it is first needed, so that what is wrong is told where somebody listens."""
         with self.opening:
             try:
                 return self._work
             except OSError as error:
                 raise OSError(f"{error}; expected files that all workers share") from None
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One pass at a time, on the worker's threads."""
+        with self.labelling:
+            numba.set_num_threads(self.threads)
+            yield
 
 
 def fault(name: str, dask_worker) -> str | None:
@@ -133,7 +164,6 @@ def label(name: str, number: int, taken: Taken | None) -> None:
     region = work.grid[number]
     with room.places:
         taken = taken or work.take(region)
-        with room.labelling:
-            numba.set_num_threads(room.threads)
+        with room.alone():
             labels = work.label(region, taken)
         work.write(region, labels)

@@ -17,7 +17,8 @@ from kernels.cross_entropy import UNLABELLED
 from net import images, windows
 from net.chosen import checked_pixels
 from net.learning.augmentation import Augmentation
-from net.learning.training import Trainer, checked_labels
+from net.learning.targets import checked_labels
+from net.learning.training import Trainer
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from itertools import combinations
 from numbers import Integral
 from pathlib import Path
@@ -20,7 +21,7 @@ from net.learning.checkpoint import of_run, save
 from net.learning.curves import Picture
 from net.learning.examples import Examples, ListedLabels, Reader, check_pair
 from net.learning.records import COLUMNS, VALIDATION_COLUMNS
-from net.learning.sampling import balanced_mask
+from net.learning.steps import Order, Sampler, are_masks
 from net.learning.training import Trainer
 
 FILES = ("log", "picture", "best", "checkpoint")
@@ -34,6 +35,7 @@ def fit(
     epochs: int,
     pixels: int | list[np.ndarray],
     repeats: int = 1,
+    images_a_step: int = 1,
     augmentation: Augmentation | None = None,
     validation: Examples | None = None,
     patience: int | None = None,
@@ -42,11 +44,12 @@ def fit(
     picture: str | Path | None = None,
     checkpoint: str | Path | None = None,
     save_every: int | None = None,
+    client=None,
     progress: bool = True,
 ) -> None:
     """Train until ``epochs`` epochs are done, counting those of a resumed run.
 
-    An epoch takes ``repeats`` steps on each image, in a random order. An image whose pixels are all
+    An epoch takes each image ``repeats`` times, in a random order. An image whose pixels are all
     unlabelled or of classes of weight 0 is left out.
 
     Args:
@@ -58,7 +61,9 @@ def fit(
         epochs: of the whole run. Where all are done, nothing happens; fewer are refused.
         pixels: how many random pixels of an image a step learns from, balanced over its classes; or
             a mask for each image (bool, the shape of its labels).
-        repeats: steps that an epoch takes on each image: more where images are few.
+        repeats: how often an epoch takes each image: more where images are few.
+        images_a_step: how many images a step learns from; the last one of an epoch may have fewer.
+            Its loss is the mean over the chosen pixels of all of them by weight.
         augmentation: how image and labels are changed before each step; not with
             ``ListedLabels``.
         validation: what to ``measure`` after each epoch; it is never augmented.
@@ -68,6 +73,9 @@ def fit(
         picture: PNG file of the curves and of an image (of the validation, if there is one),
             renewed at the end and, every few seconds, after an epoch.
         checkpoint: file to save the run to: after each epoch, and after ``save_every`` steps.
+        client: a ``distributed.Client``, or the address of its scheduler, whose workers share the
+            images of a step; on one kind of processor the result has the same bits
+            (docs/large-images.md). None is this process alone.
         progress: show a bar with the loss and the labelled pixels a second.
 
     Everything is checked before the first step. A run that is resumed with the same arguments goes
@@ -82,7 +90,7 @@ def fit(
             a net or an optimiser that no checkpoint can hold, ``patience`` or ``best`` without a
             validation.
         MemoryError: a step or a validation would take more memory than is free.
-        OSError: a file that cannot be written.
+        OSError: a file that cannot be written, or workers that do not see the files of images.
 
     >>> from net import zoo
     >>> from net.learning.optimizers import Adam
@@ -101,9 +109,11 @@ def fit(
         checks.instance("augmentation", augmentation, Augmentation)
     _check_stopping(patience, best, validation)
     repeats = checks.count("repeats", repeats)
+    images_a_step = checks.count("images_a_step", images_a_step)
     reader = Reader(trainer, augmentation)
-    order = _check_data(reader, examples, pixels, validation) * repeats
-    steps_an_epoch = len(order)
+    learnable = _check_data(reader, examples, pixels, validation)
+    order = Order(learnable * repeats, images_a_step, trainer.seed)
+    steps_an_epoch = order.steps_an_epoch
     _check_epochs(trainer, epochs, steps_an_epoch)
     columns = COLUMNS + (VALIDATION_COLUMNS if validation is not None else ())
     files = dict(zip(FILES, (log, picture, best, checkpoint)))
@@ -112,9 +122,10 @@ def fit(
         raise ValueError(f"picture is {picture!r}; expected None, as there is no map to draw")
     drawn = picture and Picture(picture, trainer, validation or examples)
     end = epochs * steps_an_epoch
-    with tqdm(total=end, initial=trainer.steps, unit="step", disable=not progress) as bar:
+    bar = tqdm(total=end, initial=trainer.steps, unit="step", disable=not progress)
+    with _learner(Sampler(reader, examples, pixels), client) as learner, bar:
         while trainer.steps < end and not _is_stopped(trainer, patience):
-            bar.set_postfix_str(_step(reader, examples, pixels, order))
+            bar.set_postfix_str(_step(trainer, order, learner))
             bar.update()
             epoch_ends = trainer.steps % steps_an_epoch == 0
             if epoch_ends:
@@ -175,24 +186,22 @@ def measure(trainer: Trainer, examples: Examples) -> dict[str, float]:
     return dict(zip(VALIDATION_COLUMNS, (loss / weight, right / pixels)))
 
 
-def _step(reader, examples, pixels, order) -> str:
+def _learner(sampler, client):
+    """What works out the gradients of steps, for as long as it is needed."""
+    if client is None:
+        return nullcontext(sampler)
+    from net.large.learners import learners
+
+    return learners(client, sampler)
+
+
+def _step(trainer, order, learner) -> str:
     """One step; returns its loss and its speed in words."""
-    trainer, started = reader.trainer, time.perf_counter()
-    epoch, place = divmod(trainer.steps, len(order))
-    i = order[np.random.default_rng((trainer.seed, 0, epoch)).permutation(len(order))[place]]
-    mask = pixels[i] if _are_masks(pixels) else None
-    image, labels = reader.of_step(examples[0][i], examples[1][i], mask, trainer.steps, i)
-    if mask is None:
-        rng = np.random.default_rng((trainer.seed, 1, trainer.steps))
-        mask = balanced_mask(labels, pixels, rng)
-    else:
-        mask = labels != UNLABELLED
-    if labels.ndim == 1:
-        loss = trainer.step(image, labels[mask], pixels=np.asarray(examples[1][i].pixels)[mask])
-    else:
-        loss = trainer.step(image, labels, mask)
+    started = time.perf_counter()
+    loss, gradients, pixels = learner.gradients(order.draws(trainer.steps))
+    trainer.update(gradients)
     trainer.losses.append(loss)
-    rate = int(mask.sum()) / (time.perf_counter() - started)
+    rate = pixels / (time.perf_counter() - started)
     return f"loss {loss:.3f}, {rate:.0f} labelled pixels/s"
 
 
@@ -224,7 +233,7 @@ def _check_data(reader, examples, pixels, validation) -> list[int]:
     Returns:
         the numbers of the images that have a pixel to learn from.
     """
-    trainer, masks = reader.trainer, pixels if _are_masks(pixels) else None
+    trainer, masks = reader.trainer, pixels if are_masks(pixels) else None
     if masks is None and not isinstance(pixels, Integral):
         kind = checks.kind_of(pixels)
         raise TypeError(f"pixels is {kind}; expected an int, or a list of a mask for each image")
@@ -272,10 +281,6 @@ def _check_data(reader, examples, pixels, validation) -> list[int]:
     weighted = np.flatnonzero(trainer.class_weights).tolist()
     records.warn_of_few({names[k]: int(counts[k]) for k in weighted})
     return learnable
-
-
-def _are_masks(pixels) -> bool:
-    return isinstance(pixels, list | tuple) or getattr(pixels, "ndim", 0) == 3
 
 
 def _check_validation(trainer, validation):

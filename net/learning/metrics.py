@@ -9,7 +9,7 @@ from skimage.metrics import contingency_table
 
 from kernels import checks
 from kernels.cross_entropy import UNLABELLED
-from net.learning.training import checked_labels
+from net.learning.targets import checked_labels
 from net.options import is_name
 from net.tables import aligned
 

@@ -67,6 +67,7 @@ def train(
     validation: float | Examples | None = None,
     steps: int = 300,
     pixels: int = 60,
+    images_a_step: int = 1,
     rate: float = 3e-3,
     schedule: str = "cosine",
     augmentation: Augmentation | None = AUGMENTATION,
@@ -74,6 +75,7 @@ def train(
     patience: int | None = None,
     seed: int = 0,
     out: str | Path | None = None,
+    client=None,
     progress: bool = True,
 ) -> Trained:
     """Train a net on images and label images as they were read.
@@ -90,8 +92,9 @@ def train(
         validation: a share of the images to validate on, or, of a single image, of its labelled
             pixels, in a block a patch away from the others (``net.learning.splitting``); or a pair
             (images, labels) like the others; None is none, which is warned of.
-        steps: about how many to take; each image gets as many, and at least one.
+        steps: about how many to take; each image is in as many, and in at least one.
         pixels: so many random pixels of an image a step, as many of each class.
+        images_a_step: how many images a step learns from.
         rate: of ``Adam`` at first.
         schedule: how it falls, one of ``SCHEDULES``.
         augmentation: how image and labels are changed before each step; None is not at all.
@@ -101,6 +104,7 @@ def train(
         seed: of all that is random.
         out: a folder for ``net.safetensors``, ``log.csv``, ``curves.png`` and ``run.safetensors``,
             from which a run that was interrupted resumes. None writes nothing.
+        client: whose workers share the images of a step, as ``fit`` takes it.
         progress: show a bar.
 
     Warns:
@@ -121,6 +125,7 @@ def train(
     """
     checks.instance("net", net, Net)
     steps, seed = checks.count("steps", steps), checks.count("seed", seed, 0, LARGEST_SEED)
+    images_a_step = checks.count("images_a_step", images_a_step)
     rate = checks.number("rate", rate, positive=True)
     schedule = SCHEDULES[checks.choice("schedule", schedule, tuple(SCHEDULES))]
     out = out if out is None else checked_path("out", out)
@@ -137,15 +142,17 @@ def train(
         usage = replace(usage, normalization=Normalization.of(parts[0][0]))
     net.usage = usage
     examples, validated = (part and _normalised(net, part) for part in parts)
-    net.usage = replace(usage, training=_settings(examples, validated, pixels, augmentation))
+    settings = _settings(examples, validated, pixels, images_a_step, augmentation)
+    net.usage = replace(usage, training=settings)
     if is_new:
         calibrate(net, examples[0], usage.border)
     if validated is None:
         message = "there is no validation: nothing will tell if the net learns its labels by heart"
         warnings.warn(message, TrainingWarning, stacklevel=2)
-    repeats = max(1, round(steps / (MEASURED * len(examples[0]))))
-    epochs = max(1, round(steps / (repeats * len(examples[0]))))
-    rule = Adam(schedule(rate, epochs * repeats * len(examples[0])))
+    repeats = max(1, round(steps * images_a_step / (MEASURED * len(examples[0]))))
+    steps_an_epoch = -(-repeats * len(examples[0]) // images_a_step)
+    epochs = max(1, round(steps / steps_an_epoch))
+    rule = Adam(schedule(rate, epochs * steps_an_epoch))
     settings = {"border": usage.border, "class_weights": class_weights, "seed": seed}
     trainer = _resumed(Trainer(net, rule, **settings), out)
     with TemporaryDirectory() as temporary:
@@ -159,9 +166,11 @@ def train(
             epochs=epochs,
             pixels=pixels,
             repeats=repeats,
+            images_a_step=images_a_step,
             augmentation=augmentation,
             validation=validated,
             patience=patience,
+            client=client,
             progress=progress,
             **files,
         )
@@ -246,8 +255,8 @@ def _resumed(trainer, out) -> Trainer:
                 "images or another rule; choose another folder"
             )
     begun, asked = found.net.usage.training, trainer.net.usage.training
-    for name, new in asked.items():
-        if begun.get(name) != new:
+    for name in dict.fromkeys((*asked, *begun)):
+        if begun.get(name) != asked.get(name):
             raise ValueError(
                 f"out is {str(out)!r}, which holds a run of other {name}; expected those of "
                 "now, or another folder"
@@ -256,9 +265,11 @@ def _resumed(trainer, out) -> Trainer:
     return found
 
 
-def _settings(examples, validation, pixels, augmentation) -> dict:
-    """What a run learns from, and how: it goes on with the same alone."""
-    return {
+def _settings(examples, validation, pixels, images_a_step, augmentation) -> dict:
+    """What a run learns from, and how: it goes on with the same alone. Runs of one image a step
+    have not always said so."""
+    several = {"images a step": str(images_a_step)} if images_a_step > 1 else {}
+    return several | {
         "examples": _checksum(examples),
         "examples to validate on": validation and _checksum(validation),
         "pixels": str(pixels),

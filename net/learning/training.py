@@ -1,71 +1,31 @@
 """Learning from chosen pixels of images (Li, Zhao & Wang 2014, section 3).
 
-Everything random in a run is a function of (seed, step): the order of the images, the pixels, the
-cells that dropout drops. So a run is resumed from its parameters and its number of steps.
+Everything random in a run is a function of (seed, step) and of an image's place in the step: the
+order of the images, the pixels, the cells that dropout drops. So a run is resumed from its
+parameters and its number of steps.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from kernels import Backend, checks, foreign
-from kernels.cross_entropy import UNLABELLED
+from kernels import checks
 from net import images, planning, windows
 from net.chosen import Chosen, admitted
 from net.dense import Dense
 from net.graph import LARGEST_SEED, Net
 from net.learning.optimizers import Optimizer
+from net.learning.targets import Share, Targets, checked_labels, checked_weights
 from net.needed_pass import NeededPass
 from net.passes import Learning
 from net.program import Program, Tape, added
 from net.scanning import Scan
 
-
-@dataclass(frozen=True)
-class Targets:
-    """What scores N x K x H x W are to become, on the backend (see ``kernels.cross_entropy``).
-
-    Attributes:
-        ops: the backend.
-        labels: N x H x W, int32.
-        mask: N x H x W, bool: the pixels that count, where they have a label.
-        weights: K, one for each class.
-        total: sum of the weights of all pixels that share this loss.
-    """
-
-    ops: Backend
-    labels: object
-    mask: object
-    weights: object
-    total: object
-
-    @classmethod
-    def of(cls, ops: Backend, labels, mask, weights) -> Targets:
-        """Targets from checked host arrays N x H x W and the weights K."""
-        arrays = tuple(ops.memory.to_device(array) for array in (labels, mask, weights))
-        return cls(ops, *arrays, ops.cross_entropy.total_weight(*arrays))
-
-    def loss(self, scores) -> float:
-        """Their share of the loss."""
-        loss = self.ops.cross_entropy.forward(scores, *self._arrays)
-        return float(self.ops.memory.to_host(loss)[0])
-
-    def error(self, scores):
-        """The error map of the loss, N x K x H x W."""
-        return self.ops.cross_entropy.backward(scores, *self._arrays)
-
-    @property
-    def _arrays(self):
-        return self.labels, self.mask, self.weights, self.total
-
-
 FORMS = ("needed", "dense", "patch")
 """How scores are computed: the cells that the pixels need, or all where that takes less; all; or
 patch by patch."""
-WEIGHTS = (1e-30, 1e30)
-"""What a class weight may be beside 0: so that sums over all pixels stay finite in float32."""
 
 
 class Trainer:
@@ -122,7 +82,7 @@ class Trainer:
         self.net, self.optimizer = net, optimizer
         self.seed = checks.count("seed", seed, 0, LARGEST_SEED)
         self.form = checks.choice("form", form, FORMS)
-        self.class_weights = _checked_weights(class_weights, net.output.channels)
+        self.class_weights = checked_weights(class_weights, net.output.channels)
         self.steps = 0
         self.losses: list[float] = []
         self.history: list[dict] = []
@@ -169,13 +129,33 @@ class Trainer:
         0.6931
         """
         loss, gradients = self.gradients(image, labels, mask, pixels=pixels)
+        self.update(gradients)
+        return loss
+
+    def update(self, gradients: dict) -> None:
+        """Take a step along gradients on the backend, by parameter name.
+
+        >>> from net import zoo
+        >>> from net.learning.optimizers import SGD
+        >>> trainer = Trainer(zoo.build("lenet28", classes=2, backend="cpu"), SGD(0.1))
+        >>> parameters = trainer.net.parameters.items()
+        >>> trainer.update({name: np.zeros_like(array) for name, array in parameters})
+        >>> trainer.steps
+        1
+        """
         self._check_slots()
         self.optimizer.update(self.net, self.slots, gradients, self.steps)
         self.steps += 1
-        return loss
 
-    def gradients(self, image, labels, mask=None, *, pixels=None) -> tuple[float, dict]:
-        """(loss, gradients on the backend) of the next step; arguments and errors as ``step``.
+    def gradients(
+        self, image, labels, mask=None, *, pixels=None, share: Share | None = None
+    ) -> tuple[float, dict]:
+        """(loss, gradients on the backend) of the next step; errors and other arguments as
+        ``step``.
+
+        Args:
+            share: of a step on several images, to whose loss and gradients these are added; None is
+                a step on this one.
 
         >>> from net import zoo
         >>> from net.learning.optimizers import SGD
@@ -185,6 +165,9 @@ class Trainer:
         >>> gradients["fc2.bias"]
         array([ 0.5, -0.5], dtype=float32)
         """
+        if share is None:
+            share = Share(self.steps)
+        checks.instance("share", share, Share)
         image, size, chosen = admitted(self.net, self.dense.border, image, mask, pixels)
         of_labels = size if pixels is None else (chosen.count,)
         labels = checked_labels("labels", labels, self.net.output.channels, of_labels)
@@ -200,16 +183,16 @@ class Trainer:
         if some is not None:
             some.check_memory(image, keep=True, learning=True)
             of_pixels = labels if chosen.mask is None else labels[chosen.mask]
-            return self._over_cells(some, image, of_pixels, chosen)
+            return self._over_cells(some, image, of_pixels, chosen, share)
         image = windows.whole(self.net, image)
         self.check_memory(image, chosen.count)
         images.check_finite(self.net, "image", image)
         if chosen.mask is None:
             labels = chosen.label_map(labels)
-        targets = self._targets(labels[None], chosen.as_mask()[None])
+        targets = self._targets(labels[None], chosen.as_mask()[None], share.weight)
         if self.form == "patch":
-            return self._by_patches(image, labels, chosen.pixels, targets)
-        places = self._learning(np.zeros((1, 2), int))
+            return self._by_patches(image, labels, chosen.pixels, targets, share)
+        places = self._learning(share, np.zeros((1, 2), int))
         program = self.dense.program
         scores, tape = program.forward(self.dense.framed(image), keep=True, learning=places)
         return self._learned(program, scores, tape, targets)
@@ -283,9 +266,9 @@ class Trainer:
             self.net.backend.memory.to_device(scores[None])
         )
 
-    def _targets(self, labels, mask) -> Targets:
+    def _targets(self, labels, mask, total=None) -> Targets:
         weights = self.class_weights.astype(self.net.dtype)
-        return Targets.of(self.net.backend, labels, mask, weights)
+        return Targets.of(self.net.backend, labels, mask, weights, total)
 
     def _check_slots(self):
         """Refuse slots that do not fit the parameters, before any of either is changed."""
@@ -295,11 +278,11 @@ class Trainer:
                 dtype = str(parameter.dtype)
                 checks.array(f"slots['{slot}.{name}']", array, parameter.shape, (dtype,))
 
-    def _learning(self, pixels) -> Learning:
-        """Of the next step, for maps whose first cells lie at ``pixels`` (y, x) of the image."""
+    def _learning(self, share, pixels) -> Learning:
+        """For maps whose first cells lie at ``pixels`` (y, x) of the image."""
         to_device = self.net.backend.memory.to_device
         rows, columns = (to_device(np.ascontiguousarray(axis, np.int32)) for axis in pixels.T)
-        return Learning(self.seed, self.steps, rows, columns)
+        return Learning(self.seed, share.draw, rows, columns)
 
     def _learned(self, program: Program, scores, tape: Tape, targets) -> tuple[float, dict]:
         """(loss, gradients) behind a forward pass."""
@@ -307,19 +290,19 @@ class Trainer:
         gradients, _ = program.backward(tape, targets.error(scores))
         return loss, gradients
 
-    def _over_cells(self, some: NeededPass, image, labels, chosen):
+    def _over_cells(self, some: NeededPass, image, labels, chosen, share):
         """As ``gradients``: over the cells that the chosen pixels need."""
         ops, repeats = self.net.backend, some.repeats
         # In the order of the scores; where pixels repeat, the scores are brought into theirs
         order = slice(None) if repeats else np.argsort(some.places, kind="stable")
         labels = ops.listed_cells.LAYOUT.of_numbers(labels[order][:, None])[:, 0]
-        targets = self._targets(labels, np.ones(labels.shape, bool))
+        targets = self._targets(labels, np.ones(labels.shape, bool), share.weight)
         if chosen.mask is not None:
             images.check_finite(self.net, "image", image)
         x = some.enter(image)
         if chosen.mask is None:
             images.check_finite(self.net, "image", x)
-        places = self._learning(np.zeros((1, 2), int))
+        places = self._learning(share, np.zeros((1, 2), int))
         scores, tape = some.program.forward(x, keep=True, learning=places)
         if not repeats:
             return self._learned(some.program, scores, tape, targets)
@@ -328,7 +311,7 @@ class Trainer:
         error = some.errors(ops.listed_cells.LAYOUT.numbers(error).T)
         return targets.loss(listed), some.program.backward(tape, error)[0]
 
-    def _by_patches(self, image, labels, pixels, targets):
+    def _by_patches(self, image, labels, pixels, targets, share):
         """As ``gradients``: passes over batches of the patches of ``pixels``, added up."""
         scan, to_device = self.scan, self.net.backend.memory.to_device
         x = images.bordered(self.net, images.placed(self.net, image), scan.border)
@@ -342,56 +325,8 @@ class Trainer:
                 mask=to_device(np.ones(of_batch.shape, bool)),
             )
             scores, tape = scan.program.forward(
-                scan.patches(x, some), keep=True, learning=self._learning(some)
+                scan.patches(x, some), keep=True, learning=self._learning(share, some)
             )
             more, of_part = self._learned(scan.program, scores, tape, part)
             loss, gradients = loss + more, added(self.net.backend, gradients, of_part)
         return loss, gradients
-
-
-def checked_labels(name: str, labels, classes: int, size) -> np.ndarray:
-    """Labels as int32.
-
-    Raises:
-        TypeError, ValueError: not an array of ints of that size, or a value is neither a class nor
-            ``UNLABELLED``.
-
-    >>> import numpy as np
-    >>> checked_labels("labels", np.array([[0, 2], [-1, 1]]), 3, (2, 2)).dtype
-    dtype('int32')
-    """
-    labels = foreign.host_array(name, labels)
-    checks.unmasked(name, labels)
-    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
-        kind = labels.dtype if isinstance(labels, np.ndarray) else checks.kind_of(labels)
-        raise TypeError(f"{name} is {kind}; expected an array of ints (NaN has no label: use -1)")
-    if labels.shape != tuple(size):
-        raise ValueError(f"{name} has shape {labels.shape}; expected {tuple(size)}")
-    low, high = int(labels.min()), int(labels.max())
-    if low < UNLABELLED or high >= classes:
-        from_1 = low >= 0 and high == classes
-        hint = "; where 1 is the first class and 0 means unlabelled, subtract 1: astype(int) - 1"
-        raise ValueError(
-            f"{name} reach from {low} to {high}; expected classes 0 to {classes - 1}, or "
-            f"{UNLABELLED} where unlabelled{hint * from_1}"
-        )
-    return np.ascontiguousarray(labels, np.int32)
-
-
-def _checked_weights(weights, classes) -> np.ndarray:
-    """Class weights as float64; None is 1 for each."""
-    if weights is None:
-        return np.ones(classes)
-    checks.unmasked("class_weights", weights)
-    try:
-        checked = np.array(weights, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        checked = np.empty(0)
-    least, most = WEIGHTS
-    fits = (checked == 0) | ((least <= checked) & (checked <= most))
-    if checked.shape != (classes,) or not fits.all() or not checked.any():
-        raise ValueError(
-            f"class_weights is {weights!r}; expected {classes} finite numbers, each 0 or from "
-            f"{least:g} to {most:g}, and one above 0"
-        )
-    return checked

@@ -9,6 +9,7 @@ from net.learning import checkpoint, fitting, old_runs, runs, sampling, scales, 
 from net.learning.augmentation import Augmentation
 from net.learning.metrics import Metrics
 from net.learning.optimizers import SGD, Adam, Cosine, Stepwise
+from net.learning.targets import Share
 from net.learning.training import Trainer
 from tests.arguments.entries import (
     A_FLAG,
@@ -86,6 +87,7 @@ CALLS = {
             validation=lambda: ([image()], [labels() + 1]),
             steps=1,
             pixels=3,
+            images_a_step=1,
             rate=0.1,
             schedule="stepwise",
             augmentation=Augmentation,
@@ -93,6 +95,7 @@ CALLS = {
             patience=1,
             seed=0,
             out=None,
+            client=None,
             progress=False,
         ),
         {
@@ -103,6 +106,7 @@ CALLS = {
             "seed": ZERO,
             "rate": ABOVE_0,
             "out": NONE | A_PATH,
+            "client": NONE,
             "progress": A_FLAG,
         },
     ),
@@ -148,6 +152,9 @@ CALLS = {
             rng=lambda: np.random.default_rng(0),
         )
     ),
+    "net.learning.targets.Share": Entry(
+        call_of(Share, draw=3, weight=2.0), {"draw": ZERO, "weight": ABOVE_0 | NONE}
+    ),
     "net.learning.training.Trainer": Entry(
         call_of(
             Trainer,
@@ -173,8 +180,9 @@ CALLS = {
             labels=lambda: np.array([0, 1]),
             mask=None,
             pixels=some_pixels,
+            share=None,
         ),
-        {"image": ANY_NUMBERS, "mask": NONE},
+        {"image": ANY_NUMBERS, "mask": NONE, "share": NONE},
         called={"pixels": "labels"},
     ),
     "net.learning.training.Trainer.loss": Entry(
@@ -188,6 +196,7 @@ CALLS = {
             epochs=1,
             pixels=3,
             repeats=1,
+            images_a_step=1,
             augmentation=Augmentation,
             validation=_examples,
             patience=1,
@@ -196,6 +205,7 @@ CALLS = {
             picture=None,
             checkpoint="run.safetensors",
             save_every=1,
+            client=None,
             progress=False,
         ),
         {
@@ -206,6 +216,7 @@ CALLS = {
             "picture": NONE | A_PATH,
             "checkpoint": NONE | A_PATH,
             "save_every": NONE,
+            "client": NONE,
             "progress": A_FLAG,
         },
     ),

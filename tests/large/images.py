@@ -107,11 +107,21 @@ def _pyramid(folder, image):
     return path
 
 
-def _zarr(version, **options):
+def _grown(image, *chunk):
+    """A chunk for small images, of large ones so much larger that there are not too many."""
+    times = max(1, max(image.shape) // 300)
+    return (*(n * times for n in chunk[:2]), *chunk[2:])
+
+
+def _zarr(version, **chunks):
     def save(folder, image):
         path = folder / f"{version}.zarr"
         array = zarr.create_array(
-            path, shape=image.shape, dtype=image.dtype, zarr_format=version, **options
+            path,
+            shape=image.shape,
+            dtype=image.dtype,
+            zarr_format=version,
+            **{name: _grown(image, *chunk) for name, chunk in chunks.items()},
         )
         array[...] = image
         return path
@@ -123,7 +133,10 @@ def _ome_zarr(folder, image):
     path = folder / "ome.zarr"
     group = zarr.create_group(path, zarr_format=2)
     array = group.create_array(
-        "full", shape=(1, 3, 1, *image.shape[:2]), dtype=image.dtype, chunks=(1, 1, 1, 20, 30)
+        "full",
+        shape=(1, 3, 1, *image.shape[:2]),
+        dtype=image.dtype,
+        chunks=(1, 1, 1, *_grown(image, 20, 30)),
     )
     array[0, :, 0] = image.transpose(2, 0, 1)
     axes = [{"name": name} for name in "tczyx"]
@@ -146,7 +159,7 @@ def _png(folder, image):
 def _dask(_, image):
     import dask.array
 
-    return dask.array.from_array(image, chunks=(10, 17, 2))
+    return dask.array.from_array(image, chunks=_grown(image, 10, 17, 2))
 
 
 SOURCES = {

@@ -76,13 +76,13 @@ def killed_at_random(name, times, folder, monkeypatch):
     return resumed
 
 
-@pytest.mark.parametrize("name", ["labels.npy", "labels.tif"])
+@pytest.mark.parametrize("name", ["labels.npy", "labels.zarr", "labels.tif"])
 def test_killed(name, tmp_path, monkeypatch):
     assert killed_at_random(name, 3, tmp_path, monkeypatch)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["labels.npy", "labels.tif", "labels.ome.tif"])
+@pytest.mark.parametrize("name", ["labels.npy", "labels.zarr", "labels.tif", "labels.ome.tif"])
 def test_killed_thirty_times(name, tmp_path, monkeypatch):
     assert killed_at_random(name, 30, tmp_path, monkeypatch) > 20
 

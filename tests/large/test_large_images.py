@@ -37,8 +37,6 @@ def check(expected, source, out):
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_source(source, expected, tmp_path):
-    if source == "zarr 2":
-        pytest.skip("its chunks of 9 x 13 are as many files: 300,000")
     check(expected, SOURCES[source](tmp_path, expected[0]), tmp_path / "labels.npy")
 
 

@@ -1,5 +1,7 @@
 """Regions follow from memory, the storage's chunks, and what halos cost."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from net import zoo
 from net.large import planning
 from net.large.planning import chosen, memory_bytes, region_bytes
 from net.large.sources import Source
+from net.large.work import Labeller, Work
 
 SIZE = (40_000, 30_000)
 NETS = {name: zoo.build(name, backend="reference") for name in ("lenet28", "plain133")}
@@ -42,6 +45,27 @@ def test_strips_make_regions_wide():
     strips = chosen(net, source(net, (16, SIZE[1])), None, 10**9).grid.region
     tiles = chosen(net, source(net), None, 10**9).grid.region
     assert strips[1] / strips[0] > tiles[1] / tiles[0]
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("share", [0.02, 0.8, 1.0])
+def test_the_plan_holds_where_a_mask_chooses(share):
+    net = zoo.build("lenet28", backend="cpu")
+    image = Source(np.zeros((1, 256, 384), np.uint8), (0, 1, 2), 1)
+    wanted = np.zeros((256, 384), bool)
+    wanted[:, : int(192 * share)] = wanted[:, 192 : 192 + int(192 * share)] = True
+    where = Source(wanted, (None, 0, 1), 1)
+    layout = planning.layout(net, image, (128, 192), "float16", where)
+    work = Work(Labeller(net, "reflect", "float16"), layout.grid, image, where, ())
+    work.label(layout.grid[0], work.take(layout.grid[0]))  # compiles
+    tracemalloc.start()
+    behind, ahead = work.label(layout.grid[1], work.take(layout.grid[1])), work.take(layout.grid[2])
+    assert work.label(layout.grid[3], work.take(layout.grid[3]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    del behind, ahead
+    without = planning.region_bytes(net, image, (128, 192), "float16")
+    assert max(peak, without) < layout.peak_bytes < 1.5 * without
 
 
 def test_what_does_not_fit_is_refused():

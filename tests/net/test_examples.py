@@ -36,7 +36,8 @@ from net.learning import (
     sources,
     splitting,
 )
-from net.learning.training import Trainer, checked_labels
+from net.learning.targets import checked_labels
+from net.learning.training import Trainer
 from net.program import Program
 
 MODULES = [

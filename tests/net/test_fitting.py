@@ -11,6 +11,7 @@ from net import room
 from net.learning.checkpoint import load
 from net.learning.fitting import fit
 from net.learning.optimizers import SGD
+from net.learning.targets import Share
 from net.learning.training import Trainer
 from tests.net.crafted import spoiled
 from tests.net.learning import examples, run_for, small_net
@@ -275,11 +276,75 @@ class TestWeight0:
             fit(trainer, (images, labels), epochs=1, pixels=masks)
 
 
-@pytest.mark.parametrize("name", ["epochs", "pixels", "save_every"])
+@pytest.mark.parametrize("name", ["epochs", "pixels", "save_every", "images_a_step"])
 def test_bad_numbers(name):
     options = {"epochs": 1, "pixels": 9} | {name: -1}
     with pytest.raises(ValueError, match=f"{name} is -1; expected an int of at least 1"):
         fit(Trainer(small_net(), SGD(0.1)), examples(), **options)
+
+
+class TestSeveralImages:
+    """Steps on several images at a time."""
+
+    @pytest.mark.parametrize("form", ["needed", "dense", "patch"])
+    def test_the_loss_is_the_mean_over_all_pixels(self, form):
+        images, labels = examples(3)
+        masks = [
+            (own >= 0) & (np.arange(own.size).reshape(own.shape) % (5 + own[0, 0]) == 0)
+            for own in labels
+        ]
+        options = {"form": form, "class_weights": [1, 3, 0.3], "seed": 3}
+        trainer, by_hand = (Trainer(small_net(), SGD(0.1), **options) for _ in range(2))
+        fit(trainer, (images, labels), epochs=2, pixels=masks, images_a_step=2, progress=False)
+        weights = [trainer.class_weights[own[mask]].sum() for own, mask in zip(labels, masks)]
+        orders = [np.random.default_rng((3, 0, epoch)).permutation(3) for epoch in range(2)]
+        losses = []
+        for draws in ((0, 1), (2,), (3, 4), (5,)):
+            chosen = [orders[draw // 3][draw % 3] for draw in draws]
+            share, loss, total = sum(weights[i] for i in chosen), 0, {}
+            for draw, i in zip(draws, chosen):
+                own, gradients = by_hand.gradients(
+                    images[i], labels[i], masks[i], share=Share(draw)
+                )
+                loss += own * weights[i] / share
+                for name, gradient in gradients.items():
+                    total[name] = total.get(name, 0) + gradient * np.float32(weights[i] / share)
+            by_hand.update(total)
+            losses.append(loss)
+        assert [row["loss"] for row in trainer.history] == pytest.approx(
+            [np.mean(losses[:2]), np.mean(losses[2:])], rel=1e-5
+        )
+        for name, array in trainer.net.state().items():
+            np.testing.assert_allclose(array, by_hand.net.state()[name], rtol=1e-4, atol=1e-5)
+
+    def test_dropout_tells_images_apart(self):
+        (image, *_), (labels, *_) = examples(1)
+        trainer = Trainer(small_net(), SGD(0.1))
+        first, same, other = (
+            trainer.gradients(image, labels, share=share)[0] for share in (None, Share(0), Share(1))
+        )
+        assert first == same != other
+
+    def test_resumes_within_an_epoch(self, tmp_path):
+        path = tmp_path / "run.safetensors"
+        whole = run_for(2, images_a_step=3)
+        assert whole.steps == 4
+
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        run_for(1, path, images_a_step=3)
+        trainer = load(path, backend="cpu")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("net.learning.fitting.measure", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run_for(2, path, trainer, images_a_step=3, save_every=1)
+        stopped = load(path, backend="cpu")
+        assert stopped.steps == 3
+        resumed = run_for(2, trainer=stopped, images_a_step=3)
+        assert resumed.history == whole.history
+        for name, array in whole.net.state().items():
+            assert array.tobytes() == resumed.net.state()[name].tobytes()
 
 
 class TestMasks:

@@ -99,6 +99,17 @@ def test_a_folder_with_a_run_of_other_settings_is_refused(tmp_path):
         train(net(), [255 - one for one in images], labels, out=tmp_path, **QUICK)
 
 
+def test_several_images_a_step(tmp_path):
+    """About as many steps, and a run of its own."""
+    options = {**QUICK, "validation": 0.3, "steps": 60, "schedule": "constant"}
+    for folder, images_a_step in (("one", 1), ("two", 2)):
+        out = tmp_path / folder
+        found = train(net(), *examples(), images_a_step=images_a_step, out=out, **options)
+        assert found.history[-1]["step"] == 60
+        with pytest.raises(ValueError, match="holds a run of other images a step"):
+            train(net(), *examples(), images_a_step=3 - images_a_step, out=out, **options)
+
+
 def test_a_net_that_has_a_normalisation_keeps_it():
     images, labels = examples()
     given = Normalization((100.0,), (50.0,))

@@ -1,0 +1,215 @@
+"""Steps of learning on the workers of a Dask cluster, which share the images of each.
+
+Net and examples travel to each worker once. In a step each worker prepares its images and tells
+their weight; then it is told the weight of all and the parameters, and gives loss and gradients of
+each image. The caller adds them up in the images' order, so how they are shared changes no bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from kernels import checks
+from net.large.cluster import Workers
+from net.large.serialized import load_bytes, net_bytes
+from net.large.views import View
+from net.learning.examples import Reader
+from net.learning.steps import Draw, Result, Sample, Sampler, total_weight
+from net.learning.training import Trainer
+
+
+@contextmanager
+def learners(client, sampler: Sampler) -> Iterator[Learners]:
+    """The workers of a cluster, ready to learn.
+
+    Args:
+        client: a ``distributed.Client``, or the address of a scheduler.
+        sampler: what the caller would do alone.
+
+    Raises:
+        ModuleNotFoundError: ``distributed`` is missing.
+        OSError: nothing answers there, there are no workers, or one does not see the files.
+        TypeError, ValueError: ``client`` is neither, or an image that cannot travel.
+    """
+    workers = Workers(client)
+    with workers.room(Recipe.of(sampler)) as (connected, name):
+        yield Learners(connected, name, sampler)
+
+
+@dataclass(frozen=True, eq=False)
+class Learners:
+    """Workers that are ready, in place of a ``Sampler``.
+
+    Attributes:
+        client: a ``distributed.Client``.
+        name: of what the workers keep.
+        sampler: what the caller would do alone.
+    """
+
+    client: object
+    name: str
+    sampler: Sampler
+
+    def gradients(self, draws: list[Draw]) -> Result:
+        """As ``Sampler.gradients``.
+
+        Raises:
+            OSError: workers die again and again.
+            Exception: what a worker raised.
+        """
+        from distributed.scheduler import KilledWorker
+
+        net = self.sampler.reader.trainer.net
+        to_device = net.backend.memory.to_device
+        addresses = list(self.client.nthreads()) or [None]
+        shares = [draws[i :: len(addresses)] for i in range(min(len(addresses), len(draws)))]
+
+        def all_of(function, *given):
+            futures = [
+                self.client.submit(
+                    function,
+                    *(self.name, share, *given),
+                    workers=address,
+                    allow_other_workers=address is not None,
+                    pure=False,
+                )
+                for share, address in zip(shares, addresses)
+            ]
+            by_draw = {}
+            try:
+                for share, found in zip(shares, self.client.gather(futures)):
+                    by_draw |= zip(share, found)
+            except KilledWorker as error:
+                raise OSError(f"a step on {len(draws)} images: {error}") from error
+            return [by_draw[draw] for draw in draws]
+
+        weights, pixels = zip(*all_of(weigh))
+        found = all_of(learn, total_weight(weights), net.state())
+        parts = (
+            (loss, {name: to_device(gradient) for name, gradient in gradients.items()})
+            for loss, gradients in found
+        )
+        return self.sampler.summed(parts, sum(pixels))
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """A ``Sampler``, as it travels.
+
+    Attributes:
+        net: as its file holds it.
+        backend: where it runs.
+        options: of its ``Trainer``.
+        augmentation, pixels: as ``fit`` takes them.
+        images: arrays, and files of views.
+        labels: as ``fit`` takes them.
+    """
+
+    net: bytes
+    backend: str
+    options: dict
+    augmentation: object
+    pixels: object
+    images: tuple
+    labels: tuple
+
+    @classmethod
+    def of(cls, sampler: Sampler) -> Recipe:
+        """Of what the caller does."""
+        reader, (images, labels) = sampler.reader, sampler.examples
+        trainer = reader.trainer
+        return cls(
+            net_bytes(trainer.net),
+            trainer.net.backend.name,
+            {
+                "optimizer": trainer.optimizer,
+                "border": reader.border,
+                "class_weights": trainer.class_weights,
+                "seed": trainer.seed,
+                "form": trainer.form,
+                "batch": trainer.scan.batch,
+            },
+            reader.augmentation,
+            sampler.pixels,
+            tuple(_sent(f"examples image {i}", image) for i, image in enumerate(images)),
+            tuple(labels),
+        )
+
+    def work(self) -> Learner:
+        """What the worker does.
+
+        Raises:
+            OSError: it does not see the files.
+        """
+        net = load_bytes(self.net, self.backend)
+        images = [
+            one if isinstance(one, np.ndarray) else View.of(one.opened(), net)
+            for one in self.images
+        ]
+        reader = Reader(Trainer(net, **self.options), self.augmentation)
+        return Learner(Sampler(reader, (images, list(self.labels)), self.pixels))
+
+
+def _sent(name, image):
+    """An image as it travels: an array, or the file of a view."""
+    from net.large.worker import File
+
+    if isinstance(image, View) and image.source.path is not None:
+        return File.of(image.source)
+    if not isinstance(image, np.ndarray):
+        kind = checks.kind_of(image)
+        raise TypeError(f"{name} is {kind}; expected an array, or a View of a file, to be sent")
+    return image
+
+
+class Learner:
+    """What a worker keeps of a run.
+
+    Args:
+        sampler: of its own.
+    """
+
+    def __init__(self, sampler: Sampler):
+        self.sampler = sampler
+        self._draws: list[Draw] = []
+        self._samples: list[Sample] = []
+
+    def samples(self, draws: list[Draw]) -> list[Sample]:
+        """What a step learns from these images; kept until others are asked for."""
+        if self._draws != draws:
+            self._samples = [self.sampler.sample(draw) for draw in draws]
+            self._draws = draws
+        return self._samples
+
+
+@contextmanager
+def _working(name):
+    from distributed import get_worker
+
+    room = get_worker().plugins[name]
+    learner = room.work()
+    with room.alone():
+        yield learner
+
+
+def weigh(name: str, draws: list[Draw]) -> list[tuple[float, int]]:
+    """On a worker: weight and number of the pixels that a step learns from in each image."""
+    with _working(name) as learner:
+        samples = learner.samples(draws)
+        return [(learner.sampler.weight(sample), sample.chosen.size) for sample in samples]
+
+
+def learn(name: str, draws: list[Draw], weight: float | None, state: dict) -> list[tuple]:
+    """On a worker: loss and gradients (on the host) of each image, with the net in a ``state``."""
+    with _working(name) as learner:
+        net, found = learner.sampler.reader.trainer.net, []
+        net.load_state(state)
+        for draw, sample in zip(draws, learner.samples(draws)):
+            loss, gradients = learner.sampler.learned(draw, sample, weight)
+            to_host = net.backend.memory.to_host
+            found.append((loss, {key: np.array(to_host(one)) for key, one in gradients.items()}))
+        return found
