@@ -169,6 +169,7 @@ CASES = [
         lambda x: classes.most_probable(x[0], np.arange(x.shape[1]), -1, 1e-5),
     ),
     (convolution, "_sum_channels", convolution.gradient_bias),
+    (convolution, "_sum_maps", lambda x: convolution.gradient_bias(listed(x)[0])),
     (
         cpu_gradient_weights,
         "_add_up",
