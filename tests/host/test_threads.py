@@ -164,6 +164,16 @@ CASES = [
         lambda x: batch_normalization.backward(x, x, *(ONES,) * 3, 1e-5),
     ),
     (
+        batch_normalization,
+        "_forward_of_cells",
+        lambda x: batch_normalization.forward(listed(x)[0], *(ONES,) * 4, 1e-5),
+    ),
+    (
+        batch_normalization,
+        "_backward_of_cells",
+        lambda x: batch_normalization.backward(*listed(x)[:1] * 2, *(ONES,) * 3, 1e-5),
+    ),
+    (
         classes,
         "_most_probable",
         lambda x: classes.most_probable(x[0], np.arange(x.shape[1]), -1, 1e-5),
