@@ -235,11 +235,6 @@ CASES = [
         lambda x: listed_convolution.gradient_input(*listed(x, 3), KERNEL, x.size),
     ),
     (listed_max_pooling, "_forward", lambda x: listed_max_pooling.forward(*listed(x), 2)),
-    (
-        listed_max_pooling,
-        "_maxima",
-        lambda x: listed_max_pooling.forward(*listed(x), 2, argmax=False),
-    ),
     (listed_max_pooling, "_backward", backward_of_listed_max_pooling),
     (padding, "_pad", lambda x: padding.pad(x, MARGINS, "zero")),
     (padding, "_crop", lambda x: padding.crop(x, MARGINS)),
