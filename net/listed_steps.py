@@ -19,7 +19,7 @@ from net.conversion import steps_of, with_drops
 from net.graph import Net, once_a_net
 from net.needed_cells import NeededCells, Reading
 from net.nodes import Node
-from net.passes import Workspaces
+from net.passes import Workspace, Workspaces
 from net.program import Program
 from net.steps import AveragePoolStep, ConvolutionStep, DropoutStep, MaxPoolStep, Step
 
@@ -66,7 +66,7 @@ class ListedMaxPoolStep(_ListedStep, MaxPoolStep):
     """``MaxPoolStep`` over a list."""
 
     def workspaces(self, sizes):
-        return Workspaces()
+        return Workspaces(forward=Workspace((8 * self.outputs,)))
 
     def forward(self, run, x):
         window = self.listed.rows, self.listed.kernel

@@ -19,6 +19,8 @@ from kernels.memory import cpu as memory
 
 # Windows that a thread takes at once
 WINDOWS = 64
+# Cells of a window from which on a map is too large to be read once for each of them
+LARGE = 16
 
 
 @operator
@@ -34,7 +36,7 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
 
     Returns:
         y like x, and argmax (uint8 or int32; None if it is not wanted), both P x C x 1 x 1.
-        Workspace: none.
+        Workspace: a number of 8 bytes for each output.
     """
     window, outputs = forward_window(x, rows, kernel, activation, argmax)
     function = numbered(activation, x.dtype)
@@ -43,7 +45,8 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
     won = memory.empty(shape, argmax_dtype(window)) if argmax else None
     maps = y.reshape(-1), None if won is None else won.reshape(-1), x.reshape(-1)
     work = (CELL * window.cells / 2 + function.cost) * y.size
-    _forward(*maps, rows, window.kernel, x.shape[1], function, work=work)
+    table = rows, _order(rows, window), window.kernel
+    _forward(*maps, *table, x.shape[1], function, work=work)
     return y, won
 
 
@@ -67,6 +70,15 @@ def backward(error, argmax, rows, kernel, cells):
     threads, work = numba.get_num_threads(), CELL * (3 * error.size + gradient.size)
     _backward(*maps, rows, window.kernel, error.shape[1], threads, work=work)
     return gradient
+
+
+def _order(rows, window):
+    """The outputs as they are taken: in the order of their windows among the cells, where these are
+    large. Neighbours in the list may be a stride apart, and go through a map as often as a window
+    has cells."""
+    if window.cells <= LARGE:
+        return np.arange(len(rows))
+    return np.argsort(rows[:, 0], kind="stable")
 
 
 def _window(alone):
@@ -97,17 +109,17 @@ _by_vectors, _by_channels = _window(False), _window(True)
 
 
 @compiled_parallel
-def _forward(y, argmax, x, rows, kernel, channels, function):
+def _forward(y, argmax, x, rows, order, kernel, channels, function):
     wide = channels >= lanes_of(x)
     for part in prange(-(-len(rows) // WINDOWS)):
-        begin, end = part * WINDOWS, min((part + 1) * WINDOWS, len(rows))
-        for p in range(begin, end):
+        for place in range(part * WINDOWS, min((part + 1) * WINDOWS, len(rows))):
+            p = order[place]
             if wide:
                 _by_vectors(y, argmax, x, rows, kernel, channels, p)
             else:
                 _by_channels(y, argmax, x, rows, kernel, channels, p)
-        if function.number != NONE:
-            activate(y[begin * channels : end * channels], function)
+            if function.number != NONE:
+                activate(y[p * channels : (p + 1) * channels], function)
 
 
 @compiled_parallel
