@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
+from functools import wraps
 from itertools import chain
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -18,6 +20,19 @@ from net.tables import aligned, by
 from net.usage import Usage
 
 LARGEST_SEED = 2**64 - 1
+
+
+def once_a_net(function: Callable) -> Callable:
+    """``@once_a_net``: a function of a net's layers alone, which is called once for each net."""
+    known = WeakKeyDictionary()
+
+    @wraps(function)
+    def of_net(net):
+        if net not in known:
+            known[net] = function(net)
+        return known[net]
+
+    return of_net
 
 
 class Net:

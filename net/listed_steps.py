@@ -16,10 +16,10 @@ import numpy as np
 from kernels import Backend
 from net.branch_steps import CropStep
 from net.conversion import steps_of, with_drops
-from net.graph import Net
+from net.graph import Net, once_a_net
 from net.needed_cells import NeededCells, Reading
 from net.nodes import Node
-from net.passes import Workspaces
+from net.passes import Workspace, Workspaces
 from net.program import Program
 from net.steps import AveragePoolStep, ConvolutionStep, DropoutStep, MaxPoolStep, Step
 
@@ -66,7 +66,7 @@ class ListedMaxPoolStep(_ListedStep, MaxPoolStep):
     """``MaxPoolStep`` over a list."""
 
     def workspaces(self, sizes):
-        return Workspaces()
+        return Workspaces(forward=Workspace((8 * self.outputs,)))
 
     def forward(self, run, x):
         window = self.listed.rows, self.listed.kernel
@@ -141,13 +141,23 @@ def listed_program(net: Net, needed: NeededCells) -> Program:
     (2, 10, 1, 1)
     """
     places = {node.name: _Places(net.backend, node, needed) for node in net.nodes.values()}
-    programs = []
-    for backward in (True, False):
-        steps = []
-        for step in steps_of(net, "dense", backward=backward):
-            steps += _over_list(step, places[step.node.name])
-        programs.append(with_drops(steps))
-    return Program.of_steps(net, *programs)
+    dense, dense_forward = _dense_steps(net)
+    steps = forward = _over_lists(dense, places)
+    if dense_forward is not dense:
+        forward = _over_lists(dense_forward, places)
+    return Program.of_steps(net, steps, forward)
+
+
+@once_a_net
+def _dense_steps(net: Net) -> tuple[list[Step], list[Step]]:
+    """Those with a backward pass, and without; the same list where they are equal."""
+    steps, forward = (steps_of(net, "dense", backward=backward) for backward in (True, False))
+    return steps, steps if forward == steps else forward
+
+
+def _over_lists(steps, places) -> list[Step]:
+    listed = [turned for step in steps for turned in _over_list(step, places[step.node.name])]
+    return listed if len(listed) == len(steps) else with_drops(listed)
 
 
 class _Places:
@@ -186,7 +196,7 @@ def _over_list(step: Step, places: _Places) -> list[Step]:
         (reading,) = places.readings
         reads = {"listed": places.each if reading.rows is None else reading, "outputs": outputs}
         if isinstance(step, CropStep):
-            return [SelectStep(step.layers, step.inputs, step.node, **reads)]
+            return [SelectStep(step.layers, step.inputs, step.node, drops=step.drops, **reads)]
         return [_turned(step, LISTED[type(step)], **reads)]
     selections, inputs = [], []
     for source, reading in zip(step.inputs, places.readings):
@@ -196,7 +206,8 @@ def _over_list(step: Step, places: _Places) -> list[Step]:
         name, reads = f"{source} for {step.layers[0]}", {"listed": reading, "outputs": outputs}
         selections.append(SelectStep((name,), (source,), step.node, **reads))
         inputs.append(name)
-    step = replace(step, inputs=tuple(inputs))
+    if selections:
+        step = replace(step, inputs=tuple(inputs))
     if isinstance(step, DropoutStep):
         step = _turned(step, ListedDropoutStep, **places.dense)
     return [*selections, step]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -17,11 +18,13 @@ from scipy.sparse.csgraph import connected_components
 from kernels.checks import Pair
 from kernels.host import listing
 from net.conversion import dense_window
-from net.graph import Net
+from net.graph import Net, once_a_net
 from net.layers import Crop
 from net.nodes import IMAGE, Node
 
 SMALLEST_TILE = 16
+TOGETHER = 2**20
+"""Pixels of a box in which all chosen ones are planned at once, however far apart they lie."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,40 +100,54 @@ class Need:
     """
 
     def __init__(self, net: Net, pixels: np.ndarray):
-        self.net, self._owners = net, _owners(net)
+        self.net, self._reach = net, _reach(net)
         groups = _groups(pixels, net.receptive_field)
-        self._regions = [_Region(net, self._owners, group) for group in groups]
+        self._regions = [_Region(net, self._reach, group) for group in groups]
 
     @cached_property
     def counts(self) -> dict[str, int]:
         """Number of needed cells by layer, ``IMAGE`` included."""
+        owners = self._reach.owners
         by_owner = {
             owner: sum(listing.count(r.needed[owner]) for r in self._regions)
-            for owner in set(self._owners.values())
+            for owner in set(owners.values())
         }
-        return {name: by_owner[self._owners[name]] for name in (IMAGE, *self.net.nodes)}
+        return {name: by_owner[owners[name]] for name in (IMAGE, *self.net.nodes)}
 
     def cells(self) -> NeededCells:
         """Their lists, and how layers read them."""
-        regions, owners, nodes = self._regions, self._owners, self.net.nodes
-        lists = {owner: _joined(regions, owner) for owner in set(owners.values())}
-        cells = {name: lists[owners[name]] for name in (IMAGE, *nodes)}
-        readings = {name: tuple(_readings(regions, owners, nodes[name])) for name in nodes}
+        regions, reach, nodes = self._regions, self._reach, self.net.nodes
+        lists = {owner: _joined(regions, owner) for owner in set(reach.owners.values())}
+        cells = {name: lists[reach.owners[name]] for name in (IMAGE, *nodes)}
+        readings = {name: tuple(_readings(regions, reach, nodes[name])) for name in nodes}
         return NeededCells(cells, readings)
 
 
-def _owners(net: Net) -> dict[str, str]:
-    """By layer the one whose cells it shares: what only a pointwise layer reads has the cells of
-    that layer."""
+class _Reach(NamedTuple):
+    """What the layers of a net read, whatever the pixels.
+
+    Attributes:
+        geometry: by layer, as ``_geometry`` gives it.
+        owners: by layer the one whose cells it shares: what only a pointwise layer reads has the
+            cells of that layer.
+    """
+
+    geometry: dict[str, tuple[Pair, Pair, Pair]]
+    owners: dict[str, str]
+
+
+@once_a_net
+def _reach(net: Net) -> _Reach:
     nodes = list(net.nodes.values())
+    geometry = {node.name: _geometry(node) for node in nodes}
     readers = [name for node in nodes for name in node.inputs]
     owners = {nodes[-1].name: nodes[-1].name}
     for node in reversed(nodes):
-        moves = _geometry(node) != _POINTWISE
+        moves = geometry[node.name] != _POINTWISE
         for source in node.inputs:
             alone = readers.count(source) == 1 and not moves
             owners[source] = owners[node.name] if alone else source
-    return owners
+    return _Reach(geometry, owners)
 
 
 _POINTWISE = ((1, 1), (1, 1), (0, 0))
@@ -150,6 +167,8 @@ def _geometry(node: Node) -> tuple[Pair, Pair, Pair]:
 
 def _groups(pixels, field: Pair) -> list[np.ndarray]:
     """The pixels in groups, so that the fields of two pixels of different groups do not overlap."""
+    if np.prod(np.ptp(pixels, axis=0) + 1) <= TOGETHER:
+        return [pixels]
     tiles = (pixels - pixels.min(axis=0)) // np.maximum(field, SMALLEST_TILE)
     pitch = tiles[:, 1].max() + 2
     tiles, tile_of = np.unique(tiles[:, 0] * pitch + tiles[:, 1], return_inverse=True)
@@ -179,15 +198,15 @@ class _Region:
         spacing: by owner, of its list.
     """
 
-    def __init__(self, net, owners, pixels):
-        nodes = list(net.nodes.values())
+    def __init__(self, net, reach, pixels):
+        nodes, owners = list(net.nodes.values()), reach.owners
         self.origin = pixels.min(axis=0)
         last = owners[nodes[-1].name]
         places = (pixels - self.origin).astype(np.int32)
         self.needed = {last: listing.marked(places[:, 0], places[:, 1])}
         self.spacing = {last: (1, 1)}
         for node in reversed(nodes):
-            window, reader = _geometry(node), owners[node.name]
+            window, reader = reach.geometry[node.name], owners[node.name]
             for owner in {owners[source] for source in node.inputs} - {reader}:
                 cells, others = (
                     listing.reached(self.needed[reader], *window),
@@ -213,11 +232,11 @@ def _joined(regions, owner) -> Cells:
     return Cells(*(of[0] if len(of) == 1 else np.concatenate(of) for of in places))
 
 
-def _readings(regions, owners, node):
-    kernel, dilation, corner = _geometry(node)
-    reader = owners[node.name]
+def _readings(regions, reach, node):
+    kernel, dilation, corner = reach.geometry[node.name]
+    reader = reach.owners[node.name]
     for source in node.inputs:
-        owner = owners[source]
+        owner = reach.owners[source]
         count = sum(len(region.lists[owner][0]) for region in regions)
         if owner == reader:
             yield Reading(count, None, (1, 1))

@@ -22,6 +22,11 @@ device by count, as none has measured it: main loops have 1.03 times the instruc
 gradient does at most 1 + 64 / K times the work for K filters, 2.3 times with 48. That is 1.45 of
 all three directions."""
 
+MAPS = 0.84
+"""Numbers of all maps that lists may have at most, each counted as ``COST`` says, in units of the
+dense form's: 70% on the host. With more, lists and tables take more memory than the dense maps, and
+poolings and first layers more time."""
+
 
 class NeededPass:
     """The needed cells of some pixels, and the program that computes them: for images of one size.
@@ -203,8 +208,8 @@ class NeededPasses:
         self._last: tuple[Chosen, NeededPass | None] | None = None
 
     def over(self, chosen: Chosen) -> NeededPass | None:
-        """The pass over what some pixels need, if by its multiply-adds (``COST``) it takes less
-        than the dense pass. The last one is kept."""
+        """The pass over what some pixels need, if by its multiply-adds and maps (``COST``,
+        ``MAPS``) it takes less than the dense pass. The last one is kept."""
         last = self._last  # another thread may exchange it
         if last is None or not last[0].same_as(chosen):
             chosen = chosen.copied()
@@ -237,7 +242,10 @@ class NeededPasses:
         if chosen.mask is not None and cost * np.count_nonzero(chosen.mask) >= chosen.mask.size:
             return None
         some = NeededPass(net, self.border, chosen.pixels)
-        nodes = net.nodes.values()
-        needed = sum(some.counts[node.name] * node.multiply_adds for node in nodes)
-        dense = sum(summary.multiply_adds(net, node, chosen.labelled)[1] for node in nodes)
-        return some if cost * needed < dense else None
+        work, maps = np.zeros(2), np.zeros(2)  # over lists, dense
+        for node in net.nodes.values():
+            cells = some.counts[node.name], summary.dense_cells(net, node, chosen.labelled)
+            work += np.multiply(cells, node.multiply_adds)
+            maps += np.multiply(cells, node.output.channels)
+        cheaper = cost * work[0] < work[1] and cost * maps[0] < MAPS * maps[1]
+        return some if cheaper else None

@@ -38,11 +38,11 @@ def multiply_adds(net: Net, node: Node, labelled: int | Pair) -> tuple[int, int]
     labelled = checks.pair("labelled", labelled)
     height, width = node.output.size
     scanning = height * width * labelled[0] * labelled[1]
-    return node.multiply_adds * scanning, node.multiply_adds * _dense_cells(net, node, labelled)
+    return node.multiply_adds * scanning, node.multiply_adds * dense_cells(net, node, labelled)
 
 
-def _dense_cells(net, node, labelled) -> int:
-    """Cells of a layer's map in the dense form."""
+def dense_cells(net: Net, node: Node, labelled: Pair) -> int:
+    """Cells of a layer's map in the dense form, for ``labelled`` pixels."""
     fields = zip(labelled, net.receptive_field, node.output.extent)
     return prod(n + whole - r for n, whole, r in fields)
 
@@ -99,7 +99,7 @@ def needed_table(net: Net, labelled: Pair, pixels: int, counts: dict[str, int]) 
     rows, totals = [], [0, 0, 0]
     for node in net.nodes.values():
         scanning, dense = multiply_adds(net, node, labelled)
-        cells, all_cells = counts[node.name], _dense_cells(net, node, labelled)
+        cells, all_cells = counts[node.name], dense_cells(net, node, labelled)
         needed = cells * node.multiply_adds
         counted = needed, dense, scanning * pixels // prod(labelled)
         totals = [total + count for total, count in zip(totals, counted)]

@@ -86,6 +86,8 @@ NOT_CALLED = {
     "net.nodes.Node.weights_shape": _OF_GRAPH,
     "net.nodes.Node.parameters": _OF_GRAPH,
     "net.nodes.linked": "called by Net and checkpoints alone, with numbers that they checked",
+    "net.graph.once_a_net": "a decorator of functions of net",
+    "net.summary.dense_cells": "called by net.summary and net.needed_pass, with what they checked",
     "net.summary.needed_table": "called by net.needed_pass alone, with what it counted",
     "net.summary.memory": "puts numbers of net.planning into words",
     "net.conversion.with_drops": "called with steps that steps_of made",

@@ -1,7 +1,8 @@
 """Frozen batch normalisation on the host: a scale and a shift for each plane.
 
 Planes are taken in blocks that fit the first-level cache, from which the activation and all three
-gradients read them.
+gradients read them. Where maps have one cell each, as those of lists, a block is some maps: their
+channels are neighbours.
 """
 
 import numpy as np
@@ -16,6 +17,8 @@ from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
 
 BLOCK = 1024
+# Maps of one cell each whose sums a thread takes
+MAPS = 4096
 
 
 @operator
@@ -36,7 +39,11 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
     scale = _inverse_deviation(variance, epsilon) * gamma
     activation = numbered(activation, x.dtype)
     work = (2 * CELL + activation.cost) * x.size
-    _forward(_planes(y), _planes(x), mean, scale, beta, activation, work=work)
+    if x.shape[2:] == (1, 1):
+        maps = y.reshape(-1), x.reshape(-1)
+        _forward_of_cells(*maps, mean, scale, beta, activation, work=work)
+    else:
+        _forward(_planes(y), _planes(x), mean, scale, beta, activation, work=work)
     return y
 
 
@@ -62,13 +69,18 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
     """
     check_backward(error, x, mean, variance, gamma, epsilon, activation, y, out)
     gradient = memory.empty(x.shape, x.dtype) if out is None else out
-    by_gamma, by_beta = memory.empty(mean.shape, x.dtype), memory.empty(mean.shape, x.dtype)
-    maps = [_planes(m) for m in (gradient, error, x, x if activation is None else y)]
+    maps = gradient, error, x, x if activation is None else y
     deviation = _inverse_deviation(variance, epsilon)
-    scales = mean, deviation, deviation * gamma
-    activation = numbered(activation, x.dtype)
-    _backward(by_gamma, by_beta, *maps, *scales, activation, work=4 * CELL * x.size)
-    return gradient, by_gamma, by_beta
+    scales = mean, deviation * gamma
+    activation, work = numbered(activation, x.dtype), 4 * CELL * x.size
+    if x.shape[2:] == (1, 1):
+        sums = memory.zeros((2, -(-len(x) // MAPS), len(mean)), x.dtype)
+        _backward_of_cells(sums, *(m.reshape(-1) for m in maps), *scales, activation, work=work)
+        products, errors = sums.sum(axis=1)
+    else:
+        products, errors = memory.empty((2, len(mean)), x.dtype)
+        _backward(products, errors, *map(_planes, maps), *scales, activation, work=work)
+    return gradient, products * deviation, errors
 
 
 @operator
@@ -119,7 +131,21 @@ def _normalize(y, x, mean, scale, shift):
 
 
 @compiled_parallel
-def _backward(by_gamma, by_beta, gradient, error, x, y, mean, inverse_deviation, scale, activation):
+def _forward_of_cells(y, x, mean, scale, shift, activation):
+    channels = len(mean)
+    block = max(1, BLOCK // channels) * channels
+    for item in prange(-(-len(x) // block)):
+        begin, end = item * block, min((item + 1) * block, len(x))
+        for at in range(begin, end, channels):
+            values, numbers = y[at : at + channels], x[at : at + channels]
+            for c in range(channels):
+                values[c] = (numbers[c] - mean[c]) * scale[c] + shift[c]
+        if activation.number != NONE:
+            activate(y[begin:end], activation)
+
+
+@compiled_parallel
+def _backward(all_products, all_errors, gradient, error, x, y, mean, scale, activation):
     batch, channels, plane = x.shape
     for c in prange(channels):
         products, errors = (
@@ -136,8 +162,31 @@ def _backward(by_gamma, by_beta, gradient, error, x, y, mean, inverse_deviation,
                     simd.copy(e, 0, error[n, c], begin, end - begin)
                 _add_up(products, errors, e, x[n, c, begin:end], mean[c])
                 _scale(gradient[n, c, begin:end], e, scale[c])
-        by_gamma[c] = products.sum() * inverse_deviation[c]
-        by_beta[c] = errors.sum()
+        all_products[c], all_errors[c] = products.sum(), errors.sum()
+
+
+@compiled_parallel
+def _backward_of_cells(sums, gradient, error, x, y, mean, scale, activation):
+    channels = len(mean)
+    block = max(1, BLOCK // channels) * channels
+    for part in prange(sums.shape[1]):
+        products, errors = sums[0, part], sums[1, part]
+        e = np.empty(block, x.dtype)
+        last = min((part + 1) * MAPS * channels, len(x))
+        for begin in range(part * MAPS * channels, last, block):
+            end = min(begin + block, last)
+            if activation.number != NONE:
+                differentiate(e[: end - begin], error[begin:end], y[begin:end], activation)
+            else:
+                simd.copy(e, 0, error, begin, end - begin)
+            for at in range(begin, end, channels):
+                of_cell = e[at - begin : at - begin + channels]
+                numbers, values = x[at : at + channels], gradient[at : at + channels]
+                for c in range(channels):
+                    products[c] += of_cell[c] * (numbers[c] - mean[c])
+                    errors[c] += of_cell[c]
+                for c in range(channels):
+                    values[c] = of_cell[c] * scale[c]
 
 
 @inner

@@ -26,8 +26,12 @@ from kernels.convolution.cpu_workspace import tile_shape
 from kernels.foreign import operator
 from kernels.host import simd
 from kernels.host.compilation import compiled_parallel
+from kernels.host.maps import by_cell
 from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
+
+# Maps of one cell each that a thread sums
+MAPS = 4096
 
 
 @operator
@@ -142,7 +146,12 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1):
 def gradient_bias(error):
     """db: the sum of N x K x Ho x Wo errors over all but the channels; K, same dtype."""
     checks.array("error", error, (None,) * 4)
-    gradient = memory.empty(error.shape[1], error.dtype)
+    batch, channels, *size = error.shape
+    if size == [1, 1]:
+        partial = memory.zeros((-(-batch // MAPS), channels), error.dtype)
+        _sum_maps(partial, *by_cell(error), work=CELL * error.size)
+        return partial.sum(axis=0)
+    gradient = memory.empty(channels, error.dtype)
     _sum_channels(gradient, error, work=CELL * error.size)
     return gradient
 
@@ -157,3 +166,13 @@ def _sum_channels(out, error):
                 for x in range(width):
                     columns[x] += error[n, k, y, x]
         out[k] = columns.sum()
+
+
+@compiled_parallel
+def _sum_maps(partial, error):
+    for part in prange(len(partial)):
+        total = partial[part]
+        for n in range(part * MAPS, min((part + 1) * MAPS, len(error))):
+            values = error[n]
+            for k in range(len(total)):
+                total[k] += values[k]

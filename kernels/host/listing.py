@@ -16,7 +16,9 @@ from numba import prange
 from kernels.host.compilation import compiled, compiled_parallel
 
 # Nanoseconds of one thread, of an entry of a table
-LOOK_UP = 5
+LOOK_UP = 2
+# Outputs whose taps a thread looks up at once
+OUTPUTS = 512
 BITS = 6
 SIDE = 1 << BITS
 _INSIDE = SIDE - 1
@@ -129,13 +131,26 @@ def table(slots, numbers, rows, columns, kernel, dilation, corner, begin):
 
 @compiled_parallel
 def _look_up(taps, slots, numbers, rows, columns, kernel, dilation, begin):
-    for p in prange(len(rows)):
-        for i in range(kernel[0]):
-            y = rows[p] + i * dilation[0]
-            for j in range(kernel[1]):
-                x = columns[p] + j * dilation[1]
-                slot = slots[y >> BITS, x >> BITS]
-                taps[p, i * kernel[1] + j] = begin + numbers[slot, y & _INSIDE, x & _INSIDE]
+    for part in prange(-(-len(rows) // OUTPUTS)):
+        p, end = part * OUTPUTS, min((part + 1) * OUTPUTS, len(rows))
+        while p < end:
+            first = last = p  # of a run of neighbours, whose cells lie in two blocks at most
+            while p < end and rows[p] == rows[first]:
+                if not columns[last] <= columns[p] <= columns[first] + _INSIDE:
+                    break
+                last, p = p, p + 1
+            for i in range(kernel[0]):
+                y = rows[first] + i * dilation[0]
+                slot_of, row = slots[y >> BITS], y & _INSIDE
+                for j in range(kernel[1]):
+                    tap, right = i * kernel[1] + j, j * dilation[1]
+                    block = (columns[first] + right) >> BITS
+                    here = numbers[slot_of[block], row]
+                    beyond = numbers[slot_of[(columns[last] + right) >> BITS], row]
+                    for o in range(first, p):
+                        x = columns[o] + right
+                        number = here[x & _INSIDE] if x >> BITS == block else beyond[x & _INSIDE]
+                        taps[o, tap] = begin + number
 
 
 @compiled

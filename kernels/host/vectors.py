@@ -15,11 +15,12 @@ BYTES = 64
 
 
 class Vector(types.Type):
-    """Numba type of ``BYTES`` bytes of neighbouring numbers of ``dtype``."""
+    """Numba type of ``lanes`` neighbouring numbers of ``dtype``; as many as ``BYTES`` hold, if None
+    is given."""
 
-    def __init__(self, dtype):
+    def __init__(self, dtype, lanes=None):
         self.dtype = dtype
-        self.lanes = 8 * BYTES // dtype.bitwidth
+        self.lanes = lanes or 8 * BYTES // dtype.bitwidth
         super().__init__(f"Vector({dtype}, {self.lanes})")
 
 
@@ -74,6 +75,37 @@ def largest(typing_context, source, numbers, places, firsts, index):
         return context.make_tuple(builder, signature.return_type, best)
 
     return types.Tuple((value, number))(source, numbers, places, firsts, index), generate
+
+
+@intrinsic(prefer_literal=True)
+def first(typing_context, source, index, alone):
+    """The vector at ``source[index]``, or the number there ``alone``, and zeros beside it, to
+    compare others with (``larger``)."""
+    value = Vector(source.dtype, 1 if alone.literal_value else None)
+    number = Vector(types.Integer.from_bitwidth(source.dtype.bitwidth), value.lanes)
+
+    def generate(context, builder, signature, arguments):
+        found = _load(context, builder, value, source, *arguments[:2])
+        zeros = ir.Constant(context.get_value_type(number), None)
+        return context.make_tuple(builder, signature.return_type, (found, zeros))
+
+    return types.Tuple((value, number))(source, index, alone), generate
+
+
+@intrinsic
+def larger(typing_context, best, source, index, number):
+    """By lanes, the larger of the ``best`` so far, (values, numbers), and the vector at
+    ``source[index]`` with the int ``number``; of equal ones and of NaN, the first."""
+
+    def generate(context, builder, signature, arguments):
+        before, values, place, count = arguments
+        value, numbers = best
+        earlier = [builder.extract_value(before, n) for n in range(2)]
+        found = _load(context, builder, value, source, values, place)
+        later = found, _spread(context, builder, numbers, count)
+        return context.make_tuple(builder, best, _larger(builder, earlier, later))
+
+    return best(best, source, index, number), generate
 
 
 @intrinsic

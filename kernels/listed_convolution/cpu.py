@@ -36,6 +36,8 @@ from kernels.memory import cpu as memory
 OUTPUTS = 32
 # Outputs whose errors the input gradient turns at once. Its sums are taken in this order
 PANEL = 64
+# Output channels whose partial sums lie in one line of the cache, of float32
+LINE = 16
 
 
 class _Sizes(NamedTuple):
@@ -231,7 +233,8 @@ def _add_up(partial, source, rows, error, sizes, blocks, run, groups, pitch, ite
             first, v = blocks[item % len(blocks)]
             item = take(items)
             channels, wide = min(v * lanes, filters - first * lanes), v * lanes
-            errors[:] = 0
+            if channels < wide:
+                errors[:] = 0
             for part in range(parts * group // groups, parts * (group + 1) // groups):
                 begin = part * BLOCK
                 count = min(BLOCK, sizes.outputs - begin)
@@ -248,15 +251,17 @@ def _add_up(partial, source, rows, error, sizes, blocks, run, groups, pitch, ite
 @compiled_parallel
 def _sum_groups(out, partial, run):
     filters, depth, height, width = out.shape
-    for tap in prange(height * width):
-        i, j = tap // width, tap % width
-        for k in range(filters):
-            for c in range(depth):
-                number = i * run + j * depth + c
-                total = partial[0, number, k]
-                for group in range(1, len(partial)):
-                    total += partial[group, number, k]
-                out[k, c, i, j] = total
+    for part in prange(-(-filters // LINE)):
+        first, end = part * LINE, min((part + 1) * LINE, filters)
+        for c in range(depth):
+            for i in range(height):
+                for j in range(width):
+                    number = i * run + j * depth + c
+                    for k in range(first, end):
+                        total = partial[0, number, k]
+                        for group in range(1, len(partial)):
+                            total += partial[group, number, k]
+                        out[k, c, i, j] = total
 
 
 def _input_loop(vectors):

@@ -1,4 +1,7 @@
-"""Max pooling of listed cells on the host: one window after the other, channels in the lanes."""
+"""Max pooling of listed cells on the host: one window after the other, channels in the lanes.
+
+Maxima and their numbers stay in registers until a window is done.
+"""
 
 import numba
 import numpy as np
@@ -7,16 +10,17 @@ from numba import prange
 from kernels import checks
 from kernels.activation.cpu import NONE, activate, numbered
 from kernels.foreign import operator
-from kernels.host.compilation import compiled_parallel
-from kernels.host.maps import by_cell
+from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.threads import CELL
+from kernels.host.vectors import first, lanes_of, larger, store
 from kernels.listed_max_pooling import backward_window, forward_window
 from kernels.max_pooling import argmax_dtype
-from kernels.max_pooling.cpu import keep_larger, wins
 from kernels.memory import cpu as memory
 
 # Windows that a thread takes at once
 WINDOWS = 64
+# Cells of a window from which on a map is too large to be read once for each of them
+LARGE = 16
 
 
 @operator
@@ -32,19 +36,17 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
 
     Returns:
         y like x, and argmax (uint8 or int32; None if it is not wanted), both P x C x 1 x 1.
-        Workspace: one cell for each thread.
+        Workspace: a number of 8 bytes for each output.
     """
     window, outputs = forward_window(x, rows, kernel, activation, argmax)
     function = numbered(activation, x.dtype)
     shape = (outputs, *x.shape[1:])
-    y, won = memory.empty(shape, x.dtype), None
-    work = (CELL * window.cells + function.cost) * y.size
-    if argmax:
-        won = memory.empty(shape, argmax_dtype(window))
-        number = np.zeros(1, f"int{8 * x.itemsize}")  # as wide as a value, so that lanes agree
-        _forward(*by_cell(y, won, x), rows, window.kernel, number, function, work=work)
-    else:
-        _maxima(*by_cell(y, x), rows, window.kernel, function, work=work)
+    y = memory.empty(shape, x.dtype)
+    won = memory.empty(shape, argmax_dtype(window)) if argmax else None
+    maps = y.reshape(-1), None if won is None else won.reshape(-1), x.reshape(-1)
+    work = (CELL * window.cells / 2 + function.cost) * y.size
+    table = rows, _order(rows, window), window.kernel
+    _forward(*maps, *table, x.shape[1], function, work=work)
     return y, won
 
 
@@ -63,58 +65,78 @@ def backward(error, argmax, rows, kernel, cells):
     """
     window = backward_window(error, argmax, rows, kernel, cells)
     checks.indices("argmax", argmax, window.cells)
-    gradient = memory.zeros((cells, *error.shape[1:]), error.dtype)
-    cells = np.array(list(np.ndindex(window.kernel)), np.int32)
-    threads = numba.get_num_threads()
-    _backward(*by_cell(gradient, error, argmax), rows, cells, threads, work=3 * CELL * error.size)
+    gradient = memory.empty((cells, *error.shape[1:]), error.dtype)
+    maps = gradient.reshape(-1), error.reshape(-1), argmax.reshape(-1)
+    threads, work = numba.get_num_threads(), CELL * (3 * error.size + gradient.size)
+    _backward(*maps, rows, window.kernel, error.shape[1], threads, work=work)
     return gradient
 
 
-@compiled_parallel
-def _maxima(y, x, rows, kernel, function):
-    outputs = len(y)
-    for part in prange(-(-outputs // WINDOWS)):
-        for p in range(part * WINDOWS, min((part + 1) * WINDOWS, outputs)):
-            values = y[p]
-            values[:] = -np.inf
+def _order(rows, window):
+    """The outputs as they are taken: in the order of their windows among the cells, where these are
+    large. Neighbours in the list may be a stride apart, and go through a map as often as a window
+    has cells."""
+    if window.cells <= LARGE:
+        return np.arange(len(rows))
+    return np.argsort(rows[:, 0], kind="stable")
+
+
+def _window(alone):
+    """The maxima of a window, by vectors of neighbouring channels; of too few of them, by one
+    channel ``alone``."""
+
+    @inner
+    def fill(y, argmax, x, rows, kernel, channels, p):
+        lanes = 1 if alone else lanes_of(x)
+        for begin in range(0, channels, lanes):
+            c = min(begin, channels - lanes)  # some twice, where vectors do not add up
+            best = first(x, rows[p, 0] * channels + c, alone)
+            number = 0
             for i in range(kernel[0]):
-                for j in range(kernel[1]):
-                    keep_larger(values, x[rows[p, i] + j])
-            if function.number != NONE:
-                activate(values, function)
+                at = rows[p, i] * channels + c
+                for _ in range(kernel[1]):
+                    best = larger(best, x, at, number)
+                    at += channels
+                    number += 1
+            store(y, p * channels + c, best[0])
+            if argmax is not None:
+                store(argmax, p * channels + c, best[1])
+
+    return fill
+
+
+_by_vectors, _by_channels = _window(False), _window(True)
 
 
 @compiled_parallel
-def _forward(y, argmax, x, rows, kernel, like, function):
-    outputs, channels = y.shape
-    for part in prange(-(-outputs // WINDOWS)):
-        values, numbers = np.empty(channels, x.dtype), np.empty(channels, like.dtype)
-        for p in range(part * WINDOWS, min((part + 1) * WINDOWS, outputs)):
-            values[:] = -np.inf
-            numbers[:] = 0
-            number = like[0]
-            for i in range(kernel[0]):
-                for j in range(kernel[1]):
-                    cell = x[rows[p, i] + j]
-                    for c in range(channels):
-                        earlier, later = values[c], cell[c]
-                        replaced = wins(later, earlier)
-                        values[c] = later if replaced else earlier
-                        numbers[c] = number if replaced else numbers[c]
-                    number += like.dtype.type(1)
-            for c in range(channels):
-                y[p, c] = values[c]
-                argmax[p, c] = numbers[c]
+def _forward(y, argmax, x, rows, order, kernel, channels, function):
+    wide = channels >= lanes_of(x)
+    for part in prange(-(-len(rows) // WINDOWS)):
+        for place in range(part * WINDOWS, min((part + 1) * WINDOWS, len(rows))):
+            p = order[place]
+            if wide:
+                _by_vectors(y, argmax, x, rows, kernel, channels, p)
+            else:
+                _by_channels(y, argmax, x, rows, kernel, channels, p)
             if function.number != NONE:
-                activate(y[p], function)
+                activate(y[p * channels : (p + 1) * channels], function)
 
 
 @compiled_parallel
-def _backward(gradient, error, argmax, rows, cells, threads):
-    outputs, channels = error.shape
+def _backward(gradient, error, argmax, rows, kernel, channels, threads):
+    """Each thread adds to cells of its own."""
+    width, cells = kernel[1], len(gradient) // channels
     for part in prange(threads):
-        first, end = channels * part // threads, channels * (part + 1) // threads
-        for p in range(outputs):
-            for c in range(first, end):
-                cell = argmax[p, c]
-                gradient[rows[p, cells[cell, 0]] + cells[cell, 1], c] += error[p, c]
+        first, end = cells * part // threads * channels, cells * (part + 1) // threads * channels
+        gradient[first:end] = 0
+        places = np.empty(kernel[0] * width, np.int64)
+        for p in range(len(rows)):
+            for i in range(kernel[0]):
+                for j in range(width):
+                    places[i * width + j] = (rows[p, i] + j) * channels
+            if places.min() >= end or places.max() < first:
+                continue
+            for c in range(channels):
+                to = places[argmax[p * channels + c]] + c
+                if first <= to < end:
+                    gradient[to] += error[p * channels + c]

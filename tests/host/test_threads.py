@@ -164,11 +164,22 @@ CASES = [
         lambda x: batch_normalization.backward(x, x, *(ONES,) * 3, 1e-5),
     ),
     (
+        batch_normalization,
+        "_forward_of_cells",
+        lambda x: batch_normalization.forward(listed(x)[0], *(ONES,) * 4, 1e-5),
+    ),
+    (
+        batch_normalization,
+        "_backward_of_cells",
+        lambda x: batch_normalization.backward(*listed(x)[:1] * 2, *(ONES,) * 3, 1e-5),
+    ),
+    (
         classes,
         "_most_probable",
         lambda x: classes.most_probable(x[0], np.arange(x.shape[1]), -1, 1e-5),
     ),
     (convolution, "_sum_channels", convolution.gradient_bias),
+    (convolution, "_sum_maps", lambda x: convolution.gradient_bias(listed(x)[0])),
     (
         cpu_gradient_weights,
         "_add_up",
@@ -224,11 +235,6 @@ CASES = [
         lambda x: listed_convolution.gradient_input(*listed(x, 3), KERNEL, x.size),
     ),
     (listed_max_pooling, "_forward", lambda x: listed_max_pooling.forward(*listed(x), 2)),
-    (
-        listed_max_pooling,
-        "_maxima",
-        lambda x: listed_max_pooling.forward(*listed(x), 2, argmax=False),
-    ),
     (listed_max_pooling, "_backward", backward_of_listed_max_pooling),
     (padding, "_pad", lambda x: padding.pad(x, MARGINS, "zero")),
     (padding, "_crop", lambda x: padding.crop(x, MARGINS)),

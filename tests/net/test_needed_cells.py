@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from net import Dense, Net, images, needed_pass, planning
+from net import Dense, Net, images, needed_cells, needed_pass, planning
 from net.chosen import Chosen
 from net.layers import (
     Add,
@@ -155,14 +155,24 @@ class TestCells:
         found = set(zip(chosen.rows.tolist(), chosen.columns.tolist()))
         assert found == set(map(tuple, pixels.tolist()))
 
+    @pytest.mark.parametrize("together", [1, needed_cells.TOGETHER])
     @pytest.mark.parametrize("case", ["strides", "two readers", "spacings that differ"])
-    def test_across_the_blocks_of_a_map(self, case):
+    def test_across_the_blocks_of_a_map(self, case, together, monkeypatch):
+        monkeypatch.setattr(needed_cells, "TOGETHER", together)
         net, size = net_of(case), np.array([150, 200])
         rng = np.random.default_rng(2)
         pixels = np.concatenate([rng.integers(60, 68, (9, 2)), rng.integers(0, size, (40, 2))])
         expected = expected_cells(net, pixels)
         for name, cells in Need(net, pixels).cells().cells.items():
             assert set(zip(cells.rows.tolist(), cells.columns.tolist())) == expected[name]
+
+    def test_apart_or_at_once_give_the_same_scores(self, monkeypatch):
+        net, pixels = net_of("strides"), np.random.default_rng(3).integers(0, 90, (12, 2))
+        image, found = random_image(net, (110, 120)), []
+        for together in (1, needed_cells.TOGETHER):
+            monkeypatch.setattr(needed_cells, "TOGETHER", together)
+            found.append(Dense(net).forward(image, pixels=pixels))
+        np.testing.assert_array_equal(*found)
 
     def test_of_a_long_stroke_take_what_lies_around_it(self):
         """A diagonal of patches of 28 x 28: each adds 28 + 27 cells to those before."""

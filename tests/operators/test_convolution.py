@@ -84,7 +84,7 @@ class TestAgainstReference:
     def test_gradient_bias(self, backend, rng, shape, dtype):
         check_gradient_bias(backend, rng.standard_normal(shape, dtype))
 
-    @pytest.mark.parametrize("shape", [(1, 48, 123, 97), (256, 50, 3, 3)], ids=str)
+    @pytest.mark.parametrize("shape", [(1, 48, 123, 97), (256, 50, 3, 3), (4100, 5, 1, 1)], ids=str)
     def test_gradient_bias_of_real_size(self, fast_backend, rng, shape, dtype):
         check_gradient_bias(fast_backend, rng.standard_normal(shape, dtype))
 
