@@ -138,7 +138,7 @@ def _shares(batch, filters, rows, columns, lanes):
 
 
 def cost(filters, pixels, inside, lanes):
-    """Time of one tap over ``pixels``, comparable with ``cpu_rows.cost``.
+    """Time of one tap over ``pixels``, comparable with ``cpu_rows_plan.cost``.
 
     Taps outside the source take no time. Where there are some (``inside`` is less than 1), regions
     are smaller, and each step takes a little longer.
