@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from experiments.storing.instructions import held_to_avx2
+
 GENERATED = (":!results", ":!docs/reproduction.md", ":!README.md")
 DETERMINING = (*("backend", "cpu", "gpu", "driver", "tiles", "threads", "python", "versions"),)
 """The fields of a record that what is measured depends on, beside the code."""
@@ -18,7 +20,13 @@ PACKAGES = ("numba", "numba-cuda", "llvmlite", "numpy", "scikit-image", "matplot
 
 
 def described(backend) -> dict:
-    """The record of a run: time, commit, versions, machine, command."""
+    """The record of a run: time, commit, versions, machine, command.
+
+    A processor that is held to AVX2 counts as another one.
+
+    Raises:
+        ValueError: only a part of what is compared is held to it.
+    """
     import numba
 
     return {
@@ -26,7 +34,7 @@ def described(backend) -> dict:
         "commit": _git("rev-parse", "HEAD") or "unknown",
         "dirty": bool(_git("status", "--porcelain", "--", ".", *GENERATED)),
         "backend": backend.name,
-        "cpu": _cpu(),
+        "cpu": _cpu() + ", AVX2 alone" * held_to_avx2(),
         "cores": os.cpu_count(),
         "threads": numba.get_num_threads(),
         **_of_gpu(backend),

@@ -14,6 +14,7 @@ from kernels import checks
 from kernels.activation.cpu import numbered
 from kernels.convolution import (
     cpu_rows,
+    cpu_rows_plan,
     cpu_scattered,
     forward_shape,
     gradient_input_shape,
@@ -112,11 +113,11 @@ def _in_rows(batch, depth, filters, size, window, inside, lanes):
     their cost. ``inside`` is the share of the taps' rows that lie inside the source."""
     if window.stride != (1, 1):
         return False
-    if size[1] >= cpu_rows.NARROW:
+    if size[1] >= cpu_rows_plan.NARROW:
         return True
     pixels = batch * size[0] * size[1]
     taps = window.kernel, window.dilation, inside, lanes
-    rows = batch * cpu_rows.cost(depth, filters, size, *taps)
+    rows = batch * cpu_rows_plan.cost(depth, filters, size, *taps)
     return rows <= cpu_scattered.cost(filters, pixels, inside, lanes)
 
 

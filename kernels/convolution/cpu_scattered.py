@@ -15,16 +15,13 @@ from numba import prange
 
 from kernels.activation.cpu import NONE, activate
 from kernels.convolution.cpu_weights import starts
+from kernels.convolution.cpu_workspace import least_items
 from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.simd import COLUMNS
 from kernels.host.threads import MULTIPLY_ADD
 from kernels.host.work_sharing import queue, take
-
-# Least number of items that a region is split into, if it has enough tiles. Few are better: each
-# item counts references to arrays that all threads share
-ITEMS = 64
 
 
 class _RegionSizes(NamedTuple):
@@ -94,15 +91,16 @@ def correlate(out, source, weights, kernel, bias, taps_of, axes, activation):
         activation: what the sums go through, ``Numbered`` (see ``kernels.activation.cpu``).
     """
     lanes = simd.lanes(out.itemsize)
-    plan = _plan(out.shape, source.shape, kernel, taps_of, axes, lanes)
+    threads = numba.get_num_threads()
+    plan = _plan(out.shape, source.shape, kernel, taps_of, axes, lanes, threads)
     start = starts(bias, out.shape[1], simd.MAX_VECTORS * lanes, out.dtype)
-    maps, threads = (out.reshape(-1), source.reshape(-1)), numba.get_num_threads()
+    maps = out.reshape(-1), source.reshape(-1)
     work = MULTIPLY_ADD * out.size * source.shape[1] * prod(kernel)
     _correlate(*maps, weights, start, *plan, activation, queue(), threads, work=work)
 
 
 @lru_cache(1024)
-def _plan(out, source, kernel, taps_of, axes, lanes):
+def _plan(out, source, kernel, taps_of, axes, lanes, threads):
     """(``_RegionSizes``, ``_Shares``, ``Taps`` of rows, ``Taps`` of columns)."""
     (batch, filters, height, width), (_, depth, h, w) = out, source
     rows, columns = (taps_of(*axis) for axis in axes)
@@ -124,21 +122,21 @@ def _plan(out, source, kernel, taps_of, axes, lanes):
         source_row=rows.pitch * w,
         source_column=columns.pitch,
     )
-    return sizes, _shares(batch, filters, rows, columns, lanes), rows, columns
+    return sizes, _shares(batch, filters, rows, columns, lanes, threads), rows, columns
 
 
-def _shares(batch, filters, rows, columns, lanes):
+def _shares(batch, filters, rows, columns, lanes, threads):
     blocks, regions, items = simd.blocks(-(-filters // lanes)), [], []
     for r, s in np.ndindex(len(rows.count), len(columns.count)):
         tiles = -(-batch * int(rows.count[r]) * int(columns.count[s]) // COLUMNS)
-        at_once = max(1, tiles // ITEMS)
+        at_once = max(1, tiles // (2 * least_items(threads)))
         regions.append((r, s, at_once))
         items.append(-(-tiles // at_once) * len(blocks))
     return _Shares(np.array(blocks), np.array(regions), np.cumsum(items))
 
 
 def cost(filters, pixels, inside, lanes):
-    """Time of one tap over ``pixels``, comparable with ``cpu_rows.cost``.
+    """Time of one tap over ``pixels``, comparable with ``cpu_rows_plan.cost``.
 
     Taps outside the source take no time. Where there are some (``inside`` is less than 1), regions
     are smaller, and each step takes a little longer.

@@ -9,9 +9,11 @@ from kernels.host.simd import COLUMNS
 
 # Pixels of a block of the weight gradient
 BLOCK = 256
-# Rows and columns of an item of work of stride 1, at most, and the least number of items that the
-# work is split into, if there are enough rows
-ROWS, WIDTH, ITEMS = 4, 288, 32
+# Rows and columns of an item of work of stride 1, at most; columns where a panel holds all channels
+ROWS, WIDTH, LONG_WIDTH = 4, 288, 600
+# The least number of items that work is split into, if there are enough pixels: in all, and for
+# each thread, so that at most an eighth of them waits for the last item
+ITEMS, ITEMS_OF_A_THREAD = 32, 8
 
 
 def partial_shape(weights, pixels, itemsize):
@@ -31,6 +33,11 @@ def thread_bytes(shape, kernel, itemsize):
     rows = max(1, min(ROWS if kernel[0] > 1 else 1, height // ITEMS))
     tiles = min(width, WIDTH) + 2 * tile_shape(filters)[0] * simd.lanes(itemsize)
     return filters * rows * tiles * itemsize
+
+
+def least_items(threads):
+    """The least number of items that the work of so many threads is split into."""
+    return max(ITEMS, ITEMS_OF_A_THREAD * threads)
 
 
 def tile_shape(filters):

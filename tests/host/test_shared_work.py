@@ -1,0 +1,97 @@
+"""How the host's convolutions share out the zoo's layers: enough items for many threads.
+
+No time is measured: plans are read, and the queues that items were taken from.
+"""
+
+from math import prod
+
+import numba
+import numpy as np
+import pytest
+
+from kernels.convolution import (
+    PARTIAL_BYTES,
+    PARTIAL_SUMS,
+    cpu,
+    cpu_gradient_weights,
+    cpu_rows,
+    cpu_rows_plan,
+    cpu_scattered,
+)
+from kernels.convolution.cpu_taps import Taps
+from kernels.convolution.cpu_workspace import partial_shape
+from kernels.host import simd
+from net import zoo
+from net.conversion import steps_of
+from net.steps import ConvolutionStep
+
+LABELLED, THREADS, ITEMS = 256, 64, 8
+FLOAT32 = 4
+
+
+def layers(name):
+    """(step, shape of its input, of its output) of each convolution of the dense form."""
+    net = zoo.build(name, backend="cpu")
+    size = tuple(LABELLED + field - 1 for field in net.receptive_field)
+    for step in steps_of(net, "dense"):
+        window = getattr(step, "window", None)
+        if window is None:
+            continue
+        output = window.output_size(size)
+        if isinstance(step, ConvolutionStep):
+            filters, channels = step.node.weights_shape[:2]
+            yield step, (1, channels, *size), (1, filters, *output)
+        size = output
+
+
+def planned(out, source, window, origin):
+    return cpu_rows_plan.plan(out, source, window.kernel, window.dilation, origin, FLOAT32, THREADS)
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_every_thread_finds_eight_items(name):
+    """In the forward pass and in the input gradient; each pixel lies in one item."""
+    for step, x, y in layers(name):
+        window = step.window
+        origin = tuple((1 - k) * d for k, d in zip(window.kernel, window.dilation))
+        for out, source, at in ((y, x, (0, 0)), (x, y, origin)):
+            _, _, items = planned(out, source, window, at)
+            assert len(items) >= ITEMS * THREADS, (step.output, out)
+            assert (items[:, 2] * items[:, 4]).sum() == out[2] * out[3], (step.output, out)
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_the_weight_gradient_has_an_item_for_each_partial_sum(name):
+    """A sum for each group of pixels, 16 of them where they fit into 64 MB."""
+    for step, _, y in layers(name):
+        groups, *sums = partial_shape(step.node.weights_shape, y[2] * y[3], FLOAT32)
+        assert groups == PARTIAL_SUMS or (groups + 1) * prod(sums) * FLOAT32 > PARTIAL_BYTES
+        assert groups * len(simd.blocks(sums[1] // simd.lanes(FLOAT32))) >= PARTIAL_SUMS
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_counter_is_touched_once_an_item(stride, monkeypatch):
+    """And once more by each thread, which then finds no item left."""
+    taken = []
+
+    def recorded():
+        taken.append(np.zeros(1, np.int64))
+        return taken[-1]
+
+    for module in (cpu_rows, cpu_scattered, cpu_gradient_weights):
+        monkeypatch.setattr(module, "queue", recorded)
+    x, weights = np.ones((2, 3, 31, 130), np.float32), np.ones((7, 3, 3, 2), np.float32)
+    y, threads = cpu.forward(x, weights, stride=stride), numba.get_num_threads()
+    if stride == 1:
+        *_, items = cpu_rows_plan.plan(y.shape, x.shape, (3, 2), (1, 1), (0, 0), FLOAT32, threads)
+        count = len(items)
+    else:
+        axes = tuple(zip(y.shape[2:], (3, 2), (2, 2), (1, 1)))
+        shapes, lanes = (y.shape, x.shape), simd.lanes(FLOAT32)
+        plan = cpu_scattered._plan(*shapes, (3, 2), Taps.reading, axes, lanes, threads)
+        count = plan[1].ends[-1]
+    cpu.gradient_weights(x, y, (3, 2), stride=stride)
+    sums = partial_shape(weights.shape, y.size // 7, FLOAT32)
+    blocks = len(simd.blocks(sums[2] // simd.lanes(FLOAT32)))
+    assert [int(queue[0]) - threads for queue in taken] == [count, sums[0] * blocks]
