@@ -239,11 +239,12 @@ class TestKeptMeasurements:
         class Found(Exception):
             """The key, before anything is measured."""
 
-        def found(folder, common, provenance, fresh):
+        def found(folder, common, provenance, **options):
             raise Found(common)
 
         monkeypatch.setattr(cache, "MeasurementCache", found)
         given = {"backend": "cuda", "out": tmp_path, "code": {"growth": "1"}, "fresh": False}
+        given |= {"bar": None, "gflops": None, "state": "1"}
 
         def of_a_run():
             with pytest.raises(Found) as raised:
