@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from experiments.profiling.devices import Capability
 from kernels.convolution import PARTIAL_BYTES
 from kernels.convolution.cuda_tile import Tile
-from kernels.convolution.cuda_tiles import MOST_WASTED, TILES
+from kernels.convolution.cuda_tiles import MOST_WASTED, TILES, WARPS
 
 FEW_CHANNELS, FEW_CLASSES = range(1, 4), range(2, 11)
 """Input channels of a first layer, and outputs of a last one, in which a tile's tail weighs."""
@@ -59,24 +59,27 @@ BOUNDS = {
         least=True,
     ),
     "share, medium": Bound(
-        *(_SHARE, "pixels, tiles of 32 to 63 rows", 0.83, ".1%"),
+        *(_SHARE, "pixels, tiles of 32 to 63 rows and two warps a scheduler", 0.83, ".1%"),
         "Fewer rows, so fewer multiply-adds for each value loaded.",
         least=True,
     ),
     "share, weights": Bound(
-        *(_SHARE, "gradient by the weights, 32 rows and 32 x 96 sums and more", 0.85, ".1%"),
+        *(_SHARE, "gradient by the weights, 32 rows, 32 x 96 sums, at most two warps a scheduler"),
+        *(0.85, ".1%"),
         "Each value is looked up and stored by the kernel; in fewer sums it serves too few "
         "multiply-adds for that: see `WEIGHT_TILES` in `kernels/convolution/cuda_tiles.py`.",
         least=True,
     ),
     "share, small": Bound(
-        *(_RELATIVE, "smaller tiles on compute capability 9.0, but not input gradients", 1, ".1%"),
-        "The model chooses tiles by the share that it expects of each, as compiled for 9.0: the "
-        "compiled code must not be worse.",
+        *(_RELATIVE, "other tiles on compute capability 9.0, but not input gradients", 1, ".1%"),
+        "Smaller tiles reach less, and so do those with three and four warps a scheduler, which an "
+        "H100 found faster all the same: fewer of its cycles pass without one. The model chooses "
+        "tiles by the share that it expects of each, as compiled for 9.0: the compiled code must "
+        "not be worse.",
         least=True,
     ),
     "share, small, other": Bound(
-        *(_RELATIVE, "smaller tiles, input gradients and other compute capabilities", 0.93, ".1%"),
+        *(_RELATIVE, "other tiles, input gradients and other compute capabilities", 0.93, ".1%"),
         "What the model expects is read from other code: the input gradient computes more "
         "addresses than the forward convolution, and instructions differ with the capability.",
         least=True,
@@ -186,9 +189,11 @@ def share_fact(
     """
     if table in ("map", "matrix") and tile.height >= 64:
         return "share, large", share
-    if table == "map" and tile.height >= 32:
+    few_warps = tile.blocks * tile.warp_count <= WARPS[table]
+    if table == "map" and tile.height >= 32 and few_warps:
         return "share, medium", share
-    if table == "weights" and tile.height * tile.width >= 32 * 96 and tile.height >= 32:
+    large = tile.height >= 32 and tile.height * tile.width >= 32 * 96
+    if table == "weights" and large and few_warps:
         return "share, weights", share
     as_modelled = capability == (9, 0) and direction != "gradient_input"
     return "share, small" if as_modelled else "share, small, other", share / TILES[table][tile]

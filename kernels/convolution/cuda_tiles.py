@@ -22,7 +22,8 @@ from kernels.device.multiprocessors import RECORDED, Multiprocessors, multiproce
 # Rows are output channels, columns pixels. A tile as high as the layer has channels reads each
 # pixel once, and each pixel in shared memory serves all rows of a thread: the higher the tile, the
 # more multiply-adds for each load. So for each small number of channels there is a tile with about
-# as many rows, whose lanes all lie along the pixels.
+# as many rows, whose lanes all lie along the pixels. Tiles of fewer sums a thread leave room for more
+# warps, which wait less for each other and share out small layers better.
 MAP_TILES = {
     Tile(1, 4, (1, 32), (1, 2), blocks=8): 0.18,  # inputs of one channel
     Tile(2, 4, (1, 32), (1, 2), blocks=8): 0.30,  # two classes
@@ -32,16 +33,16 @@ MAP_TILES = {
     Tile(12, 4, (1, 32), (1, 2), blocks=4): 0.70,  # ten classes
     Tile(20, 4, (1, 32), (1, 2), blocks=4): 0.78,
     Tile(28, 4, (1, 32), (1, 1), blocks=8): 0.81,  # also 50 = 2 x 28 - 6
-    Tile(8, 4, (4, 8), (1, 4), blocks=4): 0.78,
-    Tile(10, 4, (4, 8), (1, 4), blocks=3): 0.77,
+    Tile(8, 4, (4, 8), (1, 4), blocks=4): 0.77,  # 25 and 32 channels
+    Tile(10, 4, (4, 8), (1, 4), blocks=3): 0.76,
     Tile(8, 8, (4, 8), (1, 4), depth=16, blocks=2): 0.84,
     Tile(20, 4, (2, 16), (1, 4), depth=16, blocks=2): 0.85,  # also 200 = 5 x 40
-    Tile(12, 4, (4, 8), (1, 4), depth=16, blocks=3): 0.84,
-    Tile(14, 4, (4, 8), (1, 4), blocks=3): 0.80,
+    Tile(12, 4, (4, 8), (1, 4), depth=16, blocks=3): 0.84,  # 48 channels
+    Tile(14, 4, (4, 8), (1, 4), blocks=3): 0.79,  # 50 channels
     Tile(12, 8, (4, 8), (1, 2), blocks=4): 0.86,
     Tile(28, 4, (2, 16), (1, 4), blocks=2): 0.86,  # 50 channels at once
-    Tile(8, 8, (4, 8), (2, 2), depth=16, blocks=3): 0.87,
-    Tile(8, 16, (4, 8), (2, 1), blocks=4): 0.88,  # 64 channels
+    Tile(8, 8, (4, 8), (2, 2), depth=16, blocks=3): 0.87,  # 64 channels
+    Tile(8, 16, (4, 8), (2, 1), blocks=4): 0.88,
     Tile(8, 16, (4, 8), (4, 1), blocks=2): 0.90,  # 128 channels and more
 }
 # Rows are output channels, columns taps; the steps, pixels, are many, and are shared out over
@@ -65,8 +66,8 @@ WEIGHT_TILES = {
     Tile(28, 4, (1, 32), (1, 1), depth=32, blocks=3): 0.82,  # 25 x 108
     Tile(8, 12, (4, 8), (1, 1), depth=32, blocks=5): 0.82,  # 32 channels
     Tile(20, 4, (2, 16), (1, 1), depth=32, blocks=5): 0.82,  # 200 = 5 x 40
-    Tile(8, 4, (4, 8), (1, 2), depth=32, blocks=6): 0.79,
-    Tile(14, 4, (4, 8), (1, 2), depth=32, blocks=5): 0.78,
+    Tile(8, 4, (4, 8), (1, 2), depth=32, blocks=6): 0.79,  # 25 and 32 channels
+    Tile(14, 4, (4, 8), (1, 2), depth=32, blocks=5): 0.78,  # 50 channels
     Tile(12, 4, (4, 8), (1, 2), depth=32, blocks=6): 0.82,
     Tile(12, 8, (4, 8), (1, 2), depth=32, blocks=3): 0.86,  # 48 channels
     Tile(8, 8, (4, 8), (2, 1), depth=32, blocks=4): 0.85,  # more: most warps of the large ones
