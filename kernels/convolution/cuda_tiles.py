@@ -22,8 +22,8 @@ from kernels.device.multiprocessors import RECORDED, Multiprocessors, multiproce
 # Rows are output channels, columns pixels. A tile as high as the layer has channels reads each
 # pixel once, and each pixel in shared memory serves all rows of a thread: the higher the tile, the
 # more multiply-adds for each load. So for each small number of channels there is a tile with about
-# as many rows, whose lanes all lie along the pixels. Tiles of fewer sums a thread leave room for more
-# warps, which wait less for each other and share out small layers better.
+# as many rows, whose lanes all lie along the pixels. Tiles with fewer sums a thread leave room for
+# more warps, which wait less for each other and share out small layers better.
 MAP_TILES = {
     Tile(1, 4, (1, 32), (1, 2), blocks=8): 0.18,  # inputs of one channel
     Tile(2, 4, (1, 32), (1, 2), blocks=8): 0.30,  # two classes
