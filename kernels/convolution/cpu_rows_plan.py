@@ -65,7 +65,8 @@ class RowTiling(NamedTuple):
 def plan(out, source, kernel, dilation, origin, itemsize, threads):
     """(``RowSizes``, ``RowTiling``, items: rows of numbers like ``cpu_rows._Piece``)."""
     (batch, filters, height, width), (_, depth, h, w) = out, source
-    if kernel == (1, 1):
+    pointwise = kernel == (1, 1) and (height, width) == (h, w)
+    if pointwise:
         height, width = h, w = 1, height * width
     (kh, kw), (lanes, (vectors, columns)) = kernel, (simd.lanes(itemsize), tile_shape(filters))
     widest, span = vectors * lanes, (kw - 1) * dilation[1]
@@ -76,7 +77,7 @@ def plan(out, source, kernel, dilation, origin, itemsize, threads):
     def panel_plane(longest):
         return (rows - 1 + kh) * pitch_of(longest, span, one_run)
 
-    in_place = kernel == (1, 1) and min(filters, depth) <= FEW and STREAMS * h * w < 2**31
+    in_place = pointwise and min(filters, depth) <= FEW and STREAMS * h * w < 2**31
     all_inside = (height, width) == (h - (kh - 1) * dilation[0], w - span)
     fitting = [
         longest
