@@ -22,6 +22,7 @@ from tests.refusals import assert_refused, refusals
 SMALL = [
     ConvolutionCase((1, 1, 1, 1), 1, (1, 1)),
     ConvolutionCase((2, 3, 5, 7), 5, (1, 1)),
+    ConvolutionCase((1, 2, 8, 9), 2, (1, 1), stride=(9, 9)),
     ConvolutionCase((1, 1, 6, 7), 1, (3, 3)),
     ConvolutionCase((1, 2, 5, 2), 3, (2, 1)),
     ConvolutionCase((2, 3, 9, 11), 5, (3, 2), dilation=(2, 3)),
