@@ -77,7 +77,7 @@ def codes(request):
     wanted = [(of["case"], of["capability"]) for of in cases if "capability" in of]
     for listed in (of["listed"] for of in cases if "listed" in of):
         wanted += [(listed, CAPABILITIES[-1]), (compiled.of_maps(listed), CAPABILITIES[-1])]
-    pool = ProcessPoolExecutor(mp_context=get_context("fork"))
+    pool = ProcessPoolExecutor(mp_context=get_context("forkserver"))
     yield {key: pool.submit(compiled.code_of, *key) for key in dict.fromkeys(wanted)}
     pool.shutdown(cancel_futures=True)
 
