@@ -21,7 +21,7 @@ from kernels.convolution import cuda_tiles_measured as measured
 from kernels.device import api, launching, multiprocessors
 from kernels.memory import cuda as memory
 
-DEVICE = "Stand-in 9000 (TM)"
+DEVICE, SHIPPED = "Stand-in 9000 (TM)", measured.SHIPPED
 MAP_TILES = list(cuda_tiles.MAP_TILES)
 
 
@@ -315,3 +315,14 @@ def test_a_layer_on_a_device(monkeypatch):
         pytest.skip("the device's queue ran dry")
     assert [m["tile"] for m in found] == [asdict(tile) for tile in tiles]
     assert all(m["seconds"] > 0 for m in found)
+
+
+def test_what_is_shipped_was_measured_with_these_kernels():
+    """A file for other kernels would never be read: measure anew, or remove it."""
+    shipped = list(SHIPPED.glob("*.json"))
+    assert shipped
+    for path in shipped:
+        record = json.loads(path.read_text())
+        assert path.name == measured.file_name(record["gpu"])
+        fastest = measured.fastest_tiles(measured._measurements(path))
+        assert all(tile in cuda_tiles.TILES[table] for (table, _, _), tile in fastest.items())
