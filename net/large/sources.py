@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from net.files import checked_file
 from net.images import channel_axis
 from net.large import tiff_files, zarr_files
 from net.pictures import read
+from net.pictures.reading import decoding
 from net.windows import check_readable
 
 SAMPLES = 8
@@ -65,9 +67,10 @@ class Source:
         """The window C x h x w.
 
         Raises:
-            ValueError: the image gives a window of another shape.
+            ValueError: the image gives a window of another shape, or a file is damaged.
         """
-        window = np.asarray(self.part(rows, columns))
+        with nullcontext() if self.path is None else decoding(self.path):
+            window = np.asarray(self.part(rows, columns))
         if self.path is not None and isinstance(self.array, np.memmap):
             window = np.array(window)
             self.array._mmap.madvise(mmap.MADV_DONTNEED)  # pages of the file are not kept
@@ -161,7 +164,8 @@ def _of_file(path, channels, axes):
         begin, state = file.read(8), os.fstat(file.fileno())
     known_by = {"bytes": state.st_size, "changed": state.st_mtime_ns}
     if begin.startswith(b"\x93NUMPY"):
-        return np.load(path, "r", allow_pickle=False), None, 0, None, known_by
+        with decoding(path):
+            return np.load(path, "r", allow_pickle=False), None, 0, None, known_by
     if begin[:4] in tiff_files.BEGINNINGS:
         return (*tiff_files.image_in(path), known_by)
     return read(path, axes=axes, channels=channels), "cyx", 0, None, known_by
