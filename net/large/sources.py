@@ -8,6 +8,7 @@ import mmap
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,8 @@ def opened(image, channels: int | None, axes: str | None = None, name: str = "im
         image, names, alpha, chunks, known_by = _of_file(path, channels, axes)
     check_readable(name, image, "the path of a file, an array")
     shape = tuple(image.shape)
+    if not all(isinstance(n, Integral) for n in shape):
+        raise ValueError(f"{name} has shape {shape}; expected known numbers of rows and columns")
     if names is None:
         places = _unnamed(name, shape, axes, channels)
     else:
