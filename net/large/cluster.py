@@ -41,13 +41,14 @@ class Workers:
     def __init__(self, client):
         distributed = needed("distributed", "a cluster")
         if isinstance(client, str):
-            if ":" not in client:
-                raise ValueError(f"client is {client!r}; expected such as 'tcp://host:8786'")
+            _check_address(client)
         elif not isinstance(client, distributed.Client):
             raise TypeError(
                 f"client is a {type(client).__name__}; expected a distributed.Client, or the "
                 "address of a scheduler"
             )
+        elif client.status != "running":
+            raise ValueError(f"client is {client.status}; expected one that is connected")
         self._given = client
         with self.connected() as client:
             self.threads = list(client.nthreads().values())
@@ -141,6 +142,20 @@ class Workers:
                         futures.add(submit(following))
             finally:
                 client.cancel(list(by_key))
+
+
+def _check_address(address):
+    """Refuse what a ``distributed.Client`` would wait for a minute to get rid of again."""
+    from distributed import comm
+
+    if address.startswith("inproc://"):  # has no port
+        return
+    try:
+        comm.get_address_host_port(comm.normalize_address(address), strict=True)
+    except ValueError as error:
+        raise ValueError(
+            f"client is {address!r}; expected such as 'tcp://host:8786': {error}"
+        ) from None
 
 
 def _is_file(source: Source) -> bool:

@@ -52,6 +52,15 @@ def _noted(content):
     return {int(line) for line in lines if line.endswith(b"\n") and line.strip().isdigit()}
 
 
+def check_same(path: Path, found: dict, run: dict) -> None:
+    """Refuse to go on with a run that a journal ``found`` is not of."""
+    if found != run:
+        raise ValueError(
+            f"{path} is of another run: {_difference(found, run)}; expected the same again, or "
+            f"another place for it"
+        )
+
+
 class Journal:
     """An open journal, which no other process writes.
 
@@ -72,11 +81,8 @@ class Journal:
         if found is None:
             write_atomically(path, json.dumps(run).encode() + b"\n")
             synchronize(path.parent)
-        elif found != run:
-            raise ValueError(
-                f"{path} is of another run: {_difference(found, run)}; expected the same again, or "
-                f"another place for it"
-            )
+        else:
+            check_same(path, found, run)
         self._file = path.open("r+b", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,14 +10,14 @@ import numba
 
 from kernels import checks
 from net.borders import BORDERS
-from net.files import checked_path
+from net.files import check_writable, checked_path
 from net.graph import Net
 from net.large import cluster, planning, running
-from net.large.journal import Journal, journal_path, noted, stored
+from net.large.journal import Journal, check_same, journal_path, noted, stored
 from net.large.planning import Layout
 from net.large.regions import labelled
 from net.large.serialized import digest
-from net.large.sinks import KINDS, probabilities_path, write_overview
+from net.large.sinks import KINDS, overview_path, probabilities_path, write_overview
 from net.large.sources import opened
 from net.large.work import PROBABILITIES, Labeller, Work
 from net.usage import Usage
@@ -140,11 +140,6 @@ def plan(
     }
     before = stored(journal_path(out))
     if before is None:
-        if out.exists():
-            raise FileExistsError(
-                f"{out} is there, and no journal of it; expected the name of nothing, or of a run "
-                "to go on with"
-            )
         layout = planning.chosen(net, source, probabilities, available, mask)
     else:
         layout = planning.layout(net, source, _region(before, out), probabilities, mask)
@@ -156,8 +151,7 @@ def plan(
         shape = (net.output.channels, *size)
         path = probabilities_path(out)
         sinks.append(kind(path, shape, PROBABILITIES[probabilities], grid.region, legend))
-    for sink in sinks:
-        sink.check()
+    _check_files(before, run, sinks, [one.path for one in (source, mask) if one is not None])
     work = Work(labeller, grid, source, mask, tuple(sinks))
     return Plan(work, layout, out, run, len(noted(journal_path(out))), workers)
 
@@ -205,7 +199,8 @@ def label(
     Raises:
         TypeError, ValueError: an argument is wrong, or the journal is of another net, image or
             options.
-        FileExistsError: ``out`` is there without a journal.
+        FileExistsError, FileNotFoundError: ``out`` or its probabilities are there without a
+            journal, or a journal of some regions without them.
         MemoryError: the memory does not hold the smallest regions.
         ModuleNotFoundError: a format needs a package that is missing.
         OSError: a file cannot be read or written.
@@ -231,6 +226,31 @@ def label(
         memory=memory,
         client=client,
     ).execute(progress)
+
+
+def _check_files(before, run, sinks, inputs):
+    """Refuse what cannot be written, would replace something else, or cannot be gone on with."""
+    out = sinks[0].path
+    journal, overview = journal_path(out), overview_path(out)
+    if before is not None:
+        check_same(journal, before, run)
+    for sink in sinks:
+        there = sink.path.exists()
+        if there and before is None:
+            raise FileExistsError(
+                f"{sink.path} is there, and no journal of it; expected the name of nothing, or of "
+                "a run to go on with"
+            )
+        if not there and noted(journal):
+            raise FileNotFoundError(
+                f"{sink.path} is not there, but {journal} says what is written of it; expected "
+                "both or neither"
+            )
+        sink.check()
+    if overview.resolve() in {path.resolve() for path in inputs if path is not None}:
+        raise ValueError(f"{overview} is read and would be replaced; expected another out")
+    check_writable("out", journal)
+    check_writable("overview", overview)
 
 
 def _region(before, out):

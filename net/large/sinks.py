@@ -62,7 +62,21 @@ class Sink:
         synchronize(self.path.parent)
 
     def check(self) -> None:
-        """Refuse, before any work, what cannot be written."""
+        """Refuse, before any work, what cannot be written or gone on with."""
+        if self.path.exists():
+            try:
+                fits = self._fits()
+            except Exception:  # whatever a decoder raises where a file is damaged
+                fits = False
+            if not fits:
+                raise ValueError(
+                    f"{self.path} is damaged or of another kind than its journal says; expected "
+                    "what an earlier run has begun, or neither"
+                )
+
+    def _fits(self) -> bool:
+        """Whether what is there is what ``create`` makes."""
+        raise NotImplementedError
 
     def _create(self, path: Path) -> None:
         raise NotImplementedError
@@ -126,6 +140,10 @@ class NpySink(Sink):
             np.lib.format.write_array_header_1_0(file, header)
             file.truncate(file.tell() + prod(self.shape) * self.dtype.itemsize)
 
+    def _fits(self):
+        array = np.load(self.path, "r")
+        return array.shape == self.shape and array.dtype == self.dtype
+
     def write(self, rows, columns, values):
         height, width = self.shape[-2:]
         item = self.dtype.itemsize
@@ -147,6 +165,15 @@ class ZarrSink(Sink):
 
     def check(self):
         needed("zarr", f"writing {self.path}")
+        super().check()
+
+    def _fits(self):
+        return all(
+            array.shape == self.level_shape(factor)
+            and array.dtype == self.dtype
+            and array.shards[-2:] == tuple(n // factor for n in self.region)
+            for factor, array in self._arrays.items()
+        )
 
     def _create(self, path):
         zarr = needed("zarr", f"writing {self.path}")
@@ -237,6 +264,24 @@ class TiffSink(Sink):
     def check(self):
         if self._is_ome and self.dtype.name == "float16":
             raise ValueError(f"{self.path}: OME-TIFF has no float16; expected the name of a TIFF")
+        if len(self.shape) > 2 and self.shape[-1] == 1:  # tifffile takes rows for columns there
+            raise ValueError(
+                f"{self.path}: no TIFF holds planes of one column; expected .npy or .zarr"
+            )
+        super().check()
+
+    def _fits(self):
+        import tifffile
+
+        with tifffile.TiffFile(self.path) as tiff:
+            levels = tiff.series[0].levels
+            found = [(level.shape, level.dtype.newbyteorder("=")) for level in levels]
+        ends = max(
+            offsets.max() + prod(self.chunk(factor)) * self.dtype.itemsize
+            for factor, offsets in self._offsets.items()
+        )
+        wanted = [(self.level_shape(factor), self.dtype) for factor in self.levels]
+        return found == wanted and ends <= self.path.stat().st_size
 
     @property
     def _is_ome(self):

@@ -6,7 +6,9 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from net.files import checked_file
 from net.images import channel_axis
 from net.large import tiff_files, zarr_files
 from net.pictures import read
+from net.pictures.reading import decoding
 from net.windows import check_readable
 
 SAMPLES = 8
@@ -65,9 +68,10 @@ class Source:
         """The window C x h x w.
 
         Raises:
-            ValueError: the image gives a window of another shape.
+            ValueError: the image gives a window of another shape, or a file is damaged.
         """
-        window = np.asarray(self.part(rows, columns))
+        with nullcontext() if self.path is None else decoding(self.path):
+            window = np.asarray(self.part(rows, columns))
         if self.path is not None and isinstance(self.array, np.memmap):
             window = np.array(window)
             self.array._mmap.madvise(mmap.MADV_DONTNEED)  # pages of the file are not kept
@@ -140,6 +144,8 @@ def opened(image, channels: int | None, axes: str | None = None, name: str = "im
         image, names, alpha, chunks, known_by = _of_file(path, channels, axes)
     check_readable(name, image, "the path of a file, an array")
     shape = tuple(image.shape)
+    if not all(isinstance(n, Integral) for n in shape):
+        raise ValueError(f"{name} has shape {shape}; expected known numbers of rows and columns")
     if names is None:
         places = _unnamed(name, shape, axes, channels)
     else:
@@ -161,7 +167,8 @@ def _of_file(path, channels, axes):
         begin, state = file.read(8), os.fstat(file.fileno())
     known_by = {"bytes": state.st_size, "changed": state.st_mtime_ns}
     if begin.startswith(b"\x93NUMPY"):
-        return np.load(path, "r", allow_pickle=False), None, 0, None, known_by
+        with decoding(path):
+            return np.load(path, "r", allow_pickle=False), None, 0, None, known_by
     if begin[:4] in tiff_files.BEGINNINGS:
         return (*tiff_files.image_in(path), known_by)
     return read(path, axes=axes, channels=channels), "cyx", 0, None, known_by

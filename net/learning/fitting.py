@@ -86,9 +86,9 @@ def fit(
 
     Raises:
         TypeError, ValueError: nothing to learn from, NaN in an image, labels outside of the
-            classes, a class without a pixel, fewer epochs than are done, a log with other columns,
-            a net or an optimiser that no checkpoint can hold, ``patience`` or ``best`` without a
-            validation.
+            classes, a class without a pixel, fewer epochs than are done, epochs of other lengths
+            than those, a log with other columns, a net or an optimiser that no checkpoint can hold,
+            ``patience`` or ``best`` without a validation.
         MemoryError: a step or a validation would take more memory than is free.
         OSError: a file that cannot be written, or workers that do not see the files of images.
 
@@ -302,6 +302,13 @@ def _check_epochs(trainer, epochs, steps_an_epoch):
             f"epochs is {epochs}; expected at least {-(-trainer.steps // steps_an_epoch)}, as the "
             f"run has taken {trainer.steps} steps of {steps_an_epoch} an epoch, and those count"
         )
+    if trainer.history:
+        epoch, step = (trainer.history[-1][name] for name in COLUMNS[:2])
+        if step != epoch * steps_an_epoch:
+            raise ValueError(
+                f"trainer has taken {step} steps in {epoch} epochs; expected {steps_an_epoch} an "
+                "epoch, as of these examples, repeats and images_a_step"
+            )
 
 
 def _check_files(trainer, columns, files):

@@ -31,6 +31,20 @@ def client():
         yield client
 
 
+@pytest.mark.parametrize("address", ["nonsense", "tcp://", ":", "tcp://host", "http://host:80"])
+def test_addresses_that_are_none(address, tmp_path):
+    pytest.importorskip("distributed")
+    with pytest.raises(ValueError, match=f"client is '{address}'; expected such as 'tcp://host"):
+        plan(image_of(), net_of(), tmp_path / "labels.npy", client=address)
+
+
+def test_a_client_that_is_closed(client, tmp_path):
+    closed = type(client)(client.scheduler.address, set_as_default=False)
+    closed.close()
+    with pytest.raises(ValueError, match="client is closed; expected one that is connected"):
+        plan(image_of(), net_of(), tmp_path / "labels.npy", client=closed)
+
+
 def test_workers_label(client, tmp_path, monkeypatch):
     monkeypatch.setattr(
         planning, "chosen", lambda *given: planning.layout(*given[:2], (16, 32), given[2])

@@ -138,6 +138,13 @@ def test_lazy():
     np.testing.assert_array_equal(classes[20:30, 7:80].compute(), expected[0][20:30, 7:80])
 
 
+def test_arrays_of_unknown_size_are_refused():
+    da = pytest.importorskip("dask.array")
+    image = da.from_array(image_of())
+    with pytest.raises(ValueError, match=r"image has shape \(nan, 101, 3\); expected known"):
+        lazy(image[image[:, 0, 0] > 99], net_of())
+
+
 def test_a_window_reads_its_halo_and_no_more():
     net = net_of()
     region = Region(0, slice(20, 30), slice(90, 101))

@@ -15,7 +15,7 @@ from net.large import label, plan, planning
 from net.large.journal import Journal, journal_path, noted
 from net.large.sinks import probabilities_path
 from net.large.work import Work
-from tests.large.images import image_of, labels_of, net_of, read
+from tests.large.images import SOURCES, image_of, labels_of, net_of, read
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +174,11 @@ def test_what_is_no_run_is_refused(tmp_path):
         ({"image": "no.tif"}, OSError, "no.tif"),
         ({"memory": "much"}, ValueError, "memory is 'much'"),
         ({"probabilities": "float8"}, ValueError, "probabilities is 'float8'"),
+        (
+            {"image": image_of((9, 1)), "out": "a.tif", "probabilities": "uint8"},
+            ValueError,
+            "one c",
+        ),
         ({"out": "a.ome.tif", "probabilities": "float16"}, None, ""),
     ],
 )
@@ -186,3 +191,64 @@ def test_wrong_arguments(changed, error, message, tmp_path, monkeypatch):
     with pytest.raises(error, match=re.escape(message)):
         label(**given | changed)
     assert not any(tmp_path.iterdir())
+
+
+def remove(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def break_(path):
+    path = path / "zarr.json" if path.is_dir() else path
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("which", ["labels", "probabilities"])
+@pytest.mark.parametrize("name", ["a.npy", "a.zarr", "a.tif"])
+def test_files_that_are_gone_damaged_or_not_its_own_are_refused(name, which, tmp_path):
+    out = tmp_path / name
+    path = out if which == "labels" else probabilities_path(out)
+    given = {"net": net_of(backend="reference"), "out": out, "probabilities": "uint8"}
+    given["image"] = image_of((20, 20))
+    label(**given)
+    for hurt, error, message in (
+        (lambda: break_(path), ValueError, "is damaged or of another kind"),
+        (lambda: remove(path), FileNotFoundError, "is not there, but"),
+        (
+            lambda: [f() for f in (journal_path(out).unlink, path.mkdir)],
+            FileExistsError,
+            "is there",
+        ),
+    ):
+        hurt()
+        if path != out and error is FileExistsError:
+            remove(out)
+        before = content(tmp_path)
+        with pytest.raises(error, match=re.escape(f"{path} {message}")):
+            label(**given)
+        assert content(tmp_path) == before
+
+
+def test_an_overview_that_is_read_or_cannot_be_written_is_refused(tmp_path):
+    given = {"net": net_of(backend="reference"), "out": tmp_path / "image.npy"}
+    image = SOURCES["png"](tmp_path, image_of((20, 20))).rename(tmp_path / "image.overview.png")
+    with pytest.raises(ValueError, match="is read and would be replaced"):
+        label(image, **given)
+    image.unlink()
+    image.mkdir()
+    with pytest.raises(IsADirectoryError, match="overview cannot be written"):
+        label(image_of((20, 20)), **given)
+    assert not journal_path(given["out"]).exists()
+
+
+def test_damaged_images_are_named(tmp_path):
+    net, out = net_of(backend="reference"), tmp_path / "labels.npy"
+    for source in ("npy", "tiff in tiles", "zarr 3"):
+        path = SOURCES[source](tmp_path, image_of())
+        if path.is_dir():
+            damaged = max(f for f in path.rglob("*") if f.is_file() and f.name != "zarr.json")
+        else:
+            damaged = path
+        content = damaged.read_bytes()
+        damaged.write_bytes(content[: len(content) // 2] + b"\xff" * 9)
+        with pytest.raises(ValueError, match=f"{path.name} cannot be read"):
+            label(path, net, out)

@@ -376,3 +376,12 @@ class TestMasks:
         with pytest.raises(ValueError, match=message):
             fit(trainer, (images, labels), epochs=1, pixels=change(masks))
         assert trainer.steps == 0
+
+
+@pytest.mark.parametrize("changed", [{"images_a_step": 2}, {"repeats": 2}])
+def test_epochs_of_another_length_are_refused(changed):
+    """They would be numbered as if all had it."""
+    trainer = run_for(1, trainer=Trainer(small_net("reference"), SGD(0.01)), validation=None)
+    with pytest.raises(ValueError, match=r"4 steps in 1 epochs; expected [28] an epoch"):
+        run_for(4, trainer=trainer, validation=None, **changed)
+    assert trainer.steps == 4
