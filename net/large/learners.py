@@ -21,6 +21,9 @@ from net.learning.examples import Reader
 from net.learning.steps import Draw, Result, Sample, Sampler, total_weight
 from net.learning.training import Trainer
 
+PATIENCE = 10
+"""Seconds until somebody looks whether a worker is gone for which work waits."""
+
 
 @contextmanager
 def learners(client, sampler: Sampler) -> Iterator[Learners]:
@@ -61,6 +64,7 @@ class Learners:
             OSError: workers die again and again.
             Exception: what a worker raised.
         """
+        from distributed import wait
         from distributed.scheduler import KilledWorker
 
         net = self.sampler.reader.trainer.net
@@ -69,16 +73,22 @@ class Learners:
         shares = [draws[i :: len(addresses)] for i in range(min(len(addresses), len(draws)))]
 
         def all_of(function, *given):
-            futures = [
-                self.client.submit(
-                    function,
-                    *(self.name, share, *given),
-                    workers=address,
-                    allow_other_workers=address is not None,
-                    pure=False,
-                )
-                for share, address in zip(shares, addresses)
-            ]
+            def submit(share, address):
+                options = {"workers": address, "allow_other_workers": address is not None}
+                return self.client.submit(function, self.name, share, *given, **options, pure=False)
+
+            places = addresses[: len(shares)]
+            futures = [submit(*both) for both in zip(shares, places)]
+            while True:
+                try:
+                    wait(futures, timeout=PATIENCE)
+                    break
+                except TimeoutError:
+                    # Dask leaves what was meant for workers of which none is left to nobody
+                    left = self.client.nthreads()
+                    for i, place in enumerate(places):
+                        if place and place not in left and futures[i].status == "pending":
+                            futures[i], places[i] = submit(shares[i], None), None
             by_draw = {}
             try:
                 for share, found in zip(shares, self.client.gather(futures)):

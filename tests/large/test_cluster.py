@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from net.large import View, label, plan, planning
+from net.large import View, label, learners, plan, planning
 from net.learning.augmentation import Augmentation
 from net.learning.examples import ListedLabels
 from net.learning.fitting import fit
@@ -92,22 +92,27 @@ def assert_same(one, other):
 
 
 def test_workers_learn(client):
-    """As one process learns, bit for bit; also where one of them is killed."""
+    """As one process learns, bit for bit; also where one of them is killed, or both at once."""
     data, options = examples(), {"augmentation": Augmentation(noise=0.1), "validation": examples(1)}
     alone = learned(data, **options)
     assert_same(alone, learned(data, client=client.scheduler.address, **options))
-    gradients, killed = Trainer.update, []
+    update = Trainer.update
+    for deaths in (1, 2):
+        client.wait_for_workers(2)
+        killed = []
 
-    def kill_one(self, given):
-        gradients(self, given)
-        if not killed:
-            killed.append(next(iter(client.run(os.getpid).values())))
-            os.kill(killed[0], signal.SIGKILL)
+        def kill(self, given, killed=killed, deaths=deaths):
+            update(self, given)
+            if not killed:
+                killed.extend(list(client.run(os.getpid).values())[:deaths])
+                for process in killed:
+                    os.kill(process, signal.SIGKILL)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "update", kill_one)
-        assert_same(alone, learned(data, client=client, **options))
-    assert killed
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Trainer, "update", kill)
+            patch.setattr(learners, "PATIENCE", 1)
+            assert_same(alone, learned(data, client=client, **options))
+        assert len(killed) == deaths
 
 
 def test_workers_learn_from_files(client, tmp_path):
