@@ -49,8 +49,8 @@ def fit(
 ) -> None:
     """Train until ``epochs`` epochs are done, counting those of a resumed run.
 
-    An epoch takes each image ``repeats`` times, in a random order. An image whose pixels are all
-    unlabelled or of classes of weight 0 is left out.
+    An epoch takes each image ``repeats`` times, in a random order. An image whose labelled pixels
+    are all of classes of weight 0 is left out; one without any is refused.
 
     Args:
         trainer: a new one, or a resumed one (``net.learning.checkpoint.load``).
