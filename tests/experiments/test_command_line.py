@@ -123,7 +123,8 @@ def test_memory_is_told_with_its_method(quick):
 def test_large_images_are_labelled_under_a_limit(quick):
     rows = stored.load(quick[0] / "large", __main__.modules()["large"]).rows
     timed, limited = rows
-    assert (timed["net"], timed["labelled"], timed["repeats"]) == ("lenet28", 6 * 64 * 64, 1)
+    assert (timed["net"], timed["labelled"]) == ("lenet28", 6 * 64 * 64)
+    assert timed["repeats"] >= 1
     assert timed["share"] > 0.1
     assert limited["labelled"] == 10_000
     assert 50_000_000 < limited["peak_bytes"] < limited["limit"]
