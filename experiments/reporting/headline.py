@@ -8,6 +8,7 @@ from pathlib import Path
 from experiments.inputs.arithmetic import DIRECTIONS
 from experiments.reporting.derived import CLAIMED_SPEEDUP
 from experiments.reporting.markdown import link
+from experiments.reporting.pages import around
 from experiments.reporting.report import FIGURES, PAGE
 from experiments.reporting.speedups import cases
 from experiments.reporting.stored import Machine, naming
@@ -24,11 +25,9 @@ def put(machines: list[Machine], text: str) -> str:
         BadResults: rows are not those of their experiment.
         ValueError: the text does not hold each of ``BEGIN`` and ``END`` once, in this order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"the README lacks the lines {BEGIN} and {END}, or has one of them twice")
-    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
+    before, after = around(text, BEGIN, END)
     parts = [_picture(_newest(machines, DEMO)), _sentences(_newest(machines, NETWORKS))]
-    return "\n\n".join([before + BEGIN, *filter(None, parts), after])
+    return "\n\n".join([before, *filter(None, parts), after])
 
 
 def _newest(machines, name):

@@ -78,6 +78,17 @@ def _which(machines, claim):
     return speedups.paragraph(claim.direction, by_machine, gpus) if by_machine else None
 
 
+def around(text: str, begin: str, end: str) -> tuple[str, str]:
+    """What stands around a generated part of the README: up to ``begin``, and from ``end`` on.
+
+    Raises:
+        ValueError: the text does not hold each of the two lines once, in this order.
+    """
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"the README lacks the lines {begin} and {end}, or has one of them twice")
+    return text[: text.index(begin)] + begin, text[text.index(end) :]
+
+
 def readme(machines: list[Machine], experiments: dict, text: str) -> str:
     """The README ``text`` with the comparison with PyTorch rebuilt.
 
@@ -88,9 +99,7 @@ def readme(machines: list[Machine], experiments: dict, text: str) -> str:
         BadResults: rows are not those of their experiment.
         ValueError: the text does not hold each of ``BEGIN`` and ``END`` once, in this order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"the README lacks the lines {BEGIN} and {END}, or has one of them twice")
-    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
+    before, after = around(text, BEGIN, END)
     lines = []
     for machine in machines:
         if AGAINST in machine.results:
@@ -98,4 +107,4 @@ def readme(machines: list[Machine], experiments: dict, text: str) -> str:
             lines += [f"{machine.name} ({link('all figures', place)}):", ""]
             with naming(machine.folder / AGAINST):
                 lines += [experiments[AGAINST].summary(machine.rows[AGAINST]), ""]
-    return before + BEGIN + "\n\n" + "\n".join(lines) + "\n" + after
+    return before + "\n\n" + "\n".join(lines) + "\n" + after
