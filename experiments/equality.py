@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from tqdm import tqdm
 
-from experiments.inputs.nets import QUICK
+from experiments.inputs.nets import QUICK, affordable, built
 from experiments.measuring.forms import BORDER, LIMITS, compared
 from net.zoo import ZOO
 
 TIMED = False
 PIXELS = 200
-SIZE = (512, 512)
+SIZE, MOST = 256, 1.5e11
+"""Rows and columns of the image, and the multiply-adds of a dense pass forward beyond which it is
+halved."""
 QUICK_PIXELS, QUICK_SIZE = 12, (48, 56)
 COLUMNS = {
     **dict.fromkeys(("net", "dtype", "border", "gradients_worst"), str),
@@ -29,21 +31,26 @@ def run(options) -> tuple[list[dict], dict]:
     Raises:
         NotEqual: a difference is above its limit, or float32 scores are not bitwise equal.
     """
-    size, sampled = (QUICK_SIZE, QUICK_PIXELS) if options.quick else (SIZE, PIXELS)
+    sampled = QUICK_PIXELS if options.quick else PIXELS
     nets = options.nets or (QUICK if options.quick else ZOO)
     jobs = [(name, dtype) for name in nets for dtype in LIMITS]
     rows = []
     for name, dtype in tqdm(jobs, desc="equality", unit="net"):
+        size = QUICK_SIZE if options.quick else _size(name, options.backend)
         parameters = {"net": name, "dtype": dtype, "size": size, "pixels": sampled}
         rows.append(
             options.cache.measured(
                 parameters,
-                lambda name=name, dtype=dtype: compared(
+                lambda name=name, dtype=dtype, size=size: compared(
                     name, dtype, size, sampled, options.backend, seed=options.seed
                 ),
             )
         )
     return rows, {}
+
+
+def _size(name, backend):
+    return affordable(built(name, backend=backend), (SIZE,), MOST) * 2
 
 
 def table(rows: list[dict]) -> str:

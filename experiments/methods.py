@@ -11,13 +11,14 @@ from functools import partial
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.inputs.nets import QUICK, prepared
+from experiments.inputs.nets import QUICK, affordable, built, prepared
 from experiments.measuring import runners
 from experiments.measuring.compare import Workload
 from experiments.measuring.exactness import NotEqual, relative_difference
 from experiments.measuring.peak import PASSES, PEAK, peak_memory
 from experiments.measuring.timing import (
     FEWEST,
+    LONGEST,
     MARKS,
     QUICKLY,
     TIMES,
@@ -34,6 +35,8 @@ from net.zoo import ZOO
 TIMED = True
 SIZE, QUICK_SIZE, SMALL = 128, 16, 32
 """Labelled rows and columns; ``SMALL`` for zero-filled kernels, where a pass takes minutes."""
+MOST = 1.3e11
+"""Multiply-adds of a dense pass forward on a host: a net that takes more has a smaller image."""
 OTHERS = (runners.FRAGMENTS, *runners.TORCH, runners.ZERO_FILLED)
 CHECKED = 48
 LIMITS = {"scores": 1e-4, "gradients": 5e-2}
@@ -52,20 +55,24 @@ def run(options) -> tuple[list[dict], dict]:
     Raises:
         NotEqual: a method gives other results on the arrays that are timed.
     """
-    whole = QUICK_SIZE if options.quick else SIZE
     nets = options.nets or (QUICK if options.quick else ZOO)
     jobs = [(name, other) for name in nets for other in OTHERS]
     rows = []
     with tqdm(jobs, desc="methods", unit="way") as progress:
         for name, other in progress:
             progress.set_postfix_str(f"{name}, {other}")
-            size = min(whole, SMALL) if other == runners.ZERO_FILLED else whole
+            size = QUICK_SIZE if options.quick else _size(name, other, options.backend)
             parameters = {"net": name, "way": other, "size": size}
             rows += options.cache.measured(
                 parameters | {"skipped": runners.why_unavailable(other, options.backend)},
                 lambda name=name, other=other, size=size: _measured(name, other, size, options),
             )
     return rows, {}
+
+
+def _size(name, other, backend):
+    (size,) = affordable(built(name, backend=backend), (SIZE,), MOST)
+    return min(size, SMALL) if other == runners.ZERO_FILLED else size
 
 
 def _measured(name, other, size, options):
@@ -93,9 +100,7 @@ def _measured(name, other, size, options):
         for p, call in calls.items()
         for key, runner in runs.items()
     }
-    rounds = interleaved(
-        jobs, QUICKLY if options.quick else 60.0, surely=FEWEST if options.quick else 1
-    )
+    rounds = interleaved(jobs, QUICKLY if options.quick else LONGEST, surely=FEWEST)
     job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
     peaks = peak_memory(job | {"runner": other})
     dense_peaks = options.cache.measured(job, lambda: peak_memory(job | {"runner": runners.DENSE}))

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from tqdm import tqdm
 
 from experiments.inputs.arithmetic import DIRECTIONS
-from experiments.inputs.nets import FAMILY, QUICK
+from experiments.inputs.nets import FAMILY, QUICK, affordable, built
 from experiments.measuring.compare import COLUMNS as COLUMNS
 from experiments.measuring.compare import compared
 from experiments.measuring.timing import MARKS, mark
@@ -25,6 +25,8 @@ TIMED = True
 SIZES, QUICK_SIZES = (128, 256, 512), (16,)
 LARGER = {"authors133": (1024,)}
 """Sizes at which a net runs besides: the authors' own, towards the limit of its arithmetic."""
+MOST = 4e11
+"""Multiply-adds of a dense pass forward on a host: ``greentea102`` stops at its authors' 128."""
 COLORS = ("#0072b2", "#e69f00")
 EXTRAPOLATED = "///"
 """Hatching of bars whose scanning was extrapolated."""
@@ -43,13 +45,18 @@ def run(options) -> tuple[list[dict], dict]:
     with tqdm(nets, desc="networks", unit="net") as progress:
         for name in progress:
             progress.set_postfix_str(name)
-            sizes = QUICK_SIZES if options.quick else (*SIZES, *LARGER.get(name, ()))
+            sizes = QUICK_SIZES if options.quick else sizes_of(name, options.backend)
             parameters = {"net": name, "sizes": sizes}
             rows += options.cache.measured(
                 parameters,
                 lambda name=name, sizes=sizes: compared(name, sizes, options, memory=True),
             )
     return rows, {}
+
+
+def sizes_of(name: str, backend: str) -> tuple[int, ...]:
+    """Labelled rows and columns at which a net of the zoo runs."""
+    return affordable(built(name, backend=backend), (*SIZES, *LARGER.get(name, ())), MOST)
 
 
 def table(rows: list[dict]) -> str:

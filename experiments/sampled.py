@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.inputs.nets import QUICK, prepared
+from experiments.inputs.nets import QUICK, affordable, built, prepared
 from experiments.inputs.strokes import DRAWN, chosen_pixels
 from experiments.measuring import runners
 from experiments.measuring.chosen import check_needed, needed_pass, work_of
@@ -21,6 +21,7 @@ from experiments.measuring.compare import Workload, dense_pass, fastest_batch, s
 from experiments.measuring.peak import PASSES, PEAK, needed_peaks, peak_memory
 from experiments.measuring.timing import (
     FEWEST,
+    LONGEST,
     MARKS,
     QUICKLY,
     ROUNDS,
@@ -36,9 +37,11 @@ from net.zoo import ZOO
 TIMED = True
 SIZES, QUICK_SIZES = (128, 256), (16,)
 """Labelled rows and columns."""
-STEP, QUICK_STEP = 4, 16
+MOST = 1.3e11
+"""Multiply-adds of a dense pass forward on a host: a net that takes more has a smaller image."""
+STEP, QUICK_STEP = 8, 16
 """From one number of pixels to the next; the last one is all."""
-WORK = 20.0
+WORK = 5.0
 """Seconds of scanning in all rounds; what would take longer is extrapolated."""
 FORMS = ("scanning", "dense", "needed")
 KINDS = ("backward", "forward + backward")
@@ -65,11 +68,14 @@ def run(options) -> tuple[list[dict], dict]:
     Raises:
         NotEqual: the forms disagree on the arrays that are timed.
     """
-    sizes = QUICK_SIZES if options.quick else SIZES
     forms = getattr(options, "forms", None) or FORMS
     rows = []
     nets = options.nets or (QUICK if options.quick else ZOO)
-    cases = [(name, size) for name in nets for size in sizes]
+    cases = [
+        (name, size)
+        for name in nets
+        for size in (QUICK_SIZES if options.quick else _sizes(name, options.backend))
+    ]
     with tqdm(cases, desc="sampled", unit="case") as progress:
         for name, size in progress:
             progress.set_postfix_str(f"{name} {size}")
@@ -82,6 +88,10 @@ def run(options) -> tuple[list[dict], dict]:
                 ).rows(),
             )
     return rows, {}
+
+
+def _sizes(name, backend):
+    return affordable(built(name, backend=backend), SIZES, MOST)
 
 
 def _numbers(all_of, step):
@@ -121,10 +131,7 @@ class _Case:
         jobs = {key: self._job(*key, batches) for key in passes if key[0] != "scanning"}
         for number in timed:
             jobs["scanning", "random", number] = self._job("scanning", "random", number, batches)
-        quick = self.options.quick
-        rounds = interleaved(
-            jobs, QUICKLY if quick else 60.0 * len(jobs), surely=FEWEST if quick else 1
-        )
+        rounds = interleaved(jobs, QUICKLY if self.options.quick else LONGEST, surely=FEWEST)
         peaks = self._peaks(batches)
         rows = []
         for form, drawn, number in passes:

@@ -5,6 +5,7 @@ import numpy as np
 from experiments.inputs.photographs import astronaut
 from net import Net, calibrate, zoo
 from net.layers import Convolution, FullyConnected, MaxPool, ReLU
+from net.summary import multiply_adds
 
 FAMILY = "family-"
 QUICK = ("lenet28", "strided67")
@@ -35,6 +36,30 @@ def built(name: str, **options) -> Net:
     if name.startswith(FAMILY):
         return family(int(name.removeprefix(FAMILY)), **options)
     return zoo.build(name, **options)
+
+
+def affordable(net: Net, sizes: tuple[int, ...], most: float) -> tuple[int, ...]:
+    """Those of ``sizes`` at which a dense pass forward takes ``most`` multiply-adds or fewer.
+
+    Where none does, the smallest, halved until it does. Only hosts are spared like this: a GPU
+    does in a second what takes them minutes.
+
+    Args:
+        sizes: rows and columns of labelled pixels, ascending.
+
+    >>> affordable(built("n4", backend="reference"), (128, 256, 512), 2e10)
+    (128, 256)
+    >>> affordable(built("greentea102", backend="reference"), (128, 256, 512), 2e11)
+    (64,)
+    """
+    if net.backend.name == "cuda":
+        return sizes
+
+    def work(size):
+        return sum(multiply_adds(net, node, (size, size))[1] for node in net.nodes.values())
+
+    fitting = tuple(size for size in sizes if work(size) <= most)
+    return fitting or affordable(net, (sizes[0] // 2,), most)
 
 
 def family(patch: int, **options) -> Net:

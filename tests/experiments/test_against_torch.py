@@ -12,7 +12,7 @@ from experiments.measuring import torch_layers
 
 
 def row(form, passed, way, seconds, peak=None, net="a", labelled=256):
-    spread = {"seconds": seconds, "seconds_p20": seconds, "seconds_p80": seconds, "repeats": 7}
+    spread = {"seconds": seconds, "seconds_p20": seconds, "seconds_p80": seconds, "repeats": 5}
     ratio = {"ratio": seconds, "ratio_p20": seconds, "ratio_p80": seconds}
     place = {"net": net, "form": form, "labelled": labelled if form == "dense" else None}
     return place | {"pass": passed, "way": way, "batch": 16, "peak_bytes": peak} | spread | ratio
@@ -40,7 +40,7 @@ def test_targets_that_are_met():
 
 def test_targets_that_are_missed_name_the_net():
     said = against_torch.verdicts(rows(3.0, 0.9, peak=80))
-    missed = "dense, forward, against best: geometric mean 0.90 (aim 1.2); below 1.0 on a 256 0.90"
+    missed = "dense, forward, against best: geometric mean 0.90 (aim 1.25); below 1.0 on a 256 0.90"
     assert missed in said
     assert said[-1].endswith("at most 0.80 of PyTorch's; above 0.75 on a 256 0.80")
 

@@ -21,7 +21,7 @@ from experiments import (
     sampled,
 )
 from experiments.__main__ import main
-from experiments.inputs.nets import family, prepared
+from experiments.inputs.nets import affordable, family, prepared
 from experiments.measuring import peak, runners, timing
 from experiments.measuring.ceilings import ceilings
 from experiments.measuring.compare import Workload, compared
@@ -224,12 +224,18 @@ def test_every_zoo_net_is_measured():
         assert list(dict.fromkeys(job["net"] for job in jobs)) == [*ZOO], experiment.__name__
 
 
-def test_the_authors_net_is_measured_at_1024_besides():
+def test_the_authors_net_is_measured_at_1024_besides_and_greenteas_at_its_own_size():
     jobs = {}
     cache = SimpleNamespace(measured=lambda p, _: jobs.update({p["net"]: p["sizes"]}) or [])
-    networks.run(SimpleNamespace(quick=False, nets=None, cache=cache))
+    networks.run(SimpleNamespace(quick=False, nets=None, cache=cache, backend="cpu"))
     assert jobs.pop("authors133") == (128, 256, 512, 1024)
+    assert jobs.pop("greentea102") == (128,)
     assert set(jobs.values()) == {(128, 256, 512)}
+
+
+def test_only_hosts_are_spared_what_takes_them_minutes():
+    net = SimpleNamespace(backend=SimpleNamespace(name="cuda"))
+    assert affordable(net, (256, 512), 1.0) == (256, 512)
 
 
 @pytest.mark.parametrize("net", ["authors133", "greentea102"])
