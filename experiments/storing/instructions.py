@@ -16,6 +16,8 @@ AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    # torch.compile would take code from its cache that it made for AVX-512, and give wrong scores
+    "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
 }
 """The variables that hold a process to AVX2."""
 
