@@ -32,7 +32,6 @@ MAP_TILES = {
     Tile(8, 4, (1, 32), (1, 2), blocks=6): 0.62,
     Tile(12, 4, (1, 32), (1, 2), blocks=4): 0.70,  # ten classes
     Tile(20, 4, (1, 32), (1, 2), blocks=4): 0.78,
-    Tile(28, 4, (1, 32), (1, 1), blocks=8): 0.81,  # also 50 = 2 x 28 - 6
     Tile(8, 4, (4, 8), (1, 4), blocks=4): 0.77,  # 25 and 32 channels
     Tile(10, 4, (4, 8), (1, 4), blocks=3): 0.76,
     Tile(8, 8, (4, 8), (1, 4), depth=16, blocks=2): 0.84,
@@ -42,16 +41,15 @@ MAP_TILES = {
     Tile(12, 8, (4, 8), (1, 2), blocks=4): 0.86,
     Tile(28, 4, (2, 16), (1, 4), blocks=2): 0.86,  # 50 channels at once
     Tile(8, 8, (4, 8), (2, 2), depth=16, blocks=3): 0.87,  # 64 channels
-    Tile(8, 16, (4, 8), (2, 1), blocks=4): 0.88,
     Tile(8, 16, (4, 8), (4, 1), blocks=2): 0.90,  # 128 channels and more
 }
 # Rows are output channels, columns taps; the steps, pixels, are many, and are shared out over
 # blocks. Depth 32 lets a warp read 32 neighbouring pixels. To bring a value to shared memory takes
 # 2.5 instructions: its address, its load, and a quarter each of a store and of a look-up of its
 # distance; to move on to the next slice takes 35, to the next turn of a slice 7. A value serves
-# height * width / (height + width) multiply-adds, few in a small layer: with fewer than 24, those
-# of 32 x 96, no tile reaches 85%, and with those of 64 x 12 these instructions alone leave 80%. For
-# few classes the tiles are wide, as long as that wastes little.
+# height * width / (height + width) multiply-adds, few in a small layer: with fewer than 24 no tile
+# reaches 85%, and with 10 these instructions alone leave 80%. For few classes the tiles are wide,
+# as long as that wastes little.
 WEIGHT_TILES = {
     Tile(1, 1, (1, 32), (1, 1), depth=32, blocks=8): 0.14,  # one class
     Tile(2, 2, (1, 32), (1, 1), depth=32, blocks=8): 0.32,  # two classes
@@ -60,11 +58,8 @@ WEIGHT_TILES = {
     Tile(4, 2, (2, 16), (1, 1), depth=32, blocks=8): 0.56,
     Tile(5, 4, (2, 16), (1, 1), depth=32, blocks=8): 0.57,  # ten classes
     Tile(5, 4, (4, 8), (1, 1), depth=32, blocks=8): 0.62,  # first layers: 20 x 25
-    Tile(4, 6, (16, 2), (1, 1), depth=32, blocks=8): 0.65,  # 64 x 9
     Tile(12, 2, (4, 8), (1, 1), depth=32, blocks=8): 0.66,  # 48 x 16
     Tile(8, 4, (8, 4), (1, 1), depth=32, blocks=8): 0.73,  # 64 x 16
-    Tile(28, 4, (1, 32), (1, 1), depth=32, blocks=3): 0.82,  # 25 x 108
-    Tile(8, 12, (4, 8), (1, 1), depth=32, blocks=5): 0.82,  # 32 channels
     Tile(20, 4, (2, 16), (1, 1), depth=32, blocks=5): 0.82,  # 200 = 5 x 40
     Tile(8, 4, (4, 8), (1, 2), depth=32, blocks=6): 0.79,  # 25 and 32 channels
     Tile(14, 4, (4, 8), (1, 2), depth=32, blocks=5): 0.78,  # 50 channels

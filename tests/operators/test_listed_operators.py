@@ -74,8 +74,8 @@ class TestConvolution(_Cases):
         assert_matches_reference(backend, *arguments, tolerance=gradient)
 
 
-MAP_TILES = [Tile(28, 4, (1, 32), (1, 1)), Tile(8, 8, (4, 8), (1, 4), depth=16)]
-WEIGHT_TILES = [Tile(28, 4, (1, 32), (1, 1), depth=32), Tile(8, 8, (4, 8), (2, 1), depth=32)]
+MAP_TILES = [Tile(20, 4, (1, 32), (1, 2)), Tile(8, 8, (4, 8), (2, 2), depth=16)]
+WEIGHT_TILES = [Tile(20, 4, (2, 16), (1, 1), depth=32), Tile(8, 8, (4, 8), (2, 1), depth=32)]
 
 
 @pytest.mark.parametrize("number", range(2))
