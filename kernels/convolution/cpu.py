@@ -5,8 +5,6 @@ weight gradient (``cpu_gradient_weights.py``). Forward, both sum the taps of eac
 order (channel, i, j) with fused multiply-adds, so that both forms of a net give the same bits.
 """
 
-from functools import lru_cache
-
 import numpy as np
 from numba import prange
 
@@ -14,12 +12,12 @@ from kernels import checks
 from kernels.activation.cpu import numbered
 from kernels.convolution import (
     cpu_rows,
-    cpu_rows_plan,
     cpu_scattered,
     forward_shape,
     gradient_input_shape,
     gradient_weights_shape,
 )
+from kernels.convolution.cpu_choice import in_rows
 from kernels.convolution.cpu_gradient_weights import accumulate
 from kernels.convolution.cpu_taps import Taps
 from kernels.convolution.cpu_weights import packed
@@ -56,7 +54,8 @@ def forward(x, weights, bias=None, *, stride=1, dilation=1, activation=None):
     window, out, source = shape.window, y.reshape(shape.y), x.reshape(shape.x)
     weights = weights.reshape(shape.weights)
     lanes = simd.lanes(x.itemsize)
-    if _in_rows(shape.batch, shape.channels, shape.filters, shape.output, window, 1, lanes):
+    outputs = shape.filters, shape.output
+    if in_rows(shape.batch, shape.channels, *outputs, window, (1, 1), lanes):
         weights = packed(weights, tile_shape(shape.filters)[1])
         maps = out, source, weights, window.kernel, bias
         cpu_rows.correlate(*maps, window.dilation, (0, 0), numbered(activation, x.dtype))
@@ -88,11 +87,11 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
     window, out, source = shape.window, gradient.reshape(shape.x), error.reshape(shape.y)
     weights = weights.reshape(shape.weights)
     no_activation = numbered(None, error.dtype)
-    inside = shape.output[0] / shape.size[0]
+    inside = tuple(a / b for a, b in zip(shape.output, shape.size))
     lanes = simd.lanes(error.itemsize)
     outputs = shape.channels, shape.size
-    in_rows = _in_rows(shape.batch, shape.filters, *outputs, window, inside, lanes)
-    if in_rows and np.isfinite(weights).all():
+    rows = in_rows(shape.batch, shape.filters, *outputs, window, inside, lanes)
+    if rows and np.isfinite(weights).all():
         group = tile_shape(shape.channels)[1]
         weights = packed(weights, group, transposed=True, flipped=True)
         origin = tuple((1 - k) * d for k, d in zip(window.kernel, window.dilation))
@@ -105,20 +104,6 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
         maps = out, source, weights, window.kernel, None
         cpu_scattered.correlate(*maps, Taps.read_by, axes, no_activation)
     return gradient
-
-
-@lru_cache(1024)
-def _in_rows(batch, depth, filters, size, window, inside, lanes):
-    """Whether ``cpu_rows`` is faster than ``cpu_scattered``: always if rows are long, otherwise by
-    their cost. ``inside`` is the share of the taps' rows that lie inside the source."""
-    if window.stride != (1, 1):
-        return False
-    if size[1] >= cpu_rows_plan.NARROW:
-        return True
-    pixels = batch * size[0] * size[1]
-    taps = window.kernel, window.dilation, inside, lanes
-    rows = batch * cpu_rows_plan.cost(depth, filters, size, *taps)
-    return rows <= cpu_scattered.cost(filters, pixels, inside, lanes)
 
 
 @operator

@@ -1,7 +1,6 @@
-"""How ``cpu_rows`` goes about a convolution: its pieces, panels and tiles, and their cost."""
+"""How ``cpu_rows`` goes about a convolution: its pieces, panels and tiles."""
 
 from functools import lru_cache
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +24,6 @@ FEW = 12
 STREAMS = 8
 # Pixels of an item there: with 4 output channels, their sums take half of the first-level cache
 IN_PLACE_WIDTH = 1024
-# Time from one tile to the next, measured, in multiply-adds of vectors
-TILE_TIME = 360
 
 
 class RowSizes(NamedTuple):
@@ -71,8 +68,8 @@ def plan(out, source, kernel, dilation, origin, itemsize, threads):
     (kh, kw), (lanes, (vectors, columns)) = kernel, (simd.lanes(itemsize), tile_shape(filters))
     widest, span = vectors * lanes, (kw - 1) * dilation[1]
     spacing = dilation[0] if kh > 1 else 1
-    one_run, least = _is_run(height, width, spacing), least_items(threads)
-    rows = max(1, min(_rows_at_once(height, width, span, kh, one_run), batch * height // least))
+    one_run, least = is_run(height, width, spacing), least_items(threads)
+    rows = max(1, min(rows_at_once(height, width, span, kh, one_run), batch * height // least))
 
     def panel_plane(longest):
         return (rows - 1 + kh) * pitch_of(longest, span, one_run)
@@ -113,36 +110,13 @@ def plan(out, source, kernel, dilation, origin, itemsize, threads):
     return sizes, tiling, items
 
 
-def cost(depth, filters, size, kernel, dilation, inside, lanes):
-    """Time of one tap over one map of ``size``, in multiply-adds of vectors.
-
-    A step takes as long as its multiply-adds or as its loads, whichever is more; most loads of
-    pixels straddle two cache lines. Rows of taps count by the share of them ``inside`` the source.
-    The time from one tile to the next is shared out over all taps.
-    """
-    if kernel == (1, 1):
-        size = 1, prod(size)
-    (height, width), span = size, (kernel[1] - 1) * dilation[1]
-    most, together = tile_shape(filters)
-    one_run = _is_run(height, width, dilation[0] if kernel[0] > 1 else 1)
-    rows = _rows_at_once(height, width, span, kernel[0], True) if one_run else 1
-    length = (rows - 1) * (width + span) + width
-    if length < lanes and not one_run:
-        return float("inf")
-    total, done = 0, 0
-    while done < length:
-        v = next_vectors(length, done, lanes, most, one_run)
-        total += max(v * together, 2 * v + together + 2) + TILE_TIME / (depth * prod(kernel))
-        done += v * lanes
-    share = 1 if one_run else inside
-    return share * total * height / rows * -(-filters // together)
-
-
-def _is_run(height, width, spacing):
+def is_run(height, width, spacing):
+    """Whether rows ``spacing`` apart are taken as one run."""
     return spacing == 1 and width < NARROW and height > 1
 
 
-def _rows_at_once(height, width, span, kh, one_run):
+def rows_at_once(height, width, span, kh, one_run):
+    """Rows of an item, at most."""
     if one_run:
         return max(1, min(height, WIDTH // (width + span)))
     return ROWS if kh > 1 else 1

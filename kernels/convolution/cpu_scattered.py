@@ -135,18 +135,6 @@ def _shares(batch, filters, rows, columns, lanes, threads):
     return _Shares(np.array(blocks), np.array(regions), np.cumsum(items))
 
 
-def cost(filters, pixels, inside, lanes):
-    """Time of one tap over ``pixels``, comparable with ``cpu_rows_plan.cost``.
-
-    Taps outside the source take no time. Where there are some (``inside`` is less than 1), regions
-    are smaller, and each step takes a little longer.
-    """
-    vectors = [v for _, v in simd.blocks(-(-filters // lanes))]
-    regions = 2 if inside < 1 else 0
-    step = sum(max(v * COLUMNS, v + 2 * COLUMNS + regions) for v in vectors)
-    return step * -(-pixels // COLUMNS)
-
-
 @inner
 def _locate(scratch, place, left, pixels, sizes):
     """List where the next pixels lie, from ``place`` (image, row, column) on; with fewer than a
