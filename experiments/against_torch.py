@@ -5,43 +5,33 @@ PyTorch runs in both of its memory formats, and through ``torch.compile`` where 
 
 from __future__ import annotations
 
-import math
-import subprocess
-import sys
-import time
-from functools import partial
 from itertools import product
 
-import numba
 import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.inputs.nets import affordable, built, prepared
-from experiments.measuring import runners, torch_layers
-from experiments.measuring.compare import BATCHES, BATCHES_ON_GPU, Workload, batches
-from experiments.measuring.exactness import NotEqual, relative_difference
-from experiments.measuring.peak import PEAK, peak_memory
-from experiments.measuring.timing import FEWEST, ROUNDS, interleaved, mark, spread
+from experiments.measuring import torch_layers
+from experiments.measuring.beside_torch import (
+    BUSY,
+    FORMS,
+    LONGEST,
+    OURS,
+    PASSES,
+    THREADS,
+    dense,
+    scanning,
+    sizes,
+    threads,
+)
+from experiments.measuring.compare import BATCHES, BATCHES_ON_GPU
+from experiments.measuring.peak import PEAK
+from experiments.measuring.timing import ROUNDS, mark
 from experiments.reporting.bars import ratio_bars
-from net import Dense
-from net.program import Program
 from net.zoo import ZOO
 
 TIMED = True
-SIZES, QUICK_SIZES = (256, 512), (16,)
-MOST = 1.3e11
-"""Multiply-adds of a dense pass forward: a net that takes more has a smaller image."""
 QUICK_NETS = ("lenet28", "strided67")
-LONGEST = 45.0
-"""Seconds for all rounds of one comparison, if there are ``FEWEST`` of them; fewer rounds than
-``ROUNDS`` are marked."""
-PASSES = ("forward", "forward + backward")
-FORMS = ("dense", "patch by patch")
-THREADS = "dense, by threads"
-OURS = "this project"
-LIMIT = 1e-4
-"""Largest relative difference of PyTorch's float32 scores."""
 COLUMNS = {
     **dict.fromkeys(("net", "form", "pass", "way"), str),
     **{"labelled": int | None, "batch": int | None, "repeats": int},
@@ -64,7 +54,6 @@ MEMORY_TARGET = 0.75
 """Largest share of the peak memory of PyTorch's better format, on every net."""
 SCALING_TARGET = 1.8
 """Speed on two threads over that on one, forward + backward."""
-BUSY = "a thread for each core, and a busy process"
 
 
 def unavailable(backend: str) -> str | None:
@@ -79,7 +68,7 @@ def run(options) -> tuple[list[dict], dict]:
         NotEqual: PyTorch gives other scores on the arrays that are timed.
     """
     nets = options.nets or (QUICK_NETS if options.quick else ZOO)
-    jobs = [(net, "dense", size) for net in nets for size in _sizes(net, options)]
+    jobs = [(net, "dense", size) for net in nets for size in sizes(net, options)]
     jobs += [(net, form, 0) for net in nets for form in ("patch by patch", THREADS)]
     jobs.sort(key=lambda job: list(nets).index(job[0]))
     rows = []
@@ -87,186 +76,12 @@ def run(options) -> tuple[list[dict], dict]:
         for name, form, size in progress:
             progress.set_postfix_str(f"{name}, {form} {size or ''}")
             parameters = {"net": name, "form": form, "size": size}
-            measure = {"dense": _dense, THREADS: _threads}.get(form, _scanning)
+            measure = {"dense": dense, THREADS: threads}.get(form, scanning)
             rows += options.cache.measured(
                 parameters,
                 lambda measure=measure, name=name, size=size: measure(name, size, options),
             )
     return rows, {}
-
-
-def _sizes(name, options):
-    """Labelled rows and columns at which a net runs."""
-    if options.quick:
-        return QUICK_SIZES
-    return affordable(built(name, backend=options.backend), SIZES, MOST)
-
-
-def _opponents(net, form, options):
-    """PyTorch's nets by name: in both formats, and the dense form compiled in the faster one."""
-    ways_of = [(name, False) for name in torch_layers.MEMORY_FORMATS]
-    if form == "dense" and not options.quick:
-        ways_of.append(("channels_last", True))
-    return {
-        f"PyTorch {name}" + ", compiled" * compiled: torch_layers.TorchNet(
-            net, form, name, compiled
-        )
-        for name, compiled in ways_of
-    }
-
-
-def _dense(name, size, options):
-    net = prepared(name, seed=options.seed, backend=options.backend)
-    workload, dense = Workload(net, size, options.seed), Dense(net)
-    workload.check_equal()
-    jobs = {
-        (OURS, "forward"): lambda: dense.forward(workload.image),
-        (OURS, "forward + backward"): lambda: dense.gradients(workload.image, workload.error),
-    }
-    scores = dense.forward(workload.image)
-    for label, opponent in _opponents(net, "dense", options).items():
-        if not _agrees(opponent, workload.image[None], scores[None], label):
-            continue
-        jobs[label, "forward"] = lambda o=opponent: o.forward(workload.image[None])
-        jobs[label, "forward + backward"] = lambda o=opponent: o.gradients(
-            workload.image[None], workload.error[None]
-        )
-        jobs[label, "forward + backward"]()
-    shared = {"net": name, "form": "dense", "labelled": size, "batch": None}
-    job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
-    peaks = {OURS: peak_memory(job | {"runner": runners.DENSE})}
-    peaks |= {label: peak_memory(job | {"runner": label}) for label in runners.TORCH}
-    return _rows(shared, _rounds(jobs, options), peaks)
-
-
-def _scanning(name, _, options):
-    """Times of patches one by one; each side runs with the batch size that is its fastest."""
-    net = prepared(name, seed=options.seed, backend=options.backend)
-    program, rng = Program(net, "patch"), np.random.default_rng(options.seed)
-    memory, opponents = net.backend.memory, _opponents(net, "patch", options)
-    calls = {label: {} for label in (OURS, *opponents)}
-
-    def forward(x):
-        return memory.to_host(program.forward(memory.to_device(x)))
-
-    def both(x, error):
-        _, tape = program.forward(memory.to_device(x), keep=True)
-        gradients, _ = program.backward(tape, memory.to_device(error))
-        return memory.all_to_host(gradients.values())
-
-    for batch in batches(Workload(net, max(SIZES), options.seed), options.quick):
-        x = rng.random((batch, net.channels, *net.patch), net.dtype)
-        scores = forward(x)
-        error = rng.standard_normal(scores.shape, net.dtype)
-        calls[OURS]["forward", batch] = partial(forward, x)
-        calls[OURS]["forward + backward", batch] = partial(both, x, error)
-        for label, opponent in opponents.items():
-            if _agrees(opponent, x, scores, label):
-                calls[label]["forward", batch] = partial(opponent.forward, x)
-                calls[label]["forward + backward", batch] = partial(opponent.gradients, x, error)
-    best = {}
-    for label, tried in calls.items():
-        seconds = {key: _warm_seconds(call) / key[1] for key, call in tried.items()}
-        for p in PASSES:
-            best[label, p] = min((k for k in seconds if k[0] == p), key=seconds.get)[1]
-    jobs = {(label, p): calls[label][p, batch] for (label, p), batch in best.items()}
-    rounds = _rounds(jobs, options)
-    rounds = {key: np.array(seconds) / best[key] for key, seconds in rounds.items()}
-    shared = {"net": name, "form": "patch by patch", "labelled": None}
-    return [row | {"batch": best[row["way"], row["pass"]]} for row in _rows(shared, rounds, {})]
-
-
-def _threads(name, _, options):
-    """Forward + backward on one thread, on all, and on all beside a process that is busy."""
-    net = prepared(name, seed=options.seed, backend=options.backend)
-    size = _sizes(name, options)[0]
-    workload, dense, most = Workload(net, size, options.seed), Dense(net), numba.get_num_threads()
-
-    def on(threads):
-        numba.set_num_threads(threads)
-        try:
-            return _seconds(lambda: dense.gradients(workload.image, workload.error))
-        finally:
-            numba.set_num_threads(most)
-
-    def beside_another():
-        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
-            try:
-                time.sleep(0.1)
-                return on(most)
-            finally:
-                busy.kill()
-
-    jobs = {"1 thread": lambda: on(1), f"{most} threads": lambda: on(most), BUSY: beside_another}
-    rounds = interleaved(jobs, *_limits(options))
-    shared = {"net": name, "form": THREADS, "labelled": size, "batch": None}
-    shared |= {"pass": PASSES[1], "peak_bytes": None, "peak_method": None}
-    ours = np.array(rounds[f"{most} threads"])
-    return [
-        shared | {"way": way} | spread(seconds) | spread(np.array(seconds) / ours, "ratio")
-        for way, seconds in rounds.items()
-    ]
-
-
-def _agrees(opponent, x, scores, label):
-    """Whether the opponent runs here; if so, its scores are compared. The call warms it up.
-
-    Raises:
-        NotEqual: its scores differ from ours.
-    """
-    try:
-        theirs = opponent.forward(x)
-    except Exception as error:  # torch.compile needs a C++ compiler, and has limits of its own
-        if "compiled" not in label and not _is_out_of_memory(error):
-            raise
-        tqdm.write(f"{label} does not run here: {str(error).splitlines()[0]}")
-        return False
-    difference = relative_difference(theirs, scores)
-    if not difference <= LIMIT:
-        raise NotEqual(f"{label}: scores differ by {difference:.1e}; expected {LIMIT:.0e}")
-    return True
-
-
-def _warm_seconds(call):
-    """Of a second call; endless where the device's memory is too small for PyTorch's."""
-    try:
-        call()
-        return _seconds(call)
-    except Exception as error:
-        if not _is_out_of_memory(error):
-            raise
-        return math.inf
-
-
-def _is_out_of_memory(error):
-    return type(error).__name__ == "OutOfMemoryError"
-
-
-def _rounds(jobs, options):
-    """Seconds by job, round by round."""
-    timed = {key: lambda job=job: _seconds(job) for key, job in jobs.items()}
-    return interleaved(timed, *_limits(options))
-
-
-def _limits(options):
-    """Seconds for all rounds of a comparison, rounds that are enough, and rounds in any case."""
-    return (5.0, ROUNDS, 1) if options.quick else (LONGEST, ROUNDS, FEWEST)
-
-
-def _seconds(call):
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def _rows(shared, rounds, peaks):
-    rows = []
-    for (label, p), seconds in rounds.items():
-        ratios = np.array(seconds) / np.array(rounds[OURS, p])
-        unknown = {"peak_bytes": None, "peak_method": None}
-        row = shared | {"pass": p, "way": label} | spread(seconds) | spread(ratios, "ratio")
-        rows.append(row | peaks.get(label, {}).get(p, unknown))
-    return rows
 
 
 def _opponents_of(rows, net, form, size, p):
@@ -379,7 +194,7 @@ def caption(record: dict) -> str:
     return (
         "The same work by this project and by PyTorch, on the same machine with the same number "
         "of threads: times of the dense form and of scanning, and peak memory. Above 1 in the "
-        "figure, this project is the faster one.\n\n"
+        "figure, which shows each net at its largest size, this project is the faster one.\n\n"
         "Same weights, same arrays; scores are compared first. Interleaved rounds in one process, "
         "medians and ratios within each round. PyTorch runs `conv2d(dilation=d)` and "
         "`max_pool2d(stride=1, dilation=d)`, contiguous (NCHW) and channels_last, the dense form "
@@ -397,14 +212,12 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     drawing = Figure(figsize=(13, 7.5), layout="constrained")
     panels = drawing.subplots(2, 2, sharey="row").ravel()
     for axes, (form, p) in zip(panels, product(FORMS, PASSES)):
-        chosen = [r for r in rows if (r["form"], r["pass"]) == (form, p)]
-        size = max((r["labelled"] or 0) for r in chosen)
-        chosen = [r for r in chosen if (r["labelled"] or 0) == size and r["way"] != OURS]
+        chosen = [r for r in rows if (r["form"], r["pass"]) == (form, p) and r["way"] != OURS]
         ratios = {}
-        for row in chosen:
+        for row in chosen:  # of a net, the largest size is the last
             ratios.setdefault(row["way"], {})[row["net"]] = row["ratio"]
         ratio_bars(axes, ratios, COLORS)
-        axes.set_title(f"{form}{f', {size} x {size}' if size else ''}: {p}", fontsize=10)
+        axes.set_title(f"{form}, {p}", fontsize=10)
         axes.set_ylabel("PyTorch's time over ours (times)", fontsize=8)
     named = panels[0].get_legend_handles_labels()
     drawing.legend(*named, loc="outside lower center", ncols=len(COLORS), fontsize=9)

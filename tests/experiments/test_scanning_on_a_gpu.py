@@ -5,8 +5,7 @@ from argparse import Namespace
 import numpy as np
 import pytest
 
-from experiments import against_torch
-from experiments.measuring import compare
+from experiments.measuring import beside_torch, compare
 from kernels.backends import Backend
 from kernels.device import launching
 from net import Scan, zoo
@@ -73,14 +72,14 @@ class Opponent:
 def test_pytorch_meets_as_large_batches_as_memory_allows(net, monkeypatch):
     """Each side runs with its fastest, here by decree the largest that it holds."""
     monkeypatch.setattr(compare, "BATCHES_ON_GPU", (16, 64, 256, 1024))
-    monkeypatch.setattr(against_torch, "prepared", lambda *a, **options: net)
-    monkeypatch.setattr(against_torch, "_opponents", lambda *a: {"PyTorch contiguous": Opponent()})
-    monkeypatch.setattr(against_torch, "relative_difference", lambda a, b: 0.0)
-    monkeypatch.setattr(against_torch, "_seconds", lambda call: call() is None or 1.0)
-    monkeypatch.setattr(against_torch, "interleaved", lambda jobs, *a: {k: [1.0] for k in jobs})
-    rows = against_torch._scanning("lenet28", 0, Namespace(seed=0, backend="cuda", quick=False))
+    monkeypatch.setattr(beside_torch, "prepared", lambda *a, **options: net)
+    monkeypatch.setattr(beside_torch, "_opponents", lambda *a: {"PyTorch contiguous": Opponent()})
+    monkeypatch.setattr(beside_torch, "relative_difference", lambda a, b: 0.0)
+    monkeypatch.setattr(beside_torch, "_seconds", lambda call: call() is None or 1.0)
+    monkeypatch.setattr(beside_torch, "interleaved", lambda jobs, *a: {k: [1.0] for k in jobs})
+    rows = beside_torch.scanning("lenet28", 0, Namespace(seed=0, backend="cuda", quick=False))
     batches = {(row["way"], row["pass"]): row["batch"] for row in rows}
-    ours = dict.fromkeys(((against_torch.OURS, p) for p in against_torch.PASSES), 1024)
+    ours = dict.fromkeys(((beside_torch.OURS, p) for p in beside_torch.PASSES), 1024)
     theirs = {"forward": 256, "forward + backward": 64}
     assert batches == ours | {("PyTorch contiguous", p): n for p, n in theirs.items()}
 
