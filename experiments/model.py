@@ -78,15 +78,20 @@ def modelled(nets: list[str], size: int, devices: dict, cache) -> list[dict]:
 
     from experiments.modelling import counted
 
-    codes, rows = counted.Codes(cache), []
-    with tqdm(nets, desc="model", unit="net", leave=False) as progress:
+    # Before the compilers make the host busy
+    host = {name: counted.host_seconds(cache, name, size) for name in nets}
+    rows, capabilities = [], [device.capability for device in devices.values()]
+    with (
+        counted.Codes(cache, nets, size, capabilities) as codes,
+        tqdm(nets, desc="model", unit="net", leave=False) as progress,
+    ):
         for name in progress:
             progress.set_postfix_str(name)
-            rows += _of_net(name, size, devices, cache, codes)
+            rows += _of_net(name, size, devices, host[name], cache, codes)
     return rows
 
 
-def _of_net(name, size, devices, cache, codes):
+def _of_net(name, size, devices, host, cache, codes):
     """The rows of a net: of each device and direction, the dense form, scanning with the batch that
     suits it best, and scanning one by one."""
     from experiments.inputs.arithmetic import saved
@@ -97,10 +102,9 @@ def _of_net(name, size, devices, cache, codes):
     every = counted.passes(name, size)
     l2_bytes = predicted.counted_bytes(every, counted.traced(every), counted.lines(cache, every))
     memory = [predicted.memory_of(net, size, one) for one in every]
-    host = counted.host_seconds(cache, name, size)
     rows = []
     for short_name, device in devices.items():
-        of_device = codes.of(name, size, every, device.capability)
+        of_device = codes.of(name, device.capability)
         found = {}
         for one, code, l2, needed in zip(every, of_device, l2_bytes, memory):
             if needed > device.memory or one.batch > pixels:

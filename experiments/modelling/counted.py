@@ -7,7 +7,11 @@ on a device beyond its compute capability.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 
 from experiments.measuring import host
 from experiments.profiling import calls, simulation
@@ -53,33 +57,62 @@ def passes(net: str, size: int) -> list[Pass]:
 
 
 class Codes:
-    """The machine code of launches, compiled once for each kernel and kept for each net.
+    """The machine code of launches, kept for each net; a context manager.
+
+    A process for each compute capability compiles net after net, each kernel once, while the caller
+    counts. What is timed is better timed before.
 
     Args:
         cache: a ``storing.cache.MeasurementCache``.
+        nets: of the zoo.
+        size: labelled pixels a side.
+        capabilities: compute capabilities.
     """
 
-    def __init__(self, cache):
-        self._cache, self._reader = cache, Reader()
+    def __init__(self, cache, nets: list[str], size: int, capabilities: Iterable[Capability]):
+        self._cache, self._size, self._stack = cache, size, ExitStack()
+        self._pending = {}
+        for capability in dict.fromkeys(capabilities):
+            missing = [net for net in nets if not cache.holds(self._key(net, capability))]
+            if missing:
+                pool = ProcessPoolExecutor(1, mp_context=get_context("forkserver"))
+                self._stack.callback(pool.shutdown, cancel_futures=True)
+                for net in missing:
+                    self._pending[net, capability] = pool.submit(_read, net, size, capability)
 
-    def of(self, net: str, size: int, every: list[Pass], capability: Capability) -> list[list]:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._stack.close()
+
+    def of(self, net: str, capability: Capability) -> list[list[Code]]:
         """For each pass, for each launch of its calls: the code for the compute capability, or for
         the nearest later one that the compiler knows."""
-        key = {"net": net, "size": size, "capability": capability, "forms": FORMS}
-        kept = self._cache.measured(key, lambda: self._read(every, capability))
+        kept = self._cache.measured(
+            self._key(net, capability), lambda: self._pending[net, capability].result()
+        )
         codes = [_code(**values) for values in kept["codes"]]
         return [[codes[number] for number in of_pass] for of_pass in kept["passes"]]
 
-    def _read(self, every, capability):
-        codes, numbers = {}, []
-        for one in every:
-            of_pass = []
-            for call in one.calls:
-                for launch in call.launches:
-                    code = self._reader.nearest(launch, capability)
-                    of_pass.append(codes.setdefault(id(code), (len(codes), code))[0])
-            numbers.append(of_pass)
-        return {"codes": [_values(code) for _, code in codes.values()], "passes": numbers}
+    def _key(self, net, capability):
+        return {"net": net, "size": self._size, "capability": capability, "forms": FORMS}
+
+
+_READER = Reader()
+"""Of this process, which meets the kernels of one net again in others."""
+
+
+def _read(net, size, capability):
+    codes, numbers = {}, []
+    for one in passes(net, size):
+        of_pass = []
+        for call in one.calls:
+            for launch in call.launches:
+                code = _READER.nearest(launch, capability)
+                of_pass.append(codes.setdefault(id(code), (len(codes), code))[0])
+        numbers.append(of_pass)
+    return {"codes": [_values(code) for _, code in codes.values()], "passes": numbers}
 
 
 def _values(code: Code) -> dict:

@@ -1,6 +1,6 @@
 """The source ``traced``: runs launches on the simulator and counts their memory accesses.
 
-This takes a process of its own: for blocks of real size, ``kernels.device.api.SMALL_BLOCKS`` is set
+This takes processes of its own: for blocks of real size, ``kernels.device.api.SMALL_BLOCKS`` is set
 before any operator is imported. No device is needed, and nothing is timed.
 """
 
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -23,6 +24,9 @@ from experiments.profiling.tracer import ROOT, TracedArray, Tracer
 MOST_THREADS, MOST_WAITING_THREADS = 2048, 64
 """Threads of a launch that are traced where they are independent, and where they wait for each
 other: whole blocks, spread over the grid, but at least one."""
+
+CASES_OF_A_PROCESS = 8
+"""At least, where there are several: a process takes seconds to start."""
 
 FEW_STEPS, FEW_PIXELS = 24, 96
 """Steps of a main loop that are enough to know it: see ``shortened``."""
@@ -61,18 +65,30 @@ def shortened(case: OperatorCase) -> OperatorCase:
 
 
 def trace(cases: list[OperatorCase], *, whole: bool = False, seed: int = 0) -> Iterator[list[Line]]:
-    """Yield the lines of each case's launches, counted in a process of its own.
+    """Yield the lines of each case's launches, counted in processes of their own.
 
     Args:
         whole: trace all blocks, however many.
         seed: of the arrays' random numbers.
 
     Raises:
-        RuntimeError: the process failed; the message ends with its standard error.
+        RuntimeError: a process failed; the message ends with its standard error.
     """
+    count = min(os.cpu_count(), -(-len(cases) // CASES_OF_A_PROCESS))
+    with ExitStack() as stack:
+        parts = [cases[first::count] for first in range(count)]
+        answers = [stack.enter_context(_simulating(part, whole, seed)) for part in parts]
+        for number in range(len(cases)):
+            yield next(answers[number % count])
+
+
+@contextmanager
+def _simulating(cases, whole, seed):
+    """A process that counts, and the lines of each case as it answers."""
     task = {"cases": [case.to_json() for case in cases], "whole": whole, "seed": seed}
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
             [sys.executable, "-m", "experiments.profiling.simulation"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -80,15 +96,19 @@ def trace(cases: list[OperatorCase], *, whole: bool = False, seed: int = 0) -> I
             text=True,
             cwd=ROOT,
             env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
-        )
-        with process:
-            process.stdin.write(json.dumps(task))
-            process.stdin.close()
-            for answer in process.stdout:
-                yield [Line(**line) for line in json.loads(answer)]
-        if process.returncode:
-            errors.seek(0)
-            raise RuntimeError(f"the simulator failed: {errors.read().strip()[-2000:]}")
+        ) as process,
+    ):
+        process.stdin.write(json.dumps(task))
+        process.stdin.close()
+        yield _answers(process, errors)
+
+
+def _answers(process, errors):
+    for answer in process.stdout:
+        yield [Line(**line) for line in json.loads(answer)]
+    if process.wait():
+        errors.seek(0)
+        raise RuntimeError(f"the simulator failed: {errors.read().strip()[-2000:]}")
 
 
 def _main() -> None:

@@ -1,6 +1,8 @@
 """The model: it runs without a GPU, its terms add up, and its pages say what it is."""
 
 from collections import Counter
+from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +20,7 @@ from kernels.device.machine_code import MachineCode
 from tests.experiments.test_command_line import experiments
 
 NETS, SIZE = ("lenet28", "rcnn25"), 24
+PASSES = cache(counted.passes)
 
 
 @pytest.fixture
@@ -26,16 +29,22 @@ def counted_before(monkeypatch):
     loop = Counter({"multiply-add": 256, "LDS 128": 64})
     made = MachineCode(64, 0, 16384, 1, loop, loop, 16 * loop.total(), "")
 
-    def codes(self, net, size, every, capability):
-        number = (sum(len(call.launches) for call in one.calls) for one in every)
-        return [[static.Code(made, (7, 5), 128)] * launches for launches in number]
+    class Codes(nullcontext):
+        def __init__(self, cache, nets, size, capabilities):
+            super().__init__(self)
+
+        def of(self, net, capability):
+            every = PASSES(net, SIZE)
+            number = (sum(len(call.launches) for call in one.calls) for one in every)
+            return [[static.Code(made, (7, 5), 128)] * launches for launches in number]
 
     def lines(cache, every):
         of_all = (call.case for one in counted.traced(every) for call in one.calls)
         return {simulation.shortened(case): [] for case in of_all}
 
     monkeypatch.setattr(static, "check", lambda: None)
-    monkeypatch.setattr(counted.Codes, "of", codes)
+    monkeypatch.setattr(counted, "passes", PASSES)
+    monkeypatch.setattr(counted, "Codes", Codes)
     monkeypatch.setattr(counted, "lines", lines)
     monkeypatch.setattr(counted, "host_seconds", lambda cache, net, size: (2e-5, 3e-5))
 
