@@ -2,7 +2,7 @@
 
 A small window's cells are joined at once. Of a large one, the maximum over a row is taken once for
 all windows that share the row, and that over a few neighbours once for all that contain them: each
-level joins up to nine maxima of the one before, for the columns of a window first, then for its
+level joins up to seven maxima of the one before, for the columns of a window first, then for its
 rows. Parts may overlap: joined again, a maximum stays, and of equal ones the first. So the bits are
 those of a comparison cell by cell.
 

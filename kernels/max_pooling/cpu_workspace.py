@@ -8,6 +8,9 @@ from kernels.window import Window
 
 # Maxima that are joined at once: they and their numbers stay in registers
 MOST_PARTS = 9
+# So many neighbours of a row or column are joined at once, at most, and of more so many at a time:
+# from 8 on, what neighbours share saves more than another pass through the cache takes
+MOST_NEIGHBOURS, AT_A_TIME = 7, 4
 # Least number of items that the work is split into, if maps are high, and their least height in
 # windows: the rows that two items share are taken twice
 ITEMS, HEIGHT = 512, 8
@@ -21,11 +24,13 @@ def levels(kernel: int) -> list[list[int]]:
     >>> levels(6)
     [[0, 1, 2, 3, 4, 5]]
     >>> levels(20)
-    [[0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 9, 11]]
+    [[0, 1, 2, 3], [0, 4, 8, 12, 16]]
     """
     found, reach = [], 1
     while reach < kernel or not found:
-        parts = min(-(-kernel // reach), MOST_PARTS)
+        parts = -(-kernel // reach)
+        if parts > MOST_NEIGHBOURS:
+            parts = AT_A_TIME
         last = min((parts - 1) * reach, kernel - reach)
         found.append([*range(0, (parts - 1) * reach, reach), last])
         reach += last
