@@ -49,7 +49,10 @@ class Chosen:
     @property
     def pixels(self) -> np.ndarray:
         """P x 2: as they are listed; those of a mask row by row, 16 bytes for each, made anew."""
-        return np.argwhere(self.mask) if self.listed is None else self.listed
+        if self.listed is not None:
+            return self.listed
+        # Much faster than in two dimensions
+        return np.stack(np.divmod(np.flatnonzero(self.mask), self.labelled[1]), axis=1)
 
     @property
     def repeats(self) -> bool:

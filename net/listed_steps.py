@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -146,6 +147,21 @@ def listed_program(net: Net, needed: NeededCells) -> Program:
     if dense_forward is not dense:
         forward = _over_lists(dense_forward, places)
     return Program.of_steps(net, steps, forward)
+
+
+def device_bytes(net: Net, needed: NeededCells) -> int:
+    """What the tables of ``listed_program`` take on a device, the host's largest beside them, from
+    which one is made."""
+    layout, entries, largest = net.backend.listed_cells.LAYOUT, 0, 0
+    for node in net.nodes.values():
+        for reading in needed.readings[node.name]:
+            rows = 0 if reading.rows is None else reading.rows.size
+            largest = max(largest, rows)
+            if node.window:
+                table = len(needed.cells[node.name]), reading.kernel[0], reading.cells
+                rows = prod(layout.table_shape(*table))
+            entries += rows
+    return (entries + largest) * np.dtype(np.int32).itemsize
 
 
 @once_a_net

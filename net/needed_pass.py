@@ -11,7 +11,7 @@ from kernels.checks import Pair
 from net import images, planning, room, summary, windows
 from net.chosen import Chosen
 from net.graph import Net
-from net.listed_steps import listed_program
+from net.listed_steps import device_bytes, listed_program
 from net.needed_cells import Need, NeededCells
 from net.nodes import IMAGE
 from net.program import Program
@@ -63,8 +63,23 @@ class NeededPass:
 
     @cached_property
     def program(self) -> Program:
-        """From an image's needed cells to the scores, a list of P cells."""
+        """From an image's needed cells to the scores, a list of P cells.
+
+        Raises:
+            MemoryError: its tables would take more memory than is free on the device.
+        """
+        if not self._layout.by_cell:
+            what = f"the tables of {len(self.rows)} pixels"
+            fewer = lambda free: "expected fewer pixels"  # noqa: E731
+            room.check(self.net.backend, what, self.table_bytes, fewer)
         return listed_program(self.net, self.cells)
+
+    @property
+    def table_bytes(self) -> int:
+        """What lists and tables take where the pass runs."""
+        if self._layout.by_cell:
+            return self.cells.nbytes
+        return device_bytes(self.net, self.cells)
 
     @property
     def rows(self) -> np.ndarray:
@@ -232,7 +247,7 @@ class NeededPasses:
         some = taken or NeededPass(self.net, self.border, chosen.pixels)
         table = summary.needed_table(self.net, chosen.labelled, len(some.rows), some.counts)
         memory = summary.memory(some.planned_bytes(), some.planned_bytes(keep=True))
-        plan = f"{some.cells.nbytes / 1e6:,.1f} MB for lists and tables"
+        plan = f"{some.table_bytes / 1e6:,.1f} MB for lists and tables"
         way = "over lists of needed cells" if taken else "in the dense form, which takes less"
         return f"{table}\nthis pass runs {way}\nover lists it takes {memory}, {plan}"
 

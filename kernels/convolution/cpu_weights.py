@@ -8,18 +8,25 @@ from kernels.host.threads import CELL
 from kernels.memory import cpu as memory
 
 
-def packed(weights, group, *, transposed=False, flipped=False):
+def packed(weights, group, *, transposed=False, flipped=False, by_tap=False):
     """K x C x kh x kw as K/group x C x kh*kw x ``group``, K padded with zeros; flat.
 
     Args:
         transposed: exchange input and output channels, for the input gradient.
         flipped: reverse the order of the taps.
+        by_tap: K/group x kh*kw x C x ``group`` instead, for loops over the channels of one tap.
     """
     k, c, kh, kw = weights.shape
-    filters, depth = (c, k) if transposed else (k, c)
-    out = memory.empty((-(-filters // group), depth, kh * kw, group), weights.dtype)
-    weights = np.ascontiguousarray(weights).reshape(k, c, kh * kw)
-    _pack(out, weights, transposed, flipped, work=CELL * out.size)
+    filters, depth, taps = (c, k, kh * kw) if transposed else (k, c, kh * kw)
+    sizes = (taps, depth) if by_tap else (depth, taps)
+    out = memory.empty((-(-filters // group), *sizes, group), weights.dtype)
+    weights = np.ascontiguousarray(weights).reshape(k, c, taps)
+    if transposed:
+        weights = weights.transpose(1, 0, 2)
+    if flipped:
+        weights = weights[:, :, ::-1]
+    by_channel = out.transpose(0, 2, 1, 3) if by_tap else out
+    _pack(by_channel, weights, work=CELL * out.size)
     return out.reshape(-1)
 
 
@@ -33,18 +40,12 @@ def starts(bias, filters, beyond, dtype):
 
 
 @compiled_parallel
-def _pack(out, weights, transposed, flipped):
+def _pack(out, weights):
     groups, depth, taps, group = out.shape
-    filters = weights.shape[1] if transposed else weights.shape[0]
     for g in prange(groups):
+        first = g * group
+        channels = min(group, len(weights) - first)
         for c in range(depth):
-            for t in range(taps):
-                tap = taps - 1 - t if flipped else t
-                for i in range(group):
-                    k = g * group + i
-                    if k >= filters:
-                        out[g, c, t, i] = 0
-                    elif transposed:
-                        out[g, c, t, i] = weights[c, k, tap]
-                    else:
-                        out[g, c, t, i] = weights[k, c, tap]
+            for i in range(group):
+                for t in range(taps):
+                    out[g, c, t, i] = weights[first + i, c, t] if i < channels else 0

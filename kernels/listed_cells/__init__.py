@@ -37,6 +37,10 @@ class Layout:
         """Of a list."""
         return (cells, channels, 1, 1) if self.by_cell else (1, channels, 1, cells)
 
+    def table_shape(self, outputs, height, cells) -> tuple:
+        """Of the table of so many windows of ``height`` rows over a list of ``cells``."""
+        return (outputs, height) if self.by_cell else (height, outputs + cells)
+
     def of_numbers(self, numbers: np.ndarray) -> np.ndarray:
         """The list of the numbers of cells, M x C, on the host."""
         shape = self.shape(*numbers.shape)

@@ -111,8 +111,8 @@ def _gather_kernel(dtype, backward):
 def table(rows, cells):
     """The table of ``rows`` (P x kh, int32) over M = ``cells`` cells: kh x (P + M), int32."""
     outputs, height = check_table(rows, cells)
+    made = memory.empty(DEVICE.table_shape(outputs, height, cells), "int32")
     columns = outputs + cells
-    made = memory.empty((height, columns), "int32")
     begin, note = _table_kernels()
     launch_over(begin, made.size, flat("rows", rows), flat("table", made), outputs, height, columns)
     count = outputs * height

@@ -123,7 +123,7 @@ def gradient_input(error, rows, weights, cells):
     vectors = -(-shape.channels // sizes.lanes)
     most = min(simd.MAX_VECTORS, -(-vectors // threads))
     blocks = np.array([(v, min(most, vectors - v)) for v in range(0, vectors, most)])
-    turned = packed(weights, sizes.lanes, transposed=True)
+    turned = packed(weights, sizes.lanes, transposed=True, by_tap=True)
     maps = gradient.reshape(-1), error.reshape(-1), rows, turned
     work = MULTIPLY_ADD * shape.multiply_adds
     _scatter(*maps, sizes, blocks, queue(), threads, work=work)
@@ -143,16 +143,17 @@ def _forward_loop(vectors):
     @inner
     def fill(out, source, rows, weights, start, sizes, first, begin, end, at, staged, activation):
         lanes, depth, filters = sizes.lanes, sizes.depth, sizes.filters
-        wide, taps = vectors * lanes, sizes.height * sizes.width
-        group, channels = depth * taps * lanes, min(wide, filters - first * lanes)
+        wide, group = vectors * lanes, depth * sizes.height * sizes.width * lanes
+        channels = min(wide, filters - first * lanes)
         for p in range(begin, end, COLUMNS):
-            _list_taps(at, rows, sizes, p, end)
+            _list_rows(at, rows, sizes, p, end)
             tile = simd.tile_of_vectors(start, first * lanes, vectors, COLUMNS)
             w = first * group
             for c in range(depth):
-                for tap in range(0, taps * COLUMNS, COLUMNS):
-                    tile = simd.multiply_add(tile, weights, w, group, source, c, (at, tap))
-                    w += lanes
+                for row in range(0, sizes.height * COLUMNS, COLUMNS):
+                    for tap in range(c, c + sizes.width * depth, depth):
+                        tile = simd.multiply_add(tile, weights, w, group, source, tap, (at, row))
+                        w += lanes
             to, count = p * filters + first * lanes, min(COLUMNS, end - p)
             if channels == wide and activation.number == NONE:
                 simd.store_vectors(tile, out, to, filters, count)
@@ -170,20 +171,19 @@ _fill = by_vectors([_forward_loop(v) for v in range(1, simd.MAX_VECTORS + 1)])
 
 
 @inner
-def _list_taps(at, rows, sizes, first, end):
-    """List where the taps of the next outputs begin, tap by tap; the last output is repeated."""
+def _list_rows(at, rows, sizes, first, end):
+    """List where the windows of the next outputs begin, row by row; the last output is repeated."""
     for q in range(COLUMNS):
         p = min(first + q, end - 1)
         for i in range(sizes.height):
-            for j in range(sizes.width):
-                at[(i * sizes.width + j) * COLUMNS + q] = (rows[p, i] + j) * sizes.depth
+            at[i * COLUMNS + q] = rows[p, i] * sizes.depth
 
 
 @compiled_parallel
 def _correlate(out, source, rows, weights, start, sizes, blocks, activation, items, threads):
     chunks = -(-sizes.outputs // OUTPUTS)
     for _ in prange(threads):
-        at = np.empty(sizes.height * sizes.width * COLUMNS, np.int64)
+        at = np.empty(sizes.height * COLUMNS, np.int64)
         staged = np.empty(COLUMNS * simd.MAX_VECTORS * sizes.lanes, out.dtype)
         item = take(items)
         while item < chunks * len(blocks):
@@ -254,10 +254,10 @@ def _sum_groups(out, partial, run):
     for part in prange(-(-filters // LINE)):
         first, end = part * LINE, min((part + 1) * LINE, filters)
         for c in range(depth):
-            for i in range(height):
-                for j in range(width):
-                    number = i * run + j * depth + c
-                    for k in range(first, end):
+            for k in range(first, end):
+                for i in range(height):
+                    for j in range(width):
+                        number = i * run + j * depth + c
                         total = partial[0, number, k]
                         for group in range(1, len(partial)):
                             total += partial[group, number, k]
@@ -269,14 +269,12 @@ def _input_loop(vectors):
 
     @inner
     def add_tap(out, places, count, panel, weights, w, pitch, sizes, channels, staged):
-        lanes, taps = sizes.lanes, sizes.height * sizes.width
-        wide = vectors * lanes
+        lanes, wide = sizes.lanes, vectors * sizes.lanes
         for q in range(0, count, COLUMNS):
             tile = simd.tile_of_zeros(out, vectors, COLUMNS)
             for k in range(sizes.filters):
-                tile = simd.multiply_add(
-                    tile, weights, w + k * taps * lanes, pitch, panel, k * PANEL + q, None
-                )
+                at = k * PANEL + q
+                tile = simd.multiply_add(tile, weights, w + k * lanes, pitch, panel, at, None)
             whole, outputs = channels // lanes, min(COLUMNS, count - q)
             simd.add_columns(tile, out, (places, q), outputs, whole)
             if channels == wide:
@@ -315,6 +313,6 @@ def _scatter(out, error, rows, weights, sizes, blocks, items, threads):
                     i, j = tap // sizes.width, tap % sizes.width
                     for q in range(count):
                         places[q] = (rows[begin + q, i] + j) * depth + first * lanes
-                    w = first * pitch + tap * lanes
+                    w = first * pitch + tap * filters * lanes
                     maps = out, places, count, panel, weights
                     _add_tap(v, *maps, w, pitch, sizes, channels, staged)

@@ -131,10 +131,12 @@ def _backward(gradient, error, argmax, rows, kernel, channels, threads):
         gradient[first:end] = 0
         places = np.empty(kernel[0] * width, np.int64)
         for p in range(len(rows)):
+            lowest, highest = cells, 0
             for i in range(kernel[0]):
+                lowest, highest = min(lowest, rows[p, i]), max(highest, rows[p, i] + width)
                 for j in range(width):
                     places[i * width + j] = (rows[p, i] + j) * channels
-            if places.min() >= end or places.max() < first:
+            if lowest * channels >= end or highest * channels <= first:
                 continue
             for c in range(channels):
                 to = places[argmax[p * channels + c]] + c

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from net import Dense, Net, images, needed_cells, needed_pass, planning
+from net import Dense, Net, images, needed_cells, needed_pass, planning, room
 from net.chosen import Chosen
 from net.layers import (
     Add,
@@ -189,6 +189,19 @@ class TestCells:
         assert cells["conv1"] is cells["relu1"] is not cells["max1"]
         program = NeededPass(net, "zero", np.array([[0, 0]])).program
         assert not any(isinstance(step, SelectStep) for step in program.steps)
+
+    @pytest.mark.simulator
+    def test_tables_on_a_device_are_counted(self, monkeypatch):
+        some = NeededPass(net_of("pools", backend="simulator"), "zero", np.array([[0, 3], [9, 9]]))
+        tables = [s.listed.rows for s in some.program.steps if hasattr(s, "listed")]
+        on_host = [r.rows for of_layer in some.cells.readings.values() for r in of_layer]
+        largest = max(rows.nbytes for rows in on_host if rows is not None)
+        assert some.table_bytes == 4 * sum(table.size for table in tables) + largest
+        monkeypatch.setattr(room, "SMALLEST", 0)
+        monkeypatch.setattr(some.net.backend.memory, "free_bytes", lambda: some.table_bytes - 1)
+        again = NeededPass(some.net, "zero", some.pixels)
+        with pytest.raises(MemoryError, match="the tables of 2 pixels"):
+            _ = again.program
 
 
 def _check_scores(backend, found, expected):
