@@ -7,6 +7,7 @@ own dilated layers, in both memory formats. All are timed from host arrays to ho
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 
 from matplotlib.figure import Figure
 from tqdm import tqdm
@@ -30,6 +31,7 @@ from experiments.measuring.timing import (
 )
 from experiments.reporting.bars import ratio_bars
 from net import Scan
+from net.conversion import dense_window
 from net.zoo import ZOO
 
 TIMED = True
@@ -37,6 +39,9 @@ SIZE, QUICK_SIZE, SMALL = 128, 16, 32
 """Labelled rows and columns; ``SMALL`` for zero-filled kernels, where a pass takes minutes."""
 MOST = 1.3e11
 """Multiply-adds of a dense pass forward on a host: a net that takes more has a smaller image."""
+MOST_WEIGHTS = 10**8
+"""Of a zero-filled kernel: of ten times as many, float64 weights, their packed copy and gradients
+take more memory than many machines have."""
 OTHERS = (runners.FRAGMENTS, *runners.TORCH, runners.ZERO_FILLED)
 CHECKED = 48
 LIMITS = {"scores": 1e-4, "gradients": 5e-2}
@@ -64,7 +69,7 @@ def run(options) -> tuple[list[dict], dict]:
             size = QUICK_SIZE if options.quick else _size(name, other, options.backend)
             parameters = {"net": name, "way": other, "size": size}
             rows += options.cache.measured(
-                parameters | {"skipped": runners.why_unavailable(other, options.backend)},
+                parameters | {"skipped": _why_skipped(name, other, options.backend)},
                 lambda name=name, other=other, size=size: _measured(name, other, size, options),
             )
     return rows, {}
@@ -75,10 +80,25 @@ def _size(name, other, backend):
     return min(size, SMALL) if other == runners.ZERO_FILLED else size
 
 
+def _why_skipped(name, other, backend):
+    """Why a way is left out, as a sentence; None if it is not."""
+    if other != runners.ZERO_FILLED:
+        return runners.why_unavailable(other, backend)
+    largest = max(
+        node.output.channels * node.sources[0].channels * prod(window.footprint)
+        for node in built(name, backend=backend).nodes.values()
+        if node.has_weights
+        for window in [dense_window(node.window, node.sources[0].spacing)]
+    )
+    if largest <= MOST_WEIGHTS:
+        return None
+    return f"its largest kernel would have {largest:,} weights, more than {MOST_WEIGHTS:,}"
+
+
 def _measured(name, other, size, options):
     """The rows of another method, timed in the same rounds as the dense form."""
     row = {"net": name, "labelled": size, "way": other}
-    reason = runners.why_unavailable(other, options.backend)
+    reason = _why_skipped(name, other, options.backend)
     if reason:
         empty = dict.fromkeys(_MEASURED)
         return [row | {"pass": p, "skipped": reason} | empty for p in PASSES]

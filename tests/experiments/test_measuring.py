@@ -233,6 +233,13 @@ def test_the_authors_net_is_measured_at_1024_besides_and_greenteas_at_its_own_si
     assert set(jobs.values()) == {(128, 256, 512)}
 
 
+def test_zero_filled_kernels_beyond_memory_are_left_out():
+    reasons = {net: methods._why_skipped(net, runners.ZERO_FILLED, "cpu") for net in ZOO}
+    reason = reasons.pop("greentea102")
+    assert reason.startswith(f"its largest kernel would have {1024 * 192 * 73**2:,} weights")
+    assert set(reasons.values()) == {None}
+
+
 def test_only_hosts_are_spared_what_takes_them_minutes():
     net = SimpleNamespace(backend=SimpleNamespace(name="cuda"))
     assert affordable(net, (256, 512), 1.0) == (256, 512)
