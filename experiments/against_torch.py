@@ -97,15 +97,9 @@ def verdicts(rows: list[dict]) -> list[str]:
     said = []
     for (form, p), targets in TARGETS.items():
         for opponent, (each, mean) in targets.items():
-            ratios = {}
-            for row in rows:
-                if (row["form"], row["pass"], row["way"]) == (form, p, OURS):
-                    net, size = row["net"], row["labelled"]
-                    theirs = _opponents_of(rows, net, form, size, p)[opponent]
-                    ratios[f"{net} {size or ''}".strip()] = theirs["ratio"]
+            ratios = _ratios(rows, form, p, opponent)
             missed = [f"{place} {r:.2f}" for place, r in ratios.items() if r < each]
-            average = float(np.exp(np.mean(np.log(list(ratios.values())))))
-            text = f"{form}, {p}, against {opponent}: geometric mean {average:.2f}"
+            text = f"{form}, {p}, against {opponent}: geometric mean {_mean(ratios):.2f}"
             text += f" (aim {mean})" if mean else ""
             text += f"; at least {each} on every net" if not missed else f"; below {each} on "
             said.append(text + ", ".join(missed))
@@ -115,6 +109,21 @@ def verdicts(rows: list[dict]) -> list[str]:
         text = f"peak memory, forward + backward: at most {max(shares.values()):.2f} of PyTorch's"
         said.append(text + (f"; above {MEMORY_TARGET} on {', '.join(over)}" if over else ""))
     return said + _scaling(rows)
+
+
+def _ratios(rows, form, p, opponent):
+    """PyTorch's time over ours by net and size."""
+    ratios = {}
+    for row in rows:
+        if (row["form"], row["pass"], row["way"]) == (form, p, OURS):
+            net, size = row["net"], row["labelled"]
+            theirs = _opponents_of(rows, net, form, size, p)[opponent]
+            ratios[f"{net} {size or ''}".strip()] = theirs["ratio"]
+    return ratios
+
+
+def _mean(ratios):
+    return float(np.exp(np.mean(np.log(list(ratios.values())))))
 
 
 def _memory_shares(rows):
@@ -144,6 +153,7 @@ def _scaling(rows):
 def table(rows: list[dict]) -> str:
     """The targets' verdicts and the Markdown table."""
     lines = [f"* {sentence}." for sentence in verdicts(rows)]
+    lines += ["", "PyTorch's time over ours:", "", *_by_net(rows)]
     lines += [
         "",
         "| net | form | labelled pixels | pass | way | batch | ms (p20 to p80) "
@@ -167,6 +177,24 @@ def table(rows: list[dict]) -> str:
 
 
 def summary(rows: list[dict]) -> str:
+    """What became of it, in two sentences or, where memory was measured, three."""
+    sentences = []
+    for form in FORMS:
+        told = []
+        for p in PASSES:
+            ratios = _ratios(rows, form, p, "best")
+            low, high = min(ratios.values()), max(ratios.values())
+            told.append(f"{_mean(ratios):.2f} times as long {p} ({low:.2f} to {high:.2f})")
+        sentences.append(f"{form.capitalize()}, PyTorch's best way takes {' and '.join(told)}.")
+    shares = _memory_shares(rows).values()
+    if shares:
+        low, high = min(shares), max(shares)
+        text = f"Our peak memory, forward + backward, is {low:.0%} to {high:.0%} of PyTorch's."
+        sentences.append(text)
+    return " ".join(sentences)
+
+
+def _by_net(rows):
     """A Markdown table of PyTorch's time over ours, a line for each net and size."""
     lines = [
         "| net | labelled pixels | forward: NCHW | forward: best | forward + backward: NCHW "
@@ -186,7 +214,7 @@ def summary(rows: list[dict]) -> str:
         share = shares.get((net, size))
         cells.append(f"{share:.0%}" if share else "")
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return lines
 
 
 def caption(record: dict) -> str:

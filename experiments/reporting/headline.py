@@ -68,11 +68,12 @@ def _sentences(machine):
 
 
 def _common_size(rows):
-    """The largest size at which all nets ran, or most of them."""
+    """The largest size at which more than half of the nets ran."""
     nets = {}
     for row in rows:
         nets.setdefault(row["labelled"], set()).add(row["net"])
-    return max(nets, key=lambda size: (len(nets[size]), size))
+    many = len(set.union(*nets.values())) / 2
+    return max(size for size, ran in nets.items() if len(ran) > many)
 
 
 def _range(rows, size, direction):

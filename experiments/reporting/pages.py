@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -104,7 +105,8 @@ def readme(machines: list[Machine], experiments: dict, text: str) -> str:
     for machine in machines:
         if AGAINST in machine.results:
             place = Path("results", machine.folder.name, AGAINST, PAGE)
-            lines += [f"{machine.name} ({link('all figures', place)}):", ""]
             with naming(machine.folder / AGAINST):
-                lines += [experiments[AGAINST].summary(machine.rows[AGAINST]), ""]
+                told = experiments[AGAINST].summary(machine.rows[AGAINST])
+            text = f"{machine.name}: {told[0].lower() + told[1:]} ({link('all figures', place)})"
+            lines += [textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False), ""]
     return before + "\n\n" + "\n".join(lines) + "\n" + after

@@ -60,7 +60,7 @@ def test_scaling_is_told_from_the_rows_by_threads():
 def test_table_and_figure_hold_every_row():
     measured = rows(3.0, 1.5)
     lines = against_torch.table(measured).splitlines()
-    assert sum(line.startswith("| a |") for line in lines) == len(measured)
+    assert sum(line.startswith("| a |") for line in lines) == len(measured) + len(FORMS)
     compiled = [row("dense", p, "PyTorch channels_last, compiled", 0.5) for p in PASSES]
     drawing = against_torch.figure(measured + compiled, {"gpu": None, "cpu": "a CPU"}, {})
     bars = [patch for axes in drawing.get_axes() for patch in axes.patches]
@@ -72,10 +72,20 @@ def test_table_and_figure_hold_every_row():
     assert [text.get_text() for text in legend.get_texts()][-1].endswith("compiled")
 
 
-def test_the_summary_has_a_line_for_each_net_and_size():
-    heading, rule, *lines = against_torch.summary(rows(3.0, 1.5)).splitlines()
-    assert heading.count("|") == rule.count("|") == 8
-    assert lines == [
+def test_the_summary_is_three_sentences():
+    assert against_torch.summary(rows(3.0, 1.5)) == (
+        "Dense, PyTorch's best way takes 1.50 times as long forward (1.50 to 1.50) and 1.50 times "
+        "as long forward + backward (1.50 to 1.50). Patch by patch, PyTorch's best way takes 1.50 "
+        "times as long forward (1.50 to 1.50) and 1.50 times as long forward + backward (1.50 to "
+        "1.50). Our peak memory, forward + backward, is 70% to 70% of PyTorch's."
+    )
+
+
+def test_the_table_has_a_line_for_each_net_and_size():
+    lines = against_torch.table(rows(3.0, 1.5)).splitlines()
+    first = lines.index("PyTorch's time over ours:") + 2
+    assert lines[first].count("|") == lines[first + 1].count("|") == 8
+    assert lines[first + 2 : first + 4] == [
         "| a | 256 x 256 | 3.00 | 1.50 | 3.00 | 1.50 | 70% |",
         "| a | one by one, as patches | 3.00 | 1.50 | 3.00 | 1.50 |  |",
     ]

@@ -76,6 +76,12 @@ def test_the_headline_counts_what_reaches_the_claim(tmp_path):
         headline.put(machines, headline.END + headline.BEGIN)
 
 
+def test_the_headline_is_of_the_largest_size_that_most_nets_reach():
+    sizes = {"a": (64, 128, 256), "b": (64, 128), "c": (64,)}
+    rows = [{"net": net, "labelled": size} for net, reached in sizes.items() for size in reached]
+    assert headline._common_size(rows) == 128
+
+
 def test_the_headline_in_the_readme_is_made_from_the_stored_results():
     machines = stored.read(ROOT / "results", __main__.modules(), __main__.profile.views()).machines
     text = (ROOT / "README.md").read_text()
