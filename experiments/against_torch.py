@@ -195,7 +195,7 @@ def summary(rows: list[dict]) -> str:
 
 
 def _by_net(rows):
-    """A Markdown table of PyTorch's time over ours, a line for each net and size."""
+    """The lines of a Markdown table of PyTorch's time over ours, one for each net and size."""
     lines = [
         "| net | labelled pixels | forward: NCHW | forward: best | forward + backward: NCHW "
         "| forward + backward: best | our share of PyTorch's peak memory |",
