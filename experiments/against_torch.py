@@ -28,6 +28,7 @@ from experiments.measuring.compare import BATCHES, BATCHES_ON_GPU
 from experiments.measuring.peak import PEAK
 from experiments.measuring.timing import ROUNDS, mark
 from experiments.reporting.bars import ratio_bars
+from kernels.host.simd import VECTOR_BYTES
 from net.zoo import ZOO
 
 TIMED = True
@@ -68,7 +69,7 @@ def run(options) -> tuple[list[dict], dict]:
         NotEqual: PyTorch gives other scores on the arrays that are timed.
     """
     nets = options.nets or (QUICK_NETS if options.quick else ZOO)
-    jobs = [(net, "dense", size) for net in nets for size in sizes(net, options)]
+    jobs = [(net, "dense", size) for net in nets for size in _sizes(net, options)]
     jobs += [(net, form, 0) for net in nets for form in ("patch by patch", THREADS)]
     jobs.sort(key=lambda job: list(nets).index(job[0]))
     rows = []
@@ -82,6 +83,13 @@ def run(options) -> tuple[list[dict], dict]:
                 lambda measure=measure, name=name, size=size: measure(name, size, options),
             )
     return rows, {}
+
+
+def _sizes(net, options):
+    """Labelled rows and columns at which a net's dense form runs; with AVX2 the smallest alone, as
+    PyTorch takes minutes a call there to go back through larger maps in NCHW."""
+    given = sizes(net, options)
+    return given if VECTOR_BYTES == 64 else given[:1]
 
 
 def _opponents_of(rows, net, form, size, p):
@@ -231,7 +239,8 @@ def caption(record: dict) -> str:
         f"{max(BATCHES_ON_GPU)} where memory allows, and count with their best. Peak "
         "memory is that of a process of its own, beyond what it held before the pass. The rows by "
         "threads are this project alone; a fair scheduler gives two threads beside one busy "
-        "process two thirds of two cores: 1.5 times as long."
+        "process two thirds of two cores: 1.5 times as long. With AVX2 nets run at their smallest "
+        "size alone: at larger ones PyTorch's pass backward in NCHW takes minutes."
     )
 
 
