@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from math import prod
 from multiprocessing import get_context
 
 from experiments.measuring import host
@@ -20,11 +21,14 @@ from experiments.profiling.counter import Line
 from experiments.profiling.devices import Capability
 from experiments.profiling.operators import OperatorCase
 from experiments.profiling.static import Code, Reader
+from kernels.device.limits import MAX_ELEMENTS
 from kernels.device.machine_code import MachineCode
+from net import zoo
 
 DENSE, PATCH = "dense", "patch"
-BATCHES = (1, 64, 256, 1024, 4096)
-"""Patches that scanning may run together; the first is scanning one by one."""
+BATCHES = (1, 64, 256, 1024, 4096, 16384)
+"""Patches that scanning may run together, where kernels can index their maps; the first is scanning
+one by one."""
 TRACED_BATCH = 64
 """The batch whose sectors are counted; those of others are in proportion."""
 FORMS = ((DENSE, 1), *((PATCH, batch) for batch in BATCHES))
@@ -49,11 +53,20 @@ class Pass:
 
 def passes(net: str, size: int) -> list[Pass]:
     """All passes of a net for ``size`` x ``size`` labelled pixels that the model knows."""
+    largest = _largest_map(net)
     return [
         Pass(form, batch, backward, calls.of_net(net, size, form, batch=batch, backward=backward))
         for form, batch in FORMS
+        if form == DENSE or batch * largest <= MAX_ELEMENTS
         for backward in (False, True)
     ]
+
+
+def _largest_map(name):
+    """Numbers of the largest map of one patch."""
+    net = zoo.build(name, backend="cpu")
+    maps = (node.output for node in net.nodes.values())
+    return max(net.channels * prod(net.patch), *(m.channels * prod(m.size) for m in maps))
 
 
 class Codes:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.modelling.counted import BATCHES
 from experiments.modelling.predicted import TERMS
 from experiments.profiling.devices import DEVICES
 from experiments.profiling.figures import COLORS
@@ -42,7 +43,8 @@ def caption(record: dict) -> str:
         "The longest part of each launch (docs/profiling.md), 2 microseconds for each launch, and "
         "what the device waits for the host, whose time for a launch was measured here, on the "
         "CPU and interpreter below, without the driver's own. Scanning takes the batch that the "
-        "model finds fastest, among those that fit into the device's memory, and waits for the "
+        f"model finds fastest, of {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]} patches as "
+        "far as kernels can index their maps and the device's memory holds them, and waits for the "
         "device once. A device marked * has code for the nearest later target that the installed "
         f"compiler has; the tables name it.\n\n{sources}"
     )

@@ -16,7 +16,12 @@ from experiments.profiling.devices import DEVICES
 from experiments.profiling.roofline import LAUNCH_SECONDS, PARTS, Prediction
 from experiments.reporting import claims, pages, stored
 from experiments.reporting.derived import CLAIMED_SPEEDUP
+from kernels.device.limits import MAX_ELEMENTS
 from kernels.device.machine_code import MachineCode
+from kernels.memory import cpu as cpu_memory
+from net import planning, zoo
+from net.ledger import UNINDEXABLE
+from net.program import Program
 from tests.experiments.test_command_line import experiments
 
 NETS, SIZE = ("lenet28", "rcnn25"), 24
@@ -103,6 +108,22 @@ def test_what_does_not_fit_is_left_out(counted_before, monkeypatch):
     assert {row["batch"] for row in rows} == {1}
     monkeypatch.setattr(predicted, "memory_of", lambda net, size, one: 1e15)
     assert not rows_of(["V100"])
+
+
+def test_batches_are_those_whose_maps_kernels_can_index(monkeypatch):
+    """As the planner says of a GPU."""
+    monkeypatch.setattr(counted.calls, "of_net", lambda *_, **__: [])
+    monkeypatch.setattr(cpu_memory, "MOST_ELEMENTS", MAX_ELEMENTS)
+    largest = {}
+    for name in zoo.ZOO:
+        program = Program(zoo.build(name, backend="cpu"), "patch")
+        place = program, "valid", (256, 256), 256 * 256
+        planned = {n: planning.scan_bytes(*place, n, learning=True) for n in counted.BATCHES}
+        found = {one.batch for one in counted.passes(name, 256) if one.form == counted.PATCH}
+        assert found == {n for n, taken in planned.items() if taken < UNINDEXABLE}
+        largest[name] = max(found)
+    assert largest["lenet28"] == 16384
+    assert largest["n4"] == 4096
 
 
 def prediction(seconds, part=0):
