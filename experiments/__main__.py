@@ -340,7 +340,7 @@ def _parser() -> argparse.ArgumentParser:
             )
     for name, tool in TOOLS.items():
         tool.add_arguments(commands.add_parser(name, help=tool.TITLE, description=tool.__doc__))
-    text = "every experiment, one after the other"
+    text = f"all experiments but {' and '.join(APART)}, one after the other"
     commands.add_parser("all", parents=[of_nets], help=text, description=text)
     text = "rebuild all tables and figures from the stored files"
     commands.add_parser("report", parents=[reporting], help=text, description=text)

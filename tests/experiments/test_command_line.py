@@ -229,22 +229,33 @@ def test_help_names_each_subcommand():
 
 def test_the_readme_says_which_options_each_subcommand_takes(options_of):
     text = " ".join((ROOT / "README.md").read_text().split())
-    sentence = r"Each takes (.*?); those on nets of the zoo also take (.*?)\."
-    each, nets = re.search(sentence, text).groups()
-    apart = re.search(r"([`a-z, ]+ and `[a-z]+`), which are about the CUDA kernels alone", text)[1]
-    report = re.search(r"`python -m experiments report` [^;]*; it takes (.*?)\.", text)[1]
-    each, nets, report = (set(re.findall("`(--[a-z]+)`", part)) for part in (each, nets, report))
+    sentence = r"Each experiment takes (.*?); those on nets of the zoo also take (.*?)\."
+    each, nets = map(options_in, re.search(sentence, text).groups())
     own = dict(re.findall(r"`([a-z]+)` has `(--[a-z]+)`, too", text))
+    sentence = r"([`a-z, ]+), which are about the CUDA kernels alone, (and `[a-z]+`) have their own"
+    apart = "".join(re.search(sentence, text).groups())
     assert set(re.findall("`([a-z]+)`", apart)) == set(__main__.TOOLS)
+    sentence = r"`python -m experiments ([a-z]+)` [^;]*; it takes (.*?)\."
+    others = {name: options_in(part) for name, part in re.findall(sentence, text)}
+    assert others == {name: options_of[name] for name in ("report", "published")}
     for name in (*__main__.EXPERIMENTS, "all"):
         runs_nets = name == "all" or "options.nets" in source_of(name)
         expected = each | (nets if runs_nets else set()) | ({own[name]} if name in own else set())
         assert options_of[name] == expected, name
-    assert options_of["report"] == report
     assert not options_of["list"]
     for name in __main__.TOOLS:
         assert options_of[name]
         assert not each <= options_of[name]
+
+
+def options_in(text):
+    return set(re.findall("`(--[a-z]+)`", text))
+
+
+def test_the_readme_says_what_all_leaves_out():
+    text = " ".join((ROOT / "README.md").read_text().split())
+    (told,) = re.findall(r"`python -m experiments all` runs all but (.*?);", text)
+    assert set(re.findall(r"`([a-z_]+)`, which needs", told)) == set(__main__.APART)
 
 
 def source_of(name):

@@ -60,8 +60,57 @@ def test_the_readme_tells_what_arithmetic_saves_on_the_zoo():
     ratios = [
         saved(zoo.build(net, backend="reference"), size) for net in sizes for size in sizes[net]
     ]
-    (told,) = re.findall(r"\((\d+) to (\d+) times on our networks\)", PAGES[0].read_text())
+    text = " ".join(PAGES[0].read_text().split())
+    (told,) = re.findall(r"\((\d+) to (\d+) times on the nets of the zoo\)", text)
     assert told == (f"{min(ratios):.0f}", f"{max(ratios):.0f}")
+
+
+def rows_of(name):
+    """Those that the pages on the host quote."""
+    folder = ROOT / "results" / "amd-epyc-2-cores-cpu" / name
+    return stored.load(folder, __main__.modules()[name]).rows
+
+
+def quoted(page, pattern):
+    text = " ".join((ROOT / "docs" / page).read_text().split())
+    (found,) = re.findall(pattern, text)
+    return found
+
+
+def test_the_page_on_large_images_quotes_the_stored_rows():
+    for pattern, column, factor in (
+        (r"\((\d+)% to (\d+)% on two cores", "share", 100),
+        (r"\((\d+) to (\d+) MB of 1,000 there", "peak_bytes", 1e-6),
+    ):
+        values = [row[column] * factor for row in rows_of("large") if row[column] is not None]
+        told = quoted("large-images.md", pattern)
+        assert told == (f"{min(values):.0f}", f"{max(values):.0f}")
+
+
+def test_the_page_on_training_quotes_the_stored_rows():
+    seconds = {}
+    for row in rows_of("scribbles"):
+        seconds.setdefault((row["case"], row["learner"]), []).append(row["fit_seconds"])
+    shares = [100 * sum(seconds[case, "forest"]) / sum(seconds[case, "net"]) for case, _ in seconds]
+    told = quoted("training.md", r"a forest learns in (\d+) to (\d+)% of its time")
+    assert told == (f"{min(shares):.0f}", f"{max(shares):.0f}")
+
+
+def test_the_page_on_the_host_quotes_the_stored_rows():
+    shares = {}
+    for row in rows_of("pooling"):
+        if (row["image"], row["channels"]) == (256, 48):
+            moved = row["work"] / row["seconds"] / 1e9 / row["gbytes"]
+            shares[row["kernel"], row["d"], row["operation"]] = moved
+    table = (ROOT / "docs" / "host.md").read_text().partition("| other dilations |")[2]
+    cells = re.findall(r"^\| (\d) x \1 \|.*?\|(.*?)\|(.*?)\|$", table, re.MULTILINE)
+    assert len(cells) == 7
+    for kernel, at_2, others in cells:
+        told = re.findall(r"(\d+): ([\d.]+) / ([\d.]+)", f"2: {at_2.strip()};{others}")
+        assert len(told) == (5 if others.strip() else 1)
+        for d, without, with_argmax in told:
+            for operation, share in (("forward without cells", without), ("forward", with_argmax)):
+                assert abs(shares[int(kernel), int(d), operation] - float(share)) <= 0.005
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
