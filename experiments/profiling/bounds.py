@@ -64,7 +64,9 @@ BOUNDS = {
         least=True,
     ),
     "share, weights": Bound(
-        *(_SHARE, "gradient by the weights, 32 rows, 32 x 96 sums, at most two warps a scheduler"),
+        _SHARE,
+        "gradient by the weights, 32 rows and more, 32 x 96 sums and more, at most two warps a "
+        "scheduler",
         *(0.85, ".1%"),
         "Each value is looked up and stored by the kernel; in fewer sums it serves too few "
         "multiply-adds for that: see `WEIGHT_TILES` in `kernels/convolution/cuda_tiles.py`.",

@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISS
 CAPABILITIES = [(8, 0), (9, 0)]
 SAMPLED = 3
 """One in so many cases is compiled each time, the others in the long tests."""
-SHORT_OF_REGISTERS = (6, 12, 28)
-"""Rows of tiles that leave the gradient by the input few registers."""
+SHORT_OF_REGISTERS = (1, 2, 4)
+"""Rows of small tiles with which the gradient by the input takes nearly all registers."""
 
 
 def is_read(case, capability):
@@ -52,10 +52,10 @@ CASES = [
 ]
 
 
-HARDEST = [
-    *(("forward", 4, 256), ("forward", 28, 128), ("gradient_input", 28, 128)),
-    ("gradient_weights", 28, 128),
-]
+HARDEST = {
+    *(("forward", 4, 256), ("forward", 128, 128), ("gradient_input", 4, 256)),
+    *(("gradient_weights", 10, 64), ("gradient_weights", 6, 32)),
+}
 """Of lists: most look-ups, or fewest registers to spare. For all tiles see the list of targets."""
 LISTS = [
     case
@@ -68,18 +68,25 @@ LISTS = [
 def codes(request):
     """For each case that the selected tests ask for, its machine code to come."""
     every = request.config.getoption("--long")
-    tests = [
-        item
+    cases = [
+        item.callspec.params
         for item in request.session.items
-        if item.path == request.path and (every or not item.get_closest_marker("long"))
+        if item.path == request.path
+        and hasattr(item, "callspec")
+        and (every or not item.get_closest_marker("long"))
     ]
-    cases = [test.callspec.params for test in tests]
     wanted = [(of["case"], of["capability"]) for of in cases if "capability" in of]
     for listed in (of["listed"] for of in cases if "listed" in of):
         wanted += [(listed, CAPABILITIES[-1]), (compiled.of_maps(listed), CAPABILITIES[-1])]
     pool = ProcessPoolExecutor(mp_context=get_context("forkserver"))
     yield {key: pool.submit(compiled.code_of, *key) for key in dict.fromkeys(wanted)}
     pool.shutdown(cancel_futures=True)
+
+
+def test_the_tiles_that_are_named_exist():
+    assert {(case.direction, case.tile.height, case.tile.width) for case in LISTS} == HARDEST
+    heights = {case.tile.height for case in compiled.tile_cases() if case.table == "map"}
+    assert heights >= set(SHORT_OF_REGISTERS)
 
 
 @pytest.mark.parametrize(("case", "capability"), CASES)

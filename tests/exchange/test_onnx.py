@@ -8,8 +8,10 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 
+from kernels.activation import ACTIVATIONS
 from net import Dense, Net, Scan, to_onnx, zoo
-from net.layers import Convolution, FullyConnected
+from net.exchange import onnx_nodes
+from net.layers import ActivationLayer, Convolution, FullyConnected
 from net.usage import Normalization, Usage
 from tests.comparison import relative_difference
 from tests.exchange.cases import CASES, TOLERANCES, patches_of
@@ -42,6 +44,21 @@ def check(net, path, sizes=((0, 0), (3, 2))):
 @pytest.mark.parametrize("name", CASES)
 def test_named_nets(name, dtype, tmp_path):
     check(CASES[name].build("cpu", dtype), tmp_path / "net.onnx")
+
+
+def test_every_activation_has_a_node():
+    assert [*onnx_nodes.PLAIN, *onnx_nodes.WITH_PARAMETER] == [*ACTIVATIONS]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name, dtype, tmp_path):
+    """In float64 those with a parameter have a formula each, and none stands in for another."""
+    (kind,) = (kind for kind in ActivationLayer.__subclasses__() if kind.kind == name)
+    parameter = {} if ACTIVATIONS[name] is None else {ACTIVATIONS[name]: 0.375}
+    layers = [Convolution(3, 2), kind(**parameter), FullyConnected(2)]
+    net = Net(layers, channels=1, patch=4, dtype=dtype, backend="cpu")
+    check(randomized(net), tmp_path / "net.onnx")
 
 
 @settings(max_examples=12)

@@ -157,9 +157,13 @@ def passes(dense, labelled, masked=True, image_gradient=False):
 
 def check(taken, net, labelled, border="valid", **options):
     for call, planned in passes(Dense(net, border), labelled, **options):
-        call()  # what is compiled and remembered comes first
-        found = taken.by(call)
-        assert abs(planned - found) <= max(0.05 * found, 10**5)
+        check_call(taken, call, planned)
+
+
+def check_call(taken, call, planned):
+    call()  # what is compiled and remembered comes first
+    found = taken.by(call)
+    assert abs(planned - found) <= max(0.05 * found, 10**5)
 
 
 @pytest.mark.cpu
@@ -203,6 +207,20 @@ def test_predict(taken, case, tile):
         patch.setattr(numba, "get_num_threads", lambda: 0)
         planned = predict_bytes(*form, labelled if tile is None else (tile, tile))
     assert abs(planned - found) <= max(0.05 * found, 10**6)
+
+
+@pytest.mark.cpu
+def test_a_step_of_training(taken):
+    """Dropout makes maps of its own there, forward and backward."""
+    layers = [Convolution(16, 3), ReLU(), *(Dropout(0.5), Convolution(16, 3)) * 2, Dropout(0.5)]
+    net = Net([*layers, FullyConnected(2)], channels=8, patch=8, backend="cpu")
+    trainer, labelled = Trainer(net, SGD(0.1), form="dense"), (300, 330)
+    image, labels = np.ones((8, *labelled), np.float32), np.zeros(labelled, np.int32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numba, "get_num_threads", lambda: 0)
+        planned = step_bytes(trainer.dense.program, "reflect", labelled)
+    of_numpy = 10 * labels.size  # labels and mask, twice
+    check_call(taken, lambda: trainer.step(image, labels), planned - of_numpy)
 
 
 class _Net(Drawing):
