@@ -39,6 +39,8 @@ EXPERIMENTS = {
 """A line on each, by its name: that of its subcommand, its module and its folder of results."""
 APART = ("against_torch", "scribbles")
 """Not part of ``all``: they need the extras ``bench`` and ``learn``."""
+FIRST = ("demo", "pooling", "host")
+"""What ``all`` begins with: they take seconds, and the first tables come soon."""
 OF_NETS = (
     *("equality", "networks", "sampled", "memory", "host", "large"),
     *("segmentation", "methods", "against_torch"),
@@ -72,6 +74,7 @@ def _run_subcommand(options) -> int:
     if options.subcommand in ("report", "published"):
         return {"report": _report, "published": _published}[options.subcommand](options)
     every = [name for name in EXPERIMENTS if name not in APART]
+    every.sort(key=lambda name: name not in FIRST)
     chosen = every if options.subcommand == "all" else [options.subcommand]
     if options.backend == "simulator":
         os.environ["NUMBA_ENABLE_CUDASIM"] = "1"

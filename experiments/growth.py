@@ -19,6 +19,7 @@ from experiments.reporting.derived import (
     by_patch,
     totals_of,
 )
+from experiments.reporting.numbers import short
 
 TIMED = True
 PATCHES, QUICK_PATCHES = (16, 32, 48, 64, 96, 128, 160), (16, 32)
@@ -70,9 +71,9 @@ def table(rows: list[dict]) -> str:
         low, middle, high = (dense[f"speedup{q}"] for q in ("_p20", "", "_p80"))
         lines.append(
             f"| {dense['patch']} | {size} x {size} | {direction} "
-            f"| {1e3 * scanning['seconds']:.4g}{mark(scanning)} "
-            f"| {1e3 * dense['seconds']:.4g}{mark(dense)} "
-            f"| {middle:.3g}{mark(scanning)} ({low:.3g} to {high:.3g}) "
+            f"| {short(1e3 * scanning['seconds'], 4)}{mark(scanning)} "
+            f"| {short(1e3 * dense['seconds'], 4)}{mark(dense)} "
+            f"| {short(middle)}{mark(scanning)} ({short(low)} to {short(high)}) "
             f"| {ratio:.3g} x | {middle / ratio:.2f} x | {scanning['batch']} |"
         )
     return "\n".join([*lines, "", MARKS])
@@ -129,7 +130,7 @@ def _state_best(axes, rows):
     speedup, ratio = dense[best]["speedup"], arithmetic(totals, *best)
     guessed = ", scanning extrapolated" if totals[(*best, "scanning")]["extrapolated"] else ""
     axes.annotate(
-        f"best: {speedup:.4g} times {direction}, patch {dense[best]['patch']},\n"
+        f"best: {short(speedup, 4)} times {direction}, patch {dense[best]['patch']},\n"
         f"{size} x {size} pixels{guessed};\narithmetic alone: {ratio:.3g} times",
         (size, speedup),
         (0.03, 0.97),
@@ -142,7 +143,7 @@ def _state_best(axes, rows):
 
 def _draw(axes, series, color, label):
     for direction, points in series.items():
-        x, speedup, ratio = zip(*points)
+        x, speedup, ratio, _ = zip(*points)
         text = label + direction
         axes.plot(x, speedup, STYLES[direction], color=color, label=text, markersize=4)
         if direction == "forward":

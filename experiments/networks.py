@@ -19,14 +19,15 @@ from experiments.measuring.compare import COLUMNS as COLUMNS
 from experiments.measuring.compare import compared
 from experiments.measuring.timing import MARKS, mark
 from experiments.reporting.derived import CLAIMED_SPEEDUP, arithmetic, totals_of
+from experiments.reporting.numbers import short
 from net.zoo import ZOO
 
 TIMED = True
 SIZES, QUICK_SIZES = (128, 256, 512), (16,)
 LARGER = {"authors133": (1024,)}
-"""Sizes at which a net runs besides: the authors' own, towards the limit of its arithmetic."""
+"""Sizes at which a net runs besides, towards the limit of its arithmetic."""
 MOST = 4e11
-"""Multiply-adds of a dense pass forward on a host: ``greentea102`` stops at its authors' 128."""
+"""Multiply-adds of a dense pass forward on a host: ``greentea102`` stops at 128."""
 COLORS = ("#0072b2", "#e69f00")
 EXTRAPOLATED = "///"
 """Hatching of bars whose scanning was extrapolated."""
@@ -89,16 +90,16 @@ def _totals(rows):
         scanning, dense = (totals[net, size, direction, f] for f in ("scanning", "dense"))
         ratio = arithmetic(totals, net, size, direction)
         low, middle, high = (dense[f"speedup{q}"] for q in ("_p20", "", "_p80"))
-        quick, slow = (1e3 * dense[f"seconds{q}"] for q in ("_p20", "_p80"))
+        quick, slow = (_milliseconds(dense[f"seconds{q}"]) for q in ("_p20", "_p80"))
         device = dense["device_seconds"]
         cells = [
             net,
             f"{size} x {size}",
             direction,
-            f"{1e3 * scanning['seconds']:.4g}{mark(scanning)}",
-            f"{1e3 * dense['seconds']:.4g}{mark(dense)} ({quick:.4g} to {slow:.4g})",
-            "" if device is None else f"{1e3 * device:.4g}",
-            f"{middle:.3g}{mark(scanning)} ({low:.3g} to {high:.3g})",
+            f"{_milliseconds(scanning['seconds'])}{mark(scanning)}",
+            f"{_milliseconds(dense['seconds'])}{mark(dense)} ({quick} to {slow})",
+            "" if device is None else _milliseconds(device),
+            f"{short(middle)}{mark(scanning)} ({short(low)} to {short(high)})",
             f"over {CLAIMED_SPEEDUP}",
             f"{ratio:.3g} x",
             f"{middle / ratio:.2f} x",
@@ -122,19 +123,23 @@ def _layers(rows):
         pairs.setdefault((row["layer"], row["direction"]), {})[row["form"]] = row
     for (layer, direction), forms in pairs.items():
         scanning, dense = forms["scanning"], forms.get("dense")
-        cells = [layer, direction, f"{1e3 * scanning['seconds']:.4g}{mark(scanning)}"]
+        cells = [layer, direction, f"{_milliseconds(scanning['seconds'])}{mark(scanning)}"]
         if dense is None:
             cells += [""] * 5
         else:
             done, ours = scanning["multiply_adds"], dense["multiply_adds"]
-            cells += [f"{1e3 * dense['seconds']:.4g}{mark(dense)}"]
-            cells += [f"{dense['speedup']:.3g}{mark(scanning)}"]
+            cells += [f"{_milliseconds(dense['seconds'])}{mark(dense)}"]
+            cells += [f"{short(dense['speedup'])}{mark(scanning)}"]
             cells += [f"{done / ours:.3g} x", f"{done:.3g}", f"{ours:.3g}"] if ours else [""] * 3
         yield f"| {' | '.join(cells)} |"
 
 
+def _milliseconds(seconds):
+    return short(1e3 * seconds, 4)
+
+
 def _megabytes(size):
-    return "" if size is None else f"{size / 1e6:.3g}"
+    return "" if size is None else short(size / 1e6)
 
 
 def caption(record: dict) -> str:
@@ -221,13 +226,7 @@ def _bar(axes, totals, case, place, width, shade, told):
     )
     if told:
         above = max(row["speedup_p80"], speedup)
-        axes.text(
-            place,
-            1.06 * above,
-            f"{speedup:.3g}" if speedup < 1000 else f"{speedup:.0f}",
-            ha="center",
-            fontsize=8,
-        )
+        axes.text(place, 1.06 * above, short(speedup), ha="center", fontsize=8)
     ends = place - width / 2, place + width / 2
     axes.hlines(arithmetic(totals, *case), *ends, color="black", lw=1.5)
 

@@ -14,6 +14,7 @@ from experiments.profiling.devices import DEVICES
 from experiments.profiling.figures import COLORS
 from experiments.reporting.derived import CLAIMED_SPEEDUP
 from experiments.reporting.markdown import link
+from experiments.reporting.numbers import short
 from experiments.reporting.report import PAGE
 from experiments.reporting.stored import PROFILE, naming, shown_rows
 from experiments.storing.results import Results
@@ -27,6 +28,8 @@ COLUMNS = {
     **dict.fromkeys(("seconds", "host_seconds", "unbounded_ratio", *TERMS), float),
     "speedup": float | None,
 }
+TITLE = "MODEL"
+"""The title of its page."""
 NOT_MEASURED = "MODEL, not measured"
 
 
@@ -191,12 +194,12 @@ def note(rows: list[dict], direction: str) -> str:
         low, high = (choose(of_device, key=lambda row: row["speedup"]) for choose in (min, max))
         mark = f" (code for {high['stand_in']})" if high["stand_in"] else ""
         parts.append(
-            f"{device}{mark} {low['speedup']:.3g} ({low['net']}) to {high['speedup']:.3g} "
+            f"{device}{mark} {short(low['speedup'])} ({low['net']}) to {short(high['speedup'])} "
             f"({high['net']})"
         )
     return (
         f"**{NOT_MEASURED}, and no verdict:** {direction}, {size} x {size} pixels, against "
-        f"scanning with the best batch: {'; '.join(parts)}."
+        f"scanning with the best batch: {'; '.join(parts)}; the growth family is not modelled."
     )
 
 

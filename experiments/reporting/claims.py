@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from experiments.inputs.arithmetic import DIRECTIONS
 from experiments.measuring.peak import PASSES
+from experiments.measuring.timing import mark
 from experiments.reporting import speedups
 from experiments.reporting.derived import (
     CLAIMED_SPEEDUP,
@@ -23,6 +24,7 @@ from experiments.reporting.derived import (
     steadiness,
     totals_of,
 )
+from experiments.reporting.numbers import short
 from net import zoo
 
 SUPPORTED, PARTLY, NOT, MISSING = "supported", "partly", "not", "not measured"
@@ -30,6 +32,7 @@ STEADY = 1.25
 """Largest ratio of a time to the fastest that still counts as constant on a shared machine."""
 EFFICIENT = 0.5
 """Least share, of bytes moved or of a speed, that counts as continuous or efficient."""
+_MARKED = " `*`: from a time of scanning that was extrapolated from a timed sample of pixels."
 
 
 @dataclass(frozen=True)
@@ -143,11 +146,11 @@ def _grows(series_of, what):
                 ups = sum(b[1] > a[1] for a, b in pairwise(points))
                 number += len(points) - 1
                 rising += ups
+                low, high = (short(p[1], 4) + _mark(p[3]) for p in (points[0], points[-1]))
                 parts.append(
-                    f"{fixed}, {direction}: {points[0][1]:.4g} at {what} {points[0][0]} to "
-                    f"{points[-1][1]:.4g} at {points[-1][0]}, rising in {ups} of "
-                    f"{len(points) - 1} steps (multiply-adds: {points[0][2]:.3g} to "
-                    f"{points[-1][2]:.3g})"
+                    f"{fixed}, {direction}: {low} at {what} {points[0][0]} to {high} at "
+                    f"{points[-1][0]}, rising in {ups} of {len(points) - 1} steps (multiply-adds: "
+                    f"{points[0][2]:.3g} to {points[-1][2]:.3g})"
                 )
         return Judged("; ".join(parts), _verdict(rising, number))
 
@@ -166,7 +169,8 @@ def _constant(rows) -> Judged:
         f"{min(ratios.values()):.2f} to {max(ratios.values()):.2f} times the fastest"
     ]
     if any(row["form"] == "scanning" for row in rows):
-        crossings = [f"{crossing(rows, net, PASSES[1])[0]:.0f} ({net})" for net in nets]
+        below = {net: crossing(rows, net, PASSES[1]) for net in nets}
+        crossings = [f"{n:.0f}{_mark(guessed)} ({net})" for net, (n, guessed) in below.items()]
         parts.append(f"scanning is the cheaper way to train below {', '.join(crossings)} pixels")
     worst = [found for net in nets if (found := excess(rows, net, PASSES[1]))]
     if worst:
@@ -179,6 +183,10 @@ def _constant(rows) -> Judged:
             f"({row['net']}, {row['pixels']} pixels of {row['labelled']} x {row['labelled']})"
         )
     return Judged("; ".join(parts), _verdict(len(steady), len(nets)))
+
+
+def _mark(extrapolated):
+    return mark({"extrapolated": extrapolated})
 
 
 def _continuous(rows) -> Judged:
@@ -251,7 +259,7 @@ CLAIMS = (
         "Every net of the zoo and of the growth family, at every size measured, both forms through "
         "the same operators, scanning with the batch size that suits it best; each net's best "
         "figure, with the ratio that arithmetic alone gives. Supported: over 1500 on every net, at "
-        "some size; partly: on some.",
+        f"some size; partly: on some.{_MARKED}",
         "another net, size or machine over 1500, or none; the limits of arithmetic say which nets "
         "could be",
         ("networks", "growth"),
@@ -272,7 +280,7 @@ CLAIMS = (
     Claim(
         "The speedup increases with the sizes of images and patches (images)",
         "Nets of one family on images of 64 to 1024 pixels square. Supported: the speedup rises "
-        "with every step; partly: with some.",
+        f"with every step; partly: with some.{_MARKED}",
         "a larger image at which a net's speedup is not higher",
         ("growth",),
         _grows(by_image, "image"),
@@ -280,7 +288,7 @@ CLAIMS = (
     Claim(
         "The speedup increases with the sizes of images and patches (patches)",
         "Nets for patches of 16 to 160 pixels made by one rule, on one image size. Supported: the "
-        "speedup rises with every step; partly: with some.",
+        f"speedup rises with every step; partly: with some.{_MARKED}",
         "a larger patch at which the speedup is not higher",
         ("growth",),
         _grows(by_patch, "patch"),
@@ -289,7 +297,7 @@ CLAIMS = (
         "Its computation complexity is constant with respect to the number of patches sampled from "
         "the image",
         "The dense backward pass, masked to 1 pixel up to all. Supported: for every net the "
-        f"slowest median is within {STEADY} times the fastest.",
+        f"slowest median is within {STEADY} times the fastest.{_MARKED}",
         f"a number of pixels at which a pass takes over {STEADY} times the fastest",
         ("sampled",),
         _constant,
@@ -320,11 +328,11 @@ INTRODUCTION = """\
 
 H. Li, R. Zhao, X. Wang, *Highly Efficient Forward and Backward Propagation of Convolutional Neural
 Networks for Pixelwise Classification*, [arXiv:1412.4526](https://arxiv.org/abs/1412.4526) (2014).
-Only the abstract was at hand, so its claims are quoted, and nothing else is called the paper's.
-This page is made by `python -m experiments report` from the files in
-[results](../results/README.md); its verdicts are computed from the numbers that it shows. What
-others published for this method and its twins, and what such figures measure, stands in
-[published.md](published.md)."""
+Of the paper its abstract, and of its introduction what a mirror stored, were at hand, not its
+tables: the abstract's claims are quoted, and nothing else is called the paper's. This page is made
+by `python -m experiments report` from the files in [results](../results/README.md); its verdicts
+are computed from the numbers that it shows. What others published for this method and its twins,
+and what such figures measure, stands in [published.md](published.md)."""
 
 NO_GPU = """\
 No machine with a CUDA GPU has reported yet: what one gives for each claim is not known. The paper's
@@ -340,4 +348,5 @@ With an NVIDIA GPU, after `pip install -e ".[cuda13,bench]"` (or `cuda12`):
 adds a column to this page, and a folder to `results/`, and packs the result files into
 `results.tar.gz` to send back; unpacked over this repository, `python -m experiments report` shows
 them beside the others. On a machine without a GPU leave `--backend cuda` out. A run that was
-stopped goes on where it was; `--quick` tries everything in minutes, into `results-quick/`."""
+stopped goes on where it was; `--quick` tries everything, each experiment within a minute, into
+`results-quick/`."""

@@ -35,12 +35,13 @@ def largest(totals: dict) -> dict[str, int]:
 
 
 def by_image(rows: list[dict]) -> dict:
-    """For each net that ran on all sizes: {direction: [(size, speedup, arithmetic) ...]}."""
+    """For each net that ran on all sizes: {direction: [(size, speedup, arithmetic, whether the time
+    of scanning is extrapolated) ...]}."""
     return _series(rows, fixed=0, along=1, along_of=lambda key: key[1])
 
 
 def by_patch(rows: list[dict]) -> dict:
-    """At the size at which all nets ran: {direction: [(patch, speedup, arithmetic) ...]}."""
+    """At the size at which all nets ran: {direction: [(patch, ...) ...]}, else as ``by_image``."""
     patch_of = {row["net"]: row["patch"] for row in rows}
     return _series(rows, fixed=1, along=0, along_of=lambda key: patch_of[key[0]])
 
@@ -57,7 +58,10 @@ def _series(rows, fixed, along, along_of):
         if len(others) == max(map(len, counts.values())) > 1:
             series[value] = {
                 direction: sorted(
-                    (along_of(key), row["speedup"], arithmetic(totals, *key[:3]))
+                    (
+                        *(along_of(key), row["speedup"], arithmetic(totals, *key[:3])),
+                        totals[(*key[:3], "scanning")]["extrapolated"],
+                    )
                     for key, row in totals.items()
                     if key[fixed] == value and key[2:] == (direction, "dense")
                 )

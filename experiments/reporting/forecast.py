@@ -1,7 +1,8 @@
 """How long experiments will take here, from what they took where they were measured.
 
 Records of results say how long an experiment took, and how fast the machine multiplied matrices
-then. A probe of a second or two tells how fast this one does.
+then. A probe of a second or two tells how fast this one does. Whatever else runs on a machine only
+slows a probe down: the fastest one that its records tell counts for all of them.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ class Forecast:
     def __init__(self, names, stored: Path, backend: str, gflops: float):
         self.names, self.gflops = tuple(names), gflops
         self.seconds, self.steps = {}, {}
+        machines = [_machine(folder, backend) for folder in sorted(stored.glob("*"))]
         for name in self.names:
-            records = [_read(path) for path in sorted(stored.glob(f"*/{name}/{RECORD}"))]
-            told = [one for one in records if one and one["backend"] == backend]
+            told = [machine[name] for machine in machines if name in machine]
             taken = [one["seconds"] * one["gflops"] / gflops for one in told]
             self.seconds[name] = min(taken, default=None)
             self.steps[name] = max((one["steps"] for one in told), default=1)
@@ -110,14 +111,22 @@ class Bar:
         self._bar.refresh()
 
 
+def _machine(folder, backend):
+    """What the records of a machine tell, by experiment; ``gflops`` is its fastest probe."""
+    found = {path.parent.name: _read(path) for path in folder.glob(f"*/{RECORD}")}
+    told = {name: one for name, one in found.items() if one and one["backend"] == backend}
+    fastest = max((one["gflops"] for one in told.values()), default=None)
+    return {name: one | {"gflops": fastest} for name, one in told.items() if one["whole"]}
+
+
 def _read(path):
     """What a record tells; None where it tells too little."""
     try:
         record = json.loads(path.read_text())
         told = {name: float(record[name]) for name in ("seconds", "gflops")}
-        steps = max(1, sum(record["measurements"].values()))
-        whole = record["nets"] is None and not record["quick"]
-        return told | {"backend": record["backend"], "steps": steps} if whole else None
+        told["steps"] = max(1, sum(record["measurements"].values()))
+        told["whole"] = record["nets"] is None and not record["quick"]
+        return told | {"backend": record["backend"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 
 from experiments.inputs.arithmetic import DIRECTIONS
-from experiments.reporting.derived import CLAIMED_SPEEDUP
+from experiments.reporting.derived import CLAIMED_SPEEDUP, largest, totals_of
 from experiments.reporting.markdown import link
 from experiments.reporting.pages import around
 from experiments.reporting.report import FIGURES, PAGE
@@ -51,17 +51,21 @@ def _sentences(machine):
         rows = machine.rows[NETWORKS]
         size = _common_size(rows)
         ranges = {d: _range(rows, size, d) for d in DIRECTIONS}
+        notes = _absent(rows, size)
     with naming(machine.folder / GROWTH):
         every = [*rows, *machine.rows.get(GROWTH, [])]
         reached = {d: _reached(cases(every, d)) for d in DIRECTIONS}
+    if any("*" in text for text in (*ranges.values(), *reached.values())):
+        notes.append("`*`: scanning extrapolated from a timed sample of pixels")
     evidence = [link("networks", _place(machine, NETWORKS))]
     if GROWTH in machine.results:
         evidence.append(link("growth", _place(machine, GROWTH)))
     text = (
         f"On {machine.name}, one pass labels {size} x {size} pixels "
         f"{ranges['forward']} times as fast as patch-by-patch scanning through the same kernels, "
-        f"and goes backward {ranges['backward']} times as fast (scanning extrapolated from timed "
-        f"samples). The paper's claim, over {CLAIMED_SPEEDUP} times, is reached forward "
+        f"and goes backward {ranges['backward']} times as fast"
+        + (f" ({'; '.join(notes)})" if notes else "")
+        + f". The paper's claim, over {CLAIMED_SPEEDUP} times, is reached forward "
         f"{reached['forward']} and backward {reached['backward']} ({', '.join(evidence)})."
     )
     return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
@@ -79,7 +83,15 @@ def _common_size(rows):
 def _range(rows, size, direction):
     found = [case for case in cases(rows, direction) if case.size == size]
     least, most = (choose(found, key=lambda case: case.speedup) for choose in (min, max))
-    return f"{least.speedup:.3g} ({least.net}) to {most.speedup:.3g} ({most.net})"
+    return f"{least.told(3)} ({least.net}) to {most.told(3)} ({most.net})"
+
+
+def _absent(rows, size):
+    """Which nets did not run at a size, but at another one; nothing where all did."""
+    at = {row["net"] for row in rows if row["labelled"] == size}
+    others = {net: most for net, most in largest(totals_of(rows)).items() if net not in at}
+    counts = [f"{len(at)} of {len(at) + len(others)} nets"] if others else []
+    return counts + [f"{net} ran at {most}" for net, most in others.items()]
 
 
 def _reached(every):
@@ -87,7 +99,7 @@ def _reached(every):
     best = max(every, key=lambda case: case.speedup)
     return (
         f"in {sum(case.passes for case in every)} of {len(every)} cases (the best: {best.net} at "
-        f"{best.size}, {best.speedup:.4g} times, of which arithmetic alone gives {best.ratio:.4g})"
+        f"{best.size}, {best.told()} times, of which arithmetic alone gives {best.ratio:.4g})"
     )
 
 

@@ -24,8 +24,9 @@ def limitations(stored: Stored, experiments: Iterable[str]) -> Iterator[str]:
     yield "Of all results together, as their records tell:"
     yield ""
     yield (
-        "* **The abstract only.** Of the paper its abstract was at hand, not its tables: to which "
-        "nets, images, GPU and opponent its figures belong is not known."
+        "* **The paper.** Its abstract, and of its introduction what a mirror stored, were at "
+        "hand, not its tables: to which nets, images, GPU and opponent its figures belong is not "
+        "known."
     )
     yield f"* **GPU.** {_gpus(stored.machines, list(experiments))}"
     yield f"* **Processors.** {_processors(stored.machines)}"

@@ -12,11 +12,16 @@ from experiments.measuring.compare import CUTTING, TOTAL
 from experiments.measuring.timing import MARKS, mark
 from experiments.reporting.derived import arithmetic, largest, totals_of
 from experiments.reporting.markdown import escaped, link
+from experiments.reporting.numbers import short
 from experiments.reporting.report import PAGE
 from experiments.reporting.stored import Machine, naming
 
 MEASURED = "networks"
 """The experiment whose results stand beside."""
+COUNTED_ONCE = {"wang2015": 28}
+"""What arithmetic alone saves, by source: counted from layers that are not kept here."""
+PEAK_OF = "i7-4790K, 4 cores, OpenCL"
+"""The hardware of the benchmark's peak memory."""
 INTRODUCTION = """\
 # What others published
 
@@ -25,6 +30,10 @@ Speedups and times of this method and its twins, as far as they were found, from
 over those of the dense form, forward, counted from the layers; no machine and no opponent enters
 it. This page is made by `python -m experiments report`, and printed by `python -m experiments
 published`."""
+HERE = (
+    "Here: speedup forward (what arithmetic alone gives), speedup backward (the same); "
+    "milliseconds of a dense pass forward, backward; labelled pixels of the image. "
+)
 
 
 def page(machines: list[Machine]) -> str:
@@ -42,7 +51,7 @@ def page(machines: list[Machine]) -> str:
     lines = [INTRODUCTION, "", _opponents(told, columns), ""]
     heads = [f"here: {_linked(machine)}" for machine in columns]
     lines += [
-        "| published by | net | hardware | against | published | arithmetic alone saves "
+        "| published by | net | hardware | against | published | arithmetic alone saves, forward "
         f"| published over arithmetic | {' | '.join([*heads, 'source'])} | read |"
     ]
     lines.append("|---" * (9 + len(columns)) + "|")
@@ -55,7 +64,7 @@ def page(machines: list[Machine]) -> str:
         read = READ[figure.read] + (f"; inferred: {figure.inferred}" if figure.inferred else "")
         cells += [_address(f"[{place}]", source), read]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "Here: speedup forward and backward (of it arithmetic), dense form. " + MARKS]
+    lines += ["", HERE + MARKS]
     lines += ["", *_layers(told, columns), "", "## Sources, and works cited", ""]
     for place, source in enumerate(told.sources.values(), 1):
         lines.append(f"{place}. {_address(source.text, source)}: {source.about}.")
@@ -77,6 +86,8 @@ def _net(figure):
 
 def _saved(told: Published, figure: Figure) -> str:
     if figure.counted is None:
+        if figure.source in COUNTED_ONCE:
+            return f"{COUNTED_ONCE[figure.source]}, counted once; its layers are not kept here"
         return "layers not at hand"
     limit = told.arithmetic(figure)
     if figure.labelled:
@@ -106,8 +117,8 @@ def _here(machine, figure):
             dense = totals[figure.counted, size, direction, "dense"]
             scanning = totals[figure.counted, size, direction, "scanning"]
             ratio = arithmetic(totals, figure.counted, size, direction)
-            told.append(f"{dense['speedup']:.3g}{mark(scanning)} ({ratio:.3g})")
-            seconds.append(f"{1e3 * dense['seconds']:.4g}{mark(dense)}")
+            told.append(f"{short(dense['speedup'])}{mark(scanning)} ({ratio:.3g})")
+            seconds.append(f"{short(1e3 * dense['seconds'], 4)}{mark(dense)}")
         return f"{', '.join(told)}; {', '.join(seconds)} ms; at {size} x {size}"
 
 
@@ -120,10 +131,12 @@ def _opponents(told, machines):
     text = (
         f"**What such a figure measures.** On the net of {worst.who} arithmetic alone saves "
         f"{saves:.2g} times, and {worst.speedup:g} was published: {worst.speedup / saves:.2g} "
-        f"times more. On the authors' own test net, {paper.counted}, it saves at most {limit:.4g} "
-        f"times on any image, and {paper.speedup:g} was claimed, for nets and an opponent that the "
-        "abstract does not name. What exceeds arithmetic is how much better the dense form uses "
-        "the machine than its opponent does: a slow opponent makes a large figure. "
+        f"times more. On {paper.counted}, the test net that lies beside this method's layers in "
+        "public code (whether the paper used it is not known), it saves at most "
+        f"{limit:.4g} times forward on any image, and {paper.speedup:g} was claimed, for nets and "
+        "an opponent that the abstract does not name. What exceeds arithmetic is how much better "
+        "the dense form uses the machine than its opponent does: a slow opponent makes a large "
+        "figure. "
     )
     parts = []
     for machine in machines:
@@ -167,8 +180,8 @@ def _layers(told, machines):
         f"Milliseconds of the dense form, from {_address(source.text, source)} "
         f"({READ[benchmark.read]}), whose layers are those of `{benchmark.net}`; `in all` is its "
         "own figure. Arithmetic alone saves "
-        f"{saved(built(benchmark.net, backend='reference'), size):.3g} times here. Peak memory in "
-        f"training, as published: {benchmark.peak_gigabytes:.2f} GB"
+        f"{saved(built(benchmark.net, backend='reference'), size):.3g} times forward here. Peak "
+        f"memory in training, as published for the {PEAK_OF}: {benchmark.peak_gigabytes:.2f} GB"
         + (f"; here, forward and backward: {', '.join(dict.fromkeys(peaks))}." if peaks else ".")
     )
     columns = {f"{one.hardware}, {one.direction}": one for one in benchmark.times}
@@ -177,10 +190,10 @@ def _layers(told, machines):
     yield "|---" * (1 + len(columns) + len(ours)) + "|"
     for number, layer in enumerate(benchmark.layers):
         cells = [f"{one.milliseconds[number]:g}" for one in columns.values()]
-        cells += [f"{found[number]:.4g}" for found in ours.values()]
+        cells += [short(found[number], 4) for found in ours.values()]
         yield f"| {layer} | {' | '.join(cells)} |"
     cells = [f"{one.total:g}" for one in columns.values()]
-    cells += [f"{found[-1]:.4g}" for found in ours.values()]
+    cells += [short(found[-1], 4) for found in ours.values()]
     yield f"| in all | {' | '.join(cells)} |"
 
 

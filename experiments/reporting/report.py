@@ -3,7 +3,7 @@
 Everything is made before anything is written: damaged results stop a report as a whole, by name,
 and leave what was there. ``experiments`` and ``views`` are modules by name, those of the
 experiments and those that show the profiler's results: each says which ``COLUMNS`` its rows have,
-and makes its table, caption and figure from them.
+and makes its table, caption and figure from them; a ``TITLE`` stands for its name on its page.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def shown(experiment, results: Results, beside: Sequence[Results] = ()) -> dict[
         if figure is not None and results.record.get("quick"):
             quick.stamp(figure)
         made = {} if figure is None else _drawn(figure, results.folder)
-        title = results.record["experiment"].replace("_", " ").capitalize()
+        named = results.record["experiment"].replace("_", " ").capitalize()
+        title = getattr(experiment, "TITLE", named)
         caption = experiment.caption(each_escaped(results.record))
         text = [f"# {title}", "", *heading(results), "", caption, ""]
         text += [_provenance(results.record), ""]

@@ -10,6 +10,7 @@ from experiments.modelling import page as model_page
 from experiments.reporting import claims, pages, stored
 from experiments.reporting.claims import CLAIMS, MISSING, NOT, PARTLY, SUPPORTED
 from experiments.reporting.derived import by_image, by_patch
+from experiments.reporting.speedups import Case, paragraph
 from tests.experiments.stored_results import store
 
 ROOT = Path(__file__).parents[2]
@@ -46,11 +47,12 @@ def full(row):
     return empty | row
 
 
-def compared(net, patch, labelled, speedup):
+def compared(net, patch, labelled, speedup, guessed=True):
     shared = {"net": net, "patch": patch, "labelled": labelled, "layer": "total"}
     return [
         shared
         | {"direction": direction, "form": form, "speedup": speedup}
+        | {"extrapolated": guessed and form == "scanning"}
         | {"multiply_adds": 300 if form == "scanning" else 1}
         for direction in ("forward", "backward")
         for form in ("scanning", "dense")
@@ -62,11 +64,13 @@ def compared(net, patch, labelled, speedup):
     [((1600, 2000), SUPPORTED), ((1500, 2000), PARTLY), ((20, 900), NOT)],
 )
 def test_over_1500_names_every_net(speedups, verdict):
-    rows = [row for net, s in zip("ab", speedups) for row in compared(net, 9, 128, s)]
+    a, b = speedups
+    rows = compared("a", 9, 128, a) + compared("b", 9, 128, b, guessed=False)
     for direction in ("forward", "backward"):
         judged = claim(f"propagation ({direction})").judged({"networks": rows})
         assert judged.verdict == verdict
-        assert all(f"{net} {s:.4g} at 128" in judged.result for net, s in zip("ab", speedups))
+        assert f"a {a}* at 128" in judged.result
+        assert f"b {b} at 128" in judged.result
 
 
 def test_over_1500_counts_all_nets_at_all_sizes_of_both_experiments():
@@ -83,8 +87,8 @@ def test_over_1500_counts_all_nets_at_all_sizes_of_both_experiments():
 
 
 @pytest.mark.parametrize("gpu", [False, True])
-def test_a_paragraph_says_which_nets_pass_and_which_cannot(tmp_path, gpu):
-    """n4 may take 555 x 700 / 300 on an image without end, lenet28 5.3 x 20 / 300."""
+def test_a_paragraph_says_which_nets_pass_and_which_would(tmp_path, gpu):
+    """n4 would take 555 x 700 / 300 on an image without end, lenet28 5.3 x 20 / 300."""
     rows = {"a-cpu": [("n4", 95, 128, 700), ("lenet28", 28, 512, 20)], "another": []}
     rows["another"] = [("authors133", 133, 1024, 1700), ("lenet28", 28, 512, 5)]
     for machine, told in rows.items():
@@ -95,14 +99,25 @@ def test_a_paragraph_says_which_nets_pass_and_which_cannot(tmp_path, gpu):
     name = "A GPU, backend cuda" if gpu else "another, 2 threads, backend cpu"
     for direction, n4, authors in (("Forward", 554.9, 874.5), ("Backward", 541, 470.3)):
         (said,) = re.findall(rf"\*\*Which nets, at which sizes.\*\* {direction}.*", page)
-        assert f"over 1500: authors133 1700 at 1024 x 1024 ({name})." in said
+        assert f"over 1500: authors133 1700* at 1024 x 1024 ({name})." in said
         assert f"at most {max(n4, authors):.4g} times" in said
-        assert "could take over 1500: no other;" in said
-        assert f"no image could take there: n4 ({n4:.4g} x 2.33), lenet28 (" in said
-        measured = f"on a GPU, {name}: over 1500 in 1 of 2 cases, at most authors133 1700"
+        others = f"n4 ({n4:.4g} x 2.33), lenet28 ("
+        assert f"no other net would exceed 1500 on a larger image: {others}" in said
+        measured = f"on a GPU, {name}: over 1500 in 1 of 2 cases, at most authors133 1700*"
         assert (measured in said) == gpu
         assert ("No GPU has measured it." in said) != gpu
     assert (claims.NO_GPU in page) != gpu
+
+
+def test_what_passes_by_the_product_alone_is_told_apart():
+    n4, lenet28 = Case("n4", 128, 1300.0, 300.0, False), Case("lenet28", 128, 9.0, 5.0, True)
+    said = paragraph("forward", {"a machine": [n4, lenet28]}, set())
+    assert (
+        "By this product n4 (554.9 x 4.33) would exceed 1500 on a larger image, and no other net "
+        "would: lenet28 (5.326 x 1.80)." in said
+    )
+    said = paragraph("forward", {"a machine": [lenet28]}, set())
+    assert "By this product no net would exceed 1500 on a larger image: lenet28 (" in said
 
 
 @pytest.mark.parametrize(
@@ -110,16 +125,24 @@ def test_a_paragraph_says_which_nets_pass_and_which_cannot(tmp_path, gpu):
     [((1, 2, 3), SUPPORTED), ((1, 3, 2), PARTLY), ((3, 2, 1), NOT)],
 )
 def test_growth(speedups, verdict):
-    images = [row for n, s in zip((64, 128, 256), speedups) for row in compared("a", 16, n, s)]
-    assert claim("(images)").judged({"growth": images}).verdict == verdict
+    images = [
+        row
+        for n, s in zip((64, 128, 256), speedups)
+        for row in compared("a", 16, n, s, guessed=n == 64)
+    ]
+    judged = claim("(images)").judged({"growth": images})
+    assert judged.verdict == verdict
+    first, _, last = speedups
+    assert f"a, backward: {first}* at image 64 to {last} at 256" in judged.result
     patches = [row for p, s in zip((16, 32, 64), speedups) for row in compared(f"f{p}", p, 256, s)]
     assert claim("(patches)").judged({"growth": patches}).verdict == verdict
 
 
 def test_growth_finds_both_series_in_one_set_of_rows():
-    rows = compared("a", 16, 64, 1) + compared("a", 16, 256, 2) + compared("b", 32, 256, 3)
-    assert by_image(rows)["a"]["forward"] == [(64, 1, 300), (256, 2, 300)]
-    assert by_patch(rows)[256]["backward"] == [(16, 2, 300), (32, 3, 300)]
+    rows = compared("a", 16, 64, 1, guessed=False)
+    rows += compared("a", 16, 256, 2) + compared("b", 32, 256, 3)
+    assert by_image(rows)["a"]["forward"] == [(64, 1, 300, False), (256, 2, 300, True)]
+    assert by_patch(rows)[256]["backward"] == [(16, 2, 300, True), (32, 3, 300, True)]
 
 
 @pytest.mark.parametrize(("slowest", "verdict"), [(1.1, SUPPORTED), (2.0, NOT)])
@@ -135,6 +158,10 @@ def test_constant_cost(slowest, verdict):
     judged = claim("constant with respect").judged({"sampled": rows})
     assert judged.verdict == verdict
     assert "needed cells" not in judged.result
+    assert "to train below 5 (n) pixels" in judged.result
+    guessed = [row | {"extrapolated": row["pixels"] == 9} for row in rows]
+    judged = claim("constant with respect").judged({"sampled": guessed})
+    assert "to train below 5* (n) pixels" in judged.result
     for factor, told in ((1.1, "no such crossing point"), (1.6, "takes up to 1.60 times")):
         needed = [
             row | {"form": "needed", "seconds": factor * row["seconds"]}

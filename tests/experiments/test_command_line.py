@@ -67,6 +67,14 @@ def test_quick_run_stores_table_and_record(quick, name):
 
 
 @pytest.mark.cpu
+def test_what_takes_seconds_comes_first(quick):
+    _, printed = quick
+    titles = re.findall(r"^# (\w+) \(", printed, re.MULTILINE)
+    assert titles[:4] == ["Demo", "Pooling", "Host", "Equality"]
+    assert len(titles) == len(EXPERIMENTS)
+
+
+@pytest.mark.cpu
 def test_what_is_printed_fits_a_terminal(quick):
     _, printed = quick
     wide = [line for line in printed.splitlines() if len(line) > printing.WIDTH]
@@ -76,9 +84,12 @@ def test_what_is_printed_fits_a_terminal(quick):
 @pytest.mark.cpu
 @pytest.mark.parametrize("name", DRAWN)
 def test_figures_are_drawn(quick, name):
-    machine, _ = quick
+    machine, printed = quick
     assert (machine / name / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (machine / name / "figure.svg").read_text()
+    assert f"The picture: {machine / name / 'figure.png'}\n" in printed
+    drawn = (machine / name / "figure.svg").read_text()
+    assert "<svg" in drawn
+    assert quick_marks.QUICK in drawn
     experiment = __main__.modules()[name]
     results = stored.load(machine / name, experiment)
     for axes in experiment.figure(results.rows, results.record, results.arrays).get_axes():

@@ -113,6 +113,12 @@ def test_the_page_on_the_host_quotes_the_stored_rows():
                 assert abs(shares[int(kernel), int(d), operation] - float(share)) <= 0.005
 
 
+def test_pages_tell_the_same_of_quick():
+    for path in (ROOT / "README.md", ROOT / "docs" / "reproduction.md"):
+        text = " ".join(path.read_text().split())
+        assert re.search(r"`--quick`[^.]* within a minute", text)
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_no_page_denies_a_gpu_that_has_reported(path, results):
     text = " ".join(path.read_text().split())

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 
 from experiments import __main__
 from experiments.measuring.timing import interleaved
-from experiments.reporting import headline, printed, quick, report, stored
+from experiments.reporting import forecast, headline, printed, quick, report, stored
 from experiments.reporting.forecast import UNKNOWN, Forecast
-from tests.experiments.stored_results import growth, store
+from experiments.reporting.numbers import short
+from tests.experiments.stored_results import equality, growth, store
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +35,23 @@ def test_columns_that_do_not_fit_are_left_out_and_named():
     page = "| a | b | c |\n|---|---|---|\n| 1 | 22 | 333 |"
     assert printed.fitted(page, "here", 6) == "a  b\n1  22\n(here\nhas\nmore\ncolumns:\nc)"
     assert "more" not in printed.fitted(page, "here", 10)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "told"),
+    [
+        *((17.642, 3, "17.6"), (999.4, 3, "999"), (999.6, 3, "1000"), (999.6, 4, "999.6")),
+        *((1605.7, 3, "1606"), (2226123.4, 4, "2226123"), (0, 3, "0")),
+    ],
+)
+def test_numbers_are_whole_from_1000_on(value, digits, told):
+    assert short(value, digits) == told
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "results").glob("*/*/table.md")), ids=str)
+def test_stored_times_and_speedups_are_no_powers_of_ten(page):
+    if page.parent.name in ("growth", "networks"):
+        assert not re.search(r"e\+\d+[*†)]", page.read_text())
 
 
 def test_results_of_quick_are_seen_as_such(tmp_path):
@@ -61,6 +79,9 @@ def test_the_headline_counts_what_reaches_the_claim(tmp_path):
     for row in rows:
         row["speedup"] = 1600.0 if (row["patch"], row["labelled"]) == (32, 16) else 20.0
         row["multiply_adds"] = 800 if row["form"] == "scanning" else 2
+        row["extrapolated"] = row["form"] == "scanning" and row["speedup"] == 1600
+    smaller = [row | {"net": "lenet28", "labelled": 8} for row in rows if row["labelled"] == 24]
+    rows += smaller
     store(tmp_path, rows, "networks")
     store(tmp_path, rows, "networks", machine="of-quick", quick=True, utc="2030-01-01T00:00:00")
     machines = stored.read(tmp_path, __main__.modules(), {}).machines
@@ -68,7 +89,9 @@ def test_the_headline_counts_what_reaches_the_claim(tmp_path):
     assert "old" not in text
     assert text.endswith("\nrest\n")
     said = " ".join(text.split())
-    assert said.count("in 1 of 3 cases (the best: family-32 at 16, 1600 times") == 2
+    assert "pixels 20 (family-16) to 1600* (family-32) times as fast as" in said
+    assert "(2 of 3 nets; lenet28 ran at 8; `*`: scanning extrapolated from a timed" in said
+    assert said.count("in 1 of 4 cases (the best: family-32 at 16, 1600* times") == 2
     assert "arithmetic alone gives 400" in said
     assert "of-quick" not in text
     assert headline.put(machines, text) == text
@@ -91,27 +114,52 @@ def test_the_headline_in_the_readme_is_made_from_the_stored_results():
 
 
 def test_a_forecast_scales_what_records_tell_to_this_machine(tmp_path, capsys):
-    for name, seconds in (("equality", 120.0), ("growth", 600.0)):
-        store(tmp_path, None if name == "equality" else growth(), name, gflops=100.0)
-        path = tmp_path / "a-machine" / name / "record.json"
-        more = {"seconds": seconds, "measurements": {"made": 2, "reused": 2}}
-        path.write_text(json.dumps(json.loads(path.read_text()) | more))
-    (tmp_path / "a-machine" / "growth" / "more.json").write_text("no record")
-    names = ("equality", "growth", "pooling")
+    """The fastest probe of each machine counts, whichever experiment's it was."""
+    for machine, name, seconds, gflops, nets in (
+        ("a-machine", "equality", 120.0, 40.0, None),
+        ("a-machine", "growth", 600.0, 80.0, None),
+        ("a-machine", "networks", 1.0, 100.0, ["n4"]),
+        ("another", "growth", 1000.0, 20.0, None),
+    ):
+        told = {"seconds": seconds, "gflops": gflops, "nets": nets}
+        store(tmp_path, None, name, machine, measurements={"made": 2, "reused": 2}, **told)
+    names = ("equality", "growth", "networks")
     expected = Forecast(names, tmp_path, "cpu", 50.0)
-    assert expected.seconds == {"equality": 240.0, "growth": 1200.0, "pooling": None}
-    assert re.search("equality +4 minutes\n +growth +20 minutes", expected.told())
-    assert re.search("in all +24 minutes, and those that were not measured", expected.told())
+    assert expected.seconds == {"equality": 240.0, "growth": 400.0, "networks": None}
+    assert re.search("equality +4 minutes\n +growth +7 minutes", expected.told())
+    assert re.search("in all +11 minutes, and those that were not measured", expected.told())
     assert Forecast(names, tmp_path, "cuda", 50.0).seconds == dict.fromkeys(names)
 
     bar = expected.bar()
     bar.begin("equality")
-    assert bar.total == 1440.0 + UNKNOWN
+    assert bar.total == 640.0 + UNKNOWN
     for done in (60.0, 120.0, 180.0, 240.0, 240.0):
         bar.step()
         assert bar.done == done
     bar.begin("growth")
     bar.end()
     bar.close()
-    assert bar.done == 1440.0
+    assert bar.done == 640.0
     assert "growth, 2 of 3" in capsys.readouterr().err
+
+
+@pytest.mark.cpu
+def test_all_says_what_to_expect_and_shows_one_bar(tmp_path, monkeypatch, capsys):
+    def giving(rows):
+        return lambda options: (options.cache.measured({}, lambda: rows), {})
+
+    experiments = __main__.modules()
+    monkeypatch.setattr(experiments["equality"], "run", giving(equality()))
+    monkeypatch.setattr(experiments["growth"], "run", giving(growth()))
+    names = dict.fromkeys(("equality", "growth"), "an experiment")
+    monkeypatch.setattr(__main__, "EXPERIMENTS", names)
+    monkeypatch.setattr(forecast, "probe", lambda threads: 123.0)
+    assert __main__.main(["all", "--backend", "cpu", "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    first, *lines = told.out.splitlines()
+    assert first == "A matrix product of this machine: 123 GFLOP/s. What to expect:"
+    assert [line.split()[0] for line in lines[:3]] == ["equality", "growth", "in"]
+    assert re.search(r"all experiments:   0%.*equality, 1 of 2", told.err)
+    assert re.search(r"all experiments: 100%.*growth, 2 of 2", told.err)
+    records = [*tmp_path.glob("*/*/record.json")]
+    assert [json.loads(path.read_text())["gflops"] for path in records] == [123.0, 123.0]

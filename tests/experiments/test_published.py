@@ -31,8 +31,10 @@ def test_every_figure_has_a_source_and_says_where_it_was_read():
         if figure.speedup:
             assert re.search(rf"\b{figure.speedup:g}\b", figure.published)
     cited = {figure.source for figure in (*TOLD.figures, TOLD.benchmark)}
-    works = {"fastfpbp", "giusti2013", "zlateski2016", "thom2017"}
+    works = {"fastfpbp", "giusti2013", "vanvalen2016", "zlateski2016", "thom2017"}
     assert TOLD.sources.keys() == cited | works
+    assert page.COUNTED_ONCE.keys() <= {one.source for one in TOLD.figures if not one.counted}
+    assert page.PEAK_OF in {one.hardware for one in TOLD.benchmark.times}
 
 
 def test_what_was_told_agrees_with_itself():
@@ -105,6 +107,10 @@ def test_what_a_machine_measured_stands_beside(tmp_path):
     assert heads[0].count("here: ") == 1
     assert "here: [A GPU, backend cuda](../results/a-gpu/networks/table.md)" in heads[0]
     assert text.count("33* (1), 33* (1); 10, 10 ms; at 128 x 128") == 3
+    assert "| 28, counted once; its layers are not kept here |" in text
+    assert "for the i7-4790K, 4 cores, OpenCL: 3.20 GB" in text
+    (deepcell,) = (line for line in text.splitlines() if line.startswith("| DeepCell |"))
+    assert "https://" not in deepcell
     lines = dict(line[2:].split(" | ", 1) for line in text.splitlines() if line.startswith("| "))
     for place, layer in enumerate(TOLD.benchmark.layers, 1):
         assert lines[layer].endswith(f"| {place} | {10 - place} |")
@@ -116,6 +122,7 @@ def test_the_page_is_made_from_the_stored_results():
     results = stored.read(ROOT / "results", __main__.modules(), __main__.profile.views())
     text = (ROOT / "docs" / "published.md").read_text()
     assert text == page.page(results.machines)
+    assert "e+" not in text
     for figure in TOLD.figures:
         cells = f"| {figure.who} |", f"| {figure.hardware} |", f"| {figure.published} |"
         assert any(all(cell in line for cell in cells) for line in text.splitlines())
