@@ -51,7 +51,7 @@ docs: .venv/installed
 
 .venv/installed-test: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --editable ".[test]"
+	$(BIN)/python -m pip install --editable ".[test,profile]"
 	touch $@ .venv/installed
 
 clean:

@@ -9,6 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
 
 
@@ -22,7 +23,7 @@ def _requirements(lines):
 
 
 def test_environment_and_pyproject_hold_the_same_packages_and_bounds():
-    pip = _requirements(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"])
+    pip = _requirements(PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["profile"])
     conda = _requirements(ENVIRONMENT["dependencies"])
     assert conda.pop("python") == PROJECT["requires-python"]
     conda.pop("cuda-version")
@@ -30,12 +31,19 @@ def test_environment_and_pyproject_hold_the_same_packages_and_bounds():
     assert conda == pip
 
 
-def test_a_plain_install_brings_no_compiler_wheels():
-    assert not [line for line in PROJECT["dependencies"] if "[" in line or "nvidia" in line]
+def test_a_plain_install_and_the_tests_bring_no_compiler_wheels():
+    """So that the tests run beside the compilers of CUDA 12 as well."""
+    lines = [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["bench"]]
+    assert not [line for line in lines if line.startswith(("numba-cuda[", "nvidia"))]
+
+
+def test_make_test_installs_what_the_compile_tier_needs():
+    (extras,) = re.findall(r'--editable "\.\[(test\S*)\]"', (ROOT / "Makefile").read_text())
+    assert set(extras.split(",")) == {"test", "profile"}
 
 
 def test_the_extras_are_those_of_the_readme():
-    assert set(PROJECT["optional-dependencies"]) == {
+    assert set(EXTRAS) == {
         *(
             "cuda12",
             "cuda13",
