@@ -1,7 +1,7 @@
 """The short form of the first hour with a GPU, in about a minute: see docs/gpu.md.
 
-It looks at device and compiler, runs each operator once against the NumPy reference, one net of the
-zoo in both forms, and times one convolution, whose figures must make sense.
+It looks at device and compiler, runs each operator once against the NumPy reference, nets in both
+forms and over lists of cells, and times one convolution, whose figures must make sense.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Each operator once, on small random arrays, against the NumPy reference."""
+"""Each operator but those over lists (``equality``), on random arrays, against the reference."""
 
 from __future__ import annotations
 
