@@ -32,6 +32,8 @@ from net.zoo import ZOO
 
 SIZE, BATCH = 256, 64
 """Labelled pixels a side of the zoo's dense nets, and patches of its patch nets."""
+BATCHES = 1024, 4096
+"""Patches that scanning runs together on a GPU, which fewer cannot fill."""
 DILATIONS = ((1, 1), (2, 3), (8, 8))
 POINTWISE = ("activation", "batch_normalization", "softmax", "cross_entropy", "masking", "merging")
 POINTWISE += ("dropout", "sgd", "adam")
@@ -133,17 +135,23 @@ def _compile_net(net, capability):
 
 
 def _launched():
-    """The work and the workspace of every layer of the zoo."""
+    """The work and the workspace of every layer of the zoo, and what it leaves idle."""
     for net in ZOO:
+        yield from idle_facts(net)
         for form in ("dense", "patch"):
             every = calls.of_net(net, SIZE, form, batch=BATCH, backward=True)
-            if form == "dense":  # so few patches cannot fill a device
-                idle = roofline.idle_share(every, RECORDED.count)
-                yield bounds.fact("idle", "dense form", net, idle)
             for call in every:
                 where = f"{net}, {call.layer}"
                 yield from waste_facts(call, form, where)
                 yield from workspace_facts(call, form, where)
+
+
+def idle_facts(net: str) -> Iterator[dict]:
+    """Of a net's dense form, and of its patch form with ``BATCHES``."""
+    for form, batch in (("dense", 1), *(("patch", batch) for batch in BATCHES)):
+        every = calls.of_net(net, SIZE, form, batch=batch, backward=True)
+        of = "dense form" if form == "dense" else f"patch form, {batch} patches"
+        yield bounds.fact("idle", of, net, roofline.idle_share(every, RECORDED.count))
 
 
 def waste_facts(call: Call, form: str, where: str) -> Iterator[dict]:
@@ -293,8 +301,10 @@ def caption(record: dict) -> str:
         f"{WIDTH} wide: each operator at d = {', '.join('{} x {}'.format(*d) for d in DILATIONS)} "
         "with all its blocks, the convolutions with each tile for one block or two. Work and "
         f"workspace are those of the zoo's nets for {SIZE} x {SIZE} pixels, dense, and for "
-        f"{BATCH} patches. Each net was compiled in one process that had compiled nothing; its "
-        "seconds include reading the code back, and waiting where the machine had other work.\n\n"
+        f"{BATCH} patches. Idle multiprocessors are counted in both forms, for the batches of "
+        f"{' and '.join(map(str, BATCHES))} patches that scanning runs on a GPU. Each net was "
+        "compiled in one process that had compiled nothing; its seconds include reading the code "
+        "back, and waiting where the machine had other work.\n\n"
         "An element that a line of source names twice counts as read twice, though the compiler "
         "may load it once, and caches count for nothing."
     )

@@ -286,6 +286,19 @@ def test_waste_and_workspace_of_a_layer():
     assert row["value"] == pytest.approx(4 * splits * 48 * 8 * 9 / 2**20)
 
 
+def test_idle_multiprocessors_are_counted_in_both_forms():
+    forms = {
+        "dense form": ("dense", 1),
+        "patch form, 1024 patches": ("patch", 1024),
+        "patch form, 4096 patches": ("patch", 4096),
+    }
+    found = {row["of"]: row["value"] for row in targets.idle_facts("lenet28")}
+    for of, (form, batch) in forms.items():
+        every = calls.of_net("lenet28", targets.SIZE, form, batch=batch, backward=True)
+        assert found.pop(of) == roofline.idle_share(every, 132)
+    assert not found
+
+
 def test_targets_are_stored_with_their_record(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(static, "check", lambda: None)
     monkeypatch.setattr(targets, "measure", lambda capabilities: [fact("local", 4)])
