@@ -84,7 +84,7 @@ def trace(cases: list[OperatorCase], *, whole: bool = False, seed: int = 0) -> I
 
 @contextmanager
 def _simulating(cases, whole, seed):
-    """A process that counts, and the lines of each case as it answers."""
+    """A process that counts, and the lines of each case as it answers; it ends with the caller."""
     task = {"cases": [case.to_json() for case in cases], "whole": whole, "seed": seed}
     with (
         tempfile.TemporaryFile("w+") as errors,
@@ -100,7 +100,10 @@ def _simulating(cases, whole, seed):
     ):
         process.stdin.write(json.dumps(task))
         process.stdin.close()
-        yield _answers(process, errors)
+        try:
+            yield _answers(process, errors)
+        finally:
+            process.kill()
 
 
 def _answers(process, errors):

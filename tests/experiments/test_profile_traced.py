@@ -1,5 +1,8 @@
 """The counts of memory accesses: right on kernels that are known, and bounded on those shipped."""
 
+import signal
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -122,6 +125,21 @@ def test_a_tile_of_choice_is_traced():
     assert {line.array for line in reads} == {"first", "second"}
     # 16 rows, and 32 columns, of the third slice of 16 steps, by 32 threads
     assert [line.requests for line in reads] == [8, 16]
+
+
+def test_a_process_ends_where_nobody_waits_for_its_cases(monkeypatch):
+    class Noted(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            processes.append(self)
+
+    processes = []
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    cases = [OperatorCase("activation.forward", (1, 1, rows, 150)) for rows in (1, 10000)]
+    found = simulation.trace(cases, whole=True)
+    next(found)
+    found.close()
+    assert [process.returncode for process in processes] == [-signal.SIGKILL]
 
 
 def test_the_strided_patch_form_takes_more_sectors(dense):
