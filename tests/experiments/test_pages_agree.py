@@ -116,7 +116,7 @@ def test_the_page_on_the_host_quotes_the_stored_rows():
 def test_pages_tell_the_same_of_quick():
     for path in (ROOT / "README.md", ROOT / "docs" / "reproduction.md"):
         text = " ".join(path.read_text().split())
-        assert re.search(r"`--quick`[^.]* within a minute", text)
+        assert re.search(r"`--quick`[^.]*within a minute", text)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
