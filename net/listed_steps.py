@@ -15,6 +15,8 @@ from typing import ClassVar
 import numpy as np
 
 from kernels import Backend
+from kernels.listed_max_pooling.cpu_workspace import workspace
+from kernels.window import Window
 from net.branch_steps import CropStep
 from net.conversion import steps_of, with_drops
 from net.graph import Net, once_a_net
@@ -67,7 +69,9 @@ class ListedMaxPoolStep(_ListedStep, MaxPoolStep):
     """``MaxPoolStep`` over a list."""
 
     def workspaces(self, sizes):
-        return Workspaces(forward=Workspace((8 * self.outputs,)))
+        shape = (self.outputs, self.listed.cells, sizes.output[1], sizes.itemsize)
+        arrays = workspace(Window(self.listed.kernel), *shape, sizes.backward)
+        return Workspaces(forward=Workspace(arrays))
 
     def forward(self, run, x):
         window = self.listed.rows, self.listed.kernel

@@ -1,6 +1,7 @@
 """Max pooling of listed cells on the host: one window after the other, channels in the lanes.
 
-Maxima and their numbers stay in registers until a window is done.
+Maxima and their numbers stay in registers until a window is done. Large windows that share their
+rows: ``cpu_shared_rows.py``. Backward, each window adds its errors to the cells that won them.
 """
 
 import numba
@@ -13,14 +14,15 @@ from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.threads import CELL
 from kernels.host.vectors import first, lanes_of, larger, store
-from kernels.listed_max_pooling import backward_window, forward_window
+from kernels.listed_max_pooling import backward_window, cpu_shared_rows, forward_window
+from kernels.listed_max_pooling.cpu_workspace import LARGE, shares_rows
 from kernels.max_pooling import argmax_dtype
 from kernels.memory import cpu as memory
 
 # Windows that a thread takes at once
 WINDOWS = 64
-# Cells of a window from which on a map is too large to be read once for each of them
-LARGE = 16
+# Channels to which a thread adds errors, at least
+CHANNELS = 8
 
 
 @operator
@@ -36,17 +38,20 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
 
     Returns:
         y like x, and argmax (uint8 or int32; None if it is not wanted), both P x C x 1 x 1.
-        Workspace: a number of 8 bytes for each output.
+        Workspace: ``kernels.listed_max_pooling.cpu_workspace``.
     """
     window, outputs = forward_window(x, rows, kernel, activation, argmax)
     function = numbered(activation, x.dtype)
     shape = (outputs, *x.shape[1:])
     y = memory.empty(shape, x.dtype)
     won = memory.empty(shape, argmax_dtype(window)) if argmax else None
+    order = _order(rows, window)
+    if shares_rows(window, outputs, *x.shape[:2], x.itemsize):
+        cpu_shared_rows.forward(y, won, x, rows, order, window, function)
+        return y, won
     maps = y.reshape(-1), None if won is None else won.reshape(-1), x.reshape(-1)
     work = (CELL * window.cells / 2 + function.cost) * y.size
-    table = rows, _order(rows, window), window.kernel
-    _forward(*maps, *table, x.shape[1], function, work=work)
+    _forward(*maps, rows, order, window.kernel, x.shape[1], function, work=work)
     return y, won
 
 
@@ -65,10 +70,12 @@ def backward(error, argmax, rows, kernel, cells):
     """
     window = backward_window(error, argmax, rows, kernel, cells)
     checks.indices("argmax", argmax, window.cells)
-    gradient = memory.empty((cells, *error.shape[1:]), error.dtype)
-    maps = gradient.reshape(-1), error.reshape(-1), argmax.reshape(-1)
-    threads, work = numba.get_num_threads(), CELL * (3 * error.size + gradient.size)
-    _backward(*maps, rows, window.kernel, error.shape[1], threads, work=work)
+    gradient = memory.zeros((cells, *error.shape[1:]), error.dtype)
+    maps = gradient.reshape(-1), error.reshape(-1), argmax.reshape(-1), rows
+    down, across = np.divmod(np.arange(window.cells), window.kernel[1])
+    channels = error.shape[1]
+    parts = min(numba.get_num_threads(), -(-channels // CHANNELS))
+    _backward(*maps, down, across, channels, parts, work=3 * CELL * error.size)
     return gradient
 
 
@@ -123,22 +130,11 @@ def _forward(y, argmax, x, rows, order, kernel, channels, function):
 
 
 @compiled_parallel
-def _backward(gradient, error, argmax, rows, kernel, channels, threads):
-    """Each thread adds to cells of its own."""
-    width, cells = kernel[1], len(gradient) // channels
-    for part in prange(threads):
-        first, end = cells * part // threads * channels, cells * (part + 1) // threads * channels
-        gradient[first:end] = 0
-        places = np.empty(kernel[0] * width, np.int64)
+def _backward(gradient, error, argmax, rows, down, across, channels, parts):
+    """Each thread adds to channels of its own."""
+    for part in prange(parts):
         for p in range(len(rows)):
-            lowest, highest = cells, 0
-            for i in range(kernel[0]):
-                lowest, highest = min(lowest, rows[p, i]), max(highest, rows[p, i] + width)
-                for j in range(width):
-                    places[i * width + j] = (rows[p, i] + j) * channels
-            if lowest * channels >= end or highest * channels <= first:
-                continue
-            for c in range(channels):
-                to = places[argmax[p * channels + c]] + c
-                if first <= to < end:
-                    gradient[to] += error[p * channels + c]
+            for c in range(channels * part // parts, channels * (part + 1) // parts):
+                cell = argmax[p * channels + c]
+                to = (rows[p, down[cell]] + across[cell]) * channels + c
+                gradient[to] += error[p * channels + c]

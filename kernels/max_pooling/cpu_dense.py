@@ -1,10 +1,8 @@
 """Max pooling of stride 1 on the host: maxima of maxima, on vectors of neighbouring outputs.
 
 A small window's cells are joined at once. Of a large one, the maximum over a row is taken once for
-all windows that share the row, and that over a few neighbours once for all that contain them: each
-level joins up to seven maxima of the one before, for the columns of a window first, then for its
-rows. Parts may overlap: joined again, a maximum stays, and of equal ones the first. So the bits are
-those of a comparison cell by cell.
+all windows that share the row, and that over a few neighbours once for all that contain them
+(``cpu_joins.py``), for the columns of a window first, then for its rows.
 
 Rows are taken in order, as memory is read fastest, and rows of maxima lie in rings, as many as the
 next level still needs.
@@ -20,16 +18,10 @@ from numba import prange
 from kernels.activation.cpu import NONE, activate
 from kernels.host.compilation import compiled_parallel, inlined, inner
 from kernels.host.threads import CELL
-from kernels.host.vectors import BYTES, lanes_of, largest, store
+from kernels.host.vectors import BYTES, lanes_of
 from kernels.host.work_sharing import queue, take
-from kernels.max_pooling.cpu_workspace import (
-    MOST_PARTS,
-    at_once,
-    bands,
-    levels,
-    row_room,
-    thread_rows,
-)
+from kernels.max_pooling.cpu_joins import Joins, entries, join_parts, maxima_of_row, moved
+from kernels.max_pooling.cpu_workspace import at_once, bands, row_room, thread_rows
 
 
 class _Sizes(NamedTuple):
@@ -45,36 +37,6 @@ class _Sizes(NamedTuple):
     items: int
     row_room: int  # numbers of a row of a ring
     thread_room: int  # 0 where all cells are joined at once
-
-
-class _Joins(NamedTuple):
-    """The levels of a column or of a row: how maxima are joined.
-
-    Attributes:
-        parts: of each level.
-        places: of its parts, from the first, ``MOST_PARTS`` a level; the last stands at the end.
-        cells: the numbers of their first cells, likewise.
-    """
-
-    parts: np.ndarray
-    places: np.ndarray
-    cells: np.ndarray
-
-    @classmethod
-    def of(cls, places, cells):
-        """From lists of each level's places and cells."""
-        parts = np.array([len(level) for level in places])
-        filled = [
-            np.array([level[:-1] + level[-1:] * (MOST_PARTS + 1 - len(level)) for level in lists])
-            for lists in (places, cells)
-        ]
-        return cls(parts, *filled)
-
-    @classmethod
-    def of_levels(cls, kernel, apart, number):
-        """Of ``kernel`` cells that lie ``apart``, and whose numbers differ by ``number``."""
-        starts = levels(kernel)
-        return cls.of(*([[n * by for n in level] for level in starts] for by in (apart, number)))
 
 
 def forward(y, argmax, x, window, activation):
@@ -96,15 +58,15 @@ def forward(y, argmax, x, window, activation):
 
 @lru_cache(1024)
 def _plan(out, source, window, itemsize):
-    """(``_Sizes``, ``_Joins`` of a row's cells, of a column's)."""
+    """(``_Sizes``, ``Joins`` of a row's cells, of a column's)."""
     (batch, channels, height, width), (*_, input_height, input_width) = out, source
     (rows, columns), (down, across) = window.kernel, window.dilation
-    row = _Joins.of_levels(columns, across, 1)
-    column = _Joins.of_levels(rows, down, columns)
+    row = Joins.of_levels(columns, across, 1)
+    column = Joins.of_levels(rows, down, columns)
     room, before, together = 0, (rows - 1) * down, at_once(window, width, itemsize)
     if together:
         places = [i * down * input_width + j * across for i in range(rows) for j in range(columns)]
-        row, before = _Joins.of([places], [list(range(window.cells))]), 0
+        row, before = Joins.of([places], [list(range(window.cells))]), 0
     else:
         room = row_room(input_width, itemsize)
     of_a_map = bands(batch * channels, height, window)
@@ -128,62 +90,6 @@ def _room(rings, sizes, like):
     return memory[first : first + size]
 
 
-@inner
-def _join(values, numbers, to, source, source_numbers, places, cells, count):
-    """One level for ``count`` neighbours; at least a vector of them."""
-    lanes, o = lanes_of(values), 0
-    while o < count:
-        o = min(o, count - lanes)
-        value, number = largest(source, source_numbers, places, cells, o)
-        store(values, to + o, value)
-        if numbers is not None:
-            store(numbers, to + o, number)
-        o += lanes
-
-
-def _joining(parts, otherwise):
-    """``_join`` for levels of that many parts, given ``MOST_PARTS`` places and cells; for others,
-    ``otherwise``."""
-    before = parts - 1
-
-    @inlined
-    def join(values, numbers, to, source, source_numbers, level_parts, places, cells, count):
-        if level_parts == parts:
-            at, first = places[:before] + places[-1:], cells[:before] + cells[-1:]
-            _join(values, numbers, to, source, source_numbers, at, first, count)
-        else:
-            otherwise(
-                values, numbers, to, source, source_numbers, level_parts, places, cells, count
-            )
-
-    return join
-
-
-@inlined
-def _join_parts(values, numbers, to, source, source_numbers, level_parts, places, cells, count):
-    pass
-
-
-for _parts in range(MOST_PARTS, 0, -1):
-    _join_parts = _joining(_parts, _join_parts)
-
-
-@inlined
-def _entries(table, q):
-    """A level's line of a table, as a tuple of ``MOST_PARTS`` ints."""
-    t = table
-    return t[q, 0], t[q, 1], t[q, 2], t[q, 3], t[q, 4], t[q, 5], t[q, 6], t[q, 7], t[q, 8]
-
-
-@inlined
-def _from(first, offsets):
-    a, b, c, d, e, f, g, h, i = offsets
-    return (
-        *(first + a, first + b, first + c, first + d, first + e),
-        *(first + f, first + g, first + h, first + i),
-    )
-
-
 @inlined
 def _wrapped(row, rows):
     return row - rows if row >= rows else row
@@ -191,7 +97,7 @@ def _wrapped(row, rows):
 
 @inlined
 def _rows_of_ring(ring, room, oldest, rows, offsets):
-    a, b, c, d, e, f, g, h, i = _from(oldest, offsets)
+    a, b, c, d, e, f, g, h, i = moved(oldest, offsets)
     return (
         ring + _wrapped(a, rows) * room,
         ring + _wrapped(b, rows) * room,
@@ -206,33 +112,13 @@ def _rows_of_ring(ring, room, oldest, rows, offsets):
 
 
 @inner
-def _maxima_of_row(values, numbers, to, source, at, joins, sizes):
-    """For each window, the maximum over the row of its cells that begins at ``source[at]``."""
-    lanes = lanes_of(values)
-    left = sizes.input_width - sizes.width
-    for q in range(len(joins.parts)):
-        offsets, cells = _entries(joins.places, q), _entries(joins.cells, q)
-        left -= offsets[-1]
-        count = max(sizes.width + left, lanes)
-        if q == 0:
-            places = _from(at, offsets)
-            _join_parts(values, numbers, to, source, None, joins.parts[q], places, cells, count)
-        else:
-            # In place: what a vector replaces, none after it reads
-            places, count = _from(to, offsets), -(-count // lanes) * lanes
-            _join_parts(
-                *(values, numbers, to, values, numbers, joins.parts[q], places, cells, count)
-            )
-
-
-@inner
 def _maxima_of_rows(y, argmax, out, values, numbers, joins, newest, row, sizes):
     """Take along a row of an item, which lies in the first ring; where windows end there, fill the
     row of the outputs that begins at ``out``."""
     lanes, room, levels, ring = lanes_of(values), sizes.row_room, len(joins.parts), 0
     whole = -(-sizes.width // lanes) * lanes
     for q in range(levels):
-        offsets, cells = _entries(joins.places, q), _entries(joins.cells, q)
+        offsets, cells = entries(joins.places, q), entries(joins.cells, q)
         parts, rows = joins.parts[q], offsets[-1] + 1
         row -= offsets[-1]
         if row < 0:
@@ -242,11 +128,11 @@ def _maxima_of_rows(y, argmax, out, values, numbers, joins, newest, row, sizes):
         if q < levels - 1:
             newest[q + 1] = _wrapped(newest[q + 1] + 1, joins.places[q + 1, -1] + 1)
             to = ring + newest[q + 1] * room
-            _join_parts(values, numbers, to, values, numbers, parts, places, cells, whole)
+            join_parts(values, numbers, to, values, numbers, parts, places, cells, whole)
         elif sizes.width >= lanes:
-            _join_parts(y, argmax, out, values, numbers, parts, places, cells, sizes.width)
+            join_parts(y, argmax, out, values, numbers, parts, places, cells, sizes.width)
         else:
-            _join_parts(values, numbers, ring, values, numbers, parts, places, cells, whole)
+            join_parts(values, numbers, ring, values, numbers, parts, places, cells, whole)
             for o in range(sizes.width):
                 y[out + o] = values[ring + o]
                 if argmax is not None:
@@ -263,20 +149,20 @@ def _band(y, argmax, x, values, numbers, across, down, sizes, activation, item):
     out = (plane * sizes.height + first) * sizes.width
     # Behind all rings: a row for the outputs of a narrow map, and one for its inputs
     staged = sizes.thread_room - sizes.row_room
-    newest = np.full(len(down.parts), -1)
+    newest, beyond = np.full(len(down.parts), -1), sizes.input_width - sizes.width
     for row in range(end - first + sizes.before if first < end else 0):
         if sizes.thread_room == 0:
-            places, cells = _from(at, _entries(across.places, 0)), _entries(across.cells, 0)
-            _join_parts(y, argmax, out, x, None, across.parts[0], places, cells, sizes.width)
+            places, cells = moved(at, entries(across.places, 0)), entries(across.cells, 0)
+            join_parts(y, argmax, out, x, None, across.parts[0], places, cells, sizes.width)
         else:
             newest[0] = _wrapped(newest[0] + 1, down.places[0, -1] + 1)
             to = newest[0] * sizes.row_room
             if sizes.width >= lanes_of(x):
-                _maxima_of_row(values, numbers, to, x, at, across, sizes)
+                maxima_of_row(values, numbers, to, x, at, across, sizes.width, beyond)
             else:
                 for o in range(sizes.input_width):
                     values[staged + o] = x[at + o]
-                _maxima_of_row(values, numbers, to, values, staged, across, sizes)
+                maxima_of_row(*(values, numbers, to, values, staged, across, sizes.width, beyond))
             _maxima_of_rows(y, argmax, out, values, numbers, down, newest, row, sizes)
         at += sizes.input_width
         if row >= sizes.before:

@@ -22,6 +22,7 @@ from kernels.listed_average_pooling import cpu as listed_average_pooling
 from kernels.listed_cells import cpu as listed_cells
 from kernels.listed_convolution import cpu as listed_convolution
 from kernels.listed_max_pooling import cpu as listed_max_pooling
+from kernels.listed_max_pooling import cpu_shared_rows
 from kernels.masking import cpu as masking
 from kernels.max_pooling import cpu as max_pooling
 from kernels.max_pooling import cpu_dense
@@ -137,6 +138,12 @@ def backward_of_listed_max_pooling(x):
     listed_max_pooling.backward(cells, np.zeros(cells.shape, np.uint8), rows, 2, x.size)
 
 
+def large_windows_over_a_list(x):
+    cells = np.resize(x, (x.size // 16 + 5, 16, 1, 1))
+    rows = np.zeros((len(cells), 5), np.int32)
+    return listed_max_pooling.forward(cells, rows, 5)
+
+
 CASES = [
     (activation, "_forward", each_activation),
     (activation, "_backward", lambda x: activation.backward(x, x, "tanh")),
@@ -236,6 +243,8 @@ CASES = [
     ),
     (listed_max_pooling, "_forward", lambda x: listed_max_pooling.forward(*listed(x), 2)),
     (listed_max_pooling, "_backward", backward_of_listed_max_pooling),
+    (cpu_shared_rows, "_join_rows", large_windows_over_a_list),
+    (cpu_shared_rows, "_join_windows", large_windows_over_a_list),
     (padding, "_pad", lambda x: padding.pad(x, MARGINS, "zero")),
     (padding, "_crop", lambda x: padding.crop(x, MARGINS)),
     (padding, "_reflect_backward", lambda x: padding.pad_backward(x, MARGINS, "reflect")),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from kernels.max_pooling import cpu as max_pooling
-from kernels.max_pooling import cpu_dense
+from kernels.max_pooling import cpu_joins
 
 ROOT = Path(__file__).parents[2]
 AVX2, AVX512 = "+avx,+avx2,+fma", "+avx512f,+avx512dq,+avx512bw,+avx512vl"
@@ -33,7 +33,7 @@ def comparisons(dtype):
     for kernel in ((2, 2), (4, 4), (10, 11)):
         for argmax in (True, False):
             max_pooling.forward(x, kernel, argmax=argmax)
-    codes = cpu_dense._join.inspect_asm().values()
+    codes = cpu_joins._join.inspect_asm().values()
     return [list(found) for code in codes for found in INSTRUCTION.findall(code)]
 
 

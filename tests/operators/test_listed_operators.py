@@ -7,6 +7,9 @@ from kernels import get_backend
 from kernels.convolution.cuda_tile import Tile
 from kernels.listed_cells import DEVICE, HOST
 from kernels.listed_convolution import cuda_gradient_input
+from kernels.listed_max_pooling.cpu_workspace import shares_rows
+from kernels.max_pooling.cpu_workspace import MOST_PARTS
+from kernels.window import Window
 from tests import lists
 from tests.comparison import (
     DTYPES,
@@ -108,7 +111,19 @@ def test_shares_of_some_channels_at_a_time(name, rng, monkeypatch):
     np.testing.assert_array_equal(in_turn[:60], at_once)
 
 
+LARGE_WINDOWS = [(300, 20, 8, 280, (5, 5)), (96, 70, 3, 60, (9, 8)), (96, 17, 3, 60, (10, 4))]
+
+
 class TestMaxPooling(_Cases):
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("case", LARGE_WINDOWS, ids=str)
+    def test_rows_that_windows_share(self, fast_backend, rng, case, dtype):
+        """On the host their maxima are taken once, but of windows with more than nine rows."""
+        cells, channels, _, outputs, kernel = case
+        shared = shares_rows(Window(kernel), outputs, cells, channels, np.dtype(dtype).itemsize)
+        assert shared == (kernel[0] <= MOST_PARTS)
+        self.check(fast_backend, rng, case, dtype)
+
     def check(self, backend, rng, case, dtype):
         cells, channels, _, outputs, kernel = case
         x = rng.integers(-3, 3, (cells, channels, 1, 1)).astype(dtype)
