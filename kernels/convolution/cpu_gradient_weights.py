@@ -135,7 +135,6 @@ def _add_up(partial, source, error, sizes, tiling, items, threads):
         while item < tiling.groups * len(tiling.blocks):
             group = item // len(tiling.blocks)
             first, v = tiling.blocks[item % len(tiling.blocks)]
-            item = take(items)
             channels = min(v * lanes, sizes.filters - first * lanes)
             at = (group * len(tiling.taps) * tiling.vectors + first) * lanes
             sums = Runs(partial, at, tiling.vectors * lanes)
@@ -154,6 +153,7 @@ def _add_up(partial, source, error, sizes, tiling, items, threads):
                     _pack(packed, Runs(error, at, plane), channels, run, lanes)
                     q += run
                 _add_block(v, sums, errors, source, pixels[:count], tiling.taps, lanes)
+            item = take(items)
 
 
 @compiled_parallel

@@ -214,7 +214,6 @@ def _correlate(out, source, weights, start, sizes, tiling, activation, items, wo
         while item < len(items):
             n, y, rows, x, width = items[item]
             piece = _Piece(n, y, rows, x, width)
-            item = take(work)
             pitch, panel_rows = pitch_of(width, span, one_run), rows - 1 + sizes.kernel_height
             corner = n * sizes.filters * plane + y * sizes.width + x
             length = (rows - 1) * pitch + width if one_run else width
@@ -273,3 +272,4 @@ def _correlate(out, source, weights, start, sizes, tiling, activation, items, wo
                         at = k * tiling.run_length + row * pitch
                         to = corner + k * plane + row * sizes.width
                         simd.copy(out, to, run, at, width)
+            item = take(work)

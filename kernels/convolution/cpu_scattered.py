@@ -227,7 +227,6 @@ def _correlate(
             while item >= ends[region]:
                 region += 1
             index = item - (ends[region - 1] if region > 0 else 0)
-            item = take(work)
             r, s, tiles = regions[region]
             if region != listed:
                 every = _SourceTaps(entries, places)
@@ -251,3 +250,4 @@ def _correlate(
                 scratch,
                 activation,
             )
+            item = take(work)

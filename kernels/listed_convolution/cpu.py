@@ -4,7 +4,8 @@
     weight gradient  output channels x neighbouring numbers of a window's row, over the outputs
     input gradient   input channels x outputs, over the output channels; then each output's share
                      is added to the cell that its tap reads. Nothing is multiplied in vain, however
-                     few of the outputs around a cell are listed
+                     few of the outputs around a cell are listed, but tiles at the edges of a
+                     thread's cells
 
 No sum depends on the number of threads.
 """
@@ -119,14 +120,11 @@ def gradient_input(error, rows, weights, cells):
     shape = gradient_input_shape(error, rows, weights, cells)
     gradient = memory.zeros(shape.x, error.dtype)
     sizes, _ = _sizes(shape, error.itemsize)
-    threads = numba.get_num_threads()
-    vectors = -(-shape.channels // sizes.lanes)
-    most = min(simd.MAX_VECTORS, -(-vectors // threads))
-    blocks = np.array([(v, min(most, vectors - v)) for v in range(0, vectors, most)])
+    threads, blocks = numba.get_num_threads(), simd.blocks(-(-shape.channels // sizes.lanes))
     turned = packed(weights, sizes.lanes, transposed=True, by_tap=True)
     maps = gradient.reshape(-1), error.reshape(-1), rows, turned
     work = MULTIPLY_ADD * shape.multiply_adds
-    _scatter(*maps, sizes, blocks, queue(), threads, work=work)
+    _scatter(*maps, sizes, np.array(blocks), queue(), threads, work=work)
     return gradient
 
 
@@ -189,10 +187,10 @@ def _correlate(out, source, rows, weights, start, sizes, blocks, activation, ite
         while item < chunks * len(blocks):
             begin = item // len(blocks) * OUTPUTS
             first, v = blocks[item % len(blocks)]
-            item = take(items)
             end = min(begin + OUTPUTS, sizes.outputs)
             maps = out, source, rows, weights, start
             _fill(v, *maps, sizes, first, begin, end, at, staged, activation)
+            item = take(items)
 
 
 def _weights_loop(vectors):
@@ -231,7 +229,6 @@ def _add_up(partial, source, rows, error, sizes, blocks, run, groups, pitch, ite
         while item < groups * len(blocks):
             group = item // len(blocks)
             first, v = blocks[item % len(blocks)]
-            item = take(items)
             channels, wide = min(v * lanes, filters - first * lanes), v * lanes
             if channels < wide:
                 errors[:] = 0
@@ -246,6 +243,7 @@ def _add_up(partial, source, rows, error, sizes, blocks, run, groups, pitch, ite
                         begins[q] = rows[begin + q, i] * sizes.depth
                     to = (group * height + i) * len(run) * pitch + first * lanes
                     _add_block(v, partial, to, pitch, errors, source, begins[:count], run, lanes)
+            item = take(items)
 
 
 @compiled_parallel
@@ -268,21 +266,27 @@ def _input_loop(vectors):
     """The innermost loops: ``vectors`` vectors of input channels x outputs, at one tap."""
 
     @inner
-    def add_tap(out, places, count, panel, weights, w, pitch, sizes, channels, staged):
+    def add_tap(out, places, count, own, panel, weights, w, pitch, sizes, channels, staged):
         lanes, wide = sizes.lanes, vectors * sizes.lanes
         for q in range(0, count, COLUMNS):
+            outputs = min(COLUMNS, count - q)
+            found = _owned(places, q, outputs, own)
+            if found == 0:
+                continue
             tile = simd.tile_of_zeros(out, vectors, COLUMNS)
             for k in range(sizes.filters):
                 at = k * PANEL + q
                 tile = simd.multiply_add(tile, weights, w + k * lanes, pitch, panel, at, None)
-            whole, outputs = channels // lanes, min(COLUMNS, count - q)
-            simd.add_columns(tile, out, (places, q), outputs, whole)
-            if channels == wide:
+            whole = channels // lanes if found == outputs else 0
+            if whole:
+                simd.add_columns(tile, out, (places, q), outputs, whole)
+            if whole * lanes == channels:
                 continue
             simd.store_vectors(tile, staged, 0, wide, COLUMNS)
             for p in range(outputs):
-                for c in range(whole * lanes, channels):
-                    out[places[q + p] + c] += staged[p * wide + c]
+                if own[0] <= places[q + p] < own[1]:
+                    for c in range(whole * lanes, channels):
+                        out[places[q + p] + c] += staged[p * wide + c]
 
     return add_tap
 
@@ -290,22 +294,45 @@ def _input_loop(vectors):
 _add_tap = by_vectors([_input_loop(v) for v in range(1, simd.MAX_VECTORS + 1)])
 
 
+@inner
+def _owned(places, first, count, own):
+    """How many of the places are a thread's own."""
+    found = 0
+    for q in range(first, first + count):
+        found += own[0] <= places[q] < own[1]
+    return found
+
+
+@inner
+def _reached(rows, begin, count, sizes, own):
+    """Whether windows of the outputs reach into a thread's own cells."""
+    for p in range(begin, begin + count):
+        for i in range(sizes.height):
+            first = rows[p, i] * sizes.depth
+            if first < own[1] and first + sizes.width * sizes.depth > own[0]:
+                return True
+    return False
+
+
 @compiled_parallel
 def _scatter(out, error, rows, weights, sizes, blocks, items, threads):
+    """An item: a block of channels of a part of the cells, as many parts as there are threads."""
     lanes, filters, depth = sizes.lanes, sizes.filters, sizes.depth
-    taps = sizes.height * sizes.width
+    taps, cells = sizes.height * sizes.width, len(out) // sizes.depth
     pitch = filters * taps * lanes
     for _ in prange(threads):
         panel = np.zeros(filters * PANEL, out.dtype)
         staged = np.empty(COLUMNS * simd.MAX_VECTORS * lanes, out.dtype)
         places = np.empty(PANEL, np.int64)
         item = take(items)
-        while item < len(blocks):
-            first, v = blocks[item]
-            item = take(items)
+        while item < len(blocks) * threads:
+            part, (first, v) = item // len(blocks), blocks[item % len(blocks)]
+            own = cells * part // threads * depth, cells * (part + 1) // threads * depth
             channels = min(v * lanes, depth - first * lanes)
             for begin in range(0, sizes.outputs, PANEL):
                 count = min(PANEL, sizes.outputs - begin)
+                if not _reached(rows, begin, count, sizes, own):
+                    continue
                 for q in range(count):
                     for k in range(filters):
                         panel[k * PANEL + q] = error[(begin + q) * filters + k]
@@ -314,5 +341,6 @@ def _scatter(out, error, rows, weights, sizes, blocks, items, threads):
                     for q in range(count):
                         places[q] = (rows[begin + q, i] + j) * depth + first * lanes
                     w = first * pitch + tap * filters * lanes
-                    maps = out, places, count, panel, weights
+                    maps = out, places, count, own, panel, weights
                     _add_tap(v, *maps, w, pitch, sizes, channels, staged)
+            item = take(items)

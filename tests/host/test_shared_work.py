@@ -1,14 +1,17 @@
 """How the host's convolutions share out the zoo's layers: enough items for many threads.
 
-No time is measured: plans are read, and the queues that items were taken from.
+No time is measured: plans are read, the queues that items were taken from, and the loops.
 """
 
+import ast
 from math import prod
+from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 
+import kernels
 from kernels.convolution import (
     PARTIAL_BYTES,
     PARTIAL_SUMS,
@@ -95,3 +98,16 @@ def test_a_counter_is_touched_once_an_item(stride, monkeypatch):
     sums = partial_shape(weights.shape, y.size // 7, FLOAT32)
     blocks = len(simd.blocks(sums[2] // simd.lanes(FLOAT32)))
     assert [int(queue[0]) - threads for queue in taken] == [count, sums[0] * blocks]
+
+
+def test_an_item_is_taken_when_the_one_before_is_done():
+    """One that a thread holds in reserve waits while others have none."""
+    loops = []
+    for path in Path(kernels.__file__).parent.rglob("cpu*.py"):
+        for loop in ast.walk(ast.parse(path.read_text())):
+            lines = [*map(ast.unparse, loop.body)] if isinstance(loop, ast.While) else []
+            takes = [line.startswith("item = take(") for line in lines]
+            if any(takes):
+                loops.append(path.name)
+                assert takes.index(True) == len(takes) - 1, path
+    assert {"cpu_rows.py", "cpu_scattered.py", "cpu_gradient_weights.py"} < set(loops)
