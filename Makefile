@@ -10,7 +10,8 @@ SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 API := net net.layers net.zoo net.borders net.images net.windows net.usage net.pictures \
 	net.learning.runs net.learning.scales net.learning.fitting net.learning.training \
 	net.learning.examples net.learning.augmentation net.learning.optimizers \
-	net.learning.metrics net.learning.splitting net.learning.checkpoint net.large
+	net.learning.metrics net.learning.splitting net.learning.checkpoint \
+	net.learning.classifier net.large
 
 .PHONY: help demo reproduce test test-long lint docs clean
 

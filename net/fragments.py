@@ -59,6 +59,11 @@ class Fragments:
 
         Raises:
             TypeError, ValueError: the image does not suit the net, or is too small.
+
+        >>> from net import zoo
+        >>> fragments = Fragments(zoo.build("lenet28", backend="reference"), "zero")
+        >>> fragments.forward(np.ones((1, 3, 2), np.float32)).shape
+        (10, 3, 2)
         """
         x, size = self._entered(image)
         run = self.program.run()
@@ -73,6 +78,12 @@ class Fragments:
         Args:
             image: C x H x W, the net's dtype.
             error: the error map of the scores, K x Ho x Wo, same dtype; 0 where no pixel counts.
+
+        >>> from net import zoo
+        >>> fragments = Fragments(zoo.build("lenet28", backend="reference"), "zero")
+        >>> image, error = np.ones((1, 3, 2), np.float32), np.ones((10, 3, 2), np.float32)
+        >>> fragments.gradients(image, error).parameters["fc2.bias"][0]
+        np.float32(6.0)
         """
         x, size = self._entered(image)
         error = images.checked("error", error, self.net.dtype, (self.net.output.channels, *size))

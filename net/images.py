@@ -15,6 +15,8 @@ from kernels.checks import Pair
 from net.borders import patch_margins
 from net.graph import Net
 
+__all__ = ["channel_axis", "channels_first", "net_input", "output_size"]
+
 DEVICE_BACKENDS = ("cuda", "simulator")
 AXES = "channels x rows x columns"
 

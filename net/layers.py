@@ -26,7 +26,11 @@ from net.options import Options, Padding, Positive, Share, Statistics
 
 @dataclass(frozen=True, kw_only=True)
 class Layer(Options):
-    """What all layers share."""
+    """What all layers share.
+
+    >>> ReLU(name="a", inputs=("conv1",)).inputs
+    ('conv1',)
+    """
 
     name: str | None = None
     inputs: tuple[str, ...] | None = None
@@ -43,12 +47,14 @@ class Layer(Options):
         return None
 
     def output(self, sources: list[Map]) -> Map:
-        """The map that the layer makes of ``sources``; errors as ``window``."""
+        """The map that the layer makes of ``sources``; errors as ``window``.
+
+        >>> ReLU().output([Map(3, (8, 8), (1, 1), (1, 1))])
+        Map(channels=3, size=(8, 8), spacing=(1, 1), extent=(1, 1))
+        """
         (source,) = sources
         window = self.window(source)
-        if window is None:
-            return source
-        return source.through(window, self.channels(source))
+        return source if window is None else source.through(window, self.channels(source))
 
     def channels(self, source: Map) -> int:
         """Number of channels of the output."""
@@ -183,7 +189,11 @@ class AdaptiveAveragePool(_AdaptivePool):
 
 @dataclass(frozen=True)
 class ActivationLayer(Layer):
-    """A layer that is an ``activation``, as the operators take it (``kernels.activation``)."""
+    """A layer that is an ``activation``, as the operators take it (``kernels.activation``).
+
+    >>> isinstance(ELU(), ActivationLayer)
+    True
+    """
 
     activation: ClassVar[str | Activation]
 

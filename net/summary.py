@@ -56,6 +56,12 @@ def table(net: Net, labelled: int | Pair) -> str:
 
     Raises:
         TypeError, ValueError: no net, or ``labelled`` is not one or two positive ints.
+
+    >>> from net import zoo
+    >>> print(table(zoo.build("lenet28", backend="cpu"), 256))
+    patch 28x28, 256 x 256 labelled pixels: scanning takes 5.3 times the multiply-adds ...
+    layer  reads  window     patch map  d  footprint  R  parameters  scanning MAC  dense MAC
+    conv1  image  5x5 / 1x1  20 x 24x24 ...
     """
     checks.instance("net", net, Net)
     labelled = checks.pair("labelled", labelled)

@@ -13,6 +13,8 @@ from kernels.host import listing
 from net import images
 from net.graph import Net
 
+__all__ = ["Windows", "admitted"]
+
 BLOCK_BITS = 8
 """Windows are cut at multiples of 2**8 rows and columns."""
 
@@ -138,6 +140,11 @@ class Windows:
 
         Raises:
             ValueError: a window that the image gives has another shape.
+
+        >>> from net import zoo
+        >>> net, image = zoo.build("lenet28", backend="cpu"), np.arange(12).reshape(1, 3, 4)
+        >>> Windows(np.int32([0, 1]), np.int32([2, 3])).cells(net, image).ravel()
+        array([2., 7.], dtype=float32)
         """
         strip = np.empty((net.channels, max(1, self.numbers)), net.dtype)
         end = 0

@@ -8,7 +8,11 @@ from net.layers import BatchNorm, Convolution, FullyConnected, MaxPool, ReLU, Ta
 
 
 def lenet28(classes=10, **options):
-    """LeNet-like, 28 x 28, grey."""
+    """LeNet-like, 28 x 28, grey.
+
+    >>> lenet28(backend="cpu").receptive_field
+    (28, 28)
+    """
     layers = [
         *(Convolution(20, 5), ReLU(), MaxPool(2)),
         *(Convolution(50, 5), ReLU(), MaxPool(2)),
@@ -18,7 +22,11 @@ def lenet28(classes=10, **options):
 
 
 def n4(classes=2, **options):
-    """N4 of Ciresan et al., NIPS 2012 (neuronal membranes), 95 x 95, grey."""
+    """N4 of Ciresan et al., NIPS 2012 (neuronal membranes), 95 x 95, grey.
+
+    >>> n4(classes=3, backend="cpu").output.channels
+    3
+    """
     layers = [
         *(Convolution(48, 4), Tanh(), MaxPool(2)),
         *(Convolution(48, 5), Tanh(), MaxPool(2)),
@@ -30,7 +38,11 @@ def n4(classes=2, **options):
 
 
 def plain133(classes=8, **options):
-    """Kernel sizes of Pinheiro & Collobert, ICML 2014 (map counts are ours), 133 x 133, colour."""
+    """Kernel sizes of Pinheiro & Collobert, ICML 2014 (map counts are ours), 133 x 133, colour.
+
+    >>> plain133(backend="cpu").nodes["max1"].window.stride
+    (8, 8)
+    """
     layers = [
         *(Convolution(25, 6), Tanh(), MaxPool(8)),
         *(Convolution(50, 3), Tanh(), MaxPool(2)),
@@ -40,7 +52,11 @@ def plain133(classes=8, **options):
 
 
 def rcnn25(classes=8, **options):
-    """Kernel sizes of one instance of Pinheiro & Collobert's recurrent net, 25 x 25, colour."""
+    """Kernel sizes of one instance of Pinheiro & Collobert's recurrent net, 25 x 25, colour.
+
+    >>> rcnn25(backend="cpu").nodes["conv2"].weights_shape
+    (50, 25, 8, 8)
+    """
     layers = [
         *(Convolution(25, 8), Tanh(), MaxPool(2)),
         *(Convolution(50, 8), Tanh(), MaxPool(2)),
@@ -50,7 +66,11 @@ def rcnn25(classes=8, **options):
 
 
 def featurenet(patch, classes=3, **options):
-    """DeepCell's feature net (Van Valen et al., PLoS Comput Biol 2016) of one patch size, grey."""
+    """DeepCell's feature net (Van Valen et al., PLoS Comput Biol 2016) of one patch size, grey.
+
+    >>> [str(featurenet(31, backend="cpu").nodes[f"max{n}"].output) for n in (1, 2)]
+    ['13 x 13', '4 x 4']
+    """
     layers, rest, convolutions = [], checks.count("patch", patch), 0
     while rest > 4:
         kernel = 3 if rest % 2 == 0 else 4
@@ -71,7 +91,11 @@ def featurenet(patch, classes=3, **options):
 
 
 def strided67(classes=8, **options):
-    """A strided convolution and overlapping pools (ours), 67 x 67, colour."""
+    """A strided convolution and overlapping pools (ours), 67 x 67, colour.
+
+    >>> strided67(backend="cpu").nodes["fc1"].sources[0].spacing  # the accumulated stride
+    (8, 8)
+    """
     layers = [
         *(Convolution(32, 7, stride=2), ReLU(), MaxPool(3, stride=2)),
         *(Convolution(48, 3), ReLU(), MaxPool(3, stride=2)),
@@ -86,6 +110,9 @@ def authors133(classes=32, **options):
     Read in the code itself (``uta-smile/caffe-fastfpbp``, ``test_net/test_sk_back``): the layers,
     their order (convolution, pooling, tanh), 32 classes and the initial weights' kind (xavier).
     That it is the net which the paper calls plain CNN is inferred, not proven.
+
+    >>> authors133(backend="cpu").nodes["conv3"].weights_shape
+    (32, 50, 7, 7)
     """
     layers = [
         *(Convolution(50, 6), MaxPool(8), Tanh()),
@@ -100,6 +127,9 @@ def greentea102(classes=2, **options):
 
     Read in its published benchmark (``naibaf7/caffe_neural_models``, ``benchmark``): the layers and
     their sizes.
+
+    >>> greentea102(backend="cpu").nodes["fc1"].window.kernel
+    (10, 10)
     """
     layers = [
         *(Convolution(48, 7), ReLU(), MaxPool(2)),

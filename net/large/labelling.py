@@ -37,6 +37,13 @@ class Plan:
         run: what the journal says of it.
         done: regions that an earlier run has written.
         workers: where regions are labelled; None is here.
+
+    >>> import numpy as np
+    >>> from net import zoo
+    >>> net = zoo.build("lenet28", backend="cpu")
+    >>> found = plan(np.zeros((300, 200), np.uint8), net, "labels.npy")
+    >>> found.out.name, found.done
+    ('labels.npy', 0)
     """
 
     work: Work
@@ -63,6 +70,13 @@ class Plan:
             OSError: a file cannot be read or written. What is written stays, and the next run goes
                 on there.
             ValueError: the journal is of another run.
+
+        >>> import numpy as np, tempfile
+        >>> from net import zoo
+        >>> image, net = np.zeros((30, 20), np.uint8), zoo.build("lenet28", backend="cpu")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     plan(image, net, Path(folder, "labels.npy")).execute(print)
+        1 1
         """
         work, total = self.work, len(self.work.grid)
         self.out.parent.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,13 @@ class View:
 
     @classmethod
     def of(cls, source: Source, net: Net) -> View:
-        """Of an image that is opened."""
+        """Of an image that is opened.
+
+        >>> from net import zoo
+        >>> net = zoo.build("lenet28", backend="cpu")
+        >>> View.of(opened(np.zeros((300, 400), np.uint8), net.channels), net).shape
+        (1, 300, 400)
+        """
         view = cls.__new__(cls)
         view._look(source, net)
         return view

@@ -144,6 +144,11 @@ def of_run(trainer: Trainer) -> tuple[dict, dict[str, np.ndarray]]:
         TypeError: no Trainer.
         ValueError: a file cannot hold it: a layer, an optimiser or a number that is none of this
             program's, named with its field, or parameters that are NaN or infinite.
+
+    >>> from net import zoo
+    >>> document, _ = of_run(Trainer(zoo.build("lenet28", backend="cpu"), SGD(0.1), seed=3))
+    >>> document["run"]["seed"], document["run"]["optimizer"]["rate"]
+    (3, 0.1)
     """
     if not isinstance(trainer, Trainer):
         raise TypeError(f"trainer is a {type(trainer).__name__}; expected a Trainer")
@@ -196,6 +201,12 @@ def checked(document: dict, arrays: dict) -> tuple[dict, Usage | None, Run | Non
 
     Raises:
         ValueError: something is wrong, or does not belong together.
+
+    >>> from net import zoo
+    >>> document, arrays = of_run(Trainer(zoo.build("lenet28", backend="cpu"), SGD(0.1)))
+    >>> options, _, run = checked(document, arrays)
+    >>> options["patch"], run.steps
+    ((28, 28), 0)
     """
     options = net_options(document.get("net"))
     nodes = list(linked(options["layers"], options["channels"], options["patch"]).values())

@@ -88,6 +88,11 @@ class PixelClassifier(BaseEstimator):
         Raises:
             TypeError, ValueError: images and labels that do not fit each other, fewer than two
                 classes, or an argument of the classifier that is wrong.
+
+        >>> image = np.random.default_rng(0).integers(0, 255, (9, 8), np.uint8)
+        >>> labels = 1 + (image > 127)
+        >>> PixelClassifier(steps=1, backend="cpu").fit([image], [labels]).classes_
+        array([1, 2])
         """
         checks.count("random_state", self.random_state, 0, LARGEST_SEED)
         images, labels = _as_list("images", images), _as_list("labels", labels)
@@ -123,14 +128,28 @@ class PixelClassifier(BaseEstimator):
         return self
 
     def predict(self, images):
-        """The most probable class of each pixel: maps of ``classes_``, of the images' sizes."""
+        """The most probable class of each pixel: maps of ``classes_``, of the images' sizes.
+
+        >>> image = np.random.default_rng(0).integers(0, 255, (9, 8), np.uint8)
+        >>> labels = 1 + (image > 127)
+        >>> classifier = PixelClassifier(steps=1, backend="cpu").fit(image, labels)
+        >>> classifier.predict(image).shape
+        (9, 8)
+        """
         probabilities = self.predict_proba(images)
         if isinstance(images, np.ndarray):
             return self.classes_[probabilities.argmax(axis=-1)]
         return [self.classes_[one.argmax(axis=-1)] for one in probabilities]
 
     def predict_proba(self, images):
-        """Probabilities H x W x K of each image, in the order of ``classes_``."""
+        """Probabilities H x W x K of each image, in the order of ``classes_``.
+
+        >>> image = np.random.default_rng(0).integers(0, 255, (9, 8), np.uint8)
+        >>> labels = 1 + (image > 127)
+        >>> classifier = PixelClassifier(steps=1, backend="cpu").fit(image, labels)
+        >>> classifier.predict_proba(image).shape
+        (9, 8, 2)
+        """
         check_is_fitted(self)
         dense, maps = Dense(self.net_, self.net_.usage.border), []
         for i, image in enumerate(_as_list("images", images)):
@@ -140,12 +159,26 @@ class PixelClassifier(BaseEstimator):
         return maps[0] if isinstance(images, np.ndarray) else maps
 
     def score(self, images, labels) -> float:
-        """Share of the labelled pixels that are right (``metrics`` says more)."""
+        """Share of the labelled pixels that are right (``metrics`` says more).
+
+        >>> image = np.random.default_rng(0).integers(0, 255, (9, 8), np.uint8)
+        >>> labels = 1 + (image > 127)
+        >>> classifier = PixelClassifier(steps=1, backend="cpu").fit(image, labels)
+        >>> 0 <= classifier.score([image], [labels]) <= 1
+        True
+        """
         return self.metrics(images, labels).accuracy
 
     def metrics(self, images, labels) -> Metrics:
         """Accuracy, IoU, F1 and the confusion matrix on labelled pixels, classes in the order of
-        ``classes_``."""
+        ``classes_``.
+
+        >>> image = np.random.default_rng(0).integers(0, 255, (9, 8), np.uint8)
+        >>> labels = 1 + (image > 127)
+        >>> classifier = PixelClassifier(steps=1, backend="cpu").fit(image, labels)
+        >>> int(classifier.metrics([image], [labels]).confusion.sum())  # labelled pixels
+        72
+        """
         check_is_fitted(self)
         number, rule = len(self.classes_), self.net_.usage.label_rule
         truths = [rule.decoded(one, number) for one in _as_list("labels", labels)]

@@ -20,6 +20,8 @@ from net.learning.augmentation import Augmentation
 from net.learning.targets import checked_labels
 from net.learning.training import Trainer
 
+__all__ = ["Examples", "ListedLabels"]
+
 
 @dataclass(frozen=True, eq=False)
 class ListedLabels:
@@ -41,7 +43,11 @@ class ListedLabels:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the labels."""
+        """That of the labels.
+
+        >>> ListedLabels(np.array([[5, 7]]), np.array([1])).shape
+        (1,)
+        """
         return np.shape(self.labels)
 
 

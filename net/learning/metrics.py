@@ -44,6 +44,10 @@ class Metrics:
         Raises:
             TypeError, ValueError: lists of other lengths, maps of other shapes or values, or no
                 labelled pixel at all.
+
+        >>> truth, predicted = np.array([[0, 0, 1, -1]]), np.array([[0, 1, 1, 1]])
+        >>> Metrics.of([truth], [predicted], classes=2).confusion.tolist()
+        [[1, 1], [0, 1]]
         """
         classes = checks.count("classes", classes)
         checks.sequence("truths", truths)
@@ -70,18 +74,30 @@ class Metrics:
 
     @property
     def accuracy(self) -> float:
-        """Share of the labelled pixels that are right."""
+        """Share of the labelled pixels that are right.
+
+        >>> Metrics(np.array([[6, 2], [0, 2]])).accuracy
+        0.8
+        """
         return float(np.trace(self.confusion) / self.confusion.sum())
 
     @property
     def iou(self) -> np.ndarray:
         """Of each class, the pixels that are right over those that are, or are taken for, it; NaN
-        where it does not occur (the Jaccard index)."""
+        where it does not occur (the Jaccard index).
+
+        >>> Metrics(np.array([[6, 2], [0, 2]])).iou
+        array([0.75, 0.5 ])
+        """
         return self._share(np.diag(self.confusion), self._either - np.diag(self.confusion))
 
     @property
     def f1(self) -> np.ndarray:
-        """Of each class, the harmonic mean of precision and recall (Dice coefficient), or NaN."""
+        """Of each class, the harmonic mean of precision and recall (Dice coefficient), or NaN.
+
+        >>> Metrics(np.array([[6, 2], [0, 4]])).f1.round(3)
+        array([0.857, 0.8  ])
+        """
         return self._share(2 * np.diag(self.confusion), self._either)
 
     @property
@@ -97,6 +113,11 @@ class Metrics:
 
         Args:
             class_names: one for each class.
+
+        >>> print(Metrics(np.array([[6, 2], [0, 2]])).table(("coin", "rest")))
+        class  pixels  IoU    F1     taken for coin  taken for rest
+        coin   8       0.750  0.857  75.0%           25.0%
+        rest   2       0.500  0.667  0.0%            100.0%
         """
         checks.sequence("class_names", class_names)
         if len(class_names) != len(self.confusion) or not all(map(is_name, class_names)):

@@ -40,6 +40,13 @@ def convert(old: str | Path, new: str | Path) -> None:
     Raises:
         BadCheckpoint: ``old`` is no run of version 1, or not a whole one.
         OSError: a file cannot be read or written, or ``new`` is there already.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as old:
+    ...     convert(old.name, "run.safetensors")
+    Traceback (most recent call last):
+        ...
+    net.file_format.BadCheckpoint: ... cannot be converted: ...
     """
     old, new = checked_file("old", old), checked_path("new", new)
     if new.exists():

@@ -65,14 +65,8 @@ class _LearningRule(Options):
 class SGD(_LearningRule):
     """Stochastic gradient descent with momentum (``kernels.sgd``).
 
-    >>> import numpy as np
-    >>> from net.layers import Convolution
-    >>> net = Net([Convolution(2, 1)], channels=1, patch=1, backend="cpu")
-    >>> gradients = {"conv1.bias": np.array([1, -2], np.float32)}
-    >>> slots = {"velocity.conv1.bias": np.zeros(2, np.float32)}
-    >>> SGD(0.5).update(net, slots, gradients, step=0)
-    >>> net.parameters["conv1.bias"]
-    array([-0.5,  1. ], dtype=float32)
+    >>> SGD(Cosine(0.1, steps=500), decay=1e-4).momentum
+    0.9
     """
 
     rate: Rate
@@ -82,7 +76,17 @@ class SGD(_LearningRule):
     slots: ClassVar[tuple[str, ...]] = ("velocity",)
 
     def update(self, net: Net, slots: dict, gradients: dict, step: int) -> None:
-        """Change the net's parameters and ``slots`` (by ``"slot.parameter"``) in place."""
+        """Change the net's parameters and ``slots`` (by ``"slot.parameter"``) in place.
+
+        >>> import numpy as np
+        >>> from net.layers import Convolution
+        >>> net = Net([Convolution(2, 1)], channels=1, patch=1, backend="cpu")
+        >>> gradients = {"conv1.bias": np.array([1, -2], np.float32)}
+        >>> slots = {"velocity.conv1.bias": np.zeros(2, np.float32)}
+        >>> SGD(0.5).update(net, slots, gradients, step=0)
+        >>> net.parameters["conv1.bias"]
+        array([-0.5,  1. ], dtype=float32)
+        """
         for name, gradient in gradients.items():
             net.backend.sgd.step(
                 net.parameters[name],
@@ -98,14 +102,8 @@ class SGD(_LearningRule):
 class Adam(_LearningRule):
     """Adam (``kernels.adam``).
 
-    >>> import numpy as np
-    >>> from net.layers import Convolution
-    >>> net = Net([Convolution(2, 1)], channels=1, patch=1, backend="cpu")
-    >>> gradients = {"conv1.bias": np.array([1, -2], np.float32)}
-    >>> slots = {f"{slot}.conv1.bias": np.zeros(2, np.float32) for slot in Adam.slots}
-    >>> Adam(0.5).update(net, slots, gradients, step=0)
-    >>> net.parameters["conv1.bias"].round(3)
-    array([-0.5,  0.5], dtype=float32)
+    >>> Adam(Stepwise(1e-3, every=100)).beta2
+    0.999
     """
 
     rate: Rate
@@ -117,7 +115,17 @@ class Adam(_LearningRule):
     slots: ClassVar[tuple[str, ...]] = ("mean", "square")
 
     def update(self, net: Net, slots: dict, gradients: dict, step: int) -> None:
-        """Change the net's parameters and ``slots`` (by ``"slot.parameter"``) in place."""
+        """Change the net's parameters and ``slots`` (by ``"slot.parameter"``) in place.
+
+        >>> import numpy as np
+        >>> from net.layers import Convolution
+        >>> net = Net([Convolution(2, 1)], channels=1, patch=1, backend="cpu")
+        >>> gradients = {"conv1.bias": np.array([1, -2], np.float32)}
+        >>> slots = {f"{slot}.conv1.bias": np.zeros(2, np.float32) for slot in Adam.slots}
+        >>> Adam(0.5).update(net, slots, gradients, step=0)
+        >>> net.parameters["conv1.bias"].round(3)
+        array([-0.5,  0.5], dtype=float32)
+        """
         for name, gradient in gradients.items():
             net.backend.adam.step(
                 net.parameters[name],

@@ -51,6 +51,10 @@ class Trained:
         net: of the best epoch, or, without a validation, of the last; its ``usage`` says how.
         history: a row for each epoch (``net.learning.records``).
         metrics: of the net on the validation's labelled pixels, or None.
+
+    >>> from net import zoo
+    >>> Trained(zoo.build("lenet28", backend="cpu"), history=[], metrics=None).net.patch
+    (28, 28)
     """
 
     net: Net

@@ -22,6 +22,12 @@ def read_values(path: str | Path, rule: LabelRule) -> np.ndarray:
         BadImage: no such image, or a JPEG, which does not keep values.
         MemoryError: it takes more memory than is free.
         OSError: the file cannot be read.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+    ...     np.save(file.name, np.array([[0, 7]], np.uint8))
+    ...     np.array(read_values(file.name, LabelRule()))
+    array([[0, 7]], dtype=uint8)
     """
     checks.instance("rule", rule, LabelRule)
     with decoding(path) as path, raw(path, indices=not rule.of_colors) as opened:

@@ -66,6 +66,11 @@ class Usage(Options):
 
         Raises:
             ValueError: naming what differs.
+
+        >>> Usage(class_names=("cell", "rest")).check(channels=1, classes=3)
+        Traceback (most recent call last):
+            ...
+        ValueError: class_names are 2; the net has classes 3
         """
         if self.normalization is not None and len(self.normalization.mean) != channels:
             raise ValueError(
@@ -88,7 +93,11 @@ class Usage(Options):
         return self.class_names or tuple(f"class {value}" for value in values)
 
     def described(self) -> dict:
-        """The keys that a file has of it: those that are not None."""
+        """The keys that a file has of it: those that are not None.
+
+        >>> Usage(border="zero").described()
+        {'label_rule': {'unlabelled': 0, 'values': None}, 'border': 'zero', 'training': {}}
+        """
         found = {one.name: getattr(self, one.name) for one in fields(self)}
         rule, normalization = found["label_rule"], found["normalization"]
         found["label_rule"] = {"unlabelled": rule.unlabelled, "values": rule.values}
@@ -102,6 +111,9 @@ class Usage(Options):
 
         Raises:
             TypeError, ValueError: a value is wrong.
+
+        >>> Usage.rebuilt({"border": "zero"}).border
+        'zero'
         """
         found = {one.name: document[one.name] for one in fields(cls) if one.name in document}
         for name, value in found.items():

@@ -56,7 +56,11 @@ class LabelRule(Options):
 
     @property
     def of_colors(self) -> bool:
-        """Whether label images are of red, green and blue."""
+        """Whether label images are of red, green and blue.
+
+        >>> LabelRule(unlabelled=None, values=((255, 0, 0), (0, 0, 255))).of_colors
+        True
+        """
         return is_color((self.unlabelled, *(self.values or ()))[-1])
 
     def of(self, classes: int) -> tuple:
@@ -64,6 +68,9 @@ class LabelRule(Options):
 
         Raises:
             ValueError: the rule is of another number of classes.
+
+        >>> LabelRule(values=(10, 20)).of(2)
+        (10, 20)
         """
         classes = checks.count("classes", classes, most=LARGEST_VALUE)
         if self.values is None:
