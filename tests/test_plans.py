@@ -1,5 +1,6 @@
 """Plans of operators: right for each call, kept, and launched as Numba itself would launch."""
 
+import resource
 import threading
 
 import numpy as np
@@ -29,6 +30,12 @@ class TestRecorded:
     def launches(self):
         with launching.recorded() as launches:
             yield launches
+
+    def test_what_nothing_writes_takes_no_memory(self):
+        """Recorded passes of large batches allocate more than many machines have."""
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        launching.allocate((2**30,), "uint8")
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 100
 
     def test_numbers_that_are_equal_are_not_taken_for_each_other(self):
         x, weights = rows(1, 2, 5, 6), rows(3, 2, 2, 2)

@@ -286,12 +286,11 @@ def test_waste_and_workspace_of_a_layer():
     assert row["value"] == pytest.approx(4 * splits * 48 * 8 * 9 / 2**20)
 
 
-def test_idle_multiprocessors_are_counted_in_both_forms(monkeypatch):
-    monkeypatch.setattr(targets, "BATCHES", (64, 256))  # tests fill what is allocated
+def test_idle_multiprocessors_are_counted_in_both_forms():
     forms = {
         "dense form": ("dense", 1),
-        "patch form, 64 patches": ("patch", 64),
-        "patch form, 256 patches": ("patch", 256),
+        "patch form, 1024 patches": ("patch", 1024),
+        "patch form, 4096 patches": ("patch", 4096),
     }
     found = {row["of"]: row["value"] for row in targets.idle_facts("lenet28")}
     for of, (form, batch) in forms.items():
