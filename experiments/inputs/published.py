@@ -47,7 +47,8 @@ class Figure:
         net, hardware, opponent, published: as told there.
         source: by its name in ``Published.sources``.
         read: one of ``READ``.
-        counted: the net whose layers are counted, None where the layers were not at hand.
+        counted: the net whose layers are counted, None where they are not kept here.
+        counted_once: what arithmetic alone saves, where such layers were counted once.
         labelled: rows and columns of labelled pixels, None where no size was found.
         speedup: the published one, None for times.
         inferred: what of all this is concluded rather than read.
@@ -61,6 +62,7 @@ class Figure:
     source: str
     read: str
     counted: str | None = None
+    counted_once: float | None = None
     labelled: tuple[int, int] | None = None
     speedup: float | None = None
     inferred: str | None = None
@@ -83,7 +85,7 @@ class Benchmark:
     Attributes:
         net, labelled: the net, and rows and columns of labelled pixels.
         layers: names there, in order.
-        peak_gigabytes: of memory, in training.
+        peak_gigabytes, peak_hardware: of memory, in training, and on which device.
         source, read: as in ``Figure``.
         times: on each device, in each direction.
     """
@@ -92,6 +94,7 @@ class Benchmark:
     labelled: int
     layers: list[str]
     peak_gigabytes: float
+    peak_hardware: str
     source: str
     read: str
     times: list[LayerTimes]

@@ -18,10 +18,6 @@ from experiments.reporting.stored import Machine, naming
 
 MEASURED = "networks"
 """The experiment whose results stand beside."""
-COUNTED_ONCE = {"wang2015": 28}
-"""What arithmetic alone saves, by source: counted from layers that are not kept here."""
-PEAK_OF = "i7-4790K, 4 cores, OpenCL"
-"""The hardware of the benchmark's peak memory."""
 INTRODUCTION = """\
 # What others published
 
@@ -86,8 +82,8 @@ def _net(figure):
 
 def _saved(told: Published, figure: Figure) -> str:
     if figure.counted is None:
-        if figure.source in COUNTED_ONCE:
-            return f"{COUNTED_ONCE[figure.source]}, counted once; its layers are not kept here"
+        if figure.counted_once:
+            return f"{figure.counted_once:g}, counted once; its layers are not kept here"
         return "layers not at hand"
     limit = told.arithmetic(figure)
     if figure.labelled:
@@ -181,7 +177,8 @@ def _layers(told, machines):
         f"({READ[benchmark.read]}), whose layers are those of `{benchmark.net}`; `in all` is its "
         "own figure. Arithmetic alone saves "
         f"{saved(built(benchmark.net, backend='reference'), size):.3g} times forward here. Peak "
-        f"memory in training, as published for the {PEAK_OF}: {benchmark.peak_gigabytes:.2f} GB"
+        f"memory in training, as published for the {benchmark.peak_hardware}: "
+        f"{benchmark.peak_gigabytes:.2f} GB"
         + (f"; here, forward and backward: {', '.join(dict.fromkeys(peaks))}." if peaks else ".")
     )
     columns = {f"{one.hardware}, {one.direction}": one for one in benchmark.times}
