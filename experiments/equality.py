@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tqdm import tqdm
 
-from experiments.inputs.nets import QUICK, affordable, built
+from experiments.inputs.nets import QUICK, affordable
 from experiments.measuring.forms import BORDER, LIMITS, compared
 from net.zoo import ZOO
 
@@ -50,7 +50,7 @@ def run(options) -> tuple[list[dict], dict]:
 
 
 def _size(name, backend):
-    return affordable(built(name, backend=backend), (SIZE,), MOST) * 2
+    return affordable(name, (SIZE,), backend, MOST) * 2
 
 
 def table(rows: list[dict]) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments.inputs.nets import prepared
-from experiments.measuring.labelling import limited_run, timed_regions
+from experiments.measuring.labelling import QUICK_REGION, limited_run, timed_regions
 
 TIMED = True
 NETS = ("lenet28", "n4", "plain133", "rcnn25", "featurenet31", "featurenet61", "strided67")
@@ -90,15 +90,20 @@ def table(rows: list[dict]) -> str:
 
 def caption(record: dict) -> str:
     """What the table shows."""
+    memory = f"{MEMORY / 1e6:.0f} MB"
+    regions = f"those that the plan takes for an image of 20,000 x 20,000 pixels and {memory}"
+    labelled = "10^7 to 10^9"
+    if record["quick"]:
+        regions = "of {} x {} pixels, as of `--quick`".format(*QUICK_REGION)
+        labelled = " and ".join(f"{side**2:,}" for side in QUICK_SIDES)
     return (
         "Labelling region by region, from an `.npy` to another one. *Of one pass* is the pixels a "
         "second as a share of those of `Dense.forward` on the window of one region, which has the "
         f"same halo; we aim at {AIM:.0%}. While a region is labelled, the next one is read and the "
         "last one written; *without overlap* is the share of one thing after the other.\n\n"
-        "Regions are those that the plan takes for an image of 20,000 x 20,000 pixels and "
-        f"{MEMORY / 1e6:.0f} MB; a timed run has six of them. Rounds of all three alternate; "
-        f"medians. `{TINY}` is a net of 2 filters and a patch of 4 x 4 that labels images of 10^7 "
-        f"to 10^9 pixels in a process of its own, told to take {GIVEN / 1e6:.0f} MB, under a "
+        f"Regions are {regions}; a timed run has six of them. Rounds of all three alternate; "
+        f"medians. `{TINY}` is a net of 2 filters and a patch of 4 x 4 that labels images of "
+        f"{labelled} pixels in a process of its own, told to take {GIVEN / 1e6:.0f} MB, under a "
         f"limit of {LIMIT / 1e6:,.0f} MB that the system enforces (RLIMIT_DATA); the peak is its "
         "largest resident set, Python and compiled code included."
     )

@@ -37,8 +37,6 @@ from net.zoo import ZOO
 TIMED = True
 SIZE, QUICK_SIZE, SMALL = 128, 16, 32
 """Labelled rows and columns; ``SMALL`` for zero-filled kernels, where a pass takes minutes."""
-MOST = 1.3e11
-"""Multiply-adds of a dense pass forward on a host: a net that takes more has a smaller image."""
 MOST_WEIGHTS = 10**8
 """Of a zero-filled kernel: of ten times as many, float64 weights, their packed copy and gradients
 take more memory than many machines have."""
@@ -67,16 +65,17 @@ def run(options) -> tuple[list[dict], dict]:
         for name, other in progress:
             progress.set_postfix_str(f"{name}, {other}")
             size = QUICK_SIZE if options.quick else _size(name, other, options.backend)
-            parameters = {"net": name, "way": other, "size": size}
+            skipped = _why_skipped(name, other, options.backend)
+            case = (name, other, size, skipped)
             rows += options.cache.measured(
-                parameters | {"skipped": _why_skipped(name, other, options.backend)},
-                lambda name=name, other=other, size=size: _measured(name, other, size, options),
+                dict(zip(("net", "way", "size", "skipped"), case)),
+                lambda case=case: _measured(*case, options),
             )
     return rows, {}
 
 
 def _size(name, other, backend):
-    (size,) = affordable(built(name, backend=backend), (SIZE,), MOST)
+    (size,) = affordable(name, (SIZE,), backend)
     return min(size, SMALL) if other == runners.ZERO_FILLED else size
 
 
@@ -95,13 +94,13 @@ def _why_skipped(name, other, backend):
     return f"its largest kernel would have {largest:,} weights, more than {MOST_WEIGHTS:,}"
 
 
-def _measured(name, other, size, options):
-    """The rows of another method, timed in the same rounds as the dense form."""
+def _measured(name, other, size, skipped, options):
+    """The rows of another method, timed in the same rounds as the dense form; empty ones where it
+    is ``skipped``, for the reason that this tells."""
     row = {"net": name, "labelled": size, "way": other}
-    reason = _why_skipped(name, other, options.backend)
-    if reason:
+    if skipped:
         empty = dict.fromkeys(_MEASURED)
-        return [row | {"pass": p, "skipped": reason} | empty for p in PASSES]
+        return [row | {"pass": p, "skipped": skipped} | empty for p in PASSES]
     net = prepared(name, seed=options.seed, backend=options.backend)
     workload = Workload(net, size, options.seed)
     workload.check_equal()

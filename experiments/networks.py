@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from tqdm import tqdm
 
 from experiments.inputs.arithmetic import DIRECTIONS
-from experiments.inputs.nets import FAMILY, QUICK, affordable, built
+from experiments.inputs.nets import FAMILY, QUICK, affordable
 from experiments.measuring.compare import COLUMNS as COLUMNS
 from experiments.measuring.compare import compared
 from experiments.measuring.timing import MARKS, mark
@@ -57,7 +57,7 @@ def run(options) -> tuple[list[dict], dict]:
 
 def sizes_of(name: str, backend: str) -> tuple[int, ...]:
     """Labelled rows and columns at which a net of the zoo runs."""
-    return affordable(built(name, backend=backend), (*SIZES, *LARGER.get(name, ())), MOST)
+    return affordable(name, (*SIZES, *LARGER.get(name, ())), backend, MOST)
 
 
 def table(rows: list[dict]) -> str:

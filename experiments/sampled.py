@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.inputs.nets import QUICK, affordable, built, prepared
+from experiments.inputs.nets import QUICK, affordable, prepared
 from experiments.inputs.strokes import DRAWN, chosen_pixels
 from experiments.measuring import runners
 from experiments.measuring.chosen import check_needed, needed_pass, work_of
@@ -37,8 +37,6 @@ from net.zoo import ZOO
 TIMED = True
 SIZES, QUICK_SIZES = (128, 256), (16,)
 """Labelled rows and columns."""
-MOST = 1.3e11
-"""Multiply-adds of a dense pass forward on a host: a net that takes more has a smaller image."""
 STEP, QUICK_STEP = 8, 16
 """From one number of pixels to the next; the last one is all."""
 WORK = 5.0
@@ -74,7 +72,7 @@ def run(options) -> tuple[list[dict], dict]:
     cases = [
         (name, size)
         for name in nets
-        for size in (QUICK_SIZES if options.quick else _sizes(name, options.backend))
+        for size in (QUICK_SIZES if options.quick else affordable(name, SIZES, options.backend))
     ]
     with tqdm(cases, desc="sampled", unit="case") as progress:
         for name, size in progress:
@@ -88,10 +86,6 @@ def run(options) -> tuple[list[dict], dict]:
                 ).rows(),
             )
     return rows, {}
-
-
-def _sizes(name, backend):
-    return affordable(built(name, backend=backend), SIZES, MOST)
 
 
 def _numbers(all_of, step):

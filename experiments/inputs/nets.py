@@ -10,6 +10,8 @@ from net.summary import multiply_adds
 FAMILY = "family-"
 QUICK = ("lenet28", "strided67")
 """The nets of the zoo that are measured with ``--quick``."""
+LARGEST_PASS = 1.3e11
+"""Multiply-adds of a dense pass forward on a host, unless an experiment affords more."""
 
 
 def prepared(name: str, *, seed: int, backend: str, dtype: str = "float32") -> Net:
@@ -38,28 +40,34 @@ def built(name: str, **options) -> Net:
     return zoo.build(name, **options)
 
 
-def affordable(net: Net, sizes: tuple[int, ...], most: float) -> tuple[int, ...]:
+def affordable(
+    name: str, sizes: tuple[int, ...], backend: str, most: float = LARGEST_PASS
+) -> tuple[int, ...]:
     """Those of ``sizes`` at which a dense pass forward takes ``most`` multiply-adds or fewer.
 
     Where none does, the smallest, halved until it does. Only hosts are spared like this: a GPU
     does in a second what takes them minutes.
 
     Args:
+        name: of the net, as ``built``.
         sizes: rows and columns of labelled pixels, ascending.
+        backend: where it runs.
 
-    >>> affordable(built("n4", backend="reference"), (128, 256, 512), 2e10)
+    >>> affordable("n4", (128, 256, 512), "cpu", 2e10)
     (128, 256)
-    >>> affordable(built("greentea102", backend="reference"), (128, 256, 512), 2e11)
+    >>> affordable("greentea102", (128, 256, 512), "cpu", 2e11)
     (64,)
     """
-    if net.backend.name == "cuda":
+    if backend == "cuda":
         return sizes
+    net = built(name, backend="reference")
 
     def work(size):
         return sum(multiply_adds(net, node, (size, size))[1] for node in net.nodes.values())
 
-    fitting = tuple(size for size in sizes if work(size) <= most)
-    return fitting or affordable(net, (sizes[0] // 2,), most)
+    while not (fitting := tuple(size for size in sizes if work(size) <= most)):
+        sizes = (sizes[0] // 2,)
+    return fitting
 
 
 def family(patch: int, **options) -> Net:

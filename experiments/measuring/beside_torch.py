@@ -16,18 +16,16 @@ import numba
 import numpy as np
 from tqdm import tqdm
 
-from experiments.inputs.nets import affordable, built, prepared
+from experiments.inputs.nets import affordable, prepared
 from experiments.measuring import runners, torch_layers
 from experiments.measuring.compare import Workload, batches
 from experiments.measuring.exactness import NotEqual, relative_difference
 from experiments.measuring.peak import peak_memory
-from experiments.measuring.timing import FEWEST, ROUNDS, interleaved, spread
+from experiments.measuring.timing import FEWEST, QUICKLY, ROUNDS, interleaved, spread
 from net import Dense
 from net.program import Program
 
 SIZES, QUICK_SIZES = (256, 512), (16,)
-MOST = 1.3e11
-"""Multiply-adds of a dense pass forward: a net that takes more has a smaller image."""
 LONGEST = 45.0
 """Seconds for all rounds of one comparison, if there are ``FEWEST`` of them; fewer rounds than
 ``ROUNDS`` are marked."""
@@ -44,7 +42,7 @@ def sizes(name, options):
     """Labelled rows and columns at which a net runs."""
     if options.quick:
         return QUICK_SIZES
-    return affordable(built(name, backend=options.backend), SIZES, MOST)
+    return affordable(name, SIZES, options.backend)
 
 
 def _opponents(net, form, options):
@@ -152,7 +150,7 @@ def threads(name, _, options):
                 busy.kill()
 
     jobs = {"1 thread": lambda: on(1), f"{most} threads": lambda: on(most), BUSY: beside_another}
-    rounds = interleaved(jobs, *_limits(options))
+    rounds = _interleaved(jobs, options)
     shared = {"net": name, "form": THREADS, "labelled": size, "batch": None}
     shared |= {"pass": PASSES[1], "peak_bytes": None, "peak_method": None}
     ours = np.array(rounds[f"{most} threads"])
@@ -199,12 +197,11 @@ def _is_out_of_memory(error):
 def _rounds(jobs, options):
     """Seconds by job, round by round."""
     timed = {key: lambda job=job: _seconds(job) for key, job in jobs.items()}
-    return interleaved(timed, *_limits(options))
+    return _interleaved(timed, options)
 
 
-def _limits(options):
-    """Seconds for all rounds of a comparison, rounds that are enough, and rounds in any case."""
-    return (5.0, ROUNDS, 1) if options.quick else (LONGEST, ROUNDS, FEWEST)
+def _interleaved(jobs, options):
+    return interleaved(jobs, QUICKLY if options.quick else LONGEST, ROUNDS, surely=FEWEST)
 
 
 def _seconds(call):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.measuring.timing import interleaved, spread
+from experiments.measuring.timing import FEWEST, LONGEST, QUICKLY, interleaved, spread
 from net.dense import Dense
 from net.graph import Net
 from net.large import plan, planning
@@ -28,6 +28,7 @@ SIDE = 20_000
 """Rows and columns of the image that regions are chosen for."""
 REGIONS = (2, 3)
 """Of a timed run, down and across."""
+QUICK_REGION = (64, 64)
 
 
 def timed_regions(net: Net, memory: int, seed: int, folder: Path, quick: bool) -> dict:
@@ -39,13 +40,13 @@ def timed_regions(net: Net, memory: int, seed: int, folder: Path, quick: bool) -
         memory: bytes, for which regions are chosen.
         seed: of the image.
         folder: for files of a while.
-        quick: regions of 64 x 64, and one round.
+        quick: regions of ``QUICK_REGION``, and rounds for ``QUICKLY``.
     """
     large = Source(
         np.broadcast_to(np.uint8(0), (net.channels, SIDE, SIDE)), (0, 1, 2), net.channels
     )
     layout = planning.chosen(net, large, None, memory)
-    region = (64, 64) if quick else layout.grid.region
+    region = QUICK_REGION if quick else layout.grid.region
     size = tuple(n * count for n, count in zip(region, REGIONS))
     rng, dense = np.random.default_rng(seed), Dense(net, "valid")
     shape = (net.channels, *(n + p - 1 for n, p in zip(region, net.patch)))
@@ -84,7 +85,7 @@ def timed_regions(net: Net, memory: int, seed: int, folder: Path, quick: bool) -
         for job in jobs.values():
             job()  # compiles
         jobs = {name: _clocked(job) for name, job in jobs.items()}
-        found = interleaved(jobs, at_least=1 if quick else 3)
+        found = interleaved(jobs, QUICKLY if quick else LONGEST, FEWEST, surely=FEWEST)
     one = np.array(found["pass"]) * len(grid)
     row = {"rows": region[0], "columns": region[1], "wasted": layout.wasted}
     row |= spread(np.array(found["labelled"]))

@@ -2,6 +2,7 @@
 
 import json
 import time
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from experiments import (
 )
 from experiments.__main__ import main
 from experiments.inputs.nets import affordable, family, prepared
-from experiments.measuring import peak, runners, timing
+from experiments.measuring import beside_torch, labelling, peak, runners, timing
 from experiments.measuring.ceilings import ceilings
 from experiments.measuring.compare import Workload, compared
 from experiments.measuring.exactness import NotEqual
@@ -33,6 +34,8 @@ from experiments.reporting import stored
 from experiments.reporting.derived import crossing
 from experiments.storing.cache import MeasurementCache
 from kernels import get_backend
+from net import Net
+from net.layers import FullyConnected
 from net.zoo import ZOO
 from tests.comparison import relative_difference
 
@@ -53,6 +56,28 @@ def test_fewer_rounds_when_time_is_short_are_marked():
     assert len(given["a"]) == 1
     assert mark({"repeats": 1, "extrapolated": True}) == "*†"
     assert mark({"repeats": timing.ROUNDS, "extrapolated": False}) == ""
+
+
+def slow_clock():
+    """By which everything takes minutes."""
+    return SimpleNamespace(perf_counter=count(0, 1000).__next__)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_against_torch_takes_three_rounds_however_long_they_are(quick, monkeypatch):
+    monkeypatch.setattr(timing, "time", slow_clock())
+    given = beside_torch._interleaved({"slow": lambda: 1}, SimpleNamespace(quick=quick))
+    assert len(given["slow"]) == timing.FEWEST
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_labelling_takes_three_rounds_however_long_they_are(quick, monkeypatch, tmp_path):
+    net = Net([FullyConnected(2)], channels=1, patch=3, backend="reference")
+    monkeypatch.setattr(labelling, "REGIONS", (1, 1))
+    monkeypatch.setattr(labelling, "SIDE", 64)
+    monkeypatch.setattr(timing, "time", slow_clock())
+    row = labelling.timed_regions(net, 4 * 10**8, 0, tmp_path, quick)
+    assert row["repeats"] == timing.FEWEST
 
 
 def test_spread():
@@ -170,7 +195,7 @@ def test_a_way_that_is_wrong_is_not_timed(monkeypatch):
         runners._ZeroFilled, "forward", lambda *a: right(*a) * np.float32(1.001), raising=False
     )
     with pytest.raises(NotEqual):
-        methods._measured("lenet28", runners.ZERO_FILLED, 8, OPTIONS)
+        methods._measured("lenet28", runners.ZERO_FILLED, 8, None, OPTIONS)
 
 
 def test_a_way_that_cannot_run_here_is_skipped_by_name(monkeypatch, tmp_path):
@@ -241,8 +266,7 @@ def test_zero_filled_kernels_beyond_memory_are_left_out():
 
 
 def test_only_hosts_are_spared_what_takes_them_minutes():
-    net = SimpleNamespace(backend=SimpleNamespace(name="cuda"))
-    assert affordable(net, (256, 512), 1.0) == (256, 512)
+    assert affordable("n4", (256, 512), "cuda", 1.0) == (256, 512)
 
 
 @pytest.mark.parametrize("net", ["authors133", "greentea102"])
