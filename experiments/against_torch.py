@@ -169,7 +169,7 @@ def table(rows: list[dict]) -> str:
         "|---" * 9 + "|",
     ]
     for row in rows:
-        marks, peak = "†" if row["repeats"] < ROUNDS else mark(row), row["peak_bytes"]
+        marks, peak = mark(row), row["peak_bytes"]
         low, high = (1e3 * row[f"seconds_{q}"] for q in ("p20", "p80"))
         ratio = [row[f"ratio{q}"] for q in ("", "_p20", "_p80")]
         size = f"{row['labelled']} x {row['labelled']}" if row["labelled"] else "one patch"

@@ -29,6 +29,7 @@ from experiments.measuring.timing import (
     interleaved,
     mark,
     spread_of_times,
+    star,
 )
 from experiments.reporting.derived import crossing, excess, steadiness
 from net import Dense, Scan
@@ -237,7 +238,7 @@ def _crossing(rows, net, kind):
     if not (_has(rows, net, "scanning") and _has(rows, net, "dense")):
         return ""
     number, extrapolated = crossing(rows, net, kind)
-    return f"{number:.0f}{'*' if extrapolated else ''} pixels"
+    return f"{number:.0f}{star(extrapolated)} pixels"
 
 
 def _excess(rows, net):

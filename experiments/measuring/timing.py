@@ -98,7 +98,12 @@ def spread_of_times(times: list[tuple[float, float | None]], scale: float = 1) -
 def mark(row: dict) -> str:
     """The marks of a row in a table; ``MARKS`` explains them."""
     few = row.get("repeats", ROUNDS) < ROUNDS
-    return ("*" if row.get("extrapolated") else "") + ("†" if few else "")
+    return star(row.get("extrapolated")) + ("†" if few else "")
+
+
+def star(extrapolated: bool | None) -> str:
+    """The mark of a time that may be extrapolated, and of what follows from it."""
+    return "*" if extrapolated else ""
 
 
 MARKS = (

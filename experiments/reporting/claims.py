@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from experiments.inputs.arithmetic import DIRECTIONS
 from experiments.measuring.peak import PASSES
-from experiments.measuring.timing import mark
+from experiments.measuring.timing import star
 from experiments.reporting import speedups
 from experiments.reporting.derived import (
     CLAIMED_SPEEDUP,
@@ -146,7 +146,7 @@ def _grows(series_of, what):
                 ups = sum(b[1] > a[1] for a, b in pairwise(points))
                 number += len(points) - 1
                 rising += ups
-                low, high = (short(p[1], 4) + _mark(p[3]) for p in (points[0], points[-1]))
+                low, high = (short(p[1], 4) + star(p[3]) for p in (points[0], points[-1]))
                 parts.append(
                     f"{fixed}, {direction}: {low} at {what} {points[0][0]} to {high} at "
                     f"{points[-1][0]}, rising in {ups} of {len(points) - 1} steps (multiply-adds: "
@@ -170,7 +170,7 @@ def _constant(rows) -> Judged:
     ]
     if any(row["form"] == "scanning" for row in rows):
         below = {net: crossing(rows, net, PASSES[1]) for net in nets}
-        crossings = [f"{n:.0f}{_mark(guessed)} ({net})" for net, (n, guessed) in below.items()]
+        crossings = [f"{n:.0f}{star(guessed)} ({net})" for net, (n, guessed) in below.items()]
         parts.append(f"scanning is the cheaper way to train below {', '.join(crossings)} pixels")
     worst = [found for net in nets if (found := excess(rows, net, PASSES[1]))]
     if worst:
@@ -183,10 +183,6 @@ def _constant(rows) -> Judged:
             f"({row['net']}, {row['pixels']} pixels of {row['labelled']} x {row['labelled']})"
         )
     return Judged("; ".join(parts), _verdict(len(steady), len(nets)))
-
-
-def _mark(extrapolated):
-    return mark({"extrapolated": extrapolated})
 
 
 def _continuous(rows) -> Judged:

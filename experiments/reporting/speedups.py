@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from experiments.inputs.arithmetic import saved
 from experiments.inputs.nets import built
-from experiments.measuring.timing import mark
+from experiments.measuring.timing import star
 from experiments.reporting.derived import CLAIMED_SPEEDUP, arithmetic, totals_of
 from experiments.reporting.numbers import short
 
@@ -41,7 +41,7 @@ class Case:
 
     def told(self, digits: int = 4) -> str:
         """The speedup with its mark."""
-        return short(self.speedup, digits) + mark({"extrapolated": self.extrapolated})
+        return short(self.speedup, digits) + star(self.extrapolated)
 
     def __str__(self) -> str:
         return f"{self.net} {self.told()} at {self.size} x {self.size}"
