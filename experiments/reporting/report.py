@@ -9,6 +9,7 @@ and makes its table, caption and figure from them; a ``TITLE`` stands for its na
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -64,7 +65,22 @@ def _drawn(figure, folder):
         content = io.BytesIO()
         figure.savefig(content, format=suffix, dpi=150, metadata=_UNDATED[suffix])
         made[folder / name] = content.getvalue()
-    return made
+    svg = folder / FIGURES["svg"]
+    return made | {svg: numbered(made[svg])}
+
+
+def numbered(svg: bytes) -> bytes:
+    """An SVG of Matplotlib with its clip paths named by number.
+
+    Matplotlib names them by all bits of where they lie; the last bits of what the solver of its
+    layouts finds differ from process to process, though nothing of them is seen.
+
+    >>> numbered(b'<g clip-path="url(#p0123456789)"/><clipPath id="p0123456789"/>')
+    b'<g clip-path="url(#clip1)"/><clipPath id="clip1"/>'
+    """
+    found = enumerate(re.findall(rb'<clipPath id="(p[0-9a-f]{10})"', svg), 1)
+    names = {name: b"clip%d" % number for number, name in found}
+    return re.sub(rb'(?<=[#"])p[0-9a-f]{10}\b', lambda name: names.get(name[0], name[0]), svg)
 
 
 def _provenance(record):

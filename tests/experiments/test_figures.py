@@ -1,9 +1,14 @@
 """What figures say without a caption: the best, what is extrapolated, a row for each kernel."""
 
+from math import nextafter
+from pathlib import Path
+
 import pytest
+from matplotlib.figure import Figure
 
 from experiments import growth, memory, networks
 from experiments.profiling import counter
+from experiments.reporting import report
 from tests.experiments import stored_results
 from tests.experiments.test_claims import compared, full
 
@@ -67,3 +72,15 @@ def test_memory_has_a_row_for_each_kernel_under_its_operator():
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == ["convolution", "forward", "gradient", "max pooling", "maxima"]
     assert [bar.get_width() for bar in axes.patches] == [80, 100, 20, 30]
+
+
+def test_what_differs_in_last_bits_alone_is_the_same_file():
+    """As the layout of a figure does, from process to process."""
+    made = []
+    for left in (0.1, nextafter(0.1, 1)):
+        drawing = Figure()
+        drawing.add_axes((left, 0.1, 0.7, 0.8)).plot([1, 2], [3, 4])
+        drawing.add_axes((0.85, 0.1, 0.1, 0.8)).plot([1, 2], [4, 3])
+        made.append(report._drawn(drawing, Path()))
+    assert made[0] == made[1]
+    assert made[0][Path("figure.svg")].count(b"url(#clip") == 2
