@@ -86,7 +86,7 @@ def _why_skipped(name, other, backend):
     largest = max(
         node.output.channels * node.sources[0].channels * prod(window.footprint)
         for node in built(name, backend=backend).nodes.values()
-        if node.has_weights
+        if node.layer.has_weights
         for window in [dense_window(node.window, node.sources[0].spacing)]
     )
     if largest <= MOST_WEIGHTS:

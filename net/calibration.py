@@ -11,7 +11,6 @@ from net.dense import Dense
 from net.graph import Net
 from net.images import admitted_image, check_finite, copied_bytes, output_size
 from net.nodes import IMAGE
-from net.steps import BatchNormStep
 
 
 def calibrate(net: Net, images: list[np.ndarray], border: str = "valid") -> None:
@@ -43,7 +42,7 @@ def calibrate(net: Net, images: list[np.ndarray], border: str = "valid") -> None
     before = dict(net.statistics)
     try:
         for step in dense.program.steps:
-            if isinstance(step, BatchNormStep):
+            if step.normalizes:
                 maps = [memory.to_host(maps[step.inputs[0]]) for maps in runs]
                 for kind, values in zip(("mean", "variance"), _statistics(maps)):
                     name = f"{step.node.name}.{kind}"

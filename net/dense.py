@@ -12,7 +12,6 @@ from kernels.cross_entropy import UNLABELLED
 from net import borders, images, planning, room, summary, windows
 from net.chosen import admitted, chosen_of
 from net.graph import Net
-from net.layers import Softmax
 from net.needed_pass import NeededPasses
 from net.passes import Gradients
 from net.program import Program
@@ -234,7 +233,7 @@ class Dense:
         return self._as_probabilities(self.program.forward(self._cropped(x, margins)))
 
     def _as_probabilities(self, output):
-        if isinstance(self.net.layers[-1], Softmax):
+        if self.net.gives_probabilities:
             return output
         return self.net.backend.softmax.forward(output)
 

@@ -14,7 +14,7 @@ import numpy as np
 from kernels import checks, foreign, get_backend
 from kernels.checks import Pair, pair
 from net import description, file_format, initialization, room
-from net.layers import Layer, Softmax
+from net.layers import Layer
 from net.nodes import linked
 from net.tables import aligned, by
 from net.usage import Usage
@@ -138,6 +138,16 @@ class Net:
         """
         return self.output.extent
 
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether its output is probabilities, not scores: whether a Softmax ends it.
+
+        >>> from net.layers import Convolution, Softmax
+        >>> Net([Convolution(2, 3), Softmax()], channels=1, patch=3, backend="cpu").gives_probabilities
+        True
+        """
+        return self.layers[-1].gives_probabilities
+
     def __str__(self) -> str:
         """A table of the layers and their geometry.
 
@@ -253,13 +263,13 @@ class Net:
 
         Both have the very same parameters and statistics.
 
-        >>> from net.layers import Convolution
+        >>> from net.layers import Convolution, Softmax
         >>> net = Net([Convolution(2, 3), Softmax()], channels=1, patch=3, backend="cpu")
         >>> scores = net.without_softmax()
         >>> len(scores.layers), scores.parameters is net.parameters
         (1, True)
         """
-        if not isinstance(self.layers[-1], Softmax) or len(self.layers) == 1:
+        if not self.gives_probabilities or len(self.layers) == 1:
             return self
         scores = copy(self)
         scores.layers = self.layers[:-1]

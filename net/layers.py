@@ -28,6 +28,9 @@ from net.options import Options, Padding, Positive, Share, Statistics
 class Layer(Options):
     """What all layers share.
 
+    It says whether it ``joins`` several maps, ``has_weights`` for its window, ``normalizes`` by
+    frozen statistics, and ``gives_probabilities`` over the channels.
+
     >>> ReLU(name="a", inputs=("conv1",)).inputs
     ('conv1',)
     """
@@ -37,6 +40,9 @@ class Layer(Options):
 
     kind: ClassVar[str]
     joins: ClassVar[bool] = False
+    has_weights: ClassVar[bool] = False
+    normalizes: ClassVar[bool] = False
+    gives_probabilities: ClassVar[bool] = False
 
     def window(self, source: Map) -> Window | None:
         """The window that the patch net moves over ``source``; None for a pointwise layer.
@@ -77,6 +83,7 @@ class Convolution(Layer):
     bias: bool = True
 
     kind: ClassVar[str] = "conv"
+    has_weights: ClassVar[bool] = True
 
     def window(self, source):
         _refuse_padding(self.padding)
@@ -98,6 +105,7 @@ class FullyConnected(Layer):
     bias: bool = True
 
     kind: ClassVar[str] = "fc"
+    has_weights: ClassVar[bool] = True
 
     def window(self, source):
         return Window.of(source.size)
@@ -283,6 +291,7 @@ class BatchNorm(Layer):
     statistics: Statistics = "frozen"
 
     kind: ClassVar[str] = "norm"
+    normalizes: ClassVar[bool] = True
 
     def window(self, source):
         if self.statistics == "batch":
@@ -320,6 +329,7 @@ class Softmax(Layer):
     """
 
     kind: ClassVar[str] = "softmax"
+    gives_probabilities: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from kernels import checks
 from kernels.checks import Pair
 from kernels.window import Window
-from net.layers import BatchNorm, Convolution, FullyConnected, Layer
+from net.layers import Layer
 from net.maps import Map, NotConvertible
 from net.tables import by
 
@@ -38,11 +38,6 @@ class Node:
     output: Map
     window: Window | None
 
-    @property
-    def has_weights(self) -> bool:
-        """Whether it is a convolution, or fully connected."""
-        return isinstance(self.layer, Convolution | FullyConnected)
-
     @cached_property
     def weights_shape(self) -> tuple[int, int, int, int]:
         """K x C x kh x kw."""
@@ -52,9 +47,9 @@ class Node:
     def parameters(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the arrays that it learns, by name such as ``"conv1.weights"``."""
         k, shapes = self.output.channels, {}
-        if self.has_weights:
+        if self.layer.has_weights:
             shapes = {"weights": self.weights_shape} | ({"bias": (k,)} if self.layer.bias else {})
-        elif isinstance(self.layer, BatchNorm):
+        elif self.layer.normalizes:
             shapes = {"gamma": (k,), "beta": (k,)}
         return {f"{self.name}.{part}": shape for part, shape in shapes.items()}
 
@@ -75,13 +70,12 @@ class Node:
     @property
     def multiply_adds(self) -> int:
         """Multiply-adds for one output pixel; 0 for layers without weights."""
-        return int(np.prod(self.weights_shape)) if self.has_weights else 0
+        return int(np.prod(self.weights_shape)) if self.layer.has_weights else 0
 
     @property
     def statistics(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the arrays that ``calibrate`` sets, by name such as ``"norm1.mean"``."""
-        normalizes = isinstance(self.layer, BatchNorm)
-        parts = ("mean", "variance") if normalizes else ()
+        parts = ("mean", "variance") if self.layer.normalizes else ()
         return {f"{self.name}.{part}": (self.output.channels,) for part in parts}
 
 

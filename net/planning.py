@@ -15,12 +15,11 @@ import numba
 import numpy as np
 
 from kernels.checks import Pair
-from net.layers import Softmax
 from net.ledger import UNINDEXABLE, Block, Ledger
 from net.nodes import IMAGE
 from net.passes import Shape, Sizes
 from net.program import Program
-from net.steps import BatchNormStep, Step
+from net.steps import Step
 
 REMEMBERED = 64
 """Passes of a program."""
@@ -206,7 +205,7 @@ def predict_bytes(program: Program, border: str, labelled: Pair, tile: Pair) -> 
     shape = _input_shape(net, tile, net.receptive_field)
     cropped = tile != tuple(labelled) or net.patch != net.receptive_field
     plan.forward(plan.make(shape) if cropped else plan.ledger.hold(x), shape)
-    if not isinstance(net.layers[-1], Softmax):
+    if not net.gives_probabilities:
         plan.make((net.output.channels, *tile))
     pixel = net.output.channels * plan.itemsize
     results = prod(labelled) * (pixel + np.dtype(np.int64).itemsize)
@@ -353,7 +352,7 @@ def calibration_bytes(program: Program, border: str, labelled: tuple[Pair, ...])
         x, shape = _framed(plan, border, size)
         runs.append(({IMAGE: x}, {IMAGE: shape}))
     for step in program.steps:
-        if isinstance(step, BatchNormStep):
+        if step.normalizes:
             most = max(prod(shapes[step.inputs[0]]) for _, shapes in runs)
             peak = max(peak, plan.ledger.peak + most * np.dtype(np.float64).itemsize)
         for blocks, shapes in runs:

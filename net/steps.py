@@ -33,6 +33,7 @@ class Step(ABC):
         inputs: names of the layers whose outputs it reads.
         node: the first of its layers in the net.
         drops: those of its inputs that no later step reads.
+        normalizes: whether it takes frozen statistics of its input, which ``calibrate`` sets.
 
     The maps of a pass, beside the output and an error for each input:
         saves_input, saves_output: whether it is saved for backward.
@@ -52,6 +53,7 @@ class Step(ABC):
     node: Node
     drops: frozenset[str] = field(default=frozenset(), kw_only=True)
 
+    normalizes: ClassVar[bool] = False
     saves_input: ClassVar[bool] = False
     argmax_itemsize: ClassVar[int] = 0
     differentiates: ClassVar[str | None] = None
@@ -285,6 +287,7 @@ class BatchNormStep(Step):
     pooled: bool = False
     overwrites_input: bool = field(default=False, kw_only=True)
 
+    normalizes: ClassVar[bool] = True
     saves_input: ClassVar[bool] = True
 
     @property

@@ -154,7 +154,7 @@ def _unstrided(node):
             raise TypeError(f"layer {node.name!r} has no zero-filled form here")
         return layer
     window = dense_window(node.window, node.sources[0].spacing)
-    if node.has_weights:
+    if node.layer.has_weights:
         return Convolution(node.output.channels, window.footprint, bias=layer.bias, name=node.name)
     kind = MaxPool if layer.kind == "max" else AveragePool
     return kind(window.kernel, 1, window.dilation, name=node.name)

@@ -14,7 +14,6 @@ from net.large.legend import Legend
 from net.large.regions import Grid, Region, Window, labelled
 from net.large.sinks import Sink
 from net.large.sources import Source
-from net.layers import Softmax
 
 PROBABILITIES = {"float16": np.dtype(np.float16), "uint8": np.dtype(np.uint8)}
 """How probabilities are kept: rounded, NaN where there is no label; or times 255 and rounded, 0
@@ -91,7 +90,7 @@ class Labeller:
         kept."""
         ops, legend, near = self.net.backend, self.legend, 0
         maps = self._dense.program.forward(self._dense.enter(window))
-        if not isinstance(self.net.layers[-1], Softmax):
+        if not self.net.gives_probabilities:
             if self.probabilities is None:
                 near = NEAR[self.net.dtype]
             else:

@@ -45,7 +45,7 @@ def test_a_nets_calls_are_its_layers(form, labelled):
     found = calls.of_net("strided67", labelled, form, batch=labelled**2, backward=True)
     forward = [call for call in found if call.operator == "convolution.forward"]
     steps = (Dense if form == "dense" else Scan)(net).program.steps
-    layers = [step for step in steps if step.node.has_weights]
+    layers = [step for step in steps if step.node.layer.has_weights]
     assert [call.layer for call in forward] == [" + ".join(step.layers) for step in layers]
     for call, step in zip(forward, layers):
         scanning, dense = multiply_adds(net, step.node, (labelled, labelled))
