@@ -105,7 +105,7 @@ def _measured(name, other, size, skipped, options):
     workload = Workload(net, size, options.seed)
     workload.check_equal()
     runs = {"dense": runners.runner(runners.DENSE, net), "other": runners.runner(other, net)}
-    exactness = _check_equal(workload, runs, other)
+    exactness = _exactness(workload, runs, other)
     calls = {
         "forward": lambda runner: runner.forward(workload.image),
         "forward + backward": lambda runner: runner.gradients(workload.image, workload.error),
@@ -155,7 +155,7 @@ COLUMNS = {
 """What was measured is empty where a way was skipped."""
 
 
-def _check_equal(workload, runs, other):
+def _exactness(workload, runs, other):
     """Compare scores with scanning, gradients with the dense form, and both again in float64."""
     pixels = workload.pixels(CHECKED)
     scores = runs["other"].forward(workload.image)[:, pixels[:, 0], pixels[:, 1]].T

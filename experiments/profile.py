@@ -93,18 +93,18 @@ def views() -> dict:
 
 def main(options) -> int:
     """Run the subcommand; returns the exit status."""
-    from experiments.profiling import facts, plan, static, stored, tables, targets, timed
+    from experiments.profiling import asked, facts, static, stored, tables, targets, timed
     from experiments.storing import results
     from kernels import BackendUnavailable
 
     try:
-        jobs = plan.jobs(options)
+        jobs = asked.jobs(options)
         if options.ncu:
             every = [call for _, of_job in jobs for call in of_job]
             print("\n".join(line for call in every for line in timed.nsight_commands(call)))
             return 0
-        chosen = plan.Plan.of(options)
-        place = options.out / (options.name or plan.folder_name(options))
+        chosen = asked.FactSources.of(options)
+        place = options.out / (options.name or asked.folder_name(options))
         results.check_writable(f"--out is {options.out}", place)
     except (ValueError, TypeError, OSError, static.NotReadable, BackendUnavailable) as error:
         return refused(error)
@@ -112,7 +112,7 @@ def main(options) -> int:
         return refused("--size, --batch or --shape is too large: the arrays do not fit into memory")
     if options.targets:
         rows = targets.measure(chosen.capabilities)
-        stored.store("targets", targets, rows, chosen.sources, place)
+        stored.store("targets", targets, rows, chosen.names, place)
     else:
-        stored.store("profile", tables, facts.profile(jobs, chosen), chosen.sources, place)
+        stored.store("profile", tables, facts.profile(jobs, chosen), chosen.names, place)
     return 0

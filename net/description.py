@@ -278,7 +278,7 @@ def _positive(where, value):
     return value
 
 
-def _share(where, value):
+def _fraction(where, value):
     value = a_number(where, value)
     if value >= 1:
         raise ValueError(f"{where} is {value}; expected less than 1")
@@ -315,7 +315,7 @@ _CHECKS = {
     "int": a_count,
     "float": a_number,
     "Positive": _positive,
-    "Share": _share,
+    "Fraction": _fraction,
     "Factor": a_number,
     "Rate": a_number,
     "bool": _bool,

@@ -46,8 +46,8 @@ def _refuse_devices(path):
         raise OSError(errno.EINVAL, "is a pipe or a device; expected a file", str(path))
 
 
-def check_writable(name: str, path: str | Path) -> Path:
-    """``path`` as a Path that ``write_atomically`` can write, as far as can be told before.
+def check_writable(name: str, path: str | Path) -> None:
+    """Refuse a path that ``write_atomically`` cannot write, as far as can be told before.
 
     A file is made beside it, and the folders that it needs; then they are removed again.
 
@@ -85,7 +85,6 @@ def check_writable(name: str, path: str | Path) -> Path:
         for folder in made:
             with suppress(OSError):
                 folder.rmdir()
-    return path
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:

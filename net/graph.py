@@ -143,7 +143,8 @@ class Net:
         """Whether its output is probabilities, not scores: whether a Softmax ends it.
 
         >>> from net.layers import Convolution, Softmax
-        >>> Net([Convolution(2, 3), Softmax()], channels=1, patch=3, backend="cpu").gives_probabilities
+        >>> net = Net([Convolution(2, 3), Softmax()], channels=1, patch=3, backend="cpu")
+        >>> net.gives_probabilities
         True
         """
         return self.layers[-1].gives_probabilities

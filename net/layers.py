@@ -21,7 +21,7 @@ from kernels.activation import Activation, activation_of
 from kernels.checks import Margins, Pair, pair
 from kernels.window import Window
 from net.maps import Map, NotConvertible, merged
-from net.options import Options, Padding, Positive, Share, Statistics
+from net.options import Fraction, Options, Padding, Positive, Statistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,7 +340,7 @@ class Dropout(Layer):
     0.5
     """
 
-    rate: Share
+    rate: Fraction
 
     kind: ClassVar[str] = "dropout"
 

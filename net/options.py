@@ -16,7 +16,7 @@ from kernels.checks import Pair
 
 Positive = float
 """A number above 0."""
-Share = float
+Fraction = float
 """A number of at least 0 and less than 1."""
 Factor = float
 """A number of at least 0 and at most 1."""
@@ -99,7 +99,7 @@ Options.checks = {
     "int": checks.count,
     "float": checks.number,
     "Positive": lambda name, value: checks.number(name, value, positive=True),
-    "Share": lambda name, value: checks.number(name, value, below=1),
+    "Fraction": lambda name, value: checks.number(name, value, below=1),
     "Factor": _factor,
     "bool": checks.flag,
     "int | Pair": _pair,

@@ -62,7 +62,7 @@ class Saved:
     argmax: object | None
 
 
-class Sizes(NamedTuple):
+class StepSizes(NamedTuple):
     """What the memory that a step takes depends on.
 
     Attributes:

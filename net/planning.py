@@ -1,8 +1,8 @@
 """The memory that a pass takes, told before it runs.
 
-A ``Plan`` goes through a ``Program`` as running it does, with blocks of memory in place of maps:
-each step says what it makes, what it saves for backward and what its operators work in. Blocks are
-placed as the host's memory places arrays, so that fragmentation counts as well.
+A ``MemoryPlan`` goes through a ``Program`` as running it does, with blocks of memory in place of
+maps: each step says what it makes, what it saves for backward and what its operators work in.
+Blocks are placed as the host's memory places arrays, so that fragmentation counts as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from kernels.checks import Pair
 from net.ledger import UNINDEXABLE, Block, Ledger
 from net.nodes import IMAGE
-from net.passes import Shape, Sizes
+from net.passes import Shape, StepSizes
 from net.program import Program
 from net.steps import Step
 
@@ -31,13 +31,13 @@ class _Done(NamedTuple):
     """A step that was planned forward: its blocks, and those that it saves for backward."""
 
     step: Step
-    sizes: Sizes
+    sizes: StepSizes
     source: Block
     output: Block
     saved: list[Block]
 
 
-class Plan:
+class MemoryPlan:
     """One pass of a program; its methods follow those of ``Program`` line by line.
 
     Args:
@@ -165,7 +165,7 @@ class Plan:
         inputs = tuple(shapes[name] for name in step.inputs)
         size = step.output_size([shape[2:] for shape in inputs])
         output = (step.batch(inputs), step.channels(inputs), *size)
-        return Sizes(inputs, output, self.itemsize, backward)
+        return StepSizes(inputs, output, self.itemsize, backward)
 
 
 def forward_bytes(program: Program, border: str, labelled: Pair) -> int:
@@ -181,7 +181,7 @@ def forward_bytes(program: Program, border: str, labelled: Pair) -> int:
     >>> forward_bytes(program, "valid", (9, 9)) < forward_bytes(program, "valid", (90, 90))
     True
     """
-    plan = Plan(program)
+    plan = MemoryPlan(program)
     plan.forward(*_framed(plan, border, labelled))
     return plan.ledger.peak
 
@@ -197,7 +197,7 @@ def predict_bytes(program: Program, border: str, labelled: Pair, tile: Pair) -> 
     >>> small < large < all_
     True
     """
-    plan, net = Plan(program), program.net
+    plan, net = MemoryPlan(program), program.net
     tile = tuple(map(min, tile, labelled))
     x = plan.ledger.make(0)
     if border != "valid":
@@ -226,7 +226,7 @@ def gradients_bytes(
     >>> gradients_bytes(program, "valid", (90, 90)) > forward_bytes(program, "valid", (90, 90))
     True
     """
-    plan, net = Plan(program), program.net
+    plan, net = MemoryPlan(program), program.net
     plan.ledger.drop(plan.forward(*_framed(plan, border, labelled), keep=True))
     error = plan.make((net.output.channels, *labelled) if masked else (0,))
     by_image = plan.backward(error, image=image)
@@ -245,7 +245,7 @@ def step_bytes(program: Program, border: str, labelled: Pair) -> int:
     >>> step_bytes(program, "zero", (90, 90)) > forward_bytes(program, "zero", (90, 90))
     True
     """
-    plan, net = Plan(program, learning=True), program.net
+    plan, net = MemoryPlan(program, learning=True), program.net
     _make_targets(plan, prod(labelled))
     scores = plan.forward(*_framed(plan, border, labelled), keep=True)
     plan.ledger.hold(scores)
@@ -284,7 +284,7 @@ def scan_bytes(
     >>> small < large
     True
     """
-    plan, net = Plan(program, learning=learning), program.net
+    plan, net = MemoryPlan(program, learning=learning), program.net
     bordered, batch = _input_shape(net, labelled, net.patch), min(batch, pixels)
     if border != "valid":
         plan.make(bordered)
@@ -335,7 +335,7 @@ def needed_bytes(
     >>> needed_bytes(some.program, 784, 1) < needed_bytes(some.program, 784, 1, keep=True)
     True
     """
-    plan, net = Plan(program, learning=learning), program.net
+    plan, net = MemoryPlan(program, learning=learning), program.net
     shape = (cells, net.channels, 1, 1)
     scores = plan.forward(plan.make(shape), shape, keep=keep)
     if keep:
@@ -347,7 +347,7 @@ def needed_bytes(
 def calibration_bytes(program: Program, border: str, labelled: tuple[Pair, ...]) -> int:
     """What ``calibrate`` takes at most for images of each of which ``labelled`` rows and columns
     have scores; other arguments as ``forward_bytes``."""
-    plan, runs, peak = Plan(program), [], 0
+    plan, runs, peak = MemoryPlan(program), [], 0
     for size in labelled:
         x, shape = _framed(plan, border, size)
         runs.append(({IMAGE: x}, {IMAGE: shape}))

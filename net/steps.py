@@ -21,7 +21,7 @@ from kernels.max_pooling import argmax_dtype
 from kernels.max_pooling.cpu_workspace import workspace as rows_of_maxima
 from kernels.window import Window
 from net.nodes import Node
-from net.passes import Run, Saved, Shape, Sizes, Workspace, Workspaces
+from net.passes import Run, Saved, Shape, StepSizes, Workspace, Workspaces
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Step(ABC):
         """Channels of the output for ``inputs`` N x C x H x W."""
         return self.node.output.channels
 
-    def workspaces(self, sizes: Sizes) -> Workspaces:
+    def workspaces(self, sizes: StepSizes) -> Workspaces:
         """What its operators work in on the host."""
         return Workspaces()
 

@@ -73,8 +73,8 @@ NOT_CALLED = {
     "kernels.activation.check_forward": "a check, called by the operators",
     "kernels.activation.check_backward": "a check, called by the operators",
     "net.large.views.View.of": "called on workers, with a source that was opened",
-    "net.large.labelling.Plan": "made by plan alone",
-    "net.large.labelling.Plan.execute": "called by label, with what it checked",
+    "net.large.labelling.LabellingPlan": "made by plan alone",
+    "net.large.labelling.LabellingPlan.execute": "called by label, with what it checked",
     "net.maps.NotConvertible": "an error",
     "net.layers.Layer": "the base of the layers",
     "net.layers.ActivationLayer": "the base of the activations",
@@ -116,7 +116,7 @@ NOT_CALLED = {
     "net.usage.Usage.rebuilt": _OF_FILES,
     "net.usage.labels.is_color": "a question, asked of anything",
     "net.learning.checkpoint.history_described": _OF_FILES,
-    "net.learning.checkpoint.Run": _OF_FILES,
+    "net.learning.checkpoint.SavedRun": _OF_FILES,
     **dict.fromkeys(
         (
             "net.program.Tape",

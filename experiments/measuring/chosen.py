@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.inputs.arithmetic import DIRECTIONS
-from experiments.measuring.compare import CHECKED, Pass, Workload
+from experiments.measuring.compare import CHECKED, PassTimes, Workload
 from experiments.measuring.exactness import NotEqual, relative_difference
 from experiments.measuring.timing import timed
 from net import Dense, Net, Scan
@@ -15,10 +15,10 @@ from net.nodes import IMAGE
 from net.summary import multiply_adds
 
 
-def needed_pass(net: Net, image, error, mask) -> Pass:
+def needed_pass(net: Net, image, error, mask) -> PassTimes:
     """Time one pass as ``Trainer`` runs it for a new mask: forward with its plan, then backward;
     in the dense form where that takes less. Layers are not timed."""
-    ops, taken, dense = net.backend, Pass(), Dense(net)
+    ops, taken, dense = net.backend, PassTimes(), Dense(net)
     chosen = Chosen(mask.shape, mask)
     placed = ops.memory.to_device(error[None])
 

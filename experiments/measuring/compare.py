@@ -53,7 +53,7 @@ CUTTING = "cutting patches"
 
 
 @dataclass
-class Pass:
+class PassTimes:
     """Times of one pass: (wall, device) seconds by direction, wall seconds by (direction, layer).
 
     To time layers one by one, a GPU must finish each before the next is launched; there, totals
@@ -104,9 +104,9 @@ class Pass:
         return tick
 
 
-def dense_pass(dense: Dense, image, error, mask=None) -> Pass:
+def dense_pass(dense: Dense, image, error, mask=None) -> PassTimes:
     """Time one pass over the whole image, its error map masked if there is a mask."""
-    ops, taken = dense.net.backend, Pass()
+    ops, taken = dense.net.backend, PassTimes()
     x, error = dense.enter(image), ops.memory.to_device(error[None])
     if mask is not None:
         error = ops.masking.apply(error, ops.memory.to_device(mask[None]))
@@ -114,14 +114,14 @@ def dense_pass(dense: Dense, image, error, mask=None) -> Pass:
     return taken
 
 
-def scan_pass(scan: Scan, image, error, pixels) -> Pass:
+def scan_pass(scan: Scan, image, error, pixels) -> PassTimes:
     """Time scanning ``pixels``.
 
     On the host batch by batch. On a GPU that would time the host, which may need longer to launch
     than the device to compute: there, whole scans are queued, and backward is what a scan forward
     and backward takes longer than one forward.
     """
-    ops, taken = scan.net.backend, Pass()
+    ops, taken = scan.net.backend, PassTimes()
     x = ops.memory.to_device(image[None])
     every = np.ascontiguousarray(error[:, pixels[:, 0], pixels[:, 1]].T)
     for part in scan.batches(pixels):

@@ -16,7 +16,7 @@ from experiments.measuring.timing import FEWEST, LONGEST, QUICKLY, interleaved, 
 from net.dense import Dense
 from net.graph import Net
 from net.large import plan, planning
-from net.large.labelling import Plan
+from net.large.labelling import LabellingPlan
 from net.large.regions import Grid
 from net.large.sinks import NpySink
 from net.large.sources import Source, opened
@@ -65,7 +65,7 @@ def timed_regions(net: Net, memory: int, seed: int, folder: Path, quick: bool) -
         def labelled():
             work = of_work("labels.npy")
             path = work.sinks[0].path
-            Plan(work, layout, path, {}, 0).execute()
+            LabellingPlan(work, layout, path, {}, 0).execute()
             for made in path.parent.glob("labels.*"):
                 made.unlink()
 

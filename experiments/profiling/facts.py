@@ -8,15 +8,15 @@ from dataclasses import asdict
 from tqdm import tqdm
 
 from experiments.profiling import calls, roofline, simulation, static, timed
+from experiments.profiling.asked import FactSources
 from experiments.profiling.counter import Line
 from experiments.profiling.operators import OperatorCase
-from experiments.profiling.plan import Plan
 
 
-def profile(jobs, plan: Plan) -> list[dict]:
-    """The rows of every source of the plan, for the calls of ``plan.jobs``."""
+def profile(jobs, sources: FactSources) -> list[dict]:
+    """The rows of every one of the sources, for the calls of ``asked.jobs``."""
     every = [(common, call) for common, of_job in jobs for call in of_job]
-    lines = _traced([call for _, call in every]) if "traced" in plan.sources else {}
+    lines = _traced([call for _, call in every]) if "traced" in sources.names else {}
     reader, times, rows = static.Reader(), {}, []
     with tqdm(every, desc="profile", unit="call", leave=False) as progress:
         for common, call in progress:
@@ -31,12 +31,12 @@ def profile(jobs, plan: Plan) -> list[dict]:
                 "compulsory_bytes": call.compulsory_bytes,
                 "intensity": 2 * call.multiply_adds / call.compulsory_bytes,
             }
-            if "static" in plan.sources:
-                rows += _static_rows(common, call, plan.capabilities, reader)
+            if "static" in sources.names:
+                rows += _static_rows(common, call, sources.capabilities, reader)
             rows += _traced_rows(common, lines.get(case, ()))
-            if "model" in plan.sources:
-                rows += _model_rows(common, call, plan.devices, reader, lines.get(case, ()))
-            if "timed" in plan.sources:
+            if "model" in sources.names:
+                rows += _model_rows(common, call, sources.devices, reader, lines.get(case, ()))
+            if "timed" in sources.names:
                 if case not in times:
                     times[case] = timed.time(call)
                 rows.append(_timed_row(common, call, times[case]))

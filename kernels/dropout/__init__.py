@@ -15,16 +15,17 @@ from kernels import checks
 BITS = 24
 
 
-def check_apply(x, rows, columns, spacing, rate, key, lists=False) -> bool:
-    """Check the arguments of a dropout of maps N x C x H x W.
+def is_list(x, rows) -> bool:
+    """Whether each cell has a place of its own, of a list 1 x C x 1 x M."""
+    return x.shape[0] == x.shape[2] == 1 < rows.shape[0] == x.shape[3]
 
-    Returns:
-        whether each cell has a place of its own, of a list 1 x C x 1 x M if ``lists`` are allowed.
-    """
+
+def check_apply(x, rows, columns, spacing, rate, key, lists=False) -> None:
+    """Check the arguments of a dropout of maps N x C x H x W, or of a list if ``lists`` may be
+    given."""
     checks.array("x", x, (None,) * 4)
     checks.array("rows", rows, (None,), ("int32",))
-    by_cell = lists and x.shape[0] == x.shape[2] == 1 < rows.shape[0] == x.shape[3]
-    count = x.shape[3] if by_cell else x.shape[0]
+    count = x.shape[3] if lists and is_list(x, rows) else x.shape[0]
     checks.array("rows", rows, (count,), ("int32",))
     checks.array("columns", columns, (count,), ("int32",))
     checks.pair("spacing", spacing)
@@ -32,4 +33,3 @@ def check_apply(x, rows, columns, spacing, rate, key, lists=False) -> bool:
     words = key if isinstance(key, tuple | list) else ()
     if len(words) != 3 or not all(type(word) is int and word >= 0 for word in words):
         raise ValueError(f"key is {key!r}; expected (seed, step, layer), ints of at least 0")
-    return by_cell

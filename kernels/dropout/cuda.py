@@ -12,7 +12,7 @@ from kernels.device.arrays import operator
 from kernels.device.indices import divmod_u32, unravel
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
-from kernels.dropout import BITS, check_apply
+from kernels.dropout import BITS, check_apply, is_list
 from kernels.memory import cuda as memory
 
 
@@ -68,7 +68,8 @@ def apply(x, rows, columns, *, spacing, rate, key):
         rate: share of cells to drop, 0 <= rate < 1.
         key: (seed, step, layer), ints of at least 0.
     """
-    by_cell = check_apply(x, rows, columns, spacing, rate, key, lists=True)
+    check_apply(x, rows, columns, spacing, rate, key, lists=True)
+    by_cell = is_list(x, rows)
     y = memory.empty(x.shape, x.dtype)
     number = x.dtype.type
     launch_over(

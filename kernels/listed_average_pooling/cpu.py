@@ -7,7 +7,7 @@ from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.maps import by_cell
 from kernels.host.threads import CELL
-from kernels.listed_average_pooling import backward_kernel, forward_kernel
+from kernels.listed_average_pooling import backward_window, window_and_outputs
 from kernels.memory import cpu as memory
 
 
@@ -23,10 +23,9 @@ def forward(x, rows, kernel):
     Returns:
         P x C x 1 x 1 like x. Workspace: none.
     """
-    kernel, outputs = forward_kernel(x, rows, kernel)
+    window, outputs = window_and_outputs(x, rows, kernel)
     y = memory.zeros((outputs, *x.shape[1:]), x.dtype)
-    work = CELL * y.size * kernel[0] * kernel[1]
-    _forward(*by_cell(y, x), rows, kernel, work=work)
+    _forward(*by_cell(y, x), rows, window.kernel, work=CELL * y.size * window.cells)
     return y
 
 
@@ -42,11 +41,10 @@ def backward(error, rows, kernel, cells):
     Returns:
         M x C x 1 x 1. Workspace: none.
     """
-    kernel = backward_kernel(error, rows, kernel, cells)
+    window = backward_window(error, rows, kernel, cells)
     gradient = memory.zeros((cells, *error.shape[1:]), error.dtype)
-    work = CELL * error.size * kernel[0] * kernel[1]
-    threads = numba.get_num_threads()
-    _backward(*by_cell(gradient, error), rows, kernel, threads, work=work)
+    work, threads = CELL * error.size * window.cells, numba.get_num_threads()
+    _backward(*by_cell(gradient, error), rows, window.kernel, threads, work=work)
     return gradient
 
 

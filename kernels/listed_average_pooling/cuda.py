@@ -12,7 +12,7 @@ from kernels.device.arrays import operator
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.device.lists import CHANNELS, ListSizes, cell_of, reader, window_of
-from kernels.listed_average_pooling import backward_kernel, forward_kernel
+from kernels.listed_average_pooling import backward_window, window_and_outputs
 from kernels.listed_cells import DEVICE
 from kernels.memory import cuda as memory
 
@@ -99,11 +99,11 @@ def forward(x, rows, kernel):
         rows: the table of the windows (``kernels.listed_cells``).
         kernel: int or pair (y, x).
     """
-    kernel, outputs = forward_kernel(x, rows, kernel, DEVICE)
-    sizes = ListSizes.of(x.shape[1], outputs, x.shape[3], kernel)
+    window, outputs = window_and_outputs(x, rows, kernel, DEVICE)
+    sizes = ListSizes.of(x.shape[1], outputs, x.shape[3], window.kernel)
     y = memory.empty(DEVICE.shape(outputs, x.shape[1]), x.dtype)
     arrays = flat("x", x), flat("rows", rows), flat("y", y)
-    cells = x.dtype.type(kernel[0] * kernel[1])
+    cells = x.dtype.type(window.cells)
     launch_over(_forward_kernel(x.dtype.type), sizes.threads, *arrays, cells, sizes)
     return y
 
@@ -117,10 +117,10 @@ def backward(error, rows, kernel, cells):
         rows, kernel: as in ``forward``.
         cells: M, of the input.
     """
-    kernel = backward_kernel(error, rows, kernel, cells, DEVICE)
-    sizes = ListSizes.of(error.shape[1], error.shape[3], cells, kernel)
+    window = backward_window(error, rows, kernel, cells, DEVICE)
+    sizes = ListSizes.of(error.shape[1], error.shape[3], cells, window.kernel)
     gradient = memory.empty(DEVICE.shape(cells, error.shape[1]), error.dtype)
     arrays = flat("error", error), flat("rows", rows), flat("gradient", gradient)
-    share = error.dtype.type(kernel[0] * kernel[1])
+    share = error.dtype.type(window.cells)
     launch_over(_backward_kernel(error.dtype.type), sizes.threads, *arrays, share, sizes)
     return gradient

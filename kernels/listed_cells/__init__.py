@@ -28,7 +28,7 @@ from kernels import checks
 
 
 @dataclass(frozen=True)
-class Layout:
+class ListLayout:
     """How lists and tables lie in memory: by cell on the host, else by channel."""
 
     by_cell: bool
@@ -50,12 +50,12 @@ class Layout:
         """M x C, a view of a list on the host."""
         return array[:, :, 0, 0] if self.by_cell else array[0, :, 0].T
 
-    def check(self, name: str, array, cells=None, channels=None, dtypes=checks.FLOAT_DTYPES):
+    def extents(self, name: str, array) -> tuple[int, int]:
         """(cells, channels) of the list ``array``; checks it."""
-        checks.array(name, array, self.shape(cells, channels), dtypes)
+        checks.array(name, array, self.shape(None, None))
         return array.shape[0] * array.shape[3], array.shape[1]
 
-    def check_rows(self, rows, kernel, cells: int) -> int:
+    def outputs(self, rows, kernel, cells: int) -> int:
         """Number of outputs whose windows of ``kernel`` (kh, kw) the table ``rows`` places among so
         many ``cells``; checks it."""
         if not self.by_cell:
@@ -71,28 +71,26 @@ class Layout:
         return rows.shape[0]
 
 
-HOST, DEVICE = Layout(by_cell=True), Layout(by_cell=False)
+HOST, DEVICE = ListLayout(by_cell=True), ListLayout(by_cell=False)
 
 
-def check_table(rows, cells) -> tuple[int, int]:
-    """(outputs, rows of a window) of the arguments of ``table``; checks them."""
+def check_table(rows, cells) -> None:
+    """Check the arguments of ``table``."""
     checks.array("rows", rows, (None, None), ("int32",))
     _check_reach("rows", rows, checks.count("cells", cells) - 1)
-    return rows.shape
 
 
-def check_select(x, cells, layout=HOST) -> int:
-    """Number of cells of x; checks the arguments of ``select``."""
-    count, _ = layout.check("x", x)
+def check_select(x, cells, layout=HOST) -> None:
+    """Check the arguments of ``select``."""
+    count, _ = layout.extents("x", x)
     checks.array("cells", cells, (None,), ("int32",))
     _check_reach("cells", cells, count - 1)
-    return count
 
 
 def check_select_backward(error, cells, count, layout=HOST) -> None:
     """Check the arguments of ``select_backward``."""
     checks.array("cells", cells, (None,), ("int32",))
-    layout.check("error", error, cells.shape[0])
+    checks.array("error", error, layout.shape(cells.shape[0], None))
     _check_reach("cells", cells, checks.count("count", count) - 1)
 
 
@@ -104,7 +102,7 @@ def check_gather(image, rows, columns) -> None:
 
 def check_gather_backward(error, rows, columns, size, layout=HOST) -> None:
     """Check the arguments of ``gather_backward``."""
-    count, _ = layout.check("error", error)
+    count, _ = layout.extents("error", error)
     _check_places(rows, columns, checks.pair("size", size), 0)
     checks.array("rows", rows, (count,), ("int32",))
 

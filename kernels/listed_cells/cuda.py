@@ -110,7 +110,8 @@ def _gather_kernel(dtype, backward):
 @operator
 def table(rows, cells):
     """The table of ``rows`` (P x kh, int32) over M = ``cells`` cells: kh x (P + M), int32."""
-    outputs, height = check_table(rows, cells)
+    check_table(rows, cells)
+    outputs, height = rows.shape
     made = memory.empty(DEVICE.table_shape(outputs, height, cells), "int32")
     columns = outputs + cells
     begin, note = _table_kernels()
@@ -123,7 +124,8 @@ def table(rows, cells):
 @operator
 def select(x, cells):
     """The cells of x, 1 x C x 1 x M, whose numbers stand in ``cells`` (P, int32)."""
-    count, outputs = check_select(x, cells, DEVICE), cells.shape[0]
+    check_select(x, cells, DEVICE)
+    count, outputs = x.shape[3], cells.shape[0]
     y = memory.empty(DEVICE.shape(outputs, x.shape[1]), x.dtype)
     arrays = flat("y", y), cells, flat("x", x)
     launch_over(_select_kernel(x.dtype.type, False), y.size, *arrays, outputs, count)

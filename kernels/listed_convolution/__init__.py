@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from kernels import checks
 from kernels.activation import activation_of
 from kernels.checks import Pair
-from kernels.listed_cells import HOST, Layout
+from kernels.listed_cells import HOST, ListLayout
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ListedShape:
     outputs: int
     filters: int
     kernel: Pair
-    layout: Layout
+    layout: ListLayout
 
     @property
     def x(self) -> tuple[int, int, int, int]:
@@ -68,7 +68,7 @@ class ListedShape:
 
 def forward_shape(x, rows, weights, bias, activation, layout=HOST) -> ListedShape:
     """Of the forward pass; checks the arguments."""
-    cells, channels = layout.check("x", x)
+    cells, channels = layout.extents("x", x)
     checks.array("weights", weights, (None, channels, None, None))
     if bias is not None:
         checks.array("bias", bias, (weights.shape[0],))
@@ -76,26 +76,27 @@ def forward_shape(x, rows, weights, bias, activation, layout=HOST) -> ListedShap
     if activation is not None:
         activation_of(activation)
     filters, _, *kernel = weights.shape
-    outputs = layout.check_rows(rows, kernel, cells)
+    outputs = layout.outputs(rows, kernel, cells)
     return ListedShape(cells, channels, outputs, filters, tuple(kernel), layout)
 
 
 def gradient_input_shape(error, rows, weights, cells, layout=HOST) -> ListedShape:
     """Of the gradient by an input of so many ``cells``; checks the arguments."""
-    _, filters = layout.check("error", error)
+    _, filters = layout.extents("error", error)
     checks.array("weights", weights, (filters, None, None, None))
     checks.same_dtype(error=error, weights=weights)
     _, channels, *kernel = weights.shape
-    outputs = layout.check_rows(rows, kernel, checks.count("cells", cells))
-    layout.check("error", error, outputs, filters)
+    outputs = layout.outputs(rows, kernel, checks.count("cells", cells))
+    checks.array("error", error, layout.shape(outputs, filters))
     return ListedShape(cells, channels, outputs, filters, tuple(kernel), layout)
 
 
 def gradient_weights_shape(x, rows, error, kernel, layout=HOST) -> ListedShape:
     """Of the gradient by weights of ``kernel`` (kh, kw); checks the arguments."""
     kernel = checks.pair("kernel", kernel)
-    cells, channels = layout.check("x", x)
-    outputs = layout.check_rows(rows, kernel, cells)
-    _, filters = layout.check("error", error, outputs)
+    cells, channels = layout.extents("x", x)
+    outputs = layout.outputs(rows, kernel, cells)
+    checks.array("error", error, layout.shape(outputs, None))
+    _, filters = layout.extents("error", error)
     checks.same_dtype(x=x, error=error)
     return ListedShape(cells, channels, outputs, filters, kernel, layout)

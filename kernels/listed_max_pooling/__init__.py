@@ -15,20 +15,20 @@ from kernels.max_pooling import argmax_dtype
 from kernels.window import Window
 
 
-def forward_window(x, rows, kernel, activation, argmax, layout=HOST) -> tuple[Window, int]:
+def window_and_outputs(x, rows, kernel, activation, argmax, layout=HOST) -> tuple[Window, int]:
     """(window, number of outputs); checks the arguments of the forward pass."""
     window = Window.of(kernel)
     if activation is not None:
         activation_of(activation)
     checks.flag("argmax", argmax)
-    cells, _ = layout.check("x", x)
-    return window, layout.check_rows(rows, window.kernel, cells)
+    cells, _ = layout.extents("x", x)
+    return window, layout.outputs(rows, window.kernel, cells)
 
 
 def backward_window(error, argmax, rows, kernel: Pair, cells: int, layout=HOST) -> Window:
     """The window; checks the arguments of the backward pass."""
     window = Window.of(kernel)
-    outputs = layout.check_rows(rows, window.kernel, checks.count("cells", cells))
-    layout.check("error", error, outputs)
+    outputs = layout.outputs(rows, window.kernel, checks.count("cells", cells))
+    checks.array("error", error, layout.shape(outputs, None))
     checks.array("argmax", argmax, error.shape, (argmax_dtype(window),))
     return window

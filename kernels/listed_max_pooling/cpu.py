@@ -14,7 +14,7 @@ from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.threads import CELL
 from kernels.host.vectors import first, lanes_of, larger, store
-from kernels.listed_max_pooling import backward_window, cpu_shared_rows, forward_window
+from kernels.listed_max_pooling import backward_window, cpu_shared_rows, window_and_outputs
 from kernels.listed_max_pooling.cpu_workspace import LARGE, shares_rows
 from kernels.max_pooling import argmax_dtype
 from kernels.memory import cpu as memory
@@ -40,7 +40,7 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
         y like x, and argmax (uint8 or int32; None if it is not wanted), both P x C x 1 x 1.
         Workspace: ``kernels.listed_max_pooling.cpu_workspace``.
     """
-    window, outputs = forward_window(x, rows, kernel, activation, argmax)
+    window, outputs = window_and_outputs(x, rows, kernel, activation, argmax)
     function = numbered(activation, x.dtype)
     shape = (outputs, *x.shape[1:])
     y = memory.empty(shape, x.dtype)

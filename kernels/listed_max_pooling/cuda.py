@@ -21,7 +21,7 @@ from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.device.lists import CHANNELS, ListSizes, cell_of, reader, window_of
 from kernels.device.maxima import wins
 from kernels.listed_cells import DEVICE
-from kernels.listed_max_pooling import backward_window, forward_window
+from kernels.listed_max_pooling import backward_window, window_and_outputs
 from kernels.max_pooling import argmax_dtype
 from kernels.memory import cuda as memory
 
@@ -115,7 +115,7 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
         activation: as in ``kernels.activation``, of the maxima; None leaves them as they are.
         argmax: whether it is wanted; else it is None.
     """
-    window, outputs = forward_window(x, rows, kernel, activation, argmax, DEVICE)
+    window, outputs = window_and_outputs(x, rows, kernel, activation, argmax, DEVICE)
     activation = None if activation is None else activation_of(activation)
     sizes = ListSizes.of(x.shape[1], outputs, x.shape[3], window.kernel)
     shape = DEVICE.shape(outputs, x.shape[1])

@@ -5,7 +5,7 @@ import numpy as np
 from kernels import checks
 from kernels.activation.reference import forward as activate
 from kernels.foreign import operator
-from kernels.listed_max_pooling import backward_window, forward_window
+from kernels.listed_max_pooling import backward_window, window_and_outputs
 from kernels.max_pooling import argmax_dtype
 
 
@@ -15,7 +15,7 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
 
     y goes through ``activation``, unless that is None; ``argmax`` is None if it is not wanted.
     """
-    window, outputs = forward_window(x, rows, kernel, activation, argmax)
+    window, outputs = window_and_outputs(x, rows, kernel, activation, argmax)
     y = np.full((outputs, *x.shape[1:]), -np.inf)
     won = np.zeros(y.shape, argmax_dtype(window)) if argmax else None
     for cell, (i, j) in enumerate(np.ndindex(window.kernel)):

@@ -43,7 +43,7 @@ _SHARE = 10
 
 
 @dataclass(frozen=True)
-class Plan:
+class Job:
     """What is made of one image.
 
     Attributes:
@@ -91,20 +91,20 @@ def run(options: argparse.Namespace) -> int:
     dense = Dense(net, border=_usage(net).border)
     kinds = ("classes", "overlay", "probabilities")[: 2 + options.probabilities]
     outputs = _outputs(options, [Path(image) for image in options.images], kinds)
-    plans = [_planned(dense, image, options.axes, files) for image, files in outputs.items()]
-    for plan in plans:
-        _check_mask(options.where, plan)
-        for what, path in plan.outputs.items():
+    jobs = [_job(dense, image, options.axes, files) for image, files in outputs.items()]
+    for job in jobs:
+        _check_mask(options.where, job)
+        for what, path in job.outputs.items():
             check_writable(what, path)
-    seconds = _seconds(dense, plans)
+    seconds = _seconds(dense, jobs)
     if not options.json:
-        print("\n".join(_told(options.net, dense, plans, seconds)), flush=True)
+        print("\n".join(_told(options.net, dense, jobs, seconds)), flush=True)
     records = []
-    pixels = sum(plan.labelled[0] * plan.labelled[1] for plan in plans)
+    pixels = sum(job.labelled[0] * job.labelled[1] for job in jobs)
     with tqdm(total=pixels, unit="px", unit_scale=True, disable=None) as bar:
-        for plan in plans:
-            records.append(_label(dense, plan, options.where, options.axes))
-            bar.update(plan.labelled[0] * plan.labelled[1])
+        for job in jobs:
+            records.append(_label(dense, job, options.where, options.axes))
+            bar.update(job.labelled[0] * job.labelled[1])
     if options.json:
         print(json.dumps({"net": options.net, "planned_seconds": seconds, "images": records}))
     else:
@@ -134,8 +134,8 @@ def _outputs(options, images, kinds) -> dict[Path, dict[str, Path]]:
     return outputs
 
 
-def _planned(dense, image, axes, outputs) -> Plan:
-    """The plan of one image, of which only the header is read; as few parts as fit in memory."""
+def _job(dense, image, axes, outputs) -> Job:
+    """Of one image, of which only the header is read; as few parts as fit in memory."""
     net = dense.net
     shape = shape_of(image, axes=axes, channels=net.channels)
     try:
@@ -157,20 +157,20 @@ def _planned(dense, image, axes, outputs) -> Plan:
                 f"{image}: labelling takes {_size(needed((1, 1)))} at least, {_size(free)} are free"
             )
     nbytes = needed(labelled if tile is None else (tile, tile))
-    return Plan(image, shape, labelled, tile, nbytes, outputs)
+    return Job(image, shape, labelled, tile, nbytes, outputs)
 
 
-def _check_mask(path, plan):
-    found = plan.shape[1:] if path is None else shape_of(path)[1:]
-    if found != plan.shape[1:]:
-        sizes = (f"{size[0]} x {size[1]}" for size in (found, plan.shape[1:]))
-        raise ValueError("{} is {}; expected {}, as {}".format(path, *sizes, plan.image))
+def _check_mask(path, job):
+    found = job.shape[1:] if path is None else shape_of(path)[1:]
+    if found != job.shape[1:]:
+        sizes = (f"{size[0]} x {size[1]}" for size in (found, job.shape[1:]))
+        raise ValueError("{} is {}; expected {}, as {}".format(path, *sizes, job.image))
 
 
-def _seconds(dense, plans) -> float:
+def _seconds(dense, jobs) -> float:
     """About how long the images take: a small one is labelled, the others by multiply-adds."""
     net = dense.net
-    pixels = sum(plan.labelled[0] * plan.labelled[1] for plan in plans)
+    pixels = sum(job.labelled[0] * job.labelled[1] for job in jobs)
     side = int(min(PROBE, max(1, pixels**0.5 / _SHARE)))
     more = [p - 1 if dense.border == "valid" else 0 for p in net.patch]
     probe = np.zeros((net.channels, side + more[0], side + more[1]), net.dtype)
@@ -178,7 +178,7 @@ def _seconds(dense, plans) -> float:
     started = time.perf_counter()
     dense.predict(probe)
     seconds = time.perf_counter() - started
-    return seconds * sum(_work(net, plan.labelled) for plan in plans) / _work(net, (side, side))
+    return seconds * sum(_work(net, job.labelled) for job in jobs) / _work(net, (side, side))
 
 
 def _work(net, labelled):
@@ -186,19 +186,19 @@ def _work(net, labelled):
     return 1 + sum(summary.multiply_adds(net, node, labelled)[1] for node in nodes)
 
 
-def _told(path, dense, plans, seconds):
+def _told(path, dense, jobs, seconds):
     """What is planned, line by line."""
     net = dense.net
     yield f"{path}: patch {net.patch[0]} x {net.patch[1]}, {net.output.channels} classes, " + (
         f"border {dense.border}, backend {net.backend.name}"
     )
     yield from usage_lines(net)
-    for plan in plans:
-        parts = "in one pass" if plan.tile is None else f"in parts of {plan.tile} x {plan.tile}"
-        size = " x ".join(map(str, plan.shape))
-        yield f"{plan.image}: {size}, {parts}, {_size(plan.nbytes)}"
-    pixels = sum(plan.labelled[0] * plan.labelled[1] for plan in plans)
-    most = max(plan.nbytes for plan in plans)
+    for job in jobs:
+        parts = "in one pass" if job.tile is None else f"in parts of {job.tile} x {job.tile}"
+        size = " x ".join(map(str, job.shape))
+        yield f"{job.image}: {size}, {parts}, {_size(job.nbytes)}"
+    pixels = sum(job.labelled[0] * job.labelled[1] for job in jobs)
+    most = max(job.nbytes for job in jobs)
     free = net.backend.memory.free_bytes()
     room = "" if free is None else f" of {_size(free)} free"
     yield f"{pixels / 1e6:.3g} megapixels, {_size(most)}{room}, about {_duration(seconds)}"
@@ -214,33 +214,33 @@ def _duration(seconds):
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _label(dense, plan, where, axes) -> dict:
+def _label(dense, job, where, axes) -> dict:
     """Label one image and write its files; returns what scripts are told of it."""
     started = time.perf_counter()
     net, usage = dense.net, _usage(dense.net)
-    image = read(plan.image, axes=axes, channels=net.channels)
+    image = read(job.image, axes=axes, channels=net.channels)
     top, left = patch_margins(net.patch)[:2] if dense.border == "valid" else (0, 0)
-    place = np.s_[top : top + plan.labelled[0], left : left + plan.labelled[1]]
-    mask = None if where is None else read_mask(where, plan.shape[1:])[place]
-    classes, probabilities = dense.predict(net_input(net, image, "first"), plan.tile, mask)
-    class_map = np.full(plan.shape[1:], UNLABELLED, np.int64)
+    place = np.s_[top : top + job.labelled[0], left : left + job.labelled[1]]
+    mask = None if where is None else read_mask(where, job.shape[1:])[place]
+    classes, probabilities = dense.predict(net_input(net, image, "first"), job.tile, mask)
+    class_map = np.full(job.shape[1:], UNLABELLED, np.int64)
     class_map[place] = classes
     number = net.output.channels
-    write_atomically(plan.outputs["classes"], png(usage.label_rule.encoded(class_map, number)))
+    write_atomically(job.outputs["classes"], png(usage.label_rule.encoded(class_map, number)))
     colored = overlaid(image, class_map, palette(usage, number))
-    write_atomically(plan.outputs["overlay"], png(colored))
-    if "probabilities" in plan.outputs:
-        maps = np.full((number, *plan.shape[1:]), np.nan, probabilities.dtype)
+    write_atomically(job.outputs["overlay"], png(colored))
+    if "probabilities" in job.outputs:
+        maps = np.full((number, *job.shape[1:]), np.nan, probabilities.dtype)
         maps[:, *place] = probabilities
-        write_atomically(plan.outputs["probabilities"], tiff(maps, usage.names(number)))
+        write_atomically(job.outputs["probabilities"], tiff(maps, usage.names(number)))
     counts = np.bincount(class_map.ravel() - UNLABELLED, minlength=number + 1).tolist()
     return {
-        "image": str(plan.image),
-        "shape": list(plan.shape),
-        "tile": plan.tile,
-        "planned_bytes": plan.nbytes,
+        "image": str(job.image),
+        "shape": list(job.shape),
+        "tile": job.tile,
+        "planned_bytes": job.nbytes,
         "seconds": time.perf_counter() - started,
-        "outputs": {kind: str(path) for kind, path in plan.outputs.items()},
+        "outputs": {kind: str(path) for kind, path in job.outputs.items()},
         "unlabelled": counts[0],
         "pixels": dict(zip(usage.names(number), counts[1:])),
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from net.commands.info import usage_lines
-from net.large.labelling import Plan, plan
+from net.large.labelling import LabellingPlan, plan
 from net.large.sinks import KINDS, overview_path, probabilities_path
 from net.learning.checkpoint import load_net
 from net.pictures.folders import stem_of
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _label(image: Path, one: Plan) -> dict:
+def _label(image: Path, one: LabellingPlan) -> dict:
     """Label one image; what scripts are told of it."""
     started, grid = time.perf_counter(), one.layout.grid
     with tqdm(total=len(grid), initial=one.done, unit="region", disable=None) as bar:

@@ -80,7 +80,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read everything, train, and say how well."""
-    augmentation = _checked(options)
+    augmentation = _augmentation(options)
     pairs = matched(options.images, options.labels)
     images = [read(image, axes=options.axes) for image, _ in pairs]
     channels = {len(image): path for image, (path, _) in zip(images, pairs)}
@@ -140,8 +140,8 @@ def _numbers(text):
 _numbers.__name__ = "numbers"  # as argparse calls what a text is not
 
 
-def _checked(options) -> Augmentation:
-    """Refuse wrong arguments before any file is read."""
+def _augmentation(options) -> Augmentation:
+    """Of the options; all of them are checked, before any file is read."""
     try:
         for name in ("steps", "pixels", "images-a-step"):
             checks.count(f"--{name}", getattr(options, name.replace("-", "_")))

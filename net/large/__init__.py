@@ -5,8 +5,8 @@ before how. ``lazy`` gives labels as a Dask array. ``View`` is an image to learn
 (docs/large-images.md).
 """
 
-from net.large.labelling import Plan, label, plan
+from net.large.labelling import LabellingPlan, label, plan
 from net.large.lazy import lazy
 from net.large.views import View
 
-__all__ = ["Plan", "View", "label", "lazy", "plan"]
+__all__ = ["LabellingPlan", "View", "label", "lazy", "plan"]

@@ -123,7 +123,7 @@ class Workers:
             by_key[future.key] = region
             return future
 
-        with self.room(worker.Recipe.of(work, run, shared)) as (client, name):
+        with self.room(worker.WorkRecipe.of(work, run, shared)) as (client, name):
             try:
                 places = worker.AT_ONCE * len(client.nthreads())
                 futures = as_completed([submit(region) for region in islice(regions, places)])

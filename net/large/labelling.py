@@ -27,7 +27,7 @@ VERSION = 1
 
 
 @dataclass(eq=False)
-class Plan:
+class LabellingPlan:
     """What ``label`` does, checked, before anything is written.
 
     Attributes:
@@ -108,7 +108,7 @@ def plan(
     axes: str | None = None,
     memory: int | str | None = None,
     client=None,
-) -> Plan:
+) -> LabellingPlan:
     """How an image would be labelled; arguments and errors as ``label``. Nothing is written.
 
     >>> import numpy as np, tempfile
@@ -167,7 +167,7 @@ def plan(
         sinks.append(kind(path, shape, PROBABILITIES[probabilities], grid.region, legend))
     _check_files(before, run, sinks, [one.path for one in (source, mask) if one is not None])
     work = Work(labeller, grid, source, mask, tuple(sinks))
-    return Plan(work, layout, out, run, len(noted(journal_path(out))), workers)
+    return LabellingPlan(work, layout, out, run, len(noted(journal_path(out))), workers)
 
 
 def label(

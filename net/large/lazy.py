@@ -9,7 +9,7 @@ from net.borders import BORDERS
 from net.extras import needed
 from net.graph import Net
 from net.large import planning
-from net.large.regions import Window, labelled
+from net.large.regions import ImageWindow, labelled
 from net.large.serialized import load_bytes, net_bytes
 from net.large.sources import opened
 from net.large.work import PROBABILITIES, Labeller, Labels, Taken
@@ -63,7 +63,7 @@ def lazy(
     rows: list[list] = [[] for _ in range(grid.counts[0])]
     for region in grid:
         part = labeller.part(size, region)
-        raw = None if part is None else source.part(*Window.of(net, border, size, part).read)
+        raw = None if part is None else source.part(*ImageWindow.of(net, border, size, part).read)
         found = of_region(node, net.backend.name, border, probabilities, size, region, raw)
         rows[region.number // grid.counts[1]].append((region, found))
 
@@ -94,6 +94,6 @@ def _labels(content, backend, border, probabilities, size, region, raw) -> Label
     taken = Taken(None, None)
     if raw is not None:
         part = labeller.part(size, region)
-        window = Window.of(labeller.net, border, size, part)
+        window = ImageWindow.of(labeller.net, border, size, part)
         taken = Taken(window.framed(labeller.net, raw), None)
     return labeller.labels(size, region, taken)

@@ -39,7 +39,7 @@ def learners(client, sampler: Sampler) -> Iterator[Learners]:
         TypeError, ValueError: ``client`` is neither, or an image that cannot travel.
     """
     workers = Workers(client)
-    with workers.room(Recipe.of(sampler)) as (connected, name):
+    with workers.room(SamplerRecipe.of(sampler)) as (connected, name):
         yield Learners(connected, name, sampler)
 
 
@@ -107,7 +107,7 @@ class Learners:
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
+class SamplerRecipe:
     """A ``Sampler``, as it travels.
 
     Attributes:
@@ -128,7 +128,7 @@ class Recipe:
     labels: tuple
 
     @classmethod
-    def of(cls, sampler: Sampler) -> Recipe:
+    def of(cls, sampler: Sampler) -> SamplerRecipe:
         """Of what the caller does."""
         reader, (images, labels) = sampler.reader, sampler.examples
         trainer = reader.trainer

@@ -108,7 +108,7 @@ def labelled(net: Net, border: str, size: Pair) -> tuple[slice, slice]:
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class ImageWindow:
     """What the labels of a region look at: an image whose labels with the border ``valid`` are
     those of the region.
 
@@ -122,12 +122,12 @@ class Window:
     read: tuple[slice, slice]
 
     @classmethod
-    def of(cls, net: Net, border: str, size: Pair, region: Region) -> Window:
+    def of(cls, net: Net, border: str, size: Pair, region: Region) -> ImageWindow:
         """Of a region that has labels all over, of an image of ``size``.
 
         >>> from net import zoo
         >>> net = zoo.build("lenet28", backend="reference")
-        >>> Window.of(net, "reflect", (40, 50), Grid((40, 50), (16, 16))[0]).read
+        >>> ImageWindow.of(net, "reflect", (40, 50), Grid((40, 50), (16, 16))[0]).read
         (slice(0, 30, None), slice(0, 30, None))
         """
         wanted = [

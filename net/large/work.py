@@ -11,7 +11,7 @@ from kernels.host.classes import NEAR, most_probable
 from net.dense import Dense
 from net.graph import Net
 from net.large.legend import Legend
-from net.large.regions import Grid, Region, Window, labelled
+from net.large.regions import Grid, ImageWindow, Region, labelled
 from net.large.sinks import Sink
 from net.large.sources import Source
 
@@ -135,7 +135,7 @@ class Work:
                 return Taken(None, None)
             wanted = None if wanted.all() else wanted
         net = self.labeller.net
-        window = Window.of(net, self.labeller.border, self.grid.size, part)
+        window = ImageWindow.of(net, self.labeller.border, self.grid.size, part)
         return Taken(window.framed(net, self.source.read(*window.read)), wanted)
 
     def label(self, region: Region, taken: Taken) -> Labels:

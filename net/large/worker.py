@@ -58,7 +58,7 @@ class File(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
+class WorkRecipe:
     """A ``Work``, as it travels.
 
     Attributes:
@@ -80,7 +80,7 @@ class Recipe:
     files: tuple[File | None, ...]
 
     @classmethod
-    def of(cls, work: Work, run: dict, shared: bool) -> Recipe:
+    def of(cls, work: Work, run: dict, shared: bool) -> WorkRecipe:
         """Of what the caller does; ``shared`` says that workers read the files themselves."""
         labeller = work.labeller
         return cls(

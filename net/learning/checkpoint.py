@@ -181,7 +181,7 @@ def _checked_slots(arrays) -> dict:
 
 
 @dataclass(frozen=True)
-class Run:
+class SavedRun:
     """What a document says of a run: the arguments of ``Trainer``, and how far it is."""
 
     options: dict
@@ -189,7 +189,7 @@ class Run:
     history: list[dict]
 
 
-def checked(document: dict, arrays: dict) -> tuple[dict, Usage | None, Run | None]:
+def checked(document: dict, arrays: dict) -> tuple[dict, Usage | None, SavedRun | None]:
     """What a document says, its arrays compared with what it demands; nothing is allocated.
 
     Args:
@@ -224,7 +224,7 @@ def checked(document: dict, arrays: dict) -> tuple[dict, Usage | None, Run | Non
     return options, usage, run
 
 
-def _run(value, classes) -> Run:
+def _run(value, classes) -> SavedRun:
     keys = {"optimizer", "border", "class_weights", "seed", "form", "batch", "steps", "history"}
     value = exactly("run", value, keys)
     weights, history = value["class_weights"], value["history"]
@@ -241,7 +241,7 @@ def _run(value, classes) -> Run:
         "batch": a_count("batch", value["batch"]),
     }
     rows = [_row(f"history[{i}]", row) for i, row in enumerate(history)]
-    return Run(options, a_count("steps", value["steps"], 0), rows)
+    return SavedRun(options, a_count("steps", value["steps"], 0), rows)
 
 
 def _row(where, row):

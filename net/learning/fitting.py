@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from kernels import checks
 from kernels.cross_entropy import UNLABELLED
-from net.files import check_writable, write_atomically
+from net.files import check_writable, checked_path, write_atomically
 from net.images import checked
 from net.learning import records
 from net.learning.augmentation import Augmentation
@@ -111,7 +111,7 @@ def fit(
     repeats = checks.count("repeats", repeats)
     images_a_step = checks.count("images_a_step", images_a_step)
     reader = Reader(trainer, augmentation)
-    learnable = _check_data(reader, examples, pixels, validation)
+    learnable = _learnable(reader, examples, pixels, validation)
     order = Order(learnable * repeats, images_a_step, trainer.seed)
     steps_an_epoch = order.steps_an_epoch
     _check_epochs(trainer, epochs, steps_an_epoch)
@@ -227,12 +227,9 @@ def _check_stopping(patience, best, validation):
             raise ValueError(f"{name} is {value!r} without a validation; expected one to judge by")
 
 
-def _check_data(reader, examples, pixels, validation) -> list[int]:
-    """Refuse what cannot be learned from; warn where it is little.
-
-    Returns:
-        the numbers of the images that have a pixel to learn from.
-    """
+def _learnable(reader, examples, pixels, validation) -> list[int]:
+    """The numbers of the images that have a pixel to learn from; refuses what cannot be learned
+    from, and warns where it is little."""
     trainer, masks = reader.trainer, pixels if are_masks(pixels) else None
     if masks is None and not isinstance(pixels, Integral):
         kind = checks.kind_of(pixels)
@@ -313,7 +310,9 @@ def _check_epochs(trainer, epochs, steps_an_epoch):
 
 def _check_files(trainer, columns, files):
     """Refuse files that could not be written after an epoch."""
-    paths = {name: check_writable(name, path) for name, path in files.items()}
+    for name, path in files.items():
+        check_writable(name, path)
+    paths = {name: checked_path(name, path) for name, path in files.items()}
     if "log" in paths:
         records.check_log(trainer.history, columns, paths["log"])
     if paths.keys() & {"best", "checkpoint"}:

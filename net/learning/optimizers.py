@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from kernels import checks
 from net.graph import Net
-from net.options import Factor, Options, Positive, Share
+from net.options import Factor, Fraction, Options, Positive
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class SGD(_LearningRule):
     """
 
     rate: Rate
-    momentum: Share = 0.9
+    momentum: Fraction = 0.9
     decay: float = 0.0
 
     slots: ClassVar[tuple[str, ...]] = ("velocity",)
@@ -107,8 +107,8 @@ class Adam(_LearningRule):
     """
 
     rate: Rate
-    beta1: Share = 0.9
-    beta2: Share = 0.999
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
     epsilon: Positive = 1e-8
     decay: float = 0.0
 

@@ -97,7 +97,7 @@ class LabelRule(Options):
         array([[-1,  0,  1]], dtype=int32)
         """
         values = self.of(classes)
-        labels = _check_labels(labels, self.of_colors)
+        labels = _as_numbers(labels, self.of_colors)
         result = np.full(labels.shape, UNLABELLED, np.int32)
         known = np.zeros(labels.shape, bool)
         if self.unlabelled is not None:
@@ -178,7 +178,7 @@ def _int(name, value, least, most):
         )
 
 
-def _check_labels(labels, of_colors):
+def _as_numbers(labels, of_colors):
     """A label image as numbers, H x W."""
     checks.unmasked("labels", labels)
     if not isinstance(labels, np.ndarray):

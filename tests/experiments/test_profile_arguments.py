@@ -7,7 +7,7 @@ import pytest
 
 from experiments import __main__ as command_line
 from experiments import profile
-from experiments.profiling import calls, plan
+from experiments.profiling import asked, calls
 from experiments.profiling.operators import OperatorCase
 from kernels.device import api
 from tests.activations import each_activation
@@ -58,7 +58,7 @@ def test_an_activation_is_told_by_arguments_and_by_json(activation):
     assert OperatorCase.of_json(json.loads(json.dumps(case.to_json()))) == case
     options = argparse.ArgumentParser()
     profile.add_arguments(options)
-    ((_, (call,)),) = plan.jobs(options.parse_args(case.to_arguments().split()))
+    ((_, (call,)),) = asked.jobs(options.parse_args(case.to_arguments().split()))
     assert call.given["activation"] == activation
 
 

@@ -5,9 +5,9 @@ from unittest.mock import Mock
 import pytest
 
 from experiments.profiling import calls, facts, tables, timed
+from experiments.profiling.asked import FactSources
 from experiments.profiling.devices import DEVICES, LIMITS, resident_blocks
 from experiments.profiling.operators import OperatorCase
-from experiments.profiling.plan import Plan
 from kernels.device import api
 
 CONVOLUTION = OperatorCase("convolution.forward", (1, 8, 20, 150), 48, (3, 3), (1, 1), (2, 2))
@@ -53,7 +53,7 @@ def test_an_unknown_capability_loses_its_roofline_and_nothing_else(monkeypatch):
     monkeypatch.setattr(api, "device_name", lambda: "a new device")
     monkeypatch.setattr(timed, "time", lambda call: timed.Time(2e-3, 1e-3, 3e-3, 20))
     common = {"net": "", "form": "", "size": ""}
-    rows = facts.profile([(common, [calls.of_case(CONVOLUTION)])], Plan(("timed",), [], []))
+    rows = facts.profile([(common, [calls.of_case(CONVOLUTION)])], FactSources(("timed",), [], []))
     (row,) = rows
     assert row["GFLOP/s"] == 2e-9 * row["multiply_adds"] / 2e-3
     missing = dict.fromkeys(tables.COLUMNS)

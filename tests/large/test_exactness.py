@@ -14,7 +14,7 @@ from kernels.host.classes import NEAR, most_probable
 from net import Dense, Net
 from net.images import net_input
 from net.large import View, label, lazy, planning
-from net.large.regions import Grid, Region, Window
+from net.large.regions import Grid, ImageWindow, Region
 from net.layers import Convolution, FullyConnected, Softmax
 from net.learning.examples import ListedLabels
 from net.learning.fitting import fit
@@ -148,7 +148,7 @@ def test_arrays_of_unknown_size_are_refused():
 def test_a_window_reads_its_halo_and_no_more():
     net = net_of()
     region = Region(0, slice(20, 30), slice(90, 101))
-    assert Window.of(net, "reflect", SIZE, region).read == (slice(17, 34), slice(86, 101))
+    assert ImageWindow.of(net, "reflect", SIZE, region).read == (slice(17, 34), slice(86, 101))
 
 
 def test_regions_cover_an_image_once():

@@ -34,7 +34,7 @@ from net.layers import (
 from net.learning.optimizers import SGD
 from net.learning.training import Trainer
 from net.planning import (
-    Plan,
+    MemoryPlan,
     calibration_bytes,
     forward_bytes,
     gradients_bytes,
@@ -362,7 +362,12 @@ def test_side_that_fits():
 @pytest.mark.cpu
 def test_a_size_is_planned_once_and_with_the_program_that_runs(monkeypatch):
     planned = []
-    monkeypatch.setattr(planning, "Plan", lambda program: planned.append(program) or Plan(program))
+
+    def made(program):
+        planned.append(program)
+        return MemoryPlan(program)
+
+    monkeypatch.setattr(planning, "MemoryPlan", made)
     dense = Dense(Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu"))
     for size in ((5, 6), (5, 6), (7, 6), (5, 6)):
         dense.forward(np.ones((1, *size), np.float32))

@@ -19,22 +19,22 @@ MOST_ELEMENTS = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Plan:
+class FactSources:
     """The sources of facts to ask.
 
     Attributes:
-        sources: ``static``, ``traced``, ``model`` or ``timed``.
+        names: ``static``, ``traced``, ``model`` or ``timed``.
         capabilities: that the static source compiles for.
         devices: of the model.
     """
 
-    sources: tuple[str, ...]
+    names: tuple[str, ...]
     capabilities: list[Capability]
     devices: list[Device]
 
     @classmethod
-    def of(cls, options) -> Plan:
-        """The plan of the options.
+    def of(cls, options) -> FactSources:
+        """Those that the options ask for.
 
         Raises:
             ValueError: an architecture or a device is unknown.
