@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 
-from kernels.activation import ACTIVATIONS
+from kernels.activation import ACTIVATIONS, Activation
 from net import Dense, Net, Scan, to_onnx, zoo
 from net.exchange import onnx_nodes
 from net.layers import ActivationLayer, Convolution, FullyConnected
@@ -59,6 +59,21 @@ def test_activations(name, dtype, tmp_path):
     layers = [Convolution(3, 2), kind(**parameter), FullyConnected(2)]
     net = Net(layers, channels=1, patch=4, dtype=dtype, backend="cpu")
     check(randomized(net), tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_an_activation_without_a_node_is_refused(dtype, tmp_path, monkeypatch):
+    """Whatever the kernels know: no other one stands in for it."""
+    monkeypatch.setitem(ACTIVATIONS, "softsign", "scale")
+
+    class Softsign(ActivationLayer):
+        kind, activation = "softsign", Activation("softsign", 0.5)
+
+    layers = [Softsign(), FullyConnected(2)]
+    net = Net(layers, channels=1, patch=2, dtype=dtype, backend="reference")
+    with pytest.raises(TypeError, match=r"^layer 'softsign1' is a Softsign, which ONNX has not$"):
+        to_onnx(net, tmp_path / "net.onnx")
+    assert not any(tmp_path.iterdir())
 
 
 @settings(max_examples=12)
