@@ -47,7 +47,7 @@ OF_NETS = (
 )
 """Experiments on nets of the zoo, which ``--nets`` chooses."""
 TOOLS = {"profile": profile, "tune": tune, "model": model, "check": check}
-"""Subcommands about the CUDA kernels alone; each has its own options."""
+"""Subcommands beside the experiments; each has its own options."""
 BACKENDS = ("auto", "cuda", "simulator", "cpu")
 ROOT = Path(__file__).parents[1]
 FULL_OUT, QUICK_OUT = Path("results"), Path("results-quick")

@@ -105,11 +105,11 @@ def strided67(classes=8, **options):
 
 
 def authors133(classes=32, **options):
-    """A test net of the authors' released code, 133 x 133, colour.
+    """A test net that lies in another group's code for this method, 133 x 133, colour.
 
-    Read in the code itself (``uta-smile/caffe-fastfpbp``, ``test_net/test_sk_back``): the layers,
-    their order (convolution, pooling, tanh), 32 classes and the initial weights' kind (xavier).
-    That it is the net which the paper calls plain CNN is inferred, not proven.
+    Read there (``uta-smile/caffe-fastfpbp``, ``test_net/test_sk_back``): the layers, their order
+    (convolution, pooling, tanh), 32 classes and the initial weights' kind (xavier). Inferred, not
+    proven: that it is from the authors' own release, and the net which the paper calls plain CNN.
 
     >>> authors133(backend="cpu").nodes["conv3"].weights_shape
     (32, 50, 7, 7)

@@ -57,9 +57,8 @@ class _PanelTaps(NamedTuple):
 
     entries: np.ndarray  # where they lie in a group of packed weights
     places: np.ndarray  # and in the panel
-    listed: (
-        np.ndarray
-    )  # rows first to end and columns first to end of the kernel, and how many taps
+    # Of the kernel: the first row and the end of the rows, the same of columns; the number of taps
+    listed: np.ndarray
 
 
 class _Outputs(NamedTuple):

@@ -58,9 +58,6 @@ def instead_of_launching(handle):
         _instead = None
 
 
-_noted = None
-
-
 @contextmanager
 def recorded():
     """Within it, launches are only recorded, in the list of ``Launch`` that it gives."""

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
-from unittest import mock
 
 from cuda.core._kernel_arg_handler import ParamHolder
 from numba.cuda import dispatcher, types
@@ -106,7 +105,7 @@ def stand_in():
         # What is prepared for a stream is for one device: neither takes over the other's
         _stream_at.cache_clear()
         stack.callback(_stream_at.cache_clear)
-        stack.enter_context(mock.patch.dict(vars(driver.driver), calls))
+        stack.enter_context(_with_attributes(driver.driver, calls))
         for owner, name, value in (
             (type(devices.gpus), "lst", [device]),
             (dispatcher, "launch", launch),
@@ -114,8 +113,24 @@ def stand_in():
             (prepared.Constant, "__init__", prepare),
             (driver, "_alloc_finalizer", finalizer),
         ):
-            stack.enter_context(mock.patch.object(owner, name, value))
+            stack.enter_context(_with_attributes(owner, {name: value}))
         yield counts
+
+
+@contextmanager
+def _with_attributes(owner, values):
+    """Within it, attributes of ``owner`` have other values, by name."""
+    before = {name: vars(owner)[name] for name in values if name in vars(owner)}
+    try:
+        for name, value in values.items():
+            setattr(owner, name, value)
+        yield
+    finally:
+        for name in values.keys() & vars(owner).keys():
+            if name in before:
+                setattr(owner, name, before[name])
+            else:
+                delattr(owner, name)
 
 
 def _kernel(kinds):

@@ -4,8 +4,9 @@
 
 f is an activation, or nothing. ``argmax`` is the winning cell's number i * kw + j in its window.
 The first maximum in row-major window order wins, and the first NaN wins over everything: the error
-goes to that one cell. The backward pass gathers: each input adds the errors of the windows whose
-argmax it is, so it needs no atomics and gives the same bits every time.
+goes to that one cell. Backward, a thread of the device gathers: an input adds the errors of the
+windows whose argmax it is. A thread of the host scatters: of a channel, one window after the other
+adds its error to its cell. Neither needs atomics, and both give the same bits every time.
 """
 
 from kernels import checks
