@@ -1,17 +1,17 @@
 """Average pooling of listed cells on the device.
 
-Threads follow the cells of the source, as in ``kernels.listed_max_pooling.cuda``. A window's rows
-are added up one after the other, as ``kernels.average_pooling`` does; backward, a cell adds the
-errors of the windows that read it in the order of its taps.
+Threads follow the cells of the source (``kernels.device.lists``). A window's rows are added up one
+after the other, as ``kernels.average_pooling`` does; backward, a cell adds up the errors of the
+windows that read it, each divided by the number of their cells.
 """
 
 from functools import cache
 
-from kernels.device.api import cuda, kernel, u32
+from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.arrays import operator
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
-from kernels.device.lists import CHANNELS, ListSizes, cell_of, reader, window_of
+from kernels.device.lists import CHANNELS, ListSizes, list_gatherer, list_reducer, place_of
 from kernels.listed_average_pooling import backward_window, window_and_outputs
 from kernels.listed_cells import DEVICE
 from kernels.memory import cuda as memory
@@ -19,6 +19,32 @@ from kernels.memory import cuda as memory
 
 @cache
 def _forward_kernel(dtype):
+    @device
+    def begin(sums, n):
+        sums[0][n] = dtype(0)
+
+    @device
+    def take_row(sums, x, first, at, cell, g):
+        totals, of_row = sums
+        for n in range(CHANNELS):
+            of_row[n] = dtype(0)
+        j = u32(0)
+        while j < u32(g.kernel[1]):
+            for n in range(CHANNELS):
+                if u32(first + u32(n)) < u32(g.channels):
+                    of_row[n] += x[u32(at + u32(n) * u32(g.cells))]
+            at, j = u32(at + u32(1)), u32(j + u32(1))
+        for n in range(CHANNELS):
+            totals[n] += of_row[n]
+        return cell
+
+    @device
+    def write(sums, n, outputs, c, p, g):
+        y, cells = outputs
+        y[place_of(c, p, g)] = sums[0][n] / cells
+
+    reduce_window = list_reducer(begin, take_row, write)
+
     @kernel(ELEMENTWISE_THREADS)
     def listed_average_pooling_forward(
         x,  # C*M
@@ -29,34 +55,20 @@ def _forward_kernel(dtype):
     ):
         totals = cuda.local.array(CHANNELS, dtype)
         of_row = cuda.local.array(CHANNELS, dtype)
-        first, p, exists = window_of(rows, g)
-        if exists:
-            for n in range(CHANNELS):
-                totals[n] = dtype(0)
-            i = u32(0)
-            while i < u32(g.kernel[0]):
-                at = u32(first * u32(g.cells) + u32(rows[u32(i * u32(g.columns) + p)]))
-                for n in range(CHANNELS):
-                    of_row[n] = dtype(0)
-                j = u32(0)
-                while j < u32(g.kernel[1]):
-                    for n in range(CHANNELS):
-                        if u32(first + u32(n)) < u32(g.channels):
-                            of_row[n] += x[u32(at + u32(n) * u32(g.cells))]
-                    at, j = u32(at + u32(1)), u32(j + u32(1))
-                for n in range(CHANNELS):
-                    totals[n] += of_row[n]
-                i = u32(i + u32(1))
-            for n in range(CHANNELS):
-                c = u32(first + u32(n))
-                if c < u32(g.channels):
-                    y[u32(c * u32(g.outputs) + p)] = totals[n] / cells
+        reduce_window(x, rows, (totals, of_row), (y, cells), g)
 
     return listed_average_pooling_forward
 
 
 @cache
 def _backward_kernel(dtype):
+    @device
+    def take(sources, totals, n, at, cell):
+        error, cells = sources
+        totals[n] += error[at] / cells
+
+    gather_windows = list_gatherer(dtype, take)
+
     @kernel(ELEMENTWISE_THREADS)
     def listed_average_pooling_backward(
         error,  # C*P
@@ -66,26 +78,7 @@ def _backward_kernel(dtype):
         g,  # ListSizes
     ):
         totals = cuda.local.array(CHANNELS, dtype)
-        first, m, exists = cell_of(g)
-        if exists:
-            for n in range(CHANNELS):
-                totals[n] = dtype(0)
-            i = u32(0)
-            while i < u32(g.kernel[0]):
-                j = u32(0)
-                while j < u32(g.kernel[1]):
-                    p, reads = reader(rows, i, j, m, g)
-                    if reads:
-                        for n in range(CHANNELS):
-                            c = u32(first + u32(n))
-                            if c < u32(g.channels):
-                                totals[n] += error[u32(c * u32(g.outputs) + p)] / cells
-                    j = u32(j + u32(1))
-                i = u32(i + u32(1))
-            for n in range(CHANNELS):
-                c = u32(first + u32(n))
-                if c < u32(g.channels):
-                    gradient[u32(c * u32(g.cells) + m)] = totals[n]
+        gather_windows((error, cells), rows, totals, gradient, g)
 
     return listed_average_pooling_backward
 

@@ -1,11 +1,7 @@
 """Max pooling of listed cells on the device.
 
-Outputs are listed by another spacing than the cells that they read: neighbours in their list read
-cells that lie apart. So threads follow the source instead. Each has a cell, and computes the output
-whose window begins there, if there is one: neighbouring threads read neighbouring cells, and only
-the output is written apart. A thread does so for ``CHANNELS`` channels, and looks up its window
-once. Backward, a thread has a cell, too, and adds up the errors of those windows whose argmax it
-is: no atomics, and the order of the sums is that of the window's cells.
+Threads follow the cells of the source (``kernels.device.lists``). Backward, a cell adds up the
+errors of those windows whose argmax it is, in the order of its taps.
 """
 
 from functools import cache
@@ -14,11 +10,11 @@ import numpy as np
 
 from kernels.activation import activation_of
 from kernels.activation.cuda import function
-from kernels.device.api import cuda, kernel, u32
+from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.arrays import operator
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
-from kernels.device.lists import CHANNELS, ListSizes, cell_of, reader, window_of
+from kernels.device.lists import CHANNELS, ListSizes, list_gatherer, list_reducer, place_of
 from kernels.device.maxima import wins
 from kernels.listed_cells import DEVICE
 from kernels.listed_max_pooling import backward_window, window_and_outputs
@@ -31,6 +27,33 @@ def _forward_kernel(dtype, cell_type, activation):
     """``cell_type`` is None where no argmax is wanted."""
     f, wanted, lowest = function(activation, dtype), cell_type is not None, dtype(-np.inf)
 
+    @device
+    def begin(maxima, n):
+        best, winner = maxima
+        best[n], winner[n] = lowest, u32(0)
+
+    @device
+    def take_row(maxima, x, first, at, cell, g):
+        best, winner = maxima
+        end = u32(cell + u32(g.kernel[1]))
+        while cell < end:
+            for n in range(CHANNELS):
+                if u32(first + u32(n)) < u32(g.channels):
+                    value = x[u32(at + u32(n) * u32(g.cells))]
+                    if wins(value, best[n]):
+                        best[n], winner[n] = value, cell
+            at, cell = u32(at + u32(1)), u32(cell + u32(1))
+        return cell
+
+    @device
+    def write(maxima, n, outputs, c, p, g):
+        (best, winner), (y, argmax) = maxima, outputs
+        y[place_of(c, p, g)] = f(best[n])
+        if wanted:
+            argmax[place_of(c, p, g)] = cell_type(winner[n])
+
+    reduce_window = list_reducer(begin, take_row, write)
+
     @kernel(ELEMENTWISE_THREADS)
     def listed_max_pooling_forward(
         x,  # C*M
@@ -39,36 +62,23 @@ def _forward_kernel(dtype, cell_type, activation):
         argmax,  # C*P; y itself where none is wanted
         g,  # ListSizes
     ):
-        values = cuda.local.array(CHANNELS, dtype)
-        winners = cuda.local.array(CHANNELS, u32)
-        first, p, exists = window_of(rows, g)
-        if exists:
-            for n in range(CHANNELS):
-                values[n], winners[n] = lowest, u32(0)
-            i, cell = u32(0), u32(0)
-            while i < u32(g.kernel[0]):
-                at = u32(first * u32(g.cells) + u32(rows[u32(i * u32(g.columns) + p)]))
-                end = u32(cell + u32(g.kernel[1]))
-                while cell < end:
-                    for n in range(CHANNELS):
-                        if u32(first + u32(n)) < u32(g.channels):
-                            value = x[u32(at + u32(n) * u32(g.cells))]
-                            if wins(value, values[n]):
-                                values[n], winners[n] = value, cell
-                    at, cell = u32(at + u32(1)), u32(cell + u32(1))
-                i = u32(i + u32(1))
-            for n in range(CHANNELS):
-                c = u32(first + u32(n))
-                if c < u32(g.channels):
-                    y[u32(c * u32(g.outputs) + p)] = f(values[n])
-                    if wanted:
-                        argmax[u32(c * u32(g.outputs) + p)] = cell_type(winners[n])
+        best = cuda.local.array(CHANNELS, dtype)
+        winner = cuda.local.array(CHANNELS, u32)
+        reduce_window(x, rows, (best, winner), (y, argmax), g)
 
     return listed_max_pooling_forward
 
 
 @cache
 def _backward_kernel(dtype):
+    @device
+    def take(sources, totals, n, at, cell):
+        error, argmax = sources
+        if u32(argmax[at]) == cell:
+            totals[n] += error[at]
+
+    gather_windows = list_gatherer(dtype, take)
+
     @kernel(ELEMENTWISE_THREADS)
     def listed_max_pooling_backward(
         error,  # C*P
@@ -78,28 +88,7 @@ def _backward_kernel(dtype):
         g,  # ListSizes
     ):
         totals = cuda.local.array(CHANNELS, dtype)
-        first, m, exists = cell_of(g)
-        if exists:
-            for n in range(CHANNELS):
-                totals[n] = dtype(0)
-            i, cell = u32(0), u32(0)
-            while i < u32(g.kernel[0]):
-                j = u32(0)
-                while j < u32(g.kernel[1]):
-                    p, reads = reader(rows, i, j, m, g)
-                    if reads:
-                        for n in range(CHANNELS):
-                            c = u32(first + u32(n))
-                            if c < u32(g.channels):
-                                at = u32(c * u32(g.outputs) + p)
-                                if u32(argmax[at]) == cell:
-                                    totals[n] += error[at]
-                    j, cell = u32(j + u32(1)), u32(cell + u32(1))
-                i = u32(i + u32(1))
-            for n in range(CHANNELS):
-                c = u32(first + u32(n))
-                if c < u32(g.channels):
-                    gradient[u32(c * u32(g.cells) + m)] = totals[n]
+        gather_windows((error, argmax), rows, totals, gradient, g)
 
     return listed_max_pooling_backward
 
