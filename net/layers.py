@@ -4,12 +4,6 @@ Sizes may be ints or pairs (y, x). Every layer takes ``name`` (default: its kind
 ``inputs``, the names of the layers it reads (default: the layer before it; ``"image"`` is the
 patch). Arguments that break the dense form are taken only to be refused when the net is built, with
 the reason.
-
->>> from net import Net
->>> layers = [Convolution(4, (3, 2)), Tanh(name="a"), Crop((1, 1, 1, 0), inputs=("image",))]
->>> layers += [Concatenate(inputs=("a", "crop1")), MaxPool(2), FullyConnected(3), Softmax()]
->>> Net(layers, channels=2, patch=(8, 7), backend="cpu").nodes["concatenate1"].output.channels
-6
 """
 
 from __future__ import annotations
@@ -240,9 +234,8 @@ class LeakyReLU(ActivationLayer):
 
 @dataclass(frozen=True)
 class ELU(ActivationLayer):
-    """x above 0, ``alpha`` * (exp(x) - 1) below; alpha is above 0.
-
-    Clevert, Unterthiner & Hochreiter 2016, arXiv:1511.07289.
+    """x above 0, ``alpha`` * (exp(x) - 1) below; alpha is above 0 (Clevert, Unterthiner &
+    Hochreiter 2016, arXiv:1511.07289).
 
     >>> ELU(1.0).activation
     Activation(name='elu', parameter=1.0)
