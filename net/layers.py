@@ -4,6 +4,12 @@ Sizes may be ints or pairs (y, x). Every layer takes ``name`` (default: its kind
 ``inputs``, the names of the layers it reads (default: the layer before it; ``"image"`` is the
 patch). Arguments that break the dense form are taken only to be refused when the net is built, with
 the reason.
+
+>>> from net import Net
+>>> layers = [Convolution(4, (3, 2)), Tanh(name="a"), Crop((1, 1, 1, 0), inputs=("image",))]
+>>> layers += [Concatenate(inputs=("a", "crop1")), MaxPool(2), FullyConnected(3), Softmax()]
+>>> Net(layers, channels=2, patch=(8, 7), backend="cpu").nodes["concatenate1"].output.channels
+6
 """
 
 from __future__ import annotations
@@ -33,10 +39,7 @@ class Layer(Options):
     inputs: tuple[str, ...] | None = None
 
     kind: ClassVar[str]
-    joins: ClassVar[bool] = False
-    has_weights: ClassVar[bool] = False
-    normalizes: ClassVar[bool] = False
-    gives_probabilities: ClassVar[bool] = False
+    joins = has_weights = normalizes = gives_probabilities = False
 
     def window(self, source: Map) -> Window | None:
         """The window that the patch net moves over ``source``; None for a pointwise layer.
@@ -76,8 +79,7 @@ class Convolution(Layer):
     padding: Padding = 0
     bias: bool = True
 
-    kind: ClassVar[str] = "conv"
-    has_weights: ClassVar[bool] = True
+    kind, has_weights = "conv", True
 
     def window(self, source):
         _refuse_padding(self.padding)
@@ -98,8 +100,7 @@ class FullyConnected(Layer):
     features: int
     bias: bool = True
 
-    kind: ClassVar[str] = "fc"
-    has_weights: ClassVar[bool] = True
+    kind, has_weights = "fc", True
 
     def window(self, source):
         return Window.of(source.size)
@@ -234,8 +235,9 @@ class LeakyReLU(ActivationLayer):
 
 @dataclass(frozen=True)
 class ELU(ActivationLayer):
-    """x above 0, ``alpha`` * (exp(x) - 1) below; alpha is above 0 (Clevert, Unterthiner &
-    Hochreiter 2016, arXiv:1511.07289).
+    """x above 0, ``alpha`` * (exp(x) - 1) below; alpha is above 0.
+
+    Clevert, Unterthiner & Hochreiter 2016, arXiv:1511.07289.
 
     >>> ELU(1.0).activation
     Activation(name='elu', parameter=1.0)
@@ -283,8 +285,7 @@ class BatchNorm(Layer):
     epsilon: Positive = 1e-5
     statistics: Statistics = "frozen"
 
-    kind: ClassVar[str] = "norm"
-    normalizes: ClassVar[bool] = True
+    kind, normalizes = "norm", True
 
     def window(self, source):
         if self.statistics == "batch":
@@ -321,8 +322,7 @@ class Softmax(Layer):
     3
     """
 
-    kind: ClassVar[str] = "softmax"
-    gives_probabilities: ClassVar[bool] = True
+    kind, gives_probabilities = "softmax", True
 
 
 @dataclass(frozen=True)
@@ -364,7 +364,7 @@ class Add(Layer):
     """
 
     kind: ClassVar[str] = "add"
-    joins: ClassVar[bool] = True
+    joins = True
 
     def output(self, sources):
         channels = {source.channels for source in sources}
@@ -385,7 +385,7 @@ class Concatenate(Layer):
     """
 
     kind: ClassVar[str] = "concatenate"
-    joins: ClassVar[bool] = True
+    joins = True
 
     def output(self, sources):
         return merged(sources, sum(source.channels for source in sources))
