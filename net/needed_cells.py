@@ -32,14 +32,34 @@ class Cells:
     """The needed cells of one map, in the order of its list.
 
     Attributes:
-        rows, columns: where they lie in the dense map, int32.
+        runs: (begins, rows, columns) as ``kernels.host.listing.listed`` gives them.
+        apart: columns from a cell of a run to the next.
     """
 
-    rows: np.ndarray
-    columns: np.ndarray
+    runs: tuple[np.ndarray, np.ndarray, np.ndarray]
+    apart: int
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return int(self.runs[0][-1])
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Rows of the cells in the dense map, int32."""
+        return self._places[0]
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Their columns, int32."""
+        return self._places[1]
+
+    @cached_property
+    def _places(self):
+        return listing.places(*self.runs, self.apart)
+
+    @property
+    def nbytes(self) -> int:
+        """What the runs take, and rows and columns if anybody asked for them."""
+        return sum(array.nbytes for array in (*self.runs, *vars(self).get("_places", ())))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +101,9 @@ class NeededCells:
     @property
     def nbytes(self) -> int:
         """What lists and tables take."""
-        arrays = [a for cells in self.cells.values() for a in (cells.rows, cells.columns)]
-        arrays += [r.rows for of_layer in self.readings.values() for r in of_layer]
-        return sum(a.nbytes for a in {id(a): a for a in arrays if a is not None}.values())
+        kept = [*self.cells.values()]
+        kept += [r.rows for of_layer in self.readings.values() for r in of_layer]
+        return sum(a.nbytes for a in {id(a): a for a in kept if a is not None}.values())
 
 
 class Need:
@@ -200,7 +220,7 @@ class _Region:
 
     def __init__(self, net, reach, pixels):
         nodes, owners = list(net.nodes.values()), reach.owners
-        self.origin = pixels.min(axis=0)
+        self.origin = tuple(pixels.min(axis=0).tolist())
         last = owners[nodes[-1].name]
         places = (pixels - self.origin).astype(np.int32)
         self.needed = {last: listing.marked(places[:, 0], places[:, 1])}
@@ -208,28 +228,29 @@ class _Region:
         for node in reversed(nodes):
             window, reader = reach.geometry[node.name], owners[node.name]
             for owner in {owners[source] for source in node.inputs} - {reader}:
-                cells, others = (
-                    listing.reached(self.needed[reader], *window),
-                    self.needed.get(owner),
-                )
+                cells = listing.reached(*self.needed[reader], *window)
+                others = self.needed.get(owner)
                 self.needed[owner] = listing.united(*others, *cells) if others else cells
                 if window[0][1] > 1:
                     self.spacing.setdefault(owner, window[1])
 
     @cached_property
     def lists(self) -> dict[str, tuple]:
-        """By owner: rows, columns, and the map of numbers (``kernels.host.listing.listed``)."""
+        """By owner, as ``kernels.host.listing.listed`` gives them."""
         return {
-            owner: listing.listed(cells, self.spacing.setdefault(owner, (1, 1)))
+            owner: listing.listed(cells, self.spacing.setdefault(owner, (1, 1)), self.origin)
             for owner, cells in self.needed.items()
         }
 
 
 def _joined(regions, owner) -> Cells:
-    places = [
-        [r.lists[owner][axis] + np.int32(r.origin[axis]) for r in regions] for axis in range(2)
-    ]
-    return Cells(*(of[0] if len(of) == 1 else np.concatenate(of) for of in places))
+    apart, lists = regions[0].spacing[owner][1], [region.lists[owner][:3] for region in regions]
+    if len(lists) == 1:
+        return Cells(lists[0], apart)
+    counts = np.cumsum([0, *(begins[-1] for begins, *_ in lists)], dtype=np.int32)
+    begins = [begins[:-1] + count for (begins, *_), count in zip(lists, counts)]
+    rows, columns = (np.concatenate([of[axis] for of in lists]) for axis in (1, 2))
+    return Cells((np.concatenate([*begins, counts[-1:]]), rows, columns), apart)
 
 
 def _readings(regions, reach, node):
@@ -237,17 +258,21 @@ def _readings(regions, reach, node):
     reader = reach.owners[node.name]
     for source in node.inputs:
         owner = reach.owners[source]
-        count = sum(len(region.lists[owner][0]) for region in regions)
+        counts = [int(region.lists[owner][0][-1]) for region in regions]
         if owner == reader:
-            yield Reading(count, None, (1, 1))
+            yield Reading(sum(counts), None, (1, 1))
             continue
-        neighbours = kernel[1] == 1 or regions[0].spacing[owner][1] == dilation[1]
-        taps = (kernel[0], 1) if neighbours else kernel
+        apart, spacing = (regions[0].spacing[name][1] for name in (reader, owner))
+        neighbours = kernel[1] == 1 or spacing == dilation[1]
+        taps, reach = ((kernel[0], 1), kernel[1]) if neighbours else (kernel, 1)
         tables, begin = [], 0
-        for region in regions:
-            outputs, (*_, numbers) = region.lists[reader][:2], region.lists[owner]
-            slots = region.needed[owner][0]
-            tables.append(listing.table(slots, numbers, *outputs, taps, dilation, corner, begin))
-            begin += len(region.lists[owner][0])
+        for region, count in zip(regions, counts):
+            runs, numbers = region.lists[reader][:3], region.lists[owner][3]
+            source = region.needed[owner], numbers, spacing
+            first = tuple(c - o for c, o in zip(corner, region.origin))
+            window = taps, dilation, first, reach
+            tables.append(listing.table(*source, runs, apart, *window, begin))
+            begin += count
         over = kernel if neighbours else (kernel[0] * kernel[1], 1)
-        yield Reading(count, tables[0] if len(tables) == 1 else np.concatenate(tables), over)
+        rows = tables[0] if len(tables) == 1 else np.concatenate(tables)
+        yield Reading(sum(counts), rows, over)

@@ -40,18 +40,20 @@ class StrokeList:
         size, kernel, dilation = case.shape[2:], case.kernel, case.dilation
         output = [n - (k - 1) * d for n, k, d in zip(size, kernel, dilation)]
         drawn = _strokes([n - f + 1 for n, f in zip(output, FIELD)])
-        outputs = listing.reached(listing.marked(*drawn), FIELD, (1, 1), (0, 0))
-        needed = listing.reached(outputs, kernel, dilation, (0, 0))
+        outputs = listing.reached(*listing.marked(*drawn), FIELD, (1, 1), (0, 0))
+        needed = listing.reached(*outputs, kernel, dilation, (0, 0))
         spacing = tuple(s * d for s, d in zip(case.stride, dilation))
-        rows, columns, _ = listing.listed(outputs, spacing)
-        *places, numbers = listing.listed(needed, dilation)
-        cells = needed[0], numbers, rows, columns
-        begins = listing.table(*cells, (kernel[0], 1), dilation, (0, 0), 0)
+        *runs, _ = listing.listed(outputs, spacing, (0, 0))
+        *places, numbers = listing.listed(needed, dilation, (0, 0))
+        places = listing.places(*places, dilation[1])
+        window = (kernel[0], 1), dilation, (0, 0), kernel[1]
+        source = needed, numbers, dilation[1]
+        begins = listing.table(*source, runs, spacing[1], *window, 0)
         readers = np.full((kernel[0], len(places[0])), -1, np.int32)
         for i, of_row in enumerate(begins.T):
             readers[i, of_row] = np.arange(len(begins))
         table = np.concatenate([begins.T, readers], axis=1)
-        return cls(len(places[0]), len(begins), table, tuple(places))
+        return cls(len(places[0]), len(begins), table, places)
 
 
 def _strokes(size):

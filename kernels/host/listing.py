@@ -13,16 +13,17 @@ another.
 import numpy as np
 from numba import prange
 
+from kernels.host.bits import ones, trailing_zeros
 from kernels.host.compilation import compiled, compiled_parallel
 
 # Nanoseconds of one thread, of an entry of a table
-LOOK_UP = 2
-# Outputs whose taps a thread looks up at once
-OUTPUTS = 512
+LOOK_UP = 0.5
+# Runs of outputs whose taps a thread looks up at once
+RUNS = 64
 BITS = 6
 SIDE = 1 << BITS
 _INSIDE = SIDE - 1
-_ONE, _NONE = np.uint64(1), np.uint64(0)
+_ONE, _NONE, _EVERY = np.uint64(1), np.uint64(0), ~np.uint64(0)
 
 
 @compiled
@@ -38,18 +39,19 @@ def marked(rows, columns):
     return slots, blocks
 
 
-def reached(outputs, kernel, dilation, corner):
-    """The map of all cells that the windows of needed ``outputs``, a map, read.
+@compiled
+def reached(slots, blocks, kernel, dilation, corner):
+    """The map of all cells that the windows of needed outputs, a map, read.
 
     Args:
+        slots, blocks: the outputs.
         kernel, dilation: of the window, pairs (y, x).
         corner: (rows, columns) from an output to the first cell of its window.
     """
-    rows = corner[0] + dilation[0] * np.arange(kernel[0])
-    columns = corner[1] + dilation[1] * np.arange(kernel[1])
-    if len(rows) > 1:
-        outputs, rows = _moved(*outputs, rows, np.zeros_like(rows)), np.zeros(1, int)
-    return _moved(*outputs, np.full(len(columns), rows[0]), columns)
+    if kernel[0] > 1 or corner[0] > 0:
+        down = (corner[0], 0), (dilation[0], 0)
+        slots, blocks = _moved(slots, blocks, kernel[0], *down)
+    return _moved(slots, blocks, kernel[1], (0, corner[1]), (0, dilation[1]))
 
 
 @compiled
@@ -78,16 +80,28 @@ def count(cells) -> int:
     return int(np.bitwise_count(cells[1]).sum())
 
 
-def listed(cells, spacing):
-    """(rows, columns, numbers): where each cell of a map lies, int32, in the order of the list, and
-    the cells' numbers in it, int32, n x SIDE x SIDE for the map's blocks; anything elsewhere."""
-    return _listed(*cells, count(cells), spacing)
+def listed(cells, spacing, origin):
+    """(begins, rows, columns, numbers) of a map's list.
+
+    Args:
+        cells: a map.
+        spacing: of the list.
+        origin: (row, column) of the map's first cell, which its own are told from.
+
+    Returns:
+        the runs of the list, whose cells are neighbours in a row, ``spacing`` apart: the number of
+        the first cell of each and, behind all, of cells; row and column of each first cell, int32.
+        And for each row of the map's blocks the number of its first cell that leaves each
+        remainder, int32, n x SIDE x the least of spacing and SIDE; anything where there is none.
+    """
+    return _listed(*cells, count(cells), spacing, origin)
 
 
 @compiled
-def _listed(slots, blocks, count, spacing):
+def _listed(slots, blocks, count, spacing, origin):
+    begins = np.empty(count + 1, np.int32)
     rows, columns = np.empty(count, np.int32), np.empty(count, np.int32)
-    numbers = np.empty((len(blocks), SIDE, SIDE), np.int32)
+    numbers = np.empty((len(blocks), SIDE, min(spacing[1], SIDE)), np.int32)
     left = np.empty(len(blocks), np.int64)  # of each block
     first = np.zeros(slots.shape[0] + 1, np.int64)  # block of each row of blocks
     for y in range(slots.shape[0]):
@@ -96,61 +110,126 @@ def _listed(slots, blocks, count, spacing):
             if slots[y, x] >= 0:
                 left[slots[y, x]] = x << BITS
                 first[y + 1] += 1
-    number = 0
+    apart, every = spacing[1], _alike(spacing[1])
+    runs, number = 0, 0
+    beginning = np.empty(len(blocks), np.int64)
     for first_row in range(spacing[0]):
-        for first_column in range(spacing[1]):
+        for first_column in range(apart):
+            for slot in range(len(blocks)):
+                beginning[slot] = (first_column - left[slot]) % apart
             for y in range(first_row, slots.shape[0] << BITS, spacing[0]):
-                row = y & _INSIDE
+                row, behind = y & _INSIDE, np.int64(-1)  # of the last run in the row
                 for slot in range(first[y >> BITS], first[(y >> BITS) + 1]):
-                    word = blocks[slot, row]
-                    if word == _NONE:
+                    word, begin = blocks[slot, row], beginning[slot]
+                    if word == _NONE or begin >= SIDE:
                         continue
-                    begin = left[slot]
-                    for x in range((first_column - begin) % spacing[1], SIDE, spacing[1]):
-                        if (word >> np.uint64(x)) & _ONE:
-                            rows[number], columns[number] = y, begin + x
-                            numbers[slot, row, x] = number
-                            number += 1
-    return rows, columns, numbers
+                    others = ~(every << np.uint64(begin))  # of other remainders
+                    waiting = word & ~others
+                    if waiting != _NONE:
+                        numbers[slot, row, begin] = number
+                    while waiting != _NONE:
+                        x = trailing_zeros(waiting)
+                        end = x + trailing_zeros(~((word | others) >> np.uint64(x)))
+                        if left[slot] + x != behind:
+                            begins[runs] = number
+                            rows[runs], columns[runs] = origin[0] + y, origin[1] + left[slot] + x
+                            runs += 1
+                        cells = (end - x + apart - 1) // apart
+                        number, behind = number + cells, left[slot] + x + cells * apart
+                        if end >= SIDE:
+                            break
+                        waiting &= _EVERY << np.uint64(end)
+    begins[runs] = number
+    return begins[: runs + 1].copy(), rows[:runs].copy(), columns[:runs].copy(), numbers
 
 
-def table(slots, numbers, rows, columns, kernel, dilation, corner, begin):
+@compiled
+def places(begins, rows, columns, apart):
+    """(rows, columns) of all cells of a list, int32, from its runs and the spacing of columns."""
+    all_rows, all_columns = np.empty(begins[-1], np.int32), np.empty(begins[-1], np.int32)
+    for run in range(len(rows)):
+        all_rows[begins[run] : begins[run + 1]] = rows[run]
+        of_run = all_columns[begins[run] : begins[run + 1]]
+        for n in range(len(of_run)):
+            of_run[n] = columns[run] + n * apart
+    return all_rows, all_columns
+
+
+def table(source, numbers, spacing, runs, apart, kernel, dilation, corner, reach, begin):
     """Numbers of the cells that windows read, outputs x taps, int32.
 
     Args:
-        slots, numbers: of the source's map, and as ``listed`` gives them.
-        rows, columns: of the outputs.
-        kernel, dilation, corner: of the window, as in ``reached``; taps follow row by row.
+        source: the map that they read.
+        numbers: as ``listed`` gives them.
+        spacing: of the columns of the source's list.
+        runs: of the outputs' list: begins, rows and columns as ``listed`` gives them.
+        apart: the spacing of its columns.
+        kernel, dilation: of the taps that are looked up; they follow row by row.
+        corner: (rows, columns) from an output to its first tap in the source's map.
+        reach: how many neighbours in the source's list each tap stands for, itself included.
         begin: what is added to the numbers.
     """
-    taps = np.empty((len(rows), kernel[0] * kernel[1]), np.int32)
-    places = rows + np.int32(corner[0]), columns + np.int32(corner[1])
-    _look_up(taps, slots, numbers, *places, kernel, dilation, begin, work=LOOK_UP * taps.size)
+    taps = np.empty((int(runs[0][-1]), kernel[0] * kernel[1]), np.int32)
+    # Where the cells of neighbours touch, all that lie between them are needed as well
+    step = apart // spacing if apart % spacing == 0 and apart <= reach * spacing else 0
+    window = kernel, dilation, corner, apart, step
+    _look_up(taps, *source, numbers, spacing, *runs, *window, begin, work=LOOK_UP * taps.size)
     return taps
 
 
 @compiled_parallel
-def _look_up(taps, slots, numbers, rows, columns, kernel, dilation, begin):
-    for part in prange(-(-len(rows) // OUTPUTS)):
-        p, end = part * OUTPUTS, min((part + 1) * OUTPUTS, len(rows))
-        while p < end:
-            first = last = p  # of a run of neighbours, whose cells lie in two blocks at most
-            while p < end and rows[p] == rows[first]:
-                if not columns[last] <= columns[p] <= columns[first] + _INSIDE:
-                    break
-                last, p = p, p + 1
+def _look_up(
+    taps,
+    slots,
+    blocks,
+    numbers,
+    spacing,
+    begins,
+    rows,
+    columns,
+    kernel,
+    dilation,
+    corner,
+    apart,
+    step,
+    begin,
+):
+    every = _alike(spacing)
+    for part in prange(-(-len(rows) // RUNS)):
+        for run in range(part * RUNS, min((part + 1) * RUNS, len(rows))):
+            first, end = begins[run], begins[run + 1]
             for i in range(kernel[0]):
-                y = rows[first] + i * dilation[0]
-                slot_of, row = slots[y >> BITS], y & _INSIDE
+                y = rows[run] + corner[0] + i * dilation[0]
                 for j in range(kernel[1]):
-                    tap, right = i * kernel[1] + j, j * dilation[1]
-                    block = (columns[first] + right) >> BITS
-                    here = numbers[slot_of[block], row]
-                    beyond = numbers[slot_of[(columns[last] + right) >> BITS], row]
-                    for o in range(first, p):
-                        x = columns[o] + right
-                        number = here[x & _INSIDE] if x >> BITS == block else beyond[x & _INSIDE]
-                        taps[o, tap] = begin + number
+                    x = columns[run] + corner[1] + j * dilation[1]
+                    of_tap = taps[first:end, i * kernel[1] + j]
+                    if step:
+                        number = begin + _number(slots, blocks, numbers, spacing, every, y, x)
+                        for n in range(len(of_tap)):
+                            of_tap[n] = number + n * step
+                        continue
+                    for n in range(len(of_tap)):
+                        at = x + n * apart
+                        number = _number(slots, blocks, numbers, spacing, every, y, at)
+                        of_tap[n] = begin + number
+
+
+@compiled
+def _number(slots, blocks, numbers, spacing, every, y, x):
+    """Of a needed cell in its list; ``every`` as ``_alike`` gives it."""
+    slot, row, column = slots[y >> BITS, x >> BITS], y & _INSIDE, x & _INSIDE
+    first = column % spacing
+    in_front = (every << np.uint64(first)) & ((_ONE << np.uint64(column)) - _ONE)
+    return numbers[slot, row, first] + ones(blocks[slot, row] & in_front)
+
+
+@compiled
+def _alike(spacing):
+    """A word of columns that leave the remainder 0."""
+    word = _NONE
+    for x in range(0, SIDE, spacing):
+        word |= _ONE << np.uint64(x)
+    return word
 
 
 @compiled
@@ -167,11 +246,12 @@ def _empty(taken):
 
 
 @compiled
-def _moved(slots, blocks, rows, columns):
-    """The map of all cells moved down by one of ``rows`` and right by the one of ``columns`` that
-    stands beside it."""
-    height = slots.shape[0] + ((rows.max() + _INSIDE) >> BITS)
-    width = slots.shape[1] + ((columns.max() + _INSIDE) >> BITS)
+def _moved(slots, blocks, count, first, step):
+    """The map of all cells moved ``count`` times, down and right: by ``first``, and by ``step``
+    more each time."""
+    down, right = first[0] + (count - 1) * step[0], first[1] + (count - 1) * step[1]
+    height = slots.shape[0] + ((down + _INSIDE) >> BITS)
+    width = slots.shape[1] + ((right + _INSIDE) >> BITS)
     taken = np.zeros((height, width), np.uint8)
     new_slots, new_blocks = _empty(taken)
     for filling in (False, True):
@@ -179,30 +259,51 @@ def _moved(slots, blocks, rows, columns):
             new_slots, new_blocks = _empty(taken)
         for block_row in range(slots.shape[0]):
             for block_column in range(slots.shape[1]):
-                slot = slots[block_row, block_column]
-                if slot < 0:
+                if slots[block_row, block_column] < 0:
                     continue
-                for i in range(len(rows)):
-                    x = (block_column << BITS) + columns[i]
+                words = blocks[slots[block_row, block_column]]
+                anywhere, top, bottom = _extent(words)
+                if anywhere == _NONE:
+                    continue
+                for i in range(count):
+                    x = (block_column << BITS) + first[1] + i * step[1]
+                    y = (block_row << BITS) + first[0] + i * step[0]
                     column, shift = x >> BITS, np.uint64(x & _INSIDE)
-                    for row in range(SIDE):
-                        word = blocks[slot, row]
-                        if word == _NONE:
+                    beyond = (anywhere >> _ONE) >> (np.uint64(_INSIDE) - shift) != _NONE
+                    here = anywhere << shift != _NONE
+                    split = min(bottom, SIDE - (y & _INSIDE))  # rows in front lie in one block
+                    for begin, end in ((top, split), (max(top, split), bottom)):
+                        if begin >= end:
                             continue
-                        y = (block_row << BITS) + rows[i] + row
-                        here = word << shift
-                        beyond = (word >> _ONE) >> (np.uint64(_INSIDE) - shift)
-                        if here != _NONE:
-                            if filling:
-                                new_blocks[new_slots[y >> BITS, column], y & _INSIDE] |= here
-                            else:
-                                taken[y >> BITS, column] = 1
-                        if beyond != _NONE:
-                            if filling:
-                                new_blocks[new_slots[y >> BITS, column + 1], y & _INSIDE] |= beyond
-                            else:
-                                taken[y >> BITS, column + 1] = 1
+                        row = (y + begin) >> BITS
+                        if not filling:
+                            taken[row, column] |= here
+                            if beyond:
+                                taken[row, column + 1] = 1
+                            continue
+                        at = (y + begin) & _INSIDE
+                        if here:
+                            into = new_blocks[new_slots[row, column], at:]
+                            for n in range(end - begin):
+                                into[n] |= words[begin + n] << shift
+                        if beyond:
+                            into = new_blocks[new_slots[row, column + 1], at:]
+                            for n in range(end - begin):
+                                word = words[begin + n] >> _ONE
+                                into[n] |= word >> (np.uint64(_INSIDE) - shift)
     return new_slots, new_blocks
+
+
+@compiled
+def _extent(words):
+    """(all words of a block in one, the first row that holds a cell, the one behind the last)."""
+    anywhere, top, bottom = _NONE, 0, 0
+    for row in range(SIDE):
+        if words[row] != _NONE:
+            top = row if anywhere == _NONE else top
+            anywhere |= words[row]
+            bottom = row + 1
+    return anywhere, top, bottom
 
 
 @compiled

@@ -117,10 +117,10 @@ def listed(x, height=2):
 
 
 def look_up(x):
-    places = [axis.astype(np.int32) for axis in np.indices(size_of(x)).reshape(2, -1)]
-    slots = np.zeros([(n >> listing.BITS) + 1 for n in size_of(x)], np.int32)
-    numbers = np.zeros((1, listing.SIDE, listing.SIDE), np.int32)
-    listing.table(slots, numbers, *places, (1, 1), (1, 1), (0, 0), 0)
+    rows, columns = (axis.astype(np.int32) for axis in np.indices(size_of(x)).reshape(2, -1))
+    cells = listing.marked(rows, columns)
+    *runs, numbers = listing.listed(cells, (1, 1), (0, 0))
+    listing.table(cells, numbers, 1, runs, 1, (1, 1), (1, 1), (0, 0), 1, 0)
 
 
 def numbers(x):
