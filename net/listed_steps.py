@@ -7,14 +7,13 @@ table, and where a layer needs fewer cells than its input has, these are selecte
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import ClassVar
 
 import numpy as np
 
-from kernels import Backend
 from kernels.listed_max_pooling.cpu_workspace import workspace
 from kernels.window import Window
 from net.branch_steps import CropStep
@@ -135,26 +134,34 @@ LISTED = {
 """What takes the place of a step that reads windows."""
 
 
-def listed_program(net: Net, needed: NeededCells) -> Program:
+class ListedProgram(Program):
     """The program that computes the needed cells of each map, from those of the image.
+
+    Args:
+        net: its parameters are read at every call, never copied.
+        needed: the cells.
 
     >>> from net import zoo
     >>> from net.needed_cells import Need
     >>> net = zoo.build("lenet28", backend="reference")
     >>> needed = Need(net, np.array([[5, 7], [60, 2]])).cells()
-    >>> listed_program(net, needed).forward(np.ones((2 * 28 * 28, 1, 1, 1))).shape
+    >>> ListedProgram(net, needed).forward(np.ones((2 * 28 * 28, 1, 1, 1))).shape
     (2, 10, 1, 1)
     """
-    places = {node.name: _Places(net.backend, node, needed) for node in net.nodes.values()}
-    dense, dense_forward = _dense_steps(net)
-    steps = forward = _over_lists(dense, places)
-    if dense_forward is not dense:
-        forward = _over_lists(dense_forward, places)
-    return Program.of_steps(net, steps, forward)
+
+    def __init__(self, net: Net, needed: NeededCells):
+        self._places = {node.name: _Places(net, node, needed) for node in net.nodes.values()}
+        self._set(net, _over_lists(_dense_steps(net)[0], self._places))
+
+    @cached_property
+    def forward_steps(self) -> list[Step]:
+        """What runs where no backward pass follows, in order."""
+        steps, forward = _dense_steps(self.net)
+        return self.steps if forward is steps else _over_lists(forward, self._places)
 
 
 def device_bytes(net: Net, needed: NeededCells) -> int:
-    """What the tables of ``listed_program`` take on a device, the host's largest beside them, from
+    """What the tables of ``ListedProgram`` take on a device, the host's largest beside them, from
     which one is made."""
     layout, entries, largest = net.backend.listed_cells.LAYOUT, 0, 0
     for node in net.nodes.values():
@@ -183,18 +190,19 @@ def _over_lists(steps, places) -> list[Step]:
 class _Places:
     """Where a layer's cells lie, and those that it reads: on the backend, handed over once."""
 
-    def __init__(self, ops: Backend, node: Node, needed: NeededCells):
-        self.cells, self._ops, self._reads_windows = needed.cells[node.name], ops, bool(node.window)
+    def __init__(self, net: Net, node: Node, needed: NeededCells):
+        self.cells, self._net, self._reads_windows = needed.cells[node.name], net, bool(node.window)
         self.readings = [self._handed_over(r) for r in needed.readings[node.name]]
 
     def _handed_over(self, reading):
         """Rows as the operators of the layer take them: of windows a table, else cells."""
         if reading.rows is None:
             return reading
-        rows = self._ops.memory.to_device(reading.rows)
+        ops = self._net.backend
+        rows = ops.memory.to_device(reading.rows)
         if self._reads_windows:
-            rows = self._ops.listed_cells.table(rows, reading.cells)
-        return replace(reading, rows=rows)
+            rows = ops.listed_cells.table(rows, reading.cells)
+        return Reading(reading.cells, rows, reading.kernel)
 
     @cached_property
     def each(self) -> Reading:
@@ -205,7 +213,7 @@ class _Places:
     @cached_property
     def dense(self) -> dict:
         """Rows and columns in the dense map."""
-        to_device = self._ops.memory.to_device
+        to_device = self._net.backend.memory.to_device
         return {"rows": to_device(self.cells.rows), "columns": to_device(self.cells.columns)}
 
 
@@ -234,4 +242,4 @@ def _over_list(step: Step, places: _Places) -> list[Step]:
 
 
 def _turned(step, kind, **more) -> Step:
-    return kind(**{field.name: getattr(step, field.name) for field in fields(step)}, **more)
+    return kind(**vars(step), **more)

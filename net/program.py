@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from net.conversion import steps_of
 from net.graph import Net
@@ -32,7 +33,6 @@ class Program:
 
     Attributes:
         steps: what runs forward and backward, in order.
-        forward_steps: what runs where no backward pass follows.
         learns: by layer, whether its output depends on parameters.
         plans: what ``net.planning`` remembers of the last passes.
 
@@ -47,24 +47,16 @@ class Program:
     """
 
     def __init__(self, net: Net, form: str):
-        self._set(net, steps_of(net, form), steps_of(net, form, backward=False))
+        self._form = form
+        self._set(net, steps_of(net, form))
 
-    @classmethod
-    def of_steps(cls, net: Net, steps: list[Step], forward_steps: list[Step]) -> Program:
-        """A program of other steps that compute the same.
+    @cached_property
+    def forward_steps(self) -> list[Step]:
+        """What runs where no backward pass follows, in order."""
+        return steps_of(self.net, self._form, backward=False)
 
-        >>> from net import zoo
-        >>> net = zoo.build("lenet28", backend="reference")
-        >>> program = Program.of_steps(net, steps_of(net, "dense"), steps_of(net, "dense"))
-        >>> program.learns["max1"]
-        True
-        """
-        program = cls.__new__(cls)
-        program._set(net, steps, forward_steps)
-        return program
-
-    def _set(self, net, steps, forward_steps):
-        self.net, self.steps, self.forward_steps = net, steps, forward_steps
+    def _set(self, net, steps):
+        self.net, self.steps = net, steps
         self.plans: dict = {}
         self.learns = {IMAGE: False}
         for step in steps:
