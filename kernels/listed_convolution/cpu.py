@@ -143,6 +143,7 @@ def _forward_loop(vectors):
         lanes, depth, filters = sizes.lanes, sizes.depth, sizes.filters
         wide, group = vectors * lanes, depth * sizes.height * sizes.width * lanes
         channels = min(wide, filters - first * lanes)
+        alone = channels == filters  # no other block of channels
         for p in range(begin, end, COLUMNS):
             _list_rows(at, rows, sizes, p, end)
             tile = simd.tile_of_vectors(start, first * lanes, vectors, COLUMNS)
@@ -153,14 +154,19 @@ def _forward_loop(vectors):
                         tile = simd.multiply_add(tile, weights, w, group, source, tap, (at, row))
                         w += lanes
             to, count = p * filters + first * lanes, min(COLUMNS, end - p)
-            if channels == wide and activation.number == NONE:
+            # What lies beyond an output's channels is the next ones', which are written after it
+            inside = to + (COLUMNS - 1) * filters + wide <= end * filters
+            fits = channels == wide or (alone and inside)
+            if fits and (alone or activation.number == NONE):
                 simd.store_vectors(tile, out, to, filters, count)
                 continue
             simd.store_vectors(tile, staged, 0, wide, COLUMNS)
-            if activation.number != NONE:
+            if activation.number != NONE and not alone:
                 activate(staged[: COLUMNS * wide], activation)
             for q in range(count):
                 simd.copy(out, to + q * filters, staged, q * wide, channels)
+        if activation.number != NONE and alone:
+            activate(out[begin * filters : end * filters], activation)
 
     return fill
 
