@@ -11,7 +11,7 @@ from kernels.checks import Pair
 from net import images, planning, room, summary, windows
 from net.chosen import Chosen
 from net.graph import Net
-from net.listed_steps import device_bytes, listed_program
+from net.listed_steps import ListedProgram, device_bytes
 from net.needed_cells import Need, NeededCells
 from net.nodes import IMAGE
 from net.program import Program
@@ -72,7 +72,7 @@ class NeededPass:
             what = f"the tables of {len(self.rows)} pixels"
             fewer = lambda free: "expected fewer pixels"  # noqa: E731
             room.check(self.net.backend, what, self.table_bytes, fewer)
-        return listed_program(self.net, self.cells)
+        return ListedProgram(self.net, self.cells)
 
     @property
     def table_bytes(self) -> int:
@@ -257,10 +257,11 @@ class NeededPasses:
         if chosen.mask is not None and cost * np.count_nonzero(chosen.mask) >= chosen.mask.size:
             return None
         some = NeededPass(net, self.border, chosen.pixels)
-        work, maps = np.zeros(2), np.zeros(2)  # over lists, dense
+        work = maps = dense_work = dense_maps = 0
         for node in net.nodes.values():
-            cells = some.counts[node.name], summary.dense_cells(net, node, chosen.labelled)
-            work += np.multiply(cells, node.multiply_adds)
-            maps += np.multiply(cells, node.output.channels)
-        cheaper = cost * work[0] < work[1] and cost * maps[0] < MAPS * maps[1]
+            needed, dense = some.counts[node.name], summary.dense_cells(net, node, chosen.labelled)
+            each, channels = node.multiply_adds, node.output.channels
+            work, dense_work = work + needed * each, dense_work + dense * each
+            maps, dense_maps = maps + needed * channels, dense_maps + dense * channels
+        cheaper = cost * work < dense_work and cost * maps < MAPS * dense_maps
         return some if cheaper else None

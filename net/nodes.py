@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
+from math import prod
 
 from kernels import checks
 from kernels.checks import Pair
@@ -70,7 +69,7 @@ class Node:
     @property
     def multiply_adds(self) -> int:
         """Multiply-adds for one output pixel; 0 for layers without weights."""
-        return int(np.prod(self.weights_shape)) if self.layer.has_weights else 0
+        return prod(self.weights_shape) if self.layer.has_weights else 0
 
     @property
     def statistics(self) -> dict[str, tuple[int, ...]]:

@@ -17,7 +17,7 @@ import numpy as np
 from kernels.checks import Pair
 from net.ledger import UNINDEXABLE, Block, Ledger
 from net.nodes import IMAGE
-from net.passes import Shape, StepSizes
+from net.passes import Shape, StepSizes, Workspaces
 from net.program import Program
 from net.steps import Step
 
@@ -35,6 +35,7 @@ class _Done(NamedTuple):
     source: Block
     output: Block
     saved: list[Block]
+    workspaces: Workspaces
 
 
 class MemoryPlan:
@@ -98,7 +99,7 @@ class MemoryPlan:
         blocks[step.output] = output
         for name in step.drops:
             ledger.drop(blocks.pop(name))
-        return _Done(step, sizes, source, output, saved)
+        return _Done(step, sizes, source, output, saved, workspaces)
 
     def backward(self, error: Block, *, image: bool = False) -> Block | None:
         """The gradient by the input or None; ``error`` loses its owner. The parameters' gradients
@@ -142,8 +143,8 @@ class MemoryPlan:
         step, sizes, blocks = done.step, done.sizes, []
         for shape in step.node.parameters.values() if step.learns else ():
             self.make(shape)
-        workspaces, dropping = step.workspaces(sizes), step.passes_input and self.learning
-        self.ledger.work_in(workspaces.gradients, self.threads)
+        dropping = step.passes_input and self.learning
+        self.ledger.work_in(done.workspaces.gradients, self.threads)
         for shape, want in zip(sizes.inputs, wanted):
             if step.skips_unwanted and not want:
                 return [self.ledger.make(0)]
@@ -154,7 +155,7 @@ class MemoryPlan:
             else:
                 size = sizes.output[2:] if step.pads_errors else shape[2:]
                 blocks.append(self.make((*shape[:2], *size)))
-        self.ledger.work_in(workspaces.errors, self.threads)
+        self.ledger.work_in(done.workspaces.errors, self.threads)
         if step.pads_errors:
             for i, shape in enumerate(sizes.inputs):
                 if shape[2:] != sizes.output[2:]:

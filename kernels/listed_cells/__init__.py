@@ -115,8 +115,14 @@ def _check_places(rows, columns, size, first):
 
 
 def _check_reach(name, places, last, first=0):
-    """Refuse places outside of ``first`` to ``last``, as far as the host can see them."""
-    if isinstance(places, np.ndarray) and not first <= places.min() <= places.max() <= last:
+    """Refuse int32 places outside of ``first`` to ``last``, as far as the host can see them."""
+    if not isinstance(places, np.ndarray):
+        return
+    if first:
+        outside = places.min() < first or places.max() > last
+    else:  # once through them: of unsigned ints, negative ones are the largest
+        outside = last < 0 or places.view(np.uint32).max() > last
+    if outside:
         raise ValueError(
             f"{name} reaches from {places.min()} to {places.max()}; expected {first} to {last}"
         )
