@@ -241,7 +241,8 @@ class MaxPoolStep(_WindowStep):
         return [run.ops.max_pooling.backward(error, saved.argmax, *window, **self.moves)], {}
 
     def workspaces(self, sizes):
-        return Workspaces(forward=Workspace((), *rows_of_maxima(self.window, *sizes[1:])))
+        width = sizes.inputs[0][3]
+        return Workspaces(forward=Workspace((), *rows_of_maxima(self.window, width, *sizes[1:])))
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,20 @@
-"""Max pooling on the host: one cell of many windows at a time.
+"""Max pooling on the host.
 
-With a stride of 1, as in the dense form, maxima are taken of maxima: ``cpu_dense.py``. Backward,
-each window adds its error to its cell.
+With a stride of 1, as in the dense form, maxima are taken of maxima: ``cpu_dense.py``. With others,
+``cpu_strided.py`` compares cell by cell. Backward, each window adds its error to its cell.
 """
 
-import numpy as np
 from numba import prange
 
 from kernels import checks
-from kernels.activation.cpu import NONE, activate, numbered
+from kernels.activation.cpu import numbered
 from kernels.foreign import operator
-from kernels.host.compilation import compiled_parallel, inner
+from kernels.host.compilation import compiled_parallel
 from kernels.host.maps import by_plane
 from kernels.host.threads import CELL
 from kernels.host.windows import offsets
-from kernels.max_pooling import argmax_dtype, backward_shape, cpu_dense, forward_shape
+from kernels.max_pooling import argmax_dtype, backward_shape, cpu_dense, cpu_strided, forward_shape
+from kernels.max_pooling.cpu_workspace import strided
 from kernels.memory import cpu as memory
 
 
@@ -31,19 +31,14 @@ def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
     Returns:
         y like x, and argmax (uint8, or int32 for windows of more than 256 cells; None if it is not
         wanted), both N x C x Ho x Wo. Workspace: a few rows for each thread
-        (``kernels.max_pooling.cpu_workspace``); with a stride, a map.
+        (``kernels.max_pooling.cpu_workspace``).
     """
     shape = forward_shape(x, kernel, stride, dilation, activation, argmax)
     function = numbered(activation, x.dtype)
     y = memory.empty(shape.y, x.dtype)
     won = memory.empty(shape.y, argmax_dtype(shape.window)) if argmax else None
-    if shape.window.stride == (1, 1):
-        cpu_dense.forward(y, won, x, shape.window, function)
-    else:
-        places = offsets(shape.output, shape.size[1], shape.window)
-        planes = by_plane(y), by_plane(won) if argmax else None, by_plane(x)
-        work = y.size * (CELL * shape.window.cells + function.cost)
-        _forward_strided(*planes, *places, function, work=work)
+    way = cpu_strided if strided(shape.window, shape.output) else cpu_dense
+    way.forward(y, won, x, shape.window, function)
     return y, won
 
 
@@ -68,44 +63,6 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     maps = by_plane(gradient), error, argmax
     _backward(*maps, shape.window.stride, size[1], cells, work=work)
     return gradient
-
-
-# The first maximum wins, and the first NaN wins over everything
-@inner
-def wins(value, before):
-    """Whether a later value replaces the one before."""
-    return (value > before) | ((value != value) & (before == before))
-
-
-@inner
-def keep_larger(best, values):
-    """Replace each of ``best`` by what comes later, where that wins."""
-    for o in range(len(best)):
-        best[o] = values[o] if wins(values[o], best[o]) else best[o]
-
-
-@inner
-def _keep_cell(cells, best, values, cell):
-    for o in range(len(best)):
-        cells[o] = cell if wins(values[o], best[o]) else cells[o]
-
-
-@compiled_parallel
-def _forward_strided(y, argmax, x, corners, cells, activation):
-    for plane in prange(len(y)):
-        best, source = y[plane], x[plane]
-        values = np.empty_like(best)
-        best[:] = -np.inf
-        if argmax is not None:
-            argmax[plane, :] = 0
-        for cell in range(len(cells)):
-            for o in range(len(best)):
-                values[o] = source[corners[o] + cells[cell]]
-            if argmax is not None:
-                _keep_cell(argmax[plane], best, values, argmax.dtype.type(cell))
-            keep_larger(best, values)
-        if activation.number != NONE:
-            activate(best, activation)
 
 
 @compiled_parallel

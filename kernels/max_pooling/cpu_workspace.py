@@ -1,9 +1,14 @@
-"""In what steps the host takes maxima over windows of stride 1, and what that takes of memory.
+"""In what steps the host takes maxima over windows, and what that takes of memory.
 
 Nothing here is compiled, so that a pass can be planned where nothing can be.
 """
 
+from typing import NamedTuple
+
+from numpy import dtype
+
 from kernels.host.vectors import BYTES
+from kernels.max_pooling import argmax_dtype
 from kernels.window import Window
 
 # Maxima that are joined at once: they and their numbers stay in registers
@@ -14,6 +19,27 @@ MOST_NEIGHBOURS, AT_A_TIME = 7, 4
 # Least number of items that the work is split into, if maps are high, and their least height in
 # windows: the rows that two items share are taken twice
 ITEMS, HEIGHT = 512, 8
+# With a stride: bytes that an item reads, about half of a first-level cache, and the least number
+# of items that maps are put together to
+ITEM_BYTES, STRIDED_ITEMS = 16 * 2**10, 64
+# So many single outputs are copied in the time of one vector's comparison with another
+OUTPUTS_OF_A_JOIN = 2
+# A map that is one window of at most so many cells is taken as if there were a stride, with others
+SINGLE = 16
+
+
+class StridedItem(NamedTuple):
+    """An item of work where there is a stride (``kernels.max_pooling.cpu_strided``)."""
+
+    maps: int
+    rows: int  # of windows, of each map
+    read: int  # numbers that it reads of a map
+    parts: int  # that a map is split into, by columns
+    map_room: int  # from one map to the next in a part
+    part_room: int
+    row_room: int  # from one row of windows to the next
+    step: int  # from one window to the next
+    in_runs: bool  # whether vectors go along each row, not through the whole item
 
 
 def levels(kernel: int) -> list[list[int]]:
@@ -61,20 +87,59 @@ def thread_rows(window: Window) -> int:
     return sum(starts[-1] * dilation + 1 for starts in levels(kernel)) + 2
 
 
-def workspace(window: Window, shape, itemsize: int, argmax: bool) -> tuple[int, int]:
-    """(bytes that each thread works in, parts that the work has): rows of maxima, or a map where
-    there is a stride.
+def strided(window: Window, output) -> bool:
+    """Whether maps are taken as with a stride, by an ``effective`` window and its output's size."""
+    return window.stride != (1, 1) or (output == (1, 1) and window.cells <= SINGLE)
+
+
+def strided_item(window: Window, out, width: int, itemsize: int) -> StridedItem:
+    """How a pooling with a stride is split into items.
+
+    Args:
+        window: as ``effective`` for the output.
+        out: maps, and the height and width of their outputs.
+        width: of the input.
+        itemsize: bytes of a number.
+    """
+    (planes, height, columns), (sy, sx) = out, window.stride
+    budget, lanes, span = ITEM_BYTES // itemsize, BYTES // itemsize, window.footprint
+    rows = min(height, max(1, (budget // width - span[0]) // sy + 1))
+    rows = -(-height // -(-height // rows))
+    read = ((rows - 1) * sy + span[0]) * width
+    together = max(1, min(budget // read, planes // STRIDED_ITEMS)) if rows == height else 1
+    # Rows of windows begin in the same part where the rows between them fill whole parts
+    parts = sx if sy * width % sx == 0 else 1
+    step, map_room, row_room = sx // parts, -(-read // parts), sy * width // parts
+    length = (together - 1) * map_room + (rows - 1) * row_room + (columns - 1) * step + 1
+    along_rows = together * rows * -(-columns // lanes) * window.cells
+    through = -(-length // lanes) * window.cells + together * rows * columns // OUTPUTS_OF_A_JOIN
+    in_runs = step == 1 and along_rows < through
+    beyond = ((span[0] - 1) * width + span[1]) // parts + 1
+    part_room = max(together * map_room, length + beyond) + lanes
+    sizes = read, parts, map_room, part_room, row_room, step
+    return StridedItem(together, rows, *sizes, in_runs)
+
+
+def workspace(
+    window: Window, input_width: int, shape, itemsize: int, argmax: bool
+) -> tuple[int, int]:
+    """(bytes that each thread works in, parts that the work has): rows of maxima, or what an item
+    reads and gives where there is a stride.
 
     Args:
         window: any.
+        input_width: columns of the input.
         shape: of the output, N x C x Ho x Wo.
         itemsize: bytes of a number.
         argmax: whether it is wanted.
     """
     batch, channels, height, width = shape
     window, parts = window.effective((height, width)), batch * channels
-    if window.stride != (1, 1):
-        return height * width * itemsize, parts
+    if strided(window, (height, width)):
+        item = strided_item(window, (parts, height, width), input_width, itemsize)
+        found = item.part_room * (itemsize + argmax * dtype(argmax_dtype(window)).itemsize)
+        room = item.parts * item.part_room * itemsize + found
+        return room, -(-parts // item.maps) * -(-height // item.rows)
     parts *= bands(parts, height, window)
     if at_once(window, width, itemsize):
         return 0, parts

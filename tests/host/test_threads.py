@@ -25,7 +25,7 @@ from kernels.listed_max_pooling import cpu as listed_max_pooling
 from kernels.listed_max_pooling import cpu_shared_rows
 from kernels.masking import cpu as masking
 from kernels.max_pooling import cpu as max_pooling
-from kernels.max_pooling import cpu_dense
+from kernels.max_pooling import cpu_dense, cpu_strided
 from kernels.merging import cpu as merging
 from kernels.padding import cpu as padding
 from kernels.patches import cpu as patches
@@ -209,7 +209,12 @@ CASES = [
     (dropout, "_apply", lambda x: dropout.apply(x, PLACE, PLACE, **DROPOUT)),
     (cpu_dense, "_forward_with_argmax", lambda x: max_pooling.forward(x, 2)),
     (cpu_dense, "_forward", lambda x: max_pooling.forward(x, 2, argmax=False)),
-    (max_pooling, "_forward_strided", lambda x: max_pooling.forward(x, 3, stride=2)),
+    (
+        cpu_strided,
+        "_forward",
+        lambda x: max_pooling.forward(x, 3, stride=2, argmax=False),
+    ),
+    (cpu_strided, "_forward_with_argmax", lambda x: max_pooling.forward(x, 3, stride=2)),
     (max_pooling, "_backward", backward_of_max_pooling),
     (listing, "_look_up", look_up),
     (listed_average_pooling, "_forward", lambda x: listed_average_pooling.forward(*listed(x), 2)),
