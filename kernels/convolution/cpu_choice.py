@@ -5,7 +5,7 @@ from math import prod
 from typing import NamedTuple
 
 from kernels.convolution.cpu_rows_plan import FEW, NARROW, is_run, next_vectors, rows_at_once
-from kernels.convolution.cpu_workspace import tile_shape
+from kernels.convolution.cpu_workspace import SCATTERED_COLUMNS, tile_shape
 from kernels.host import simd
 from kernels.host.simd import COLUMNS
 
@@ -27,7 +27,7 @@ _TIMES = {
     8: _Times((1.1, 1, 1, 1, 1), 430, (1.35, 1, 1.05), 320, 0.25),
     # AVX2: two a cycle leave less room for the addresses of scattered pixels, which a tile of few
     # vectors takes just as many of
-    4: _Times((1.6, 1.15, 1), 270, (2.3, 1.4, 1.15), 260, 0.3),
+    4: _Times((1.6, 1.15, 1), 270, (2.3, 1.2, 1.15), 260, 0.3),
 }[COLUMNS]
 
 
@@ -76,6 +76,9 @@ def _of_rows(depth, filters, size, window, inside, lanes):
 def _of_scattered(taps, filters, pixels, inside, lanes):
     """Of all pixels, which read just the taps inside the source."""
     taps, regions = taps * prod(inside), _TIMES.regions if prod(inside) < 1 else 0
-    vectors = [v for _, v in simd.blocks(-(-filters // lanes))]
-    steps = [(_TIMES.scattered_step[v - 1] + regions) * v * COLUMNS for v in vectors]
-    return -(-pixels // COLUMNS) * sum(step * taps + _TIMES.scattered_tile for step in steps)
+    total = 0
+    for _, v in simd.blocks(-(-filters // lanes)):
+        columns = SCATTERED_COLUMNS[v - 1]
+        step = (_TIMES.scattered_step[v - 1] + regions) * v * columns
+        total += -(-pixels // columns) * (step * taps + _TIMES.scattered_tile)
+    return total

@@ -6,7 +6,7 @@ passes gather: tables say which taps each pixel reads, and where (``cpu_taps.py`
 """
 
 from functools import lru_cache
-from math import prod
+from math import lcm, prod
 from typing import NamedTuple
 
 import numba
@@ -15,13 +15,16 @@ from numba import prange
 
 from kernels.activation.cpu import NONE, activate
 from kernels.convolution.cpu_weights import starts
-from kernels.convolution.cpu_workspace import least_items
+from kernels.convolution.cpu_workspace import SCATTERED_COLUMNS, least_items
 from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled_parallel, inner
-from kernels.host.simd import COLUMNS
 from kernels.host.threads import MULTIPLY_ADD
 from kernels.host.work_sharing import queue, take
+
+# Pixels that make whole tiles of any shape
+_WHOLE = lcm(*SCATTERED_COLUMNS)
+_MOST_COLUMNS = max(SCATTERED_COLUMNS)
 
 
 class _RegionSizes(NamedTuple):
@@ -49,7 +52,7 @@ class _Shares(NamedTuple):
     """How the work is shared out."""
 
     blocks: np.ndarray  # of channels: first vector, vectors
-    regions: np.ndarray  # segment of rows, segment of columns, tiles of one item
+    regions: np.ndarray  # segment of rows, segment of columns, pixels of one item
     ends: np.ndarray  # items up to the end of each region
 
 
@@ -128,19 +131,19 @@ def _plan(out, source, kernel, taps_of, axes, lanes, threads):
 def _shares(batch, filters, rows, columns, lanes, threads):
     blocks, regions, items = simd.blocks(-(-filters // lanes)), [], []
     for r, s in np.ndindex(len(rows.count), len(columns.count)):
-        tiles = -(-batch * int(rows.count[r]) * int(columns.count[s]) // COLUMNS)
-        at_once = max(1, tiles // (2 * least_items(threads)))
+        pixels = batch * int(rows.count[r]) * int(columns.count[s])
+        at_once = max(1, pixels // (2 * least_items(threads) * _WHOLE)) * _WHOLE
         regions.append((r, s, at_once))
-        items.append(-(-tiles // at_once) * len(blocks))
+        items.append(-(-pixels // at_once) * len(blocks))
     return _Shares(np.array(blocks), np.array(regions), np.cumsum(items))
 
 
 @inner
-def _locate(scratch, place, left, pixels, sizes):
-    """List where the next pixels lie, from ``place`` (image, row, column) on; with fewer than a
-    tile ``left``, the last is repeated. Returns the place after them."""
+def _locate(scratch, place, columns, left, pixels, sizes):
+    """List where the next pixels lie, from ``place`` (image, row, column) on, one for each of the
+    ``columns``; with fewer of them ``left``, the last is repeated. Returns the place after them."""
     (n, y, x), (to, at, _) = place, scratch
-    for p in range(COLUMNS):
+    for p in range(columns):
         to[p] = n * sizes.out_image + y * sizes.out_row + x * sizes.out_column
         at[p] = n * sizes.source_image + y * sizes.source_row + x * sizes.source_column
         if p + 1 < left:
@@ -176,6 +179,7 @@ def _loops(vectors):
 
     Where there is an activation, the finished tile goes through it in the scratch.
     """
+    columns = SCATTERED_COLUMNS[vectors - 1]
 
     @inner
     def fill(out, source, weights, start, sizes, corner, first, taps, pixels, scratch, activation):
@@ -183,27 +187,27 @@ def _loops(vectors):
         lanes, plane, filters = sizes.lanes, sizes.plane, sizes.filters
         place, count = (pixels.image, pixels.row, pixels.column), pixels.count
         group, wide = sizes.depth * sizes.area * lanes, vectors * lanes
-        last, w = COLUMNS - 1, first * group
+        last, w = columns - 1, first * group
         while count > 0:
-            place = _locate(scratch, place, count, pixels, sizes)
-            tile = simd.tile_of_vectors(start, first * lanes, vectors, COLUMNS)
+            place = _locate(scratch, place, columns, count, pixels, sizes)
+            tile = simd.tile_of_vectors(start, first * lanes, vectors, columns)
             for t in range(len(places)):
                 tile = simd.multiply_add(
                     tile, weights, w + entries[t], group, source, places[t], at
                 )
             if activation.number != NONE:
-                simd.store_vectors(tile, staged, 0, wide, COLUMNS)
-                activate(staged[: COLUMNS * wide], activation)
-                tile = simd.tile_of_columns(staged, 0, wide, vectors, COLUMNS)
+                simd.store_vectors(tile, staged, 0, wide, columns)
+                activate(staged[: columns * wide], activation)
+                tile = simd.tile_of_columns(staged, 0, wide, vectors, columns)
             begin, channels = corner + first * lanes * plane, filters - first * lanes
             if to[last] - to[0] == last and to[last] > to[last - 1]:
                 simd.store_transposed(tile, out, begin + to[0], plane, channels)
             else:
-                simd.store_vectors(tile, staged, 0, wide, COLUMNS)
+                simd.store_vectors(tile, staged, 0, wide, columns)
                 for k in range(min(wide, channels)):
-                    for p in range(COLUMNS):
+                    for p in range(columns):
                         out[begin + to[p] + k * plane] = staged[p * wide + k]
-            count -= COLUMNS
+            count -= columns
 
     return fill
 
@@ -219,22 +223,22 @@ def _correlate(
     most_taps = sizes.depth * sizes.area
     for _ in prange(threads):
         entries, places = np.empty((2, most_taps), np.int64)
-        to, at = np.empty((2, COLUMNS), np.int64)
-        staged = np.empty(COLUMNS * simd.MAX_VECTORS * sizes.lanes, out.dtype)
+        to, at = np.empty((2, _MOST_COLUMNS), np.int64)
+        staged = np.empty(_MOST_COLUMNS * simd.MAX_VECTORS * sizes.lanes, out.dtype)
         scratch = _Scratch(to, at, staged)
         region, listed, taps, item = 0, -1, 0, take(work)
         while item < ends[-1]:
             while item >= ends[region]:
                 region += 1
             index = item - (ends[region - 1] if region > 0 else 0)
-            r, s, tiles = regions[region]
+            r, s, at_once = regions[region]
             if region != listed:
                 every = _SourceTaps(entries, places)
                 listed, taps = region, _list_taps(every, sizes, rows, columns, r, s)
             height, width = rows.count[r], columns.count[s]
             first, v = blocks[index % len(blocks)]
-            begin = index // len(blocks) * tiles * COLUMNS
-            end = min(begin + tiles * COLUMNS, sizes.batch * height * width)
+            begin = index // len(blocks) * at_once
+            end = min(begin + at_once, sizes.batch * height * width)
             place = begin // (height * width), begin // width % height, begin % width
             _fill(
                 v,

@@ -5,7 +5,11 @@ Nothing here is compiled, so that a pass can be planned where nothing can be.
 
 from kernels.convolution import PARTIAL_BYTES, PARTIAL_SUMS
 from kernels.host import simd
-from kernels.host.simd import COLUMNS
+from kernels.host.simd import COLUMNS, MAX_VECTORS
+
+# Of tiles of 1, 2 and 3 vectors of channels that spread scattered pixels. 2 x 4 vectors would leave
+# a third of 16 registers idle, and each multiply-add would wait for the one before it
+SCATTERED_COLUMNS = (4, 6, 4) if COLUMNS == 4 else (COLUMNS,) * MAX_VECTORS
 
 # Pixels of a block of the weight gradient
 BLOCK = 256

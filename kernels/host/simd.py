@@ -267,7 +267,7 @@ def store_transposed(typing_context, tile, array, index, plane, channels):
     def generate(context, builder, signature, arguments):
         value, target, index, plane, channels = arguments
         first = _pointer(context, builder, array, target, index)
-        count = min(tile.columns, tile.lanes)
+        count = min(tile.columns & -tile.columns, tile.lanes)  # a power of two
         for v in range(tile.vectors):
             for p in range(0, tile.columns, count):
                 positions = range(v * tile.columns + p, v * tile.columns + p + count)
