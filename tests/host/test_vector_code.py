@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from kernels.max_pooling import cpu as max_pooling
-from kernels.max_pooling import cpu_joins
+from kernels.max_pooling import cpu_joins, cpu_strided
 
 ROOT = Path(__file__).parents[2]
 AVX2, AVX512 = "+avx,+avx2,+fma", "+avx512f,+avx512dq,+avx512bw,+avx512vl"
@@ -28,13 +28,15 @@ INSTRUCTION = re.compile(r"^\s+(v?u?com?is[sd]|v?cmp\w*[ps][sd])\s+(.*)$", re.MU
 
 
 def comparisons(dtype):
-    """[name, operands] of each comparison of floating-point numbers in the pooling's loops."""
+    """(name, operands) of each comparison of numbers, for each loop of the pooling."""
     x = np.zeros((1, 1, 20, 40), dtype)
     for kernel in ((2, 2), (4, 4), (10, 11)):
         for argmax in (True, False):
             max_pooling.forward(x, kernel, argmax=argmax)
-    codes = cpu_joins._join.inspect_asm().values()
-    return [list(found) for code in codes for found in INSTRUCTION.findall(code)]
+            max_pooling.forward(x, kernel, stride=2, argmax=argmax)
+    loops = cpu_joins._join, cpu_strided._fill_run
+    codes = ["\n".join(loop.inspect_asm().values()) for loop in loops]
+    return [INSTRUCTION.findall(code) for code in codes]
 
 
 @pytest.mark.cpu
@@ -59,9 +61,10 @@ def test_maxima_compare_whole_vectors(name, dtype, tmp_path):
     done = subprocess.run(
         command, env=os.environ | environment, capture_output=True, text=True, check=True
     )
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found) >= 20
-    for instruction, operands in found:
+    loops = json.loads(done.stdout.splitlines()[-1])
+    assert all(len(found) >= 4 for found in loops), [*map(len, loops)]
+    assert sum(map(len, loops)) >= 20
+    for instruction, operands in [comparison for found in loops for comparison in found]:
         assert re.search(r"ps$" if dtype == "float32" else r"pd$", instruction), instruction
         assert register in operands, (instruction, operands)
 
