@@ -268,10 +268,10 @@ def _readings(regions, reach, node):
         tables, begin = [], 0
         for region, count in zip(regions, counts):
             runs, numbers = region.lists[reader][:3], region.lists[owner][3]
-            source = region.needed[owner], numbers, spacing
+            source = listing.Source(*region.needed[owner], numbers, spacing)
             first = tuple(c - o for c, o in zip(corner, region.origin))
-            window = taps, dilation, first, reach
-            tables.append(listing.table(*source, runs, apart, *window, begin))
+            window = listing.Taps(taps, dilation, first, reach)
+            tables.append(listing.table(source, runs, apart, window, begin))
             begin += count
         over = kernel if neighbours else (kernel[0] * kernel[1], 1)
         rows = tables[0] if len(tables) == 1 else np.concatenate(tables)

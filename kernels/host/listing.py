@@ -10,6 +10,8 @@ stand together, row by row. So the cells that a window of this spacing reads in 
 another.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import prange
 
@@ -155,46 +157,58 @@ def places(begins, rows, columns, apart):
     return all_rows, all_columns
 
 
-def table(source, numbers, spacing, runs, apart, kernel, dilation, corner, reach, begin):
+class Source(NamedTuple):
+    """A map whose needed cells have numbers in a list.
+
+    Attributes:
+        slots, blocks: the map.
+        numbers: as ``listed`` gives them.
+        spacing: of the list's columns.
+    """
+
+    slots: np.ndarray
+    blocks: np.ndarray
+    numbers: np.ndarray
+    spacing: int
+
+
+class Taps(NamedTuple):
+    """The cells of a window that are looked up; they follow row by row.
+
+    Attributes:
+        kernel, dilation: how many, and how far apart, (rows, columns).
+        corner: (rows, columns) from an output to its first tap in the source's map.
+        reach: how many neighbours in the source's list each tap stands for, itself included.
+    """
+
+    kernel: tuple[int, int]
+    dilation: tuple[int, int]
+    corner: tuple[int, int]
+    reach: int
+
+
+def table(source, runs, apart, taps, begin):
     """Numbers of the cells that windows read, outputs x taps, int32.
 
     Args:
-        source: the map that they read.
-        numbers: as ``listed`` gives them.
-        spacing: of the columns of the source's list.
+        source: the ``Source`` that they read.
         runs: of the outputs' list: begins, rows and columns as ``listed`` gives them.
         apart: the spacing of its columns.
-        kernel, dilation: of the taps that are looked up; they follow row by row.
-        corner: (rows, columns) from an output to its first tap in the source's map.
-        reach: how many neighbours in the source's list each tap stands for, itself included.
+        taps: ``Taps``.
         begin: what is added to the numbers.
     """
-    taps = np.empty((int(runs[0][-1]), kernel[0] * kernel[1]), np.int32)
+    entries = np.empty((int(runs[0][-1]), taps.kernel[0] * taps.kernel[1]), np.int32)
     # Where the cells of neighbours touch, all that lie between them are needed as well
-    step = apart // spacing if apart % spacing == 0 and apart <= reach * spacing else 0
-    window = kernel, dilation, corner, apart, step
-    _look_up(taps, *source, numbers, spacing, *runs, *window, begin, work=LOOK_UP * taps.size)
-    return taps
+    touching = apart % source.spacing == 0 and apart <= taps.reach * source.spacing
+    step = apart // source.spacing if touching else 0
+    _look_up(entries, source, runs, apart, step, taps, begin, work=LOOK_UP * entries.size)
+    return entries
 
 
 @compiled_parallel
-def _look_up(
-    taps,
-    slots,
-    blocks,
-    numbers,
-    spacing,
-    begins,
-    rows,
-    columns,
-    kernel,
-    dilation,
-    corner,
-    apart,
-    step,
-    begin,
-):
-    every = _alike(spacing)
+def _look_up(entries, source, runs, apart, step, taps, begin):
+    (begins, rows, columns), every = runs, _alike(source.spacing)
+    kernel, dilation, corner, _ = taps
     for part in prange(-(-len(rows) // RUNS)):
         for run in range(part * RUNS, min((part + 1) * RUNS, len(rows))):
             first, end = begins[run], begins[run + 1]
@@ -202,25 +216,23 @@ def _look_up(
                 y = rows[run] + corner[0] + i * dilation[0]
                 for j in range(kernel[1]):
                     x = columns[run] + corner[1] + j * dilation[1]
-                    of_tap = taps[first:end, i * kernel[1] + j]
+                    of_tap = entries[first:end, i * kernel[1] + j]
                     if step:
-                        number = begin + _number(slots, blocks, numbers, spacing, every, y, x)
+                        number = begin + _number(source, every, y, x)
                         for n in range(len(of_tap)):
                             of_tap[n] = number + n * step
                         continue
                     for n in range(len(of_tap)):
-                        at = x + n * apart
-                        number = _number(slots, blocks, numbers, spacing, every, y, at)
-                        of_tap[n] = begin + number
+                        of_tap[n] = begin + _number(source, every, y, x + n * apart)
 
 
 @compiled
-def _number(slots, blocks, numbers, spacing, every, y, x):
+def _number(source, every, y, x):
     """Of a needed cell in its list; ``every`` as ``_alike`` gives it."""
-    slot, row, column = slots[y >> BITS, x >> BITS], y & _INSIDE, x & _INSIDE
-    first = column % spacing
+    slot, row, column = source.slots[y >> BITS, x >> BITS], y & _INSIDE, x & _INSIDE
+    first = column % source.spacing
     in_front = (every << np.uint64(first)) & ((_ONE << np.uint64(column)) - _ONE)
-    return numbers[slot, row, first] + ones(blocks[slot, row] & in_front)
+    return source.numbers[slot, row, first] + ones(source.blocks[slot, row] & in_front)
 
 
 @compiled
