@@ -68,9 +68,11 @@ class ListedMaxPoolStep(_ListedStep, MaxPoolStep):
     """``MaxPoolStep`` over a list."""
 
     def workspaces(self, sizes):
+        if sizes.on_device:
+            return Workspaces()
         shape = (self.outputs, self.listed.cells, sizes.output[1], sizes.itemsize)
-        arrays = workspace(Window(self.listed.kernel), *shape, sizes.backward)
-        return Workspaces(forward=Workspace(arrays))
+        taken = workspace(Window(self.listed.kernel), *shape, sizes.backward)
+        return Workspaces(forward=Workspace(*taken))
 
     def forward(self, run, x):
         window = self.listed.rows, self.listed.kernel

@@ -224,21 +224,24 @@ class _Region:
         last = owners[nodes[-1].name]
         places = (pixels - self.origin).astype(np.int32)
         self.needed = {last: listing.marked(places[:, 0], places[:, 1])}
-        self.spacing = {last: (1, 1)}
+        spacing = {last: (1, 1)}
         for node in reversed(nodes):
             window, reader = reach.geometry[node.name], owners[node.name]
-            for owner in {owners[source] for source in node.inputs} - {reader}:
+            for owner in dict.fromkeys(owners[source] for source in node.inputs):
+                if owner == reader:
+                    continue
                 cells = listing.reached(*self.needed[reader], *window)
                 others = self.needed.get(owner)
                 self.needed[owner] = listing.united(*others, *cells) if others else cells
                 if window[0][1] > 1:
-                    self.spacing.setdefault(owner, window[1])
+                    spacing.setdefault(owner, window[1])
+        self.spacing = {owner: spacing.get(owner, (1, 1)) for owner in self.needed}
 
     @cached_property
     def lists(self) -> dict[str, tuple]:
         """By owner, as ``kernels.host.listing.listed`` gives them."""
         return {
-            owner: listing.listed(cells, self.spacing.setdefault(owner, (1, 1)), self.origin)
+            owner: listing.listed(cells, self.spacing[owner], self.origin)
             for owner, cells in self.needed.items()
         }
 
@@ -264,13 +267,13 @@ def _readings(regions, reach, node):
             continue
         apart, spacing = (regions[0].spacing[name][1] for name in (reader, owner))
         neighbours = kernel[1] == 1 or spacing == dilation[1]
-        taps, reach = ((kernel[0], 1), kernel[1]) if neighbours else (kernel, 1)
+        taps, of_a_tap = ((kernel[0], 1), kernel[1]) if neighbours else (kernel, 1)
         tables, begin = [], 0
         for region, count in zip(regions, counts):
             runs, numbers = region.lists[reader][:3], region.lists[owner][3]
             source = listing.Source(*region.needed[owner], numbers, spacing)
             first = tuple(c - o for c, o in zip(corner, region.origin))
-            window = listing.Taps(taps, dilation, first, reach)
+            window = listing.Taps(taps, dilation, first, of_a_tap)
             tables.append(listing.table(source, runs, apart, window, begin))
             begin += count
         over = kernel if neighbours else (kernel[0] * kernel[1], 1)

@@ -50,15 +50,16 @@ class NeededPass:
 
     def __init__(self, net: Net, border: str, pixels: np.ndarray):
         self.net, self.border, self.pixels = net, border, pixels
-        self._need = Need(net, pixels)
+        self._need: Need | None = Need(net, pixels)
         self.counts = self._need.counts
         self._windows: tuple[Pair, windows.Windows] | None = None
 
     @cached_property
     def cells(self) -> NeededCells:
         """Lists of the needed cells of each map."""
-        cells = self._need.cells()
-        del self._need  # its maps take more than the lists
+        need = self._need or Need(self.net, self.pixels)  # another thread may be here as well
+        cells, self._need = need.cells(), None  # its maps take more than the lists
+        _ = cells.cells[IMAGE].rows  # made now, as they belong to what is planned
         return cells
 
     @cached_property

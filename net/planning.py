@@ -15,6 +15,7 @@ import numba
 import numpy as np
 
 from kernels.checks import Pair
+from net.images import DEVICE_BACKENDS
 from net.ledger import UNINDEXABLE, Block, Ledger
 from net.nodes import IMAGE
 from net.passes import Shape, StepSizes, Workspaces
@@ -54,6 +55,7 @@ class MemoryPlan:
         self.itemsize = np.dtype(program.net.dtype).itemsize
         self.most_elements = program.net.backend.memory.MOST_ELEMENTS
         self.threads = numba.get_num_threads()
+        self.on_device = program.net.backend.name in DEVICE_BACKENDS
         self._done: list[_Done] = []
 
     def make(self, shape: tuple[int, ...]) -> Block:
@@ -166,7 +168,7 @@ class MemoryPlan:
         inputs = tuple(shapes[name] for name in step.inputs)
         size = step.output_size([shape[2:] for shape in inputs])
         output = (step.batch(inputs), step.channels(inputs), *size)
-        return StepSizes(inputs, output, self.itemsize, backward)
+        return StepSizes(inputs, output, self.itemsize, backward, self.on_device)
 
 
 def forward_bytes(program: Program, border: str, labelled: Pair) -> int:

@@ -242,7 +242,8 @@ class MaxPoolStep(_WindowStep):
 
     def workspaces(self, sizes):
         width = sizes.inputs[0][3]
-        return Workspaces(forward=Workspace((), *rows_of_maxima(self.window, width, *sizes[1:])))
+        shape = sizes.output, sizes.itemsize, sizes.backward
+        return Workspaces(forward=Workspace((), *rows_of_maxima(self.window, width, *shape)))
 
 
 @dataclass(frozen=True)

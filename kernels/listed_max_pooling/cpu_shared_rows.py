@@ -11,13 +11,13 @@ from numba import prange
 from kernels.activation.cpu import NONE, activate
 from kernels.host.compilation import compiled_parallel, inlined
 from kernels.host.threads import CELL
-from kernels.host.vectors import BYTES
 from kernels.host.work_sharing import queue, take
+from kernels.listed_max_pooling.cpu_workspace import ROWS, thread_numbers
 from kernels.max_pooling.cpu_joins import Joins, entries, join_parts, maxima_of_row
 from kernels.memory import cpu as memory
 
-# Rows of cells, and windows, that a thread takes at once
-ROWS, WINDOWS = 64, 64
+# Windows that a thread takes at once
+WINDOWS = 64
 
 
 def forward(y, argmax, x, rows, order, window, activation):
@@ -31,8 +31,9 @@ def forward(y, argmax, x, rows, order, window, activation):
     values = memory.empty(((cells - width + 1) * channels,), x.dtype)
     numbers = None if argmax is None else memory.empty(values.shape, f"i{x.itemsize}")
     along = Joins.of_levels(width, channels, 1)
-    shared = (width - 1) * channels, channels, queue(), numba.get_num_threads()
-    _join_rows(values, numbers, x.reshape(-1), along, *shared, work=CELL * x.size * width)
+    room = thread_numbers(window, channels), (width - 1) * channels, channels
+    shared = along, *room, queue(), numba.get_num_threads()
+    _join_rows(values, numbers, x.reshape(-1), *shared, work=CELL * x.size * width)
     down = Joins.of([[*range(height)]], [[*range(0, window.cells, width)]])
     outputs = y.reshape(-1), None if argmax is None else argmax.reshape(-1)
     work = (CELL * height + activation.cost) * y.size
@@ -41,10 +42,10 @@ def forward(y, argmax, x, rows, order, window, activation):
 
 
 @compiled_parallel
-def _join_rows(values, numbers, source, along, beyond, channels, items, threads):
+def _join_rows(values, numbers, source, along, room, beyond, channels, items, threads):
     starts = len(values) // channels
     for _ in prange(threads):
-        maxima = np.empty(ROWS * channels + beyond + BYTES, source.dtype)
+        maxima = np.empty(room, source.dtype)
         item = take(items)
         while item * ROWS < starts:
             at = item * ROWS * channels
@@ -52,9 +53,9 @@ def _join_rows(values, numbers, source, along, beyond, channels, items, threads)
             if numbers is None:
                 maxima_of_row(maxima, None, 0, source, at, along, size, beyond)
             else:
-                found = np.empty(len(maxima), numbers.dtype)
-                maxima_of_row(maxima, found, 0, source, at, along, size, beyond)
-                numbers[at : at + size] = found[:size]
+                cells = np.empty(room, numbers.dtype)
+                maxima_of_row(maxima, cells, 0, source, at, along, size, beyond)
+                numbers[at : at + size] = cells[:size]
             values[at : at + size] = maxima[:size]
             item = take(items)
 

@@ -143,5 +143,5 @@ def workspace(
     parts *= bands(parts, height, window)
     if at_once(window, width, itemsize):
         return 0, parts
-    room = thread_rows(window) * row_room(width + window.footprint[1] - 1, itemsize)
+    room = thread_rows(window) * row_room(input_width, itemsize)
     return room * itemsize * (2 if argmax else 1), parts

@@ -76,7 +76,8 @@ def test_pytorch_meets_as_large_batches_as_memory_allows(net, monkeypatch):
     monkeypatch.setattr(beside_torch, "_opponents", lambda *a: {"PyTorch contiguous": Opponent()})
     monkeypatch.setattr(beside_torch, "relative_difference", lambda a, b: 0.0)
     monkeypatch.setattr(beside_torch, "_seconds", lambda call: call() is None or 1.0)
-    monkeypatch.setattr(beside_torch, "interleaved", lambda jobs, *a: {k: [1.0] for k in jobs})
+    once = lambda jobs, *a, **options: {key: [1.0] for key in jobs}  # noqa: E731
+    monkeypatch.setattr(beside_torch, "interleaved", once)
     rows = beside_torch.scanning("lenet28", 0, Namespace(seed=0, backend="cuda", quick=False))
     batches = {(row["way"], row["pass"]): row["batch"] for row in rows}
     ours = dict.fromkeys(((beside_torch.OURS, p) for p in beside_torch.PASSES), 1024)

@@ -72,6 +72,16 @@ NETS = {
             Concatenate(inputs=("b", "d")),
         ],
     ),
+    "one map twice": (1, 8, [Convolution(2, 3, name="a"), Add(inputs=("a", "a"))]),
+    "skip around an activation": (
+        *(1, 8),
+        [
+            Convolution(2, (3, 1), name="a"),
+            ReLU(name="b"),
+            Concatenate(inputs=("a", "b")),
+            Convolution(3, (1, 2)),
+        ],
+    ),
     "crop of an input": (2, 7, [Crop((1, 0, 2, 1)), Convolution(2, 2), Crop((0, 2, 1, 0))]),
     "softmax inside": (2, 6, [Convolution(3, 2), Softmax(), Convolution(2, 3), Softmax()]),
     "pixel by pixel": (3, 1, [Convolution(4, 1), ReLU()]),
