@@ -27,6 +27,10 @@ MAPS = 0.84
 dense form's: 70% on the host. With more, lists and tables take more memory than the dense maps, and
 poolings and first layers more time."""
 
+PEAK = 1.08
+"""Likewise, numbers at the peak of a pass forward, tables included: 90% on the host. The rest is
+for what is not counted: coordinates, the order of windows, gaps between arrays."""
+
 
 class NeededPass:
     """The needed cells of some pixels, and the program that computes them: for images of one size.
@@ -225,7 +229,7 @@ class NeededPasses:
 
     def over(self, chosen: Chosen) -> NeededPass | None:
         """The pass over what some pixels need, if by its multiply-adds and maps (``COST``,
-        ``MAPS``) it takes less than the dense pass. The last one is kept."""
+        ``MAPS``, ``PEAK``) it takes less than the dense pass. The last one is kept."""
         last = self._last  # another thread may exchange it
         if last is None or not last[0].same_as(chosen):
             chosen = chosen.copied()
@@ -258,11 +262,21 @@ class NeededPasses:
         if chosen.mask is not None and cost * np.count_nonzero(chosen.mask) >= chosen.mask.size:
             return None
         some = NeededPass(net, self.border, chosen.pixels)
-        work = maps = dense_work = dense_maps = 0
-        for node in net.nodes.values():
-            needed, dense = some.counts[node.name], summary.dense_cells(net, node, chosen.labelled)
-            each, channels = node.multiply_adds, node.output.channels
+        image = [n + p - 1 for n, p in zip(chosen.labelled, net.patch)]
+        sizes = {IMAGE: net.channels * some.counts[IMAGE]}  # numbers of the maps
+        dense_sizes = {IMAGE: net.channels * image[0] * image[1]}
+        work = dense_work = tables = 0
+        for name, node in net.nodes.items():
+            needed, dense = some.counts[name], summary.dense_cells(net, node, chosen.labelled)
+            channels, each = node.output.channels, node.multiply_adds
+            sizes[name], dense_sizes[name] = needed * channels, dense * channels
             work, dense_work = work + needed * each, dense_work + dense * each
-            maps, dense_maps = maps + needed * channels, dense_maps + dense * channels
+            tables += needed * node.window.kernel[0] if node.window else 0
+        maps, dense_maps = (sum(of.values()) - of[IMAGE] for of in (sizes, dense_sizes))
+        # At the peak of a pass forward a layer reads one map and fills another
+        peak, dense_peak = (
+            max(of[name] + of[node.inputs[0]] for name, node in net.nodes.items())
+            for of in (sizes, dense_sizes)
+        )
         cheaper = cost * work < dense_work and cost * maps < MAPS * dense_maps
-        return some if cheaper else None
+        return some if cheaper and cost * (peak + tables) < PEAK * dense_peak else None

@@ -198,7 +198,7 @@ def table(source, runs, apart, taps, begin):
         begin: what is added to the numbers.
     """
     entries = np.empty((int(runs[0][-1]), taps.kernel[0] * taps.kernel[1]), np.int32)
-    # Where the cells of neighbours touch, all that lie between them are needed as well
+    # Where the cells that neighbours read adjoin or overlap, their numbers have no gap
     touching = apart % source.spacing == 0 and apart <= taps.reach * source.spacing
     step = apart // source.spacing if touching else 0
     _look_up(entries, source, runs, apart, step, taps, begin, work=LOOK_UP * entries.size)

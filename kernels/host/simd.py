@@ -15,9 +15,10 @@ rows or images. With pixels in the lanes they must be neighbours, and results ne
 Either way each output is one chain of fused multiply-adds in one order, so the bits are the same.
 
 The shape of a tile depends on the CPU that Numba compiles for: 3 x 8 vectors of 512 bits fill the
-32 registers of AVX-512, 3 x 8 of 128 bits those of Arm, 3 x 4 of 256 bits the 16 of AVX2; others
-get 3 x 4 of 128 bits. With 32 registers, there are tiles of 5 x 5 as well. NUMBA_CPU_NAME and
-NUMBA_CPU_FEATURES make Numba compile for another CPU.
+32 registers of AVX-512, 3 x 8 of 128 bits those of Arm, 3 x 4 of 256 bits the 16 of AVX2 (2 x 6 of
+scattered pixels, where channels make two vectors); others get 3 x 4 of 128 bits. With 32 registers,
+there are tiles of 5 x 5 as well. NUMBA_CPU_NAME and NUMBA_CPU_FEATURES make Numba compile for
+another CPU.
 
 Numba has no vector types; the intrinsics below emit LLVM's. ``array`` arguments are flat and
 C-contiguous, indices count elements and are not checked.

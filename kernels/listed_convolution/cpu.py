@@ -4,8 +4,8 @@
     weight gradient  output channels x neighbouring numbers of a window's row, over the outputs
     input gradient   input channels x outputs, over the output channels; then each output's share
                      is added to the cell that its tap reads. Nothing is multiplied in vain, however
-                     few of the outputs around a cell are listed, but tiles at the edges of a
-                     thread's cells
+                     few of the outputs around a cell are listed; only a tile whose cells belong to
+                     several threads is computed by each of them
 
 No sum depends on the number of threads.
 """

@@ -46,7 +46,7 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
     y = memory.empty(shape, x.dtype)
     won = memory.empty(shape, argmax_dtype(window)) if argmax else None
     order = _order(rows, window)
-    if shares_rows(window, outputs, *x.shape[:2], x.itemsize):
+    if shares_rows(window, outputs, *x.shape[:2], x.itemsize, argmax):
         cpu_shared_rows.forward(y, won, x, rows, order, window, function)
         return y, won
     maps = y.reshape(-1), None if won is None else won.reshape(-1), x.reshape(-1)

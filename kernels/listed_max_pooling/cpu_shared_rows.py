@@ -1,8 +1,11 @@
 """Max pooling of listed cells on the host, of large windows that share their rows.
 
 A list is one long row of cells. So the maximum over a row of cells is taken once, wherever one may
-begin, for all windows that have it; a window then joins as many of those as it has rows.
+begin, for all windows that have it; a window then joins as many of those as it has rows. A block of
+channels is taken after the other, so that the maxima take a fraction of the map.
 """
+
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -10,9 +13,10 @@ from numba import prange
 
 from kernels.activation.cpu import NONE, activate
 from kernels.host.compilation import compiled_parallel, inlined
+from kernels.host.simd import copy
 from kernels.host.threads import CELL
 from kernels.host.work_sharing import queue, take
-from kernels.listed_max_pooling.cpu_workspace import ROWS, thread_numbers
+from kernels.listed_max_pooling.cpu_workspace import ROWS, blocks, thread_numbers
 from kernels.max_pooling.cpu_joins import Joins, entries, join_parts, maxima_of_row
 from kernels.memory import cpu as memory
 
@@ -20,43 +24,56 @@ from kernels.memory import cpu as memory
 WINDOWS = 64
 
 
+class _Block(NamedTuple):
+    """Some channels of lists, and how far a row of a window goes."""
+
+    channels: int
+    first: int
+    count: int
+    width: int
+
+
 def forward(y, argmax, x, rows, order, window, activation):
-    """Fill ``y``, and ``argmax`` unless it is None: see ``kernels.listed_max_pooling.cpu``.
+    """Fill ``y`` and ``argmax``: see ``kernels.listed_max_pooling.cpu``.
 
     Args:
         order: P, in which the windows are taken.
         window, activation: ``Window``; what the maxima go through, ``Numbered``.
     """
     (height, width), (cells, channels, *_) = window.kernel, x.shape
-    values = memory.empty(((cells - width + 1) * channels,), x.dtype)
-    numbers = None if argmax is None else memory.empty(values.shape, f"i{x.itemsize}")
-    along = Joins.of_levels(width, channels, 1)
-    room = thread_numbers(window, channels), (width - 1) * channels, channels
-    shared = along, *room, queue(), numba.get_num_threads()
-    _join_rows(values, numbers, x.reshape(-1), *shared, work=CELL * x.size * width)
+    of_channels, starts = blocks(channels, x.itemsize), cells - width + 1
+    largest = max(count for _, count in of_channels)
+    all_values = memory.empty((starts * largest,), x.dtype)
+    all_numbers = memory.empty((starts * largest,), f"i{x.itemsize}")
     down = Joins.of([[*range(height)]], [[*range(0, window.cells, width)]])
-    outputs = y.reshape(-1), None if argmax is None else argmax.reshape(-1)
-    work = (CELL * height + activation.cost) * y.size
-    maps = *outputs, values, numbers, rows, order
-    _join_windows(*maps, down, channels, activation, work=work)
+    outputs = y.reshape(-1), argmax.reshape(-1)
+    for first, count in of_channels:
+        values, numbers = all_values[: starts * count], all_numbers[: starts * count]
+        of = _Block(channels, first, count, width)
+        along, room = Joins.of_levels(width, count, 1), thread_numbers(window, count)
+        shared = along, of, room, queue(), numba.get_num_threads()
+        _join_rows(values, numbers, x.reshape(-1), *shared, work=CELL * cells * count * width)
+        work = (CELL * height + activation.cost) * len(rows) * count
+        _join_windows(*outputs, values, numbers, rows, order, down, of, activation, work=work)
 
 
 @compiled_parallel
-def _join_rows(values, numbers, source, along, room, beyond, channels, items, threads):
-    starts = len(values) // channels
+def _join_rows(values, numbers, source, along, of, room, items, threads):
+    starts, beyond = len(values) // of.count, (of.width - 1) * of.count
     for _ in prange(threads):
-        maxima = np.empty(room, source.dtype)
+        cells, maxima = np.empty(room, source.dtype), np.empty(room, source.dtype)
+        of_cells = np.empty(room, numbers.dtype)
         item = take(items)
         while item * ROWS < starts:
-            at = item * ROWS * channels
-            size = min(ROWS * channels, len(values) - at)
-            if numbers is None:
-                maxima_of_row(maxima, None, 0, source, at, along, size, beyond)
-            else:
-                cells = np.empty(room, numbers.dtype)
-                maxima_of_row(maxima, cells, 0, source, at, along, size, beyond)
-                numbers[at : at + size] = cells[:size]
+            begin = item * ROWS
+            count = min(ROWS, starts - begin)
+            for cell in range(count + of.width - 1):
+                at = (begin + cell) * of.channels + of.first
+                copy(cells, cell * of.count, source, at, of.count)
+            at, size = begin * of.count, count * of.count
+            maxima_of_row(maxima, of_cells, 0, cells, 0, along, size, beyond)
             values[at : at + size] = maxima[:size]
+            numbers[at : at + size] = of_cells[:size]
             item = take(items)
 
 
@@ -72,12 +89,12 @@ def _places(rows, p, listed, channels):
 
 
 @compiled_parallel
-def _join_windows(y, argmax, values, numbers, rows, order, down, channels, activation):
+def _join_windows(y, argmax, values, numbers, rows, order, down, of, activation):
     for part in prange(-(-len(rows) // WINDOWS)):
         listed, cells = entries(down.places, 0), entries(down.cells, 0)
         for place in range(part * WINDOWS, min((part + 1) * WINDOWS, len(rows))):
             p = order[place]
-            to, places = p * channels, _places(rows, p, listed, channels)
-            join_parts(y, argmax, to, values, numbers, down.parts[0], places, cells, channels)
+            to, places = p * of.channels + of.first, _places(rows, p, listed, of.count)
+            join_parts(y, argmax, to, values, numbers, down.parts[0], places, cells, of.count)
             if activation.number != NONE:
-                activate(y[to : to + channels], activation)
+                activate(y[to : to + of.count], activation)

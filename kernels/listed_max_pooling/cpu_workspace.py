@@ -3,6 +3,8 @@
 Nothing here is compiled, so that a pass can be planned where nothing can be.
 """
 
+from itertools import pairwise
+
 from kernels.host.vectors import BYTES
 from kernels.max_pooling.cpu_workspace import MOST_PARTS
 from kernels.window import Window
@@ -11,14 +13,27 @@ LARGE = 16
 """Cells of a window from which on a map is too large to be read once for each of them."""
 ROWS = 64
 """Rows of cells whose maxima a thread takes at once."""
+MOST_BLOCKS = 4
+"""Blocks of channels, one after the other."""
 
 
-def shares_rows(window: Window, outputs: int, cells: int, channels: int, itemsize: int) -> bool:
+def shares_rows(
+    window: Window, outputs: int, cells: int, channels: int, itemsize: int, argmax: bool
+) -> bool:
     """Whether maxima over rows of cells are taken first: of large windows which, together, have at
-    least as many rows as there are cells for one to begin at."""
+    least as many rows as there are cells for one to begin at. Not where no pass backward follows,
+    which keeps no map: there these maxima would be its peak of memory."""
     rows = outputs * window.kernel[0]
     fits = window.kernel[0] <= MOST_PARTS and channels * itemsize >= BYTES
-    return fits and window.cells > LARGE and rows >= cells > 0
+    return argmax and fits and window.cells > LARGE and rows >= cells > 0
+
+
+def blocks(channels: int, itemsize: int) -> list[tuple[int, int]]:
+    """(first, count) of the channels that are taken together: at least a vector of them, and so few
+    that the maxima of a block are a fraction of the map."""
+    parts = max(1, min(MOST_BLOCKS, channels * itemsize // BYTES))
+    ends = [channels * part // parts for part in range(parts + 1)]
+    return [(first, end - first) for first, end in pairwise(ends)]
 
 
 def thread_numbers(window: Window, channels: int) -> int:
@@ -32,9 +47,9 @@ def workspace(
     """(bytes of each array that a forward pass works in, of a thread, parts of the work): the order
     of the windows, and the maxima over rows with the numbers of their cells."""
     order = 8 * outputs
-    if not shares_rows(window, outputs, cells, channels, itemsize):
+    if not shares_rows(window, outputs, cells, channels, itemsize, argmax):
         return (order,), 0, 1
-    kinds, starts = 1 + argmax, cells - window.kernel[1] + 1
-    maxima = [starts * channels * itemsize] * kinds
-    of_a_thread = kinds * thread_numbers(window, channels) * itemsize
-    return (order, *maxima), of_a_thread, -(-starts // ROWS)
+    largest = max(count for _, count in blocks(channels, itemsize))
+    starts, numbers = cells - window.kernel[1] + 1, thread_numbers(window, largest)
+    maxima = starts * largest * itemsize
+    return (order, maxima, maxima), 3 * numbers * itemsize, -(-starts // ROWS)

@@ -136,7 +136,7 @@ def _take_items(y, argmax, x, values, numbers, places, sizes, activation, items)
             read = min(sizes.read, sizes.plane - at)
             _bring_together(together, to, sizes.part_room, sizes.parts, x, begin, read)
         if sizes.in_runs:
-            # One after the other: what a row's last vector leaves beyond it, the next replaces
+            # What a row's last vector writes beyond the row, the next row overwrites
             for r in range(maps * rows):
                 begin = r // rows * sizes.map_room + r % rows * sizes.row_room
                 to = r * sizes.width

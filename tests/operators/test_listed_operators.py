@@ -118,10 +118,12 @@ class TestMaxPooling(_Cases):
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("case", LARGE_WINDOWS, ids=str)
     def test_rows_that_windows_share(self, fast_backend, rng, case, dtype):
-        """On the host their maxima are taken once, but of windows with more than nine rows."""
+        """On the host their maxima are taken once, but of windows with more than nine rows, and
+        but for a pass forward alone."""
         cells, channels, _, outputs, kernel = case
-        shared = shares_rows(Window(kernel), outputs, cells, channels, np.dtype(dtype).itemsize)
-        assert shared == (kernel[0] <= MOST_PARTS)
+        shape = outputs, cells, channels, np.dtype(dtype).itemsize
+        assert shares_rows(Window(kernel), *shape, True) == (kernel[0] <= MOST_PARTS)
+        assert not shares_rows(Window(kernel), *shape, False)
         self.check(fast_backend, rng, case, dtype)
 
     def check(self, backend, rng, case, dtype):

@@ -80,6 +80,9 @@ EVERY_SIZE = [
     PoolingCase((1, 32, 67, 61), (3, 3), dilation=(2, 3)),
     PoolingCase((64, 25, 32, 32), (8, 8), stride=(8, 8)),
     PoolingCase((256, 48, 4, 4), (2, 2), stride=(2, 2)),
+    # Several maps an item, and fewer in the last one; a map of one window
+    PoolingCase((2, 97, 5, 5), (3, 3), stride=(2, 2)),
+    PoolingCase((2, 97, 3, 3), (3, 3), stride=(2, 2)),
     PoolingCase((1, 2, 60, 80), (17, 16), stride=(2, 1), dilation=(3, 2)),
 ]
 
