@@ -100,6 +100,8 @@ CASES = {
 }
 LABELLED = {"weights larger than maps": (20, 30)}
 ZOO_LABELLED = {"featurenet61": (40, 45), "greentea102": (20, 23), "n4": (50, 60)}
+HUGE_PAGE = 2**21
+"""Bytes, as NumPy asks for them for large arrays."""
 
 
 class Taken:
@@ -319,8 +321,8 @@ def test_is_what_the_system_hands_out(name):
     )
     planned, without_threads, resident = json.loads(done.stdout.splitlines()[-1])
     # More than 5% where threads' workspaces, planned whole, are a third of all (gradients): pages
-    # that no thread writes are not resident
-    assert -0.05 * resident <= planned - resident <= 0.15 * resident
+    # that no thread writes are not resident. Less by a huge page, which may be handed out whole
+    assert -0.05 * resident - HUGE_PAGE <= planned - resident <= 0.15 * resident
     if name in ("forward", "gradients"):
         assert without_threads < 0.95 * planned
 
