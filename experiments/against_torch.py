@@ -28,6 +28,7 @@ from experiments.measuring.compare import BATCHES, BATCHES_ON_GPU
 from experiments.measuring.peak import PEAK
 from experiments.measuring.timing import ROUNDS, mark
 from experiments.reporting.bars import ratio_bars
+from experiments.reporting.numbers import short
 from kernels.host.simd import VECTOR_BYTES
 from net.zoo import ZOO
 
@@ -170,12 +171,12 @@ def table(rows: list[dict]) -> str:
     ]
     for row in rows:
         marks, peak = mark(row), row["peak_bytes"]
-        low, high = (1e3 * row[f"seconds_{q}"] for q in ("p20", "p80"))
+        low, high = (short(1e3 * row[f"seconds_{q}"], 4) for q in ("p20", "p80"))
         ratio = [row[f"ratio{q}"] for q in ("", "_p20", "_p80")]
         size = f"{row['labelled']} x {row['labelled']}" if row["labelled"] else "one patch"
         cells = [row["net"], row["form"], size, row["pass"], row["way"], str(row["batch"] or "")]
         cells += [
-            f"{1e3 * row['seconds']:.4g}{marks} ({low:.4g} to {high:.4g})",
+            f"{short(1e3 * row['seconds'], 4)}{marks} ({low} to {high})",
             "{:.3g} ({:.3g} to {:.3g})".format(*ratio),
             "" if peak is None else f"{peak / 1e6:.3g}",
         ]

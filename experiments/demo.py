@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 from tqdm import tqdm
 
 from experiments.inputs import trained
+from experiments.inputs.arithmetic import saved
 from experiments.measuring.compare import BATCHES, SAMPLE
 from experiments.measuring.exactness import NotEqual
 from experiments.measuring.timing import ROUNDS, interleaved, spread
@@ -26,7 +27,6 @@ from kernels import get_backend
 from net import Dense, Scan
 from net.images import net_input
 from net.pictures.overlay import overlaid
-from net.summary import multiply_adds
 
 TIMED = True
 CHECKED, QUICK_CHECKED = 500, 50
@@ -77,7 +77,8 @@ def run(options) -> tuple[list[dict], dict]:
         row = {"net": trained.NAME, "photograph": "skimage.data.coins"}
         row |= {"rows": image.shape[1], "columns": image.shape[2]}
         row |= {"checked": len(checked), "scores_equal_bits": share}
-        row |= _times(net, image, options) | {"multiply_adds_saved": _saved(net, image.shape[1:])}
+        row |= _times(net, image, options)
+        row |= {"multiply_adds_saved": saved(net, image.shape[1:])}
         begin("scoring")
         row |= trained.scores(net)["never seen"]
         classes, probabilities = Dense(net, trained.BORDER).predict(image)
@@ -138,13 +139,6 @@ def _times(net, image, options):
         **{"scanning_seconds": float(np.median(scanning))},
         **spread(scanning / rounds["dense"], "speedup"),
     }
-
-
-def _saved(net, size):
-    """Multiply-adds of scanning over those of the dense form."""
-    counts = [multiply_adds(net, node, size) for node in net.nodes.values()]
-    scanning, dense = map(sum, zip(*counts))
-    return scanning / dense
 
 
 def told(row: dict) -> list[str]:

@@ -30,6 +30,7 @@ from experiments.measuring.timing import (
     timed,
 )
 from experiments.reporting.bars import ratio_bars
+from experiments.reporting.numbers import short
 from net import Scan
 from net.conversion import dense_window
 from net.zoo import ZOO
@@ -200,12 +201,12 @@ def table(rows: list[dict]) -> str:
         if row["skipped"]:
             cells += [f"skipped: {row['skipped']}", *[""] * 8]
         else:
-            low, high = (1e3 * row[f"seconds_{q}"] for q in ("p20", "p80"))
+            low, high = (short(1e3 * row[f"seconds_{q}"], 4) for q in ("p20", "p80"))
             ratio = [row[f"ratio{q}"] for q in ("", "_p20", "_p80")]
             peaks = [row["peak_bytes"], row["dense_peak_bytes"]]
             cells += [
-                f"{1e3 * row['seconds']:.4g}{mark(row)} ({low:.4g} to {high:.4g})",
-                f"{1e3 * row['dense_seconds']:.4g}{mark(row)}",
+                f"{short(1e3 * row['seconds'], 4)}{mark(row)} ({low} to {high})",
+                f"{short(1e3 * row['dense_seconds'], 4)}{mark(row)}",
                 "{:.3g} ({:.3g} to {:.3g})".format(*ratio),
                 *("" if peak is None else f"{peak / 1e6:.3g}" for peak in peaks),
                 f"{100 * row['scores_equal_bits']:.3g}%",

@@ -32,6 +32,7 @@ from experiments.measuring.timing import (
     star,
 )
 from experiments.reporting.derived import crossing, excess, steadiness
+from experiments.reporting.numbers import counted, short
 from net import Dense, Scan
 from net.zoo import ZOO
 
@@ -246,11 +247,11 @@ def _excess(rows, net):
     if found is None:
         return "not measured"
     ratio, row = found
-    return f"{ratio:.2f} ({row['pixels']} pixels of {row['labelled']}, {row['drawn']})"
+    return f"{ratio:.2f} ({counted(row['pixels'], 'pixel')} of {row['labelled']}, {row['drawn']})"
 
 
 def _milliseconds(row):
-    return "" if row is None else f"{1e3 * row['seconds']:.4g}{mark(row)}"
+    return "" if row is None else f"{short(1e3 * row['seconds'], 4)}{mark(row)}"
 
 
 def _megabytes(row):

@@ -94,8 +94,8 @@ def _speedup(forms):
     if forms is None:
         return "does not fit"
     dense, best = forms[DENSE], forms[BEST]
-    scanning = f"{1e3 * best['seconds']:.4g}, {best['batch']}"
-    return f"{best['speedup']:.3g} ({scanning}; {1e3 * dense['seconds']:.4g})"
+    scanning = f"{short(1e3 * best['seconds'], 4)}, {best['batch']}"
+    return f"{short(best['speedup'])} ({scanning}; {short(1e3 * dense['seconds'], 4)})"
 
 
 def _arithmetic(forms):
@@ -111,7 +111,7 @@ def _terms(rows):
         form = row["form"] + (f", {row['batch']} a batch" if row["form"] == BEST else "")
         yield (
             f"| {row['net']} | {row['device']} | {form} | {row['launches']} "
-            f"| {1e3 * row['seconds']:.4g} | {' | '.join(shares)} |"
+            f"| {short(1e3 * row['seconds'], 4)} | {' | '.join(shares)} |"
         )
 
 
@@ -132,10 +132,12 @@ def _opponent(rows):
         best = forms[BEST]
         slower = CLAIMED_SPEEDUP / best["speedup"]
         rate = 2 * best["multiply_adds"] / best["seconds"] / DEVICES[device].peak
-        alone = f"{forms[ALONE]['speedup']:.4g}" if ALONE in forms else "does not fit"
+        # The rows have the forward pass's alone
+        limit = f"{best['unbounded_ratio']:.3g} x" if direction == DIRECTIONS[0] else ""
+        alone = short(forms[ALONE]["speedup"], 4) if ALONE in forms else "does not fit"
         yield (
             f"| {net} | {direction} | {_arithmetic(forms):.3g} x "
-            f"| {best['unbounded_ratio']:.3g} x | {best['speedup']:.3g}, {device} "
+            f"| {limit} | {short(best['speedup'])}, {device} "
             f"| {slower:.3g} | {rate / slower:.2%}, {rate:.0%} | {alone} |"
         )
 

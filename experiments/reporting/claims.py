@@ -24,7 +24,7 @@ from experiments.reporting.derived import (
     steadiness,
     totals_of,
 )
-from experiments.reporting.numbers import short
+from experiments.reporting.numbers import counted, short
 from net import zoo
 
 SUPPORTED, PARTLY, NOT, MISSING = "supported", "partly", "not", "not measured"
@@ -177,10 +177,12 @@ def _constant(rows) -> Judged:
         ratio, row = max(worst, key=lambda pair: pair[0])
         parts.append(
             "over needed cells there is no such crossing point: at every number a pass takes at "
-            f"most {ratio:.2f} times the faster of both ({row['net']}, {row['pixels']} pixels)"
+            f"most {ratio:.2f} times the faster of both ({row['net']}, "
+            f"{counted(row['pixels'], 'pixel')})"
             if ratio <= STEADY
             else f"over needed cells a pass takes up to {ratio:.2f} times the faster of both "
-            f"({row['net']}, {row['pixels']} pixels of {row['labelled']} x {row['labelled']})"
+            f"({row['net']}, {counted(row['pixels'], 'pixel')} of {row['labelled']} x "
+            f"{row['labelled']})"
         )
     return Judged("; ".join(parts), _verdict(len(steady), len(nets)))
 
@@ -267,7 +269,7 @@ CLAIMS = (
         "speed up commonly used patch-by-patch scanning over 1500 times in both forward and "
         "backward propagation (backward)",
         "As for forward propagation.",
-        "the same",
+        "as for forward propagation",
         ("networks", "growth"),
         _faster("backward"),
         direction="backward",

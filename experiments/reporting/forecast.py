@@ -17,7 +17,7 @@ from experiments.storing.results import RECORD
 
 UNKNOWN = 120.0
 """Seconds that the bar counts for an experiment that has not been measured."""
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, about {remaining} left{postfix}"
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone{postfix}"
 
 
 def probe(threads: int) -> float:
@@ -54,9 +54,10 @@ class Forecast:
         lines = [f"A matrix product of this machine: {self.gflops:.0f} GFLOP/s. What to expect:"]
         for name, seconds in self.seconds.items():
             lines.append(f"  {name:13} {_in_words(seconds)}")
-        known = sum(seconds or 0 for seconds in self.seconds.values())
-        more = ", and those that were not measured before" if None in self.seconds.values() else ""
-        lines.append(f"  {'in all':13} {_in_words(known)}{more}")
+        known = [seconds for seconds in self.seconds.values() if seconds is not None]
+        if known:
+            more = "" if len(known) == len(self.seconds) else ", and what was not measured before"
+            lines.append(f"  {'in all':13} {_in_words(sum(known))}{more}")
         return "\n".join([*lines, "Compiling the kernels, once, takes some minutes more."])
 
     def bar(self) -> Bar:
@@ -90,8 +91,7 @@ class Bar:
     def begin(self, name: str) -> None:
         """An experiment begins."""
         self._name, self._end = name, self._end + self._seconds[name]
-        number = [*self._seconds].index(name) + 1
-        self._bar.set_postfix_str(f"{name}, {number} of {len(self._seconds)}")
+        self._tell()
 
     def step(self) -> None:
         """One of its measurements is finished."""
@@ -108,7 +108,15 @@ class Bar:
 
     def _go_to(self, place):
         self._bar.update(place - self._bar.n)
-        self._bar.refresh()
+        self._tell()
+
+    def _tell(self):
+        """Draw it, with the time left: as expected, later at the pace so far."""
+        told = self._bar.format_dict
+        pace = told["elapsed"] / told["n"] if told["n"] else 1
+        left = tqdm.format_interval(pace * (told["total"] - told["n"]))
+        place = f"{[*self._seconds].index(self._name) + 1} of {len(self._seconds)}"
+        self._bar.set_postfix_str(f"about {left} left, {self._name}, {place}")
 
 
 def _machine(folder, backend):

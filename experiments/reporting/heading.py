@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from experiments.reporting.claims import CLAIMS
-from experiments.reporting.markdown import code, escaped
+from experiments.reporting.markdown import code, escaped, link
 from experiments.storing.results import Results
 
 LIMITATIONS = "[Limitations](../../README.md#limitations) of all results stand in one place."
+CLAIMS_PAGE = "../../../docs/reproduction.md"
 NONE = "none of the abstract's, so no verdict depends on it"
 
 
@@ -25,9 +26,10 @@ def heading(results: Results) -> list[str]:
     ]
     if "quick" in record:
         texts = [f'{number}. "{claim.text}"' for number, claim in served]
-        lines.append(f"* **Claims served:** {'; '.join(texts) or NONE}.")
+        page = f" ({link('claim by claim', CLAIMS_PAGE)})" if served else ""
+        lines.append(f"* **Claims served:** {'; '.join(texts) or NONE}{page}.")
     size = sum(map(len, results.contents.values()))
-    took = [f"**command:** {code(record['command'])}", f"**time:** {_time(record)}"]
+    took = [f"**command:** {_command(record)}", f"**time:** {_time(record)}"]
     took += [f"**disk:** {_size(size)}, pages and figures apart"]
     lines.append(f"* {'; '.join(took)}.".replace("**command", "**Command"))
     if served:
@@ -43,6 +45,15 @@ def state(record: dict) -> str:
         return f"code {escaped(digest[:12])}"
     commits = ", ".join(commit[:12] for commit in record["commit"].split(", "))
     return escaped(f"commit {commits}, no digest recorded")
+
+
+def _command(record):
+    """The command of the experiment, and the one that it was a part of."""
+    alone = f"python -m experiments {record['experiment']}"
+    whole = record["command"]
+    if "quick" not in record or whole.startswith(alone):
+        return code(whole)
+    return f"{code(alone)} (here as part of {code(whole)})"
 
 
 def _time(record):

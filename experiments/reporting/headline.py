@@ -26,7 +26,10 @@ def put(machines: list[Machine], text: str) -> str:
         ValueError: the text does not hold each of ``BEGIN`` and ``END`` once, in this order.
     """
     before, after = around(text, BEGIN, END)
-    parts = [_picture(_newest(machines, DEMO)), _sentences(_newest(machines, NETWORKS))]
+    newest = _newest(machines, NETWORKS)
+    on_gpu = _newest([one for one in machines if one.record["backend"] == "cuda"], NETWORKS)
+    parts = [_picture(_newest(machines, DEMO)), _sentences(newest)]
+    parts += [None if on_gpu is newest else _best(on_gpu)]
     return "\n\n".join([before, *filter(None, parts), after])
 
 
@@ -67,6 +70,19 @@ def _sentences(machine):
         + (f" ({'; '.join(notes)})" if notes else "")
         + f". The paper's claim, over {CLAIMED_SPEEDUP} times, is reached forward "
         f"{reached['forward']} and backward {reached['backward']} ({', '.join(evidence)})."
+    )
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def _best(machine):
+    """The best that another machine gave: a sentence."""
+    with naming(machine.folder / NETWORKS):
+        rows = machine.rows[NETWORKS]
+        best = {d: max(cases(rows, d), key=lambda case: case.speedup) for d in DIRECTIONS}
+    nets = len({row["net"] for row in rows})
+    text = (
+        f"On {machine.name}, of {nets} nets, the best is {best['forward']} forward and "
+        f"{best['backward']} backward ({link('networks', _place(machine, NETWORKS))})."
     )
     return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 

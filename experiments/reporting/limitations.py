@@ -73,8 +73,15 @@ def _gpus(machines, experiments):
     for machine in gpus:
         absent = [name for name in experiments if name not in machine.results]
         without = f", without {', '.join(absent)}" if absent else ""
-        parts.append(f"{machine.name}: {', '.join(machine.results)}{without}")
+        ran = [f"{name}{_of_nets(results.record)}" for name, results in machine.results.items()]
+        parts.append(f"{machine.name}: {', '.join(ran)}{without}")
     return f"Reported: {'; '.join(parts)}. What another one gives is not known."
+
+
+def _of_nets(record):
+    """Which nets were asked for, if it was not all of an experiment's."""
+    nets = record["nets"]
+    return f" ({', '.join(map(escaped, nets))} alone)" if nets else ""
 
 
 def _processors(machines):

@@ -11,3 +11,12 @@ def short(value: float, digits: int = 3) -> str:
     """
     text = f"{value:.{digits}g}"
     return f"{value:.0f}" if abs(float(text)) >= 1000 else text
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "pixel"), counted(20, "pixel")
+    ('1 pixel', '20 pixels')
+    """
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -124,15 +124,16 @@ def _opponents(told, machines):
     worst = max(counted, key=lambda one: one.speedup / told.arithmetic(one, one.labelled))
     paper = next(one for one in counted if one.source == "li2014")
     saves, limit = told.arithmetic(worst, worst.labelled), told.arithmetic(paper)
+    classes = built(paper.counted, backend="reference").output.channels
     text = (
         f"**What such a figure measures.** On the net of {worst.who} arithmetic alone saves "
         f"{saves:.2g} times, and {worst.speedup:g} was published: {worst.speedup / saves:.2g} "
-        f"times more. On {paper.counted}, the test net that lies beside this method's layers in "
-        "public code (whether the paper used it is not known), it saves at most "
-        f"{limit:.4g} times forward on any image, and {paper.speedup:g} was claimed, for nets and "
-        "an opponent that the abstract does not name. What exceeds arithmetic is how much better "
-        "the dense form uses the machine than its opponent does: a slow opponent makes a large "
-        "figure. "
+        f"times more. On {paper.counted} with its {classes} classes, the test net that lies beside "
+        "this method's layers in public code (whether the paper used it is not known), it saves at "
+        f"most {limit:.4g} times forward on any image, and {paper.speedup:g} was claimed, for nets "
+        "and an opponent that the abstract does not name. What exceeds arithmetic is how much "
+        "better the dense form uses the machine than its opponent does: a slow opponent makes a "
+        "large figure. "
     )
     parts = []
     for machine in machines:
@@ -175,7 +176,8 @@ def _layers(told, machines):
     yield (
         f"Milliseconds of the dense form, from {_address(source.text, source)} "
         f"({READ[benchmark.read]}), whose layers are those of `{benchmark.net}`; `in all` is its "
-        "own figure. Arithmetic alone saves "
+        "own figure, with ReLU and loss, which are layers of their own there and part of the layer "
+        "before them here. Arithmetic alone saves "
         f"{saved(built(benchmark.net, backend='reference'), size):.3g} times forward here. Peak "
         f"memory in training, as published for the {benchmark.peak_hardware}: "
         f"{benchmark.peak_gigabytes:.2f} GB"

@@ -95,8 +95,8 @@ def paragraph(direction: str, by_machine: dict[str, list[Case]], gpus: set[str])
     parts = [
         f"**Which nets, at which sizes.** {direction.capitalize()}, over {CLAIMED_SPEEDUP}: "
         f"{'; '.join(passing) or 'none'}.",
-        f"Arithmetic alone saves at most {limits[highest]:.4g} times ({highest}), on an image "
-        "without end: the rest is efficiency gained.",
+        f"Arithmetic alone saves at most {limits[highest]:.4g} times on these nets ({highest}), on "
+        "an image without end: the rest is efficiency gained.",
         "In brackets, the limit of arithmetic times the most efficiency that the net gained at any "
         "size on any machine here.",
         f"By this product {_would(could, reached)}{': ' * bool(others)}{', '.join(others)}.",

@@ -145,9 +145,11 @@ def code_digest(experiment: str) -> str:
 
 
 def state_digest() -> str:
-    """Digest of the code that results are of: what is measured, and what measures it.
+    """Digest of the code that results are of: the Python files of ``kernels/``, ``net/``,
+    ``experiments/inputs`` and ``experiments/measuring``.
 
-    It is the same for all experiments, so that results can be seen to belong together.
+    It is the same for all experiments, so that results can be seen to belong together. What is an
+    experiment's own, the profiler and files of data are told by the commit alone.
     """
     return _digest_of(_sources("kernels", "net", "experiments/inputs", "experiments/measuring"))
 

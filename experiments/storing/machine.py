@@ -13,7 +13,8 @@ from pathlib import Path
 
 from experiments.storing.instructions import held_to_avx2
 
-GENERATED = (":!results", ":!docs/reproduction.md", ":!README.md")
+GENERATED = ("results", "README.md", "docs/published.md", "docs/reproduction.md")
+"""What ``report`` writes: not code, so that a change of it does not count."""
 DETERMINING = (*("backend", "cpu", "gpu", "driver", "tiles", "threads", "python", "versions"),)
 """The fields of a record that what is measured depends on, beside the code."""
 PACKAGES = ("numba", "numba-cuda", "llvmlite", "numpy", "scikit-image", "matplotlib", "torch")
@@ -32,7 +33,9 @@ def described(backend) -> dict:
     return {
         "utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD") or "unknown",
-        "dirty": bool(_git("status", "--porcelain", "--", ".", *GENERATED)),
+        "dirty": bool(
+            _git("status", "--porcelain", "--", ".", *(f":!{path}" for path in GENERATED))
+        ),
         "backend": backend.name,
         "cpu": _cpu() + ", AVX2 alone" * held_to_avx2(),
         "cores": os.cpu_count(),

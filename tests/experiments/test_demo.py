@@ -10,6 +10,7 @@ import pytest
 
 from experiments import demo
 from experiments.inputs import trained
+from experiments.inputs.arithmetic import saved
 from experiments.measuring.exactness import NotEqual
 from net import Scan, zoo
 
@@ -53,6 +54,13 @@ def test_it_labels_the_coins_and_tells_what_was_checked():
     assert same == f"same bits as patch by patch at {demo.QUICK_CHECKED} pixels: yes"
     assert f"extrapolated from {row['timed_pixels']} timed patches" in faster
     assert row["timed_pixels"] >= demo.QUICK_SAMPLE
+    counted = saved(trained.trained("reference"), (row["rows"], row["columns"]))
+    assert row["multiply_adds_saved"] == pytest.approx(counted)
+    assert row["speedup_p20"] <= row["speedup"] <= row["speedup_p80"]
+    ratio = row["scanning_seconds"] / row["seconds"]  # of medians, where that is of rounds
+    assert row["speedup"] == pytest.approx(ratio, rel=0.5)
+    assert f"{row['speedup']:.0f} times faster" in faster
+    assert f"; {row['multiply_adds_saved']:.0f} times fewer multiply-adds" in faster
     assert (arrays["classes"] == (arrays["coin"] >= 50)).mean() > 0.999
     assert len(demo.figure([row], RECORD, arrays).get_axes()) == 5
 

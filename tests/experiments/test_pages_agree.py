@@ -1,5 +1,6 @@
 """No page contradicts another: README, index and claims against the stored rows."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import pytest
 
 from experiments import __main__, networks
 from experiments.inputs.arithmetic import saved
+from experiments.measuring.peak import PASSES
 from experiments.reporting import claims, pages, report, stored
 from experiments.reporting.limitations import limitations
 from experiments.reporting.markdown import escaped
 from experiments.storing import cache
-from net import zoo
+from experiments.storing.machine import GENERATED
+from net import files, zoo
 from tests.experiments.stored_results import growth, store
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +78,14 @@ def quoted(page, pattern):
     text = " ".join((ROOT / "docs" / page).read_text().split())
     (found,) = re.findall(pattern, text)
     return found
+
+
+def test_the_page_on_profiling_quotes_the_stored_rows():
+    (row,) = (one for one in rows_of("host") if (one["net"], one["direction"]) == ("n4", PASSES[1]))
+    told = quoted(
+        "profiling.md", r"It took \[([\d.]+) ms\]\S+ \(p20 to p80: ([\d.]+) to ([\d.]+)\)"
+    )
+    assert told == tuple(f"{1e3 * row[f'seconds{q}']:.3g}" for q in ("", "_p20", "_p80"))
 
 
 def test_the_page_on_large_images_quotes_the_stored_rows():
@@ -151,6 +162,9 @@ def test_limitations_follow_the_records(tmp_path):
     store(tmp_path, rows, "growth", "gpu", code="b" * 64, **gpu)
     text = told(tmp_path)
     assert "**GPU.** Reported: A GPU, backend cuda: growth, without equality." in text
+    store(tmp_path, rows, "growth", "gpu", code="b" * 64, nets=["family-16"], **gpu)
+    assert "A GPU, backend cuda: growth (family-16 alone), without" in told(tmp_path)
+    store(tmp_path, rows, "growth", "gpu", code="b" * 64, **gpu)
     assert "Its host" not in text
     assert "6 of 6 on A GPU, backend cuda" in text
     assert "2 states of the code." in text
@@ -185,7 +199,9 @@ def test_a_page_begins_with_its_claims_and_what_it_took(tmp_path, changed, time)
     for number, claim in enumerate(claims.CLAIMS, 1):
         assert (f'{number}. "{claim.text}"' in served) == ("growth" in claim.experiments)
         assert (f"{number}: {claim.changes}" in changes) == ("growth" in claim.experiments)
-    assert f"**Command:** `python -m experiments all`; **time:** {time}" in took
+    command = "`python -m experiments growth` (here as part of `python -m experiments all`)"
+    assert f"**Command:** {command}; **time:** {time}" in took
+    assert "[claim by claim](../../../docs/reproduction.md)" in served
     size = sum(path.stat().st_size for path in folder.iterdir())
     assert f"**disk:** {size / 1e3:.0f} kB, pages and figures apart" in took
     assert "README.md#limitations" in limits
@@ -201,6 +217,26 @@ def test_a_state_of_the_code_is_the_same_until_what_is_measured_changes(tmp_path
     assert digests[0] != digests[1] == digests[2]
     (tmp_path / "net/a.py").write_text("4")
     assert cache.state_digest() not in digests
+
+
+def test_results_of_hosts_are_of_one_state_and_of_what_is_committed():
+    records = [
+        json.loads(path.read_text()) for path in (ROOT / "results").glob("*-cpu/*/record.json")
+    ]
+    assert len(records) > len(__main__.EXPERIMENTS)
+    assert len({record["code"] for record in records}) == 1
+    assert not any(record["dirty"] for record in records)
+
+
+def test_what_report_writes_counts_as_no_change_of_the_code(monkeypatch):
+    written = []
+    monkeypatch.setattr(files, "write_atomically", lambda path, content: written.append(path))
+    monkeypatch.setattr(report, "everything", lambda *given: {})
+    monkeypatch.chdir(ROOT)
+    assert __main__.main(["report"]) == 0
+    assert len(written) == 3
+    for path in written:
+        assert any(path.is_relative_to(place) for place in GENERATED)
 
 
 def test_hostile_names_stay_text_in_limitations(tmp_path):

@@ -1,5 +1,6 @@
 """Segmentation trains the nets that were asked for."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -61,3 +62,13 @@ def test_each_net_is_the_one_asked_for(tmp_path, monkeypatch, nets):
     assert text.count("over the cells that the pixels need") == len(nets)
     assert text.count("| true \\ predicted |") == len(nets)
     assert "nan" not in text
+
+    drawing = segmentation.figure(rows, RECORD, arrays)
+    titles = [axes.get_title() for axes in drawing.get_axes()]
+    for kind in ("test image", "truth", "errors, baseline"):
+        assert titles.count(kind) == len(nets)
+    for who in ("baseline", *nets):
+        shown = [title for title in titles if re.fullmatch(rf"{who}: [\d.]+% right", title)]
+        assert len(shown) == (len(nets) if who == "baseline" else 1)
+    (legend,) = drawing.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(segmentation.CLASSES)
