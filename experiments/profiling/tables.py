@@ -23,7 +23,11 @@ COLUMNS = {
 
 def caption(record: dict) -> str:
     """What the tables show."""
-    parts = ["What the CUDA kernels of each layer do; docs/profiling.md explains every column."]
+    parts = [
+        "What the CUDA kernels of each layer do; docs/profiling.md explains every column. The "
+        "host's time, launches and allocations of a pass are counted by "
+        "`python -m experiments host`, whose page lies among each machine's results."
+    ]
     if "traced" in record["sources"]:
         parts.append(
             "Traced: a few blocks of each launch on the simulator, in convolutions for a few steps "

@@ -13,6 +13,7 @@ from experiments import (
     against_torch,
     convolution,
     equality,
+    large,
     host,
     memory,
     methods,
@@ -247,6 +248,10 @@ def test_every_zoo_net_is_measured():
         jobs.clear()
         experiment.run(options)
         assert list(dict.fromkeys(job["net"] for job in jobs)) == [*ZOO], experiment.__name__
+    assert {*large.NETS, *large.LEFT_OUT} == ZOO.keys()
+    assert all(
+        f"`{net}` ({why})" in large.caption({"quick": False}) for net, why in large.LEFT_OUT.items()
+    )
 
 
 def test_the_authors_net_is_measured_at_1024_besides_and_greenteas_at_its_own_size():
