@@ -25,11 +25,11 @@ def run(options) -> tuple[list[dict], dict]:
     labelled = QUICK_LABELLED if options.quick else LABELLED
     rows = []
     for net in tqdm(options.nets or NETS, desc="host", unit="net"):
-        found = options.cache.measured(
+        measured_rows = options.cache.measured(
             {"net": net, "labelled": labelled},
             lambda net=net: measured(net, labelled, options.quick),
         )
-        rows += [{"net": net, "labelled": labelled} | row for row in found]
+        rows += [{"net": net, "labelled": labelled} | row for row in measured_rows]
     return rows, {}
 
 

@@ -55,10 +55,12 @@ def main(options) -> int:
     common = {key: record[key] for key in ("cpu", "python", "versions")}
     common["code"] = cache.code_digest("modelling/counted")
     provenance = {key: record[key] for key in ("utc", "commit", "dirty")}
-    kept = cache.MeasurementCache(place / cache.FOLDER, common, provenance, fresh=options.fresh)
+    measurements = cache.MeasurementCache(
+        place / cache.FOLDER, common, provenance, fresh=options.fresh
+    )
     devices = {name: DEVICES[name] for name in options.devices or DEVICES}
     try:
-        rows = modelled(options.nets or list(ZOO), options.size, devices, kept)
+        rows = modelled(options.nets or list(ZOO), options.size, devices, measurements)
     except MemoryError:
         return refused(f"--size is {options.size}: the arrays of its batches have no addresses")
     stored.store("model", page, rows, ["static", "traced", "model"], place)
@@ -105,14 +107,14 @@ def _of_net(name, size, devices, host, cache, codes):
     rows = []
     for short_name, device in devices.items():
         of_device = codes.of(name, device.capability)
-        found = {}
+        estimates = {}
         for one, code, l2, needed in zip(every, of_device, l2_bytes, memory):
             if needed > device.memory or one.batch > pixels:
                 continue
             launches = predicted.launches_of(one, code, l2, device)
             times = predicted.batches(pixels, one)
             time = predicted.repeated(launches, times, host[one.backward])
-            found[one.backward, one.form, one.batch] = time, one
+            estimates[one.backward, one.form, one.batch] = time, one
         made_for = of_device[0][0].capability
         common = {
             "net": name,
@@ -122,24 +124,26 @@ def _of_net(name, size, devices, host, cache, codes):
             "unbounded_ratio": saved(net),
         }
         for backward in (False, True):
-            of_direction = {key[1:]: value for key, value in found.items() if key[0] == backward}
+            of_direction = {
+                key[1:]: value for key, value in estimates.items() if key[0] == backward
+            }
             rows += _of_direction(common, of_direction, host[backward], backward, pixels)
     return rows
 
 
-def _of_direction(common, found, host, backward, pixels):
+def _of_direction(common, estimates, host, backward, pixels):
     from experiments.modelling.counted import BATCHES, DENSE, PATCH
     from experiments.modelling.page import ALONE, BEST, DIRECTIONS
     from experiments.modelling.predicted import TERMS, batches
 
-    scans = {batch: value for (form, batch), value in found.items() if form == PATCH}
-    if (DENSE, 1) not in found or not scans:
+    scans = {batch: value for (form, batch), value in estimates.items() if form == PATCH}
+    if (DENSE, 1) not in estimates or not scans:
         return  # does not fit into the device's memory
     best = min(scans, key=lambda batch: scans[batch][0].seconds)
-    chosen = [(DENSE, *found[DENSE, 1]), (BEST, *scans[best])]
+    chosen = [(DENSE, *estimates[DENSE, 1]), (BEST, *scans[best])]
     if BATCHES[0] in scans:
         chosen.append((ALONE, *scans[BATCHES[0]]))
-    dense = found[DENSE, 1][0].seconds
+    dense = estimates[DENSE, 1][0].seconds
     for form, time, one in chosen:
         yield (
             common

@@ -243,10 +243,10 @@ def _crossing(rows, net, kind):
 
 
 def _excess(rows, net):
-    found = excess(rows, net, KINDS[1])
-    if found is None:
+    largest = excess(rows, net, KINDS[1])
+    if largest is None:
         return "not measured"
-    ratio, row = found
+    ratio, row = largest
     return f"{ratio:.2f} ({counted(row['pixels'], 'pixel')} of {row['labelled']}, {row['drawn']})"
 
 

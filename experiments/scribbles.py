@@ -87,13 +87,13 @@ def _learned(case, number, plan, options) -> dict:
         fitted = time.perf_counter()
         arrays[learner] = predicting(right)
         done = time.perf_counter()
-        found = Metrics.of([asked.astype(int) - 1], [arrays[learner].astype(int) - 1], 2)
+        metrics = Metrics.of([asked.astype(int) - 1], [arrays[learner].astype(int) - 1], 2)
         rows.append(
             {
                 **{"case": case, "learner": learner, "drawing": number},
                 **{"labelled": int((strokes > 0).sum()), "scored": int((asked > 0).sum())},
-                **{"iou": found.iou[FOREGROUND - 1], "f1": found.f1[FOREGROUND - 1]},
-                **{"accuracy": found.accuracy},
+                **{"iou": metrics.iou[FOREGROUND - 1], "f1": metrics.f1[FOREGROUND - 1]},
+                **{"accuracy": metrics.accuracy},
                 **{"fit_seconds": fitted - started, "predict_seconds": done - fitted},
             }
         )
@@ -126,8 +126,8 @@ def _learner(name, plan, options):
         forest.fit(features(image)[labels > 0], labels[labels > 0])
 
     def predicting(image):
-        found = features(image)
-        return forest.predict(found.reshape(-1, found.shape[-1])).reshape(found.shape[:2])
+        columns = features(image)
+        return forest.predict(columns.reshape(-1, columns.shape[-1])).reshape(columns.shape[:2])
 
     return fitting, predicting
 
@@ -144,11 +144,13 @@ def table(rows: list[dict]) -> str:
     ]
     for case in dict.fromkeys(row["case"] for row in rows):
         for learner in LEARNERS:
-            found = _of(rows, case, learner)
+            of_learner = _of(rows, case, learner)
             mean = {
-                name: np.mean([row[name] for row in found]) for name in found[0] if name in SHOWN
+                name: np.mean([row[name] for row in of_learner])
+                for name in of_learner[0]
+                if name in SHOWN
             }
-            ious = [row["iou"] for row in found]
+            ious = [row["iou"] for row in of_learner]
             lines.append(
                 f"| {case} | {mean['labelled']:.0f} | {learner} | {mean['iou']:.3f} "
                 f"| {min(ious):.3f} ... {max(ious):.3f} | {mean['f1']:.3f} "

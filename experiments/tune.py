@@ -73,8 +73,8 @@ def main(options) -> int:
         measurements += times
         print(verdict(case, times), flush=True)
         if times:  # at once, so that an interrupted run keeps them
-            kept = record | {"measurements": measurements}
-            write_atomically(path, (json.dumps(kept, indent=1) + "\n").encode())
+            document = record | {"measurements": measurements}
+            write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
     if not measurements:
         return refused("no convolution could be measured, so nothing is stored")
     print(path)
@@ -135,9 +135,9 @@ def measure(case, interleaved) -> list[dict]:
     return [
         {
             **{"table": table, "rows": rows, "columns": columns, "call": case.to_arguments()},
-            **{"tile": asdict(tile), "seconds": float(np.median(own))},
+            **{"tile": asdict(tile), "seconds": float(np.median(seconds))},
         }
-        for tile, own in zip(tiles, times)
+        for tile, seconds in zip(tiles, times)
     ]
 
 

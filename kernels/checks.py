@@ -191,11 +191,11 @@ def _is_right(array, shape, dtypes) -> bool:
     """Whether a NumPy array is as expected: what nearly all are, told fast."""
     if not (array.size and array.flags.c_contiguous and _name_of(array.dtype) in dtypes):
         return False
-    found = array.shape
-    if found == shape:
+    have_shape = array.shape
+    if have_shape == shape:
         return True
-    known = [want if want is None else have for have, want in zip(found, shape)]
-    return len(found) == len(shape) and known == list(shape)
+    known = [want if want is None else have for have, want in zip(have_shape, shape)]
+    return len(have_shape) == len(shape) and known == list(shape)
 
 
 def unmasked(name: str, array) -> None:

@@ -138,8 +138,8 @@ def usage_of(document: dict, patch: Pair, channels: int, output) -> Usage | None
         usage.check(channels, output.channels)
     expected = receptive_field(patch, output.extent)
     if document.get("receptive_field", expected) != expected:
-        found = quoted(document["receptive_field"])
-        raise ValueError(f"receptive_field is {found}; expected {expected}, as the layers say")
+        stated = quoted(document["receptive_field"])
+        raise ValueError(f"receptive_field is {stated}; expected {expected}, as the layers say")
     return usage
 
 

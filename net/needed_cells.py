@@ -101,9 +101,9 @@ class NeededCells:
     @property
     def nbytes(self) -> int:
         """What lists and tables take."""
-        kept = [*self.cells.values()]
-        kept += [r.rows for of_layer in self.readings.values() for r in of_layer]
-        return sum(a.nbytes for a in {id(a): a for a in kept if a is not None}.values())
+        arrays = [*self.cells.values()]
+        arrays += [r.rows for of_layer in self.readings.values() for r in of_layer]
+        return sum(a.nbytes for a in {id(a): a for a in arrays if a is not None}.values())
 
 
 class Need:
@@ -197,8 +197,8 @@ def _groups(pixels, field: Pair) -> list[np.ndarray]:
     pairs = []
     for step in (1, pitch - 1, pitch, pitch + 1):  # neighbours, also across a corner
         at = np.searchsorted(tiles, tiles + step)
-        (found,) = np.nonzero(tiles.take(at, mode="clip") == tiles + step)
-        pairs.append((found, at[found]))
+        (beside,) = np.nonzero(tiles.take(at, mode="clip") == tiles + step)
+        pairs.append((beside, at[beside]))
     first, second = np.concatenate(pairs, axis=1)
     links = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(tiles),) * 2)
     count, group_of = connected_components(links, directed=False)

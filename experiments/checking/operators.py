@@ -28,25 +28,25 @@ def _check(ops, name):
     with np.errstate(invalid="ignore"):
         theirs = _results(get_backend("reference"), case)
     worst = 0.0
-    for own, expected in zip(ours, theirs, strict=True):
-        if own.shape != expected.shape or own.dtype.kind != expected.dtype.kind:
+    for result, expected in zip(ours, theirs, strict=True):
+        if result.shape != expected.shape or result.dtype.kind != expected.dtype.kind:
             raise ValueError(
-                f"the result is {own.shape}, {own.dtype}; expected {expected.shape}, "
+                f"the result is {result.shape}, {result.dtype}; expected {expected.shape}, "
                 f"{expected.dtype.kind}"
             )
-        worst = max(worst, difference(own, expected))
+        worst = max(worst, difference(result, expected))
     if worst > TOLERANCE:
         raise ValueError(f"differs from the reference by {worst:.1e}; expected {TOLERANCE:.0e}")
     return f"differs from the reference by {worst:.1e}"
 
 
-def difference(own: np.ndarray, expected: np.ndarray) -> float:
+def difference(result: np.ndarray, expected: np.ndarray) -> float:
     """max|a - b| / max|b|; infinite where only one is NaN or infinite."""
     finite = np.isfinite(expected)
-    if (np.isfinite(own) != finite).any():
+    if (np.isfinite(result) != finite).any():
         return np.inf
-    own, expected = (a[finite].astype("float64") for a in (own, expected))
-    worst = np.abs(own - expected).max(initial=0.0)
+    result, expected = (a[finite].astype("float64") for a in (result, expected))
+    worst = np.abs(result - expected).max(initial=0.0)
     return float(worst and worst / np.abs(expected).max(initial=np.finfo("float64").tiny))
 
 

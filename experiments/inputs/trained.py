@@ -53,11 +53,11 @@ def halves(columns: int) -> dict[str, slice]:
 def scores(net: Net) -> dict[str, dict[str, float]]:
     """Accuracy, and intersection over union of the coins, of each half."""
     classes, _ = Dense(net, BORDER).predict(net_input(net, photograph(), "first"))
-    truth, found = coins()[1].astype(int) - 1, {}
+    truth, by_half = coins()[1].astype(int) - 1, {}
     for name, half in halves(truth.shape[1]).items():
         metrics = Metrics.of([truth[:, half]], [classes[:, half]], len(CLASSES))
-        found[name] = {"accuracy": metrics.accuracy, "iou": float(metrics.iou[1])}
-    return found
+        by_half[name] = {"accuracy": metrics.accuracy, "iou": float(metrics.iou[1])}
+    return by_half
 
 
 def make(backend: str, seed: int, record: dict) -> None:

@@ -85,12 +85,12 @@ def timed_regions(net: Net, memory: int, seed: int, folder: Path, quick: bool) -
         for job in jobs.values():
             job()  # compiles
         jobs = {name: _clocked(job) for name, job in jobs.items()}
-        found = interleaved(jobs, QUICKLY if quick else LONGEST, FEWEST, surely=FEWEST)
-    one = np.array(found["pass"]) * len(grid)
+        seconds = interleaved(jobs, QUICKLY if quick else LONGEST, FEWEST, surely=FEWEST)
+    one = np.array(seconds["pass"]) * len(grid)
     row = {"rows": region[0], "columns": region[1], "wasted": layout.wasted}
-    row |= spread(np.array(found["labelled"]))
-    row |= {"share": float(np.median(one / found["labelled"]))}
-    row |= {"share_one_by_one": float(np.median(one / found["one_by_one"]))}
+    row |= spread(np.array(seconds["labelled"]))
+    row |= {"share": float(np.median(one / seconds["labelled"]))}
+    row |= {"share_one_by_one": float(np.median(one / seconds["one_by_one"]))}
     return row | {"labelled": size[0] * size[1]}
 
 

@@ -102,11 +102,11 @@ class Codes:
     def of(self, net: str, capability: Capability) -> list[list[Code]]:
         """For each pass, for each launch of its calls: the code for the compute capability, or for
         the nearest later one that the compiler knows."""
-        kept = self._cache.measured(
+        stored = self._cache.measured(
             self._key(net, capability), lambda: self._pending[net, capability].result()
         )
-        codes = [_code(**values) for values in kept["codes"]]
-        return [[codes[number] for number in of_pass] for of_pass in kept["passes"]]
+        codes = [_code(**values) for values in stored["codes"]]
+        return [[codes[number] for number in of_pass] for of_pass in stored["passes"]]
 
     def _key(self, net, capability):
         return {"net": net, "size": self._size, "capability": capability, "forms": FORMS}
@@ -150,12 +150,12 @@ def lines(cache, every: list[Pass]) -> dict[OperatorCase, list[Line]]:
     cases = [simulation.shortened(call.case) for one in traced(every) for call in one.calls]
     cases = list(dict.fromkeys(cases))
     missing = (case for case in cases if not cache.holds(_traced_key(case)))
-    found = simulation.trace(list(missing))
-    kept = [
-        cache.measured(_traced_key(case), lambda: [asdict(line) for line in next(found)])
+    lines_of_cases = simulation.trace(list(missing))
+    measured = [
+        cache.measured(_traced_key(case), lambda: [asdict(line) for line in next(lines_of_cases)])
         for case in cases
     ]
-    return dict(zip(cases, [[Line(**line) for line in of_case] for of_case in kept]))
+    return dict(zip(cases, [[Line(**line) for line in of_case] for of_case in measured]))
 
 
 def traced(every: list[Pass]) -> list[Pass]:

@@ -68,11 +68,11 @@ def table(rows: list[dict]) -> str:
 
 def _by_form(rows):
     """{(net, device, direction): {form: row}}"""
-    found = {}
+    forms = {}
     for row in rows:
         key = row["net"], row["device"], row["direction"]
-        found.setdefault(key, {})[row["form"]] = row
-    return found
+        forms.setdefault(key, {})[row["form"]] = row
+    return forms
 
 
 def _speedups(rows):
@@ -83,10 +83,10 @@ def _speedups(rows):
     yield ""
     yield f"| net | of it arithmetic | {' | '.join(f'{head} MODEL' for head in heads)} |"
     yield f"|---|---|{'---|' * len(heads)}"
-    found = _by_form(rows)
+    by_case = _by_form(rows)
     for net, direction in dict.fromkeys((row["net"], row["direction"]) for row in rows):
-        cells = [_speedup(found.get((net, device, direction))) for device in devices]
-        forms = next(forms for key, forms in found.items() if key[0] == net)
+        cells = [_speedup(by_case.get((net, device, direction))) for device in devices]
+        forms = next(forms for key, forms in by_case.items() if key[0] == net)
         yield f"| {net} | {_arithmetic(forms):.3g} x | {' | '.join(cells)} |"
 
 
@@ -117,7 +117,7 @@ def _terms(rows):
 
 def _opponent(rows):
     """What it would take to reach the claimed speedup."""
-    found = _by_form(rows)
+    by_case = _by_form(rows)
     yield from (f"## MODEL: the opponent that {CLAIMED_SPEEDUP} takes", "", _plainly(rows), "")
     yield (
         "| net | direction | arithmetic saves here | on an image without end | MODEL: highest "
@@ -126,7 +126,7 @@ def _opponent(rows):
     )
     yield "|---" * 8 + "|"
     for net, direction in dict.fromkeys((row["net"], row["direction"]) for row in rows):
-        of_net = {key[1]: v for key, v in found.items() if (key[0], key[2]) == (net, direction)}
+        of_net = {key[1]: v for key, v in by_case.items() if (key[0], key[2]) == (net, direction)}
         device = max(of_net, key=lambda name: of_net[name][BEST]["speedup"])
         forms = of_net[device]
         best = forms[BEST]
@@ -210,13 +210,13 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     directions, devices, nets = (
         list(dict.fromkeys(row[name] for row in rows)) for name in ("direction", "device", "net")
     )
-    found = _by_form(rows)
+    by_case = _by_form(rows)
     width = 0.8 / len(devices)
     drawing = Figure(figsize=(max(8, 2.5 + 1.3 * len(nets)), 7.5), layout="constrained")
     for axes, direction in zip(drawing.subplots(2, 1, squeeze=False)[:, 0], directions):
         for i, (device, color) in enumerate(zip(devices, COLORS)):
-            places = [n for n, net in enumerate(nets) if (net, device, direction) in found]
-            forms = [found[nets[n], device, direction] for n in places]
+            places = [n for n, net in enumerate(nets) if (net, device, direction) in by_case]
+            forms = [by_case[nets[n], device, direction] for n in places]
             x = np.array(places) - 0.4 + (i + 0.5) * width
             heights = [one[BEST]["speedup"] for one in forms]
             axes.bar(x, heights, 0.9 * width, color=color, label=f"{device} MODEL")

@@ -52,7 +52,7 @@ def counted_bytes(every: list[Pass], traced: list[Pass], lines: dict) -> list[li
         lines: of the shortened cases of these.
     """
     short_calls = {case: calls.of_case(case) for case in lines}
-    found = []
+    of_passes = []
     for one in every:
         alike = (one.form, one.backward)
         like = next(other for other in traced if (other.form, other.backward) == alike)
@@ -64,8 +64,8 @@ def counted_bytes(every: list[Pass], traced: list[Pass], lines: dict) -> list[li
                 facts.counted_bytes(call, number, short, lines[case])
                 for number in range(len(call.launches))
             ]
-        found.append(of_pass)
-    return found
+        of_passes.append(of_pass)
+    return of_passes
 
 
 def launches_of(one: Pass, codes: list[Code], l2_bytes: list[float], device: Device) -> list:

@@ -72,10 +72,10 @@ def interleaved(runs: list, warm_ups: int, repeats: int) -> list[list[float] | N
         host.append(taken)
     times = [[] for _ in runs]
     for _ in range(repeats):
-        for own, noted, taken in zip(times, launches, host):
-            if None not in own:
-                own.append(on_device(partial(_launch, noted), 2 * taken)[1])
-    return [None if None in own else own for own in times]
+        for seconds, noted, taken in zip(times, launches, host):
+            if None not in seconds:
+                seconds.append(on_device(partial(_launch, noted), 2 * taken)[1])
+    return [None if None in seconds else seconds for seconds in times]
 
 
 def _launch(noted):

@@ -172,7 +172,7 @@ def _constant(rows) -> Judged:
         below = {net: crossing(rows, net, PASSES[1]) for net in nets}
         crossings = [f"{n:.0f}{star(guessed)} ({net})" for net, (n, guessed) in below.items()]
         parts.append(f"scanning is the cheaper way to train below {', '.join(crossings)} pixels")
-    worst = [found for net in nets if (found := excess(rows, net, PASSES[1]))]
+    worst = [largest for net in nets if (largest := excess(rows, net, PASSES[1]))]
     if worst:
         ratio, row = max(worst, key=lambda pair: pair[0])
         parts.append(

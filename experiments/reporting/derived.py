@@ -28,10 +28,10 @@ def arithmetic(totals: dict, net, labelled, direction) -> float:
 
 def largest(totals: dict) -> dict[str, int]:
     """The largest size at which each net ran."""
-    found = {}
+    sizes = {}
     for net, size, *_ in totals:
-        found[net] = max(size, found.get(net, 0))
-    return found
+        sizes[net] = max(size, sizes.get(net, 0))
+    return sizes
 
 
 def by_image(rows: list[dict]) -> dict:
@@ -99,14 +99,14 @@ def excess(rows: list[dict], net: str, kind: str) -> tuple[float, dict] | None:
         for r in rows
         if (r["net"], r["kind"]) == (net, kind) and r["form"] != "needed"
     }
-    found = []
+    ratios = []
     for row in rows:
         if (row["net"], row["kind"], row["form"]) == (net, kind, "needed"):
             case = row["labelled"], row["pixels"]
             ways = [seconds.get((*case, form)) for form in ("scanning", "dense")]
             if None not in ways:
-                found.append((row["seconds"] / min(ways), row))
-    return max(found, key=lambda pair: pair[0], default=None)
+                ratios.append((row["seconds"] / min(ways), row))
+    return max(ratios, key=lambda pair: pair[0], default=None)
 
 
 def steadiness(rows: list[dict], net: str) -> float:

@@ -121,8 +121,8 @@ class Bar:
 
 def _machine(folder, backend):
     """What the records of a machine tell, by experiment; ``gflops`` is its fastest probe."""
-    found = {path.parent.name: _read(path) for path in folder.glob(f"*/{RECORD}")}
-    told = {name: one for name, one in found.items() if one and one["backend"] == backend}
+    records = {path.parent.name: _read(path) for path in folder.glob(f"*/{RECORD}")}
+    told = {name: one for name, one in records.items() if one and one["backend"] == backend}
     fastest = max((one["gflops"] for one in told.values()), default=None)
     return {name: one | {"gflops": fastest} for name, one in told.items() if one["whole"]}
 

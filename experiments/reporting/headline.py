@@ -97,8 +97,8 @@ def _common_size(rows):
 
 
 def _range(rows, size, direction):
-    found = [case for case in cases(rows, direction) if case.size == size]
-    least, most = (choose(found, key=lambda case: case.speedup) for choose in (min, max))
+    of_size = [case for case in cases(rows, direction) if case.size == size]
+    least, most = (choose(of_size, key=lambda case: case.speedup) for choose in (min, max))
     return f"{least.told(3)} ({least.net}) to {most.told(3)} ({most.net})"
 
 

@@ -46,16 +46,16 @@ def _table(lines, place, width):
     names, _, *rows = map(_cells, lines)
     filled = [cells for cells in zip(names, *rows) if any(cells[1:])]
     names, columns = [cells[0] for cells in filled], [_column(cells) for cells in filled]
-    kept, taken = 0, -len(_GAP)
-    while kept < len(columns) and taken + len(_GAP) + columns[kept][0] <= width:
-        taken += len(_GAP) + columns[kept][0]
-        kept += 1
-    for parts in zip(*(cells for _, cells in columns[:kept])):
+    fitting, taken = 0, -len(_GAP)
+    while fitting < len(columns) and taken + len(_GAP) + columns[fitting][0] <= width:
+        taken += len(_GAP) + columns[fitting][0]
+        fitting += 1
+    for parts in zip(*(cells for _, cells in columns[:fitting])):
         for words in zip_longest(*parts, fillvalue=""):
             aligned = (word.ljust(size) for word, (size, _) in zip(words, columns))
             yield _GAP.join(aligned).rstrip()
-    if kept < len(columns):
-        yield from _text([f"({place} has more columns: {'; '.join(names[kept:])})"], width)
+    if fitting < len(columns):
+        yield from _text([f"({place} has more columns: {'; '.join(names[fitting:])})"], width)
 
 
 def _column(cells):

@@ -138,8 +138,8 @@ def _opponents(told, machines):
     parts = []
     for machine in machines:
         with naming(machine.folder / MEASURED):
-            found = efficiencies(machine.rows[MEASURED])
-            parts.append(f"{min(found):.2f} to {max(found):.2f} times on {machine.name}")
+            ratios = efficiencies(machine.rows[MEASURED])
+            parts.append(f"{min(ratios):.2f} to {max(ratios):.2f} times on {machine.name}")
     if parts:
         text += (
             "Here, where both forms run through the same kernels and scanning in the batches that "
@@ -169,10 +169,10 @@ def _layers(told, machines):
     for machine in machines:
         with naming(machine.folder / MEASURED):
             for direction in DIRECTIONS:
-                found = _dense(machine.rows[MEASURED], benchmark, direction)
-                if found:
-                    ours[f"here, {machine.name}, {direction}"] = found[0]
-                    peaks += [f"{found[1]} on {machine.name}"] if found[1] else []
+                layers = _dense(machine.rows[MEASURED], benchmark, direction)
+                if layers:
+                    ours[f"here, {machine.name}, {direction}"] = layers[0]
+                    peaks += [f"{layers[1]} on {machine.name}"] if layers[1] else []
     yield (
         f"Milliseconds of the dense form, from {_address(source.text, source)} "
         f"({READ[benchmark.read]}), whose layers are those of `{benchmark.net}`; `in all` is its "
@@ -189,10 +189,10 @@ def _layers(told, machines):
     yield "|---" * (1 + len(columns) + len(ours)) + "|"
     for number, layer in enumerate(benchmark.layers):
         cells = [f"{one.milliseconds[number]:g}" for one in columns.values()]
-        cells += [short(found[number], 4) for found in ours.values()]
+        cells += [short(layers[number], 4) for layers in ours.values()]
         yield f"| {layer} | {' | '.join(cells)} |"
     cells = [f"{one.total:g}" for one in columns.values()]
-    cells += [short(found[-1], 4) for found in ours.values()]
+    cells += [short(layers[-1], 4) for layers in ours.values()]
     yield f"| in all | {' | '.join(cells)} |"
 
 

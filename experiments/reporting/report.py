@@ -78,8 +78,8 @@ def numbered(svg: bytes) -> bytes:
     >>> numbered(b'<g clip-path="url(#p0123456789)"/><clipPath id="p0123456789"/>')
     b'<g clip-path="url(#clip1)"/><clipPath id="clip1"/>'
     """
-    found = enumerate(re.findall(rb'<clipPath id="(p[0-9a-f]{10})"', svg), 1)
-    names = {name: b"clip%d" % number for number, name in found}
+    identifiers = enumerate(re.findall(rb'<clipPath id="(p[0-9a-f]{10})"', svg), 1)
+    names = {name: b"clip%d" % number for number, name in identifiers}
     return re.sub(rb'(?<=[#"])p[0-9a-f]{10}\b', lambda name: names.get(name[0], name[0]), svg)
 
 

@@ -50,22 +50,22 @@ class Case:
 def cases(rows: list[dict], direction: str) -> list[Case]:
     """All nets at all sizes, from rows of ``compared``."""
     totals = totals_of(rows)
-    found = []
+    result = []
     for (net, size, *rest), row in totals.items():
         if rest == [direction, "dense"]:
             guessed = totals[net, size, direction, "scanning"]["extrapolated"]
             ratio = arithmetic(totals, net, size, direction)
-            found.append(Case(net, size, row["speedup"], ratio, guessed))
-    return found
+            result.append(Case(net, size, row["speedup"], ratio, guessed))
+    return result
 
 
 def bests(every: list[Case]) -> list[Case]:
     """Each net's highest speedup."""
-    found = {}
+    highest = {}
     for case in every:
-        if case.net not in found or case.speedup > found[case.net].speedup:
-            found[case.net] = case
-    return list(found.values())
+        if case.net not in highest or case.speedup > highest[case.net].speedup:
+            highest[case.net] = case
+    return list(highest.values())
 
 
 def paragraph(direction: str, by_machine: dict[str, list[Case]], gpus: set[str]) -> str:

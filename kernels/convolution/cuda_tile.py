@@ -264,16 +264,16 @@ def in_buffer(size: int):
 
 
 @cache
-def adder(tile: Tile, dtype, pitches: Pair, steps: int, found=BY_INDEX):
+def adder(tile: Tile, dtype, pitches: Pair, steps: int, access=BY_INDEX):
     """Device function (row, column, first, second, sums): adds ``steps`` steps, a power of two.
 
     ``row`` and ``column`` tell where the thread's first ones lie in ``first`` and ``second``, as
     indices or, with ``BY_PLACE``, as places. Calls of calls unroll the steps, which a loop would
     not.
     """
-    load, after = found
+    load, after = access
     if steps > 1:
-        half = adder(tile, dtype, pitches, steps // 2, found)
+        half = adder(tile, dtype, pitches, steps // 2, access)
         down, across = (u32(steps // 2 * pitch) for pitch in pitches)
 
         @device

@@ -26,10 +26,10 @@ THREADS = 4 if SMALL_BLOCKS else 256
 
 @cache
 def _highest_and_others(dtype):
-    """Device function (x, first, end, own, plane): m = max_k x[k] of the pixel at ``first``, and
-    the sum of exp(x[k] - m) over all classes but the one at ``own``."""
+    """Device function (x, first, end, at_label, plane): m = max_k x[k] of the pixel at ``first``,
+    and the sum of exp(x[k] - m) over all classes but the one at ``at_label``."""
 
-    def highest_and_others(x, first, end, own, plane):
+    def highest_and_others(x, first, end, at_label, plane):
         highest = x[first]
         at = u32(first + plane)
         while at != end:
@@ -39,7 +39,7 @@ def _highest_and_others(dtype):
         others = dtype(0)
         at = first
         while at != end:
-            if at != own:
+            if at != at_label:
                 others += exp(x[at] - highest)
             at = u32(at + plane)
         return highest, others
@@ -74,9 +74,9 @@ def _sum_kernel(dtype, with_loss: bool):
             if with_loss:
                 n, p = divmod_u32(i, plane)
                 first = u32(n * classes * plane + p)
-                end, own = u32(first + classes * plane), u32(first + label * plane)
-                highest, others = highest_and_others(scores, first, end, own, plane)
-                below = highest - scores[own]
+                end, at_label = u32(first + classes * plane), u32(first + label * plane)
+                highest, others = highest_and_others(scores, first, end, at_label, plane)
+                below = highest - scores[at_label]
                 is_highest = below == dtype(0)
                 surprise = log1p(others) if is_highest else log(exp(-below) + others) + below
                 value = value * surprise / total[u32(0)]
@@ -114,17 +114,23 @@ def _backward_kernel(dtype):
             first = u32(n * classes * plane + p)
             end = u32(first + classes * plane)
             chosen = mask[i] and u32(labels[i]) < classes
-            highest, others, powers, weight, own = dtype(0), dtype(0), dtype(1), dtype(0), first
+            highest, others, powers, weight, at_label = (
+                dtype(0),
+                dtype(0),
+                dtype(1),
+                dtype(0),
+                first,
+            )
             if chosen:
-                own = u32(first + u32(labels[i]) * plane)
-                highest, others = highest_and_others(scores, first, end, own, plane)
-                powers = exp(scores[own] - highest) + others
+                at_label = u32(first + u32(labels[i]) * plane)
+                highest, others = highest_and_others(scores, first, end, at_label, plane)
+                powers = exp(scores[at_label] - highest) + others
                 weight = class_weights[u32(labels[i])] / total[u32(0)]
             at = first
             while at != end:
                 of_class = dtype(0)
                 if chosen:
-                    if at == own:
+                    if at == at_label:
                         of_class = -weight * (others / powers)
                     else:
                         of_class = weight * (exp(scores[at] - highest) / powers)

@@ -20,8 +20,8 @@ def forward(scores, labels, mask, class_weights, total):
     check_scores(scores, labels, mask, class_weights, total)
     loss = np.zeros(1)
     for n, y, x in zip(*np.nonzero(_chosen(labels, mask, class_weights))):
-        below, _, own, others = _pixel(scores[n, :, y, x], labels[n, y, x])
-        surprise = np.log1p(others) if below == 0 else np.log(own + others) + below
+        below, _, power, others = _pixel(scores[n, :, y, x], labels[n, y, x])
+        surprise = np.log1p(others) if below == 0 else np.log(power + others) + below
         loss += class_weights[labels[n, y, x]] * surprise
     return loss / total
 
@@ -33,9 +33,9 @@ def backward(scores, labels, mask, class_weights, total):
     error = np.zeros(scores.shape)
     for n, y, x in zip(*np.nonzero(_chosen(labels, mask, class_weights))):
         label = labels[n, y, x]
-        _, powers, own, others = _pixel(scores[n, :, y, x], label)
+        _, powers, power, others = _pixel(scores[n, :, y, x], label)
         powers[label] = -others
-        error[n, :, y, x] = class_weights[label] / total[0] * (powers / (own + others))
+        error[n, :, y, x] = class_weights[label] / total[0] * (powers / (power + others))
     return error
 
 

@@ -78,10 +78,10 @@ def driver_version() -> str:
     except error.CudaSupportError:  # something else executes the kernels
         return "none"
     try:
-        own = re.search(r"Kernel Module\s.*?(\d+(?:\.\d+)+)", LOADED_DRIVER.read_text())
+        match = re.search(r"Kernel Module\s.*?(\d+(?:\.\d+)+)", LOADED_DRIVER.read_text())
     except OSError:  # on other systems than Linux
-        own = None
-    return f"{own[1]}, {of_cuda}" if own else of_cuda
+        match = None
+    return f"{match[1]}, {of_cuda}" if match else of_cuda
 
 
 def kernel(threads: int, blocks: int = 1, turns: int = 1):

@@ -42,13 +42,13 @@ class Outline:
 
 
 # Bytes of an array of the workspace that a plan keeps from one call to the next
-KEPT = 2**19
+LARGEST_REUSED = 2**19
 
 
 class Plan:
     """The allocations and launches of an operator's call.
 
-    What is small of the workspace is kept for the next call: on one stream, it comes after this
+    What is small of the workspace is used again by the next call: on one stream, it comes after this
     one. A call that does not find it, as another one has it, allocates its own.
 
     Args:
@@ -58,8 +58,8 @@ class Plan:
     def __init__(self, stream):
         self._stream = stream
         self._given, self._made, self._launches, self._prepared = 0, [], [], []
-        self._keeps: list[int] = []  # numbers of arrays
-        self._kept: list[dict] = []
+        self._reused: list[int] = []  # numbers of arrays
+        self._workspaces: list[dict] = []
 
     def given(self, shape, dtype, strides) -> Outline:
         """The next array among the call's arguments; all of them come before what is made."""
@@ -75,8 +75,8 @@ class Plan:
         returned = _returned(self._result, range(self._given + len(self._made)))
         returned = returned if isinstance(returned, tuple | list) else [returned]
         for number, (shape, dtype) in enumerate(self._made, self._given):
-            if number not in returned and prod(shape) * dtype.itemsize <= KEPT:
-                self._keeps.append(number)
+            if number not in returned and prod(shape) * dtype.itemsize <= LARGEST_REUSED:
+                self._reused.append(number)
 
     def _empty(self, shape, dtype):
         shape = shape if isinstance(shape, tuple) else (shape,)
@@ -86,15 +86,15 @@ class Plan:
     def run(self, given: list):
         """What the function returns for the arrays ``given``."""
         try:
-            kept = self._kept.pop()
+            workspace = self._workspaces.pop()
         except IndexError:
-            kept = {}
+            workspace = {}
         arrays = list(given)
         for number, made in enumerate(self._made, self._given):
-            arrays.append(kept[number] if number in kept else launching.allocate(*made))
+            arrays.append(workspace[number] if number in workspace else launching.allocate(*made))
         self._launch(arrays)
-        if self._keeps:
-            self._kept.append({number: arrays[number] for number in self._keeps})
+        if self._reused:
+            self._workspaces.append({number: arrays[number] for number in self._reused})
         return _returned(self._result, arrays)
 
     def _launch(self, arrays):

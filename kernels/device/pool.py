@@ -166,8 +166,8 @@ class Pool:
         if not any(map(may_serve, self._segments)):
             return None
         self._wait()
-        if found := self._found(nbytes, stream):
-            return found
+        if place := self._found(nbytes, stream):
+            return place
         for segment in filter(may_serve, self._segments):
             segment.stream = stream
             return segment, segment.gaps.take(nbytes)

@@ -31,27 +31,80 @@ def stand_in():
     ``waits`` for a stream or the whole device, ``compilations`` and ``prepared`` (constants that
     were packed for launches).
     """
-    counts: Counter = Counter()
-    recorded: dict[int, float] = {}
-    end, taken = _ALIGNMENT, 0
+    asked = _Asked()
+    # Else the driver makes it when it is found
+    driver._logger = driver.make_logger()
+    with ExitStack() as stack:
+        # What is prepared for a stream is for one device: neither takes over the other's
+        _stream_at.cache_clear()
+        stack.callback(_stream_at.cache_clear)
+        stack.enter_context(_with_attributes(driver.driver, asked.driver_calls()))
+        for owner, name, value in (
+            (type(devices.gpus), "lst", [_device()]),
+            (dispatcher, "launch", asked.launch),
+            (dispatcher.CUDADispatcher, "compile", asked.compiler()),
+            (prepared.Constant, "__init__", asked.preparation()),
+            (driver, "_alloc_finalizer", asked.finalizer),
+        ):
+            stack.enter_context(_with_attributes(owner, {name: value}))
+        yield asked.counts
 
-    def allocate(nbytes):
-        nonlocal end, taken
-        if taken + nbytes > MEMORY:
+
+class _Asked:
+    """What is asked of the device, counted, and answered at once."""
+
+    def __init__(self):
+        self.counts: Counter = Counter()
+        self._end, self._taken = _ALIGNMENT, 0
+        self._recorded: dict[int, float] = {}  # events
+
+    def driver_calls(self) -> dict:
+        """The driver's functions, by name."""
+        binding, recorded = driver.binding, self._recorded
+        return {
+            "cuCtxGetCurrent": lambda: binding.CUcontext(1),
+            "cuCtxGetDevice": lambda: 0,
+            "cuMemAlloc": self._allocate,
+            "cuEventCreate": self._create_event,
+            "cuEventRecord": lambda event, stream: recorded.update({event: time.perf_counter()}),
+            "cuEventQuery": lambda event: None,
+            "cuEventSynchronize": lambda event: None,
+            "cuEventElapsedTime": lambda first, last: 1e3 * (recorded[last] - recorded[first]),
+            "cuStreamWaitEvent": lambda stream, event, flags: None,
+            "cuEventDestroy": lambda event: None,
+            "cuCtxSynchronize": self._wait,
+            "cuStreamSynchronize": self._wait,
+            "cuMemcpyHtoD": self._wait,
+            "cuMemcpyDtoH": self._wait,
+            "cuMemcpyHtoDAsync": lambda to, source, nbytes, stream: None,
+            "cuMemcpyDtoHAsync": lambda to, source, nbytes, stream: None,
+            "cuMemGetInfo": lambda: (MEMORY - self._taken, MEMORY),
+        }
+
+    def _allocate(self, nbytes):
+        if self._taken + nbytes > MEMORY:
             raise driver.CudaAPIError(driver.binding.CUresult.CUDA_ERROR_OUT_OF_MEMORY, "full")
-        counts["allocations"] += 1
-        counts["allocated"] += nbytes
-        begin, end = end, end + -(-nbytes // _ALIGNMENT) * _ALIGNMENT
-        taken += nbytes
+        self.counts["allocations"] += 1
+        self.counts["allocated"] += nbytes
+        begin = self._end
+        self._end += -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+        self._taken += nbytes
         return driver.binding.CUdeviceptr(begin)
 
-    def finalizer(manager, address, key, nbytes):
+    def _create_event(self, flags):
+        event = len(self._recorded) + 1
+        self._recorded[event] = 0.0
+        return event
+
+    def _wait(self, *arguments):
+        self.counts["waits"] += 1
+
+    def finalizer(self, manager, address, key, nbytes):
         """What is called when memory is not used any more, also after the stand-in."""
 
         def free(address):
-            nonlocal taken
-            counts["freed"] += nbytes
-            taken -= nbytes
+            self.counts["freed"] += nbytes
+            self._taken -= nbytes
 
         def put_off():
             manager.allocations.pop(key, None)
@@ -59,62 +112,38 @@ def stand_in():
 
         return put_off
 
-    def wait(*arguments):
-        counts["waits"] += 1
-
-    def launch(stream, config, kernel, *words):
-        counts["launches"] += 1
+    def launch(self, stream, config, kernel, *words):
+        """In place of the launch of a kernel."""
+        self.counts["launches"] += 1
         ParamHolder(words)  # as cuda.core does
 
-    def compile_(self, kinds):
-        counts["compilations"] += 1
-        return _kernel(kinds)
+    def compiler(self):
+        """The method in place of Numba's compiler."""
 
-    def prepare(self, *arguments):
-        counts["prepared"] += 1
-        return init(self, *arguments)
+        def compile_(kernel, kinds):
+            self.counts["compilations"] += 1
+            return _kernel(kinds)
 
-    init = prepared.Constant.__init__
-    calls = {
-        "cuCtxGetCurrent": lambda: driver.binding.CUcontext(1),
-        "cuCtxGetDevice": lambda: 0,
-        "cuMemAlloc": allocate,
-        "cuEventCreate": lambda flags: recorded.setdefault(len(recorded) + 1, 0.0) or len(recorded),
-        "cuEventRecord": lambda event, stream: recorded.update({event: time.perf_counter()}),
-        "cuEventQuery": lambda event: None,
-        "cuEventSynchronize": lambda event: None,
-        "cuEventElapsedTime": lambda first, last: 1e3 * (recorded[last] - recorded[first]),
-        "cuStreamWaitEvent": lambda stream, event, flags: None,
-        "cuEventDestroy": lambda event: None,
-        "cuCtxSynchronize": wait,
-        "cuStreamSynchronize": wait,
-        "cuMemcpyHtoD": wait,
-        "cuMemcpyDtoH": wait,
-        "cuMemcpyHtoDAsync": lambda to, source, nbytes, stream: None,
-        "cuMemcpyDtoHAsync": lambda to, source, nbytes, stream: None,
-        "cuMemGetInfo": lambda: (MEMORY - taken, MEMORY),
-    }
+        return compile_
+
+    def preparation(self):
+        """The constructor of constants, counted."""
+        init = prepared.Constant.__init__
+
+        def prepare(constant, *arguments):
+            self.counts["prepared"] += 1
+            return init(constant, *arguments)
+
+        return prepare
+
+
+def _device():
     device = SimpleNamespace(id=0, compute_capability=CAPABILITY, name="stand-in")
     device.MULTIPROCESSOR_COUNT = MULTIPROCESSORS
     device.MAX_SHARED_MEMORY_PER_MULTIPROCESSOR = SHARED_BYTES
     context = driver.Context(device, driver.binding.CUcontext(1))
     device.get_primary_context = lambda: context
-    # Else the driver makes it when it is found
-    driver._logger = driver.make_logger()
-    with ExitStack() as stack:
-        # What is prepared for a stream is for one device: neither takes over the other's
-        _stream_at.cache_clear()
-        stack.callback(_stream_at.cache_clear)
-        stack.enter_context(_with_attributes(driver.driver, calls))
-        for owner, name, value in (
-            (type(devices.gpus), "lst", [device]),
-            (dispatcher, "launch", launch),
-            (dispatcher.CUDADispatcher, "compile", compile_),
-            (prepared.Constant, "__init__", prepare),
-            (driver, "_alloc_finalizer", finalizer),
-        ):
-            stack.enter_context(_with_attributes(owner, {name: value}))
-        yield counts
+    return device
 
 
 @contextmanager

@@ -25,18 +25,18 @@ def most_probable(scores, values, unlabelled, near):
             probabilities are NaN.
         near: an earlier class whose score is less than this below the largest puts it in doubt.
     """
-    found = np.empty(scores.shape[1:], values.dtype)
+    labels = np.empty(scores.shape[1:], values.dtype)
     doubt = np.empty(scores.shape[1:], np.bool_)
     doubts = np.empty(scores.shape[1], np.int64)
     nothing = values.dtype.type(unlabelled)
     near = scores.dtype.type(near)
     work = 4 * CELL * scores.size
-    _most_probable(found, doubt, doubts, scores, values, nothing, near, work=work)
-    return found, doubt if doubts.any() else None
+    _most_probable(labels, doubt, doubts, scores, values, nothing, near, work=work)
+    return labels, doubt if doubts.any() else None
 
 
 @compiled_parallel
-def _most_probable(found, doubt, doubts, scores, values, unlabelled, near):
+def _most_probable(labels, doubt, doubts, scores, values, unlabelled, near):
     channels, height, width = scores.shape
     for y in prange(height):
         best = scores[0, y].copy()
@@ -53,7 +53,7 @@ def _most_probable(found, doubt, doubts, scores, values, unlabelled, near):
         count = 0
         for x in range(width):
             is_finite = best[x] - best[x] == 0
-            found[y, x] = values[which[x]] if is_finite else unlabelled
+            labels[y, x] = values[which[x]] if is_finite else unlabelled
             doubt[y, x] = close[x] and is_finite
             count += doubt[y, x]
         doubts[y] = count

@@ -62,16 +62,16 @@ def largest(typing_context, source, numbers, places, firsts, index):
     number = Vector(types.Integer.from_bitwidth(source.dtype.bitwidth))
 
     def generate(context, builder, signature, arguments):
-        values, own, where, begins, at = arguments
+        values, counts, where, begins, at = arguments
         best = None
         for p in range(places.count):
             place = builder.add(builder.extract_value(where, p), at)
             count = _spread(context, builder, number, builder.extract_value(begins, p))
             if numbers != types.none:
-                there = _load(context, builder, number, numbers, own, place)
+                there = _load(context, builder, number, numbers, counts, place)
                 count = builder.add(there, count) if p else there
-            found = _load(context, builder, value, source, values, place), count
-            best = _larger(builder, best, found) if p else found
+            candidate = _load(context, builder, value, source, values, place), count
+            best = _larger(builder, best, candidate) if p else candidate
         return context.make_tuple(builder, signature.return_type, best)
 
     return types.Tuple((value, number))(source, numbers, places, firsts, index), generate
@@ -85,9 +85,9 @@ def first(typing_context, source, index, alone):
     number = Vector(types.Integer.from_bitwidth(source.dtype.bitwidth), value.lanes)
 
     def generate(context, builder, signature, arguments):
-        found = _load(context, builder, value, source, *arguments[:2])
+        vector = _load(context, builder, value, source, *arguments[:2])
         zeros = ir.Constant(context.get_value_type(number), None)
-        return context.make_tuple(builder, signature.return_type, (found, zeros))
+        return context.make_tuple(builder, signature.return_type, (vector, zeros))
 
     return types.Tuple((value, number))(source, index, alone), generate
 
@@ -101,8 +101,8 @@ def larger(typing_context, best, source, index, number):
         before, values, place, count = arguments
         value, numbers = best
         earlier = [builder.extract_value(before, n) for n in range(2)]
-        found = _load(context, builder, value, source, values, place)
-        later = found, _spread(context, builder, numbers, count)
+        vector = _load(context, builder, value, source, values, place)
+        later = vector, _spread(context, builder, numbers, count)
         return context.make_tuple(builder, best, _larger(builder, earlier, later))
 
     return best(best, source, index, number), generate

@@ -276,14 +276,14 @@ def _input_loop(vectors):
         lanes, wide = sizes.lanes, vectors * sizes.lanes
         for q in range(0, count, COLUMNS):
             outputs = min(COLUMNS, count - q)
-            found = _owned(places, q, outputs, own)
-            if found == 0:
+            mine = _owned(places, q, outputs, own)
+            if mine == 0:
                 continue
             tile = simd.tile_of_zeros(out, vectors, COLUMNS)
             for k in range(sizes.filters):
                 at = k * PANEL + q
                 tile = simd.multiply_add(tile, weights, w + k * lanes, pitch, panel, at, None)
-            whole = channels // lanes if found == outputs else 0
+            whole = channels // lanes if mine == outputs else 0
             if whole:
                 simd.add_columns(tile, out, (places, q), outputs, whole)
             if whole * lanes == channels:
@@ -303,10 +303,10 @@ _add_tap = by_vectors([_input_loop(v) for v in range(1, simd.MAX_VECTORS + 1)])
 @inner
 def _owned(places, first, count, own):
     """How many of the places are a thread's own."""
-    found = 0
+    mine = 0
     for q in range(first, first + count):
-        found += own[0] <= places[q] < own[1]
-    return found
+        mine += own[0] <= places[q] < own[1]
+    return mine
 
 
 @inner

@@ -108,16 +108,16 @@ def _fill_run(values, numbers, to, together, begin, length, places):
 
 
 @inner
-def _take_rows(out, to, found, maps, rows, sizes):
-    """Copy what was found for the windows of an item to where its outputs begin."""
+def _take_rows(out, to, results, maps, rows, sizes):
+    """Copy an item's results to where its outputs begin."""
     if sizes.in_runs:
-        copy(out, to, found, 0, maps * rows * sizes.width)
+        copy(out, to, results, 0, maps * rows * sizes.width)
         return
     for plane in range(maps):
         for row in range(rows):
             at = plane * sizes.map_room + row * sizes.row_room
             for o in range(sizes.width):
-                out[to + o] = found[at + o * sizes.step]
+                out[to + o] = results[at + o * sizes.step]
             to += sizes.width
 
 

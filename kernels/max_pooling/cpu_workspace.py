@@ -52,15 +52,15 @@ def levels(kernel: int) -> list[list[int]]:
     >>> levels(20)
     [[0, 1, 2, 3], [0, 4, 8, 12, 16]]
     """
-    found, reach = [], 1
-    while reach < kernel or not found:
+    starts, reach = [], 1
+    while reach < kernel or not starts:
         parts = -(-kernel // reach)
         if parts > MOST_NEIGHBOURS:
             parts = AT_A_TIME
         last = min((parts - 1) * reach, kernel - reach)
-        found.append([*range(0, (parts - 1) * reach, reach), last])
+        starts.append([*range(0, (parts - 1) * reach, reach), last])
         reach += last
-    return found
+    return starts
 
 
 def at_once(window: Window, width: int, itemsize: int) -> bool:
@@ -137,8 +137,8 @@ def workspace(
     window, parts = window.effective((height, width)), batch * channels
     if strided(window, (height, width)):
         item = strided_item(window, (parts, height, width), input_width, itemsize)
-        found = item.part_room * (itemsize + argmax * dtype(argmax_dtype(window)).itemsize)
-        room = item.parts * item.part_room * itemsize + found
+        results = item.part_room * (itemsize + argmax * dtype(argmax_dtype(window)).itemsize)
+        room = item.parts * item.part_room * itemsize + results
         return room, -(-parts // item.maps) * -(-height // item.rows)
     parts *= bands(parts, height, window)
     if at_once(window, width, itemsize):

@@ -161,9 +161,9 @@ def _job(dense, image, axes, outputs) -> Job:
 
 
 def _check_mask(path, job):
-    found = job.shape[1:] if path is None else shape_of(path)[1:]
-    if found != job.shape[1:]:
-        sizes = (f"{size[0]} x {size[1]}" for size in (found, job.shape[1:]))
+    size_of_mask = job.shape[1:] if path is None else shape_of(path)[1:]
+    if size_of_mask != job.shape[1:]:
+        sizes = (f"{size[0]} x {size[1]}" for size in (size_of_mask, job.shape[1:]))
         raise ValueError("{} is {}; expected {}, as {}".format(path, *sizes, job.image))
 
 

@@ -85,12 +85,12 @@ def run(options: argparse.Namespace) -> int:
     images = [read(image, axes=options.axes) for image, _ in pairs]
     channels = {len(image): path for image, (path, _) in zip(images, pairs)}
     if len(channels) > 1:
-        found = ", ".join(f"{path} {number}" for number, path in channels.items())
-        raise ValueError(f"images differ in channels: {found}")
+        listed = ", ".join(f"{path} {number}" for number, path in channels.items())
+        raise ValueError(f"images differ in channels: {listed}")
     kinds = {image.dtype: path for image, (path, _) in zip(images, pairs)}
     if len(kinds) > 1:
-        found = ", ".join(f"{path} {kind}" for kind, path in kinds.items())
-        told = f"images differ in dtype, and values are taken as they are: {found}"
+        listed = ", ".join(f"{path} {kind}" for kind, path in kinds.items())
+        told = f"images differ in dtype, and values are taken as they are: {listed}"
         warnings.warn(told, stacklevel=2)
     usage = _usage(options)
     labels = [read_values(path, usage.label_rule) for _, path in pairs]
@@ -99,8 +99,8 @@ def run(options: argparse.Namespace) -> int:
             if not is_finite(image):
                 raise ValueError("it holds NaN or infinities; expected finite values")
     classes = _classes([path for _, path in pairs], labels, usage.label_rule)
-    for (_, path), own, image in zip(pairs, labels, images):
-        _check(path, own, usage.label_rule, classes, image.shape[1:])
+    for (_, path), label_map, image in zip(pairs, labels, images):
+        _check(path, label_map, usage.label_rule, classes, image.shape[1:])
     source = options.net, classes, *channels
     net = net_of(*source, seed=options.seed, backend=options.backend)
     net.usage = usage
@@ -183,15 +183,17 @@ def _classes(paths, labels, rule) -> int:
     if rule.values is not None:
         return len(rule.values)
     first = rule.of(1)[0]
-    values = [np.unique(own[own != rule.unlabelled]) for own in labels]
+    values = [np.unique(image[image != rule.unlabelled]) for image in labels]
     held = np.unique(np.concatenate(values))
     if len(held) < 2:
-        found = ", ".join(f"{value:g}" for value in held) or "no labelled pixel"
+        values_held = ", ".join(f"{value:g}" for value in held) or "no labelled pixel"
         beside = "" if rule.unlabelled is None else f" beside {rule.unlabelled} (unlabelled)"
-        raise ValueError(f"{paths[0].parent} holds {found}{beside}; expected two classes or more")
+        raise ValueError(
+            f"{paths[0].parent} holds {values_held}{beside}; expected two classes or more"
+        )
     classes = int(held[-1]) - first + 1
     if len(held) < classes and held[0] >= first:
-        path = next(path for path, own in zip(paths, values) if held[-1] in own)
+        path = next(path for path, image in zip(paths, values) if held[-1] in image)
         missing = min(set(range(first, first + classes)) - set(held.tolist()))
         raise ValueError(
             f"{path} holds {held[-1]:g}, and no label image holds {missing}; expected classes "
@@ -203,8 +205,10 @@ def _classes(paths, labels, rule) -> int:
 def _check(path, labels, rule, classes, size):
     """Refuse a label image, by its file's name, that does not suit the rule or its image."""
     with decoding(path):
-        found = rule.decoded(labels, classes)
-        if found.shape != size:
-            raise ValueError(f"it is {by(found.shape)}; expected {by(size)}, as its image")
-        if (found == UNLABELLED).all():
+        classes_of_pixels = rule.decoded(labels, classes)
+        if classes_of_pixels.shape != size:
+            raise ValueError(
+                f"it is {by(classes_of_pixels.shape)}; expected {by(size)}, as its image"
+            )
+        if (classes_of_pixels == UNLABELLED).all():
             raise ValueError("it holds no labelled pixel; expected at least one")

@@ -115,12 +115,12 @@ class Nodes:
         """The maps that the taps of a window see, row by row."""
         if window.kernel == window.stride == (1, 1):
             return [x]
-        found = []
+        maps = []
         for tap in product(*map(range, window.kernel)):
             starts = [i * d for i, d in zip(tap, window.dilation)]
             rest = [(k - 1 - i) * d for i, k, d in zip(tap, window.kernel, window.dilation)]
-            found.append(self._sliced(x, starts, [-r or END for r in rest], window.stride))
-        return found
+            maps.append(self._sliced(x, starts, [-r or END for r in rest], window.stride))
+        return maps
 
     def activation(self, x: str, activation: str | Activation) -> str:
         """One that ``has_node``."""

@@ -72,10 +72,10 @@ class Traced:
         """An argument; where it stands for a parameter or a buffer, that."""
         if not self.is_node(value) or value.op != "get_attr":
             return value
-        found = self.module
+        member = self.module
         for part in value.target.split("."):
-            found = getattr(found, part)
-        return found
+            member = getattr(member, part)
+        return member
 
     def channels(self) -> int:
         """Of the image, as the first layer that reads it with weights tells.

@@ -88,23 +88,23 @@ def _tensors(module):
 
 
 def _dtype(torch, module) -> str:
-    found = {}
+    first_of = {}
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if tensor.is_meta:
             raise TypeError(f"module: {name} has no numbers (device meta); expected a loaded state")
         if tensor.is_floating_point() or tensor.is_complex():
-            found.setdefault(tensor.dtype, name)
+            first_of.setdefault(tensor.dtype, name)
     known = {getattr(torch, name): name for name in TOLERANCES}
-    for dtype, name in found.items():
+    for dtype, name in first_of.items():
         if dtype not in known:
             raise TypeError(
                 f"module: {name} is {dtype}; expected torch.float32 or torch.float64, as "
                 "module.float() makes it"
             )
-    if len(found) > 1:
-        parts = " and ".join(f"{name} is {dtype}" for dtype, name in found.items())
+    if len(first_of) > 1:
+        parts = " and ".join(f"{name} is {dtype}" for dtype, name in first_of.items())
         raise TypeError(f"module: {parts}; expected one dtype, as module.float() makes it")
-    return known[next(iter(found), torch.float32)]
+    return known[next(iter(first_of), torch.float32)]
 
 
 def _check_modes(module):

@@ -52,8 +52,8 @@ class Workers:
         self._given = client
         with self.connected() as client:
             self.threads = list(client.nthreads().values())
-            found = client.scheduler_info(n_workers=-1)["workers"].values()
-        self.limits = [worker["memory_limit"] for worker in found if worker["memory_limit"]]
+            workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        self.limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
         if not self.threads:
             raise OSError("the cluster has no workers; expected at least one")
 

@@ -33,12 +33,12 @@ def stored(path: Path) -> dict | None:
     with path.open("rb") as file:
         line = file.readline(2**20)
     try:
-        found = json.loads(line)
+        run = json.loads(line)
     except ValueError:
-        found = None
-    if not isinstance(found, dict) or not line.endswith(b"\n"):
+        run = None
+    if not isinstance(run, dict) or not line.endswith(b"\n"):
         raise ValueError(f"{path} is no journal of labelling; expected none, or one")
-    return found
+    return run
 
 
 def noted(path: Path) -> set[int]:
@@ -52,11 +52,11 @@ def _noted(content):
     return {int(line) for line in lines if line.endswith(b"\n") and line.strip().isdigit()}
 
 
-def check_same(path: Path, found: dict, run: dict) -> None:
-    """Refuse to go on with a run that a journal ``found`` is not of."""
-    if found != run:
+def check_same(path: Path, before: dict, run: dict) -> None:
+    """Refuse a ``run`` that is not the one ``before``, of the journal."""
+    if before != run:
         raise ValueError(
-            f"{path} is of another run: {_difference(found, run)}; expected the same again, or "
+            f"{path} is of another run: {_difference(before, run)}; expected the same again, or "
             f"another place for it"
         )
 
@@ -77,12 +77,12 @@ class Journal:
     """
 
     def __init__(self, path: Path, run: dict):
-        found = stored(path)
-        if found is None:
+        before = stored(path)
+        if before is None:
             write_atomically(path, json.dumps(run).encode() + b"\n")
             synchronize(path.parent)
         else:
-            check_same(path, found, run)
+            check_same(path, before, run)
         self._file = path.open("r+b", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,10 +111,10 @@ class Journal:
         self.close()
 
 
-def _difference(found, run):
+def _difference(before, run):
     parts = [
-        f"{name} {json.dumps(found.get(name))}, now {json.dumps(run.get(name))}"
-        for name in dict.fromkeys((*found, *run))
-        if found.get(name) != run.get(name)
+        f"{name} {json.dumps(before.get(name))}, now {json.dumps(run.get(name))}"
+        for name in dict.fromkeys((*before, *run))
+        if before.get(name) != run.get(name)
     ]
     return "; ".join(parts)

@@ -64,15 +64,15 @@ def lazy(
     for region in grid:
         part = labeller.part(size, region)
         raw = None if part is None else source.part(*ImageWindow.of(net, border, size, part).read)
-        found = of_region(node, net.backend.name, border, probabilities, size, region, raw)
-        rows[region.number // grid.counts[1]].append((region, found))
+        labels = of_region(node, net.backend.name, border, probabilities, size, region, raw)
+        rows[region.number // grid.counts[1]].append((region, labels))
 
     def joined(which, dtype, more):
         return da.block(
             [
                 [
-                    da.from_delayed(found[which], (*more, *region.size), dtype)
-                    for region, found in row
+                    da.from_delayed(labels[which], (*more, *region.size), dtype)
+                    for region, labels in row
                 ]
                 for row in rows
             ]

@@ -91,17 +91,17 @@ class Learners:
                             futures[i], places[i] = submit(shares[i], None), None
             by_draw = {}
             try:
-                for share, found in zip(shares, self.client.gather(futures)):
-                    by_draw |= zip(share, found)
+                for share, results in zip(shares, self.client.gather(futures)):
+                    by_draw |= zip(share, results)
             except KilledWorker as error:
                 raise OSError(f"a step on {len(draws)} images: {error}") from error
             return [by_draw[draw] for draw in draws]
 
         weights, pixels = zip(*all_of(weigh))
-        found = all_of(learn, total_weight(weights), net.state())
+        by_image = all_of(learn, total_weight(weights), net.state())
         parts = (
             (loss, {name: to_device(gradient) for name, gradient in gradients.items()})
-            for loss, gradients in found
+            for loss, gradients in by_image
         )
         return self.sampler.summed(parts, sum(pixels))
 
@@ -216,10 +216,10 @@ def weigh(name: str, draws: list[Draw]) -> list[tuple[float, int]]:
 def learn(name: str, draws: list[Draw], weight: float | None, state: dict) -> list[tuple]:
     """On a worker: loss and gradients (on the host) of each image, with the net in a ``state``."""
     with _working(name) as learner:
-        net, found = learner.sampler.reader.trainer.net, []
+        net, results = learner.sampler.reader.trainer.net, []
         net.load_state(state)
         for draw, sample in zip(draws, learner.samples(draws)):
             loss, gradients = learner.sampler.learned(draw, sample, weight)
             to_host = net.backend.memory.to_host
-            found.append((loss, {key: np.array(to_host(one)) for key, one in gradients.items()}))
-        return found
+            results.append((loss, {key: np.array(to_host(one)) for key, one in gradients.items()}))
+        return results

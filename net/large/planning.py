@@ -173,9 +173,9 @@ def chosen(
         costs.append((max(ENOUGH, cost), max(SMALL, prod(region)), cost, region))
     smallest = min(sides[0]), min(sides[1])
     for *_, region in sorted(costs):
-        found = layout(net, source, region, probabilities, where)
-        if found.peak_bytes <= available:
-            return found
+        candidate = layout(net, source, region, probabilities, where)
+        if candidate.peak_bytes <= available:
+            return candidate
     needed = layout(net, source, smallest, probabilities, where).peak_bytes
     raise MemoryError(
         f"labelling in regions of {smallest[0]} x {smallest[1]} pixels takes "

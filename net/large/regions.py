@@ -102,9 +102,9 @@ def labelled(net: Net, border: str, size: Pair) -> tuple[slice, slice]:
     >>> labelled(zoo.build("lenet28", backend="reference"), "valid", (30, 40))
     (slice(13, 16, None), slice(13, 26, None))
     """
-    found = images.output_size(net, size, border)
+    labels = images.output_size(net, size, border)
     before = patch_margins(net.patch)[:2] if border == "valid" else (0, 0)
-    return tuple(slice(b, b + n) for b, n in zip(before, found))
+    return tuple(slice(b, b + n) for b, n in zip(before, labels))
 
 
 @dataclass(frozen=True, eq=False)

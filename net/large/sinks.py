@@ -275,13 +275,13 @@ class TiffSink(Sink):
 
         with tifffile.TiffFile(self.path) as tiff:
             levels = tiff.series[0].levels
-            found = [(level.shape, level.dtype.newbyteorder("=")) for level in levels]
+            levels_held = [(level.shape, level.dtype.newbyteorder("=")) for level in levels]
         ends = max(
             offsets.max() + prod(self.chunk(factor)) * self.dtype.itemsize
             for factor, offsets in self._offsets.items()
         )
         wanted = [(self.level_shape(factor), self.dtype) for factor in self.levels]
-        return found == wanted and ends <= self.path.stat().st_size
+        return levels_held == wanted and ends <= self.path.stat().st_size
 
     @property
     def _is_ome(self):
@@ -322,15 +322,15 @@ class TiffSink(Sink):
         """By level, the tiles' offsets in the file: planes x rows of tiles x columns of tiles."""
         import tifffile
 
-        found = {}
+        offsets_of = {}
         with tifffile.TiffFile(self.path) as tiff:
             for factor, series in zip(self.levels, tiff.series[0].levels):
                 sizes = zip(self.level_shape(factor)[-2:], self.chunk(factor))
                 tiles = [-(-n // step) for n, step in sizes]
                 offsets = [page.dataoffsets for page in series.pages]
-                found[factor] = np.array(offsets, np.int64).reshape(-1, *tiles)
+                offsets_of[factor] = np.array(offsets, np.int64).reshape(-1, *tiles)
             self._order = tiff.byteorder
-        return found
+        return offsets_of
 
     def write(self, rows, columns, values):
         with self.path.open("r+b", buffering=0) as file:

@@ -105,8 +105,8 @@ class Source:
             for rows in _spread(self.shape[1]):
                 for columns in _spread(self.shape[2]):
                     digest.update(np.ascontiguousarray(self.read(rows, columns)))
-        found = {"shape": list(self.shape), "dtype": self.dtype.name, "samples": digest.hexdigest()}
-        return found | self.known_by
+        facts = {"shape": list(self.shape), "dtype": self.dtype.name, "samples": digest.hexdigest()}
+        return facts | self.known_by
 
 
 def _spread(length):
@@ -175,13 +175,13 @@ def _of_file(path, channels, axes):
 
 
 def _unnamed(name, shape, axes, channels):
-    kept = list(range(len(shape)))
+    places = list(range(len(shape)))
     for axis in range(len(shape) - 2):
-        if len(kept) > 3 and shape[axis] == 1:
-            kept.remove(axis)
-    axis = channel_axis(name, tuple(shape[place] for place in kept), axes, channels)
-    of_channels = None if axis is None else kept.pop(axis)
-    return of_channels, *kept
+        if len(places) > 3 and shape[axis] == 1:
+            places.remove(axis)
+    axis = channel_axis(name, tuple(shape[place] for place in places), axes, channels)
+    of_channels = None if axis is None else places.pop(axis)
+    return of_channels, *places
 
 
 def _named(name, shape, names, axes, channels, alpha):
@@ -192,8 +192,8 @@ def _named(name, shape, names, axes, channels, alpha):
         of_channels, others = others, []  # pages that are channels
     if names.count(_ROWS) != 1 or names.count(_COLUMNS) != 1 or others or len(of_channels) > 1:
         raise ValueError(f"{said}; expected rows, columns and at most channels")
-    found = shape[of_channels[0]] if of_channels else 1
-    if channels is not None and found not in (channels, channels + alpha):
-        raise ValueError(f"{said}: {found} channels; expected {channels}")
+    count = shape[of_channels[0]] if of_channels else 1
+    if channels is not None and count not in (channels, channels + alpha):
+        raise ValueError(f"{said}: {count} channels; expected {channels}")
     place = of_channels[0] if of_channels else None
     return place, names.index(_ROWS), names.index(_COLUMNS)

@@ -60,12 +60,12 @@ class Labeller:
 
     def labels(self, size: tuple[int, int], region: Region, taken: Taken) -> Labels:
         """Of a region of an image of ``size``."""
-        legend, kept = self.legend, self.probabilities
+        legend, dtype = self.legend, self.probabilities
         classes = np.full(region.size, legend.unlabelled, legend.dtype)
         shares = None
-        if kept is not None:
-            nothing = np.nan if kept.kind == "f" else 0
-            shares = np.full((len(legend.names), *region.size), nothing, kept)
+        if dtype is not None:
+            nothing = np.nan if dtype.kind == "f" else 0
+            shares = np.full((len(legend.names), *region.size), nothing, dtype)
         if taken.window is None:
             return Labels(classes, shares)
         part = self.part(size, region)
@@ -76,10 +76,10 @@ class Labeller:
         if taken.wanted is None and self.net.backend.name != "reference":
             classes[place], probabilities = self._of_all(taken.window)
         else:
-            found, probabilities = self._dense.predict(taken.window, mask=taken.wanted)
-            classes[place] = legend.encoded(found)
-        if kept is not None:
-            if kept.kind == "u":
+            indices, probabilities = self._dense.predict(taken.window, mask=taken.wanted)
+            classes[place] = legend.encoded(indices)
+        if dtype is not None:
+            if dtype.kind == "u":
                 probabilities *= 255
                 np.nan_to_num(np.rint(probabilities, out=probabilities), copy=False)
             shares[:, *place] = probabilities
@@ -97,12 +97,12 @@ class Labeller:
                 maps = ops.softmax.forward(maps)
         maps = ops.memory.to_host(maps)[0]
         values = np.array(legend.values, legend.dtype)
-        found, doubt = most_probable(maps, values, legend.unlabelled, near)
+        classes, doubt = most_probable(maps, values, legend.unlabelled, near)
         if doubt is not None:
             scores = ops.memory.to_device(np.ascontiguousarray(maps[:, doubt])[None, :, None])
             probabilities = ops.memory.to_host(ops.softmax.forward(scores))[0, :, 0]
-            found[doubt] = values[probabilities.argmax(axis=0)]
-        return found, maps
+            classes[doubt] = values[probabilities.argmax(axis=0)]
+        return classes, maps
 
 
 @dataclass(eq=False)

@@ -47,11 +47,11 @@ class File(NamedTuple):
             source = opened(self.path, self.channels, self.stated)
         except FileNotFoundError as error:
             raise OSError(f"it does not see {error.filename}") from None
-        found = source.identity()
+        identity = source.identity()
         for name in self.identity.keys() - {"changed"}:
-            if found[name] != self.identity[name]:
+            if identity[name] != self.identity[name]:
                 raise OSError(
-                    f"its {self.path} is another one: {name} {found[name]}, not "
+                    f"its {self.path} is another one: {name} {identity[name]}, not "
                     f"{self.identity[name]}"
                 )
         return source

@@ -78,9 +78,9 @@ def warn_of_few(counts: dict[str, int]) -> None:
     """Warn of classes of which fewer than ``FEW`` pixels are labelled; their numbers by name."""
     few = {name: n for name, n in counts.items() if n < FEW}
     if few:
-        found = ", ".join(f"{name} has {n}" for name, n in few.items())
+        told = ", ".join(f"{name} has {n}" for name, n in few.items())
         warnings.warn(
-            f"labels are few: {found} labelled pixels; with fewer than {FEW} of a class, what is "
+            f"labels are few: {told} labelled pixels; with fewer than {FEW} of a class, what is "
             "learned depends on which ones they are",
             TrainingWarning,
             stacklevel=4,
@@ -98,10 +98,10 @@ def check_log(history: list[dict], columns: tuple[str, ...], log: Path) -> None:
             )
     if log.exists():
         with log.open(errors="replace") as file:
-            found = file.readline(1000).rstrip("\n")
-        if found and not found.startswith(",".join(COLUMNS)):
+            head = file.readline(1000).rstrip("\n")
+        if head and not head.startswith(",".join(COLUMNS)):
             raise ValueError(
-                f"log is {str(log)!r}, which begins with {found[:80]!r}; expected a new file, or "
+                f"log is {str(log)!r}, which begins with {head[:80]!r}; expected a new file, or "
                 "the log of a run"
             )
 

@@ -135,12 +135,7 @@ def train(
     out = out if out is None else checked_path("out", out)
     check_pair("images and labels", (images, labels))
     usage = net.usage or Usage()
-    given = _classes(net, usage, axes, "", images, labels)
-    if isinstance(validation, tuple | list):
-        check_pair("validation", validation)
-        parts = given, _classes(net, usage, axes, "validation ", *validation)
-    else:
-        parts = _split(net, given, validation, seed)
+    parts = _parts(net, usage, axes, (images, labels), validation, seed)
     is_new = usage.normalization is None
     if is_new:
         usage = replace(usage, normalization=Normalization.of(parts[0][0]))
@@ -153,17 +148,12 @@ def train(
     if validated is None:
         message = "there is no validation: nothing will tell if the net learns its labels by heart"
         warnings.warn(message, TrainingWarning, stacklevel=2)
-    repeats = max(1, round(steps * images_a_step / (MEASURED * len(examples[0]))))
-    steps_an_epoch = -(-repeats * len(examples[0]) // images_a_step)
-    epochs = max(1, round(steps / steps_an_epoch))
+    epochs, repeats, steps_an_epoch = _epochs(steps, images_a_step, len(examples[0]))
     rule = Adam(schedule(rate, epochs * steps_an_epoch))
     settings = {"border": usage.border, "class_weights": class_weights, "seed": seed}
     trainer = _resumed(Trainer(net, rule, **settings), out)
     with TemporaryDirectory() as temporary:
-        files = {"best": Path(out or temporary, NET)} if validated else {}
-        if out is not None:
-            files |= {"log": out / "log.csv", "picture": out / "curves.png"}
-            files |= {"checkpoint": out / RUN}
+        files = _files(out, temporary, validated)
         fit(
             trainer,
             examples,
@@ -187,23 +177,48 @@ def train(
     return Trained(net, trainer.history, metrics)
 
 
+def _parts(net, usage, axes, given, validation, seed):
+    """The examples to learn from, and those to validate on or None."""
+    given = _classes(net, usage, axes, "", *given)
+    if not isinstance(validation, tuple | list):
+        return _split(net, given, validation, seed)
+    check_pair("validation", validation)
+    return given, _classes(net, usage, axes, "validation ", *validation)
+
+
+def _epochs(steps, images_a_step, images) -> tuple[int, int, int]:
+    """(epochs, how often an epoch repeats each image, steps an epoch) of a run of about ``steps``."""
+    repeats = max(1, round(steps * images_a_step / (MEASURED * images)))
+    steps_an_epoch = -(-repeats * images // images_a_step)
+    return max(1, round(steps / steps_an_epoch)), repeats, steps_an_epoch
+
+
+def _files(out, temporary, validated) -> dict:
+    """The files that ``fit`` writes, by its arguments."""
+    files = {"best": Path(out or temporary, NET)} if validated else {}
+    if out is not None:
+        files |= {"log": out / "log.csv", "picture": out / "curves.png", "checkpoint": out / RUN}
+    return files
+
+
 def _classes(net, usage, axes, name, images, labels) -> Examples:
     """Images C x H x W as they were read, and their labels as classes."""
     count, result = net.output.channels, ([], [])
-    for i, (image, own) in enumerate(zip(images, labels)):
+    for i, (image, label_map) in enumerate(zip(images, labels)):
         image = channels_first(f"{name}images[{i}]", image, axes, net.channels)
         try:
-            own = usage.label_rule.decoded(own, count)
+            label_map = usage.label_rule.decoded(label_map, count)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name}labels[{i}]: {error}") from None
-        if own.shape != image.shape[1:]:
+        if label_map.shape != image.shape[1:]:
             raise ValueError(
-                f"{name}labels[{i}] has shape {own.shape}; expected {image.shape[1:]}, as its image"
+                f"{name}labels[{i}] has shape {label_map.shape}; expected {image.shape[1:]}, as "
+                "its image"
             )
-        if (own == UNLABELLED).all():
+        if (label_map == UNLABELLED).all():
             raise ValueError(f"{name}labels[{i}] hold no labelled pixel; expected at least one")
         result[0].append(image)
-        result[1].append(own)
+        result[1].append(label_map)
     return result
 
 
@@ -243,30 +258,30 @@ def _resumed(trainer, out) -> Trainer:
     """The run that the folder holds, if it has one; else this new one."""
     if out is None or not (out / RUN).exists():
         return trainer
-    found = checkpoint.load(out / RUN, backend=trainer.net.backend.name, expected=trainer.net)
+    earlier = checkpoint.load(out / RUN, backend=trainer.net.backend.name, expected=trainer.net)
     for name in ("optimizer", "seed", "class_weights"):
-        old, new = getattr(found, name), getattr(trainer, name)
+        old, new = getattr(earlier, name), getattr(trainer, name)
         if not np.array_equal(old, new):
             raise ValueError(
                 f"out is {str(out)!r}, which holds a run of {name} {old}; expected {new}, as asked "
                 "for now, or another folder"
             )
     for name in ("border", "normalization", "label_rule"):
-        old, new = getattr(found.net.usage, name, None), getattr(trainer.net.usage, name)
+        old, new = getattr(earlier.net.usage, name, None), getattr(trainer.net.usage, name)
         if old != new:
             raise ValueError(
                 f"out is {str(out)!r}, which holds a run of {name} {old}; expected {new}: other "
                 "images or another rule; choose another folder"
             )
-    begun, asked = found.net.usage.training, trainer.net.usage.training
+    begun, asked = earlier.net.usage.training, trainer.net.usage.training
     for name in dict.fromkeys((*asked, *begun)):
         if begun.get(name) != asked.get(name):
             raise ValueError(
                 f"out is {str(out)!r}, which holds a run of other {name}; expected those of "
                 "now, or another folder"
             )
-    warnings.warn(f"{out / RUN} goes on at step {found.steps}", stacklevel=3)
-    return found
+    warnings.warn(f"{out / RUN} goes on at step {earlier.steps}", stacklevel=3)
+    return earlier
 
 
 def _settings(examples, validation, pixels, images_a_step, augmentation) -> dict:
@@ -283,12 +298,12 @@ def _settings(examples, validation, pixels, images_a_step, augmentation) -> dict
 
 def _checksum(examples) -> int:
     """CRC-32 of images and labels."""
-    found = 0
+    checksum = 0
     for array in chain(*examples):
-        found = zlib.crc32(
-            np.ascontiguousarray(array), zlib.crc32(str(array.shape).encode(), found)
+        checksum = zlib.crc32(
+            np.ascontiguousarray(array), zlib.crc32(str(array.shape).encode(), checksum)
         )
-    return found
+    return checksum
 
 
 def _measured(trainer, net, examples) -> Metrics:

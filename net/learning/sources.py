@@ -69,12 +69,12 @@ def net_of(
             net.usage = _usage(document)
     else:
         net = load_net(path, backend=backend)
-    for what, found, asked in (
+    for what, count, asked in (
         ("channels", net.channels, channels),
         ("classes", net.output.channels, classes),
     ):
-        if found != asked:
-            raise ValueError(f"source {str(source)!r} has {found} {what}; the images have {asked}")
+        if count != asked:
+            raise ValueError(f"source {str(source)!r} has {count} {what}; the images have {asked}")
     return net
 
 

@@ -77,15 +77,15 @@ def _named(paths):
 
 def _pictures_in(name, folder):
     folder = checked_path(name, folder)
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for file in sorted(os.listdir(folder)):
         path = folder / file
         if path.suffix.lower() not in SUFFIXES or file.startswith(".") or path.is_dir():
             continue
         stem = unicodedata.normalize("NFC", stem_of(path))
-        if stem in found:
-            raise ValueError(f"{name} holds {found[stem]} and {path}; expected one image a name")
-        found[stem] = path
-    if not found:
+        if stem in paths:
+            raise ValueError(f"{name} holds {paths[stem]} and {path}; expected one image a name")
+        paths[stem] = path
+    if not paths:
         raise ValueError(f"{name} is {folder}, which holds no image ({', '.join(SUFFIXES)})")
-    return dict(sorted(found.items()))
+    return dict(sorted(paths.items()))

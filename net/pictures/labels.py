@@ -102,6 +102,6 @@ def read_mask(path: str | Path, size: Pair | None = None) -> np.ndarray:
         return (image > 0).any(axis=0)
 
 
-def _check_size(found, size):
-    if size is not None and tuple(found) != size:
-        raise ValueError(f"it is {found[0]} x {found[1]}; expected {size[0]} x {size[1]}")
+def _check_size(shape, size):
+    if size is not None and tuple(shape) != size:
+        raise ValueError(f"it is {shape[0]} x {shape[1]}; expected {size[0]} x {size[1]}")

@@ -35,13 +35,13 @@ def normalization_of(
     checks.sequence("paths", paths)
 
     def images():
-        found = channels
+        count = channels
         for path in paths:
-            image = read(path, axes=axes, channels=found)
+            image = read(path, axes=axes, channels=count)
             with decoding(path):
                 if not np.isfinite((image.min(), image.max())).all():
                     raise ValueError("it holds NaN or infinities")
-            found = len(image)
+            count = len(image)
             yield image
 
     return Normalization.of(images())

@@ -67,8 +67,8 @@ def opened(file, *, indices: bool = False):
 
 
 def _squeezed(axes, shape):
-    kept = [(a, n) for a, n in zip(axes, shape) if n != 1 or a in "YX"]
-    return "".join(a for a, _ in kept), tuple(n for _, n in kept)
+    dimensions = [(a, n) for a, n in zip(axes, shape) if n != 1 or a in "YX"]
+    return "".join(a for a, _ in dimensions), tuple(n for _, n in dimensions)
 
 
 def _check_segments(series, size):

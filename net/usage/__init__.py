@@ -98,12 +98,12 @@ class Usage(Options):
         >>> Usage(border="zero").described()
         {'label_rule': {'unlabelled': 0, 'values': None}, 'border': 'zero', 'training': {}}
         """
-        found = {one.name: getattr(self, one.name) for one in fields(self)}
-        rule, normalization = found["label_rule"], found["normalization"]
-        found["label_rule"] = {"unlabelled": rule.unlabelled, "values": rule.values}
+        keys = {one.name: getattr(self, one.name) for one in fields(self)}
+        rule, normalization = keys["label_rule"], keys["normalization"]
+        keys["label_rule"] = {"unlabelled": rule.unlabelled, "values": rule.values}
         if normalization is not None:
-            found["normalization"] = vars(normalization)
-        return {name: value for name, value in found.items() if value is not None}
+            keys["normalization"] = vars(normalization)
+        return {name: value for name, value in keys.items() if value is not None}
 
     @classmethod
     def rebuilt(cls, document: dict) -> Usage | None:
@@ -115,14 +115,14 @@ class Usage(Options):
         >>> Usage.rebuilt({"border": "zero"}).border
         'zero'
         """
-        found = {one.name: document[one.name] for one in fields(cls) if one.name in document}
-        for name, value in found.items():
+        options = {one.name: document[one.name] for one in fields(cls) if one.name in document}
+        for name, value in options.items():
             if value is None:
                 raise ValueError(f"{name} is None; expected it to be left out")
         for name, kind in (("label_rule", LabelRule), ("normalization", Normalization)):
-            if name in found:
-                found[name] = kind(**exactly(name, found[name], {f.name for f in fields(kind)}))
-        return cls(**found) if found else None
+            if name in options:
+                options[name] = kind(**exactly(name, options[name], {f.name for f in fields(kind)}))
+        return cls(**options) if options else None
 
 
 def _each(holds, values) -> bool:
