@@ -48,8 +48,8 @@ LARGEST_REUSED = 2**19
 class Plan:
     """The allocations and launches of an operator's call.
 
-    What is small of the workspace is used again by the next call: on one stream, it comes after this
-    one. A call that does not find it, as another one has it, allocates its own.
+    What is small of the workspace is used again by the next call, which on one stream comes after
+    this one. A call that does not find it, as another one has it, allocates its own.
 
     Args:
         stream: that they are for; None where launches are only recorded.

@@ -187,7 +187,7 @@ def _parts(net, usage, axes, given, validation, seed):
 
 
 def _epochs(steps, images_a_step, images) -> tuple[int, int, int]:
-    """(epochs, how often an epoch repeats each image, steps an epoch) of a run of about ``steps``."""
+    """(epochs, how often an epoch repeats each image, steps an epoch) of about ``steps`` steps."""
     repeats = max(1, round(steps * images_a_step / (MEASURED * images)))
     steps_an_epoch = -(-repeats * images // images_a_step)
     return max(1, round(steps / steps_an_epoch)), repeats, steps_an_epoch
