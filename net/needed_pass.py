@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import cached_property
+from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -262,21 +264,41 @@ class NeededPasses:
         if chosen.mask is not None and cost * np.count_nonzero(chosen.mask) >= chosen.mask.size:
             return None
         some = NeededPass(net, self.border, chosen.pixels)
-        image = [n + p - 1 for n, p in zip(chosen.labelled, net.patch)]
-        sizes = {IMAGE: net.channels * some.counts[IMAGE]}  # numbers of the maps
-        dense_sizes = {IMAGE: net.channels * image[0] * image[1]}
-        work = dense_work = tables = 0
-        for name, node in net.nodes.items():
-            needed, dense = some.counts[name], summary.dense_cells(net, node, chosen.labelled)
-            channels, each = node.output.channels, node.multiply_adds
-            sizes[name], dense_sizes[name] = needed * channels, dense * channels
-            work, dense_work = work + needed * each, dense_work + dense * each
-            tables += needed * node.window.kernel[0] if node.window else 0
-        maps, dense_maps = (sum(of.values()) - of[IMAGE] for of in (sizes, dense_sizes))
-        # At the peak of a pass forward a layer reads one map and fills another
-        peak, dense_peak = (
-            max(of[name] + of[node.inputs[0]] for name, node in net.nodes.items())
-            for of in (sizes, dense_sizes)
-        )
-        cheaper = cost * work < dense_work and cost * maps < MAPS * dense_maps
-        return some if cheaper and cost * (peak + tables) < PEAK * dense_peak else None
+        needed, dense = _counted(net, some.counts), _counted(net, _dense_cells(net, chosen))
+        windows_of = ((some.counts[name], node.window) for name, node in net.nodes.items())
+        tables = sum(count * window.kernel[0] for count, window in windows_of if window)
+        cheaper = cost * needed.work < dense.work and cost * needed.maps < MAPS * dense.maps
+        return some if cheaper and cost * (needed.peak + tables) < PEAK * dense.peak else None
+
+
+class _Counted(NamedTuple):
+    """What a pass takes, by count.
+
+    Attributes:
+        work: multiply-adds.
+        maps: numbers of all maps but the image.
+        peak: numbers of the two maps that take most, of which a layer reads one and fills another.
+    """
+
+    work: int
+    maps: int
+    peak: int
+
+
+def _counted(net: Net, cells: dict[str, int]) -> _Counted:
+    """A pass over so many cells of each map."""
+    nodes = net.nodes
+    maps = {name: cells[name] * node.output.channels for name, node in nodes.items()}
+    numbers = maps | {IMAGE: cells[IMAGE] * net.channels}
+    return _Counted(
+        work=sum(cells[name] * node.multiply_adds for name, node in nodes.items()),
+        maps=sum(maps.values()),
+        peak=max(numbers[name] + numbers[node.inputs[0]] for name, node in nodes.items()),
+    )
+
+
+def _dense_cells(net: Net, chosen: Chosen) -> dict[str, int]:
+    """The cells of each map of the dense form, ``IMAGE`` included."""
+    labelled = chosen.labelled
+    cells = {name: summary.dense_cells(net, node, labelled) for name, node in net.nodes.items()}
+    return cells | {IMAGE: prod(n + p - 1 for n, p in zip(labelled, net.patch))}

@@ -19,7 +19,7 @@ from kernels.convolution import ConvolutionShape
 from kernels.convolution.cuda_factor import Factor, fetcher, first_fetcher, locator, storer
 from kernels.convolution.cuda_gradient_weights import add_partial_sums
 from kernels.convolution.cuda_tile import (
-    Layout,
+    SharedLayout,
     Tile,
     in_turn,
     main_loop,
@@ -79,7 +79,7 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
     )
     one_fetched, other_fetched = one.fetched, other.fetched
     one_buffers, other_buffers = 2 * one.buffer, 2 * other.buffer
-    layout = Layout((one.pitch, other.pitch), (one.buffer, other.buffer))
+    layout = SharedLayout((one.pitch, other.pitch), (one.buffer, other.buffer))
     start = opener(tile, dtype)
     multiply = multiplier(tile, dtype, layout, 0, tile.depth)
     multiply_some = partial_multiplier(tile, dtype, layout)

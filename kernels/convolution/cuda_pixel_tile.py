@@ -11,7 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 from kernels.convolution.cuda_tile import (
-    Layout,
+    SharedLayout,
     Tile,
     adder,
     in_turn,
@@ -109,10 +109,10 @@ def first_column(tile: Tile) -> int:
     return ceil_division(tile.height, 4) * 4
 
 
-def layout_of(tile: Tile) -> Layout:
+def layout_of(tile: Tile) -> SharedLayout:
     """Of rows and columns in one shared array."""
     between = pitch(first_column(tile) + ceil_division(tile.width, 4) * 4)
-    return Layout((between, between), (tile.depth * between,) * 2)
+    return SharedLayout((between, between), (tile.depth * between,) * 2)
 
 
 @cache

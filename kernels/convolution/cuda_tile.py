@@ -23,7 +23,7 @@ from kernels.device.limits import ceil_division
 from kernels.device.loads import BY_INDEX, computed_once
 
 
-class Layout(NamedTuple):
+class SharedLayout(NamedTuple):
     """How the slices of two factors lie in shared memory; pairs are (rows, columns).
 
     Attributes:
@@ -131,9 +131,9 @@ class Tile:
         return 1 << (self.width * self.depth - 1).bit_length()
 
     @property
-    def pixel_layout(self) -> Layout:
+    def pixel_layout(self) -> SharedLayout:
         """How a slice of weights and one of pixels lie in shared memory."""
-        return Layout((self.height, self.width), (self.weight_buffer, self.pixel_buffer))
+        return SharedLayout((self.height, self.width), (self.weight_buffer, self.pixel_buffer))
 
     def packed_shape(self, rows: int, steps: int) -> tuple[int, int]:
         """Packed weights, steps x rows: at least one step, rows rounded up to what a load takes."""
@@ -303,7 +303,7 @@ def adder(tile: Tile, dtype, pitches: Pair, steps: int, access=BY_INDEX):
 
 
 @cache
-def multiplier(tile: Tile, dtype, layout: Layout, first_step: int, steps: int):
+def multiplier(tile: Tile, dtype, layout: SharedLayout, first_step: int, steps: int):
     """Device function (buffer, corner, tiles, sums): adds ``steps`` steps of a slice to the sums.
 
     ``corner`` is the thread's first row and column, ``tiles`` are the two shared arrays.
@@ -321,7 +321,7 @@ def multiplier(tile: Tile, dtype, layout: Layout, first_step: int, steps: int):
 
 
 @cache
-def partial_multiplier(tile: Tile, dtype, layout: Layout):
+def partial_multiplier(tile: Tile, dtype, layout: SharedLayout):
     """Device function (steps, skipped, buffer, corner, tiles, sums): adds that many of a slice.
 
     ``skipped`` are the steps before them, of the slice in each of the two ``tiles``.
