@@ -5,11 +5,11 @@ import math
 import numpy as np
 from numba import prange
 
-from kernels import checks
 from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.threads import CELL, EXPONENTIAL
 from kernels.memory import cpu as memory
+from kernels.softmax import check_backward, check_forward
 
 
 @operator
@@ -22,7 +22,7 @@ def forward(x):
     Returns:
         an array like x. Workspace: two rows for each thread.
     """
-    checks.array("x", x, (None,) * 4)
+    check_forward(x)
     y = memory.empty(x.shape, x.dtype)
     _forward(y, x, work=2 * EXPONENTIAL * y.size)
     return y
@@ -39,7 +39,7 @@ def backward(error, y):
     Returns:
         an array like y. Workspace: one row for each thread.
     """
-    checks.same_map(error=error, y=y)
+    check_backward(error, y)
     gradient = memory.empty(y.shape, y.dtype)
     _backward(gradient, error, y, work=2 * CELL * y.size)
     return gradient

@@ -4,19 +4,19 @@
     dx[n, k] = y[n, k] * (e[n, k] - sum_l e[n, l] * y[n, l])
 
 A thread for each pixel goes through its channels; neighbouring threads have neighbouring pixels.
-Each map is read from memory once: forward the scores are read three times and backward both maps
-twice, but classes are few, and the cache still holds them.
+The scores are read three times forward, both maps twice backward; with few classes the repeats hit
+the cache.
 """
 
 from functools import cache
 
-from kernels import checks
 from kernels.device.api import cuda, exp, kernel, u32
 from kernels.device.arrays import operator
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
 from kernels.memory import cuda as memory
+from kernels.softmax import check_backward, check_forward
 
 
 @cache
@@ -87,7 +87,7 @@ def _backward_kernel(dtype):
 @operator
 def forward(x):
     """Class probabilities of each pixel, N x K x H x W, of scores in float32 or float64."""
-    checks.array("x", x, (None,) * 4)
+    check_forward(x)
     y = memory.empty(x.shape, x.dtype)
     n, k, h, w = x.shape
     f = _forward_kernel(x.dtype.type)
@@ -98,7 +98,7 @@ def forward(x):
 @operator
 def backward(error, y):
     """dx = y * (e - sum over the channels of e * y), N x K x H x W."""
-    checks.same_map(error=error, y=y)
+    check_backward(error, y)
     gradient = memory.empty(y.shape, y.dtype)
     n, k, h, w = y.shape
     maps = flat("error", error), flat("y", y), flat("gradient", gradient)
