@@ -13,6 +13,7 @@ from experiments.profiling.devices import Capability
 from kernels.convolution import PARTIAL_BYTES
 from kernels.convolution.cuda_tile import Tile
 from kernels.convolution.cuda_tiles import MOST_WASTED, TILES, WARPS
+from kernels.device.multiprocessors import RECORDED
 
 FEW_CHANNELS, FEW_CLASSES = range(1, 4), range(2, 11)
 """Input channels of a first layer, and outputs of a last one, in which a tile's tail weighs."""
@@ -127,7 +128,7 @@ BOUNDS = {
     ),
     "idle": Bound(
         *(
-            "time that multiprocessors are idle while the fullest multiplies, of 132",
+            f"time that multiprocessors are idle while the fullest multiplies, of {RECORDED.count}",
             "a net's pass",
         ),
         *(1 / 10, ".1%", "The last wave of blocks is seldom full; tiles are chosen by it."),

@@ -5,7 +5,7 @@
 * instructions: multiply-adds of whole tiles, including those that their tails waste. A
   multiprocessor issues the main loop's instructions at its issue rate and multiply-adds at that of
   its lanes, whichever takes longer. The multiprocessor with most blocks decides. It needs
-  ``BUSY_WARPS`` resident warps to hide latencies; with fewer it slows down in proportion.
+  ``LATENCY_HIDING_WARPS`` resident warps to hide latencies; with fewer it slows down in proportion.
 * share of peak: the same multiply-adds at the share of the device's peak that large matrix products
   were measured to reach on its architecture (``devices.Reached``): what the mix of instructions
   does not show, such as register banks, dual issue and power.
@@ -34,9 +34,9 @@ from experiments.profiling.counter import Line
 from experiments.profiling.devices import Device
 from experiments.profiling.static import Code
 from kernels.device import launching
+from kernels.device.limits import LATENCY_HIDING_WARPS
 
 LAUNCH_SECONDS = 2e-6
-BUSY_WARPS = 8
 FIRST_CACHE, SECOND_CACHE, PARTITIONS = 16 * 1024, 32 * 1024, 4
 """Bytes of the instruction cache of a partition and of a multiprocessor, as Huerta, Shoushtary and
 Gonzalez give them for Turing (Analyzing and Improving Hardware Modeling of Accel-Sim, 2023,
@@ -151,7 +151,7 @@ def _instruction_seconds(call, launch, code, device):
         clocks_of_block = sums / blocks / 32 / loop["multiply-add"] * of_loop
     of_fullest = math.ceil(blocks / device.multiprocessors)
     resident = min(of_fullest, code.resident_blocks(limits)) * math.ceil(launch.threads / 32)
-    slowed = max(1.0, BUSY_WARPS / resident)
+    slowed = max(1.0, LATENCY_HIDING_WARPS / resident)
     return of_fullest * clocks_of_block * slowed / device.clock
 
 

@@ -11,7 +11,7 @@ from kernels.convolution import ConvolutionShape, cuda_pixel_tile
 from kernels.convolution.cuda_tile import Tile
 from kernels.convolution.cuda_tiles_measured import measured_tile
 from kernels.device.api import SMALL_BLOCKS
-from kernels.device.limits import BUSY_WARPS, ceil_division
+from kernels.device.limits import BUSY_WARPS, LATENCY_HIDING_WARPS, ceil_division
 from kernels.device.multiprocessors import RECORDED, Multiprocessors, multiprocessors
 
 # Each table gives the share of a device's peak that a tile should reach when all of the tile is
@@ -65,7 +65,8 @@ WEIGHT_TILES = {
     Tile(14, 4, (4, 8), (1, 2), depth=32, blocks=5): 0.78,  # 50 channels
     Tile(12, 4, (4, 8), (1, 2), depth=32, blocks=6): 0.82,
     Tile(12, 8, (4, 8), (1, 2), depth=32, blocks=3): 0.86,  # 48 channels
-    Tile(8, 8, (4, 8), (2, 1), depth=32, blocks=4): 0.85,  # more: most warps of the large ones
+    # Larger layers: most resident warps among the large tiles
+    Tile(8, 8, (4, 8), (2, 1), depth=32, blocks=4): 0.85,
 }
 # Rows are filters (patches in the gradient by the input), columns patches or taps. Fully connected
 # layers of a patch net are small for a device, and small tiles keep more of it busy. The tiles of
@@ -89,9 +90,8 @@ SIMULATED_TILES = {
 
 # Of a tile's multiply-adds, for few classes too
 MOST_WASTED = 1 / 3
-# Of a multiprocessor, that hide latencies. On an H100, two warps for each of its four schedulers
-# issue in 71 to 75% of all cycles, and fewer in proportion less
-WARPS = {"map": 8, "weights": 8, "matrix": BUSY_WARPS}
+# Resident warps per multiprocessor needed to hide latency
+WARPS = {"map": LATENCY_HIDING_WARPS, "weights": LATENCY_HIDING_WARPS, "matrix": BUSY_WARPS}
 # The most sums of a thread, and elements of a slice, for which registers and shared memory suffice
 # in float64, which takes twice as much of both
 MOST_DOUBLE_SUMS, LONGEST_DOUBLE_SLICE = 32, 2560
@@ -145,14 +145,14 @@ def tiles_on(device: Multiprocessors, table: str) -> dict[Tile, float]:
     for tile, share in TILES[table].items():
         tile = cuda_pixel_tile.fitted(tile, device.shared_bytes)
         blocks = min(tile.blocks, cuda_pixel_tile.blocks_with_room(tile, device.shared_bytes))
-        fitted[tile] = share * blocks / _turns(tile, blocks, WARPS[table])
+        fitted[tile] = share * blocks / _relative_time(tile, blocks, WARPS[table])
     return fitted
 
 
-def _turns(tile: Tile, blocks: int, warps: int) -> float:
+def _relative_time(tile: Tile, blocks: int, warps: int) -> float:
     """The time of ``blocks`` that are on a multiprocessor at once, that of one among many being 1.
 
-    With fewer than ``warps`` in all, they take as long as so many.
+    Below ``warps`` resident warps the time does not fall further.
     """
     return max(blocks, warps / tile.warp_count)
 
@@ -175,8 +175,8 @@ def modelled_tile(
         filled = 1.0
         if table != "weights":  # whose blocks share out the pixels, too
             full, rest = divmod(ceil_division(blocks, device.count), tile.blocks)
-            turns = full * _turns(tile, tile.blocks, WARPS[table])
-            turns += _turns(tile, rest, WARPS[table]) if rest else 0
+            turns = full * _relative_time(tile, tile.blocks, WARPS[table])
+            turns += _relative_time(tile, rest, WARPS[table]) if rest else 0
             filled = blocks / device.count / turns
         return used >= 1 - MOST_WASTED, tiles[tile] * used * filled
 

@@ -21,7 +21,7 @@ class Multiprocessors(NamedTuple):
     shared_bytes: int
 
 
-# An H100's, for launches that are only recorded
+# An H100's, for launches that nothing executes
 RECORDED = Multiprocessors(132, 228 * 1024)
 
 

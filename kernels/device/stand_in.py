@@ -16,10 +16,10 @@ from numba.cuda import dispatcher, types
 from numba.cuda.cudadrv import devices, driver
 
 from kernels.device import prepared
+from kernels.device.multiprocessors import RECORDED
 from kernels.device.streams import _stream_at
 
 CAPABILITY, MEMORY = (9, 0), 80 * 2**30
-MULTIPROCESSORS, SHARED_BYTES = 132, 228 * 1024
 _ALIGNMENT = 256
 
 
@@ -139,8 +139,8 @@ class _Asked:
 
 def _device():
     device = SimpleNamespace(id=0, compute_capability=CAPABILITY, name="stand-in")
-    device.MULTIPROCESSOR_COUNT = MULTIPROCESSORS
-    device.MAX_SHARED_MEMORY_PER_MULTIPROCESSOR = SHARED_BYTES
+    device.MULTIPROCESSOR_COUNT = RECORDED.count
+    device.MAX_SHARED_MEMORY_PER_MULTIPROCESSOR = RECORDED.shared_bytes
     context = driver.Context(device, driver.binding.CUcontext(1))
     device.get_primary_context = lambda: context
     return device

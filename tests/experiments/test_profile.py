@@ -87,7 +87,7 @@ def test_the_model_counts_whole_tiles_and_the_fullest_multiprocessor():
         blocks = min(fullest, code(launch.threads).resident_blocks(device.limits))
         resident = blocks * launch.threads // 32
         least = executed / math.prod(launch.blocks) / 32 / 256 * clocks / 4 * fullest
-        expected = least / device.clock * max(1, roofline.BUSY_WARPS / resident)
+        expected = least / device.clock * max(1, roofline.LATENCY_HIDING_WARPS / resident)
         assert found.instructions == pytest.approx(expected)
         at_peak = executed / math.prod(launch.blocks) * fullest / device.limits.lanes / device.clock
         assert found.reached == pytest.approx(at_peak / device.reached.share)
