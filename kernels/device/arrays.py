@@ -41,7 +41,7 @@ class _Like(NamedTuple):
 def operator(function):
     """Declare a public function of an operator, which allocates and launches.
 
-    It runs once for arguments like these, with outlines in place of arrays (see
+    It runs once per combination of shapes and options, on placeholders for the arrays (see
     ``kernels.device.plans``); its plan is kept. Its device arrays may be of any library.
 
     Raises:
@@ -67,10 +67,10 @@ def operator(function):
         plan = _found(plans, key)
         if plan is None:
             plan = Plan(here)
-            outlined = [_outlined(n, v, k, plan) for (n, v), k in zip(named, like)]
-            positional = len(outlined) - len(options)
-            given = *outlined[:positional], *arguments[positional:]  # too many are the function's
-            plan.make(function, given, dict(zip(options, outlined[positional:])))
+            replaced = [_with_placeholders(n, v, k, plan) for (n, v), k in zip(named, like)]
+            positional = len(replaced) - len(options)
+            given = *replaced[:positional], *arguments[positional:]  # too many are the function's
+            plan.make(function, given, dict(zip(options, replaced[positional:])))
             _keep(plans, key, plan)
         return plan.run(arrays)
 
@@ -119,14 +119,14 @@ def _like(name, value, here, arrays):
     return _Like(array.shape, array.strides, array.dtype)
 
 
-def _outlined(name, value, like, plan):
-    """An argument with outlines for its arrays."""
+def _with_placeholders(name, value, like, plan):
+    """An argument with placeholders for its arrays."""
     if type(like) is _Like:
         check_shape(name, like.shape)
         return plan.given(like.shape, like.dtype, like.strides)
     if type(value) in (tuple, list) and not _PLAIN.issuperset(map(type, value)):
         each = enumerate(zip(value, like[1:]))
-        return type(value)(_outlined(f"{name}[{i}]", v, k, plan) for i, (v, k) in each)
+        return type(value)(_with_placeholders(f"{name}[{i}]", v, k, plan) for i, (v, k) in each)
     return value
 
 

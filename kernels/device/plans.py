@@ -1,8 +1,9 @@
-"""What a call of an operator allocates and launches, worked out once for arguments like these.
+"""What a call of an operator allocates and launches, recorded once and used again.
 
-For its plan, an operator's function runs with outlines in place of its arrays, which have shapes
-and no memory: so the plan depends on nothing else. Each call then only allocates, and launches what
-is prepared (see ``kernels.device.prepared``).
+An operator's function runs once per combination of shapes, strides, dtypes and options, on
+placeholders for its arrays, which have no memory: so the recorded allocations and launches, its
+plan, depend on nothing else. Each later call only allocates, and launches what is prepared (see
+``kernels.device.prepared``).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if not SIMULATING:
     from kernels.device.prepared import Flat, Prepared
 
 
-class Outline:
+class Placeholder:
     """An array of a plan, without memory.
 
     Attributes:
@@ -36,9 +37,9 @@ class Outline:
             self.dtype.itemsize * prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))
         )
 
-    def reshape(self, *shape) -> Outline:
+    def reshape(self, *shape) -> Placeholder:
         """The same array, C-contiguous, with another shape."""
-        return Outline(self.number, shape, self.dtype)
+        return Placeholder(self.number, shape, self.dtype)
 
 
 # Bytes of an array of the workspace that a plan keeps from one call to the next
@@ -61,13 +62,13 @@ class Plan:
         self._reused: list[int] = []  # numbers of arrays
         self._workspaces: list[dict] = []
 
-    def given(self, shape, dtype, strides) -> Outline:
+    def given(self, shape, dtype, strides) -> Placeholder:
         """The next array among the call's arguments; all of them come before what is made."""
         self._given += 1
-        return Outline(self._given - 1, shape, dtype, strides)
+        return Placeholder(self._given - 1, shape, dtype, strides)
 
     def make(self, function, arguments, options) -> None:
-        """Plan a call of an operator's function with outlines."""
+        """Plan a call of an operator's function on placeholders."""
         with launching.handed_to(self._empty, self._launches.append):
             self._result = function(*arguments, **options)
         if self._stream is None or SIMULATING:
@@ -81,7 +82,7 @@ class Plan:
     def _empty(self, shape, dtype):
         shape = shape if isinstance(shape, tuple) else (shape,)
         self._made.append((shape, np.dtype(dtype)))
-        return Outline(self._given + len(self._made) - 1, shape, dtype)
+        return Placeholder(self._given + len(self._made) - 1, shape, dtype)
 
     def run(self, given: list):
         """What the function returns for the arrays ``given``."""
@@ -111,11 +112,13 @@ class Plan:
 
 
 def _filled(arguments, arrays):
-    return tuple(arrays[a.number].reshape(a.size) if type(a) is Outline else a for a in arguments)
+    return tuple(
+        arrays[a.number].reshape(a.size) if type(a) is Placeholder else a for a in arguments
+    )
 
 
 def _returned(value, arrays):
-    if type(value) is Outline:
+    if type(value) is Placeholder:
         return arrays[value.number]
     if isinstance(value, tuple | list):
         return type(value)(_returned(v, arrays) for v in value)

@@ -47,7 +47,7 @@ class _Segment:
         self.held: list[tuple[int, int]] = []
 
     def serves(self, nbytes, stream):
-        """Whether arrays of so many bytes, for work on a stream, lie here."""
+        """Whether arrays of ``nbytes``, for work on ``stream``, lie here."""
         return self.stream is stream and self.is_small == (nbytes < SMALL)
 
     def free_bytes(self):
@@ -70,29 +70,29 @@ class _Segment:
             self.gaps.give_back(*self.held.pop())
 
 
-class _Lent:
+class _Allocation:
     """A place in a segment, given back when the last array in it is gone."""
 
     def __init__(self, pool, segment, place):
-        self.given_back, self.segment, self.place = pool.given_back, segment, place
+        self.freed, self.segment, self.place = pool.freed, segment, place
 
     def __del__(self):
         # Python may call this at any moment, even in the middle of ``Pool.empty``
-        self.given_back.append((self.segment, self.place))
+        self.freed.append((self.segment, self.place))
 
 
 class Pool:
     """The memory of a context.
 
     Attributes:
-        given_back: (segment, place) of arrays that are gone.
+        freed: (segment, place) of arrays that are gone.
     """
 
     def __init__(self, context):
         self._context = weakref.proxy(context)
         self._segments: list[_Segment] = []  # the smallest come first
         self._lock = threading.Lock()
-        self.given_back: deque = deque()
+        self.freed: deque = deque()
 
     def empty(self, shape, dtype, stream):
         """An uninitialised array for work on ``stream``, of Numba.
@@ -135,26 +135,26 @@ class Pool:
         with self._lock:
             self._join()
             segment, place = (
-                self._found(nbytes, stream)
-                or self._found_after_a_wait(nbytes, stream)
-                or self._added(nbytes, stream)
+                self._from_gaps(nbytes, stream)
+                or self._from_gaps_after_a_wait(nbytes, stream)
+                or self._from_new_segment(nbytes, stream)
             )
         address = driver.binding.CUdeviceptr(segment.begin + place[0])
-        owner = _Lent(self, segment, place)
+        owner = _Allocation(self, segment, place)
         return driver.MemoryPointer(self._context, address, nbytes, owner=owner)
 
     def _join(self):
-        while self.given_back:
-            segment, place = self.given_back.popleft()
+        while self.freed:
+            segment, place = self.freed.popleft()
             segment.give_back(place)
 
-    def _found(self, nbytes, stream):
+    def _from_gaps(self, nbytes, stream):
         for segment in self._segments:
             if segment.serves(nbytes, stream) and (place := segment.gaps.take(nbytes)):
                 return segment, place
         return None
 
-    def _found_after_a_wait(self, nbytes, stream):
+    def _from_gaps_after_a_wait(self, nbytes, stream):
         """A place that is held, or in a segment that another stream does not need."""
 
         def may_serve(segment):
@@ -166,14 +166,14 @@ class Pool:
         if not any(map(may_serve, self._segments)):
             return None
         self._wait()
-        if place := self._found(nbytes, stream):
+        if place := self._from_gaps(nbytes, stream):
             return place
         for segment in filter(may_serve, self._segments):
             segment.stream = stream
             return segment, segment.gaps.take(nbytes)
         return None
 
-    def _added(self, nbytes, stream):
+    def _from_new_segment(self, nbytes, stream):
         """A place in a new segment."""
         is_small, nbytes_of_segment = nbytes < SMALL, -(-nbytes // GRANULE) * GRANULE
         at_least = SEGMENT_OF_SMALL if is_small else SEGMENT

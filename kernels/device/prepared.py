@@ -58,7 +58,7 @@ class Prepared:
     """A launch that lacks only its arrays.
 
     Args:
-        launch: whose arrays are outlines (see ``kernels.device.plans``).
+        launch: whose arrays are placeholders (see ``kernels.device.plans``).
         stream: that it goes to.
     """
 

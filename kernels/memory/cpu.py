@@ -28,7 +28,7 @@ class _Store:
     def __init__(self):
         self.range = _addresses()
         self.gaps = Gaps(self.range.nbytes)
-        self.given_back = deque()
+        self.freed = deque()
         self.lock = threading.Lock()
 
     def take(self, nbytes):
@@ -50,8 +50,8 @@ class _Store:
             return self.gaps.reusable_bytes()
 
     def _join(self):
-        while self.given_back:
-            self.gaps.give_back(*self.given_back.popleft())
+        while self.freed:
+            self.gaps.give_back(*self.freed.popleft())
 
 
 def _addresses():
@@ -73,7 +73,7 @@ def _addresses():
     return memory[: len(memory) // PAGE * PAGE]
 
 
-class _Lent:
+class _Allocation:
     """A place in the range, returned when the array that occupies it is freed."""
 
     def __init__(self, store, begin, end):
@@ -82,7 +82,7 @@ class _Lent:
 
     def __del__(self):
         # Python may call this at any moment, even in the middle of ``take``
-        self.store.given_back.append(self.place)
+        self.store.freed.append(self.place)
 
 
 _store = _Store()
@@ -104,7 +104,7 @@ def empty(shape, dtype):
     place = _store.take(nbytes)
     if place is None:
         return np.empty(shape, dtype)
-    memory = np.asarray(_Lent(_store, *place))
+    memory = np.asarray(_Allocation(_store, *place))
     return memory[:nbytes].view(dtype).reshape(shape)
 
 
