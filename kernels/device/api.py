@@ -93,7 +93,7 @@ def kernel(threads: int, blocks: int = 1, turns: int = 1):
     Args:
         threads: the most threads a block is launched with.
         blocks: blocks that a multiprocessor must be able to hold, which limits the registers.
-        turns: of a loop within its main loop, for those who count what its code executes.
+        turns: iterations of a loop nested in the main loop; used to count executed instructions.
     """
 
     def declare(function):

@@ -1,12 +1,11 @@
 """What the poolings of lists share: which cell a thread has, and how it walks through windows.
 
-Outputs are listed by another spacing than the cells that they read: neighbours in their list read
-cells that lie apart. So threads follow the source instead. Each has a cell, in ``CHANNELS``
-channels, and looks up its window once for all of them. Forward it computes the output whose window
-begins there, if there is one: neighbouring threads read neighbouring cells, and only the output is
-written apart (``list_reducer``). Backward it adds up what the windows that read its cell give it,
-in the order of its taps: no atomics (``list_gatherer``). Each is given the device functions that
-tell one pooling from another.
+Neighbours in the list of outputs read cells that are not neighbours, so threads follow the input
+list instead. Each has a cell, in ``CHANNELS`` channels, and looks up its window once for all of
+them. Forward it computes the output whose window begins there, if there is one: neighbouring
+threads read neighbouring cells, and only the output is written apart (``list_reducer``). Backward
+it adds up what the windows that read its cell give it, in the order of its taps: no atomics
+(``list_gatherer``). Each is given the device functions that tell one pooling from another.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from kernels.device.indices import divmod_u32
 from kernels.device.limits import ceil_division
 
 CHANNELS = 4
-"""Of a thread."""
+"""Channels per thread."""
 
 
 class ListSizes(NamedTuple):
-    """Of two lists, and of the table (``kernels.listed_cells``) by which one reads the other."""
+    """Sizes of two lists and of the table (``kernels.listed_cells``) between them."""
 
     channels: int
     outputs: int  # P
@@ -72,8 +71,8 @@ def _reader(rows, i, j, m, g):
 
 
 @device
-def place_of(c, p, g):
-    """Where the list of the outputs holds output p in channel c."""
+def output_index(c, p, g):
+    """The index of output p in channel c in the list of outputs."""
     return u32(c * u32(g.outputs) + p)
 
 
@@ -85,7 +84,7 @@ def list_reducer(begin, take_row, write):
         take_row: (sums, x, first, at, cell, g) adds a row of the window, in all channels from
             ``first`` on: it begins ``at`` a number of x, and with this cell of the window. Gives
             the cell behind the row, if the pooling counts cells.
-        write: (sums, n, outputs, c, p, g) writes the output p in channel c, at ``place_of`` them.
+        write: (sums, n, outputs, c, p, g) writes the output p in channel c, at ``output_index``.
     """
 
     @device
@@ -131,7 +130,7 @@ def list_gatherer(dtype, take):
                         for n in range(CHANNELS):
                             c = u32(first + u32(n))
                             if c < u32(g.channels):
-                                take(sources, totals, n, place_of(c, p, g), cell)
+                                take(sources, totals, n, output_index(c, p, g), cell)
                     j, cell = u32(j + u32(1)), u32(cell + u32(1))
                 i = u32(i + u32(1))
             for n in range(CHANNELS):

@@ -174,7 +174,8 @@ else:
 
     @intrinsic
     def load_if(typing_context, present, array, place, distance, otherwise):
-        """The same if ``present``, a uint32, is not 0, else ``otherwise``: without a branch."""
+        """The element ``distance`` elements after ``place`` if ``present``, a uint32, is not 0, or
+        ``otherwise``; predicated, without a branch."""
 
         def emit(context, builder, signature, arguments):
             bits, *element, other = arguments

@@ -111,7 +111,7 @@ def parse(text: str, turns: int = 1) -> MachineCode:
     """The machine code of the one kernel in the output of ``nvdisasm``.
 
     Args:
-        turns: of each loop within the main loop.
+        turns: iterations of each loop within the main loop.
     """
     instructions, targets = _instructions(text)
     loops = _loops(_successors(instructions, targets))

@@ -1,4 +1,4 @@
-"""A device that does nothing, for what the host does: how long it takes, and what it asks for.
+"""A fake device that executes nothing, to time the host's part of launches and count its requests.
 
 All of Numba's host code runs, down to the calls of the driver, which come back at once. Kernels are
 not compiled, and memory is none: arrays may be as large as any device's.

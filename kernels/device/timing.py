@@ -1,7 +1,7 @@
 """Device time, whatever the host takes: work waits behind a kernel that keeps the device busy.
 
-Between two events lies all the time that the device was given nothing to do. So nothing may start
-before everything is queued; a time that may hold such gaps is refused.
+If the device idles between two events, the idle time is measured too; so all work is queued behind
+a spinning kernel first, and a time that may hold such gaps is refused.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def _spin_kernel():
 
 
 def keep_busy(seconds: float) -> None:
-    """Queue a kernel that takes at least ``seconds``, within the limits of this module."""
+    """Queue a kernel that spins for ``seconds``, clamped to ``SHORTEST_SPIN`` ... ``LONGEST_SPIN``,
+    or for a few times as long."""
     turns = u32(min(max(seconds, SHORTEST_SPIN), LONGEST_SPIN) / TURN_SECONDS)
     launch(_spin_kernel(), 1, 1, turns, allocate((1,), "float32"))
 
@@ -47,7 +48,7 @@ def on_device(call, host_seconds: float) -> tuple[object, float | None]:
 
     Args:
         call: launches, and waits for nothing.
-        host_seconds: that it may take the host.
+        host_seconds: estimate of the host's time to queue ``call``.
 
     Returns:
         None in place of seconds where the device may have waited for the host: then its queue ran

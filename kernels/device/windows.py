@@ -30,7 +30,8 @@ class PoolingSizes(NamedTuple):
     kernel: Pair
     stride: Pair
     dilation: Pair
-    # Between the windows that cover one input: cells up, windows down
+    # Steps between the windows that cover one input: the cell index rises by ``cells_apart``, the
+    # window index falls by ``windows_apart``
     cells_apart: Pair
     windows_apart: Pair
 

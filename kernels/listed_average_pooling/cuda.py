@@ -11,7 +11,7 @@ from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.arrays import operator
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
-from kernels.device.lists import CHANNELS, ListSizes, list_gatherer, list_reducer, place_of
+from kernels.device.lists import CHANNELS, ListSizes, list_gatherer, list_reducer, output_index
 from kernels.listed_average_pooling import backward_window, window_and_outputs
 from kernels.listed_cells import DEVICE
 from kernels.memory import cuda as memory
@@ -41,7 +41,7 @@ def _forward_kernel(dtype):
     @device
     def write(sums, n, outputs, c, p, g):
         y, cells = outputs
-        y[place_of(c, p, g)] = sums[0][n] / cells
+        y[output_index(c, p, g)] = sums[0][n] / cells
 
     reduce_window = list_reducer(begin, take_row, write)
 

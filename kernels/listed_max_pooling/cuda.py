@@ -14,7 +14,7 @@ from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.arrays import operator
 from kernels.device.launching import launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
-from kernels.device.lists import CHANNELS, ListSizes, list_gatherer, list_reducer, place_of
+from kernels.device.lists import CHANNELS, ListSizes, list_gatherer, list_reducer, output_index
 from kernels.device.maxima import wins
 from kernels.listed_cells import DEVICE
 from kernels.listed_max_pooling import backward_window, window_and_outputs
@@ -48,9 +48,9 @@ def _forward_kernel(dtype, cell_type, activation):
     @device
     def write(maxima, n, outputs, c, p, g):
         (best, winner), (y, argmax) = maxima, outputs
-        y[place_of(c, p, g)] = f(best[n])
+        y[output_index(c, p, g)] = f(best[n])
         if wanted:
-            argmax[place_of(c, p, g)] = cell_type(winner[n])
+            argmax[output_index(c, p, g)] = cell_type(winner[n])
 
     reduce_window = list_reducer(begin, take_row, write)
 
