@@ -1,8 +1,8 @@
 """A factor of a matrix product, rows x steps or steps x rows, and how its slices are staged.
 
-A thread fetches vectors of up to 4 rows of a step, as far apart as the step has vectors, and stores
-them side by side, so that later a warp writes neighbours. Neighbouring threads fetch whichever
-index is contiguous: 8 steps and more, or rows. The remainder of the steps is the first
+A thread fetches vectors of up to 4 rows of one step, strided by the number of vectors per step, and
+stores each contiguously, so that later a warp writes neighbours. Neighbouring threads fetch
+whichever index is contiguous: 8 steps and more, or rows. The remainder of the steps is the first
 slice: no other slice has to check where the factor ends.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import gcd
 
-from kernels.convolution.cuda_tile import Tile, in_buffer, pitch, side_by_side
+from kernels.convolution.cuda_tile import Tile, in_buffer, pitch, vector_length
 from kernels.device.api import cuda, device, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.loads import computed_once, load_from, load_if, place_of
@@ -20,7 +20,8 @@ from kernels.device.loads import computed_once, load_from, load_if, place_of
 class Factor:
     """How a block's threads share out the slices of a factor.
 
-    Vector (m, n) of a thread lies m * ``across`` vectors and n * ``down`` steps after its first.
+    Vector (m, n) of a thread lies m * ``vectors_at_once`` vectors and n * ``steps_at_once`` steps
+    after its first.
 
     Attributes:
         tile: of the product.
@@ -34,34 +35,34 @@ class Factor:
 
     @property
     def together(self) -> int:
-        """Rows of a vector."""
-        return side_by_side(self.extent)
+        """Rows per vector."""
+        return vector_length(self.extent)
 
     @property
     def vectors(self) -> int:
-        """Vectors of a step."""
+        """Vectors per step."""
         return self.extent // self.together
 
     @property
-    def across(self) -> int:
+    def vectors_at_once(self) -> int:
         """Neighbouring vectors of a step that threads fetch at a time."""
         steps = min(8, self.tile.depth) if self.along_steps else 1
         return gcd(self.vectors, self.tile.threads // steps)
 
     @property
-    def down(self) -> int:
+    def steps_at_once(self) -> int:
         """Neighbouring steps that threads fetch at a time."""
-        return self.tile.threads // self.across
+        return self.tile.threads // self.vectors_at_once
 
     @property
-    def wide(self) -> int:
-        """Vectors of a thread in a step."""
-        return self.vectors // self.across
+    def vectors_per_thread(self) -> int:
+        """Vectors of each step that a thread has."""
+        return self.vectors // self.vectors_at_once
 
     @property
-    def deep(self) -> int:
-        """Steps of a thread."""
-        return self.tile.depth // self.down
+    def steps_per_thread(self) -> int:
+        """Steps of a slice that a thread has."""
+        return self.tile.depth // self.steps_at_once
 
     @property
     def fetched(self) -> int:
@@ -70,7 +71,7 @@ class Factor:
 
     @property
     def pitch(self) -> int:
-        """Of the steps in shared memory: threads that store neighbouring steps use other banks."""
+        """Distance of steps in shared memory; storing neighbouring steps uses different banks."""
         return pitch(self.extent) if self.along_steps else self.extent
 
     @property
@@ -82,14 +83,15 @@ class Factor:
 @cache
 def _origin(factor: Factor):
     """Device function: a thread's first step and first vector."""
-    along_steps, down, across = factor.along_steps, u32(factor.down), u32(factor.across)
+    along_steps = factor.along_steps
+    steps_at_once, vectors_at_once = u32(factor.steps_at_once), u32(factor.vectors_at_once)
 
     @device
     def origin():
         if along_steps:
-            vector, step = divmod_u32(cuda.threadIdx.x, down)
+            vector, step = divmod_u32(cuda.threadIdx.x, steps_at_once)
         else:
-            step, vector = divmod_u32(cuda.threadIdx.x, across)
+            step, vector = divmod_u32(cuda.threadIdx.x, vectors_at_once)
         return step, vector
 
     return origin
@@ -103,23 +105,24 @@ def locator(factor: Factor):
     contiguous, else of each step; and which of its rows exist.
     """
     origin, along_steps = _origin(factor), factor.along_steps
-    together, vectors, across, down = factor.together, factor.vectors, factor.across, factor.down
-    wide, deep = factor.wide, factor.deep
+    together, vectors = factor.together, factor.vectors
+    vectors_at_once, steps_at_once = factor.vectors_at_once, factor.steps_at_once
+    vectors_per_thread, steps_per_thread = factor.vectors_per_thread, factor.steps_per_thread
 
     @device
     def locate(first_row, row_count, first_step, step_count, indices, present):
         step, row = origin()
         step, row = u32(step + first_step), u32(row + first_row)
-        for m in range(wide):
+        for m in range(vectors_per_thread):
             for b in range(together):
-                r = u32(row + u32(m * across + b * vectors))
+                r = u32(row + u32(m * vectors_at_once + b * vectors))
                 present[together * m + b] = computed_once(u32(1) if r < row_count else u32(0))
                 if along_steps:  # clamped to the last row
                     r = u32(min(r, u32(row_count - u32(1))))
                     indices[together * m + b] = u32(r * step_count + step)
         if not along_steps:
-            for n in range(deep):
-                indices[n] = u32(u32(step + u32(n * down)) * row_count + row)
+            for n in range(steps_per_thread):
+                indices[n] = u32(u32(step + u32(n * steps_at_once)) * row_count + row)
 
     return locate
 
@@ -131,18 +134,19 @@ def first_fetcher(factor: Factor):
     Beyond its last step, any element will do.
     """
     along_steps, together, vectors = factor.along_steps, factor.together, factor.vectors
-    across, down, wide, deep = factor.across, factor.down, factor.wide, factor.deep
+    vectors_at_once, steps_at_once = factor.vectors_at_once, factor.steps_at_once
+    vectors_per_thread, steps_per_thread = factor.vectors_per_thread, factor.steps_per_thread
 
     @device
     def fetch(array, indices, values):
-        for m in range(wide):
-            for n in range(deep):
+        for m in range(vectors_per_thread):
+            for n in range(steps_per_thread):
                 for b in range(together):
                     if along_steps:
-                        at = u32(indices[together * m + b] + u32(n * down))
+                        at = u32(indices[together * m + b] + u32(n * steps_at_once))
                     else:
-                        at = u32(indices[n] + u32(m * across + b * vectors))
-                    e = together * (m * deep + n) + b
+                        at = u32(indices[n] + u32(m * vectors_at_once + b * vectors))
+                    e = together * (m * steps_per_thread + n) + b
                     values[e] = array[u32(min(at, u32(array.size - 1)))]
 
     return fetch
@@ -154,25 +158,29 @@ def fetcher(factor: Factor):
 
     It begins ``step`` steps after the first one.
     """
-    together, vectors, across, down = factor.together, factor.vectors, factor.across, factor.down
-    wide, deep = factor.wide, factor.deep
+    together, vectors = factor.together, factor.vectors
+    vectors_at_once, steps_at_once = factor.vectors_at_once, factor.steps_at_once
+    vectors_per_thread, steps_per_thread = factor.vectors_per_thread, factor.steps_per_thread
 
     @device
     def fetch_along_steps(array, indices, present, row_count, step, values):
-        for m in range(wide):
+        for m in range(vectors_per_thread):
             for b in range(together):
                 place = place_of(array, u32(indices[together * m + b] + step))
-                for n in range(deep):
-                    away = u32(n * down)
-                    values[together * (m * deep + n) + b] = load_from(array, place, away)
+                for n in range(steps_per_thread):
+                    away = u32(n * steps_at_once)
+                    values[together * (m * steps_per_thread + n) + b] = load_from(
+                        array, place, away
+                    )
 
     @device
     def fetch_along_rows(array, indices, present, row_count, step, values):
-        for n in range(deep):
+        for n in range(steps_per_thread):
             place = place_of(array, u32(indices[n] + step * row_count))
-            for m in range(wide):
+            for m in range(vectors_per_thread):
                 for b in range(together):
-                    e, away = together * (m * deep + n) + b, u32(m * across + b * vectors)
+                    e = together * (m * steps_per_thread + n) + b
+                    away = u32(m * vectors_at_once + b * vectors)
                     exists = present[together * m + b]
                     values[e] = load_if(exists, array, place, away, values[e])
 
@@ -183,17 +191,18 @@ def fetcher(factor: Factor):
 def storer(factor: Factor):
     """Device function (values, buffer, shared): stores a slice in one of two buffers."""
     origin, within, step_pitch = _origin(factor), in_buffer(factor.buffer), u32(factor.pitch)
-    together, across, down = factor.together, factor.across, factor.down
-    wide, deep = factor.wide, factor.deep
+    together = factor.together
+    vectors_at_once, steps_at_once = factor.vectors_at_once, factor.steps_at_once
+    vectors_per_thread, steps_per_thread = factor.vectors_per_thread, factor.steps_per_thread
 
     @device
     def store(values, buffer, shared):
         step, vector = origin()
         at = within(u32(step * step_pitch + u32(together) * vector), buffer)
-        for m in range(wide):
-            for n in range(deep):
-                to = at + u32(n * down) * step_pitch + u32(m * across * together)
+        for m in range(vectors_per_thread):
+            for n in range(steps_per_thread):
+                to = at + u32(n * steps_at_once) * step_pitch + u32(m * vectors_at_once * together)
                 for b in range(together):
-                    shared[to + u32(b)] = values[together * (m * deep + n) + b]
+                    shared[to + u32(b)] = values[together * (m * steps_per_thread + n) + b]
 
     return store

@@ -133,7 +133,7 @@ def _writer(tile: Tile, dtype):
 
         return write
 
-    # A loop over so many sums would not be unrolled, and would put them into memory
+    # A loop over all sums would not unroll, and would spill them to local memory
     return in_turn([write_row(i) for i in range(tile.rows)])
 
 

@@ -30,7 +30,7 @@ def stager(tile: Tile, dtype):
         u32(n) for n in (tile.threads, tile.width, tile.height, tile.depth)
     )
     lanes, warps = u32(tile.warp_threads), u32(tile.warp_count)
-    chunks, together, steps = tile.chunks, tile.side_by_side, tile.warp_steps
+    chunks, together, steps = tile.chunks, tile.chunks_together, tile.warp_steps
     loads, run = tile.weight_loads, tile.weights_together
     weights_in, pixels_in = map(in_buffer, tile.pixel_layout.buffers)
     numbers = lane_and_warp(tile)
@@ -81,7 +81,7 @@ def writer(tile: Tile, dtype, activation):
     rows, columns = tile.rows, tile.columns
     lanes_y, lanes_x = u32(tile.lanes[0]), u32(tile.lanes[1])
     warps_x, warps, lanes = u32(tile.warps[1]), u32(tile.warp_count), u32(tile.warp_threads)
-    width, chunks, together = u32(tile.width), tile.chunks, tile.side_by_side
+    width, chunks, together = u32(tile.width), tile.chunks, tile.chunks_together
     (row_run, run), (corner, _, _) = tile.runs, positioner(tile)
     row_run = u32(row_run)
     # Rows of each thread that pass at a time: as many as two slices of pixels make room for

@@ -60,26 +60,28 @@ def _writer(tile: Tile, dtype, activation):
 
         return write
 
-    # A loop over so many sums would not be unrolled, and would put them into memory
+    # A loop over all sums would not unroll, and would spill them to local memory
     return in_turn([write_row(i) for i in range(tile.rows)])
 
 
 @cache
 def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_along_steps):
     depth, count = u32(tile.depth), tile.rows * tile.columns
-    one, other = (
+    first_factor, second_factor = (
         Factor(tile, tile.height, first_along_steps),
         Factor(tile, tile.width, second_along_steps),
     )
-    locate_one, fetch_first_one, fetch_one, store_one = (
-        make(one) for make in (locator, first_fetcher, fetcher, storer)
+    locate_first, begin_first, fetch_first, store_first = (
+        make(first_factor) for make in (locator, first_fetcher, fetcher, storer)
     )
-    locate_other, fetch_first_other, fetch_other, store_other = (
-        make(other) for make in (locator, first_fetcher, fetcher, storer)
+    locate_second, begin_second, fetch_second, store_second = (
+        make(second_factor) for make in (locator, first_fetcher, fetcher, storer)
     )
-    one_fetched, other_fetched = one.fetched, other.fetched
-    one_buffers, other_buffers = 2 * one.buffer, 2 * other.buffer
-    layout = SharedLayout((one.pitch, other.pitch), (one.buffer, other.buffer))
+    first_fetched, second_fetched = first_factor.fetched, second_factor.fetched
+    first_buffers, second_buffers = 2 * first_factor.buffer, 2 * second_factor.buffer
+    layout = SharedLayout(
+        (first_factor.pitch, second_factor.pitch), (first_factor.buffer, second_factor.buffer)
+    )
     start = opener(tile, dtype)
     multiply = multiplier(tile, dtype, layout, 0, tile.depth)
     multiply_some = partial_multiplier(tile, dtype, layout)
@@ -89,13 +91,13 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
     def fetch(step, source, values):
         (first, first_indices, first_present, row_count), of_second = source
         second, second_indices, second_present, column_count = of_second
-        fetch_one(first, first_indices, first_present, row_count, step, values[0])
-        fetch_other(second, second_indices, second_present, column_count, step, values[1])
+        fetch_first(first, first_indices, first_present, row_count, step, values[0])
+        fetch_second(second, second_indices, second_present, column_count, step, values[1])
 
     @device
     def store(values, buffer, tiles):
-        store_one(values[0], buffer, tiles[0])
-        store_other(values[1], buffer, tiles[1])
+        store_first(values[0], buffer, tiles[0])
+        store_second(values[1], buffer, tiles[1])
 
     @device
     def advance(step, source):
@@ -116,21 +118,21 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
         share,  # steps of a split
         biased,
     ):
-        first_tile = cuda.shared.array(one_buffers, dtype)
-        second_tile = cuda.shared.array(other_buffers, dtype)
+        first_tile = cuda.shared.array(first_buffers, dtype)
+        second_tile = cuda.shared.array(second_buffers, dtype)
         sums = cuda.local.array(count, dtype)
-        first_values = cuda.local.array(one_fetched, dtype)
-        second_values = cuda.local.array(other_fetched, dtype)
-        first_indices = cuda.local.array(one_fetched, u32)
-        second_indices = cuda.local.array(other_fetched, u32)
-        first_present = cuda.local.array(one_fetched, u32)
-        second_present = cuda.local.array(other_fetched, u32)
+        first_values = cuda.local.array(first_fetched, dtype)
+        second_values = cuda.local.array(second_fetched, dtype)
+        first_indices = cuda.local.array(first_fetched, u32)
+        second_indices = cuda.local.array(second_fetched, u32)
+        first_present = cuda.local.array(first_fetched, u32)
+        second_present = cuda.local.array(second_fetched, u32)
 
         row_count, column_count, step_count = u32(row_count), u32(column_count), u32(step_count)
         (first_row, first_column), corner = start(sums)
         first_step = u32(u32(cuda.blockIdx.z) * u32(share))
-        locate_one(first_row, row_count, first_step, step_count, first_indices, first_present)
-        locate_other(
+        locate_first(first_row, row_count, first_step, step_count, first_indices, first_present)
+        locate_second(
             first_column, column_count, first_step, step_count, second_indices, second_present
         )
         source = (
@@ -145,8 +147,8 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
         steps = u32(left % depth + u32(1))
         left = u32(left + u32(1) - steps)
         step, buffer = steps, u32(0)
-        fetch_first_one(first, first_indices, first_values)
-        fetch_first_other(second, second_indices, second_values)
+        begin_first(first, first_indices, first_values)
+        begin_second(second, second_indices, second_values)
         store(values, buffer, tiles)
         cuda.syncthreads()
         if left > u32(0):

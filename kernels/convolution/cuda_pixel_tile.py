@@ -16,7 +16,7 @@ from kernels.convolution.cuda_tile import (
     adder,
     in_turn,
     pitch,
-    side_by_side,
+    vector_length,
 )
 from kernels.device.api import device, u32
 from kernels.device.limits import ceil_division
@@ -149,7 +149,7 @@ def parts_of(tile: Tile, dtype, columns: Columns):
 
     def stage(factor, part, slot):
         """(fetch, store, next slot) for a part of the rows, or of the columns."""
-        together = side_by_side(extents[factor])
+        together = vector_length(extents[factor])
         vectors = extents[factor] // together // teams
         # Vectors of fewer than 4 are all fetched in the first turn: places move on by 4
         spread = turns if together == 4 else 1

@@ -91,7 +91,7 @@ class Tile:
         return self.width // self.warp_threads
 
     @property
-    def side_by_side(self) -> int:
+    def chunks_together(self) -> int:
         """Chunks whose pixels lie side by side in shared memory."""
         return min(4, self.chunks)
 
@@ -145,8 +145,8 @@ def pitch(extent: int) -> int:
     return extent if extent % 8 else extent + 4
 
 
-def side_by_side(extent: int) -> int:
-    """Rows, or columns, that a thread stores next to each other in a step: a vector.
+def vector_length(extent: int) -> int:
+    """Elements of a vector: rows, or columns, of a step that a thread stores contiguously.
 
     Slot v*a + b of a step, v being their number, holds row b * extent/v + a, so that in the end
     neighbouring threads write neighbouring sums.
@@ -156,8 +156,8 @@ def side_by_side(extent: int) -> int:
 
 @cache
 def placer(extent: int):
-    """Device function: the row, or column, of a step that a slot holds; see ``side_by_side``."""
-    together = side_by_side(extent)
+    """Device function: the row, or column, of a step that a slot holds; see ``vector_length``."""
+    together = vector_length(extent)
     vectors = u32(extent // together)
 
     @device
@@ -322,7 +322,7 @@ def multiplier(tile: Tile, dtype, layout: SharedLayout, first_step: int, steps: 
 
 @cache
 def partial_multiplier(tile: Tile, dtype, layout: SharedLayout):
-    """Device function (steps, skipped, buffer, corner, tiles, sums): adds that many of a slice.
+    """Device function (steps, skipped, buffer, corner, tiles, sums): adds ``steps`` of a slice.
 
     ``skipped`` are the steps before them, of the slice in each of the two ``tiles``.
     """
@@ -349,7 +349,7 @@ def partial_multiplier(tile: Tile, dtype, layout: SharedLayout):
 
 
 def main_loop(tile: Tile, parts, advance, ahead=False, together=in_turn):
-    """The double-buffered main loop: a slice is multiplied while the next one is on its way.
+    """Double-buffered main loop: multiplies one slice while the next is fetched.
 
     Device function (left, buffer, cursor, source, values, corner, tiles, sums), which returns
     (left, buffer). ``left`` counts steps, those of the slice in ``buffer`` among them: it stops

@@ -15,7 +15,7 @@ from functools import cache
 
 from kernels.convolution.cuda_gradient_weights import accumulator, shared_out
 from kernels.convolution.cuda_pixel_tile import Columns, steps_of_turn
-from kernels.convolution.cuda_tile import Tile, placer, side_by_side
+from kernels.convolution.cuda_tile import Tile, placer, vector_length
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
@@ -63,7 +63,7 @@ def _taps_of_rows(tile: Tile):
     A group's row stands in the shared table as far behind the distances of the turn before as the
     tile is wide.
     """
-    depth, width, together = u32(tile.depth), u32(tile.width), side_by_side(tile.width)
+    depth, width, together = u32(tile.depth), u32(tile.width), vector_length(tile.width)
     # Places move on from turn to turn by 4
     steps = steps_of_turn(tile) if together == 4 else tile.depth
     turns, on = tile.depth // steps, tile.threads // tile.depth * together
