@@ -4,9 +4,9 @@
     t = (c, i, j)
 
 Here the pixels are the steps. They are shared out over blocks, whose partial sums a second kernel
-adds in a fixed order: no atomics, and the same bits every time. A thread has one pixel of a slice,
-and moves through the pixels like an odometer; a table in shared memory holds the distances of
-filters and taps from a pixel.
+adds in a fixed order: no atomics, and the same bits every time. A thread has one pixel of a slice;
+its address advances by one slice, with carry from column to row to image. A table in shared memory
+holds the distances of filters and taps from a pixel.
 
 Multiply-adds: N*Ho*Wo*K*C*kh*kw. Bytes: each block of filters reads the input and each block of
 taps reads the error map once. Workspace: the partial sums, at most ``PARTIAL_BYTES``.
@@ -50,7 +50,8 @@ FEWEST_PIXELS, MOST_PIXELS = 256, 8192
 
 @cache
 def _taps_of_maps(tile: Tile):
-    """Of maps: one place serves all columns, and moves on like an odometer."""
+    """The taps of maps: one place serves all columns, and advances by one slice, with carry from
+    column to row to image."""
     depth, tap_of = u32(tile.depth), placer(tile.width)
 
     @device
@@ -77,22 +78,22 @@ def _taps_of_maps(tile: Tile):
         next_row = computed_once(u32(pixel_y - output_x * pixel_x))
         next_map = computed_once(u32(u32(g.image) - output_y * pixel_y))
         by = advance_error, advance_x, slice_y, slice_x
-        odometer = end, (output_y, output_x), by, next_row, next_map, next_image
+        cursor = end, (output_y, output_x), by, next_row, next_map, next_image
         places = place_of(error, error_pixel), place_of(x, x_pixel)
-        return (lane, *places, error_pixel, x_pixel, oy, ox), odometer
+        return (lane, *places, error_pixel, x_pixel, oy, ox), cursor
 
     @device
     def advance(pixel, source):
-        """Without a pixel there, the thread reads the same one again, which nobody uses."""
+        """Past the last pixel, re-reads the current one; the result is unused."""
         p, _, _, error_pixel, x_pixel, oy, ox = pixel
-        error, x, _, odometer = source
-        end, size, by, next_row, next_map, next_image = odometer
+        error, x, _, cursor = source
+        end, size, by, next_row, next_map, next_image = cursor
         p = u32(p + depth)
         if p < end:
             error_pixel = u32(error_pixel + by[0])
             x_pixel = u32(x_pixel + by[1])
             oy, ox = u32(oy + by[2]), u32(ox + by[3])
-            # 0 or 1, by which to multiply takes fewer instructions than to choose
+            # A multiplication by 0 or 1 takes fewer instructions than a select
             beyond = computed_once(u32(1) if ox >= size[1] else u32(0))
             ox, oy = u32(ox - beyond * size[1]), u32(oy + beyond)
             x_pixel = u32(x_pixel + beyond * next_row)
@@ -265,8 +266,8 @@ def add_partial_sums(partial, gradient, splits: int):
 
 
 def _share(pixels: int, tile: Tile, tiles: int, most: int, count: int) -> int:
-    """Pixels of a block: of those that make about ``WANTED_BLOCKS``, or up to twice as many, such
-    that the multiprocessor with most blocks has least to do.
+    """Pixels per block: among sizes from the one that gives about ``WANTED_BLOCKS`` blocks to twice
+    that size, the one that least loads the busiest multiprocessor.
 
     Args:
         tiles: that the gradient takes, each with a block for every share of the pixels.

@@ -29,8 +29,8 @@ from kernels.device.loads import (
     store_shared,
 )
 
-# Instructions of the main loop: the most that the first instruction cache holds, 16 KB, with some
-# to spare; and estimates of what a slice takes, and each value that a thread fetches
+# Instruction budget of the main loop (the 16 KB of the first instruction cache, less a margin), and
+# estimated instructions per slice and per fetched value
 LONGEST_LOOP, OF_SLICE, OF_VALUE = 1020, 50, 2.5
 # Steps of a slice: the depths that tiles have, which the pixels of a block are a multiple of, so
 # that sums do not depend on it
@@ -56,8 +56,8 @@ class Columns(NamedTuple):
         advance: device function (pixel, source): moves on by a slice.
         place: device function (pixel, source, n): the place of the group of columns that is the
             thread's n-th in a turn.
-        look_up: device function (pixel, source, n, at_table, at): prepares ``place`` for the next
-            turn; ``at`` after a place in the table begin the group's distances of this one.
+        look_up: device function (pixel, source, n, at_table, at): loads what ``place`` needs in the
+            next turn; the group's table entries begin ``at`` elements after ``at_table``.
     """
 
     steps: int
@@ -73,7 +73,7 @@ class Columns(NamedTuple):
 def steps_of_turn(tile: Tile) -> int:
     """Steps of a slice that the code of the main loop has one after the other, a power of two.
 
-    A slice takes as many turns of that code as it has so many steps.
+    A slice takes as many turns of that code as it has groups of this many steps.
     """
     loads = sum(n // run for n, run in zip((tile.rows, tile.columns), tile.runs))
     fetched = OF_VALUE * (tile.height + tile.width) / tile.threads
@@ -84,7 +84,7 @@ def steps_of_turn(tile: Tile) -> int:
 
 
 def fitted(tile: Tile, shared_bytes: int) -> Tile:
-    """The tile with the deepest slices with which a multiprocessor has room for ``tile.blocks``.
+    """The tile with the deepest slices for which ``tile.blocks`` blocks fit into shared memory.
 
     Args:
         shared_bytes: shared memory of a multiprocessor.
@@ -99,7 +99,7 @@ def fitted(tile: Tile, shared_bytes: int) -> Tile:
 
 
 def blocks_with_room(tile: Tile, shared_bytes: int) -> int:
-    """Blocks of float32 that find room in a multiprocessor's shared memory."""
+    """Blocks of float32 that fit into a multiprocessor's shared memory."""
     table, slices = tile.height + tile.width, 2 * layout_of(tile).buffers[0]
     return shared_bytes // (4 * (table + slices) + RESERVED_BYTES)
 
@@ -110,7 +110,7 @@ def first_column(tile: Tile) -> int:
 
 
 def layout_of(tile: Tile) -> SharedLayout:
-    """Of rows and columns in one shared array."""
+    """How rows and columns lie in one shared array."""
     between = pitch(first_column(tile) + ceil_division(tile.width, 4) * 4)
     return SharedLayout((between, between), (tile.depth * between,) * 2)
 
@@ -158,7 +158,7 @@ def parts_of(tile: Tile, dtype, columns: Columns):
         begin_table, begin = factor * tile.height, factor * first_column(tile)
         # Every turn has the vectors before ``always``, and some turns one more
         always = of_turn if turns == 1 else vectors // turns if spread > 1 else 0
-        longer = u32(vectors - (of_turn - 1) * spread)
+        turns_with_extra_vector = u32(vectors - (of_turn - 1) * spread)
         place_of_group, look_up = places[factor], look_ups[factor]
 
         @device
@@ -166,7 +166,7 @@ def parts_of(tile: Tile, dtype, columns: Columns):
             (turn, at_table, pixel), array, table = cursor, source[factor], source[2]
             for n in range(first, last):
                 at = begin_table + n * distance
-                if n < always or turn < longer:
+                if n < always or turn < turns_with_extra_vector:
                     place = place_of_group(pixel, source, n)
                     for q in range(together):
                         away = load_shared(table, at_table, u32(at + q))
@@ -176,7 +176,7 @@ def parts_of(tile: Tile, dtype, columns: Columns):
         @device
         def store(turn, values, shared, at):
             for n in range(first, last):
-                if n < always or turn < longer:
+                if n < always or turn < turns_with_extra_vector:
                     for q in range(together):
                         value = values[slot + (n - first) * together + q]
                         store_shared(shared, at, u32(begin + n * distance + q), value)
@@ -219,8 +219,8 @@ def parts_of(tile: Tile, dtype, columns: Columns):
 def repeater(tile: Tile, steps: int):
     """Makes of the device functions of a turn's parts that of a slice, for ``main_loop``.
 
-    A loop over the turns keeps the code short. From turn to turn move the places of the thread's
-    first row and column, of what it looks up, and of what it stores: all that takes instructions.
+    A loop over turns keeps the code short; each turn advances four addresses: of the thread's first
+    row and column, of what it looks up, and of what it stores.
 
     Args:
         tile: of the kernel.
