@@ -11,7 +11,7 @@ from kernels.host.simd import COLUMNS
 
 
 class _Times(NamedTuple):
-    """What steps take, in multiply-adds of vectors in the widest tile of a row."""
+    """Cost of each step, in vector multiply-adds of the widest tile of a row."""
 
     row_step: tuple[float, ...]  # a multiply-add, by the vectors of the tile, from 1 on
     row_tile: int  # from one tile to the next
@@ -21,12 +21,12 @@ class _Times(NamedTuple):
 
 
 # By the columns of a tile. Fitted to the zoo's layers with rows below NARROW, forward and backward,
-# on one thread of an AMD EPYC (Zen 4); vectors of 128 bits take over what their tiles' shape has
+# on one thread of an AMD EPYC (Zen 4); 128-bit machines use the entry with the same tile shape
 _TIMES = {
     # AVX-512: one multiply-add a cycle hides all loads, but those of tiles of one vector
     8: _Times((1.1, 1, 1, 1, 1), 430, (1.35, 1, 1.05), 320, 0.25),
-    # AVX2: two a cycle leave less room for the addresses of scattered pixels, which a tile of few
-    # vectors takes just as many of
+    # AVX2: two per cycle leave less time for address arithmetic, which small tiles of scattered
+    # pixels need just as much
     4: _Times((1.6, 1.15, 1), 270, (2.3, 1.2, 1.15), 260, 0.3),
 }[COLUMNS]
 
@@ -52,8 +52,8 @@ def in_rows(batch, depth, filters, size, window, inside, lanes):
 
 
 def _of_rows(depth, filters, size, window, inside, lanes):
-    """Of one map in rows, which skip rows of taps outside the source; infinite where they are too
-    short."""
+    """Cost of one map in rows, which skip rows of taps outside the source; infinite where they are
+    too short."""
     kernel, dilation = window.kernel, window.dilation
     if kernel == (1, 1):
         size = 1, prod(size)
@@ -74,7 +74,7 @@ def _of_rows(depth, filters, size, window, inside, lanes):
 
 
 def _of_scattered(taps, filters, pixels, inside, lanes):
-    """Of all pixels, which read just the taps inside the source."""
+    """Cost of all pixels, which read just the taps inside the source."""
     taps, regions = taps * prod(inside), _TIMES.regions if prod(inside) < 1 else 0
     total = 0
     for _, v in simd.blocks(-(-filters // lanes)):

@@ -12,10 +12,11 @@ two.
 
     deep layers      Input channels are taken a few at a time. What a tile reads of a panel fits the
                      first-level cache and serves all output channels; until the next input channels
-                     come, its sums wait in memory.
+                     come, its partial sums are spilled to memory.
     shallow layers   A panel of all channels fits the second-level cache. Tiles go along the row for
                      one group of output channels after another, whose weights stay in the
-                     first-level cache: no sums wait, and a few long runs are written at a time.
+                     first-level cache: no partial sums are spilled, and a few long runs are written
+                     at a time.
     class layers     1 x 1 with few output channels (or input channels: their input gradient) have
                      no panel, and read the maps themselves, as fast as a copy would.
 
@@ -43,7 +44,7 @@ from kernels.host.work_sharing import queue, take
 
 
 class _Piece(NamedTuple):
-    """An item of work: pieces of some rows, ``spacing`` apart."""
+    """A work item: ``rows`` rows, ``spacing`` apart, and their columns."""
 
     image: int
     y: int
@@ -53,12 +54,12 @@ class _Piece(NamedTuple):
 
 
 class _PanelTaps(NamedTuple):
-    """The taps of all channels of a panel that find some source for some outputs."""
+    """The taps of all channels of a panel that hit the source for some outputs."""
 
     entries: np.ndarray  # where they lie in a group of packed weights
     places: np.ndarray  # and in the panel
-    # Of the kernel: the first row and the end of the rows, the same of columns; the number of taps
-    listed: np.ndarray
+    # First and end of the kernel's rows, of its columns, and the number of taps
+    bounds_and_count: np.ndarray
 
 
 class _Outputs(NamedTuple):
@@ -94,21 +95,21 @@ def _loops(vectors, columns):
     """The innermost loops: all output channels, ``columns`` at a time, of ``tiles`` neighbouring
     tiles of ``vectors`` vectors of pixels.
 
-    Sums start from ``start`` or, after the first input channels, from ``waiting``, where they go
+    Sums start from ``start`` or, after the first input channels, from ``spilled``, where they go
     before the last. Where there is an activation, the finished tile goes through it in ``staged``.
     """
 
     @inner
     def fill(
-        tiles, to, waiting, panel, weights, start, sizes, channels, taps, lanes, activation, staged
+        tiles, to, spilled, panel, weights, start, sizes, channels, taps, lanes, activation, staged
     ):
         out, corner, plane = to
-        sums, sums_from, sums_pitch = waiting
+        sums, sums_from, sums_pitch = spilled
         source, place, _ = panel
         filters, depth, area = sizes.filters, sizes.depth, sizes.kernel_height * sizes.kernel_width
         first_channel, count = channels
-        entries, places, listed = taps
-        wide, reads = vectors * lanes, listed[4]
+        entries, places, bounds_and_count = taps
+        wide, reads = vectors * lanes, bounds_and_count[4]
         sums_tile = -(-filters // columns) * columns * wide
         for first in range(0, filters, columns):
             w = (first * depth + first_channel * columns) * area
@@ -135,7 +136,7 @@ def _loops(vectors, columns):
     return fill
 
 
-# Of both shapes of tiles, which are one where there are few registers
+# Both shapes of tiles, which are one where there are few registers
 _SHAPES = simd.SHAPES[0], simd.SHAPES[-1]
 _FILL = {shape: by_vectors([_loops(v + 1, shape[1]) for v in range(shape[0])]) for shape in _SHAPES}
 _fill, _fill_other = (_FILL[shape] for shape in _SHAPES)
@@ -163,7 +164,7 @@ def _fill_panel(panel, pitch, source, sizes, piece, plane, channels):
 
 @inner
 def _inside(first, last, spacing, taps, size):
-    """(first, end) of the taps along an axis that find some source, for outputs whose first taps
+    """(first, end) of the taps along an axis that hit the source, for outputs whose first taps
     are ``first`` to ``last``."""
     begin = max(0, -(last // spacing))
     return begin, max(begin, min(taps, -((first - size) // spacing)))
@@ -171,13 +172,13 @@ def _inside(first, last, spacing, taps, size):
 
 @inner
 def _list_taps(taps, outputs, sizes, columns, panel, channels):
-    """List the taps of so many channels that find some source, unless they are listed."""
-    (entries, places, listed), (top, bottom, left, right), (pitch, plane) = taps, outputs, panel
+    """Tabulate the taps of ``channels`` channels that hit the source, unless they are current."""
+    (entries, places, current), (top, bottom, left, right), (pitch, plane) = taps, outputs, panel
     i, i_end = _inside(top, bottom, sizes.spacing, sizes.kernel_height, sizes.source_height)
     j, j_end = _inside(left, right, sizes.dilation, sizes.kernel_width, sizes.source_width)
-    if (listed[0], listed[1], listed[2], listed[3]) == (i, i_end, j, j_end):
+    if (current[0], current[1], current[2], current[3]) == (i, i_end, j, j_end):
         return
-    listed[0], listed[1], listed[2], listed[3] = i, i_end, j, j_end
+    current[0], current[1], current[2], current[3] = i, i_end, j, j_end
     area, count = sizes.kernel_height * sizes.kernel_width, 0
     for c in range(channels):
         for a in range(i, i_end):
@@ -185,7 +186,7 @@ def _list_taps(taps, outputs, sizes, columns, panel, channels):
                 entries[count] = (c * area + a * sizes.kernel_width + b) * columns
                 places[count] = c * plane + a * pitch + b * sizes.dilation
                 count += 1
-    listed[4] = count
+    current[4] = count
 
 
 @inner
@@ -203,12 +204,12 @@ def _correlate(out, source, weights, start, sizes, tiling, activation, items, wo
         panel = np.empty(tiling.depth * tiling.panel_plane + 16 + widest, out.dtype)
         panel = panel[-(panel.ctypes.data // panel.itemsize) % 16 :]
         read = _read_from(tiling.in_place, source, panel)
-        sums = np.empty(tiling.waiting * padded * widest, out.dtype)
+        sums = np.empty(tiling.spilled * padded * widest, out.dtype)
         run = np.empty(padded * tiling.run_length, out.dtype)
         staged = np.empty(columns * widest, out.dtype)
         entries, places = np.empty((2, tiling.depth * area), np.int32)
-        listed = np.empty(5, np.int64)
-        taps = _PanelTaps(entries, places, listed)
+        bounds_and_count = np.empty(5, np.int64)
+        taps = _PanelTaps(entries, places, bounds_and_count)
         item = take(work)
         while item < len(items):
             n, y, rows, x, width = items[item]
@@ -223,7 +224,7 @@ def _correlate(out, source, weights, start, sizes, tiling, activation, items, wo
                     read_at, read_plane = (n * sizes.depth + c) * plane + x, plane
                 else:
                     _fill_panel(panel, pitch, source, sizes, piece, n * sizes.depth + c, count)
-                tile, listed[0] = 0, -1
+                tile, bounds_and_count[0] = 0, -1
                 for row in range(1 if one_run else rows):
                     done = 0
                     while done < length:

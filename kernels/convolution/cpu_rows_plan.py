@@ -11,23 +11,23 @@ from kernels.host.compilation import compiled
 
 NARROW = 96
 LINE = 64
-# What a tile reads of the channels of a panel, in whole cache lines, by the bytes of a vector.
-# Half of a first-level cache of 32 KB, as weights stream through the rest. AVX-512 reads rows twice
+# Bytes that a tile reads of a panel's channels (whole cache lines), by vector size. Half of a
+# first-level cache of 32 KB, as weights stream through the rest. AVX-512 reads rows twice
 # as wide: with less, sums would be loaded and stored too often
 TILE_BYTES = {16: 16 * 2**10, 32: 16 * 2**10, 64: 24 * 2**10}[simd.VECTOR_BYTES]
-# Of a panel of all input channels: half of a second-level cache of 512 KB
+# Bytes of a panel of all input channels: half of a second-level cache of 512 KB
 PANEL_BYTES = 256 * 2**10
-# A 1 x 1 convolution with at most so many input or output channels reads its maps in place: its
+# A 1 x 1 convolution with at most ``FEW`` input or output channels reads its maps in place: its
 # multiply-adds take less time than copying would
 FEW = 12
-# So many maps are read in place at once: more streams than a processor fetches ahead are slower
+# Maps that are read in place at once: more streams than a processor fetches ahead are slower
 STREAMS = 8
 # Pixels of an item there: with 4 output channels, their sums take half of the first-level cache
 IN_PLACE_WIDTH = 1024
 
 
 class RowSizes(NamedTuple):
-    """Of the maps and the kernel, distances between taps, and the first tap of the first output."""
+    """Sizes of maps and kernel, distances between taps, and the first tap of the first output."""
 
     filters: int
     depth: int  # C
@@ -44,7 +44,7 @@ class RowSizes(NamedTuple):
 
 
 class RowTiling(NamedTuple):
-    """Tiles, and what a thread needs room for."""
+    """Tiles, and what a thread's workspace holds."""
 
     lanes: int
     columns: int  # of a tile
@@ -54,7 +54,7 @@ class RowTiling(NamedTuple):
     in_place: bool  # whether there is no panel
     depth: int  # input channels taken at once
     panel_plane: int  # elements of one channel of the largest panel
-    waiting: int  # tiles whose sums wait for the next input channels
+    spilled: int  # tiles whose partial sums are spilled until the next input channels
     run_length: int  # elements of one channel of the largest run
 
 
@@ -102,7 +102,7 @@ def plan(out, source, kernel, dilation, origin, itemsize, threads):
         in_place=in_place,
         depth=-(-depth // parts),
         panel_plane=0 if in_place else panel_plane(longest),
-        waiting=(length // widest + 2) * (1 if one_run else rows) if parts > 1 else 0,
+        spilled=(length // widest + 2) * (1 if one_run else rows) if parts > 1 else 0,
         run_length=length + widest if one_run else 0,
     )
     maps = filters, depth, height, width, h, w
@@ -135,7 +135,7 @@ def _items(batch, height, width, spacing, rows, lanes, longest, least):
 
 
 def _bytes_read(kernel, dilation, widest, itemsize):
-    """Of the cache lines that a tile reads of one channel of a panel."""
+    """Bytes of the cache lines that a tile reads of one channel of a panel."""
     (kh, kw), tile = kernel, widest * itemsize
     apart, together = kw * (tile + LINE), tile + (kw - 1) * dilation * itemsize + LINE
     return kh * min(apart, together)
@@ -145,8 +145,8 @@ def _bytes_read(kernel, dilation, widest, itemsize):
 def next_vectors(length, done, lanes, most, beyond):
     """Vectors of the next tile; what is left is shared out evenly.
 
-    If there is room ``beyond`` the length, the last vector may reach there. Otherwise the caller
-    moves the last tile back, over the one before it; it then has 2 vectors, as 1 would be slow.
+    If ``beyond``, the last vector may overrun the row; else the caller shifts the last tile back
+    over the one before it; it then has 2 vectors, as 1 would be slow.
     """
     left = -(-(length - done) // lanes)
     v = max(2, -(-left // -(-left // most)))

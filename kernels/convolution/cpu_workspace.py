@@ -7,8 +7,8 @@ from kernels.convolution import PARTIAL_BYTES, PARTIAL_SUMS
 from kernels.host import simd
 from kernels.host.simd import COLUMNS, MAX_VECTORS
 
-# Of tiles of 1, 2 and 3 vectors of channels that spread scattered pixels. 2 x 4 vectors would leave
-# a third of 16 registers idle, and each multiply-add would wait for the one before it
+# Columns of tiles of 1, 2, 3 vectors for scattered pixels; 2 x 4 would leave a third of 16
+# registers idle and serialise the multiply-adds
 SCATTERED_COLUMNS = (4, 6, 4) if COLUMNS == 4 else (COLUMNS,) * MAX_VECTORS
 
 # Pixels of a block of the weight gradient
@@ -21,8 +21,8 @@ ITEMS, ITEMS_OF_A_THREAD = 32, 8
 
 
 def partial_shape(weights, pixels, itemsize):
-    """Of the sums that a gradient by weights of that shape is taken in, over so many pixels:
-    (sums, taps, channels), taps and channels filled up to whole tiles."""
+    """Shape (sums, taps, channels) of the partial sums of a weight gradient over ``pixels`` pixels,
+    padded to whole tiles."""
     lanes, (filters, channels, kh, kw) = simd.lanes(itemsize), weights
     taps = -(-channels * kh * kw // COLUMNS) * COLUMNS
     vectors, blocks = -(-filters // lanes), -(-pixels // BLOCK)
@@ -40,7 +40,7 @@ def thread_bytes(shape, kernel, itemsize):
 
 
 def least_items(threads):
-    """The least number of items that the work of so many threads is split into."""
+    """The least number of items that the work of ``threads`` threads is split into."""
     return max(ITEMS, ITEMS_OF_A_THREAD * threads)
 
 

@@ -131,9 +131,9 @@ class Neighbours(NamedTuple):
 
     Attributes:
         open: device function (first_pixel, positions, places, g), before the first tap.
-        move: device function (tap, j, table, positions, places, present, g): advances to the next
-            tap: updates the error addresses and which pixels have one; returns the tap's column. The
-            one before was in column j of the window.
+        move: device function (tap, j, table, positions, places, present, g): advances from the tap
+            in column j of the window to the next, and updates the error addresses and which pixels
+            have one; returns the tap's column.
     """
 
     open: object
