@@ -27,8 +27,8 @@ from numba.np.ufunc import parallel
 # Nanoseconds of one thread. Sharing costs 15,000 where a core is free, and a time slice of some
 # millions where none is: too much for what a small net's layers would gain
 SMALLEST_SHARED_WORK = 100_000
-# Roughly, of a cell of a map that is read, changed a little and written, of an exponential or the
-# like, and of a multiply-add of a convolution
+# Rough cost in nanoseconds of a cell of a map that is read, changed a little and written, of an
+# exponential or the like, and of a multiply-add of a convolution
 CELL, EXPONENTIAL, MULTIPLY_ADD = 0.3, 5, 0.05
 
 _turn = threading.Lock()
