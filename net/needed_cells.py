@@ -271,9 +271,9 @@ def _readings(regions, reach, node):
         tables, begin = [], 0
         for region, count in zip(regions, counts):
             runs, numbers = region.lists[reader][:3], region.lists[owner][3]
-            source = listing.Source(*region.needed[owner], numbers, spacing)
+            source = listing.NumberedMap(*region.needed[owner], numbers, spacing)
             first = tuple(c - o for c, o in zip(corner, region.origin))
-            window = listing.Taps(taps, dilation, first, of_a_tap)
+            window = listing.WindowTaps(taps, dilation, first, of_a_tap)
             tables.append(listing.table(source, runs, apart, window, begin))
             begin += count
         over = kernel if neighbours else (kernel[0] * kernel[1], 1)

@@ -46,8 +46,8 @@ class StrokeList:
         *runs, _ = listing.listed(outputs, spacing, (0, 0))
         *places, numbers = listing.listed(needed, dilation, (0, 0))
         places = listing.places(*places, dilation[1])
-        source = listing.Source(*needed, numbers, dilation[1])
-        taps = listing.Taps((kernel[0], 1), dilation, (0, 0), kernel[1])
+        source = listing.NumberedMap(*needed, numbers, dilation[1])
+        taps = listing.WindowTaps((kernel[0], 1), dilation, (0, 0), kernel[1])
         begins = listing.table(source, runs, spacing[1], taps, 0)
         readers = np.full((kernel[0], len(places[0])), -1, np.int32)
         for i, of_row in enumerate(begins.T):

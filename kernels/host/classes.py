@@ -13,30 +13,30 @@ NEAR = {"float32": 1e-5, "float64": 1e-12}
 
 
 def most_probable(scores, values, unlabelled, near):
-    """(map of values, map of what is in doubt or None) of scores.
+    """(map of values, map of ambiguous pixels or None) of scores.
 
     The class is that of the first of the largest scores. Softmax may round two scores that differ a
-    little to equal probabilities, of which the first counts: such pixels are in doubt.
+    little to equal probabilities, of which the first counts: such pixels are ambiguous.
 
     Args:
         scores: K x H x W, float32 or float64.
         values: of each class, K ints of any dtype, which the map has.
         unlabelled: the value where a score is NaN or the largest is infinite: there the
             probabilities are NaN.
-        near: an earlier class whose score is less than this below the largest puts it in doubt.
+        near: a pixel is ambiguous if an earlier class scores less than this below the maximum.
     """
     labels = np.empty(scores.shape[1:], values.dtype)
-    doubt = np.empty(scores.shape[1:], np.bool_)
-    doubts = np.empty(scores.shape[1], np.int64)
+    ambiguous = np.empty(scores.shape[1:], np.bool_)
+    ambiguous_of_row = np.empty(scores.shape[1], np.int64)
     nothing = values.dtype.type(unlabelled)
     near = scores.dtype.type(near)
     work = 4 * CELL * scores.size
-    _most_probable(labels, doubt, doubts, scores, values, nothing, near, work=work)
-    return labels, doubt if doubts.any() else None
+    _most_probable(labels, ambiguous, ambiguous_of_row, scores, values, nothing, near, work=work)
+    return labels, ambiguous if ambiguous_of_row.any() else None
 
 
 @compiled_parallel
-def _most_probable(labels, doubt, doubts, scores, values, unlabelled, near):
+def _most_probable(labels, ambiguous, ambiguous_of_row, scores, values, unlabelled, near):
     channels, height, width = scores.shape
     for y in prange(height):
         best = scores[0, y].copy()
@@ -54,6 +54,6 @@ def _most_probable(labels, doubt, doubts, scores, values, unlabelled, near):
         for x in range(width):
             is_finite = best[x] - best[x] == 0
             labels[y, x] = values[which[x]] if is_finite else unlabelled
-            doubt[y, x] = close[x] and is_finite
-            count += doubt[y, x]
-        doubts[y] = count
+            ambiguous[y, x] = close[x] and is_finite
+            count += ambiguous[y, x]
+        ambiguous_of_row[y] = count

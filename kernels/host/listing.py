@@ -18,7 +18,7 @@ from numba import prange
 from kernels.host.bits import ones, trailing_zeros
 from kernels.host.compilation import compiled, compiled_parallel
 
-# Nanoseconds of one thread, of an entry of a table
+# Rough cost in nanoseconds of an entry of a table, on one thread
 LOOK_UP = 0.5
 # Runs of outputs whose taps a thread looks up at once
 RUNS = 64
@@ -94,7 +94,7 @@ def listed(cells, spacing, origin):
         the runs of the list, whose cells are neighbours in a row, ``spacing`` apart: the number of
         the first cell of each and, behind all, of cells; row and column of each first cell, int32.
         And for each row of the map's blocks the number of its first cell that leaves each
-        remainder, int32, n x SIDE x the least of spacing and SIDE; anything where there is none.
+        remainder, int32, n x SIDE x min(spacing, SIDE); undefined where there is none.
     """
     return _listed(*cells, count(cells), spacing, origin)
 
@@ -112,20 +112,20 @@ def _listed(slots, blocks, count, spacing, origin):
             if slots[y, x] >= 0:
                 left[slots[y, x]] = x << BITS
                 first[y + 1] += 1
-    apart, every = spacing[1], _alike(spacing[1])
+    spacing_x, residue_mask = spacing[1], _every_nth_bit(spacing[1])
     runs, number = 0, 0
     beginning = np.empty(len(blocks), np.int64)
     for first_row in range(spacing[0]):
-        for first_column in range(apart):
+        for first_column in range(spacing_x):
             for slot in range(len(blocks)):
-                beginning[slot] = (first_column - left[slot]) % apart
+                beginning[slot] = (first_column - left[slot]) % spacing_x
             for y in range(first_row, slots.shape[0] << BITS, spacing[0]):
                 row, behind = y & _INSIDE, np.int64(-1)  # of the last run in the row
                 for slot in range(first[y >> BITS], first[(y >> BITS) + 1]):
                     word, begin = blocks[slot, row], beginning[slot]
                     if word == _NONE or begin >= SIDE:
                         continue
-                    others = ~(every << np.uint64(begin))  # of other remainders
+                    others = ~(residue_mask << np.uint64(begin))  # of other remainders
                     waiting = word & ~others
                     if waiting != _NONE:
                         numbers[slot, row, begin] = number
@@ -136,8 +136,8 @@ def _listed(slots, blocks, count, spacing, origin):
                             begins[runs] = number
                             rows[runs], columns[runs] = origin[0] + y, origin[1] + left[slot] + x
                             runs += 1
-                        cells = (end - x + apart - 1) // apart
-                        number, behind = number + cells, left[slot] + x + cells * apart
+                        cells = (end - x + spacing_x - 1) // spacing_x
+                        number, behind = number + cells, left[slot] + x + cells * spacing_x
                         if end >= SIDE:
                             break
                         waiting &= _EVERY << np.uint64(end)
@@ -157,7 +157,7 @@ def places(begins, rows, columns, apart):
     return all_rows, all_columns
 
 
-class Source(NamedTuple):
+class NumberedMap(NamedTuple):
     """A map whose needed cells have numbers in a list.
 
     Attributes:
@@ -172,7 +172,7 @@ class Source(NamedTuple):
     spacing: int
 
 
-class Taps(NamedTuple):
+class WindowTaps(NamedTuple):
     """The cells of a window that are looked up; they follow row by row.
 
     Attributes:
@@ -191,14 +191,14 @@ def table(source, runs, apart, taps, begin):
     """Numbers of the cells that windows read, outputs x taps, int32.
 
     Args:
-        source: the ``Source`` that they read.
+        source: the ``NumberedMap`` that they read.
         runs: of the outputs' list: begins, rows and columns as ``listed`` gives them.
         apart: the spacing of its columns.
-        taps: ``Taps``.
+        taps: ``WindowTaps``.
         begin: what is added to the numbers.
     """
     entries = np.empty((int(runs[0][-1]), taps.kernel[0] * taps.kernel[1]), np.int32)
-    # Where the cells that neighbours read adjoin or overlap, their numbers have no gap
+    # Where neighbours' cells are contiguous in the list, their numbers advance by a constant
     touching = apart % source.spacing == 0 and apart <= taps.reach * source.spacing
     step = apart // source.spacing if touching else 0
     _look_up(entries, source, runs, apart, step, taps, begin, work=LOOK_UP * entries.size)
@@ -207,7 +207,7 @@ def table(source, runs, apart, taps, begin):
 
 @compiled_parallel
 def _look_up(entries, source, runs, apart, step, taps, begin):
-    (begins, rows, columns), every = runs, _alike(source.spacing)
+    (begins, rows, columns), residue_mask = runs, _every_nth_bit(source.spacing)
     kernel, dilation, corner, _ = taps
     for part in prange(-(-len(rows) // RUNS)):
         for run in range(part * RUNS, min((part + 1) * RUNS, len(rows))):
@@ -218,26 +218,26 @@ def _look_up(entries, source, runs, apart, step, taps, begin):
                     x = columns[run] + corner[1] + j * dilation[1]
                     of_tap = entries[first:end, i * kernel[1] + j]
                     if step:
-                        number = begin + _number(source, every, y, x)
+                        number = begin + _number(source, residue_mask, y, x)
                         for n in range(len(of_tap)):
                             of_tap[n] = number + n * step
                         continue
                     for n in range(len(of_tap)):
-                        of_tap[n] = begin + _number(source, every, y, x + n * apart)
+                        of_tap[n] = begin + _number(source, residue_mask, y, x + n * apart)
 
 
 @compiled
-def _number(source, every, y, x):
-    """Of a needed cell in its list; ``every`` as ``_alike`` gives it."""
+def _number(source, residue_mask, y, x):
+    """The number of a needed cell in its list; ``residue_mask`` as ``_every_nth_bit`` gives it."""
     slot, row, column = source.slots[y >> BITS, x >> BITS], y & _INSIDE, x & _INSIDE
     first = column % source.spacing
-    in_front = (every << np.uint64(first)) & ((_ONE << np.uint64(column)) - _ONE)
+    in_front = (residue_mask << np.uint64(first)) & ((_ONE << np.uint64(column)) - _ONE)
     return source.numbers[slot, row, first] + ones(source.blocks[slot, row] & in_front)
 
 
 @compiled
-def _alike(spacing):
-    """A word of columns that leave the remainder 0."""
+def _every_nth_bit(spacing):
+    """A word whose bits 0, ``spacing``, 2 * ``spacing``, ... are 1: the columns of remainder 0."""
     word = _NONE
     for x in range(0, SIDE, spacing):
         word |= _ONE << np.uint64(x)

@@ -1,5 +1,4 @@
-"""N x C x H x W maps as loops on the host go through them: by rows, by planes in one run, or lists
-of cells by cell."""
+"""Views of N x C x H x W maps by row, by plane, or by cell."""
 
 from kernels.host.compilation import inner
 

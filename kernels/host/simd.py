@@ -72,7 +72,7 @@ def blocks(vectors):
 class Runs(NamedTuple):
     """Runs of numbers in a flat array: number p begins at ``array[at + p * pitch]``.
 
-    Compiled code takes arrays out of such groups before a loop: each access counts a reference.
+    Unpack arrays from such groups before a loop: each attribute access costs a reference count.
     """
 
     array: np.ndarray
@@ -80,7 +80,7 @@ class Runs(NamedTuple):
     pitch: int
 
 
-class Tile(types.Type):
+class TileType(types.Type):
     """Numba type of ``vectors`` x ``columns`` LLVM vectors of ``dtype``."""
 
     def __init__(self, dtype, vectors, columns):
@@ -99,7 +99,7 @@ class Tile(types.Type):
                 yield v, p, v * self.columns + p
 
 
-@register_model(Tile)
+@register_model(TileType)
 class _TileModel(models.PrimitiveModel):
     def __init__(self, manager, tile):
         backend_type = ir.ArrayType(tile.vector, tile.vectors * tile.columns)
@@ -109,7 +109,7 @@ class _TileModel(models.PrimitiveModel):
 @intrinsic(prefer_literal=True)
 def tile_of_vectors(typing_context, array, index, vectors, columns):
     """A tile whose every column is the neighbouring vectors at ``array[index]``."""
-    tile = Tile(array.dtype, vectors.literal_value, columns.literal_value)
+    tile = TileType(array.dtype, vectors.literal_value, columns.literal_value)
 
     def generate(context, builder, signature, arguments):
         pointer = _pointer(context, builder, array, *arguments[:2])
@@ -125,7 +125,7 @@ def tile_of_vectors(typing_context, array, index, vectors, columns):
 @intrinsic(prefer_literal=True)
 def tile_of_numbers(typing_context, array, index, vectors, columns):
     """A tile whose column p holds ``array[index + p]`` in every lane."""
-    tile = Tile(array.dtype, vectors.literal_value, columns.literal_value)
+    tile = TileType(array.dtype, vectors.literal_value, columns.literal_value)
 
     def generate(context, builder, signature, arguments):
         pointer = _pointer(context, builder, array, *arguments[:2])
@@ -141,7 +141,7 @@ def tile_of_numbers(typing_context, array, index, vectors, columns):
 @intrinsic(prefer_literal=True)
 def tile_of_columns(typing_context, array, index, pitch, vectors, columns):
     """A tile whose column p is the neighbouring vectors at ``array[index + p * pitch]``."""
-    tile = Tile(array.dtype, vectors.literal_value, columns.literal_value)
+    tile = TileType(array.dtype, vectors.literal_value, columns.literal_value)
 
     def generate(context, builder, signature, arguments):
         pointer = _pointer(context, builder, array, *arguments[:2])
@@ -158,7 +158,7 @@ def tile_of_columns(typing_context, array, index, pitch, vectors, columns):
 @intrinsic(prefer_literal=True)
 def tile_of_zeros(typing_context, array, vectors, columns):
     """A tile of zeros, for numbers like those of ``array``."""
-    tile = Tile(array.dtype, vectors.literal_value, columns.literal_value)
+    tile = TileType(array.dtype, vectors.literal_value, columns.literal_value)
 
     def generate(context, builder, signature, arguments):
         return ir.Constant(context.get_value_type(tile), None)

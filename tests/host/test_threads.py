@@ -120,7 +120,8 @@ def look_up(x):
     rows, columns = (axis.astype(np.int32) for axis in np.indices(size_of(x)).reshape(2, -1))
     cells = listing.marked(rows, columns)
     *runs, numbers = listing.listed(cells, (1, 1), (0, 0))
-    source, taps = listing.Source(*cells, numbers, 1), listing.Taps((1, 1), (1, 1), (0, 0), 1)
+    source = listing.NumberedMap(*cells, numbers, 1)
+    taps = listing.WindowTaps((1, 1), (1, 1), (0, 0), 1)
     listing.table(source, runs, 1, taps, 0)
 
 
