@@ -15,7 +15,7 @@ from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.threads import CELL
 from kernels.host.vectors import first, lanes_of, larger, store
 from kernels.listed_max_pooling import backward_window, cpu_shared_rows, window_and_outputs
-from kernels.listed_max_pooling.cpu_workspace import LARGE, shares_rows
+from kernels.listed_max_pooling.cpu_workspace import LARGE_ABOVE, shares_rows
 from kernels.max_pooling import argmax_dtype
 from kernels.memory import cpu as memory
 
@@ -44,15 +44,15 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
     function = numbered(activation, x.dtype)
     shape = (outputs, *x.shape[1:])
     y = memory.empty(shape, x.dtype)
-    won = memory.empty(shape, argmax_dtype(window)) if argmax else None
+    argmax_map = memory.empty(shape, argmax_dtype(window)) if argmax else None
     order = _order(rows, window)
     if shares_rows(window, outputs, *x.shape[:2], x.itemsize, argmax):
-        cpu_shared_rows.forward(y, won, x, rows, order, window, function)
-        return y, won
-    maps = y.reshape(-1), None if won is None else won.reshape(-1), x.reshape(-1)
+        cpu_shared_rows.forward(y, argmax_map, x, rows, order, window, function)
+        return y, argmax_map
+    maps = y.reshape(-1), None if argmax_map is None else argmax_map.reshape(-1), x.reshape(-1)
     work = (CELL * window.cells / 2 + function.cost) * y.size
     _forward(*maps, rows, order, window.kernel, x.shape[1], function, work=work)
-    return y, won
+    return y, argmax_map
 
 
 @operator
@@ -83,7 +83,7 @@ def _order(rows, window):
     """The outputs as they are taken: in the order of their windows among the cells, where these are
     large. Neighbours in the list may be a stride apart, and go through a map as often as a window
     has cells."""
-    if window.cells <= LARGE:
+    if window.cells <= LARGE_ABOVE:
         return np.arange(len(rows))
     return np.argsort(rows[:, 0], kind="stable")
 

@@ -9,8 +9,9 @@ from kernels.host.vectors import BYTES
 from kernels.max_pooling.cpu_workspace import MOST_PARTS
 from kernels.window import Window
 
-LARGE = 16
-"""Cells of a window from which on a map is too large to be read once for each of them."""
+LARGE_ABOVE = 16
+"""Windows with more cells are taken in the order of the cells and, if they share rows, take row
+maxima first, so that the map is not read once per cell."""
 ROWS = 64
 """Rows of cells whose maxima a thread takes at once."""
 MOST_BLOCKS = 4
@@ -25,7 +26,7 @@ def shares_rows(
     which keeps no map: there these maxima would be its peak of memory."""
     rows = outputs * window.kernel[0]
     fits = window.kernel[0] <= MOST_PARTS and channels * itemsize >= BYTES
-    return argmax and fits and window.cells > LARGE and rows >= cells > 0
+    return argmax and fits and window.cells > LARGE_ABOVE and rows >= cells > 0
 
 
 def blocks(channels: int, itemsize: int) -> list[tuple[int, int]]:

@@ -109,12 +109,13 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
     sizes = ListSizes.of(x.shape[1], outputs, x.shape[3], window.kernel)
     shape = DEVICE.shape(outputs, x.shape[1])
     cell_type = np.dtype(argmax_dtype(window)).type if argmax else None
-    won = memory.empty(shape, cell_type) if argmax else None
+    argmax_map = memory.empty(shape, cell_type) if argmax else None
     y = memory.empty(shape, x.dtype)
-    arrays = flat("x", x), flat("rows", rows), flat("y", y), flat("argmax", won if argmax else y)
+    winners = flat("argmax", argmax_map if argmax else y)
+    arrays = flat("x", x), flat("rows", rows), flat("y", y), winners
     compute = _forward_kernel(x.dtype.type, cell_type, activation)
     launch_over(compute, sizes.threads, *arrays, sizes)
-    return y, won
+    return y, argmax_map
 
 
 @operator

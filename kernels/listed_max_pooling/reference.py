@@ -17,14 +17,14 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
     """
     window, outputs = window_and_outputs(x, rows, kernel, activation, argmax)
     y = np.full((outputs, *x.shape[1:]), -np.inf)
-    won = np.zeros(y.shape, argmax_dtype(window)) if argmax else None
+    argmax_map = np.zeros(y.shape, argmax_dtype(window)) if argmax else None
     for cell, (i, j) in enumerate(np.ndindex(window.kernel)):
         value = x[rows[:, i] + j].astype(np.float64)
         wins = (value > y) | (np.isnan(value) & ~np.isnan(y))
         y = np.where(wins, value, y)
         if argmax:
-            won[wins] = cell
-    return y if activation is None else activate(y, activation), won
+            argmax_map[wins] = cell
+    return y if activation is None else activate(y, activation), argmax_map
 
 
 @operator

@@ -36,10 +36,10 @@ def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
     shape = forward_shape(x, kernel, stride, dilation, activation, argmax)
     function = numbered(activation, x.dtype)
     y = memory.empty(shape.y, x.dtype)
-    won = memory.empty(shape.y, argmax_dtype(shape.window)) if argmax else None
+    argmax_map = memory.empty(shape.y, argmax_dtype(shape.window)) if argmax else None
     way = cpu_strided if strided(shape.window, shape.output) else cpu_dense
-    way.forward(y, won, x, shape.window, function)
-    return y, won
+    way.forward(y, argmax_map, x, shape.window, function)
+    return y, argmax_map
 
 
 @operator

@@ -21,11 +21,11 @@ from kernels.host.threads import CELL
 from kernels.host.vectors import BYTES, lanes_of
 from kernels.host.work_sharing import queue, take
 from kernels.max_pooling.cpu_joins import Joins, entries, join_parts, maxima_of_row, moved
-from kernels.max_pooling.cpu_workspace import at_once, bands, row_room, thread_rows
+from kernels.max_pooling.cpu_workspace import at_once, bands, row_elements, thread_rows
 
 
 class _Sizes(NamedTuple):
-    """Of the maps, the window and the work."""
+    """Sizes of the maps, the window and the work."""
 
     height: int
     width: int
@@ -35,8 +35,8 @@ class _Sizes(NamedTuple):
     bands: int  # of a map, each an item of work
     band: int  # rows of outputs of one, at most
     items: int
-    row_room: int  # numbers of a row of a ring
-    thread_room: int  # 0 where all cells are joined at once
+    row_elements: int  # numbers of a row of a ring
+    thread_elements: int  # 0 where all cells are joined at once
 
 
 def forward(y, argmax, x, window, activation):
@@ -63,28 +63,28 @@ def _plan(out, source, window, itemsize):
     (rows, columns), (down, across) = window.kernel, window.dilation
     row = Joins.of_levels(columns, across, 1)
     column = Joins.of_levels(rows, down, columns)
-    room, before, together = 0, (rows - 1) * down, at_once(window, width, itemsize)
+    elements, before, together = 0, (rows - 1) * down, at_once(window, width, itemsize)
     if together:
         places = [i * down * input_width + j * across for i in range(rows) for j in range(columns)]
         row, before = Joins.of([places], [list(range(window.cells))]), 0
     else:
-        room = row_room(input_width, itemsize)
+        elements = row_elements(input_width, itemsize)
     of_a_map = bands(batch * channels, height, window)
     sizes = _Sizes(
         *(height, width, input_height, input_width, before),
         bands=of_a_map,
         band=-(-height // of_a_map),
         items=batch * channels * of_a_map,
-        row_room=room,
-        thread_room=room * thread_rows(window),
+        row_elements=elements,
+        thread_elements=elements * thread_rows(window),
     )
     return sizes, row, column
 
 
 @inner
-def _room(rings, sizes, like):
-    """What a thread works in: so many ``rings``, from a line of the cache on."""
-    size = rings * sizes.thread_room
+def _rings(rings, sizes, like):
+    """What a thread works in: ``rings`` rings, from a line of the cache on."""
+    size = rings * sizes.thread_elements
     memory = np.empty(size + BYTES // like.itemsize, like.dtype)
     first = -memory.ctypes.data % BYTES // like.itemsize
     return memory[first : first + size]
@@ -96,18 +96,18 @@ def _wrapped(row, rows):
 
 
 @inlined
-def _rows_of_ring(ring, room, oldest, rows, offsets):
+def _rows_of_ring(ring, pitch, oldest, rows, offsets):
     a, b, c, d, e, f, g, h, i = moved(oldest, offsets)
     return (
-        ring + _wrapped(a, rows) * room,
-        ring + _wrapped(b, rows) * room,
-        ring + _wrapped(c, rows) * room,
-        ring + _wrapped(d, rows) * room,
-        ring + _wrapped(e, rows) * room,
-        ring + _wrapped(f, rows) * room,
-        ring + _wrapped(g, rows) * room,
-        ring + _wrapped(h, rows) * room,
-        ring + _wrapped(i, rows) * room,
+        ring + _wrapped(a, rows) * pitch,
+        ring + _wrapped(b, rows) * pitch,
+        ring + _wrapped(c, rows) * pitch,
+        ring + _wrapped(d, rows) * pitch,
+        ring + _wrapped(e, rows) * pitch,
+        ring + _wrapped(f, rows) * pitch,
+        ring + _wrapped(g, rows) * pitch,
+        ring + _wrapped(h, rows) * pitch,
+        ring + _wrapped(i, rows) * pitch,
     )
 
 
@@ -115,7 +115,7 @@ def _rows_of_ring(ring, room, oldest, rows, offsets):
 def _maxima_of_rows(y, argmax, out, values, numbers, joins, newest, row, sizes):
     """Take along a row of an item, which lies in the first ring; where windows end there, fill the
     row of the outputs that begins at ``out``."""
-    lanes, room, levels, ring = lanes_of(values), sizes.row_room, len(joins.parts), 0
+    lanes, pitch, levels, ring = lanes_of(values), sizes.row_elements, len(joins.parts), 0
     whole = -(-sizes.width // lanes) * lanes
     for q in range(levels):
         offsets, cells = entries(joins.places, q), entries(joins.cells, q)
@@ -123,11 +123,11 @@ def _maxima_of_rows(y, argmax, out, values, numbers, joins, newest, row, sizes):
         row -= offsets[-1]
         if row < 0:
             return
-        places = _rows_of_ring(ring, room, _wrapped(newest[q] + 1, rows), rows, offsets)
-        ring += rows * room
+        places = _rows_of_ring(ring, pitch, _wrapped(newest[q] + 1, rows), rows, offsets)
+        ring += rows * pitch
         if q < levels - 1:
             newest[q + 1] = _wrapped(newest[q + 1] + 1, joins.places[q + 1, -1] + 1)
-            to = ring + newest[q + 1] * room
+            to = ring + newest[q + 1] * pitch
             join_parts(values, numbers, to, values, numbers, parts, places, cells, whole)
         elif sizes.width >= lanes:
             join_parts(y, argmax, out, values, numbers, parts, places, cells, sizes.width)
@@ -148,15 +148,15 @@ def _band(y, argmax, x, values, numbers, across, down, sizes, activation, item):
     at = (plane * sizes.input_height + first) * sizes.input_width
     out = (plane * sizes.height + first) * sizes.width
     # Behind all rings: a row for the outputs of a narrow map, and one for its inputs
-    staged = sizes.thread_room - sizes.row_room
+    staged = sizes.thread_elements - sizes.row_elements
     newest, beyond = np.full(len(down.parts), -1), sizes.input_width - sizes.width
     for row in range(end - first + sizes.before if first < end else 0):
-        if sizes.thread_room == 0:
+        if sizes.thread_elements == 0:
             places, cells = moved(at, entries(across.places, 0)), entries(across.cells, 0)
             join_parts(y, argmax, out, x, None, across.parts[0], places, cells, sizes.width)
         else:
             newest[0] = _wrapped(newest[0] + 1, down.places[0, -1] + 1)
-            to = newest[0] * sizes.row_room
+            to = newest[0] * sizes.row_elements
             if sizes.width >= lanes_of(x):
                 maxima_of_row(values, numbers, to, x, at, across, sizes.width, beyond)
             else:
@@ -176,7 +176,7 @@ def _forward(y, x, across, down, sizes, activation, items, threads):
     for _ in prange(threads):
         item = take(items)
         while item < sizes.items:
-            values = _room(1, sizes, x)
+            values = _rings(1, sizes, x)
             _band(y, None, x, values, None, across, down, sizes, activation, item)
             item = take(items)
 
@@ -186,8 +186,8 @@ def _forward_with_argmax(y, x, argmax, number, across, down, sizes, activation, 
     for _ in prange(threads):
         item = take(items)
         while item < sizes.items:
-            room = _room(2, sizes, x)
-            values, numbers = room[: sizes.thread_room], room[sizes.thread_room :]
+            both = _rings(2, sizes, x)
+            values, numbers = both[: sizes.thread_elements], both[sizes.thread_elements :]
             _band(
                 y,
                 argmax,

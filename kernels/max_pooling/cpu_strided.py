@@ -26,7 +26,7 @@ from kernels.max_pooling.cpu_workspace import strided_item
 
 
 class _Sizes(NamedTuple):
-    """Of the maps, the work, and the parts of a map that are brought together."""
+    """Sizes of the maps, the work, and the parts of a map that are brought together."""
 
     planes: int
     height: int
@@ -38,9 +38,9 @@ class _Sizes(NamedTuple):
     rows: int  # of a band
     read: int  # numbers that a band reads
     parts: int  # of a map
-    map_room: int  # from one map of an item to the next in a part
-    part_room: int
-    row_room: int  # from one row of windows to the next
+    map_elements: int  # from one map of an item to the next in a part
+    part_elements: int
+    row_elements: int  # from one row of windows to the next
     step: int  # from one window to the next
     in_runs: bool  # whether vectors go along each row
 
@@ -71,17 +71,17 @@ def _plan(out, source, window, itemsize):
     sizes = _Sizes(
         *(batch * channels, height, width, h * w, item.rows * sy * w),
         *(item.maps, -(-height // item.rows), item.rows, item.read, parts),
-        *(item.map_room, item.part_room, item.row_room, item.step, item.in_runs),
+        *(item.map_elements, item.part_elements, item.row_elements, item.step, item.in_runs),
     )
-    return sizes, offsets % parts * item.part_room + offsets // parts
+    return sizes, offsets % parts * item.part_elements + offsets // parts
 
 
 @inner
-def _bring_together(together, to, room, parts, x, at, count):
+def _bring_together(together, to, part_elements, parts, x, at, count):
     """Copy ``count`` numbers from ``x[at]`` on: number p to place p // parts of part p % parts."""
     if parts == 2:  # a constant stride becomes vector code
         half = count // 2
-        even, odd, pairs = together[to:], together[to + room :], x[at:]
+        even, odd, pairs = together[to:], together[to + part_elements :], x[at:]
         for p in range(half):
             even[p] = pairs[2 * p]
             odd[p] = pairs[2 * p + 1]
@@ -89,7 +89,7 @@ def _bring_together(together, to, room, parts, x, at, count):
             even[half] = pairs[count - 1]
         return
     for part in range(parts):
-        target, source = together[to + part * room :], x[at + part :]
+        target, source = together[to + part * part_elements :], x[at + part :]
         for p in range((count - part + parts - 1) // parts):
             target[p] = source[p * parts]
 
@@ -115,7 +115,7 @@ def _take_rows(out, to, results, maps, rows, sizes):
         return
     for plane in range(maps):
         for row in range(rows):
-            at = plane * sizes.map_room + row * sizes.row_room
+            at = plane * sizes.map_elements + row * sizes.row_elements
             for o in range(sizes.width):
                 out[to + o] = results[at + o * sizes.step]
             to += sizes.width
@@ -124,7 +124,7 @@ def _take_rows(out, to, results, maps, rows, sizes):
 @inner
 def _take_items(y, argmax, x, values, numbers, places, sizes, activation, items):
     """A thread's work."""
-    together = np.empty(sizes.parts * sizes.part_room, x.dtype)
+    together = np.empty(sizes.parts * sizes.part_elements, x.dtype)
     count = -(-sizes.planes // sizes.maps) * sizes.bands
     item = take(items)
     while item < count:
@@ -132,17 +132,17 @@ def _take_items(y, argmax, x, values, numbers, places, sizes, activation, items)
         maps, row = min(sizes.maps, sizes.planes - plane), band * sizes.rows
         rows, at = min(sizes.rows, sizes.height - row), band * sizes.band_step
         for m in range(maps):
-            begin, to = (plane + m) * sizes.plane + at, m * sizes.map_room
+            begin, to = (plane + m) * sizes.plane + at, m * sizes.map_elements
             read = min(sizes.read, sizes.plane - at)
-            _bring_together(together, to, sizes.part_room, sizes.parts, x, begin, read)
+            _bring_together(together, to, sizes.part_elements, sizes.parts, x, begin, read)
         if sizes.in_runs:
             # What a row's last vector writes beyond the row, the next row overwrites
             for r in range(maps * rows):
-                begin = r // rows * sizes.map_room + r % rows * sizes.row_room
+                begin = r // rows * sizes.map_elements + r % rows * sizes.row_elements
                 to = r * sizes.width
                 _fill_run(values, numbers, to, together, begin, sizes.width, places)
         else:
-            length = (maps - 1) * sizes.map_room + (rows - 1) * sizes.row_room
+            length = (maps - 1) * sizes.map_elements + (rows - 1) * sizes.row_elements
             length += (sizes.width - 1) * sizes.step + 1
             _fill_run(values, numbers, 0, together, 0, length, places)
         out = (plane * sizes.height + row) * sizes.width
@@ -157,13 +157,13 @@ def _take_items(y, argmax, x, values, numbers, places, sizes, activation, items)
 @compiled_parallel
 def _forward(y, x, places, sizes, activation, items, threads):
     for _ in prange(threads):
-        values = np.empty(sizes.part_room, x.dtype)
+        values = np.empty(sizes.part_elements, x.dtype)
         _take_items(y, None, x, values, None, places, sizes, activation, items)
 
 
 @compiled_parallel
 def _forward_with_argmax(y, argmax, x, places, sizes, activation, items, threads):
     for _ in prange(threads):
-        values = np.empty(sizes.part_room, x.dtype)
-        numbers = np.empty(sizes.part_room, argmax.dtype)
+        values = np.empty(sizes.part_elements, x.dtype)
+        numbers = np.empty(sizes.part_elements, argmax.dtype)
         _take_items(y, argmax, x, values, numbers, places, sizes, activation, items)

@@ -13,8 +13,8 @@ from kernels.window import Window
 
 # Maxima that are joined at once: they and their numbers stay in registers
 MOST_PARTS = 9
-# So many neighbours of a row or column are joined at once, at most, and of more so many at a time:
-# from 8 on, what neighbours share saves more than another pass through the cache takes
+# Up to 7 neighbours of a row or column are joined in one level, longer windows 4 at a time: from 8
+# on, what neighbours share saves more than another pass through the cache takes
 MOST_NEIGHBOURS, AT_A_TIME = 7, 4
 # Least number of items that the work is split into, if maps are high, and their least height in
 # windows: the rows that two items share are taken twice
@@ -22,9 +22,9 @@ ITEMS, HEIGHT = 512, 8
 # With a stride: bytes that an item reads, about half of a first-level cache, and the least number
 # of items that maps are put together to
 ITEM_BYTES, STRIDED_ITEMS = 16 * 2**10, 64
-# So many single outputs are copied in the time of one vector's comparison with another
+# Single outputs that are copied in the time of one vector's comparison with another
 OUTPUTS_OF_A_JOIN = 2
-# A map that is one window of at most so many cells is taken as if there were a stride, with others
+# Maps that are a single window of at most this many cells take the strided path
 SINGLE = 16
 
 
@@ -35,9 +35,9 @@ class StridedItem(NamedTuple):
     rows: int  # of windows, of each map
     read: int  # numbers that it reads of a map
     parts: int  # that a map is split into, by columns
-    map_room: int  # from one map to the next in a part
-    part_room: int
-    row_room: int  # from one row of windows to the next
+    map_elements: int  # from one map to the next in a part
+    part_elements: int
+    row_elements: int  # from one row of windows to the next
     step: int  # from one window to the next
     in_runs: bool  # whether vectors go along each row, not through the whole item
 
@@ -69,11 +69,11 @@ def at_once(window: Window, width: int, itemsize: int) -> bool:
 
 
 def bands(planes: int, height: int, window: Window) -> int:
-    """Items of work that each of so many maps, ``height`` rows of outputs each, is split into."""
+    """Work items that each of ``planes`` maps, ``height`` rows of outputs each, is split into."""
     return max(1, min(-(-ITEMS // planes), height // (HEIGHT * window.footprint[0])))
 
 
-def row_room(width: int, itemsize: int) -> int:
+def row_elements(width: int, itemsize: int) -> int:
     """Numbers that a row of maxima has room for: whole vectors and more, an odd number of lines of
     the cache, so that no two rows fall into the same sets."""
     lanes = BYTES // itemsize
@@ -109,14 +109,14 @@ def strided_item(window: Window, out, width: int, itemsize: int) -> StridedItem:
     together = max(1, min(budget // read, planes // STRIDED_ITEMS)) if rows == height else 1
     # Rows of windows begin in the same part where the rows between them fill whole parts
     parts = sx if sy * width % sx == 0 else 1
-    step, map_room, row_room = sx // parts, -(-read // parts), sy * width // parts
-    length = (together - 1) * map_room + (rows - 1) * row_room + (columns - 1) * step + 1
+    step, map_elements, row_elements = sx // parts, -(-read // parts), sy * width // parts
+    length = (together - 1) * map_elements + (rows - 1) * row_elements + (columns - 1) * step + 1
     along_rows = together * rows * -(-columns // lanes) * window.cells
     through = -(-length // lanes) * window.cells + together * rows * columns // OUTPUTS_OF_A_JOIN
     in_runs = step == 1 and along_rows < through
     beyond = ((span[0] - 1) * width + span[1]) // parts + 1
-    part_room = max(together * map_room, length + beyond) + lanes
-    sizes = read, parts, map_room, part_room, row_room, step
+    part_elements = max(together * map_elements, length + beyond) + lanes
+    sizes = read, parts, map_elements, part_elements, row_elements, step
     return StridedItem(together, rows, *sizes, in_runs)
 
 
@@ -137,11 +137,11 @@ def workspace(
     window, parts = window.effective((height, width)), batch * channels
     if strided(window, (height, width)):
         item = strided_item(window, (parts, height, width), input_width, itemsize)
-        results = item.part_room * (itemsize + argmax * dtype(argmax_dtype(window)).itemsize)
-        room = item.parts * item.part_room * itemsize + results
-        return room, -(-parts // item.maps) * -(-height // item.rows)
+        results = item.part_elements * (itemsize + argmax * dtype(argmax_dtype(window)).itemsize)
+        nbytes = item.parts * item.part_elements * itemsize + results
+        return nbytes, -(-parts // item.maps) * -(-height // item.rows)
     parts *= bands(parts, height, window)
     if at_once(window, width, itemsize):
         return 0, parts
-    room = thread_rows(window) * row_room(input_width, itemsize)
-    return room * itemsize * (2 if argmax else 1), parts
+    elements = thread_rows(window) * row_elements(input_width, itemsize)
+    return elements * itemsize * (2 if argmax else 1), parts

@@ -190,16 +190,16 @@ def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
     activation = None if activation is None else activation_of(activation)
     cell_dtype = np.dtype(argmax_dtype(shape.window)).type if argmax else None
     y = memory.empty(shape.y, x.dtype)
-    won = memory.empty(shape.y, cell_dtype) if argmax else None
+    argmax_map = memory.empty(shape.y, cell_dtype) if argmax else None
     if cuda_staged.serves(shape.window):
-        cuda_staged.forward(x, y, won, shape, activation)
-        return y, won
+        cuda_staged.forward(x, y, argmax_map, shape, activation)
+        return y, argmax_map
     strip = strip_of(shape.window.stride[0])
     strips = Strips.of(shape, shape.output, strip)
     f = _forward_kernel(x.dtype.type, cell_dtype, activation, shape.window.kernel, strip)
-    arrays = [flat("x", x), flat("y", y), *([flat("argmax", won)] if argmax else [])]
+    arrays = [flat("x", x), flat("y", y), *([flat("argmax", argmax_map)] if argmax else [])]
     launch_over(f, strips.threads, *arrays, strips, PoolingSizes.of(shape))
-    return y, won
+    return y, argmax_map
 
 
 @operator

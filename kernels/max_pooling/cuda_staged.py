@@ -3,9 +3,8 @@
 A block has up to ``COLUMNS`` neighbouring columns of outputs, a thread each, and ``STRIP`` or more
 of their rows, d rows apart. It fetches as many input rows at a time as a window has, with the
 columns beyond its own that its last windows reach. A thread takes the maximum of each row's kw
-cells. From them it makes the maxima of the rows from each one down to the last that were fetched:
-where a window begins there, these are its upper part, and the maxima of the next rows, taken from
-above, are the lower part. So a window takes three comparisons more, whatever its height.
+cells. It forms suffix maxima of the fetched rows; a window is the suffix of one fetch and the
+prefix of the next. So a window takes three comparisons more, whatever its height.
 
 With strips of S rows, an input is read (S + kh - 1) / S * (1 + (kw - 1) * d / COLUMNS) times: 2.07
 for 8 x 8 cells 8 apart. Where a window's upper and lower part are equal the upper one stays, and
@@ -30,11 +29,11 @@ COLUMNS = 4 if SMALL_BLOCKS else 128
 STRIP = 16
 """Rows of outputs that a block has at least, rounded up to whole windows."""
 LEAST_CELLS = 25
-"""Of a window: with fewer, reading (4 + kh - 1) * kw / 4 times from the first-level cache takes no
-more than passing through shared memory."""
+"""Cells of a window: with fewer, reading (4 + kh - 1) * kw / 4 times from the first-level cache
+takes no more than passing through shared memory."""
 MOST_ROWS, MOST_HALO = 16, 128
-"""Of a window, for which registers and shared memory suffice: rows, and columns that its last cell
-lies beyond its first."""
+"""Most rows of a window, and columns from its first cell to its last, for which registers and shared
+memory suffice."""
 
 
 def serves(window: Window) -> bool:

@@ -16,14 +16,14 @@ def forward(x, kernel, *, stride=1, dilation=1, activation=None, argmax=True):
     """
     shape = forward_shape(x, kernel, stride, dilation, activation, argmax)
     y = np.full(shape.y, -np.inf)
-    won = np.zeros(shape.y, argmax_dtype(shape.window)) if argmax else None
+    argmax_map = np.zeros(shape.y, argmax_dtype(shape.window)) if argmax else None
     for cell, (_, _, rows, columns) in enumerate(shape.window.taps(shape.output)):
         value = x[:, :, rows, columns].astype(np.float64)
         wins = (value > y) | (np.isnan(value) & ~np.isnan(y))
         y = np.where(wins, value, y)
         if argmax:
-            won[wins] = cell
-    return y if activation is None else activate(y, activation), won
+            argmax_map[wins] = cell
+    return y if activation is None else activate(y, activation), argmax_map
 
 
 @operator
