@@ -7,7 +7,7 @@
     elu: y = x where not x <= 0, else alpha * (exp(x) - 1);
                                              dx = e where not y <= 0, else e * (y + alpha)
 
-NaN passes through all of them. Where y is NaN, those that are x above 0 pass the error.
+NaN passes through all of them. Where y is NaN, relu, leaky_relu and elu pass the error.
 
 ``ACTIVATIONS`` lists them. ``reference.py``, ``cpu.py`` and ``cuda.py`` each have a table of their
 formulas, which serves this operator and all operators that end in an activation.

@@ -58,7 +58,7 @@ def _pack_kernel(dtype):
     return pack_weights
 
 
-class Source(NamedTuple):
+class PixelSource(NamedTuple):
     """How a block fetches its pixels; arguments named ``source`` are (arrays, sizes) of the kernel.
 
     Attributes:
@@ -102,12 +102,12 @@ def _map_source(tile: Tile, pointwise):
             else:
                 distances[q] = tables[0][first + u32(q) * warps]
 
-    return Source(chunks, open_windows, locate, map_fetcher(tile))
+    return PixelSource(chunks, open_windows, locate, map_fetcher(tile))
 
 
 @cache
 def map_fetcher(tile: Tile):
-    """``Source.fetch`` where a pixel's windows have one origin, whatever the step."""
+    """``PixelSource.fetch`` where a pixel's windows have one origin, whatever the step."""
     chunks, steps = tile.chunks, tile.warp_steps
 
     @device
@@ -121,7 +121,7 @@ def map_fetcher(tile: Tile):
 
 
 @cache
-def convolver(tile: Tile, dtype, activation, source: Source):
+def convolver(tile: Tile, dtype, activation, source: PixelSource):
     """Device function (x, tables, packed, bias, y, pitch, biased, g): the body of a kernel.
 
     ``x`` and ``tables``, a tuple of arrays, are what the source reads; the rest is as in

@@ -35,14 +35,14 @@ from kernels.memory import cpu as memory
 
 # Outputs of an item of the forward pass
 OUTPUTS = 32
-# Outputs whose errors the input gradient turns at once. Its sums are taken in this order
+# Outputs whose errors the input gradient transposes at once. Its sums are taken in this order
 PANEL = 64
 # Output channels whose partial sums lie in one line of the cache, of float32
 LINE = 16
 
 
 class _Sizes(NamedTuple):
-    """Of the arrays."""
+    """Sizes of the arrays."""
 
     outputs: int
     filters: int
@@ -121,8 +121,8 @@ def gradient_input(error, rows, weights, cells):
     gradient = memory.zeros(shape.x, error.dtype)
     sizes, _ = _sizes(shape, error.itemsize)
     threads, blocks = numba.get_num_threads(), simd.blocks(-(-shape.channels // sizes.lanes))
-    turned = packed(weights, sizes.lanes, transposed=True, by_tap=True)
-    maps = gradient.reshape(-1), error.reshape(-1), rows, turned
+    weights_by_tap = packed(weights, sizes.lanes, transposed=True, by_tap=True)
+    maps = gradient.reshape(-1), error.reshape(-1), rows, weights_by_tap
     work = MULTIPLY_ADD * shape.multiply_adds
     _scatter(*maps, sizes, np.array(blocks), queue(), threads, work=work)
     return gradient
@@ -272,11 +272,11 @@ def _input_loop(vectors):
     """The innermost loops: ``vectors`` vectors of input channels x outputs, at one tap."""
 
     @inner
-    def add_tap(out, places, count, own, panel, weights, w, pitch, sizes, channels, staged):
+    def add_tap(out, places, count, owned_range, panel, weights, w, pitch, sizes, channels, staged):
         lanes, wide = sizes.lanes, vectors * sizes.lanes
         for q in range(0, count, COLUMNS):
             outputs = min(COLUMNS, count - q)
-            mine = _owned(places, q, outputs, own)
+            mine = _owned(places, q, outputs, owned_range)
             if mine == 0:
                 continue
             tile = simd.tile_of_zeros(out, vectors, COLUMNS)
@@ -290,7 +290,7 @@ def _input_loop(vectors):
                 continue
             simd.store_vectors(tile, staged, 0, wide, COLUMNS)
             for p in range(outputs):
-                if own[0] <= places[q + p] < own[1]:
+                if owned_range[0] <= places[q + p] < owned_range[1]:
                     for c in range(whole * lanes, channels):
                         out[places[q + p] + c] += staged[p * wide + c]
 
@@ -301,21 +301,21 @@ _add_tap = by_vectors([_input_loop(v) for v in range(1, simd.MAX_VECTORS + 1)])
 
 
 @inner
-def _owned(places, first, count, own):
+def _owned(places, first, count, owned_range):
     """How many of the places are a thread's own."""
     mine = 0
     for q in range(first, first + count):
-        mine += own[0] <= places[q] < own[1]
+        mine += owned_range[0] <= places[q] < owned_range[1]
     return mine
 
 
 @inner
-def _reached(rows, begin, count, sizes, own):
+def _reached(rows, begin, count, sizes, owned_range):
     """Whether windows of the outputs reach into a thread's own cells."""
     for p in range(begin, begin + count):
         for i in range(sizes.height):
             first = rows[p, i] * sizes.depth
-            if first < own[1] and first + sizes.width * sizes.depth > own[0]:
+            if first < owned_range[1] and first + sizes.width * sizes.depth > owned_range[0]:
                 return True
     return False
 
@@ -333,11 +333,11 @@ def _scatter(out, error, rows, weights, sizes, blocks, items, threads):
         item = take(items)
         while item < len(blocks) * threads:
             part, (first, v) = item // len(blocks), blocks[item % len(blocks)]
-            own = cells * part // threads * depth, cells * (part + 1) // threads * depth
+            owned_range = cells * part // threads * depth, cells * (part + 1) // threads * depth
             channels = min(v * lanes, depth - first * lanes)
             for begin in range(0, sizes.outputs, PANEL):
                 count = min(PANEL, sizes.outputs - begin)
-                if not _reached(rows, begin, count, sizes, own):
+                if not _reached(rows, begin, count, sizes, owned_range):
                     continue
                 for q in range(count):
                     for k in range(filters):
@@ -347,6 +347,6 @@ def _scatter(out, error, rows, weights, sizes, blocks, items, threads):
                     for q in range(count):
                         places[q] = (rows[begin + q, i] + j) * depth + first * lanes
                     w = first * pitch + tap * filters * lanes
-                    maps = out, places, count, own, panel, weights
+                    maps = out, places, count, owned_range, panel, weights
                     _add_tap(v, *maps, w, pitch, sizes, channels, staged)
             item = take(items)

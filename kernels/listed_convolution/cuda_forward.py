@@ -16,7 +16,7 @@ up to whole tiles, so that no look-up has to be clamped.
 from functools import cache
 
 from kernels.convolution import cuda_forward
-from kernels.convolution.cuda_forward import Source
+from kernels.convolution.cuda_forward import PixelSource
 from kernels.convolution.cuda_sizes import ConvolutionSizes
 from kernels.convolution.cuda_tile import Tile
 from kernels.device.api import cuda, device, kernel, u32
@@ -97,7 +97,7 @@ def _list_source(tile: Tile):
                 origin = origins[q * chunks + m] if ahead else origins[m]
                 pixels[q * chunks + m] = load_from(x, of_step, origin)
 
-    return Source(chunks * steps if ahead else chunks + steps, open_nothing, locate, fetch)
+    return PixelSource(chunks * steps if ahead else chunks + steps, open_nothing, locate, fetch)
 
 
 @cache
@@ -117,7 +117,7 @@ def _pointwise_source(tile: Tile):
         for q in range(steps):
             distances[q] = u32(u32(u32(step + warp) + u32(q) * warps) * plane)
 
-    return Source(chunks, open_cells, locate, cuda_forward.map_fetcher(tile))
+    return PixelSource(chunks, open_cells, locate, cuda_forward.map_fetcher(tile))
 
 
 @cache

@@ -4,10 +4,10 @@
 
 The table also tells, for each cell, which window's row i begins there, so that both gather. Where
 most cells are read by most taps, this is the product of ``convolution.cuda_gradient_input``, whose
-pixels look up their errors once for each tap: nothing else changes in its loop. It multiplies by 0
-where no window reads a cell by a tap, M * T of P * T times. Where outputs are few beside the cells,
-all shares w * e are computed first, one product of (c, i, j) x k and k x p that wastes nothing, and
-each cell then adds up its own, tap by tap. No atomics, and one order of the sums.
+pixels look up their errors once for each tap: nothing else changes in its loop. It performs M * T
+products, of which P * T are non-zero (T taps). Where outputs are few beside the cells, all shares
+w * e are computed first, one product of (c, i, j) x k and k x p that wastes nothing, and each cell
+then adds up its own, tap by tap. No atomics, and one order of the sums.
 
 Multiply-adds: M*C*K*kh*kw, or P*C*K*kh*kw. Workspace: a copy of the weights; the shares of some
 channels at a time, at most ``PARTIAL_BYTES``, unless one channel takes more.
@@ -26,8 +26,8 @@ from kernels.listed_convolution import ListedShape
 from kernels.memory import cuda as memory
 from kernels.window import Window
 
-# Multiply-adds in the time of writing a share to memory and reading it again: 8 bytes of float32 at
-# the peak and bandwidth of an A100 are 40, of an H100 80 (``experiments/profiling/devices.py``)
+# Multiply-adds that take as long as writing and rereading one share: 8 bytes of float32 at the peak
+# and bandwidth of an A100 are 40, of an H100 80 (``experiments/profiling/devices.py``)
 SHARE_MOVED = 64
 
 
@@ -145,7 +145,7 @@ def gather(error, rows, weights, shape: ListedShape, tile: Tile):
 
 
 def add_shares(error, rows, weights, shape: ListedShape, at_once: int, tile: Tile):
-    """dx for checked arguments, from the shares of so many channels at once."""
+    """dx for checked arguments, from the shares of ``at_once`` channels at a time."""
     gradient = memory.empty(shape.x, error.dtype)
     taps, outputs = shape.kernel[0] * shape.kernel[1], shape.outputs
     shares = memory.empty((at_once * taps * outputs,), error.dtype)

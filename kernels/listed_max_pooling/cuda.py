@@ -111,10 +111,10 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
     cell_type = np.dtype(argmax_dtype(window)).type if argmax else None
     argmax_map = memory.empty(shape, cell_type) if argmax else None
     y = memory.empty(shape, x.dtype)
+    arrays = flat("x", x), flat("rows", rows), flat("y", y)
     winners = flat("argmax", argmax_map if argmax else y)
-    arrays = flat("x", x), flat("rows", rows), flat("y", y), winners
     compute = _forward_kernel(x.dtype.type, cell_type, activation)
-    launch_over(compute, sizes.threads, *arrays, sizes)
+    launch_over(compute, sizes.threads, *arrays, winners, sizes)
     return y, argmax_map
 
 

@@ -32,8 +32,8 @@ LEAST_CELLS = 25
 """Cells of a window: with fewer, reading (4 + kh - 1) * kw / 4 times from the first-level cache
 takes no more than passing through shared memory."""
 MOST_ROWS, MOST_HALO = 16, 128
-"""Most rows of a window, and columns from its first cell to its last, for which registers and shared
-memory suffice."""
+"""Most rows of a window, and columns from its first cell to its last, for which registers and
+shared memory suffice."""
 
 
 def serves(window: Window) -> bool:
