@@ -227,7 +227,7 @@ def _by(shape) -> str:
 
 
 _name_of = cache(str)
-"""Of a dtype: such as ``float32``, or ``>f4`` where the byte order is not the machine's."""
+"""A dtype's name: such as ``float32``, or ``>f4`` where the byte order is not the machine's."""
 
 
 @cache

@@ -70,7 +70,7 @@ def _warn(reason: str) -> None:
 
 @functools.cache
 def digest(module: str) -> str:
-    """Of the sources of ``module`` and of all modules of this package that it imports."""
+    """A digest of the sources of ``module`` and of all modules of this package that it imports."""
     seen, waiting = set(), {module}
     while waiting:
         name = waiting.pop()

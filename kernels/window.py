@@ -64,7 +64,8 @@ class Window:
                 yield i, j, rows, columns
 
     def effective(self, output: Pair) -> Window:
-        """The same cells for outputs of that size, without strides and dilations that move none."""
+        """The same cells for outputs of size ``output``, without strides and dilations that move
+        none."""
         return Window(
             self.kernel,
             tuple(s if n > 1 else 1 for n, s in zip(output, self.stride)),
@@ -94,13 +95,13 @@ class PoolingShape:
 
     @classmethod
     def of_input(cls, x, kernel, stride, dilation) -> PoolingShape:
-        """Of a pooling of ``x``."""
+        """The shape of a pooling of ``x``."""
         checks.array("x", x, (None,) * 4)
         return cls._of(x.shape, kernel, stride, dilation)
 
     @classmethod
     def of_error(cls, error, size, kernel, stride, dilation) -> PoolingShape:
-        """Of a pooling of an input of ``size`` (H, W) whose error map is ``error``."""
+        """The shape of a pooling of an input of ``size`` (H, W) whose error map is ``error``."""
         checks.array("error", error, (None,) * 4)
         shape = cls._of((*error.shape[:2], *pair("size", size)), kernel, stride, dilation)
         checks.array("error", error, shape.y)

@@ -69,7 +69,7 @@ class ConvolutionShape:
 
 
 def forward_shape(x, weights, bias, stride, dilation, activation) -> ConvolutionShape:
-    """Of a convolution's forward pass; checks the arguments."""
+    """The shape of a convolution's forward pass; checks the arguments."""
     checks.array("x", x, (None,) * 4)
     checks.array("weights", weights, (None, x.shape[1], None, None))
     if bias is not None:
@@ -81,7 +81,7 @@ def forward_shape(x, weights, bias, stride, dilation, activation) -> Convolution
 
 
 def gradient_input_shape(error, weights, size, stride, dilation) -> ConvolutionShape:
-    """Of a convolution's gradient by its input of ``size`` (H, W); checks the arguments."""
+    """The shape of a gradient by an input of ``size`` (H, W); checks the arguments."""
     checks.array("error", error, (None,) * 4)
     checks.array("weights", weights, (error.shape[1], None, None, None))
     checks.same_dtype(error=error, weights=weights)
@@ -92,7 +92,7 @@ def gradient_input_shape(error, weights, size, stride, dilation) -> ConvolutionS
 
 
 def gradient_weights_shape(x, error, kernel, stride, dilation) -> ConvolutionShape:
-    """Of a convolution's gradient by its weights of ``kernel`` (kh, kw); checks the arguments."""
+    """The shape of a gradient by weights of ``kernel`` (kh, kw); checks the arguments."""
     checks.array("x", x, (None,) * 4)
     checks.array("error", error, (x.shape[0], None, None, None))
     checks.same_dtype(x=x, error=error)

@@ -23,7 +23,7 @@ from kernels.memory import cpu as memory
 
 
 class _ErrorSizes(NamedTuple):
-    """Of the error map, and distances in the source from window to window."""
+    """Sizes of the error map, and distances in the source from window to window."""
 
     batch: int
     filters: int

@@ -28,7 +28,7 @@ _MOST_COLUMNS = max(SCATTERED_COLUMNS)
 
 
 class _RegionSizes(NamedTuple):
-    """Of the maps and the kernel, and distances between neighbouring pixels of a region."""
+    """Sizes of the maps and the kernel, and distances between neighbouring pixels of a region."""
 
     batch: int
     filters: int

@@ -35,7 +35,7 @@ LONGEST_LOOP, OF_SLICE, OF_VALUE = 1020, 50, 2.5
 # Steps of a slice: the depths that tiles have, which the pixels of a block are a multiple of, so
 # that sums do not depend on it
 DEEPEST, SHALLOWEST = 32, 8
-# Of shared memory, that the system takes for each block since compute capability 8.0
+# Bytes of shared memory that the system takes for each block since compute capability 8.0
 RESERVED_BYTES = 1024
 
 

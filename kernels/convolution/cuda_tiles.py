@@ -88,7 +88,7 @@ SIMULATED_TILES = {
     "matrix": Tile(4, 4, (1, 4), (1, 1), depth=4),
 }
 
-# Of a tile's multiply-adds, for few classes too
+# The largest share of a tile's multiply-adds that may be wasted, for few classes too
 MOST_WASTED = 1 / 3
 # Resident warps per multiprocessor needed to hide latency
 WARPS = {"map": LATENCY_HIDING_WARPS, "weights": LATENCY_HIDING_WARPS, "matrix": BUSY_WARPS}

@@ -84,7 +84,7 @@ def _files(device, folder):
 
 
 def files_digest() -> str | None:
-    """Of what is measured of tiles on the current device; None where the cost model chooses."""
+    """A digest of the current device's measurements of tiles; None where the cost model chooses."""
     files = _files(device_name(), user_folder())
     if not files:
         return None

@@ -35,7 +35,7 @@ INTEGER = "integer"
 JUMPS = ("BRA", "CALL.REL.NOINC")
 # Instructions whose width in bits is part of their class: LDS 128
 WIDE = ("LDS", "STS", "LDG", "STG")
-# Of an instruction since Volta
+# Size of an instruction since Volta
 INSTRUCTION_BYTES = 16
 
 

@@ -70,7 +70,7 @@ class Prepared:
         self._launch = kernel.launch
         configured = dispatcher[launch.blocks, launch.threads, stream]
         self._where = configured.griddim, configured.blockdim, configured.stream
-        # Of each argument, the number of the array or the constant
+        # For each argument, the number of the array or the constant
         self._arguments = [
             (argument.number, None)
             if hasattr(argument, "number")

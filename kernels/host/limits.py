@@ -72,7 +72,7 @@ def _group_limits(root: Path) -> list[tuple[int, Path]]:
 
 @cache
 def _limit_files(root: Path) -> list[Path]:
-    """Of the groups that this process is in when first asked for."""
+    """The limit files of the groups that this process is in when first asked for."""
     files = (folder / name for folder in _groups(root) for name in GROUP_LIMITS)
     return [file for file in files if file.exists()]
 

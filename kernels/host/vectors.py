@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 BYTES = 64
-"""Of a vector: a register of AVX-512, and a line of the cache."""
+"""Size of a vector: a register of AVX-512, and a line of the cache."""
 
 
 class Vector(types.Type):

@@ -34,11 +34,11 @@ class ListLayout:
     by_cell: bool
 
     def shape(self, cells, channels) -> tuple:
-        """Of a list."""
+        """Shape of a list."""
         return (cells, channels, 1, 1) if self.by_cell else (1, channels, 1, cells)
 
     def table_shape(self, outputs, height, cells) -> tuple:
-        """Of the table of so many windows of ``height`` rows over a list of ``cells``."""
+        """Shape of the table of ``outputs`` windows, ``height`` rows each, over ``cells`` cells."""
         return (outputs, height) if self.by_cell else (height, outputs + cells)
 
     def of_numbers(self, numbers: np.ndarray) -> np.ndarray:
@@ -56,8 +56,8 @@ class ListLayout:
         return array.shape[0] * array.shape[3], array.shape[1]
 
     def outputs(self, rows, kernel, cells: int) -> int:
-        """Number of outputs whose windows of ``kernel`` (kh, kw) the table ``rows`` places among so
-        many ``cells``; checks it."""
+        """Number of outputs whose windows of ``kernel`` (kh, kw) the table ``rows`` places among
+        ``cells`` cells; checks it."""
         if not self.by_cell:
             checks.array("rows", rows, (kernel[0], None), ("int32",))
             if rows.shape[1] <= cells:

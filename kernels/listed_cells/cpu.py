@@ -16,7 +16,7 @@ from kernels.listed_cells import (
 from kernels.memory import cpu as memory
 
 LAYOUT = HOST
-"""Of the lists that these operators take."""
+"""How the lists that these operators take lie in memory."""
 
 
 @operator

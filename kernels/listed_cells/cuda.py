@@ -24,7 +24,7 @@ from kernels.listed_cells import (
 from kernels.memory import cuda as memory
 
 LAYOUT = DEVICE
-"""Of the lists that these operators take."""
+"""How the lists that these operators take lie in memory."""
 
 
 @cache

@@ -13,7 +13,7 @@ from kernels.listed_cells import (
 )
 
 LAYOUT = HOST
-"""Of the lists that these operators take."""
+"""How the lists that these operators take lie in memory."""
 
 
 @operator

@@ -67,7 +67,7 @@ class ListedShape:
 
 
 def forward_shape(x, rows, weights, bias, activation, layout=HOST) -> ListedShape:
-    """Of the forward pass; checks the arguments."""
+    """The shape of the forward pass; checks the arguments."""
     cells, channels = layout.extents("x", x)
     checks.array("weights", weights, (None, channels, None, None))
     if bias is not None:
@@ -81,7 +81,7 @@ def forward_shape(x, rows, weights, bias, activation, layout=HOST) -> ListedShap
 
 
 def gradient_input_shape(error, rows, weights, cells, layout=HOST) -> ListedShape:
-    """Of the gradient by an input of so many ``cells``; checks the arguments."""
+    """The shape of the gradient by an input of ``cells`` cells; checks the arguments."""
     _, filters = layout.extents("error", error)
     checks.array("weights", weights, (filters, None, None, None))
     checks.same_dtype(error=error, weights=weights)
@@ -92,7 +92,7 @@ def gradient_input_shape(error, rows, weights, cells, layout=HOST) -> ListedShap
 
 
 def gradient_weights_shape(x, rows, error, kernel, layout=HOST) -> ListedShape:
-    """Of the gradient by weights of ``kernel`` (kh, kw); checks the arguments."""
+    """The shape of the gradient by weights of ``kernel`` (kh, kw); checks the arguments."""
     kernel = checks.pair("kernel", kernel)
     cells, channels = layout.extents("x", x)
     outputs = layout.outputs(rows, kernel, cells)

@@ -58,7 +58,7 @@ def _distance(first_tap, slot, g):
 
 @cache
 def _taps_of_rows(tile: Tile):
-    """Of lists: each group of columns has its own place, looked up a turn ahead.
+    """The taps of lists: each group of columns has its own place, looked up a turn ahead.
 
     A group's row stands in the shared table as far behind the distances of the turn before as the
     tile is wide.
@@ -125,7 +125,7 @@ def _taps_of_rows(tile: Tile):
 
 @cache
 def _taps_of_row(tile: Tile):
-    """Of lists and windows of one row: one place serves all columns, looked up a slice ahead."""
+    """The taps of lists and windows of one row: one place serves all, looked up a slice ahead."""
     depth = u32(tile.depth)
 
     @device

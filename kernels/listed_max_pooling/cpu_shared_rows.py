@@ -50,19 +50,19 @@ def forward(y, argmax, x, rows, order, window, activation):
     for first, count in of_channels:
         values, numbers = all_values[: starts * count], all_numbers[: starts * count]
         of = _Block(channels, first, count, width)
-        along, room = Joins.of_levels(width, count, 1), thread_numbers(window, count)
-        shared = along, of, room, queue(), numba.get_num_threads()
+        along, elements = Joins.of_levels(width, count, 1), thread_numbers(window, count)
+        shared = along, of, elements, queue(), numba.get_num_threads()
         _join_rows(values, numbers, x.reshape(-1), *shared, work=CELL * cells * count * width)
         work = (CELL * height + activation.cost) * len(rows) * count
         _join_windows(*outputs, values, numbers, rows, order, down, of, activation, work=work)
 
 
 @compiled_parallel
-def _join_rows(values, numbers, source, along, of, room, items, threads):
+def _join_rows(values, numbers, source, along, of, elements, items, threads):
     starts, beyond = len(values) // of.count, (of.width - 1) * of.count
     for _ in prange(threads):
-        cells, maxima = np.empty(room, source.dtype), np.empty(room, source.dtype)
-        of_cells = np.empty(room, numbers.dtype)
+        cells, maxima = np.empty(elements, source.dtype), np.empty(elements, source.dtype)
+        of_cells = np.empty(elements, numbers.dtype)
         item = take(items)
         while item * ROWS < starts:
             begin = item * ROWS

@@ -30,8 +30,8 @@ def shares_rows(
 
 
 def blocks(channels: int, itemsize: int) -> list[tuple[int, int]]:
-    """(first, count) of the channels that are taken together: at least a vector of them, and so few
-    that the maxima of a block are a fraction of the map."""
+    """(first, count) of the channels that are taken together: at least a vector of them, and few
+    enough that the maxima of a block are a fraction of the map."""
     parts = max(1, min(MOST_BLOCKS, channels * itemsize // BYTES))
     ends = [channels * part // parts for part in range(parts + 1)]
     return [(first, end - first) for first, end in pairwise(ends)]

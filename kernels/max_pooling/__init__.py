@@ -20,7 +20,7 @@ def argmax_dtype(window: Window) -> str:
 
 
 def forward_shape(x, kernel, stride, dilation, activation, argmax) -> PoolingShape:
-    """Of a pooling of ``x``; checks the arguments."""
+    """The shape of a pooling of ``x``; checks the arguments."""
     shape = PoolingShape.of_input(x, kernel, stride, dilation)
     if activation is not None:
         activation_of(activation)
@@ -29,7 +29,7 @@ def forward_shape(x, kernel, stride, dilation, activation, argmax) -> PoolingSha
 
 
 def backward_shape(error, size, kernel, stride, dilation, argmax) -> PoolingShape:
-    """Of a pooling of an input of ``size`` (H, W) with this ``argmax``; checks the arguments."""
+    """The shape of a pooling of an input of ``size`` (H, W); checks the arguments."""
     shape = PoolingShape.of_error(error, size, kernel, stride, dilation)
     checks.array("argmax", argmax, shape.y, (argmax_dtype(shape.window),))
     return shape

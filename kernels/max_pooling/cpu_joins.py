@@ -39,7 +39,7 @@ class Joins(NamedTuple):
 
     @classmethod
     def of_levels(cls, kernel, apart, number):
-        """Of ``kernel`` cells that lie ``apart``, and whose numbers differ by ``number``."""
+        """Joins of ``kernel`` cells: places ``apart``, numbers ``number`` between neighbours."""
         starts = levels(kernel)
         return cls.of(*([[n * by for n in level] for level in starts] for by in (apart, number)))
 
@@ -58,7 +58,7 @@ def _join(values, numbers, to, source, source_numbers, places, cells, count):
 
 
 def _joining(parts, otherwise):
-    """``_join`` for levels of that many parts, given ``MOST_PARTS`` places and cells; for others,
+    """``_join`` for levels of ``parts`` parts, given ``MOST_PARTS`` places and cells; for others,
     ``otherwise``."""
     before = parts - 1
 

@@ -149,7 +149,7 @@ def free_bytes():
     control groups and the limits of the process leave (``kernels.host.limits``); None if nothing
     says (other systems than Linux)."""
     pages, addresses = limits.free_pages(), limits.free_addresses()
-    rooms = [] if pages is None else [pages + _store.reusable_bytes()]
+    bounds = [] if pages is None else [pages + _store.reusable_bytes()]
     if addresses is not None:
-        rooms.append(addresses + _store.free_bytes())
-    return min(rooms, default=None)
+        bounds.append(addresses + _store.free_bytes())
+    return min(bounds, default=None)
