@@ -18,11 +18,11 @@ from net.large.cluster import Workers
 from net.large.serialized import load_bytes, net_bytes
 from net.large.views import View
 from net.learning.examples import Reader
-from net.learning.steps import Draw, Result, Sample, Sampler, total_weight
+from net.learning.steps import Draw, Result, Sample, Sampler, added_weights
 from net.learning.training import Trainer
 
 PATIENCE = 10
-"""Seconds until somebody looks whether a worker is gone for which work waits."""
+"""Seconds between checks for lost workers."""
 
 
 @contextmanager
@@ -84,7 +84,7 @@ class Learners:
                     wait(futures, timeout=PATIENCE)
                     break
                 except TimeoutError:
-                    # Dask leaves what was meant for workers of which none is left to nobody
+                    # Dask does not reschedule tasks whose named workers are all gone
                     left = self.client.nthreads()
                     for i, place in enumerate(places):
                         if place and place not in left and futures[i].status == "pending":
@@ -98,7 +98,7 @@ class Learners:
             return [by_draw[draw] for draw in draws]
 
         weights, pixels = zip(*all_of(weigh))
-        by_image = all_of(learn, total_weight(weights), net.state())
+        by_image = all_of(learn, added_weights(weights), net.state())
         parts = (
             (loss, {name: to_device(gradient) for name, gradient in gradients.items()})
             for loss, gradients in by_image
@@ -213,13 +213,13 @@ def weigh(name: str, draws: list[Draw]) -> list[tuple[float, int]]:
         return [(learner.sampler.weight(sample), sample.chosen.size) for sample in samples]
 
 
-def learn(name: str, draws: list[Draw], weight: float | None, state: dict) -> list[tuple]:
+def learn(name: str, draws: list[Draw], total_weight: float | None, state: dict) -> list[tuple]:
     """On a worker: loss and gradients (on the host) of each image, with the net in a ``state``."""
     with _working(name) as learner:
         net, results = learner.sampler.reader.trainer.net, []
         net.load_state(state)
         for draw, sample in zip(draws, learner.samples(draws)):
-            loss, gradients = learner.sampler.learned(draw, sample, weight)
+            loss, gradients = learner.sampler.learned(draw, sample, total_weight)
             to_host = net.backend.memory.to_host
             results.append((loss, {key: np.array(to_host(one)) for key, one in gradients.items()}))
         return results

@@ -113,17 +113,17 @@ class Sampler:
         """Sum of the class weights of the chosen pixels."""
         return float(self.reader.trainer.class_weights[sample.chosen].sum())
 
-    def learned(self, draw: Draw, sample: Sample, weight: float | None) -> tuple[float, dict]:
-        """An image's share of the loss and the gradients of a step of a ``weight``."""
+    def learned(self, draw: Draw, sample: Sample, total_weight: float | None) -> tuple[float, dict]:
+        """Loss and gradients of one image, divided by the step's total weight (None: its own)."""
         image, labels, mask, pixels = sample
-        share = Share(draw.number, weight)
+        share = Share(draw.number, total_weight)
         return self.reader.trainer.gradients(image, labels, mask, pixels=pixels, share=share)
 
     def gradients(self, draws: list[Draw]) -> Result:
         """Of a step on some images."""
         samples = [self.sample(draw) for draw in draws]
-        weight = total_weight(map(self.weight, samples))
-        parts = (self.learned(*one, weight) for one in zip(draws, samples))
+        total_weight = added_weights(map(self.weight, samples))
+        parts = (self.learned(*one, total_weight) for one in zip(draws, samples))
         return self.summed(parts, sum(sample.chosen.size for sample in samples))
 
     def summed(self, parts: Iterable[tuple[float, dict]], pixels: int) -> Result:
@@ -135,8 +135,9 @@ class Sampler:
         return Result(loss, total, pixels)
 
 
-def total_weight(weights: Iterable[float]) -> float | None:
-    """Of the images of a step; None of a single one, whose backend adds it up."""
+def added_weights(weights: Iterable[float]) -> float | None:
+    """The total weight of a step, from those of its images; None for a single image, whose backend
+    adds it up."""
     weights = list(weights)
     return sum(weights) if len(weights) > 1 else None
 

@@ -1,5 +1,4 @@
-"""What the scores of a step are to become: labels, the weights of their classes, and the share of
-an image in a step on several."""
+"""Targets of a training step: labels, class weights, and an image's part in the step."""
 
 from __future__ import annotations
 
@@ -16,24 +15,24 @@ WEIGHTS = (1e-30, 1e30)
 
 @dataclass(frozen=True)
 class Share:
-    """What an image is of a step on several images.
+    """One image's part in a step on several images.
 
     Attributes:
         draw: its number among all images that the run's steps take; dropout draws from it.
-        weight: sum of the class weights of all chosen pixels of the step, by which the loss is
-            divided; None is the sum of this image's.
+        total_weight: sum of the class weights of all chosen pixels of the step, by which the loss
+            is divided; None is the sum over this image's pixels.
 
-    >>> Share(draw=7, weight=120.0)
-    Share(draw=7, weight=120.0)
+    >>> Share(draw=7, total_weight=120.0)
+    Share(draw=7, total_weight=120.0)
     """
 
     draw: int
-    weight: float | None = None
+    total_weight: float | None = None
 
     def __post_init__(self):
         checks.count("draw", self.draw, 0)
-        if self.weight is not None:
-            checks.number("weight", self.weight, positive=True)
+        if self.total_weight is not None:
+            checks.number("total_weight", self.total_weight, positive=True)
 
 
 @dataclass(frozen=True)
@@ -45,23 +44,23 @@ class Targets:
         labels: N x H x W, int32.
         mask: N x H x W, bool: the pixels that count, where they have a label.
         weights: K, one for each class.
-        total: sum of the weights of all pixels that share this loss.
+        total_weight: sum of the weights of all pixels that contribute to this loss, an array of 1.
     """
 
     ops: Backend
     labels: object
     mask: object
     weights: object
-    total: object
+    total_weight: object
 
     @classmethod
-    def of(cls, ops: Backend, labels, mask, weights, total: float | None = None) -> Targets:
-        """Targets from checked host arrays N x H x W and the weights K; where no total is given, it
-        is theirs."""
+    def of(cls, ops: Backend, labels, mask, weights, total_weight: float | None = None) -> Targets:
+        """Targets from checked host arrays N x H x W and the weights K; where ``total_weight`` is
+        None, it is the sum over these arrays."""
         arrays = tuple(ops.memory.to_device(array) for array in (labels, mask, weights))
-        if total is None:
+        if total_weight is None:
             return cls(ops, *arrays, ops.cross_entropy.total_weight(*arrays))
-        return cls(ops, *arrays, ops.memory.to_device(np.array([total], weights.dtype)))
+        return cls(ops, *arrays, ops.memory.to_device(np.array([total_weight], weights.dtype)))
 
     def loss(self, scores) -> float:
         """Their share of the loss."""
@@ -74,7 +73,7 @@ class Targets:
 
     @property
     def _arrays(self):
-        return self.labels, self.mask, self.weights, self.total
+        return self.labels, self.mask, self.weights, self.total_weight
 
 
 def checked_labels(name: str, labels, classes: int, size) -> np.ndarray:

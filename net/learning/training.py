@@ -189,7 +189,7 @@ class Trainer:
         images.check_finite(self.net, "image", image)
         if chosen.mask is None:
             labels = chosen.label_map(labels)
-        targets = self._targets(labels[None], chosen.as_mask()[None], share.weight)
+        targets = self._targets(labels[None], chosen.as_mask()[None], share.total_weight)
         if self.form == "patch":
             return self._by_patches(image, labels, chosen.pixels, targets, share)
         places = self._learning(share, np.zeros((1, 2), int))
@@ -266,9 +266,9 @@ class Trainer:
             self.net.backend.memory.to_device(scores[None])
         )
 
-    def _targets(self, labels, mask, total=None) -> Targets:
+    def _targets(self, labels, mask, total_weight=None) -> Targets:
         weights = self.class_weights.astype(self.net.dtype)
-        return Targets.of(self.net.backend, labels, mask, weights, total)
+        return Targets.of(self.net.backend, labels, mask, weights, total_weight)
 
     def _check_slots(self):
         """Refuse slots that do not fit the parameters, before any of either is changed."""
@@ -296,7 +296,7 @@ class Trainer:
         # In the order of the scores; where pixels repeat, the scores are brought into theirs
         order = slice(None) if repeats else np.argsort(some.places, kind="stable")
         labels = ops.listed_cells.LAYOUT.of_numbers(labels[order][:, None])[:, 0]
-        targets = self._targets(labels, np.ones(labels.shape, bool), share.weight)
+        targets = self._targets(labels, np.ones(labels.shape, bool), share.total_weight)
         if chosen.mask is not None:
             images.check_finite(self.net, "image", image)
         x = some.enter(image)

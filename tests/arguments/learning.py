@@ -153,7 +153,7 @@ CALLS = {
         )
     ),
     "net.learning.targets.Share": Entry(
-        call_of(Share, draw=3, weight=2.0), {"draw": ZERO, "weight": ABOVE_0 | NONE}
+        call_of(Share, draw=3, total_weight=2.0), {"draw": ZERO, "total_weight": ABOVE_0 | NONE}
     ),
     "net.learning.training.Trainer": Entry(
         call_of(
