@@ -17,13 +17,13 @@ Margins = tuple[int, int, int, int]
 
 FLOAT_DTYPES = ("float32", "float64")
 INTS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-LARGEST = 2**31 - 1
-"""What the kernels' indices reach."""
+MAX_INDEX = 2**31 - 1
+"""The largest index that the kernels use."""
 SMALLEST_FLOAT, LARGEST_FLOAT = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 """Numbers within these are neither 0 nor infinite in either dtype."""
 
 
-def pair(name: str, value: int | Pair, minimum: int = 1, most: int = LARGEST) -> Pair:
+def pair(name: str, value: int | Pair, minimum: int = 1, most: int = MAX_INDEX) -> Pair:
     """``value`` as (y, x); one int stands for both.
 
     Raises:
@@ -37,7 +37,7 @@ def pair(name: str, value: int | Pair, minimum: int = 1, most: int = LARGEST) ->
     return int(values[0]), int(values[1])
 
 
-def count(name: str, value: int, least: int = 1, most: int = LARGEST) -> int:
+def count(name: str, value: int, least: int = 1, most: int = MAX_INDEX) -> int:
     """``value`` as an int from ``least`` to ``most``.
 
     Raises:
@@ -130,7 +130,7 @@ def _is_whole(value) -> bool:
     return type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
 
 
-def _are_whole(values, least, most=LARGEST) -> bool:
+def _are_whole(values, least, most=MAX_INDEX) -> bool:
     return all(_is_whole(value) and least <= value <= most for value in values)
 
 

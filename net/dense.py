@@ -356,8 +356,8 @@ class Dense:
             ...
         MemoryError: labelling 1048576 x 1048576 pixels takes ... GB, ... GB are free; ...
         """
-        labelled = checks.pair("labelled", labelled, most=planning.LARGEST)
-        copied = checks.count("copied", copied, 0, planning.LARGEST)
+        labelled = checks.pair("labelled", labelled, most=planning.MAX_COUNT)
+        copied = checks.count("copied", copied, 0, planning.MAX_COUNT)
         if not any(peak_bytes is one for one in planning.PASSES):
             raise ValueError(f"peak_bytes is {peak_bytes!r}; expected one of net.planning.PASSES")
         self._check_memory(labelled, peak_bytes, copied)

@@ -7,7 +7,7 @@ from kernels.memory import cpu as memory
 from kernels.memory.gaps import Gaps
 from net.passes import Workspace
 
-LONGEST = 2**200
+ADDRESS_SPACE_BYTES = 2**200
 """Bytes: more than any pass takes, of whatever absurd size."""
 UNINDEXABLE = 2**160
 """Bytes that stand for a map of more numbers than the kernels can index: it never fits."""
@@ -32,7 +32,7 @@ class Ledger:
     """What is taken of the host's memory, as ``kernels.memory.cpu`` hands it out."""
 
     def __init__(self):
-        self.large, self.small, self.most_small = Gaps(LONGEST), 0, 0
+        self.large, self.small, self.most_small = Gaps(ADDRESS_SPACE_BYTES), 0, 0
 
     @property
     def peak(self) -> int:

@@ -23,8 +23,8 @@ from net.program import Program
 from net.steps import Step
 
 REMEMBERED = 64
-"""Passes of a program."""
-LARGEST = 2**62
+"""Passes of a program whose results are cached."""
+MAX_COUNT = 2**62
 """Rows, columns, pixels or bytes: more than any array has."""
 
 
@@ -71,7 +71,7 @@ class MemoryPlan:
         return made
 
     def forward(self, x: Block, shape: Shape, *, keep: bool = False) -> Block:
-        """The output for the block ``x`` of an input of ``shape``; ``x`` loses its owner."""
+        """The output for the block ``x`` of an input of ``shape``; ``x`` is released."""
         program = self.program
         blocks, shapes = {IMAGE: x}, {IMAGE: shape}
         for step in program.steps if keep else program.forward_steps:
@@ -104,7 +104,7 @@ class MemoryPlan:
         return _Done(step, sizes, source, output, saved, workspaces)
 
     def backward(self, error: Block, *, image: bool = False) -> Block | None:
-        """The gradient by the input or None; ``error`` loses its owner. The parameters' gradients
+        """The gradient by the input or None; ``error`` is released. The parameters' gradients
         stay."""
         errors = {self.program.steps[-1].output: error}
         while self._done:
@@ -383,7 +383,7 @@ def _input_shape(net, labelled, field):
 
 
 def remembered(peak_bytes: Callable[..., int], program: Program, *arguments, **options) -> int:
-    """What ``peak_bytes``, a function of this module, tells, from memory if it told it lately."""
+    """Cached result of ``peak_bytes``, a function of this module."""
     plans = program.plans
     key = (peak_bytes, numba.get_num_threads(), arguments, *options.items())
     planned = plans.get(key)

@@ -128,8 +128,8 @@ class Scan:
         """
         checks.flag("learning", learning)
         checks.flag("image", image)
-        labelled = checks.pair("labelled", labelled, most=planning.LARGEST)
-        pixels = checks.count("pixels", pixels, most=planning.LARGEST)
+        labelled = checks.pair("labelled", labelled, most=planning.MAX_COUNT)
+        pixels = checks.count("pixels", pixels, most=planning.MAX_COUNT)
         self._check_memory(labelled, pixels, learning, image)
 
     def _check_memory(self, labelled, pixels, learning=False, image=False):

@@ -94,7 +94,7 @@ def memory_bytes(memory: int | str | None, taken: int = 0) -> int:
             raise ValueError(f"memory is {memory!r}; expected such as '2 GB' or '1500 MB'")
         number, unit, binary = match.groups()
         memory = int(float(number) * (1024 if binary else 1000) ** _UNITS.index(unit))
-    memory = checks.count("memory", memory, most=planning.LARGEST)
+    memory = checks.count("memory", memory, most=planning.MAX_COUNT)
     return min(memory - taken, free) - RESERVE
 
 

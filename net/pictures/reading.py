@@ -141,8 +141,10 @@ def raw(path: Path, *, indices: bool = False):
             )
         with reader(file, indices=indices) as opened:
             shape = " x ".join(map(str, opened.shape))
-            if not all(0 < n <= checks.LARGEST for n in opened.shape):
-                raise ValueError(f"it is of {shape} pixels; expected 1 to {checks.LARGEST} of each")
+            if not all(0 < n <= checks.MAX_INDEX for n in opened.shape):
+                raise ValueError(
+                    f"it is of {shape} pixels; expected 1 to {checks.MAX_INDEX} of each"
+                )
             nbytes = prod(opened.shape) * opened.itemsize * opened.copies
             room.check(
                 get_backend("cpu"),

@@ -13,7 +13,7 @@ from kernels.activation import cuda as activation
 from kernels.adam import cuda as adam
 from kernels.average_pooling import cuda as average_pooling
 from kernels.batch_normalization import cuda as batch_normalization
-from kernels.checks import LARGEST
+from kernels.checks import MAX_INDEX
 from kernels.convolution import cuda as convolution
 from kernels.cross_entropy import cuda as cross_entropy
 from kernels.device import launching
@@ -221,7 +221,7 @@ def test_more_threads_than_fit_are_refused(launches):
 
 def test_strides_and_dilations_that_move_nothing_do_not_count(launches):
     """Such numbers may be as large as any that is taken: kernels never see them."""
-    max_pooling.forward(Shape((1, 1, 5, 6)), (1, 6), stride=LARGEST, dilation=(LARGEST, 1))
+    max_pooling.forward(Shape((1, 1, 5, 6)), (1, 6), stride=MAX_INDEX, dilation=(MAX_INDEX, 1))
     [(_, _, _, arguments, _)] = launches
     sizes = arguments[-1]
     assert (sizes.output, sizes.stride, sizes.dilation) == ((1, 1),) * 3
