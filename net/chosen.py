@@ -138,8 +138,8 @@ def admitted(net: Net, border: str, image, mask=None, pixels=None) -> tuple:
 
 
 def chosen_of(labelled: int | Pair | None, mask, pixels) -> tuple[Pair, Chosen | None]:
-    """(``labelled`` as a pair, ``Chosen`` pixels or None) where there is no image; ``labelled`` is
-    None for the mask's own, or 256."""
+    """(``labelled`` as a pair, ``Chosen`` pixels or None) where there is no image. If ``labelled``
+    is None, it is the mask's size, or else 256."""
     if mask is not None:
         if pixels is not None:
             raise ValueError("mask and pixels are both given; expected one of them")

@@ -117,7 +117,7 @@ class Dense:
         """
         return self._framed(images.placed(self.net, image))
 
-    # Maps go from call to call without a name, so that no frame holds one that is done with
+    # Maps are passed on without being bound to names, so that no frame keeps a dead one alive
 
     def forward(self, image, mask=None, *, pixels=None):
         """Scores K x Ho x Wo of an image C x H x W, both of the net's dtype.
@@ -284,8 +284,8 @@ class Dense:
         everywhere = checks.flag("everywhere", everywhere)
         mask = foreign.host_array("mask", mask)
         on_host = pixels is not None or isinstance(mask, np.ndarray)  # a device is not waited for
-        of_host = (mask if on_host else None), pixels
-        x, labelled, chosen = admitted(net, self.border, image, *of_host)
+        host_choice = (mask if on_host else None), pixels
+        x, labelled, chosen = admitted(net, self.border, image, *host_choice)
         of_pixels = labelled if pixels is None else (chosen.count,)
         error = images.admitted(net, "error", error, net.dtype, (net.output.channels, *of_pixels))
         if chosen is not None:

@@ -148,8 +148,8 @@ class _Reach(NamedTuple):
 
     Attributes:
         geometry: by layer, as ``_geometry`` gives it.
-        owners: by layer the one whose cells it shares: what only a pointwise layer reads has the
-            cells of that layer.
+        owners: by layer, the layer whose cell list it shares: a layer that is read by one pointwise
+            layer alone shares its reader's list, any other has its own.
     """
 
     geometry: dict[str, tuple[Pair, Pair, Pair]]

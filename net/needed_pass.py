@@ -24,14 +24,14 @@ device by count, as none has measured it: main loops have 1.03 times the instruc
 gradient does at most 1 + 64 / K times the work for K filters, 2.3 times with 48. That is 1.45 of
 all three directions."""
 
-MAPS = 0.84
-"""Numbers of all maps that lists may have at most, each counted as ``COST`` says, in units of the
-dense form's: 70% on the host. With more, lists and tables take more memory than the dense maps, and
-poolings and first layers more time."""
+MOST_MAP_ELEMENTS_RATIO = 0.84
+"""Lists are used only if the elements of all their maps, times ``COST``, are below this share of
+the dense form's: 70% on the host. With more, lists and tables take more memory than the dense maps,
+and poolings and first layers more time."""
 
-PEAK = 1.08
-"""Likewise, numbers at the peak of a pass forward, tables included: 90% on the host. The rest is
-for what is not counted: coordinates, the order of windows, gaps between arrays."""
+MOST_PEAK_RATIO = 1.08
+"""Likewise for the elements at the peak of a forward pass, tables included: 90% on the host. The
+rest is for what is not counted: coordinates, the order of windows, gaps between arrays."""
 
 
 class NeededPass:
@@ -231,7 +231,8 @@ class NeededPasses:
 
     def over(self, chosen: Chosen) -> NeededPass | None:
         """The pass over what some pixels need, if by its multiply-adds and maps (``COST``,
-        ``MAPS``, ``PEAK``) it takes less than the dense pass. The last one is kept."""
+        ``MOST_MAP_ELEMENTS_RATIO``, ``MOST_PEAK_RATIO``) it takes less than the dense pass. The
+        last one is kept."""
         last = self._last  # another thread may exchange it
         if last is None or not last[0].same_as(chosen):
             chosen = chosen.copied()
@@ -267,8 +268,12 @@ class NeededPasses:
         needed, dense = _counted(net, some.counts), _counted(net, _dense_cells(net, chosen))
         windows_of = ((some.counts[name], node.window) for name, node in net.nodes.items())
         tables = sum(count * window.kernel[0] for count, window in windows_of if window)
-        cheaper = cost * needed.work < dense.work and cost * needed.maps < MAPS * dense.maps
-        return some if cheaper and cost * (needed.peak + tables) < PEAK * dense.peak else None
+        cheaper = (
+            cost * needed.work < dense.work
+            and cost * needed.maps < MOST_MAP_ELEMENTS_RATIO * dense.maps
+            and cost * (needed.peak + tables) < MOST_PEAK_RATIO * dense.peak
+        )
+        return some if cheaper else None
 
 
 class _Counted(NamedTuple):
@@ -286,7 +291,7 @@ class _Counted(NamedTuple):
 
 
 def _counted(net: Net, cells: dict[str, int]) -> _Counted:
-    """A pass over so many cells of each map."""
+    """A pass over ``cells`` of each map, their number by layer."""
     nodes = net.nodes
     maps = {name: cells[name] * node.output.channels for name, node in nodes.items()}
     numbers = maps | {IMAGE: cells[IMAGE] * net.channels}

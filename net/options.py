@@ -61,7 +61,7 @@ def _plain(value):
 
 
 def _pair(name, value, least=1):
-    """One int stays one."""
+    """A single int is kept as an int."""
     pair = checks.pair(name, value, least)
     return pair if isinstance(value, tuple) else pair[0]
 
@@ -110,4 +110,4 @@ Options.checks = {
     "str | None": _or_none(_name),
     "tuple[str, ...] | None": _or_none(_names),
 }
-"""By the annotation of an option: what refuses a wrong value, and gives it as it is kept."""
+"""Validators by annotation: each refuses a wrong value and returns the normalised one."""
