@@ -6,7 +6,7 @@ import numpy as np
 
 from kernels import checks
 from kernels.foreign import host_array
-from net import planning, room
+from net import free_memory, planning
 from net.dense import Dense
 from net.graph import Net
 from net.images import admitted_image, check_finite, copied_bytes, output_size
@@ -98,7 +98,7 @@ def _entered(dense, images):
     needed = planning.calibration_bytes(dense.program, dense.border, labelled)
     needed += copied_bytes(*arrays)
     what = f"calibrating with {len(arrays)} images"
-    room.check(net.backend, what, needed, lambda _: "expected fewer or smaller images")
+    free_memory.check(net.backend, what, needed, lambda _: "expected fewer or smaller images")
     for i, array in enumerate(arrays):
         check_finite(net, f"images[{i}]", array)
     return [dense.framed(array) for array in arrays]

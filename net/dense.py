@@ -9,7 +9,7 @@ import numpy as np
 from kernels import checks, foreign
 from kernels.checks import Pair
 from kernels.cross_entropy import UNLABELLED
-from net import borders, images, planning, room, summary, windows
+from net import borders, free_memory, images, planning, summary, windows
 from net.chosen import admitted, chosen_of
 from net.graph import Net
 from net.needed_pass import NeededPasses
@@ -340,7 +340,7 @@ class Dense:
         copied: int = 0,
     ) -> None:
         """Refuse a pass over ``labelled`` rows and columns of pixels that takes more memory than
-        is free. Passes that take less than ``net.room.SMALLEST`` are not looked at.
+        is free. Passes that take less than ``net.free_memory.SMALLEST`` are not looked at.
 
         Args:
             labelled: as ``output_size`` gives it.
@@ -374,17 +374,17 @@ class Dense:
         what = f"labelling {labelled[0]} x {labelled[1]} pixels{' and learning' * learning}"
 
         def advice(free):
-            side = room.fitting_side(lambda size: peak_bytes(*form, size, **options), free)
+            side = free_memory.fitting_side(lambda size: peak_bytes(*form, size, **options), free)
             fits = [f"{side} x {side} pixels would fit"] if side else []
             if not learning:
-                tile = room.fitting_side(
+                tile = free_memory.fitting_side(
                     lambda size: planning.predict_bytes(*form, labelled, size),
                     max(0, free - copied),
                 )
                 fits += [f"predict(image, tile={min(tile, max(labelled))})"] if tile else []
             return ", or ".join(fits) or "not even one pixel would fit"
 
-        room.check(self.net.backend, what, needed, advice)
+        free_memory.check(self.net.backend, what, needed, advice)
 
 
 def _classes(probabilities, out=None) -> np.ndarray:

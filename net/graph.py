@@ -13,7 +13,7 @@ import numpy as np
 
 from kernels import checks, foreign, get_backend
 from kernels.checks import Pair, pair
-from net import description, file_format, initialization, room
+from net import description, file_format, free_memory, initialization
 from net.layers import Layer
 from net.nodes import linked
 from net.tables import aligned, by
@@ -91,7 +91,9 @@ class Net:
         self.output = next(reversed(self.nodes.values())).output
         self.backend = get_backend(backend)
         needed = initialization.peak_bytes(self.nodes.values(), dtype)
-        room.check(self.backend, "a net of these layers", needed, lambda _: "expected smaller ones")
+        free_memory.check(
+            self.backend, "a net of these layers", needed, lambda _: "expected smaller ones"
+        )
         on_device = self.backend.memory.to_device
         host = initialization.parameters(self.nodes.values(), dtype, seed, initializer)
         self.parameters = {name: on_device(array) for name, array in host.items()}

@@ -10,7 +10,7 @@ import numpy as np
 
 from kernels import checks
 from kernels.checks import Pair
-from net import images, planning, room, summary, windows
+from net import free_memory, images, planning, summary, windows
 from net.chosen import Chosen
 from net.graph import Net
 from net.listed_steps import ListedProgram, device_bytes
@@ -78,7 +78,7 @@ class NeededPass:
         if not self._layout.by_cell:
             what = f"the tables of {len(self.rows)} pixels"
             fewer = lambda free: "expected fewer pixels"  # noqa: E731
-            room.check(self.net.backend, what, self.table_bytes, fewer)
+            free_memory.check(self.net.backend, what, self.table_bytes, fewer)
         return ListedProgram(self.net, self.cells)
 
     @property
@@ -134,7 +134,7 @@ class NeededPass:
             numbers = self._windows_of(source).numbers * self.net.channels
             needed += numbers * np.dtype(self.net.dtype).itemsize
         what = f"labelling {len(self.rows)} pixels{' and learning' * options.get('keep', False)}"
-        room.check(self.net.backend, what, needed, lambda free: "expected fewer pixels")
+        free_memory.check(self.net.backend, what, needed, lambda free: "expected fewer pixels")
 
     def enter(self, image):
         """The needed cells of an image C x H x W without its borders, admitted by ``net.images`` or

@@ -6,7 +6,7 @@ import numpy as np
 
 from kernels import checks
 from kernels.checks import Pair
-from net import borders, images, planning, room
+from net import borders, free_memory, images, planning
 from net.chosen import checked_pixels
 from net.graph import Net
 from net.passes import Gradients
@@ -147,7 +147,7 @@ class Scan:
 
         image_size = f"{labelled[0]} x {labelled[1]}"
         what = f"scanning {pixels} pixels of {image_size}{' and learning' * learning}"
-        room.check(self.net.backend, what, peak(pixels, self.batch), advice)
+        free_memory.check(self.net.backend, what, peak(pixels, self.batch), advice)
 
     def patches(self, x, pixels: np.ndarray):
         """n x C x p x p on the backend: the patches of ``pixels`` in the bordered image ``x``.

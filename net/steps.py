@@ -218,7 +218,7 @@ class ConvolutionStep(_WindowStep):
 @dataclass(frozen=True)
 class MaxPoolStep(_WindowStep):
     """Max pooling and its activation (see ``ConvolutionStep``), or the derivative of the one
-    ``in_front``: only largest cells, whose values are the pooled ones, get an error."""
+    ``in_front``: only a window's maximum, whose value is the pooled one, receives a gradient."""
 
     activation: str | Activation | None = None
     pooled: bool = False

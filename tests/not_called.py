@@ -49,7 +49,7 @@ APART = {
     "net.pictures.writing": "encodes arrays that net.commands made: tests/commands",
     "net.pictures.tiff": "decodes what net.pictures.reading opened: tests/pictures",
     "net.planning": "called by Dense, Scan, Trainer and calibrate alone, with what they checked",
-    "net.room": "a check, called with numbers that net.planning gives",
+    "net.free_memory": "a check, called with numbers that net.planning gives",
     "net.steps": "made by net.conversion alone",
     "net.branch_steps": "made by net.conversion alone",
     "net.listed_steps": "made by net.needed_pass alone, of what was checked",

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kernels.cross_entropy import UNLABELLED
-from net import planning, room, summary
+from net import free_memory, planning, summary
 from net.borders import patch_margins
 from net.commands import label_regions
 from net.commands.info import usage_lines
@@ -151,7 +151,7 @@ def _job(dense, image, axes, outputs) -> Job:
 
     free, tile = net.backend.memory.free_bytes(), None
     if free is not None and needed(labelled) > free:
-        tile = min(room.fitting_side(needed, free), max(labelled))
+        tile = min(free_memory.fitting_side(needed, free), max(labelled))
         if not tile:
             raise MemoryError(
                 f"{image}: labelling takes {_size(needed((1, 1)))} at least, {_size(free)} are free"
@@ -200,8 +200,8 @@ def _told(path, dense, jobs, seconds):
     pixels = sum(job.labelled[0] * job.labelled[1] for job in jobs)
     most = max(job.nbytes for job in jobs)
     free = net.backend.memory.free_bytes()
-    room = "" if free is None else f" of {_size(free)} free"
-    yield f"{pixels / 1e6:.3g} megapixels, {_size(most)}{room}, about {_duration(seconds)}"
+    of_free = "" if free is None else f" of {_size(free)} free"
+    yield f"{pixels / 1e6:.3g} megapixels, {_size(most)}{of_free}, about {_duration(seconds)}"
 
 
 def _size(nbytes):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kernels import checks, get_backend
-from net import room
+from net import free_memory
 from net.files import checked_file
 from net.images import channels_first
 from net.pictures import raster, tiff
@@ -146,7 +146,7 @@ def raw(path: Path, *, indices: bool = False):
                     f"it is of {shape} pixels; expected 1 to {checks.MAX_INDEX} of each"
                 )
             nbytes = prod(opened.shape) * opened.itemsize * opened.copies
-            room.check(
+            free_memory.check(
                 get_backend("cpu"),
                 f"{path} is {shape} and",
                 nbytes,

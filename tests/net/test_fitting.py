@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kernels.memory import cpu as memory
-from net import room
+from net import free_memory
 from net.learning.checkpoint import load
 from net.learning.fitting import fit
 from net.learning.optimizers import SGD
@@ -175,12 +175,12 @@ class TestBeforeAnyStep:
         assert (tmp_path / "data.csv").read_text() == "x,y\n1,2\n"
 
     def test_examples_that_do_not_fit(self, monkeypatch):
-        monkeypatch.setattr(room, "SMALLEST", 0)
+        monkeypatch.setattr(free_memory, "SMALLEST", 0)
         monkeypatch.setattr(memory, "free_bytes", lambda: 100_000)
         self.refused(MemoryError, "labelling 24 x 21 pixels and learning takes")
 
     def test_validation_that_does_not_fit(self, monkeypatch):
-        monkeypatch.setattr(room, "SMALLEST", 0)
+        monkeypatch.setattr(free_memory, "SMALLEST", 0)
         monkeypatch.setattr(memory, "free_bytes", lambda: 2_000_000)
         self.refused(
             MemoryError, "labelling 400 x 500 pixels takes", validation=examples(1, size=(400, 500))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from net import Dense, Net, images, needed_cells, needed_pass, planning, room
+from net import Dense, Net, free_memory, images, needed_cells, needed_pass, planning
 from net.chosen import Chosen
 from net.layers import (
     Add,
@@ -207,7 +207,7 @@ class TestCells:
         on_host = [r.rows for of_layer in some.cells.readings.values() for r in of_layer]
         largest = max(rows.nbytes for rows in on_host if rows is not None)
         assert some.table_bytes == 4 * sum(table.size for table in tables) + largest
-        monkeypatch.setattr(room, "SMALLEST", 0)
+        monkeypatch.setattr(free_memory, "SMALLEST", 0)
         monkeypatch.setattr(some.net.backend.memory, "free_bytes", lambda: some.table_bytes - 1)
         again = NeededPass(some.net, "zero", some.pixels)
         with pytest.raises(MemoryError, match="the tables of 2 pixels"):

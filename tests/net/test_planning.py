@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from kernels.memory import cpu as memory
 from net import Dense, Net, Scan, calibrate, planning
+from net.free_memory import fitting_side
 from net.layers import (
     Add,
     BatchNorm,
@@ -42,7 +43,6 @@ from net.planning import (
     scan_bytes,
     step_bytes,
 )
-from net.room import fitting_side
 from net.zoo import ZOO, build
 from tests.net.test_random_nets import Drawing
 

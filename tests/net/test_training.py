@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kernels.memory import cpu as memory
-from net import Net, room
+from net import Net, free_memory
 from net.layers import Convolution, Dropout, FullyConnected, MaxPool, ReLU, Softmax, Tanh
 from net.learning.optimizers import SGD, Adam, Cosine, Stepwise
 from net.learning.training import Trainer
@@ -180,7 +180,7 @@ class TestFailedStep:
         self.check(trainer, TypeError, "mask is a masked array", mask=mask)
 
     def test_more_memory_than_is_free(self, trainer, monkeypatch):
-        monkeypatch.setattr(room, "SMALLEST", 0)
+        monkeypatch.setattr(free_memory, "SMALLEST", 0)
         monkeypatch.setattr(memory, "free_bytes", lambda: 20_000)
         self.check(trainer, MemoryError, "and learning takes .* GB are free")
 

@@ -1,4 +1,4 @@
-"""Whether there is room in memory: asked before anything runs, so that nothing is killed for it."""
+"""Checks that a pass fits into free memory before it starts."""
 
 from __future__ import annotations
 

@@ -5,9 +5,9 @@ import pytest
 
 from kernels.memory import cpu as memory
 from net import Dense, Net, Scan
+from net.free_memory import fitting_side
 from net.layers import Convolution
 from net.planning import forward_bytes, predict_bytes, scan_bytes
-from net.room import fitting_side
 from net.zoo import build
 
 
