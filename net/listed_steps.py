@@ -185,7 +185,7 @@ def _dense_steps(net: Net) -> tuple[list[Step], list[Step]]:
 
 
 def _over_lists(steps, places) -> list[Step]:
-    listed = [turned for step in steps for turned in _over_list(step, places[step.node.name])]
+    listed = [one for step in steps for one in _over_list(step, places[step.node.name])]
     return listed if len(listed) == len(steps) else with_drops(listed)
 
 
@@ -227,7 +227,7 @@ def _over_list(step: Step, places: _Places) -> list[Step]:
         reads = {"listed": places.each if reading.rows is None else reading, "outputs": outputs}
         if isinstance(step, CropStep):
             return [SelectStep(step.layers, step.inputs, step.node, drops=step.drops, **reads)]
-        return [_turned(step, LISTED[type(step)], **reads)]
+        return [_as_step(step, LISTED[type(step)], **reads)]
     selections, inputs = [], []
     for source, reading in zip(step.inputs, places.readings):
         if reading.rows is None:
@@ -239,9 +239,9 @@ def _over_list(step: Step, places: _Places) -> list[Step]:
     if selections:
         step = replace(step, inputs=tuple(inputs))
     if isinstance(step, DropoutStep):
-        step = _turned(step, ListedDropoutStep, **places.dense)
+        step = _as_step(step, ListedDropoutStep, **places.dense)
     return [*selections, step]
 
 
-def _turned(step, kind, **more) -> Step:
+def _as_step(step, kind, **more) -> Step:
     return kind(**vars(step), **more)

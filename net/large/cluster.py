@@ -1,8 +1,8 @@
 """Workers of a Dask cluster, and regions on them, which they read and write themselves.
 
 The net travels to each worker once. On a worker one region is labelled at a time, by as many
-threads as Dask gives it, while another one is read or written. What a worker held that dies is
-worked out again by another.
+threads as Dask gives it, while another one is read or written. A dead worker's regions are
+recomputed by another.
 """
 
 from __future__ import annotations

@@ -243,7 +243,7 @@ def label(
 
 
 def _check_files(before, run, sinks, inputs):
-    """Refuse what cannot be written, would replace something else, or cannot be gone on with."""
+    """Refuse what cannot be written, would replace something else, or cannot be resumed."""
     out = sinks[0].path
     journal, overview = journal_path(out), overview_path(out)
     if before is not None:

@@ -30,12 +30,12 @@ ENOUGH = 1.03
 """A region is large enough where a pixel costs no more than this times what it costs without
 halos."""
 SMALL = 2**16
-"""Pixels: smaller regions than that are no better, as each is a line in the journal and, of Zarr, a
+"""Pixels: smaller regions than that are no better, as each is a line in the journal and, in Zarr, a
 file."""
 SHARE = 0.75
-"""Of the memory that is free, where nobody says how much may be taken."""
-NOBODY_SAYS = 2**31
-"""Bytes that are taken for free where no system tells."""
+"""Share of the free memory, or of a worker's limit, that is taken unless the caller gives a limit."""
+ASSUMED_FREE_BYTES = 2**31
+"""Bytes that are assumed to be free where the system does not tell."""
 RESERVE = 192 * 2**20
 """Bytes for code that is compiled and for what decoders hold, beside what the process has."""
 
@@ -85,7 +85,7 @@ def memory_bytes(memory: int | str | None, taken: int = 0) -> int:
     True
     """
     free = get_backend("cpu").memory.free_bytes()
-    free = NOBODY_SAYS if free is None else free
+    free = ASSUMED_FREE_BYTES if free is None else free
     if memory is None:
         return int(SHARE * free) - RESERVE
     if isinstance(memory, str):

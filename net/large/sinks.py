@@ -1,5 +1,5 @@
 """Where labels are written: files that any number of writers fill in, each its own regions, and
-that are gone on with where a run was interrupted."""
+that a resumed run completes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Sink:
         synchronize(self.path.parent)
 
     def check(self) -> None:
-        """Refuse, before any work, what cannot be written or gone on with."""
+        """Refuse, before any work, what cannot be written or resumed."""
         if self.path.exists():
             try:
                 fits = self._fits()

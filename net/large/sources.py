@@ -24,7 +24,7 @@ from net.pictures.reading import decoding
 from net.windows import check_readable
 
 SAMPLES = 8
-"""Windows along each axis by which an image is known again."""
+"""Windows per axis, hashed to identify an image."""
 SAMPLE = 16
 """Rows and columns of each."""
 

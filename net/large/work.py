@@ -16,8 +16,8 @@ from net.large.sinks import Sink
 from net.large.sources import Source
 
 PROBABILITIES = {"float16": np.dtype(np.float16), "uint8": np.dtype(np.uint8)}
-"""How probabilities are kept: rounded, NaN where there is no label; or times 255 and rounded, 0
-where there is none."""
+"""Storage dtype of probabilities; uint8 is 255 * p, rounded. Unlabelled pixels hold NaN, or 0 in
+uint8."""
 
 
 class Taken(NamedTuple):

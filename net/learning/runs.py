@@ -29,8 +29,8 @@ from net.learning.splitting import by_block, by_image
 from net.learning.training import Trainer
 from net.usage import Normalization, Usage
 
-MEASURED = 30
-"""How often a run is validated, saved and drawn."""
+EPOCHS = 30
+"""Epochs of a run, each validated, saved and plotted."""
 NET, RUN = "net.safetensors", "run.safetensors"
 SCHEDULES = {
     "cosine": Cosine,
@@ -104,7 +104,7 @@ def train(
         augmentation: how image and labels are changed before each step; None is not at all.
         class_weights: a weight for each class; None is 1 for each.
         patience: stop after so many epochs without a lower loss of the validation. A run has
-            ``MEASURED`` epochs, or fewer with a step on each image.
+            ``EPOCHS`` epochs, or fewer with a step on each image.
         seed: of all that is random.
         out: a folder for ``net.safetensors``, ``log.csv``, ``curves.png`` and ``run.safetensors``,
             from which a run that was interrupted resumes. None writes nothing.
@@ -188,7 +188,7 @@ def _parts(net, usage, axes, given, validation, seed):
 
 def _epochs(steps, images_a_step, images) -> tuple[int, int, int]:
     """(epochs, how often an epoch repeats each image, steps an epoch) of about ``steps`` steps."""
-    repeats = max(1, round(steps * images_a_step / (MEASURED * images)))
+    repeats = max(1, round(steps * images_a_step / (EPOCHS * images)))
     steps_an_epoch = -(-repeats * images // images_a_step)
     return max(1, round(steps / steps_an_epoch)), repeats, steps_an_epoch
 

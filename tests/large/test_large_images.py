@@ -55,7 +55,7 @@ def synthetic(path, side):
 
 @pytest.mark.parametrize("side", [6_000, 40_000])
 def test_under_a_limit(side, tmp_path):
-    """Killed once, and gone on with; of any size the same memory."""
+    """Killed once and resumed; memory is the same for any size."""
     image, out = tmp_path / "image.tif", tmp_path / "labels.tif"
     synthetic(image, side)
     command = [sys.executable, "-m", "tests.large.limited", str(image), str(out)]
