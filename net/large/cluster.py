@@ -73,9 +73,9 @@ class Workers:
             yield client
 
     @contextmanager
-    def room(self, recipe) -> Iterator[tuple]:
-        """(client, name) of a ``net.large.worker.Room`` with a ``recipe`` on every worker, those
-        that come later as well.
+    def registered(self, recipe) -> Iterator[tuple]:
+        """(client, name) of a ``net.large.worker.RunPlugin`` with a ``recipe``, registered on every
+        worker, those that come later as well.
 
         Raises:
             OSError: a worker does not see the files.
@@ -84,7 +84,7 @@ class Workers:
 
         name = f"regularly-sparse-{uuid4()}"
         with self.connected() as client:
-            client.register_plugin(worker.Room(name, recipe))
+            client.register_plugin(worker.RunPlugin(name, recipe))
             try:
                 _check(client.run(worker.fault, name))
                 yield client, name
@@ -123,7 +123,7 @@ class Workers:
             by_key[future.key] = region
             return future
 
-        with self.room(worker.WorkRecipe.of(work, run, shared)) as (client, name):
+        with self.registered(worker.WorkRecipe.of(work, run, shared)) as (client, name):
             try:
                 places = worker.AT_ONCE * len(client.nthreads())
                 futures = as_completed([submit(region) for region in islice(regions, places)])

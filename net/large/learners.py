@@ -39,7 +39,7 @@ def learners(client, sampler: Sampler) -> Iterator[Learners]:
         TypeError, ValueError: ``client`` is neither, or an image that cannot travel.
     """
     workers = Workers(client)
-    with workers.room(SamplerRecipe.of(sampler)) as (connected, name):
+    with workers.registered(SamplerRecipe.of(sampler)) as (connected, name):
         yield Learners(connected, name, sampler)
 
 
@@ -200,9 +200,9 @@ class Learner:
 def _working(name):
     from distributed import get_worker
 
-    room = get_worker().plugins[name]
-    learner = room.work()
-    with room.alone():
+    plugin = get_worker().plugins[name]
+    learner = plugin.work()
+    with plugin.alone():
         yield learner
 
 

@@ -33,7 +33,7 @@ SMALL = 2**16
 """Pixels: smaller regions than that are no better, as each is a line in the journal and, in Zarr, a
 file."""
 SHARE = 0.75
-"""Share of the free memory, or of a worker's limit, that is taken unless the caller gives a limit."""
+"""Share of the free memory, or of a worker's limit, that is taken where the caller gives none."""
 ASSUMED_FREE_BYTES = 2**31
 """Bytes that are assumed to be free where the system does not tell."""
 RESERVE = 192 * 2**20

@@ -111,7 +111,7 @@ class WorkRecipe:
         return Work(labeller, self.grid, source, where, self.sinks)
 
 
-class Room(WorkerPlugin):
+class RunPlugin(WorkerPlugin):
     """What a worker keeps for one run.
 
     Args:
@@ -159,11 +159,11 @@ def fault(name: str, dask_worker) -> str | None:
 
 def label(name: str, number: int, taken: Taken | None) -> None:
     """Label the region of a ``number`` and write it; ``taken`` is None where the worker reads."""
-    room: Room = get_worker().plugins[name]
-    work = room.work()
+    plugin: RunPlugin = get_worker().plugins[name]
+    work = plugin.work()
     region = work.grid[number]
-    with room.places:
+    with plugin.places:
         taken = taken or work.take(region)
-        with room.alone():
+        with plugin.alone():
             labels = work.label(region, taken)
         work.write(region, labels)
