@@ -116,7 +116,7 @@ def _run_subcommand(options) -> int:
 
 
 def _forecast(chosen, options):
-    """Probe the machine; of all experiments say what they will take, and begin their bar."""
+    """Time a probe; print the forecast and start the progress bar."""
     import numba
 
     from experiments.reporting import forecast

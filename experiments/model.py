@@ -133,7 +133,7 @@ def _of_net(name, size, devices, host, cache, codes):
 
 def _of_direction(common, estimates, host, backward, pixels):
     from experiments.modelling.counted import BATCHES, DENSE, PATCH
-    from experiments.modelling.page import ALONE, BEST, DIRECTIONS
+    from experiments.modelling.page import BATCH_OF_ONE, BEST, DIRECTIONS
     from experiments.modelling.predicted import TERMS, batches
 
     scans = {batch: value for (form, batch), value in estimates.items() if form == PATCH}
@@ -142,7 +142,7 @@ def _of_direction(common, estimates, host, backward, pixels):
     best = min(scans, key=lambda batch: scans[batch][0].seconds)
     chosen = [(DENSE, *estimates[DENSE, 1]), (BEST, *scans[best])]
     if BATCHES[0] in scans:
-        chosen.append((ALONE, *scans[BATCHES[0]]))
+        chosen.append((BATCH_OF_ONE, *scans[BATCHES[0]]))
     dense = estimates[DENSE, 1][0].seconds
     for form, time, one in chosen:
         yield (

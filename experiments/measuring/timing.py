@@ -14,7 +14,7 @@ ROUNDS = 5
 LONGEST = 60.0
 """Seconds for all rounds of one job; no round begins that would not end within them."""
 QUICKLY, FEWEST = 2.0, 3
-"""With ``--quick``: seconds for all rounds of a job, but so many rounds in any case."""
+"""With ``--quick``: seconds for all rounds of a job, and the rounds that run in any case."""
 ENOUGH, MOST = 0.5, 30
 """Rounds go on for ``ENOUGH`` seconds, but not beyond ``MOST`` rounds."""
 
@@ -36,8 +36,8 @@ def interleaved(
     Args:
         jobs: by name; called before, so that they are warm.
         longest: seconds that all rounds may take.
-        at_least: so many rounds, unless they take longer.
-        surely: so many rounds, however long they take.
+        at_least: number of rounds, unless they take longer.
+        surely: number of rounds that run however long they take.
     """
     given = {name: [] for name in jobs}
     started, rounds = time.perf_counter(), 0

@@ -20,7 +20,7 @@ from experiments.profiling.calls import Call
 from experiments.profiling.counter import Line
 from experiments.profiling.devices import Capability
 from experiments.profiling.operators import OperatorCase
-from experiments.profiling.static import Code, Reader
+from experiments.profiling.static import Code, CodeReader
 from kernels.device.limits import MAX_ELEMENTS
 from kernels.device.machine_code import MachineCode
 from net import zoo
@@ -112,7 +112,7 @@ class Codes:
         return {"net": net, "size": self._size, "capability": capability, "forms": FORMS}
 
 
-_READER = Reader()
+_READER = CodeReader()
 """Of this process, which meets the kernels of one net again in others."""
 
 

@@ -20,8 +20,9 @@ from experiments.reporting.stored import PROFILE, naming, shown_rows
 from experiments.storing.results import Results
 
 DIRECTIONS = ("forward", "forward + backward")
-DENSE, BEST, ALONE = "dense", "scanning", "one by one"
-"""Forms of the rows: ``BEST`` scans with the fastest batch, ``ALONE`` patch by patch, literally."""
+DENSE, BEST, BATCH_OF_ONE = "dense", "scanning", "one by one"
+"""Forms of the rows: ``BEST`` scans with the fastest batch, ``BATCH_OF_ONE`` patch by
+patch, literally."""
 COLUMNS = {
     **dict.fromkeys(("net", "device", "stand_in", "direction", "form"), str),
     **dict.fromkeys(("size", "batch", "launches", "multiply_adds"), int),
@@ -134,7 +135,7 @@ def _opponent(rows):
         rate = 2 * best["multiply_adds"] / best["seconds"] / DEVICES[device].peak
         # The rows have the forward pass's alone
         limit = f"{best['unbounded_ratio']:.3g} x" if direction == DIRECTIONS[0] else ""
-        alone = short(forms[ALONE]["speedup"], 4) if ALONE in forms else "does not fit"
+        alone = short(forms[BATCH_OF_ONE]["speedup"], 4) if BATCH_OF_ONE in forms else "does not fit"
         yield (
             f"| {net} | {direction} | {_arithmetic(forms):.3g} x "
             f"| {limit} | {short(best['speedup'])}, {device} "
@@ -144,7 +145,7 @@ def _opponent(rows):
 
 def _plainly(rows):
     fair = [row for row in rows if row["form"] == BEST]
-    alone = [row for row in rows if row["form"] == ALONE]
+    alone = [row for row in rows if row["form"] == BATCH_OF_ONE]
     top = max(fair, key=lambda row: row["speedup"])
     over = [_named(row) for row in fair if row["speedup"] > CLAIMED_SPEEDUP]
     over_alone = sorted({row["net"] for row in alone if row["speedup"] > CLAIMED_SPEEDUP})
@@ -220,7 +221,9 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
             x = np.array(places) - 0.4 + (i + 0.5) * width
             heights = [one[BEST]["speedup"] for one in forms]
             axes.bar(x, heights, 0.9 * width, color=color, label=f"{device} MODEL")
-            alone = [one[ALONE]["speedup"] if ALONE in one else np.nan for one in forms]
+            alone = [
+                one[BATCH_OF_ONE]["speedup"] if BATCH_OF_ONE in one else np.nan for one in forms
+            ]
             axes.plot(x, alone, "_", color=color, markersize=7, markeredgewidth=1.5)
             ratios = [_arithmetic(one) for one in forms]
             axes.hlines(ratios, x - width / 2, x + width / 2, color="black", lw=1.5)

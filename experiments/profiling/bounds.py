@@ -107,7 +107,7 @@ BOUNDS = {
     ),
     "double": Bound(
         *("instructions in double precision", "every kernel on float32", 0, "d"),
-        "A float32 widened by accident; devices have few lanes for float64.",
+        "A float32 widened by accident; float64 throughput is lower.",
     ),
     "atomics": Bound(
         *("atomic instructions", "every kernel", 0, "d"),

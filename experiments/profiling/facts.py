@@ -17,7 +17,7 @@ def profile(jobs, sources: FactSources) -> list[dict]:
     """The rows of every one of the sources, for the calls of ``asked.jobs``."""
     every = [(common, call) for common, of_job in jobs for call in of_job]
     lines = _traced([call for _, call in every]) if "traced" in sources.names else {}
-    reader, times, rows = static.Reader(), {}, []
+    reader, times, rows = static.CodeReader(), {}, []
     with tqdm(every, desc="profile", unit="call", leave=False) as progress:
         for common, call in progress:
             progress.set_postfix_str(f"{common['net']} {call.layer}")

@@ -80,7 +80,7 @@ def kinds() -> Iterator[str]:
         yield from (kind if width is None else f"{kind} {width}" for width in widths)
 
 
-class Reader:
+class CodeReader:
     """Reads each kernel once for each capability."""
 
     def __init__(self):

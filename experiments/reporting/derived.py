@@ -81,13 +81,13 @@ def crossing(rows: list[dict], net: str, kind: str) -> tuple[float, bool]:
     size = max(r["labelled"] for r in chosen)
     chosen = [r for r in chosen if r["labelled"] == size]
     scanning = sorted((r["pixels"], r["seconds"]) for r in chosen if r["form"] == "scanning")
-    guessed = {r["pixels"] for r in chosen if r["extrapolated"]}
+    extrapolated = {r["pixels"] for r in chosen if r["extrapolated"]}
     flat = float(np.median([r["seconds"] for r in chosen if r["form"] == "dense"]))
     if scanning[0][1] >= flat:
         return 1.0, False
     for (a, low), (b, high) in pairwise(scanning):
         if low < flat <= high:
-            return float(a + (b - a) * (flat - low) / (high - low)), b in guessed
+            return float(a + (b - a) * (flat - low) / (high - low)), b in extrapolated
     return float(scanning[-1][0] * flat / scanning[-1][1]), True
 
 

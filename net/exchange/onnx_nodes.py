@@ -1,4 +1,4 @@
-"""What layers are in ONNX: one node each in float32, other ones where float64 needs them.
+"""Layers as ONNX nodes: one each in float32; composed where float64 lacks an operator.
 
 ONNX Runtime executes neither Conv nor AveragePool nor Elu in float64, and attributes such as an
 epsilon are float32 whatever the maps are. There a convolution is the sum over its taps of what a

@@ -6,7 +6,7 @@ from net.layers import AveragePool, Concatenate, Convolution, Crop, Dropout, Ful
 
 PATCH = 81
 BRANCHES = ((1, 1, (1,)), (1, 5, (3, 3)), (3, 5, (3, 3)), (9, 5, (3, 3)), (27, 3, (3, 1)))
-"""Of each branch: means over so many pixels squared, how many of them squared, and its kernels."""
+"""Branches: (side of the poolings, poolings along each axis, kernel sizes)."""
 
 
 def scales(classes: int, channels: int = 1, filters: int = 12, **options) -> Net:

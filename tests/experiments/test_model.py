@@ -94,7 +94,7 @@ def test_terms_add_up_and_the_best_batch_is_chosen(counted_before):
     by_form = page._by_form(rows)
     assert len(by_form) == 2 * 2 * 2
     for forms in by_form.values():
-        best, alone, dense = (forms[name] for name in (page.BEST, page.ALONE, page.DENSE))
+        best, alone, dense = (forms[name] for name in (page.BEST, page.BATCH_OF_ONE, page.DENSE))
         assert best["seconds"] <= alone["seconds"]
         assert best["speedup"] == best["seconds"] / dense["seconds"]
         assert alone["launches"] > best["launches"] > dense["launches"]
@@ -156,7 +156,7 @@ def row(**changed):
 def rows_with(speedup, alone):
     dense = row(form=page.DENSE, seconds=1e-3)
     best = row(form=page.BEST, seconds=1e-3 * speedup, speedup=speedup, multiply_adds=10**11)
-    one = row(form=page.ALONE, seconds=1e-3 * alone, speedup=alone, batch=1)
+    one = row(form=page.BATCH_OF_ONE, seconds=1e-3 * alone, speedup=alone, batch=1)
     return [dense, best, one]
 
 

@@ -352,7 +352,7 @@ class TestCompiled:
 
     def test_the_nearest_target_stands_in(self):
         launch = calls.of_case(OperatorCase("activation.forward", (1, 1, 8, 8))).launches[0]
-        reader = static.Reader()
+        reader = static.CodeReader()
         found = reader.nearest(launch, (3, 5))
         assert found.capability > (3, 5)
         with pytest.raises(static.NotReadable):
