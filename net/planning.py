@@ -378,7 +378,7 @@ def _framed(plan, border, labelled):
 
 
 def _input_shape(net, labelled, field):
-    """Of an image of which each of ``labelled`` pixels sees a ``field`` of rows and columns."""
+    """Shape of an image in which each of ``labelled`` pixels sees a ``field``, rows and columns."""
     return (1, net.channels, *(n + f - 1 for n, f in zip(labelled, field)))
 
 

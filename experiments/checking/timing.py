@@ -14,7 +14,7 @@ HALF = OperatorCase("convolution.forward", (1, 48, 134, 256), 48, (4, 4), (1, 1)
 """As many columns, and half as many rows of sums."""
 REPEATS = 5
 LEAST_RATIO, MOST_RATIO = 1.2, 3.5
-"""Of the times of twice the work: what overheads and other work on the machine may make of 2."""
+"""Bounds on the ratio of times for twice the work: overheads and other work may move it from 2."""
 
 
 def checks(ops) -> Iterator[tuple[str, object]]:

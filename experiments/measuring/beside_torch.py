@@ -180,7 +180,7 @@ def _agrees(opponent, x, scores, label):
 
 
 def _warm_seconds(call):
-    """Of a second call; endless where the device's memory is too small for PyTorch's."""
+    """Seconds of a second call; infinite where the device's memory is too small for PyTorch's."""
     try:
         call()
         return _seconds(call)

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 SIDE = 20_000
 """Rows and columns of the image that regions are chosen for."""
 REGIONS = (2, 3)
-"""Of a timed run, down and across."""
+"""Regions of a timed run, down and across."""
 QUICK_REGION = (64, 64)
 
 

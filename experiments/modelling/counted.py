@@ -113,7 +113,7 @@ class Codes:
 
 
 _READER = CodeReader()
-"""Of this process, which meets the kernels of one net again in others."""
+"""One for this process, which meets the kernels of one net again in others."""
 
 
 def _read(net, size, capability):

@@ -22,7 +22,7 @@ from net import planning
 from net.program import Program
 
 TERMS = (*PARTS, "launch", "host")
-"""Of the time of a pass."""
+"""The terms of the time of a pass."""
 
 
 @dataclass(frozen=True)

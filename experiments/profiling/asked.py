@@ -15,7 +15,7 @@ from kernels.backends import BackendUnavailable
 from net.zoo import ZOO
 
 MOST_ELEMENTS = 2**31 - 1
-"""Of an array that the CUDA kernels can index."""
+"""Elements of the largest array that the CUDA kernels can index."""
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class Call:
 
     @property
     def multiply_adds(self) -> int:
-        """Of a convolution, by its definition; 0 for other operators."""
+        """Multiply-adds of a convolution, by its definition; 0 for other operators."""
         match self.operator:
             case "convolution.forward":
                 return self.result.size * math.prod(self.given["weights"].shape[1:])

@@ -33,7 +33,7 @@ class TileCase:
 
     @property
     def tile(self) -> Tile:
-        """Of the case."""
+        """The tile of the case."""
         return self.case.tile
 
     @property

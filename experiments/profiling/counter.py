@@ -78,7 +78,7 @@ class Line:
 
 
 COLUMNS = {**get_type_hints(Line), "moved": int}
-"""Of a line's row: its fields and ``moved``."""
+"""The columns of a line's row: its fields and ``moved``."""
 
 
 def count(tracer: Tracer, operator: str, launch: int, kernel: str, share: float) -> list[Line]:

@@ -39,7 +39,7 @@ class Limits:
 REGISTERS, REGISTER_UNIT, WARP_UNIT = 65536, 256, 4
 """Registers of a multiprocessor; a warp's are allocated in units of 256; warps in units of 4."""
 KIB = 1024
-# Of every capability that the CUDA 12 and CUDA 13 compilers name, and of the K40
+# Limits of every capability that the CUDA 12 and CUDA 13 compilers name, and of the K40
 LIMITS = {
     (3, 5): Limits(2048, 16, 48 * KIB, 0, 256, lanes=192, issues=8),
     (5, 0): Limits(2048, 32, 64 * KIB, 0, 256, lanes=128, issues=8),
@@ -83,7 +83,7 @@ class Reached:
 
     @property
     def share(self) -> float:
-        """Of the peak."""
+        """The rate as a share of the peak."""
         return self.rate / self.peak
 
 
@@ -117,7 +117,7 @@ class Device:
 
     @property
     def limits(self) -> Limits:
-        """Of one of its multiprocessors."""
+        """Limits of one of its multiprocessors."""
         return LIMITS[self.capability]
 
     @property

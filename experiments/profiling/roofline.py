@@ -42,7 +42,7 @@ FIRST_CACHE, SECOND_CACHE, PARTITIONS = 16 * 1024, 32 * 1024, 4
 Gonzalez give them for Turing (Analyzing and Improving Hardware Modeling of Accel-Sim, 2023,
 arXiv:2401.10082) and as they are assumed elsewhere; and partitions, which are served in turn."""
 LINE_BYTES = 128
-"""Of what one partition is served in a clock: a line, assumed."""
+"""Bytes that one partition is served in a clock: a line, assumed."""
 MULTIPLYING = (
     *("convolution_forward", "convolution_gradient_input", "convolution_gradient_weights"),
     "matrix_product",
@@ -125,7 +125,7 @@ def executed_multiply_adds(call: Call, launch: launching.Launch) -> int:
 
 
 def idle_share(calls: list[Call], multiprocessors: int) -> float:
-    """Of the multiprocessors' time, what they are idle while the one with most blocks multiplies.
+    """Share of the multiprocessors' time that they idle while the one with most blocks multiplies.
 
     Every multiply-add takes the same time here, and waiting for the host none.
     """

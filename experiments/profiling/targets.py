@@ -147,7 +147,7 @@ def _launched():
 
 
 def idle_facts(net: str) -> Iterator[dict]:
-    """Of a net's dense form, and of its patch form with ``BATCHES``."""
+    """Facts of idle multiprocessors, for a net's dense form and its patch form with ``BATCHES``."""
     for form, batch in (("dense", 1), *(("patch", batch) for batch in BATCHES)):
         every = calls.of_net(net, SIZE, form, batch=batch, backward=True)
         of = "dense form" if form == "dense" else f"patch form, {batch} patches"

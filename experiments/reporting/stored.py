@@ -38,7 +38,7 @@ class Machine:
 
     @property
     def record(self) -> dict:
-        """Of one of its experiments."""
+        """The record of one of its experiments."""
         return next(iter(self.results.values())).record
 
     @property

@@ -135,7 +135,7 @@ def _outputs(options, images, kinds) -> dict[Path, dict[str, Path]]:
 
 
 def _job(dense, image, axes, outputs) -> Job:
-    """Of one image, of which only the header is read; as few parts as fit in memory."""
+    """The job of one image, of which only the header is read; as few parts as fit in memory."""
     net = dense.net
     shape = shape_of(image, axes=axes, channels=net.channels)
     try:

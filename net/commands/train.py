@@ -141,7 +141,7 @@ _numbers.__name__ = "numbers"  # as argparse calls what a text is not
 
 
 def _augmentation(options) -> Augmentation:
-    """Of the options; all of them are checked, before any file is read."""
+    """The augmentation that is asked for; all options are checked, before any file is read."""
     try:
         for name in ("steps", "pixels", "images-a-step"):
             checks.count(f"--{name}", getattr(options, name.replace("-", "_")))

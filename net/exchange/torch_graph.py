@@ -78,7 +78,7 @@ class Traced:
         return member
 
     def channels(self) -> int:
-        """Of the image, as the first layer that reads it with weights tells.
+        """Channels of the image, as the first layer that reads it with weights tells.
 
         Raises:
             ValueError: none does.

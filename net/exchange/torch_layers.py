@@ -63,12 +63,12 @@ class Value(NamedTuple):
 
     @property
     def axes(self) -> int:
-        """Of PyTorch's tensor."""
+        """Number of axes of PyTorch's tensor."""
         return 2 if self.flat else 4
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of PyTorch's tensor."""
+        """Shape of PyTorch's tensor."""
         whole = (self.map.channels, *self.map.size)
         return (SAMPLES, prod(whole)) if self.flat else (SAMPLES, *whole)
 

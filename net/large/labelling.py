@@ -23,7 +23,7 @@ from net.large.work import PROBABILITIES, Labeller, Work
 from net.usage import Usage
 
 VERSION = 1
-"""Of journals."""
+"""Version of the journals' format."""
 
 
 @dataclass(eq=False)

@@ -129,7 +129,7 @@ class SamplerRecipe:
 
     @classmethod
     def of(cls, sampler: Sampler) -> SamplerRecipe:
-        """Of what the caller does."""
+        """The recipe of the caller's sampler."""
         reader, (images, labels) = sampler.reader, sampler.examples
         trainer = reader.trainer
         return cls(

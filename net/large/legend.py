@@ -13,7 +13,8 @@ from net.usage import Color, LabelRule, Usage
 
 @dataclass(frozen=True)
 class Legend:
-    """Of label images that are written: ints, also where the net's own rule is of colors.
+    """What the values of written label images mean: ints, even where the net's own rule is of
+    colors.
 
     Attributes:
         rule: which value is which class.
@@ -40,12 +41,12 @@ class Legend:
 
     @property
     def values(self) -> tuple[int, ...]:
-        """Of the classes."""
+        """Label values of the classes."""
         return self.rule.of(len(self.names))
 
     @property
     def unlabelled(self) -> int:
-        """Where there is no label."""
+        """The value where there is no label."""
         return self.rule.stand_in(len(self.names))
 
     @property

@@ -128,14 +128,15 @@ def region_bytes(
 
 
 def _chunk_bytes(source, window):
-    """Of the chunks that hold a window, on average."""
+    """Bytes of the chunks that hold a window, on average."""
     read = [_read(*one) for one in zip(window, source.shape[1:], source.chunks)]
     return prod(read) * source.dtype.itemsize * source.channels
 
 
 def _lists_bytes(net, region):
-    """Of lists and tables of all cells (``net.needed_cells``), and of what they are made from: a
-    number each for rows, columns, and each row of a window; and pixels, as the mask gives them."""
+    """Bytes of lists and tables of all cells (``net.needed_cells``), and of what they are made
+    from: a number each for rows, columns, and each row of a window; and pixels, as the mask gives
+    them."""
     cells = prod(n + p - 1 for n, p in zip(region, net.patch))
     rows = sum(
         2 + (1 if node.window is None else node.window.kernel[0]) * len(node.inputs)

@@ -123,7 +123,7 @@ class ImageWindow:
 
     @classmethod
     def of(cls, net: Net, border: str, size: Pair, region: Region) -> ImageWindow:
-        """Of a region that has labels all over, of an image of ``size``.
+        """The window of a region that has labels all over, of an image of ``size``.
 
         >>> from net import zoo
         >>> net = zoo.build("lenet28", backend="reference")

@@ -106,7 +106,7 @@ class Sink:
         return factors
 
     def level_shape(self, factor: int) -> tuple[int, ...]:
-        """Of a level of the pyramid."""
+        """Shape of a level of the pyramid."""
         return (*self.shape[:-2], *(-(-n // factor) for n in self.shape[-2:]))
 
     def chunk(self, factor: int) -> Pair:

@@ -61,7 +61,7 @@ class Source:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the numbers."""
+        """Dtype of the numbers."""
         return np.dtype(self.array.dtype)
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:

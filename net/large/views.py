@@ -46,7 +46,7 @@ class View:
 
     @classmethod
     def of(cls, source: Source, net: Net) -> View:
-        """Of an image that is opened.
+        """A view of an image that is opened.
 
         >>> from net import zoo
         >>> net = zoo.build("lenet28", backend="cpu")

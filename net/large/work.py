@@ -59,7 +59,7 @@ class Labeller:
         return region.within(*labelled(self.net, self.border, size))
 
     def labels(self, size: tuple[int, int], region: Region, taken: Taken) -> Labels:
-        """Of a region of an image of ``size``."""
+        """The labels of a region of an image of ``size``."""
         legend, dtype = self.legend, self.probabilities
         classes = np.full(region.size, legend.unlabelled, legend.dtype)
         shares = None

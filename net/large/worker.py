@@ -34,7 +34,7 @@ class File(NamedTuple):
 
     @classmethod
     def of(cls, source: Source) -> File:
-        """Of what the caller reads."""
+        """The file of a source that the caller reads."""
         return cls(source.path, source.channels, source.stated, source.identity())
 
     def opened(self) -> Source:
@@ -81,7 +81,7 @@ class WorkRecipe:
 
     @classmethod
     def of(cls, work: Work, run: dict, shared: bool) -> WorkRecipe:
-        """Of what the caller does; ``shared`` says that workers read the files themselves."""
+        """The recipe of the caller's work; ``shared``: workers read the files themselves."""
         labeller = work.labeller
         return cls(
             net_bytes(labeller.net),

@@ -35,7 +35,7 @@ class Metrics:
 
     @classmethod
     def of(cls, truths: list[np.ndarray], predictions: list[np.ndarray], classes: int) -> Metrics:
-        """Of label maps and class maps of the same shapes; unlabelled pixels count for nothing.
+        """Metrics of label maps and class maps of the same shapes; unlabelled pixels do not count.
 
         Args:
             truths: H x W ints each, from 0, ``UNLABELLED`` (-1) where unknown.
@@ -83,8 +83,8 @@ class Metrics:
 
     @property
     def iou(self) -> np.ndarray:
-        """Of each class, the pixels that are right over those that are, or are taken for, it; NaN
-        where it does not occur (the Jaccard index).
+        """By class, the pixels that are right over those that are, or are taken for, it; NaN where
+        it does not occur (the Jaccard index).
 
         >>> Metrics(np.array([[6, 2], [0, 2]])).iou
         array([0.75, 0.5 ])
@@ -93,7 +93,7 @@ class Metrics:
 
     @property
     def f1(self) -> np.ndarray:
-        """Of each class, the harmonic mean of precision and recall (Dice coefficient), or NaN.
+        """By class, the harmonic mean of precision and recall (Dice coefficient), or NaN.
 
         >>> Metrics(np.array([[6, 2], [0, 4]])).f1.round(3)
         array([0.857, 0.8  ])

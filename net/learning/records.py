@@ -10,7 +10,7 @@ from pathlib import Path
 
 COLUMNS = ("epoch", "step", "loss")
 VALIDATION_COLUMNS = ("validation_loss", "validation_accuracy")
-"""Of a row of the history."""
+"""The columns of a row of the history."""
 
 FEW = 100
 """Fewer labelled pixels of a class than these are few."""

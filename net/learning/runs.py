@@ -307,7 +307,7 @@ def _checksum(examples) -> int:
 
 
 def _measured(trainer, net, examples) -> Metrics:
-    """Of the net, on the labelled pixels of normalised examples."""
+    """Metrics of the net on the labelled pixels of normalised examples."""
     dense, reader = Dense(net, trainer.dense.border), Reader(trainer)
     truths = [reader.cropped(labels) for labels in examples[1]]
     maps = zip(examples[0], truths)

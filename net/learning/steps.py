@@ -120,7 +120,7 @@ class Sampler:
         return self.reader.trainer.gradients(image, labels, mask, pixels=pixels, share=share)
 
     def gradients(self, draws: list[Draw]) -> Result:
-        """Of a step on some images."""
+        """Loss and gradients of a step on some images."""
         samples = [self.sample(draw) for draw in draws]
         total_weight = added_weights(map(self.weight, samples))
         parts = (self.learned(*one, total_weight) for one in zip(draws, samples))

@@ -9,7 +9,7 @@ from pathlib import Path
 from net.files import checked_path
 
 SUFFIXES = (*(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy"),)
-"""Of the files in a folder that are looked at; other files are passed over."""
+"""Suffixes of the files in a folder that are looked at; other files are passed over."""
 _SHOWN = 5
 
 

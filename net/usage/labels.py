@@ -15,7 +15,7 @@ Color = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
 LARGEST_VALUE = 2**16 - 1
-"""Of label images."""
+"""The largest value that a label image may hold."""
 
 
 @dataclass(frozen=True)
