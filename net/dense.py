@@ -182,7 +182,7 @@ class Dense:
 
         Args:
             image: C x H x W, the net's dtype; with ``pixels`` as ``forward``.
-            tile: label so many rows and columns at a time, for images whose maps would not fit in
+            tile: rows and columns to label at a time, for images whose maps would not fit in
                 memory; the result is the same bits. None is all in one pass.
             mask, pixels: as ``forward``; pixels outside of a mask get NaN and -1.
 

@@ -20,7 +20,7 @@ def check(ops: Backend, what: str, needed: int, advice: Callable[[int], str]) ->
         ops: the backend.
         what: takes the memory, as the message begins.
         needed: bytes.
-        advice: says in words what would fit into so many bytes.
+        advice: says in words what would fit into the free bytes, its argument.
 
     Raises:
         MemoryError: it does not fit; the message says how much is free, and the advice.

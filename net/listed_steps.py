@@ -28,7 +28,8 @@ from net.steps import AveragePoolStep, ConvolutionStep, DropoutStep, MaxPoolStep
 
 @dataclass(frozen=True, kw_only=True)
 class _ListedStep(Step):
-    """Reads a list by ``listed``, whose rows lie on the backend, for so many ``outputs``."""
+    """Reads a list by ``listed``, whose rows lie on the backend; ``outputs`` is how many cells its
+    output has."""
 
     listed: Reading
     outputs: int

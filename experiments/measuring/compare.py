@@ -36,8 +36,8 @@ from net.summary import multiply_adds
 BATCHES, QUICK_BATCHES, BATCHES_ON_GPU = (16, 64, 256), (16,), (16, 64, 256, 1024, 4096, 16384)
 """Patches that run together; on a GPU as many of these as memory allows."""
 SAMPLE, LONGEST_SAMPLE, SHORTEST_SAMPLE = 2000, 20.0, 5.0
-"""Scanning is timed on at least so many pixels, or on as many as take ``LONGEST_SAMPLE`` seconds;
-and on at least as many as take ``SHORTEST_SAMPLE`` seconds."""
+"""Scanning is timed on at least ``SAMPLE`` pixels, or on as many as take ``LONGEST_SAMPLE``
+seconds; and on at least as many as take ``SHORTEST_SAMPLE`` seconds."""
 CHECKED = 48
 """Pixels at which both forms are compared before they are timed."""
 TOTAL = "total"

@@ -67,7 +67,7 @@ class TorchNet:
         self.calls = [call for step in steps_of(net, form) for call in self._calls(step)]
         self.run = self._run
         if compiled:
-            # Beyond so many, calls would silently run eagerly
+            # After more recompilations than this, calls would silently run eagerly
             torch._dynamo.config.recompile_limit = 256
             self.run = torch.compile(self._run)
 

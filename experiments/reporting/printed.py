@@ -1,4 +1,4 @@
-"""Pages as standard output shows them, in lines of so many columns; files keep them whole."""
+"""Pages as standard output shows them, in lines of limited length; files keep them whole."""
 
 from __future__ import annotations
 

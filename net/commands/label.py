@@ -39,7 +39,7 @@ PROBE = 128
 BESIDE = 48
 """Bytes for each pixel that reading, normalising and drawing take, beside image and results."""
 _SHARE = 10
-"""The probe has a side of 1 in so many of the images'."""
+"""The probe's side is the images' side divided by this."""
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,8 @@ class Sink:
         raise NotImplementedError
 
     def reduced(self, factor: int) -> np.ndarray:
-        """Every so many-th row and column of the label values: of a pyramid, of the least level
-        that has them."""
+        """Label values of every ``factor``-th row and column; a pyramid reads them from its smallest
+        level that holds them."""
         raise NotImplementedError
 
     @cached_property
@@ -372,7 +372,7 @@ def probabilities_path(path: Path) -> Path:
 
 
 def write_overview(sink: Sink, most: int = 1024) -> Path:
-    """A picture of all labels, in colors, of at most so many rows and columns."""
+    """A picture of all labels, in colors, of at most ``most`` rows and columns."""
     from PIL import Image
 
     factor = 1

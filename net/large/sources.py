@@ -128,7 +128,7 @@ def opened(image, channels: int | None, axes: str | None = None, name: str = "im
         name: what messages call the image.
 
     Raises:
-        TypeError, ValueError: no image of real numbers of so many channels.
+        TypeError, ValueError: no image of real numbers with ``channels`` channels.
         ModuleNotFoundError: its format needs a package that is missing; the message names it.
         OSError: it cannot be read.
 

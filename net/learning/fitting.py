@@ -67,7 +67,7 @@ def fit(
         augmentation: how image and labels are changed before each step; not with
             ``ListedLabels``.
         validation: what to ``measure`` after each epoch; it is never augmented.
-        patience: stop after so many epochs without a lower loss of the validation.
+        patience: epochs without a lower loss of the validation after which to stop.
         best: file of the net of the epoch with the lowest loss of the validation so far.
         log: CSV file of ``trainer.history``, written whole after each epoch.
         picture: PNG file of the curves and of an image (of the validation, if there is one),

@@ -15,7 +15,7 @@ VALIDATION_COLUMNS = ("validation_loss", "validation_accuracy")
 FEW = 100
 """Fewer labelled pixels of a class than these are few."""
 RISEN = 1.25
-"""So many times its least, the loss of the validation parts from that of the training."""
+"""Last validation loss over the least one: above this, it has parted from the training loss."""
 
 
 class TrainingWarning(UserWarning):

@@ -37,8 +37,8 @@ SCHEDULES = {
     "stepwise": lambda rate, steps: Stepwise(rate, every=-(-steps // 3)),
     "constant": lambda rate, steps: rate,
 }
-"""By name, the learning rate of a run of so many steps: half a cosine down to 0, a tenth after each
-third of the run, or the same throughout."""
+"""By name, the learning rate over a run: half a cosine down to 0, a tenth after each third of the
+run, or the same throughout."""
 AUGMENTATION = Augmentation(brightness=1.0, noise=0.1)
 """In units of the images' standard deviation, where they are normalised."""
 
@@ -97,13 +97,13 @@ def train(
             pixels, in a block a patch away from the others (``net.learning.splitting``); or a pair
             (images, labels) like the others; None is none, which is warned of.
         steps: about how many to take; each image is in as many, and in at least one.
-        pixels: so many random pixels of an image a step, as many of each class.
+        pixels: how many random pixels of an image a step learns from, as many of each class.
         images_a_step: how many images a step learns from.
         rate: of ``Adam`` at first.
         schedule: how it falls, one of ``SCHEDULES``.
         augmentation: how image and labels are changed before each step; None is not at all.
         class_weights: a weight for each class; None is 1 for each.
-        patience: stop after so many epochs without a lower loss of the validation. A run has
+        patience: epochs without a lower loss of the validation after which to stop. A run has
             ``EPOCHS`` epochs, or fewer with a step on each image.
         seed: of all that is random.
         out: a folder for ``net.safetensors``, ``log.csv``, ``curves.png`` and ``run.safetensors``,

@@ -24,7 +24,7 @@ NAMES = ("scales", *zoo.ZOO)
 def net_of(
     source: str | Path, classes: int, channels: int, *, seed: int = 0, backend: str = "auto"
 ) -> Net:
-    """A net of so many classes for images of so many channels.
+    """A net of ``classes`` classes for images of ``channels`` channels.
 
     Args:
         source: ``scales``, a name of ``net.zoo``, a ``.toml`` file with the keys of the document in

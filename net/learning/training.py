@@ -218,8 +218,8 @@ class Trainer:
         return of_label[labels]
 
     def check_memory(self, image: np.ndarray, pixels: int) -> None:
-        """Refuse a step on so many pixels of an admitted image if it takes more memory than is
-        free.
+        """Refuse a step on ``pixels`` pixels of an admitted image if it takes more memory than
+        is free.
 
         Raises:
             MemoryError: it does; the message says how much, and what would fit.

@@ -62,7 +62,7 @@ class Usage(Options):
         _check_record("training", self.training, MAX_DEPTH - 1)
 
     def check(self, channels: int, classes: int) -> None:
-        """Refuse a usage that is not of a net of so many channels and classes.
+        """Refuse a usage that does not suit a net of ``channels`` and ``classes``.
 
         Raises:
             ValueError: naming what differs.
@@ -84,7 +84,7 @@ class Usage(Options):
         self.label_rule.of(classes)
 
     def names(self, classes: int) -> Names:
-        """The name of each of so many classes; where there is none, its value in label images.
+        """The name of each of ``classes`` classes; without a name, its value in label images.
 
         >>> Usage().names(2)
         ('class 1', 'class 2')

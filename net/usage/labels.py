@@ -64,7 +64,7 @@ class LabelRule(Options):
         return is_color((self.unlabelled, *(self.values or ()))[-1])
 
     def of(self, classes: int) -> tuple:
-        """The value of each of so many classes.
+        """The value of each of ``classes`` classes.
 
         Raises:
             ValueError: the rule is of another number of classes.
@@ -125,7 +125,7 @@ class LabelRule(Options):
             colors. Where the map is -1 it holds ``unlabelled``, or what ``stand_in`` gives.
 
         Raises:
-            TypeError, ValueError: no class map of so many classes.
+            TypeError, ValueError: no class map of ``classes`` classes.
 
         >>> LabelRule(unlabelled=255).encoded(np.array([[-1, 0, 1]]), 2)
         array([[255,   0,   1]], dtype=uint8)
