@@ -89,8 +89,8 @@ class Sink:
         raise NotImplementedError
 
     def reduced(self, factor: int) -> np.ndarray:
-        """Label values of every ``factor``-th row and column; a pyramid reads them from its smallest
-        level that holds them."""
+        """Label values of every ``factor``-th row and column; of a pyramid, read from the
+        smallest level that has them."""
         raise NotImplementedError
 
     @cached_property
