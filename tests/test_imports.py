@@ -1,6 +1,8 @@
-"""The floors of the house: who may import whom, read from the sources.
+"""Import layers: a module imports only from its own layer or a lower one.
 
-Imports inside functions and under TYPE_CHECKING count too.
+Imports are read from the sources; those inside functions and under TYPE_CHECKING count too. Not
+followed are the ``__init__`` of the packages around what is imported, which Python runs first, and
+what ``importlib`` imports by name (``kernels/backends.py``, ``experiments/__main__.py``).
 """
 
 import ast
@@ -10,12 +12,30 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLOORS = (
+LAYERS = (
     {"kernels.checks", "kernels.foreign", "kernels.window", "kernels.code_cache"},
     {"kernels.host", "kernels.device", "kernels.memory"},
     {"kernels.activation"},
     {"kernels"},
+    {
+        *("net.borders", "net.extras", "net.files", "net.maps", "net.options", "net.passes"),
+        "net.tables",
+    },
+    {"net.file_format", "net.layers", "net.ledger", "net.free_memory"},
+    {"net.nodes", "net.usage", "net.description", "net.initialization"},
+    {"net.graph"},
+    {"net.images", "net.windows", "net.chosen", "net.zoo", "net.steps", "net.branch_steps"},
+    {"net.conversion", "net.pictures"},
+    {"net.program", "net.summary", "net.needed_cells"},
+    {"net.listed_steps", "net.planning"},
+    {"net.needed_pass", "net.scanning"},
+    {"net.dense"},
+    {"net.calibration", "net.fragments", "net.exchange", "net.learning"},
+    {"net.large"},
+    {"net.learning.fitting", "net.learning.runs", "net.learning.classifier"},
     {"net"},
+    {"net.commands"},
+    {"net.__main__"},
     {"experiments.inputs"},
     {"experiments.measuring", "experiments.storing"},
     {"experiments.reporting"},
@@ -25,12 +45,16 @@ FLOORS = (
     {"experiments.__main__"},
     {"tests"},
 )
-"""From the lowest up; a module stands on the floor of the longest name that its own begins with."""
-APART = (
+"""Packages and modules of each layer, from the lowest up; a module belongs to the longest name that
+its own begins with. ``net.learning`` has two layers: ``fitting`` imports ``net.large.learners``,
+which imports modules of the lower one. ``net`` alone is its ``__init__``."""
+INDEPENDENT = (
+    *("net.conversion", "net.pictures"),
+    *("net.calibration", "net.fragments", "net.exchange", "net.learning"),
     *("experiments.measuring", "experiments.storing"),
     *("experiments.modelling", "experiments.checking", "experiments"),
 )
-"""Rooms of one floor that must not import from each other."""
+"""Packages and modules of one layer that must not import from each other."""
 CUDA_PACKAGES = ("numba.cuda", "cuda")
 LLVM = "llvmlite.ir"
 """What emits instructions."""
@@ -39,26 +63,26 @@ MOST_LINES = 400
 
 def _paths() -> dict[str, Path]:
     """The file of every module, by its name."""
-    found = {}
+    paths = {}
     for package in ("kernels", "net", "experiments", "tests"):
         for path in (ROOT / package).rglob("*.py"):
             parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+            paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return paths
 
 
 def _imported(path: Path, modules) -> set[str]:
     """What a file imports: ``from a import b`` is ``a.b`` where that is one of the modules."""
-    found = set()
+    imported = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path} has a relative import"
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
-                found.add(name if name in modules else node.module)
-    return found
+                imported.add(name if name in modules else node.module)
+    return imported
 
 
 PATHS = _paths()
@@ -70,9 +94,9 @@ def _within(name: str, package: str) -> bool:
 
 
 def _place(name: str) -> tuple[int, str]:
-    """The floor of a module, and its room there."""
-    rooms = [(n, room) for n, rooms in enumerate(FLOORS) for room in rooms if _within(name, room)]
-    return max(rooms, key=lambda place: len(place[1]))
+    """The number of a module's layer, and the name in it that the module belongs to."""
+    layers = [(n, one) for n, layer in enumerate(LAYERS) for one in layer if _within(name, one)]
+    return max(layers, key=lambda place: len(place[1]))
 
 
 def test_the_imports_are_seen():
@@ -91,12 +115,12 @@ def test_no_imports_form_a_circle():
 
 @pytest.mark.parametrize("name", PATHS)
 def test_imports_lead_down(name):
-    floor, room = _place(name)
+    layer, package = _place(name)
     for other in IMPORTS[name] & PATHS.keys():
-        its_floor, its_room = _place(other)
-        assert its_floor <= floor, f"{other} stands on a higher floor"
-        if its_floor == floor and room in APART and other != name:
-            assert its_room == room != "experiments", f"{other} stands beside {name}"
+        its_layer, its_package = _place(other)
+        assert its_layer <= layer, f"{other} is in a higher layer"
+        if its_layer == layer and package in INDEPENDENT and other != name:
+            assert its_package == package != "experiments", f"{other} is beside {name}"
 
 
 @pytest.mark.parametrize("package", CUDA_PACKAGES)
