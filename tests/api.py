@@ -18,8 +18,10 @@ def offered():
     """Names of the functions and classes of these modules, and of methods and properties with a
     docstring of their own: ``__all__`` where a module has it, else what is defined there."""
     for module in map(importlib.import_module, modules()):
-        own = [n for n, v in vars(module).items() if _module(v) == module.__name__ and n[0] != "_"]
-        for name in getattr(module, "__all__", own):
+        defined = [
+            n for n, v in vars(module).items() if _module(v) == module.__name__ and n[0] != "_"
+        ]
+        for name in getattr(module, "__all__", defined):
             yield from _of(getattr(module, name))
 
 

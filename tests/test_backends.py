@@ -51,10 +51,10 @@ class TestChoice:
     def test_cuda_is_available_exactly_when_nothing_keeps_it_from_running(self):
         reason = api.why_unavailable()
         try:
-            found = get_backend("cuda").name
+            outcome = get_backend("cuda").name
         except BackendUnavailable as error:
-            found = str(error)
-        assert found == (f"backend 'cuda' cannot run here: {reason}" if reason else "cuda")
+            outcome = str(error)
+        assert outcome == (f"backend 'cuda' cannot run here: {reason}" if reason else "cuda")
         assert reason is None or len(reason) > 10
 
     def test_the_simulator_is_refused_in_a_normal_process(self):

@@ -52,8 +52,8 @@ def modules(*packages):
     """Names of all modules of packages, found on disk."""
     for package in packages:
         yield package.__name__
-        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            yield found.name
+        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            yield info.name
 
 
 def apart(module):
@@ -81,23 +81,23 @@ def _public():
 
 
 def _public_of(module):
-    for name, found in vars(module).items():
-        of_module = getattr(found, "__module__", None) == module.__name__
-        if name.startswith("_") or not callable(found) or not of_module:
+    for name, member in vars(module).items():
+        of_module = getattr(member, "__module__", None) == module.__name__
+        if name.startswith("_") or not callable(member) or not of_module:
             continue
-        yield f"{module.__name__}.{name}", found
-        if isinstance(found, type) and not issubclass(found, Layer):
-            for method, function in vars(found).items():
+        yield f"{module.__name__}.{name}", member
+        if isinstance(member, type) and not issubclass(member, Layer):
+            for method, function in vars(member).items():
                 if not method.startswith("_") and inspect.isroutine(function):
-                    yield f"{module.__name__}.{name}.{method}", getattr(found, method)
+                    yield f"{module.__name__}.{name}.{method}", getattr(member, method)
 
 
 def operators():
     """Names of all operators."""
     reference = get_backend("reference")
     for operator in OPERATORS:
-        for name, found in _public_of(getattr(reference, operator)):
-            assert inspect.isfunction(found)
+        for name, function in _public_of(getattr(reference, operator)):
+            assert inspect.isfunction(function)
             yield name.removeprefix("kernels.").replace(".reference", "")
 
 
@@ -110,9 +110,9 @@ def test_every_public_callable_is_looked_at():
 
 
 def test_every_module_is_looked_at():
-    found = set(modules(net, kernels))
-    assert not_called.APART.keys() <= found
-    implementations = {name.split(".")[1] for name in found if name.endswith(".reference")}
+    names = set(modules(net, kernels))
+    assert not_called.APART.keys() <= names
+    implementations = {name.split(".")[1] for name in names if name.endswith(".reference")}
     assert implementations == set(OPERATORS)
 
 

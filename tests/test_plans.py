@@ -58,8 +58,8 @@ class TestRecorded:
             activation.backward(error, y, "relu")
             merging.add([error, y])
             for launch in launches:
-                found = [a.__array_interface__["data"][0] for a in launch.arguments[:2]]
-                assert found == [a.__array_interface__["data"][0] for a in (error, y)]
+                addresses = [a.__array_interface__["data"][0] for a in launch.arguments[:2]]
+                assert addresses == [a.__array_interface__["data"][0] for a in (error, y)]
 
     def test_what_is_wrong_is_refused_each_time(self):
         x, weights = rows(1, 2, 5, 6), rows(3, 2, 2, 2)
@@ -198,9 +198,9 @@ class TestOnADevice:
         monkeypatch.setattr(dispatcher._Kernel, "launch", launched)
         run()
         assert len(prepared) == len(of_numba) == 7
-        for own, theirs in zip(prepared, of_numba):
-            assert len(own) == len(theirs)
-            for word, value in zip(own, theirs):
+        for ours, theirs in zip(prepared, of_numba):
+            assert len(ours) == len(theirs)
+            for word, value in zip(ours, theirs):
                 of_driver = hasattr(value, "value")
                 expected = bytes(value) if of_driver else int(value).to_bytes(8, "little")
                 assert type(word) is int

@@ -50,9 +50,9 @@ def test_arrays_that_have_nothing_but_their_interface(net, arrays):
     scores = dense.forward(given[0])
     assert type(scores) is np.ndarray
     np.testing.assert_array_equal(scores, dense.forward(image))
-    found, expected = dense.gradients(*given).parameters, dense.gradients(image, error, mask)
+    gradients, expected = dense.gradients(*given).parameters, dense.gradients(image, error, mask)
     for name, gradient in expected.parameters.items():
-        np.testing.assert_array_equal(found[name], gradient)
+        np.testing.assert_array_equal(gradients[name], gradient)
 
 
 @pytest.mark.torch
@@ -77,12 +77,12 @@ class TestTensors:
     @pytest.mark.parametrize("number", [2, 3])
     def test_gradients(self, torch, net, arrays, tensors, number):
         dense = Dense(net, "zero")
-        found = dense.gradients(*tensors[:number], image_gradient=True)
+        result = dense.gradients(*tensors[:number], image_gradient=True)
         expected = dense.gradients(*arrays[:number], image_gradient=True)
-        assert found.parameters.keys() == expected.parameters.keys()
-        for name, gradient in found.parameters.items():
+        assert result.parameters.keys() == expected.parameters.keys()
+        for name, gradient in result.parameters.items():
             np.testing.assert_array_equal(gradient.numpy(), expected.parameters[name])
-        np.testing.assert_array_equal(found.image.numpy(), expected.image)
+        np.testing.assert_array_equal(result.image.numpy(), expected.image)
 
     def test_views_and_other_layouts(self, net, arrays, tensors):
         dense, image = Dense(net, "zero"), arrays[0]
@@ -94,8 +94,8 @@ class TestTensors:
         scan, dense, pixels = Scan(net, "zero"), Dense(net, "zero"), np.array([[0, 0], [3, 4]])
         expected = scan.forward(arrays[0], pixels)
         np.testing.assert_array_equal(scan.forward(tensors[0], torch.from_numpy(pixels)), expected)
-        for found, right in zip(dense.predict(tensors[0]), dense.predict(arrays[0])):
-            np.testing.assert_array_equal(found, right)
+        for result, right in zip(dense.predict(tensors[0]), dense.predict(arrays[0])):
+            np.testing.assert_array_equal(result, right)
 
     @pytest.mark.filterwarnings("ignore:labels are few")
     def test_learning(self, net, arrays, tensors):

@@ -187,11 +187,11 @@ class Cached:
     def read(self):
         store, said = self._store(), io.StringIO()
         with contextlib.redirect_stderr(said):
-            found = store.measured({"net": "n4"}, lambda: "new")
+            value = store.measured({"net": "n4"}, lambda: "new")
         if store.reused:
             assert not said.getvalue()
-            return found
-        assert found == "new"
+            return value
+        assert value == "new"
         assert str(self.path) in said.getvalue()
         assert self.path.read_bytes() == self._anew()
         return None
@@ -241,9 +241,9 @@ class Tiles:
         measurements = json.loads(content)["measurements"]
         assert found.keys() == {(m["table"], m["rows"], m["columns"]) for m in measurements}
         for key, tile in found.items():
-            own = [m for m in measurements if (m["table"], m["rows"], m["columns"]) == key]
+            of_key = [m for m in measurements if (m["table"], m["rows"], m["columns"]) == key]
             fields = json.loads(json.dumps(asdict(tile)))
-            assert fields in [m["tile"] for m in own]
+            assert fields in [m["tile"] for m in of_key]
             hash(tile)
 
 

@@ -20,14 +20,14 @@ def row(form, passed, way, seconds, peak=None, net="a", labelled=256):
 
 def rows(contiguous, channels_last, peak=70):
     """Ours takes one second and ``peak`` bytes; PyTorch so many seconds and 100 bytes."""
-    found = []
+    measured = []
     for form in FORMS:
         for passed in PASSES:
             ways = {OURS: (1.0, peak), "PyTorch contiguous": (contiguous, 100)}
             ways["PyTorch channels_last"] = channels_last, 120
             for way, (seconds, most) in ways.items():
-                found.append(row(form, passed, way, seconds, most if form == "dense" else None))
-    return found
+                measured.append(row(form, passed, way, seconds, most if form == "dense" else None))
+    return measured
 
 
 def test_targets_that_are_met():

@@ -62,9 +62,9 @@ def test_the_results_and_nothing_else(tmp_path, monkeypatch, folder, given, plac
     fill(Path(given))
     path = packed(given)
     assert path.samefile(place)
-    found = members(path.read_bytes())
-    assert list(found) == sorted(EXPECTED)
-    for name, (member, content) in found.items():
+    held = members(path.read_bytes())
+    assert list(held) == sorted(EXPECTED)
+    for name, (member, content) in held.items():
         assert member.isreg()
         assert (member.mode, member.mtime, member.uid, member.gid) == (0o644, 0, 0, 0)
         assert (member.uname, member.gname, member.pax_headers) == ("", "", {})

@@ -109,9 +109,9 @@ def replace(path, old, new):
 def test_numbers_that_are_none_are_read_again(tmp_path):
     store(tmp_path).measured({}, lambda: [np.nan, np.inf])
     again = store(tmp_path)
-    found = again.measured({}, lambda: None)
+    value = again.measured({}, lambda: None)
     assert again.reused == 1
-    np.testing.assert_array_equal(found, [np.nan, np.inf])
+    np.testing.assert_array_equal(value, [np.nan, np.inf])
 
 
 def test_a_failed_measurement_leaves_nothing(tmp_path):

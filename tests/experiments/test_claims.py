@@ -18,8 +18,8 @@ BY_TEXT = {claim.text: claim for claim in CLAIMS}
 
 
 def claim(words):
-    (found,) = (claim for text, claim in BY_TEXT.items() if words in text)
-    return found
+    (chosen,) = (claim for text, claim in BY_TEXT.items() if words in text)
+    return chosen
 
 
 def equality(difference, bits):
@@ -92,9 +92,9 @@ def test_a_paragraph_says_which_nets_pass_and_which_would(tmp_path, gpu):
     rows = {"a-cpu": [("n4", 95, 128, 700), ("lenet28", 28, 512, 20)], "another": []}
     rows["another"] = [("authors133", 133, 1024, 1700), ("lenet28", 28, 512, 5)]
     for machine, told in rows.items():
-        found = [full(row) for case in told for row in compared(*case)]
+        full_rows = [full(row) for case in told for row in compared(*case)]
         record = {"gpu": "A GPU", "backend": "cuda"} if gpu and machine == "another" else {}
-        store(tmp_path, found, "networks", machine, cpu=machine, **record)
+        store(tmp_path, full_rows, "networks", machine, cpu=machine, **record)
     page = pages.reproduction(stored.read(tmp_path, __main__.modules(), {}).machines)
     name = "A GPU, backend cuda" if gpu else "another, 2 threads, backend cpu"
     for direction, n4, authors in (("Forward", 554.9, 874.5), ("Backward", 541, 470.3)):

@@ -225,12 +225,12 @@ def test_list_names_every_experiment():
 @pytest.fixture(scope="module")
 def options_of():
     """The options that the help of each subcommand explains."""
-    found = {}
+    listed = {}
     for name in SUBCOMMANDS:
         done = experiments(name, "--help")
         assert done.stdout.startswith(f"usage: python -m experiments {name}"), done.stderr
-        found[name] = set(re.findall(r"^  (--[a-z]+)", done.stdout, re.MULTILINE))
-    return found
+        listed[name] = set(re.findall(r"^  (--[a-z]+)", done.stdout, re.MULTILINE))
+    return listed
 
 
 def test_help_names_each_subcommand():
@@ -242,7 +242,7 @@ def test_the_readme_says_which_options_each_subcommand_takes(options_of):
     text = " ".join((ROOT / "README.md").read_text().split())
     sentence = r"Each experiment takes (.*?); those on nets of the zoo also take (.*?)\."
     each, nets = map(options_in, re.search(sentence, text).groups())
-    own = dict(re.findall(r"`([a-z]+)` has `(--[a-z]+)`, too", text))
+    extra = dict(re.findall(r"`([a-z]+)` has `(--[a-z]+)`, too", text))
     sentence = r"([`a-z, ]+), which are about the CUDA kernels alone, (and `[a-z]+`) have their own"
     apart = "".join(re.search(sentence, text).groups())
     assert set(re.findall("`([a-z]+)`", apart)) == set(__main__.TOOLS)
@@ -251,7 +251,9 @@ def test_the_readme_says_which_options_each_subcommand_takes(options_of):
     assert others == {name: options_of[name] for name in ("report", "published")}
     for name in (*__main__.EXPERIMENTS, "all"):
         runs_nets = name == "all" or "options.nets" in source_of(name)
-        expected = each | (nets if runs_nets else set()) | ({own[name]} if name in own else set())
+        expected = (
+            each | (nets if runs_nets else set()) | ({extra[name]} if name in extra else set())
+        )
         assert options_of[name] == expected, name
     assert not options_of["list"]
     for name in __main__.TOOLS:

@@ -115,9 +115,9 @@ def test_every_way_gives_what_the_dense_form_gives(name):
     assert (
         relative_difference(runner.forward(workload.image), dense.forward(workload.image)) <= 1e-12
     )
-    found, expected = (w.gradients(workload.image, workload.error) for w in (runner, dense))
-    assert found.keys() == expected.keys()
-    assert max(relative_difference(found[k], expected[k]) for k in found) <= 1e-12
+    gradients, expected = (w.gradients(workload.image, workload.error) for w in (runner, dense))
+    assert gradients.keys() == expected.keys()
+    assert max(relative_difference(gradients[k], expected[k]) for k in gradients) <= 1e-12
 
 
 @pytest.mark.cpu
@@ -134,10 +134,10 @@ def test_peak_memory_sees_what_a_pass_allocates():
 
 @pytest.mark.cpu
 def test_ceilings_are_those_of_this_machine():
-    found = ceilings("cpu", 1, quick=True)
-    assert 0.1 < found["gflops"] < 1e5
-    assert 0.1 < found["gbytes"] < 1e5
-    assert json.dumps(found)
+    measured = ceilings("cpu", 1, quick=True)
+    assert 0.1 < measured["gflops"] < 1e5
+    assert 0.1 < measured["gbytes"] < 1e5
+    assert json.dumps(measured)
 
 
 @pytest.mark.cpu

@@ -118,9 +118,9 @@ def test_batches_are_those_whose_maps_kernels_can_index(monkeypatch):
         program = Program(zoo.build(name, backend="cpu"), "patch")
         place = program, "valid", (256, 256), 256 * 256
         planned = {n: planning.scan_bytes(*place, n, learning=True) for n in counted.BATCHES}
-        found = {one.batch for one in counted.passes(name, 256) if one.form == counted.PATCH}
-        assert found == {n for n, taken in planned.items() if taken < UNINDEXABLE}
-        largest[name] = max(found)
+        batches = {one.batch for one in counted.passes(name, 256) if one.form == counted.PATCH}
+        assert batches == {n for n, taken in planned.items() if taken < UNINDEXABLE}
+        largest[name] = max(batches)
     assert largest["lenet28"] == 16384
     assert largest["n4"] == 4096
 
@@ -132,17 +132,17 @@ def prediction(seconds, part=0):
 
 
 def test_a_device_that_is_the_slower_one_waits_for_the_first_launch_only():
-    found = predicted.repeated([prediction(1e-3), prediction(2e-3, 4)], 10, 1e-5)
-    assert found.launches == 20
-    assert found.terms["instructions"] == pytest.approx(1e-2)
-    assert found.terms["memory"] == pytest.approx(2e-2)
-    assert found.terms["launch"] == pytest.approx(20 * LAUNCH_SECONDS)
-    assert found.terms["host"] == pytest.approx(1e-5)
+    total = predicted.repeated([prediction(1e-3), prediction(2e-3, 4)], 10, 1e-5)
+    assert total.launches == 20
+    assert total.terms["instructions"] == pytest.approx(1e-2)
+    assert total.terms["memory"] == pytest.approx(2e-2)
+    assert total.terms["launch"] == pytest.approx(20 * LAUNCH_SECONDS)
+    assert total.terms["host"] == pytest.approx(1e-5)
 
 
 def test_a_host_that_is_the_slower_one_sets_the_pace():
-    found = predicted.repeated([prediction(1e-6)] * 4, 10, 1e-4)
-    assert found.seconds == pytest.approx(40 * 1e-4 + 1e-6 + LAUNCH_SECONDS)
+    total = predicted.repeated([prediction(1e-6)] * 4, 10, 1e-4)
+    assert total.seconds == pytest.approx(40 * 1e-4 + 1e-6 + LAUNCH_SECONDS)
 
 
 def row(**changed):

@@ -42,19 +42,19 @@ CONVOLUTION = OperatorCase("convolution.forward", (1, 8, 20, 150), 48, (3, 3), (
 def test_a_nets_calls_are_its_layers(form, labelled):
     """Their multiply-adds are those of the summary, which counts them from the geometry."""
     net = zoo.build("strided67", backend="cpu")
-    found = calls.of_net("strided67", labelled, form, batch=labelled**2, backward=True)
-    forward = [call for call in found if call.operator == "convolution.forward"]
+    net_calls = calls.of_net("strided67", labelled, form, batch=labelled**2, backward=True)
+    forward = [call for call in net_calls if call.operator == "convolution.forward"]
     steps = (Dense if form == "dense" else Scan)(net).program.steps
     layers = [step for step in steps if step.node.layer.has_weights]
     assert [call.layer for call in forward] == [" + ".join(step.layers) for step in layers]
     for call, step in zip(forward, layers):
         scanning, dense = multiply_adds(net, step.node, (labelled, labelled))
         assert call.multiply_adds == (dense if form == "dense" else scanning)
-    for call in found:
+    for call in net_calls:
         if call.operator.startswith("convolution.gradient_") and call.multiply_adds:
-            own = next(c for c in forward if c.layer == call.layer)
-            assert call.multiply_adds == own.multiply_adds
-    assert {call.direction for call in found} == {"forward", "backward"}
+            forward_call = next(c for c in forward if c.layer == call.layer)
+            assert call.multiply_adds == forward_call.multiply_adds
+    assert {call.direction for call in net_calls} == {"forward", "backward"}
 
 
 def test_compulsory_bytes():
@@ -82,17 +82,17 @@ def test_the_model_counts_whole_tiles_and_the_fullest_multiprocessor():
     a100, h100 = DEVICES["A100"], DEVICES["H100"]
     # 64 lanes: a multiply-add takes two clocks, in which the others fit; 128 lanes: they do not
     for device, clocks in ((a100, 2 * 256), (h100, 256 + 64)):
-        found = roofline.predict(call, launch, code(launch.threads), device, 0.0)
+        predicted = roofline.predict(call, launch, code(launch.threads), device, 0.0)
         fullest = math.ceil(math.prod(launch.blocks) / device.multiprocessors)
         blocks = min(fullest, code(launch.threads).resident_blocks(device.limits))
         resident = blocks * launch.threads // 32
         least = executed / math.prod(launch.blocks) / 32 / 256 * clocks / 4 * fullest
         expected = least / device.clock * max(1, roofline.LATENCY_HIDING_WARPS / resident)
-        assert found.instructions == pytest.approx(expected)
+        assert predicted.instructions == pytest.approx(expected)
         at_peak = executed / math.prod(launch.blocks) * fullest / device.limits.lanes / device.clock
-        assert found.reached == pytest.approx(at_peak / device.reached.share)
-        longest = max(found.instructions, found.reached, found.memory)
-        assert found.seconds == longest + roofline.LAUNCH_SECONDS
+        assert predicted.reached == pytest.approx(at_peak / device.reached.share)
+        longest = max(predicted.instructions, predicted.reached, predicted.memory)
+        assert predicted.seconds == longest + roofline.LAUNCH_SECONDS
 
 
 def test_the_model_fetches_a_large_main_loop_anew_in_each_turn():
@@ -110,8 +110,8 @@ def test_the_model_fetches_a_large_main_loop_anew_in_each_turn():
         made = code(launch.threads, sums=length - 64)
         turns = executed / launch.threads / (length - 64)
         expected = fullest * turns * length * clocks / device.clock
-        found = roofline.predict(call, launch, made, device, 0.0)
-        assert found.fetched == pytest.approx(expected)
+        predicted = roofline.predict(call, launch, made, device, 0.0)
+        assert predicted.fetched == pytest.approx(expected)
 
 
 def test_strided_gradients_are_counted_part_by_part():
@@ -138,9 +138,9 @@ def test_launches_that_share_a_gradients_pixels_share_its_multiply_adds():
 def test_the_model_of_a_pointwise_kernel_is_bound_by_memory():
     call = calls.of_case(OperatorCase("activation.forward", (1, 64, 512, 512)))
     device = DEVICES["A100"]
-    found = roofline.predict(call, call.launches[0], code(256, sums=0), device, 0.0)
-    assert found.bound == "memory"
-    assert found.memory == pytest.approx(2 * 4 * 64 * 512 * 512 / device.bandwidth)
+    predicted = roofline.predict(call, call.launches[0], code(256, sums=0), device, 0.0)
+    assert predicted.bound == "memory"
+    assert predicted.memory == pytest.approx(2 * 4 * 64 * 512 * 512 / device.bandwidth)
     slowed = roofline.predict(call, call.launches[0], code(256, sums=0), device, 1e12)
     assert slowed.bound == "L2"
 
@@ -259,8 +259,8 @@ def test_every_tile_has_a_case_that_uses_it():
 
 @pytest.mark.parametrize("form", ["dense", "patch"])
 def test_a_calls_tile_is_the_one_that_its_launches_use(form):
-    found = calls.of_net("strided67", 32, form, batch=16, backward=True)
-    convolutions = [call for call in found if call.multiply_adds]
+    net_calls = calls.of_net("strided67", 32, form, batch=16, backward=True)
+    convolutions = [call for call in net_calls if call.multiply_adds]
     assert len({call.tile for call in convolutions}) > 2
     for call in convolutions:
         launch = compiled.multiplying_launch(call)
@@ -292,20 +292,20 @@ def test_idle_multiprocessors_are_counted_in_both_forms():
         "patch form, 1024 patches": ("patch", 1024),
         "patch form, 4096 patches": ("patch", 4096),
     }
-    found = {row["of"]: row["value"] for row in targets.idle_facts("lenet28")}
+    facts = {row["of"]: row["value"] for row in targets.idle_facts("lenet28")}
     for of, (form, batch) in forms.items():
         every = calls.of_net("lenet28", targets.SIZE, form, batch=batch, backward=True)
-        assert found.pop(of) == roofline.idle_share(every, 132)
-    assert not found
+        assert facts.pop(of) == roofline.idle_share(every, 132)
+    assert not facts
 
 
 def test_targets_are_stored_with_their_record(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(static, "check", lambda: None)
     monkeypatch.setattr(targets, "measure", lambda capabilities: [fact("local", 4)])
     assert command_line.main(["profile", "--targets", "--out", str(tmp_path)]) == 0
-    found = stored.load_profile(tmp_path / "targets", command_line.profile.views())
-    assert found.rows == [fact("local", 4)]
-    assert found.record["experiment"] == "targets"
+    results = stored.load_profile(tmp_path / "targets", command_line.profile.views())
+    assert results.rows == [fact("local", 4)]
+    assert results.record["experiment"] == "targets"
     assert "0 of 1 lines are met." in capsys.readouterr().out
 
 
@@ -324,8 +324,8 @@ class TestCompiled:
         assert command_line.main(arguments) == 0
         folder = tmp_path / "here"
         assert (folder / "table.md").read_text() in capsys.readouterr().out
-        found = stored.load_profile(folder, command_line.profile.views())
-        rows, record = found.rows, found.record
+        results = stored.load_profile(folder, command_line.profile.views())
+        rows, record = results.rows, results.record
         assert {row["source"] for row in rows} >= {"static", "traced", "model"}
         assert {row["arch"] for row in rows if row["source"] == "static"} == {"sm_80", "sm_90"}
         stand_ins = {r["device"]: r["stand_in"] for r in rows if r["source"] == "model"}
@@ -353,13 +353,13 @@ class TestCompiled:
     def test_the_nearest_target_stands_in(self):
         launch = calls.of_case(OperatorCase("activation.forward", (1, 1, 8, 8))).launches[0]
         reader = static.CodeReader()
-        found = reader.nearest(launch, (3, 5))
-        assert found.capability > (3, 5)
+        code = reader.nearest(launch, (3, 5))
+        assert code.capability > (3, 5)
         with pytest.raises(static.NotReadable):
             reader.read(launch, (3, 5))
-        assert reader.read(launch, found.capability) is found
-        assert found.machine_code.local_bytes == 0
-        assert found.occupancy(LIMITS[found.capability]) == 1.0
+        assert reader.read(launch, code.capability) is code
+        assert code.machine_code.local_bytes == 0
+        assert code.occupancy(LIMITS[code.capability]) == 1.0
 
 
 def test_what_is_missing_is_said(monkeypatch):

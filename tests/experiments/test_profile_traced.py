@@ -36,8 +36,8 @@ def test_neighbours_lie_in_the_fewest_sectors(dense, operator):
     for line in lines:
         assert BOUNDS["beyond"].holds(line.most_beyond), line
     for number in {line.launch for line in lines}:
-        own = [line for line in lines if line.launch == number]
-        mean = sum(line.sectors for line in own) / sum(line.requests for line in own)
+        of_launch = [line for line in lines if line.launch == number]
+        mean = sum(line.sectors for line in of_launch) / sum(line.requests for line in of_launch)
         assert BOUNDS["sectors"].holds(mean)
 
 
@@ -56,12 +56,12 @@ def test_counts_become_facts_about_targets(dense):
     """A row for each launch; the verdicts are those that the tests above assert."""
     case = dense_case("convolution.forward")
     rows = list(targets.access_facts(case, dense[case.operator]))
-    found = {row["target"]: row for row in rows}
-    assert set(found) == {"beyond", "sectors", "conflicts"}
-    assert found["beyond"]["value"] == 1
-    assert 1 < found["sectors"]["value"] < 5
-    assert found["conflicts"]["of"] == "convolution_forward"
-    assert all(BOUNDS[name].holds(row["value"]) for name, row in found.items())
+    by_target = {row["target"]: row for row in rows}
+    assert set(by_target) == {"beyond", "sectors", "conflicts"}
+    assert by_target["beyond"]["value"] == 1
+    assert 1 < by_target["sectors"]["value"] < 5
+    assert by_target["conflicts"]["of"] == "convolution_forward"
+    assert all(BOUNDS[name].holds(row["value"]) for name, row in by_target.items())
 
 
 def test_each_element_is_read_and_written_once(dense):
@@ -136,9 +136,9 @@ def test_a_process_ends_where_nobody_waits_for_its_cases(monkeypatch):
     processes = []
     monkeypatch.setattr(subprocess, "Popen", Noted)
     cases = [OperatorCase("activation.forward", (1, 1, rows, 150)) for rows in (1, 10000)]
-    found = simulation.trace(cases, whole=True)
-    next(found)
-    found.close()
+    traced = simulation.trace(cases, whole=True)
+    next(traced)
+    traced.close()
     assert [process.returncode for process in processes] == [-signal.SIGKILL]
 
 

@@ -35,22 +35,24 @@ def load(folder, **changed):
 
 def test_what_is_saved_is_loaded(tmp_path):
     save(tmp_path)
-    found = load(tmp_path)
-    assert found.rows == ROWS
-    assert [list(map(type, row.values())) for row in found.rows] == [
+    results = load(tmp_path)
+    assert results.rows == ROWS
+    assert [list(map(type, row.values())) for row in results.rows] == [
         list(map(type, row.values())) for row in ROWS
     ]
-    assert found.record["seed"] == 3
-    assert found.arrays.keys() == ARRAYS.keys()
+    assert results.record["seed"] == 3
+    assert results.arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
-        np.testing.assert_array_equal(found.arrays[name], array, strict=True)
-    assert found.contents == {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+        np.testing.assert_array_equal(results.arrays[name], array, strict=True)
+    assert results.contents == {
+        name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)
+    }
 
 
 def test_a_column_that_may_be_empty_may_be_missing_and_others_are_left_out(tmp_path):
     save(tmp_path)
-    found = load(tmp_path, peak=int | None)
-    assert [row["peak"] for row in found.rows] == [None, None]
+    loaded = load(tmp_path, peak=int | None)
+    assert [row["peak"] for row in loaded.rows] == [None, None]
     with pytest.raises(results.BadResults, match=r"measurements.csv is damaged: it has no column"):
         load(tmp_path, peak=int)
     rows = results.load(tmp_path, {"tiny": {"net": str}}, {}).rows

@@ -85,8 +85,10 @@ def test_measures_the_forms_asked_for_and_shows_them(quick, forms, tmp_path):
         assert row["multiply_adds"] > 0
         assert row["seconds"] > 0
     for form, drawn in ways:
-        found = [r for r in rows if (r["form"], r["drawn"], r["kind"]) == (form, drawn, "backward")]
-        assert [(r["labelled"], r["pixels"]) for r in found] == [
+        chosen = [
+            r for r in rows if (r["form"], r["drawn"], r["kind"]) == (form, drawn, "backward")
+        ]
+        assert [(r["labelled"], r["pixels"]) for r in chosen] == [
             *((6, n) for n in (1, 16, 36)),
             *((9, n) for n in (1, 16, 81)),
         ]

@@ -191,12 +191,12 @@ class TestMeasuring:
                     run()
                 return [[float(number), 1e6, number / 2] for number in range(1, len(runs) + 1)]
 
-            found = tune.measure(case, interleaved)
-        assert [m["tile"] for m in found] == [asdict(tile) for tile in MAP_TILES]
+            measurements = tune.measure(case, interleaved)
+        assert [m["tile"] for m in measurements] == [asdict(tile) for tile in MAP_TILES]
         # A tile's weights are packed, then multiplied
         assert len(launches) == 2 * len(MAP_TILES)
-        assert [m["seconds"] for m in found] == list(range(1, len(MAP_TILES) + 1))
-        assert measured.fastest_tiles(found) == {("map", 20, 676): MAP_TILES[0]}
+        assert [m["seconds"] for m in measurements] == list(range(1, len(MAP_TILES) + 1))
+        assert measured.fastest_tiles(measurements) == {("map", 20, 676): MAP_TILES[0]}
 
     def test_a_run_stores_what_the_convolutions_read(self, monkeypatch, capsys):
         """The model's choice is the slowest here, by decree."""
@@ -310,11 +310,11 @@ def test_a_layer_on_a_device(monkeypatch):
     monkeypatch.setitem(cuda_tiles.TILES, "map", tiles)
     monkeypatch.setattr(tune, "REPEATS", 2)
     case = OperatorCase("convolution.forward", (1, 2, 6, 40), 3, (2, 2), dilation=(2, 2))
-    found = tune.measure(case, interleaved)
-    if not found:
+    measurements = tune.measure(case, interleaved)
+    if not measurements:
         pytest.skip("the device's queue ran dry")
-    assert [m["tile"] for m in found] == [asdict(tile) for tile in tiles]
-    assert all(m["seconds"] > 0 for m in found)
+    assert [m["tile"] for m in measurements] == [asdict(tile) for tile in tiles]
+    assert all(m["seconds"] > 0 for m in measurements)
 
 
 def test_what_is_shipped_was_measured_with_these_kernels():

@@ -46,8 +46,8 @@ def test_scores_are_the_same_bits_from_either(dilation, monkeypatch):
     rng = np.random.default_rng(20141216)
     x = rng.standard_normal((2, 7, 23, 37), np.float32)
     weights = rng.standard_normal((21, 7, 3, 2), np.float32)
-    found = []
+    outputs = []
     for choice in (True, False):
         monkeypatch.setattr(cpu, "in_rows", lambda *_, choice=choice: choice)
-        found.append(cpu.forward(x, weights, dilation=dilation))
-    np.testing.assert_array_equal(*(scores.view(np.int32) for scores in found))
+        outputs.append(cpu.forward(x, weights, dilation=dilation))
+    np.testing.assert_array_equal(*(scores.view(np.int32) for scores in outputs))

@@ -284,10 +284,12 @@ print(cpu.free_bytes(), limits.most_pages(), cpu._store.range.nbytes)
 @pytest.mark.cpu
 def test_in_a_real_group():
     """A group of its own within that of this process, if the machine lets us make one."""
-    own = list(limits._groups(limits.ROOT))
-    parents = [folder for folder in own if (folder / "memory.limit_in_bytes").exists()]
+    groups = list(limits._groups(limits.ROOT))
+    parents = [folder for folder in groups if (folder / "memory.limit_in_bytes").exists()]
     if not parents:
-        parents = [f for f in own if "memory" in limits._read(f / "cgroup.subtree_control").split()]
+        parents = [
+            f for f in groups if "memory" in limits._read(f / "cgroup.subtree_control").split()
+        ]
     if not parents:
         pytest.skip("no group here has subgroups with limits of memory")
     group = parents[-1] / f"test-of-limits-{os.getpid()}"

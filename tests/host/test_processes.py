@@ -64,24 +64,24 @@ class TestPools:
 
     @pytest.mark.parametrize("method", ["spawn", "forkserver"])
     def test_new_processes_give_the_same_bits(self, method):
-        found, _ = run(POOLS, method, "after")
-        assert found == ["same"] * 4
+        lines, _ = run(POOLS, method, "after")
+        assert lines == ["same"] * 4
 
     @pytest.mark.parametrize("layer", LAYERS)
     def test_forked_before_the_first_pass(self, layer):
-        found, _ = run(POOLS, "fork", "before", NUMBA_THREADING_LAYER=layer)
-        assert found == ["same"] * 4
+        lines, _ = run(POOLS, "fork", "before", NUMBA_THREADING_LAYER=layer)
+        assert lines == ["same"] * 4
 
     def test_forked_after_a_pass(self):
-        found, _ = run(POOLS, "fork", "after", NUMBA_THREADING_LAYER="omp")
-        assert len(found) == 4
-        for error in found:
+        lines, _ = run(POOLS, "fork", "after", NUMBA_THREADING_LAYER="omp")
+        assert len(lines) == 4
+        for error in lines:
             assert "forked_after_Numba's_OpenMP_threads_had_started" in error
             assert "'spawn'_or_'forkserver'" in error
 
     def test_forked_after_a_pass_where_threads_are_started_anew(self):
-        found, _ = run(POOLS, "fork", "after", NUMBA_THREADING_LAYER="workqueue")
-        assert found == ["same"] * 4
+        lines, _ = run(POOLS, "fork", "after", NUMBA_THREADING_LAYER="workqueue")
+        assert lines == ["same"] * 4
 
 
 FORKS = """
@@ -121,8 +121,8 @@ print(*statuses)
 
 @pytest.mark.parametrize(("layer", "status"), [("omp", "2"), ("workqueue", "1")])
 def test_forked_while_threads_are_at_work(layer, status):
-    found, _ = run(FORKS, NUMBA_THREADING_LAYER=layer)
-    assert found == [status]
+    lines, _ = run(FORKS, NUMBA_THREADING_LAYER=layer)
+    assert lines == [status]
 
 
 THREADS = """
@@ -153,8 +153,8 @@ print(numba.threading_layer(), len(different))
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_calls_of_four_threads(layer):
-    found, _ = run(THREADS, NUMBA_THREADING_LAYER=layer)
-    assert found == [layer, "0"]
+    lines, _ = run(THREADS, NUMBA_THREADING_LAYER=layer)
+    assert lines == [layer, "0"]
 
 
 MANY = """

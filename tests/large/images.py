@@ -43,9 +43,9 @@ def labels_of(net, image, border, where=None):
     height, width = dense.output_size(image.shape[:2])
     place = np.s_[top : top + height, left : left + width]
     mask = None if where is None else np.ascontiguousarray(where[place])
-    found, shares = dense.predict(net_input(net, image, "last"), mask=mask)
+    labelled, shares = dense.predict(net_input(net, image, "last"), mask=mask)
     classes = np.full(image.shape[:2], -1)
-    classes[place] = found
+    classes[place] = labelled
     probabilities = np.full((len(shares), *image.shape[:2]), np.nan, np.float32)
     probabilities[:, *place] = shares
     return net.usage.label_rule.encoded(classes, 3), probabilities

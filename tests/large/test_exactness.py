@@ -47,10 +47,10 @@ def check(image, net, out, border, source=None, where=None):
         where=where,
     )
     classes, probabilities = labels_of(net, image, border, where)
-    found = written(out)
-    assert found[0].dtype == np.uint16
-    np.testing.assert_array_equal(found[0], classes)
-    np.testing.assert_array_equal(found[1], probabilities.astype(np.float16))
+    images = written(out)
+    assert images[0].dtype == np.uint16
+    np.testing.assert_array_equal(images[0], classes)
+    np.testing.assert_array_equal(images[1], probabilities.astype(np.float16))
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -117,8 +117,8 @@ def test_classes_of_scores_that_nearly_tie(dtype):
     probabilities = get_backend("cpu").softmax.forward(scores[None])[0]
     expected = probabilities.argmax(axis=0) + 1
     expected[np.isnan(probabilities[0])] = 0
-    found, doubt = most_probable(scores, np.arange(1, 6, dtype=np.uint8), 0, NEAR[dtype])
-    wrong = found != expected
+    classes, doubt = most_probable(scores, np.arange(1, 6, dtype=np.uint8), 0, NEAR[dtype])
+    wrong = classes != expected
     assert wrong.any()
     assert not (wrong & ~doubt).any()
 
@@ -132,9 +132,9 @@ def test_lazy():
         expected = labels_of(net, image, border)
         assert classes.chunksize == (16, 32)
         for scheduler in ("synchronous", "threads"):
-            found = dask.compute(classes, probabilities, scheduler=scheduler)
-            np.testing.assert_array_equal(found[0], expected[0])
-            np.testing.assert_array_equal(found[1], expected[1].astype(np.float16))
+            computed = dask.compute(classes, probabilities, scheduler=scheduler)
+            np.testing.assert_array_equal(computed[0], expected[0])
+            np.testing.assert_array_equal(computed[1], expected[1].astype(np.float16))
     np.testing.assert_array_equal(classes[20:30, 7:80].compute(), expected[0][20:30, 7:80])
 
 
@@ -219,11 +219,11 @@ class TestViews:
     @pytest.mark.parametrize("source", ["tiff in tiles", "zarr 3", "dask", "sliced"])
     def test_learn_the_same_bits(self, source, tmp_path):
         made = SOURCES[source](tmp_path, image_of())
-        found = self.learned(lambda net: View(made, net))
+        learned = self.learned(lambda net: View(made, net))
         expected = self.learned(lambda net: net_input(net, image_of()))
         for name in expected:
-            assert found[name].tobytes() == expected[name].tobytes()
-        assert any((net_of().state()[name] != found[name]).any() for name in found)
+            assert learned[name].tobytes() == expected[name].tobytes()
+        assert any((net_of().state()[name] != learned[name]).any() for name in learned)
 
     def test_give_windows_alone(self):
         view = View(image_of(), net_of())

@@ -31,13 +31,13 @@ def test_little_is_wasted_where_memory_allows(name):
 
 @pytest.mark.parametrize("name", NETS)
 def test_less_memory_takes_smaller_regions_that_waste_more(name):
-    net, found = NETS[name], []
+    net, wasted = NETS[name], []
     for memory in (3 * 10**8, 10**9, 3 * 10**9):
         layout = chosen(net, source(net), None, memory)
         assert layout.peak_bytes <= memory
         assert region_bytes(net, source(net), layout.grid.region, None) == layout.peak_bytes
-        found.append(layout.wasted)
-    assert found == sorted(found, reverse=True)
+        wasted.append(layout.wasted)
+    assert wasted == sorted(wasted, reverse=True)
 
 
 def test_strips_make_regions_wide():

@@ -151,12 +151,12 @@ def main(kind, folder, number):
             counts["refused"] += 1
             continue
         checkpoint.save(again, run)
-        (document, arrays), (found, found_arrays) = (
+        (document, arrays), (read, read_arrays) = (
             held(changed if may_differ else content),
             held(again.read_bytes()),
         )
-        assert same(found, document), f"mutant {i}: {document} was loaded as {found}"
-        assert {name: arrays.get(name) for name in found_arrays} == found_arrays, f"mutant {i}"
+        assert same(read, document), f"mutant {i}: {document} was loaded as {read}"
+        assert {name: arrays.get(name) for name in read_arrays} == read_arrays, f"mutant {i}"
         counts["loaded"] += 1
     print(json.dumps(counts))
 

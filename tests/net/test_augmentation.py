@@ -33,10 +33,10 @@ def test_labels_stay_with_the_centres_of_their_patches(patch, border):
     top, left, _, _ = patch_margins(patch) if border == "valid" else (0, 0, 0, 0)
     numbers = set()
     for step in range(24):
-        turned, own = reader.of_step(image, labels, None, step, 0)
-        rows, columns = np.nonzero(own != UNLABELLED)
+        turned, turned_labels = reader.of_step(image, labels, None, step, 0)
+        rows, columns = np.nonzero(turned_labels != UNLABELLED)
         centres = turned[0, rows + top, columns + left]
-        assert (own[rows, columns] == (centres > 0.5)).all()
+        assert (turned_labels[rows, columns] == (centres > 0.5)).all()
         numbers.add(len(rows))
     assert len(numbers) == 1  # the same pixels count in every step
 

@@ -131,9 +131,9 @@ def test_memory_layout_does_not_matter(fast_backend, layout):
     )
     moved = [LAYOUTS[layout](array) for array in arrays]
     assert (moved[0].strides, moved[0].dtype) != (arrays[0].strides, arrays[0].dtype)
-    for expected, found in zip(results(*arrays), results(*moved), strict=True):
-        assert found.tobytes() == expected.tobytes()
-        assert found.any()
+    for expected, result in zip(results(*arrays), results(*moved), strict=True):
+        assert result.tobytes() == expected.tobytes()
+        assert result.any()
 
 
 class TestDense:

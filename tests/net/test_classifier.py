@@ -189,9 +189,9 @@ def _checks():
 
 
 def test_scikit_learns_checks_hold_or_have_a_reason_not_to():
-    found = list(_checks())
-    assert {name for name, *_ in found} <= HOLDING | CANNOT_HOLD.keys()
-    for name, estimator, check in found:
+    checks = list(_checks())
+    assert {name for name, *_ in checks} <= HOLDING | CANNOT_HOLD.keys()
+    for name, estimator, check in checks:
         if name in HOLDING:
             check(estimator)
 

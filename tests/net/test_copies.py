@@ -72,5 +72,5 @@ def test_trainer_goes_on_from_where_it_was(net, image, rng, copied):
     losses = [[t.step(image, labels, everywhere) for _ in range(2)] for t in (trainer, other)]
     assert losses[0] == losses[1]
     assert losses[0][0] != losses[0][1]
-    own, others = trainer.net.state(), other.net.state()
-    assert all(others[name].tobytes() == array.tobytes() for name, array in own.items())
+    state, others = trainer.net.state(), other.net.state()
+    assert all(others[name].tobytes() == array.tobytes() for name, array in state.items())

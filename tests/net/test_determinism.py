@@ -106,11 +106,11 @@ class TestMask:
         expected = Dense(net).gradients(image, zeros, None if everywhere else mask, **options)
         for outside in (1e30, np.inf, np.nan):
             other = np.where(mask, error, np.float32(outside))
-            found = Dense(net).gradients(image, other, mask, **options)
-            assert found.image.tobytes() == expected.image.tobytes()
+            gradients = Dense(net).gradients(image, other, mask, **options)
+            assert gradients.image.tobytes() == expected.image.tobytes()
             for name, gradient in expected.parameters.items():
                 assert gradient.any()
-                assert found.parameters[name].tobytes() == gradient.tobytes()
+                assert gradients.parameters[name].tobytes() == gradient.tobytes()
 
     def test_of_one_pixel_gives_the_gradient_of_its_patch(self, fast_backend):
         net = small_net(fast_backend.name, "float64")

@@ -149,7 +149,7 @@ class TestBeforeAnyStep:
 
     def test_an_image_that_is_too_small_is_named(self):
         images, labels = examples()
-        small = [image[:, :2] for image in images], [own[:2] for own in labels]
+        small = [image[:, :2] for image in images], [label_map[:2] for label_map in labels]
         trainer = Trainer(small_net(), SGD(0.1), border="valid")
         self.refused(ValueError, "examples image 0 is 2 x", trainer=trainer, data=small)
 
@@ -223,11 +223,12 @@ class TestBeforeAnyStep:
 def test_labels_of_any_ints(dtype):
     images, labels = examples()
     results = []
-    for own in (labels, [abs(one).astype(dtype) for one in labels]):
+    for given_labels in (labels, [abs(one).astype(dtype) for one in labels]):
         trainer = Trainer(small_net(), SGD(0.1), seed=3)
         masks = [one >= 0 for one in labels]
-        fit(trainer, (images, own), epochs=1, pixels=9, validation=(images, own), progress=False)
-        fit(trainer, (images, own), epochs=2, pixels=masks, progress=False)
+        pair = images, given_labels
+        fit(trainer, pair, epochs=1, pixels=9, validation=pair, progress=False)
+        fit(trainer, pair, epochs=2, pixels=masks, progress=False)
         results.append([row["step"] for row in trainer.history])
     assert results[0] == results[1] == [4, 8]
 
@@ -254,7 +255,7 @@ class TestWeight0:
     def test_an_image_of_them_alone_is_left_out(self, masks):
         images, labels = examples()
         labels[2] = 0 * labels[2]
-        pixels = [own >= 0 for own in labels] if masks else 9
+        pixels = [label_map >= 0 for label_map in labels] if masks else 9
         trainer = Trainer(small_net(), SGD(0.1), class_weights=[0, 1, 1], seed=3)
         validation = images, labels
         fit(
@@ -270,7 +271,7 @@ class TestWeight0:
 
     def test_nothing_else(self):
         images, labels = examples()
-        masks = [own == 0 for own in labels]
+        masks = [label_map == 0 for label_map in labels]
         trainer = Trainer(small_net(), SGD(0.1), class_weights=[0, 1, 1])
         with pytest.raises(ValueError, match="pixels choose no labelled pixel of a class with a"):
             fit(trainer, (images, labels), epochs=1, pixels=masks)
@@ -290,23 +291,26 @@ class TestSeveralImages:
     def test_the_loss_is_the_mean_over_all_pixels(self, form):
         images, labels = examples(3)
         masks = [
-            (own >= 0) & (np.arange(own.size).reshape(own.shape) % (5 + own[0, 0]) == 0)
-            for own in labels
+            (label_map >= 0)
+            & (np.arange(label_map.size).reshape(label_map.shape) % (5 + label_map[0, 0]) == 0)
+            for label_map in labels
         ]
         options = {"form": form, "class_weights": [1, 3, 0.3], "seed": 3}
         trainer, by_hand = (Trainer(small_net(), SGD(0.1), **options) for _ in range(2))
         fit(trainer, (images, labels), epochs=2, pixels=masks, images_a_step=2, progress=False)
-        weights = [trainer.class_weights[own[mask]].sum() for own, mask in zip(labels, masks)]
+        weights = [
+            trainer.class_weights[label_map[mask]].sum() for label_map, mask in zip(labels, masks)
+        ]
         orders = [np.random.default_rng((3, 0, epoch)).permutation(3) for epoch in range(2)]
         losses = []
         for draws in ((0, 1), (2,), (3, 4), (5,)):
             chosen = [orders[draw // 3][draw % 3] for draw in draws]
             share, loss, total = sum(weights[i] for i in chosen), 0, {}
             for draw, i in zip(draws, chosen):
-                own, gradients = by_hand.gradients(
+                image_loss, gradients = by_hand.gradients(
                     images[i], labels[i], masks[i], share=Share(draw)
                 )
-                loss += own * weights[i] / share
+                loss += image_loss * weights[i] / share
                 for name, gradient in gradients.items():
                     total[name] = total.get(name, 0) + gradient * np.float32(weights[i] / share)
             by_hand.update(total)
@@ -353,7 +357,10 @@ class TestMasks:
     @pytest.mark.parametrize("kind", [list, tuple, np.array])
     def test_each_image_learns_from_its_own_mask(self, kind):
         images, labels = examples()
-        masks = [(own >= 0) & (np.arange(own.size).reshape(own.shape) % 7 == 0) for own in labels]
+        masks = [
+            (label_map >= 0) & (np.arange(label_map.size).reshape(label_map.shape) % 7 == 0)
+            for label_map in labels
+        ]
         trainer = Trainer(small_net(), SGD(0.1), seed=3)
         fit(trainer, (images, labels), epochs=1, pixels=kind(masks), progress=False)
         by_hand = Trainer(small_net(), SGD(0.1), seed=3)
@@ -372,7 +379,7 @@ class TestMasks:
     )
     def test_bad_masks(self, change, message):
         trainer, (images, labels) = Trainer(small_net(), SGD(0.1)), examples()
-        masks = [own >= 0 for own in labels]
+        masks = [label_map >= 0 for label_map in labels]
         with pytest.raises(ValueError, match=message):
             fit(trainer, (images, labels), epochs=1, pixels=change(masks))
         assert trainer.steps == 0

@@ -29,10 +29,10 @@ def check(net, size, border="valid"):
     image = random_image(net, size)
     dense, fragments = Dense(net, border), Fragments(net, border)
     scores = dense.forward(image)
-    found = fragments.forward(image)
-    assert found.shape == scores.shape
+    stitched = fragments.forward(image)
+    assert stitched.shape == scores.shape
     limit = 1e-12 if net.dtype == "float64" else 1e-5
-    assert np.array_equal(found, scores)
+    assert np.array_equal(stitched, scores)
     error = np.random.default_rng(4).standard_normal(scores.shape).astype(net.dtype)
     expected = dense.gradients(image, error).parameters
     assert not differences(fragments.gradients(image, error).parameters, expected, above=limit)

@@ -78,5 +78,5 @@ def test_a_nan_that_no_chosen_patch_reads(backend, form, layers):
     error = forms.random_error(net, pixels)
     expected = form(net, image, pixels, error).gradients
     image[0, 7, 2:] = np.nan
-    found = form(net, image, pixels, error).gradients
-    assert not forms.differences(found, expected, above=1e-12)
+    gradients = form(net, image, pixels, error).gradients
+    assert not forms.differences(gradients, expected, above=1e-12)

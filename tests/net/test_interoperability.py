@@ -94,8 +94,8 @@ def test_patch_by_patch_and_classes(net, arrays):
     image, pixels = Foreign(net.backend.memory, arrays[0]), np.array([[0, 0], [3, 4]])
     scan, dense = Scan(net, "zero"), Dense(net, "zero")
     np.testing.assert_array_equal(scan.forward(image, pixels), scan.forward(arrays[0], pixels))
-    for found, expected in zip(dense.predict(image), dense.predict(arrays[0])):
-        np.testing.assert_array_equal(found, expected)
+    for result, expected in zip(dense.predict(image), dense.predict(arrays[0])):
+        np.testing.assert_array_equal(result, expected)
 
 
 @pytest.mark.parametrize(

@@ -106,23 +106,23 @@ def test_on_the_simulator():
     np.testing.assert_allclose(
         dense.forward(source, pixels=pixels).T, scan.forward(image, pixels), rtol=0, atol=1e-12
     )
-    found = dense.gradients(source, error, pixels=pixels).parameters
+    gradients = dense.gradients(source, error, pixels=pixels).parameters
     expected = scan.gradients(image, np.ascontiguousarray(error.T), pixels).parameters
     for name in expected:
-        assert relative_difference(found[name], expected[name]) <= 1e-12
+        assert relative_difference(gradients[name], expected[name]) <= 1e-12
 
 
 @pytest.mark.simulator
 def test_a_step_on_the_simulator():
     """With dropout, on a pixel that is listed twice with different labels."""
     pixels, labels = np.array([[1, 1], [2, 3], [1, 1]]), np.array([0, 2, 1])
-    found = {}
+    results = {}
     for backend in ("reference", SIMULATOR.values[0]):
         net = net_of("dropout", backend=backend)
         trainer = Trainer(net, SGD(0.1), class_weights=[1, 2, 0.5], seed=3)
         image = np.random.default_rng(0).random((1, 10, 11))
-        found[backend] = trainer.gradients(image, labels, pixels=pixels)
-    (loss, expected), (same, gradients) = found.values()
+        results[backend] = trainer.gradients(image, labels, pixels=pixels)
+    (loss, expected), (same, gradients) = results.values()
     assert abs(same - loss) <= 1e-12
     for name in expected:
         assert relative_difference(gradients[name], expected[name]) <= 1e-12
@@ -139,9 +139,9 @@ def test_a_pixel_that_is_listed_twice_counts_twice(border, backend):
     dense, scan = Dense(net, border), Scan(net, border)
     expected = scan.gradients(image, np.ascontiguousarray(error.T), pixels).parameters
     for everywhere in (False, True):
-        found = dense.gradients(source, error, pixels=pixels, everywhere=everywhere).parameters
+        gradients = dense.gradients(source, error, pixels=pixels, everywhere=everywhere).parameters
         for name in expected:
-            assert relative_difference(found[name], expected[name]) <= 1e-12
+            assert relative_difference(gradients[name], expected[name]) <= 1e-12
     scores = dense.forward(source, pixels=pixels)
     np.testing.assert_allclose(scores.T, scan.forward(image, pixels), rtol=0, atol=1e-12)
     assert scores[:, 0].tobytes() == scores[:, 2].tobytes()
@@ -162,11 +162,11 @@ def test_windows_hold_what_the_pixels_look_at_and_little_else():
     assert seen.all()
     area = sum((bottom - top) * (right - left) for (top, bottom), (left, right) in source.read)
     assert area <= len(pixels) * 28 * 28
-    for pixel, found in zip(pixels, scores.T):
+    for pixel, score in zip(pixels, scores.T):
         top, left = (min(max(0, n - 40), 10**6 - 80) for n in pixel.tolist())
         around = source[:, top : top + 80, left : left + 80].astype(np.float32)
         expected = Scan(net, "reflect").forward(around, pixel[None] - (top, left))[0]
-        assert found.tobytes() == expected.tobytes()
+        assert score.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "bool", ">i2", "uint64", "float16", "float64"])
@@ -216,10 +216,10 @@ class TestTrainer:
             assert gradients[name].tobytes() == expected[name].tobytes()
         for form in ("dense", "patch"):
             other = Trainer(net, SGD(0.1), form=form, **options)
-            loss, found = other.gradients(source, labels, pixels=pixels)
+            loss, other_gradients = other.gradients(source, labels, pixels=pixels)
             assert abs(loss - expected_loss) <= 1e-12
             for name in expected:
-                assert relative_difference(found[name], expected[name]) <= 1e-12
+                assert relative_difference(other_gradients[name], expected[name]) <= 1e-12
 
     @pytest.mark.parametrize("backend", ["reference", CPU])
     def test_labels_of_one_pixel_that_differ_count_each(self, backend):
@@ -230,8 +230,8 @@ class TestTrainer:
         pixels = np.array([[3, 4], [0, 11], [3, 4]])
         parts = [([2, 0], pixels[:2]), ([1], pixels[2:])]
         loss, gradients = trainer.gradients(source, np.array([2, 0, 1]), pixels=pixels)
-        found = [trainer.gradients(source, np.array(k), pixels=p) for k, p in parts]
-        (a, of_a), (b, of_b) = found
+        results = [trainer.gradients(source, np.array(k), pixels=p) for k, p in parts]
+        (a, of_a), (b, of_b) = results
         assert abs(loss - (5 * a + 2 * b) / 7) <= 1e-12
         for name, gradient in gradients.items():
             mean = (5 * of_a[name] + 2 * of_b[name]) / 7
@@ -360,8 +360,8 @@ print("learned")
 def anonymous_bytes(process) -> int:
     """What a process has in memory that is no file's, now; 0 where it has just ended."""
     status = Path(f"/proc/{process.pid}/status").read_text()
-    found = re.search(r"RssAnon:\s*(\d+) kB", status)
-    return 1024 * int(found[1]) if found else 0
+    match = re.search(r"RssAnon:\s*(\d+) kB", status)
+    return 1024 * int(match[1]) if match else 0
 
 
 @pytest.mark.cpu

@@ -14,21 +14,21 @@ def test_they_are_scikit_learns(rng):
     known = pytest.importorskip("sklearn.metrics")
     truths = [rng.integers(-1, 4, size) for size in ((7, 9), (3, 5))]
     predictions = [rng.integers(0, 3, one.shape) for one in truths]  # 3 is never predicted
-    found = Metrics.of(truths, predictions, 4)
+    metrics = Metrics.of(truths, predictions, 4)
     truth, predicted = (np.concatenate([m.ravel() for m in maps]) for maps in (truths, predictions))
     pair = truth[truth >= 0], predicted[truth >= 0]
-    assert (found.confusion == known.confusion_matrix(*pair, labels=range(4))).all()
-    assert found.accuracy == known.accuracy_score(*pair)
+    assert (metrics.confusion == known.confusion_matrix(*pair, labels=range(4))).all()
+    assert metrics.accuracy == known.accuracy_score(*pair)
     options = {"average": None, "labels": range(4), "zero_division": 0}
-    np.testing.assert_allclose(found.iou, known.jaccard_score(*pair, **options), 1e-14)
-    np.testing.assert_allclose(found.f1, known.f1_score(*pair, **options), 1e-14)
+    np.testing.assert_allclose(metrics.iou, known.jaccard_score(*pair, **options), 1e-14)
+    np.testing.assert_allclose(metrics.f1, known.f1_score(*pair, **options), 1e-14)
 
 
 def test_a_class_that_never_occurs_has_no_score():
-    found = Metrics.of([np.array([[0, 0, -1]])], [np.array([[0, 1, 2]])], 3)
-    assert found.confusion.sum() == 2
-    np.testing.assert_array_equal(found.iou, [0.5, 0, np.nan])
-    np.testing.assert_array_equal(found.f1, [2 / 3, 0, np.nan])
+    metrics = Metrics.of([np.array([[0, 0, -1]])], [np.array([[0, 1, 2]])], 3)
+    assert metrics.confusion.sum() == 2
+    np.testing.assert_array_equal(metrics.iou, [0.5, 0, np.nan])
+    np.testing.assert_array_equal(metrics.f1, [2 / 3, 0, np.nan])
 
 
 @pytest.mark.parametrize(

@@ -162,8 +162,8 @@ class TestCells:
         pair = Need(net, pixels[1:3]).counts["conv1"] + Need(net, pixels[3:]).counts["conv1"]
         assert need.counts["conv1"] == pair + alone[0].counts["conv1"]
         chosen = need.cells().pixels
-        found = set(zip(chosen.rows.tolist(), chosen.columns.tolist()))
-        assert found == set(map(tuple, pixels.tolist()))
+        listed = set(zip(chosen.rows.tolist(), chosen.columns.tolist()))
+        assert listed == set(map(tuple, pixels.tolist()))
 
     @pytest.mark.parametrize("together", [1, needed_cells.TOGETHER])
     @pytest.mark.parametrize("case", ["strides", "two readers", "spacings that differ"])
@@ -178,11 +178,11 @@ class TestCells:
 
     def test_apart_or_at_once_give_the_same_scores(self, monkeypatch):
         net, pixels = net_of("strides"), np.random.default_rng(3).integers(0, 90, (12, 2))
-        image, found = random_image(net, (110, 120)), []
+        image, scores = random_image(net, (110, 120)), []
         for together in (1, needed_cells.TOGETHER):
             monkeypatch.setattr(needed_cells, "TOGETHER", together)
-            found.append(Dense(net).forward(image, pixels=pixels))
-        np.testing.assert_array_equal(*found)
+            scores.append(Dense(net).forward(image, pixels=pixels))
+        np.testing.assert_array_equal(*scores)
 
     def test_of_a_long_stroke_take_what_lies_around_it(self):
         """A diagonal of patches of 28 x 28: each adds 28 + 27 cells to those before."""
@@ -214,12 +214,12 @@ class TestCells:
             _ = again.program
 
 
-def _check_scores(backend, found, expected):
+def _check_scores(backend, scores, expected):
     """The same bits where the operators on lists take their sums in the same order."""
     if backend == "reference":
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-12)
     else:
-        assert found.tobytes() == expected.tobytes()
+        assert scores.tobytes() == expected.tobytes()
 
 
 def gradients(net, image, error, mask, border, **options):
@@ -254,8 +254,8 @@ class TestPass:
         dense = Dense(net, border)
         classes, probabilities = dense.predict(image)
         for mask in (*masks(classes.shape).values(), np.zeros(classes.shape, bool)):
-            found, of_mask = dense.predict(image, mask=mask)
-            np.testing.assert_array_equal(found, np.where(mask, classes, -1))
+            masked_classes, of_mask = dense.predict(image, mask=mask)
+            np.testing.assert_array_equal(masked_classes, np.where(mask, classes, -1))
             _check_scores(backend, of_mask[:, mask], probabilities[:, mask])
             assert np.isnan(of_mask[:, ~mask]).all()
 
@@ -302,15 +302,15 @@ def test_every_form_of_training_learns_the_same(case, backend):
     net = net_of(case, backend=backend)
     image, rng = random_image(net, (12, 13)), np.random.default_rng(5)
     labels, mask = rng.integers(-1, 3, (12, 13)), rng.random((12, 13)) < 0.2
-    found = {}
+    results = {}
     for form in ("needed", "dense", "patch"):
         trainer = Trainer(net, SGD(0.1), form=form, class_weights=[1, 2, 0.5], seed=3)
-        found[form] = trainer.gradients(image, labels, mask)
-    loss, by_name = found["patch"]
+        results[form] = trainer.gradients(image, labels, mask)
+    loss, by_name = results["patch"]
     for form in ("needed", "dense"):
-        assert abs(found[form][0] - loss) <= 1e-12
+        assert abs(results[form][0] - loss) <= 1e-12
         for name, gradient in by_name.items():
-            assert relative_difference(found[form][1][name], gradient) <= 1e-12
+            assert relative_difference(results[form][1][name], gradient) <= 1e-12
 
 
 @pytest.mark.cpu
@@ -338,13 +338,13 @@ def test_bits_do_not_depend_on_threads(monkeypatch):
     image = random_image(net, (40, 41))
     mask = np.random.default_rng(0).random((40, 41)) < 0.02
     error = np.random.default_rng(1).standard_normal((net.output.channels, 40, 41))
-    found = []
+    bits = []
     for threads in (1, 2):
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         some = gradients(net, image, error.astype(np.float32), mask, "zero")
-        found.append([some[name].tobytes() for name in some])
+        bits.append([some[name].tobytes() for name in some])
     numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
-    assert found[0] == found[1]
+    assert bits[0] == bits[1]
 
 
 @pytest.mark.cpu
@@ -372,8 +372,8 @@ def test_memory_is_planned(monkeypatch, case):
     )
     for call, planned in calls:
         call()
-        found = taken.by(call)
-        assert abs(planned - found) <= max(0.05 * found, 10**6)
+        measured = taken.by(call)
+        assert abs(planned - measured) <= max(0.05 * measured, 10**6)
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(0.01, 1), st.integers(0, 10**6))

@@ -164,8 +164,8 @@ def check(taken, net, labelled, border="valid", **options):
 
 def check_call(taken, call, planned):
     call()  # what is compiled and remembered comes first
-    found = taken.by(call)
-    assert abs(planned - found) <= max(0.05 * found, 10**5)
+    measured = taken.by(call)
+    assert abs(planned - measured) <= max(0.05 * measured, 10**5)
 
 
 @pytest.mark.cpu
@@ -202,13 +202,13 @@ def test_predict(taken, case, tile):
     probabilities[:, :tile, :tile].argmax(axis=0, out=np.empty_like(classes[:tile, :tile]))
     copied = tracemalloc.get_traced_memory()[1] - 8 * classes[:tile, :tile].size
     tracemalloc.stop()
-    found = classes.nbytes + probabilities.nbytes + copied
-    found += taken.by(lambda: dense.predict(image, tile))
+    measured = classes.nbytes + probabilities.nbytes + copied
+    measured += taken.by(lambda: dense.predict(image, tile))
     form = dense.program, "zero", labelled
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(numba, "get_num_threads", lambda: 0)
         planned = predict_bytes(*form, labelled if tile is None else (tile, tile))
-    assert abs(planned - found) <= max(0.05 * found, 10**6)
+    assert abs(planned - measured) <= max(0.05 * measured, 10**6)
 
 
 @pytest.mark.cpu

@@ -40,8 +40,8 @@ def test_schedules_lower_the_rate_to_the_end_of_the_run(monkeypatch, schedule, r
     images, labels = examples(1)
     with pytest.warns(TrainingWarning, match="no validation"):
         train(net(), images, labels, steps=12, rate=0.1, schedule=schedule, progress=False)
-    found = [given[0](step) if callable(given[0]) else given[0] for step in (0, 6, 12)]
-    assert found == pytest.approx(rates)
+    scheduled = [given[0](step) if callable(given[0]) else given[0] for step in (0, 6, 12)]
+    assert scheduled == pytest.approx(rates)
 
 
 @pytest.mark.cpu
@@ -78,10 +78,10 @@ def test_a_run_writes_its_files_and_resumes_to_the_same_bits(tmp_path, monkeypat
     for name, array in whole.net.state().items():
         assert (array == kept.state()[name]).all()
     right = total = 0
-    for image, own in zip(images, labels):
+    for image, label_map in zip(images, labels):
         classes = Dense(kept, "reflect").predict(net_input(kept, image))[0]
-        right += (classes + 1 == own)[own > 0].sum()
-        total += (own > 0).sum()
+        right += (classes + 1 == label_map)[label_map > 0].sum()
+        total += (label_map > 0).sum()
     assert right / total > 0.85
 
 
@@ -104,8 +104,8 @@ def test_several_images_a_step(tmp_path):
     options = {**QUICK, "validation": 0.3, "steps": 60, "schedule": "constant"}
     for folder, images_a_step in (("one", 1), ("two", 2)):
         out = tmp_path / folder
-        found = train(net(), *examples(), images_a_step=images_a_step, out=out, **options)
-        assert found.history[-1]["step"] == 60
+        trained = train(net(), *examples(), images_a_step=images_a_step, out=out, **options)
+        assert trained.history[-1]["step"] == 60
         with pytest.raises(ValueError, match="holds a run of other images a step"):
             train(net(), *examples(), images_a_step=3 - images_a_step, out=out, **options)
 
@@ -121,10 +121,10 @@ def test_a_net_that_has_a_normalisation_keeps_it():
 @pytest.mark.parametrize("border", ["reflect", "valid"])
 def test_a_block_of_one_image_is_validated_on(border):
     images, labels = examples(1)
-    found = train(net(border=border), images, labels, validation=0.3, **QUICK)
-    rows = found.metrics.confusion.sum(axis=1)
+    trained = train(net(border=border), images, labels, validation=0.3, **QUICK)
+    rows = trained.metrics.confusion.sum(axis=1)
     assert 0.1 * (labels[0] > 0).sum() < rows.sum() < 0.4 * (labels[0] > 0).sum()
-    learned = found.net.usage.training["labelled_pixels"]
+    learned = trained.net.usage.training["labelled_pixels"]
     assert sum(learned) + rows.sum() < (labels[0] > 0).sum()  # the rest lies between
 
 
@@ -149,9 +149,9 @@ def test_early_stopping_ends_the_run(tmp_path):
     images, labels = examples()
     noise = [np.random.default_rng(i).integers(1, 3, one.shape) for i, one in enumerate(labels)]
     options = {**QUICK, "steps": 90, "patience": 2, "validation": (images[:1], noise[:1])}
-    found = train(net(), images, labels, out=tmp_path, **options)
-    best = min(found.history, key=lambda row: row["validation_loss"])["epoch"]
-    assert len(found.history) == best + 2 < 30
+    trained = train(net(), images, labels, out=tmp_path, **options)
+    best = min(trained.history, key=lambda row: row["validation_loss"])["epoch"]
+    assert len(trained.history) == best + 2 < 30
 
 
 def test_a_class_that_validation_alone_would_see_is_refused():

@@ -16,8 +16,8 @@ from tests.net.learning import examples, run_for, small_net
 
 def validated(*losses, loss=(3, 2, 1, 0.5, 0.2, 0.1)):
     return [
-        {"epoch": i, "step": i, "loss": own, "validation_loss": of_validation}
-        for i, (of_validation, own) in enumerate(zip(losses, loss), 1)
+        {"epoch": i, "step": i, "loss": of_training, "validation_loss": of_validation}
+        for i, (of_validation, of_training) in enumerate(zip(losses, loss), 1)
     ]
 
 
@@ -80,8 +80,10 @@ class TestWarnings:
 
     def test_few_labels(self):
         images, labels = examples()
-        few = [np.where((own == 1) & (np.arange(21) > 1), 0, own) for own in labels]
-        weights, number = [1, 1, 0], sum(int((own == 1).sum()) for own in few)
+        few = [
+            np.where((label_map == 1) & (np.arange(21) > 1), 0, label_map) for label_map in labels
+        ]
+        weights, number = [1, 1, 0], sum(int((label_map == 1).sum()) for label_map in few)
         trainer = Trainer(small_net("reference"), SGD(0.1), class_weights=weights)
         with pytest.warns(TrainingWarning, match=f"are few: class 1 has {number} labelled pixels;"):
             fit(trainer, (images, few), epochs=1, pixels=3, progress=False)
@@ -94,20 +96,20 @@ def test_measuring_computes_what_the_labelled_pixels_need(border):
     images, labels = examples(2)
     trainer = Trainer(small_net(), SGD(0.1), border=border, class_weights=[1, 2, 3])
     sparse = [np.where(np.random.default_rng(4).random(o.shape) < 0.1, o, -1) for o in labels]
-    found = measure(trainer, (images, sparse))
+    measured = measure(trainer, (images, sparse))
     loss = weight = right = number = 0
-    for image, own in zip(images, sparse):
-        own = own if border == "reflect" else own[8:-8, 8:-8]
-        counts = own >= 0
+    for image, label_map in zip(images, sparse):
+        label_map = label_map if border == "reflect" else label_map[8:-8, 8:-8]
+        counts = label_map >= 0
         if not counts.any():
             continue
         scores = trainer.dense.forward(image)
-        of_image = trainer.class_weights[own[counts]].sum()
-        loss += trainer.loss(scores, own, counts) * of_image
+        of_image = trainer.class_weights[label_map[counts]].sum()
+        loss += trainer.loss(scores, label_map, counts) * of_image
         weight, number = weight + of_image, number + counts.sum()
-        right += (scores.argmax(axis=0) == own)[counts].sum()
-    assert found["validation_accuracy"] == right / number
-    assert found["validation_loss"] == pytest.approx(loss / weight, rel=1e-6)
+        right += (scores.argmax(axis=0) == label_map)[counts].sum()
+    assert measured["validation_accuracy"] == right / number
+    assert measured["validation_loss"] == pytest.approx(loss / weight, rel=1e-6)
 
 
 @pytest.mark.cpu

@@ -36,13 +36,13 @@ class TestBothForms:
         labels[mask] %= classes
         results = {}
         for form in ("dense", "patch"):
-            own = net.to()
+            copied = net.to()
             weights = np.linspace(1, 2, classes)
             trainer = Trainer(
-                own, optimizer, class_weights=weights, seed=9, form=form, border="zero", batch=4
+                copied, optimizer, class_weights=weights, seed=9, form=form, border="zero", batch=4
             )
             losses = [trainer.step(image, labels, mask) for _ in range(steps)]
-            results[form] = np.array(losses), own.state()
+            results[form] = np.array(losses), copied.state()
         (losses, state), (expected_losses, expected) = results["dense"], results["patch"]
         assert relative_difference(losses, expected_losses) <= tolerance
         assert all((state[n] != array).any() for n, array in net.state().items() if _learned(n))
@@ -137,8 +137,8 @@ def test_a_softmax_at_the_end_changes_nothing(form):
     assert [trainer.step(image, labels, mask) for _ in range(2)] == [
         plain.step(image, labels, mask) for _ in range(2)
     ]
-    own, others = net.state(), plain.net.state()
-    assert {n: a.tobytes() for n, a in own.items()} == {n: a.tobytes() for n, a in others.items()}
+    state, others = net.state(), plain.net.state()
+    assert {n: a.tobytes() for n, a in state.items()} == {n: a.tobytes() for n, a in others.items()}
 
 
 class TestFailedStep:

@@ -161,14 +161,14 @@ class TestNormalization:
         images = [rng.integers(0, 2**16, (3, *size), np.uint16) for size in ((7, 900), (1300, 5))]
         images += [np.full((3, 1, 1), 2**16 - 1, np.uint16)]
         pixels = np.concatenate([image.reshape(3, -1) for image in images], axis=1)
-        found = Normalization.of(iter(images))
-        np.testing.assert_allclose(found.mean, pixels.mean(axis=1), rtol=1e-14)
-        np.testing.assert_allclose(found.deviation, pixels.std(axis=1), rtol=1e-13)
+        normalization = Normalization.of(iter(images))
+        np.testing.assert_allclose(normalization.mean, pixels.mean(axis=1), rtol=1e-14)
+        np.testing.assert_allclose(normalization.deviation, pixels.std(axis=1), rtol=1e-13)
 
     def test_large_offsets_lose_nothing(self, rng):
         image = 1e9 + rng.random((1, 2000, 1500))
-        found = Normalization.of([image])
-        np.testing.assert_allclose(found.deviation, (image - 1e9).std(), rtol=1e-7)
+        normalization = Normalization.of([image])
+        np.testing.assert_allclose(normalization.deviation, (image - 1e9).std(), rtol=1e-7)
 
     def test_a_constant_channel_is_only_centred(self):
         assert Normalization.of([np.full((1, 3, 4), 7)]) == Normalization((7,), (1,))
@@ -192,10 +192,10 @@ class TestNetInput:
             net.usage = usage
             expected = (image - np.reshape(mean, (2, 1, 1))) / np.reshape(deviation, (2, 1, 1))
             for given in (image, image.transpose(1, 2, 0)):
-                found = net_input(net, given)
-                assert found.flags.c_contiguous
-                np.testing.assert_array_equal(found, expected.astype(np.float32))
-                assert found.dtype == np.float32
+                normalized = net_input(net, given)
+                assert normalized.flags.c_contiguous
+                np.testing.assert_array_equal(normalized, expected.astype(np.float32))
+                assert normalized.dtype == np.float32
 
     def test_either_axis_could_be_meant(self):
         net = Net([Convolution(2, 3)], channels=3, patch=3, backend="reference")
@@ -216,8 +216,8 @@ class TestLabelRule:
     def test_0_is_unlabelled_and_nothing_wraps(self):
         """An image of bytes minus 1 would make 255 of 0."""
         labels = np.array([[0, 1, 2, 0]], np.uint8)
-        found = LabelRule().decoded(labels, 2)
-        assert (found.tolist(), found.dtype) == ([[-1, 0, 1, -1]], np.int32)
+        decoded = LabelRule().decoded(labels, 2)
+        assert (decoded.tolist(), decoded.dtype) == ([[-1, 0, 1, -1]], np.int32)
         with pytest.raises(
             ValueError, match=r"^labels hold 255; expected 0 \(unlabelled\) or 1, 2"
         ):

@@ -25,14 +25,14 @@ def unlike_images(rng):
     sizes = [(9, 14), (5, 3), (11, 6)]
     images = [4 * rng.standard_normal((3, *size), np.float32) for size in sizes]
     labels = [rng.choice(3, size, p=p) for size, p in zip(sizes, shares)]
-    for own in labels:
-        own[rng.random(own.shape) < 0.2] = -1
+    for label_map in labels:
+        label_map[rng.random(label_map.shape) < 0.2] = -1
     return images, labels
 
 
 def expected_of(images, labels, weights):
     scores = np.concatenate([x.reshape(3, -1) for x in images], axis=1).astype(np.float64)
-    labels = np.concatenate([own.ravel() for own in labels])
+    labels = np.concatenate([label_map.ravel() for label_map in labels])
     weights = np.ones(3) if weights is None else np.array(weights, float)
     scores, labels = scores[:, labels >= 0], labels[labels >= 0]
     of_pixel, pixels = weights[labels], np.arange(len(labels))
@@ -46,13 +46,13 @@ def expected_of(images, labels, weights):
 class TestAgainstNumPy:
     def test_images_count_by_the_weight_of_their_pixels(self, rng, weights):
         examples = unlike_images(rng)
-        found = measure(trainer_of_scores("cpu", weights), examples)
-        assert found == pytest.approx(expected_of(*examples, weights), rel=1e-6)
+        measured = measure(trainer_of_scores("cpu", weights), examples)
+        assert measured == pytest.approx(expected_of(*examples, weights), rel=1e-6)
 
     def test_a_softmax_at_the_end_makes_no_difference(self, rng, weights):
         examples = unlike_images(rng)
-        found = measure(trainer_of_scores("cpu", weights, Softmax()), examples)
-        assert found == pytest.approx(expected_of(*examples, weights), rel=1e-6)
+        measured = measure(trainer_of_scores("cpu", weights, Softmax()), examples)
+        assert measured == pytest.approx(expected_of(*examples, weights), rel=1e-6)
 
 
 def test_an_image_of_a_class_of_weight_0_counts_for_nothing(rng):
@@ -70,9 +70,11 @@ def test_an_image_of_a_class_of_weight_0_counts_for_nothing(rng):
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "uint64", ">i2"])
 def test_labels_of_any_ints(rng, dtype):
     images, labels = unlike_images(rng)
-    labels = [abs(own) for own in labels]
-    found = measure(trainer_of_scores(), (images, [own.astype(dtype) for own in labels]))
-    assert found == measure(trainer_of_scores(), (images, labels))
+    labels = [abs(label_map) for label_map in labels]
+    measured = measure(
+        trainer_of_scores(), (images, [label_map.astype(dtype) for label_map in labels])
+    )
+    assert measured == measure(trainer_of_scores(), (images, labels))
 
 
 @pytest.mark.parametrize(

@@ -186,8 +186,8 @@ def shapes_in_memory(name, form, more):
 )
 def test_multiply_adds_of_scanning_over_dense(name, labelled, ratio):
     summary = Dense(geometry(name)).summary(labelled)
-    (found,) = re.findall(r"scanning takes ([0-9.]+) times", summary)
-    assert round(float(found)) == ratio
+    (printed,) = re.findall(r"scanning takes ([0-9.]+) times", summary)
+    assert round(float(printed)) == ratio
 
 
 @pytest.mark.parametrize("name", ZOO)

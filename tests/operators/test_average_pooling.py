@@ -92,10 +92,10 @@ def test_reference_against_a_loop_over_every_cell(rng, case):
             cell = (n, c, oy * sy + i * dy, ox * sx + j * dx)
             y[n, c, oy, ox] += x[cell] / np.prod(case.kernel)
             gradient[cell] += error[n, c, oy, ox] / np.prod(case.kernel)
-    found = REFERENCE.average_pooling.forward(x, case.kernel, **case.options)
-    assert relative_difference(found, y) <= 1e-12
-    found = REFERENCE.average_pooling.backward(error, case.x[2:], case.kernel, **case.options)
-    assert relative_difference(found, gradient) <= 1e-12
+    result = REFERENCE.average_pooling.forward(x, case.kernel, **case.options)
+    assert relative_difference(result, y) <= 1e-12
+    result = REFERENCE.average_pooling.backward(error, case.x[2:], case.kernel, **case.options)
+    assert relative_difference(result, gradient) <= 1e-12
 
 
 WINDOW = {"kernel": (2, 3), "stride": (2, 3)}

@@ -88,9 +88,9 @@ def test_a_gradient_takes_the_place_of_an_argument(backend, rng, place, dtype):
     given = (error, x, mean, variance, gamma, EPSILON, "tanh", y)
     expected = [memory.to_host(a) for a in norm.backward(*given)]
     out = {"error": error, "x": x, "y": y}[place]
-    found = norm.backward(*given, out=out)
-    assert found[0] is out
-    for one, other in zip(found, expected, strict=True):
+    result = norm.backward(*given, out=out)
+    assert result[0] is out
+    for one, other in zip(result, expected, strict=True):
         np.testing.assert_array_equal(memory.to_host(one), other)
 
 

@@ -95,8 +95,8 @@ def test_tiles_of_a_device(name, rng, number):
     ):
         expected = getattr(REFERENCE.listed_convolution, function)(*arguments)
         options = {"tile": tiles[number]}
-        found = call(backend, f"listed_convolution.{function}", *arguments, **options)
-        assert relative_difference(found, expected) <= GRADIENT["float32"]
+        result = call(backend, f"listed_convolution.{function}", *arguments, **options)
+        assert relative_difference(result, expected) <= GRADIENT["float32"]
 
 
 @pytest.mark.parametrize("name", [SIMULATOR, CUDA])

@@ -157,8 +157,8 @@ class TestBits:
         expected = call(backend, "activation.forward", y, activation)
         for wanted in (True, False):
             options = case.options | {"activation": activation, "argmax": wanted}
-            found, cells = call(backend, *forward, **options)
-            assert found.tobytes() == expected.tobytes()
+            pooled, cells = call(backend, *forward, **options)
+            assert pooled.tobytes() == expected.tobytes()
             if wanted:
                 np.testing.assert_array_equal(cells, argmax)
 
@@ -217,13 +217,13 @@ def test_reference_against_a_loop_over_every_cell(rng, case):
         i, j = divmod(-number, case.kernel[1])
         y[n, c, oy, ox], argmax[n, c, oy, ox] = value, -number
         gradient[n, c, oy * sy + i * dy, ox * sx + j * dx] += error[n, c, oy, ox]
-    found = REFERENCE.max_pooling.forward(x, case.kernel, **case.options)
-    np.testing.assert_array_equal(found[0], y)
-    np.testing.assert_array_equal(found[1], argmax)
-    assert found[1].dtype == np.uint8
+    result = REFERENCE.max_pooling.forward(x, case.kernel, **case.options)
+    np.testing.assert_array_equal(result[0], y)
+    np.testing.assert_array_equal(result[1], argmax)
+    assert result[1].dtype == np.uint8
     backward = (error, argmax, case.x[2:], case.kernel)
-    found = REFERENCE.max_pooling.backward(*backward, **case.options)
-    assert relative_difference(found, gradient) <= 1e-12
+    result = REFERENCE.max_pooling.backward(*backward, **case.options)
+    assert relative_difference(result, gradient) <= 1e-12
 
 
 X, ERROR = np.zeros((2, 3, 6, 7)), np.zeros((2, 3, 3, 2))

@@ -41,8 +41,8 @@ def written(tmp_path):
     "name", ["palette.png", "grey.png", "deep.png", "floats.tif", "signed.npy"]
 )
 def test_indices(written, name):
-    found = read_labels(written / name, LabelRule(), 2, (2, 4))
-    np.testing.assert_array_equal(found, CLASSES)
+    labels = read_labels(written / name, LabelRule(), 2, (2, 4))
+    np.testing.assert_array_equal(labels, CLASSES)
 
 
 @pytest.mark.parametrize("name", ["palette.png", "rgb.png"])

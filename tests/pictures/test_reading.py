@@ -28,11 +28,11 @@ class TestKinds:
     def test_is_read_as_it_was_written(self, tmp_path, name):
         write, expected = KINDS[name]
         write(tmp_path / name)
-        found = read(tmp_path / name)
-        np.testing.assert_array_equal(found, first(expected))
-        assert shape_of(tmp_path / name) == found.shape
+        image = read(tmp_path / name)
+        np.testing.assert_array_equal(image, first(expected))
+        assert shape_of(tmp_path / name) == image.shape
         if "64" not in name:
-            assert found.dtype.newbyteorder("=") == expected.dtype
+            assert image.dtype.newbyteorder("=") == expected.dtype
 
     def test_the_name_says_nothing(self, tmp_path):
         KINDS["grey.tif"][0](tmp_path / "x.tif")
@@ -44,8 +44,8 @@ class TestKinds:
         write, expected = OF_ALPHA[name]
         write(tmp_path / name)
         with pytest.warns(UserWarning, match=f"{name}: alpha is dropped"):
-            found = read(tmp_path / name)
-        np.testing.assert_array_equal(found, first(expected)[:-1])
+            image = read(tmp_path / name)
+        np.testing.assert_array_equal(image, first(expected)[:-1])
         counted = read(tmp_path / name, channels=expected.shape[2])
         np.testing.assert_array_equal(counted, first(expected))
 
@@ -134,9 +134,9 @@ class TestNormalization:
     def test_is_that_of_the_images(self, tmp_path):
         for i in (0, 1):
             np.save(tmp_path / f"{i}.npy", BANDS[i::2])
-        found = normalization_of([tmp_path / "0.npy", tmp_path / "1.npy"])
-        np.testing.assert_allclose(found.mean, BANDS.mean(axis=(0, 1)))
-        np.testing.assert_allclose(found.deviation, BANDS.std(axis=(0, 1)))
+        normalization = normalization_of([tmp_path / "0.npy", tmp_path / "1.npy"])
+        np.testing.assert_allclose(normalization.mean, BANDS.mean(axis=(0, 1)))
+        np.testing.assert_allclose(normalization.deviation, BANDS.std(axis=(0, 1)))
 
     def test_what_spoils_it_is_named(self, tmp_path):
         np.save(tmp_path / "whole.npy", FLOATS)
