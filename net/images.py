@@ -231,7 +231,7 @@ def channel_axis(
         axes, channels: as ``channels_first``.
 
     Raises:
-        TypeError, ValueError: no image of ``channels``, or one where either axis may hold them.
+        TypeError, ValueError: no image of ``channels`` channels, or either axis may hold them.
 
     >>> channel_axis("image", (20, 30, 3))
     2
@@ -276,7 +276,7 @@ def channels_first(name: str, array, axes: str | None = None, channels: int | No
         channels: how many there must be.
 
     Raises:
-        TypeError, ValueError: no image of ``channels``, or one where either axis may hold them.
+        TypeError, ValueError: no image of ``channels`` channels, or either axis may hold them.
 
     >>> channels_first("image", np.zeros((20, 30, 3))).shape
     (3, 20, 30)

@@ -73,7 +73,7 @@ class Map:
 
 
 def merged(maps: list[Map], channels: int) -> Map:
-    """The map with ``channels`` channels that is made of ``maps``, cell by cell.
+    """The map of ``channels`` channels that is made of ``maps``, cell by cell.
 
     Raises:
         NotConvertible: they have unlike sizes, or their cells lie differently far apart.

@@ -64,7 +64,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="of the rate: half a cosine to 0, a tenth after each third, or constant (cosine)",
     )
     add("--class-weights", type=_numbers, metavar="W,W,...", help="one for each class (1 each)")
-    add("--patience", type=int, metavar="EPOCHS", help="stop after so many without improvement")
+    add("--patience", type=int, metavar="EPOCHS", help="stop after EPOCHS without improvement")
     default = runs.AUGMENTATION
     for name in ("brightness", "contrast", "noise"):
         value = getattr(default, name)
