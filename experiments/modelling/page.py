@@ -135,7 +135,9 @@ def _opponent(rows):
         rate = 2 * best["multiply_adds"] / best["seconds"] / DEVICES[device].peak
         # The rows have the forward pass's alone
         limit = f"{best['unbounded_ratio']:.3g} x" if direction == DIRECTIONS[0] else ""
-        alone = short(forms[BATCH_OF_ONE]["speedup"], 4) if BATCH_OF_ONE in forms else "does not fit"
+        alone = (
+            short(forms[BATCH_OF_ONE]["speedup"], 4) if BATCH_OF_ONE in forms else "does not fit"
+        )
         yield (
             f"| {net} | {direction} | {_arithmetic(forms):.3g} x "
             f"| {limit} | {short(best['speedup'])}, {device} "
