@@ -120,7 +120,7 @@ def _measured(name, other, size, skipped, options):
         for p, call in calls.items()
         for key, runner in runs.items()
     }
-    rounds = interleaved(jobs, QUICKLY if options.quick else LONGEST, surely=FEWEST)
+    rounds = interleaved(jobs, QUICKLY if options.quick else LONGEST, min_rounds=FEWEST)
     job = {"net": name, "backend": options.backend, "seed": options.seed, "labelled": size}
     peaks = peak_memory(job | {"runner": other})
     dense_peaks = options.cache.measured(job, lambda: peak_memory(job | {"runner": runners.DENSE}))

@@ -127,7 +127,7 @@ class _Case:
         jobs = {key: self._job(*key, batches) for key in passes if key[0] != "scanning"}
         for number in timed:
             jobs["scanning", "random", number] = self._job("scanning", "random", number, batches)
-        rounds = interleaved(jobs, QUICKLY if self.options.quick else LONGEST, surely=FEWEST)
+        rounds = interleaved(jobs, QUICKLY if self.options.quick else LONGEST, min_rounds=FEWEST)
         peaks = self._peaks(batches)
         rows = []
         for form, drawn, number in passes:

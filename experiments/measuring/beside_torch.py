@@ -201,7 +201,7 @@ def _rounds(jobs, options):
 
 
 def _interleaved(jobs, options):
-    return interleaved(jobs, QUICKLY if options.quick else LONGEST, ROUNDS, surely=FEWEST)
+    return interleaved(jobs, QUICKLY if options.quick else LONGEST, ROUNDS, min_rounds=FEWEST)
 
 
 def _seconds(call):

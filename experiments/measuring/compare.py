@@ -251,7 +251,7 @@ def compared(name: str, sizes: tuple[int, ...], options, memory: bool) -> list[d
         for size, workload in workloads.items()
     }
     longest = QUICKLY if options.quick else LONGEST * (1 + len(sizes))
-    rounds = interleaved(jobs | {"scan": scan}, longest, surely=FEWEST if options.quick else 1)
+    rounds = interleaved(jobs | {"scan": scan}, longest, min_rounds=FEWEST if options.quick else 1)
     timed_pixels = len(sample) * min(ROUNDS, len(rounds["scan"])) // ROUNDS
     peaks = _peaks(name, sizes, batch, options) if memory else {}
     rows = []

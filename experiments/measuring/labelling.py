@@ -85,7 +85,7 @@ def timed_regions(net: Net, memory: int, seed: int, folder: Path, quick: bool) -
         for job in jobs.values():
             job()  # compiles
         jobs = {name: _clocked(job) for name, job in jobs.items()}
-        seconds = interleaved(jobs, QUICKLY if quick else LONGEST, FEWEST, surely=FEWEST)
+        seconds = interleaved(jobs, QUICKLY if quick else LONGEST, FEWEST, min_rounds=FEWEST)
     one = np.array(seconds["pass"]) * len(grid)
     row = {"rows": region[0], "columns": region[1], "wasted": layout.wasted}
     row |= spread(np.array(seconds["labelled"]))

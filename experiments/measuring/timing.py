@@ -27,7 +27,7 @@ TIMES = {
 
 
 def interleaved(
-    jobs: dict[str, Callable], longest: float = LONGEST, at_least: int = ROUNDS, surely: int = 1
+    jobs: dict[str, Callable], longest: float = LONGEST, at_least: int = ROUNDS, min_rounds: int = 1
 ) -> dict[str, list]:
     """The results of each job, round by round; every round runs each job once.
 
@@ -37,7 +37,7 @@ def interleaved(
         jobs: by name; called before, so that they are warm.
         longest: seconds that all rounds may take.
         at_least: number of rounds, unless they take longer.
-        surely: number of rounds that run however long they take.
+        min_rounds: number of rounds that run however long they take.
     """
     given = {name: [] for name in jobs}
     started, rounds = time.perf_counter(), 0
@@ -46,7 +46,7 @@ def interleaved(
             given[name].append(job())
         rounds += 1
         elapsed = time.perf_counter() - started
-        if rounds >= surely and elapsed * (rounds + 1) / rounds > longest:
+        if rounds >= min_rounds and elapsed * (rounds + 1) / rounds > longest:
             return given
         if rounds >= at_least and (elapsed >= ENOUGH or rounds >= MOST):
             return given
@@ -108,5 +108,5 @@ def star(extrapolated: bool | None) -> str:
 
 MARKS = (
     "`*`: extrapolated from a timed sample of pixels to all of them. `†`: fewer than 5 repeats "
-    "fitted into a minute."
+    "fitted into the time given."
 )

@@ -70,7 +70,7 @@ class _Equality:
 
 
 def test_with_quick_no_ratio_is_of_a_single_round():
-    given = interleaved({"slow": lambda: 1}, longest=-1.0, surely=3)
+    given = interleaved({"slow": lambda: 1}, longest=-1.0, min_rounds=3)
     assert len(given["slow"]) == 3
 
 
