@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from kernels.convolution import most_partial_sums
 from kernels.listed_max_pooling.cpu_workspace import workspace
 from kernels.window import Window
 from net.branch_steps import CropStep
@@ -60,6 +61,16 @@ class ListedConvolutionStep(_ListedStep, ConvolutionStep):
         arrays = error, self.listed.rows, weights
         return ops.listed_convolution.gradient_input(*arrays, self.listed.cells)
 
+    def device_workspaces(self, sizes):
+        taken = super().device_workspaces(sizes)
+        origins = self.listed.kernel[0] * self.outputs * np.dtype("uint32").itemsize
+        of_channel = sizes.nbytes((*self.listed.kernel, self.outputs))
+        shares = min(sizes.inputs[0][1], most_partial_sums(of_channel)) * of_channel
+        return taken._replace(
+            forward=Workspace((*taken.forward.arrays, origins)),
+            errors=Workspace((*taken.errors.arrays, shares)),
+        )
+
     def _over_list(self, weights):
         return weights.reshape(*weights.shape[:2], *self.listed.kernel)
 
@@ -68,9 +79,7 @@ class ListedConvolutionStep(_ListedStep, ConvolutionStep):
 class ListedMaxPoolStep(_ListedStep, MaxPoolStep):
     """``MaxPoolStep`` over a list."""
 
-    def workspaces(self, sizes):
-        if sizes.on_device:
-            return Workspaces()
+    def host_workspaces(self, sizes):
         shape = (self.outputs, self.listed.cells, sizes.output[1], sizes.itemsize)
         taken = workspace(Window(self.listed.kernel), *shape, sizes.backward)
         return Workspaces(forward=Workspace(*taken))

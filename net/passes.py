@@ -69,14 +69,12 @@ class StepSizes(NamedTuple):
         inputs, output: shapes of its maps.
         itemsize: bytes of a number.
         backward: whether a backward pass follows.
-        on_device: whether it runs on one.
     """
 
     inputs: tuple[Shape, ...]
     output: Shape
     itemsize: int
     backward: bool
-    on_device: bool
 
     def nbytes(self, shape: tuple[int, ...]) -> int:
         """Bytes of a map of ``shape``."""

@@ -85,7 +85,8 @@ class MemoryPlan:
         ledger = self.ledger
         sizes = self._sizes(step, shapes, keep)
         shapes[step.output] = sizes.output
-        workspaces = step.workspaces(sizes)
+        work_in = step.device_workspaces if self.on_device else step.host_workspaces
+        workspaces = work_in(sizes)
         copies = [ledger.make(nbytes) for nbytes in workspaces.copies]
         source = blocks[step.inputs[0]]
         passed = step.passes_input and not self.learning
@@ -168,7 +169,7 @@ class MemoryPlan:
         inputs = tuple(shapes[name] for name in step.inputs)
         size = step.output_size([shape[2:] for shape in inputs])
         output = (step.batch(inputs), step.channels(inputs), *size)
-        return StepSizes(inputs, output, self.itemsize, backward, self.on_device)
+        return StepSizes(inputs, output, self.itemsize, backward)
 
 
 def forward_bytes(program: Program, border: str, labelled: Pair) -> int:

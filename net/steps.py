@@ -16,6 +16,7 @@ import numpy as np
 
 from kernels.activation import Activation
 from kernels.checks import Pair
+from kernels.convolution import most_partial_sums
 from kernels.convolution.cpu_workspace import partial_shape, thread_bytes
 from kernels.max_pooling import argmax_dtype
 from kernels.max_pooling.cpu_workspace import workspace as rows_of_maxima
@@ -132,8 +133,12 @@ class Step(ABC):
         """Channels of the output for ``inputs`` N x C x H x W."""
         return self.node.output.channels
 
-    def workspaces(self, sizes: StepSizes) -> Workspaces:
+    def host_workspaces(self, sizes: StepSizes) -> Workspaces:
         """What its operators work in on the host."""
+        return Workspaces()
+
+    def device_workspaces(self, sizes: StepSizes) -> Workspaces:
+        """What its operators work in on a device, at most; without what is small beside maps."""
         return Workspaces()
 
 
@@ -196,7 +201,7 @@ class ConvolutionStep(_WindowStep):
     def _by_input(self, ops, error, weights, size):
         return ops.convolution.gradient_input(error, weights, size, **self.moves)
 
-    def workspaces(self, sizes):
+    def host_workspaces(self, sizes):
         shape, pixels = self.node.weights_shape, sizes.output[0] * prod(sizes.output[2:])
         weights, sums = sizes.nbytes(shape), partial_shape(shape, pixels, sizes.itemsize)
 
@@ -209,6 +214,17 @@ class ConvolutionStep(_WindowStep):
             forward=correlating(sizes.output),
             gradients=Workspace((sizes.nbytes(sums),)),
             errors=correlating(sizes.inputs[0]),
+        )
+
+    def device_workspaces(self, sizes):
+        pixels = sizes.output[0] * prod(sizes.output[2:])
+        weights = sizes.nbytes(self.node.weights_shape)
+        packed = Workspace((weights,))
+        return Workspaces(
+            copies=(weights,) if self.folded else (),
+            forward=packed,
+            gradients=Workspace((min(pixels, most_partial_sums(weights)) * weights,)),
+            errors=packed,
         )
 
     def _parameters(self, arrays):
@@ -240,7 +256,7 @@ class MaxPoolStep(_WindowStep):
         window = saved.shapes[0][2:], self.window.kernel
         return [run.ops.max_pooling.backward(error, saved.argmax, *window, **self.moves)], {}
 
-    def workspaces(self, sizes):
+    def host_workspaces(self, sizes):
         width = sizes.inputs[0][3]
         shape = sizes.output, sizes.itemsize, sizes.backward
         return Workspaces(forward=Workspace((), *rows_of_maxima(self.window, width, *shape)))

@@ -22,6 +22,11 @@ PARTIAL_SUMS, PARTIAL_BYTES = 16, 64 * 2**20
 that they take anywhere, unless a single one takes more."""
 
 
+def most_partial_sums(nbytes: int) -> int:
+    """How many partial sums of ``nbytes`` each lie in memory at once, at most."""
+    return max(1, PARTIAL_BYTES // nbytes)
+
+
 @dataclass(frozen=True)
 class ConvolutionShape:
     """Everything that a convolution kernel needs to know about its arrays."""

@@ -14,7 +14,7 @@ taps reads the error map once. Workspace: the partial sums, at most ``PARTIAL_BY
 
 from functools import cache
 
-from kernels.convolution import PARTIAL_BYTES, ConvolutionShape
+from kernels.convolution import ConvolutionShape, most_partial_sums
 from kernels.convolution.cuda_pixel_tile import (
     DEEPEST,
     Columns,
@@ -294,7 +294,7 @@ def shared_out(pixels: int, tiles: int, partial_bytes: int, tile: Tile) -> tuple
         tiles: as ``_share``.
         partial_bytes: that the sums of all tiles take.
     """
-    most = min(65535, max(1, PARTIAL_BYTES // partial_bytes))
+    most = min(65535, most_partial_sums(partial_bytes))
     share = _share(pixels, tile, tiles, most, multiprocessors().count)
     return share, min(ceil_division(pixels, share), most)
 
