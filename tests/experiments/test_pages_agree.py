@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import __main__, networks
+from experiments import __main__, networks, sampled
 from experiments.inputs.arithmetic import saved
 from experiments.measuring.peak import PASSES
 from experiments.reporting import claims, pages, report, stored
+from experiments.reporting.derived import excess
 from experiments.reporting.limitations import limitations
 from experiments.reporting.markdown import escaped
 from experiments.storing import cache
@@ -96,6 +97,14 @@ def test_the_page_on_large_images_quotes_the_stored_rows():
         values = [row[column] * factor for row in rows_of("large") if row[column] is not None]
         told = quoted("large-images.md", pattern)
         assert told == (f"{min(values):.0f}", f"{max(values):.0f}")
+
+
+def test_the_page_on_needed_cells_quotes_the_stored_rows():
+    rows = rows_of("sampled")
+    best, *_, second, worst = sorted(excess(rows, net, sampled.KINDS[1])[0] for net in zoo.ZOO)
+    pattern = r"its worst is ([\d.]+) .*?, and ([\d.]+) to ([\d.]+) on the other nets"
+    told = quoted("needed-cells.md", pattern)
+    assert told == tuple(f"{ratio:.2f}" for ratio in (worst, best, second))
 
 
 def test_the_page_on_training_quotes_the_stored_rows():
