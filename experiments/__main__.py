@@ -277,12 +277,8 @@ def _problem(options, chosen) -> str | None:
     return None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="python -m experiments",
-        description="Measures the dense form of patch nets against patch-by-patch scanning, and "
-        "stores tables, figures and how they were made.",
-    )
+def _reporting() -> argparse.ArgumentParser:
+    """The options of all that writes results."""
     reporting = argparse.ArgumentParser(add_help=False)
     reporting.add_argument("--quick", action="store_true", help="tiny sizes, to see it work")
     reporting.add_argument(
@@ -294,6 +290,11 @@ def _parser() -> argparse.ArgumentParser:
     reporting.add_argument(
         "--pack", action="store_true", help="put the result files into one archive, to send them"
     )
+    return reporting
+
+
+def _measuring(reporting) -> argparse.ArgumentParser:
+    """Those, and the options of all that measures."""
     measuring = argparse.ArgumentParser(add_help=False, parents=[reporting])
     measuring.add_argument(
         "--fresh", action="store_true", help="delete cached measurements and make them again"
@@ -318,6 +319,11 @@ def _parser() -> argparse.ArgumentParser:
         help="of weights, pixels and error maps (default 0)",
     )
     measuring.set_defaults(nets=None, train=False)
+    return measuring
+
+
+def _of_nets(measuring) -> argparse.ArgumentParser:
+    """Those, and which nets are measured."""
     of_nets = argparse.ArgumentParser(add_help=False, parents=[measuring])
     of_nets.add_argument(
         "--nets",
@@ -325,6 +331,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NET",
         help="nets of the zoo (default: the experiment's own choice)",
     )
+    return of_nets
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m experiments",
+        description="Measures the dense form of patch nets against patch-by-patch scanning, and "
+        "stores tables, figures and how they were made.",
+    )
+    reporting = _reporting()
+    measuring = _measuring(reporting)
+    of_nets = _of_nets(measuring)
     commands = parser.add_subparsers(dest="subcommand", required=True, metavar="EXPERIMENT")
     for name, text in EXPERIMENTS.items():
         parents = [of_nets if name in OF_NETS else measuring]
