@@ -178,7 +178,7 @@ def table(rows: list[dict]) -> str:
         cells += [
             f"{short(1e3 * row['seconds'], 4)}{marks} ({low} to {high})",
             "{:.3g} ({:.3g} to {:.3g})".format(*ratio),
-            "" if peak is None else f"{peak / 1e6:.3g}",
+            "" if peak is None else short(peak / 1e6),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     few = f"`†`: fewer than {ROUNDS} rounds fitted into {LONGEST:.0f} seconds."

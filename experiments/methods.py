@@ -208,7 +208,7 @@ def table(rows: list[dict]) -> str:
                 f"{short(1e3 * row['seconds'], 4)}{mark(row)} ({low} to {high})",
                 f"{short(1e3 * row['dense_seconds'], 4)}{mark(row)}",
                 "{:.3g} ({:.3g} to {:.3g})".format(*ratio),
-                *("" if peak is None else f"{peak / 1e6:.3g}" for peak in peaks),
+                *("" if peak is None else short(peak / 1e6) for peak in peaks),
                 f"{100 * row['scores_equal_bits']:.3g}%",
                 f"{row['scores_difference']:.1e}",
                 f"{row['gradients_difference']:.1e}",

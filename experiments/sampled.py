@@ -255,7 +255,7 @@ def _milliseconds(row):
 
 
 def _megabytes(row):
-    return "" if row is None or row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.3g}"
+    return "" if row is None or row["peak_bytes"] is None else short(row["peak_bytes"] / 1e6)
 
 
 def caption(record: dict) -> str:
