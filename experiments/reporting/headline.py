@@ -29,7 +29,7 @@ def put(machines: list[Machine], text: str) -> str:
     newest = _newest(machines, NETWORKS)
     on_gpu = _newest([one for one in machines if one.record["backend"] == "cuda"], NETWORKS)
     parts = [_picture(_newest(machines, DEMO)), _sentences(newest)]
-    parts += [None if on_gpu is newest else _best(on_gpu)]
+    parts += [_best(on_gpu) if on_gpu not in (None, newest) else None]
     return "\n\n".join([before, *filter(None, parts), after])
 
 

@@ -163,7 +163,7 @@ def test_all_says_what_to_expect_and_shows_one_bar(tmp_path, monkeypatch, capsys
     first, *lines = told.out.splitlines()
     assert first == "A matrix product of this machine: 123 GFLOP/s. What to expect:"
     assert [line.split()[0] for line in lines[:2]] == ["equality", "growth"]
-    assert re.search(r"all experiments:   0%.*about 04:00 left, equality, 1 of 2", told.err)
+    assert re.search(r"all experiments:   0%.*about \d\d:\d\d left, equality, 1 of 2", told.err)
     assert re.search(r"all experiments: 100%.*about 00:00 left, growth, 2 of 2", told.err)
     records = [*tmp_path.glob("*/*/record.json")]
     assert [json.loads(path.read_text())["gflops"] for path in records] == [123.0, 123.0]
