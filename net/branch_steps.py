@@ -48,10 +48,13 @@ class _MergeStep(Step):
     def output_size(self, sizes):
         return tuple(map(min, *sizes))
 
-    def workspaces(self, sizes):
+    def host_workspaces(self, sizes):
         size = sizes.output[2:]
         trimmed = [shape for shape in sizes.inputs if any(_trimmed(shape, size))]
         return Workspaces(copies=tuple(sizes.nbytes((*s[:2], *size)) for s in trimmed))
+
+    def device_workspaces(self, sizes):
+        return self.host_workspaces(sizes)
 
 
 @dataclass(frozen=True)
