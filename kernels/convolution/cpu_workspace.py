@@ -3,7 +3,7 @@
 Nothing here is compiled, so that a pass can be planned where nothing can be.
 """
 
-from kernels.convolution import PARTIAL_BYTES, PARTIAL_SUMS
+from kernels.convolution import PARTIAL_SUMS, most_partial_sums
 from kernels.host import simd
 from kernels.host.simd import COLUMNS, MAX_VECTORS
 
@@ -26,7 +26,7 @@ def partial_shape(weights, pixels, itemsize):
     lanes, (filters, channels, kh, kw) = simd.lanes(itemsize), weights
     taps = -(-channels * kh * kw // COLUMNS) * COLUMNS
     vectors, blocks = -(-filters // lanes), -(-pixels // BLOCK)
-    most = max(1, PARTIAL_BYTES // (taps * vectors * lanes * itemsize))
+    most = most_partial_sums(taps * vectors * lanes * itemsize)
     return min(PARTIAL_SUMS, blocks, most), taps, vectors * lanes
 
 

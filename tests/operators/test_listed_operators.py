@@ -6,7 +6,6 @@ import pytest
 from kernels import get_backend
 from kernels.convolution.cuda_tile import Tile
 from kernels.listed_cells import DEVICE, HOST
-from kernels.listed_convolution import cuda_gradient_input
 from kernels.listed_max_pooling.cpu_workspace import shares_rows
 from kernels.max_pooling.cpu_workspace import MOST_PARTS
 from kernels.window import Window
@@ -106,7 +105,7 @@ def test_shares_of_some_channels_at_a_time(name, rng, monkeypatch):
     rows = tables(rng, (60, 5, 70, 3, (2, 2)))
     arguments = error, rows, weights.astype(np.float32)
     at_once = call(get_backend(name), "listed_convolution.gradient_input", *arguments, 60)
-    monkeypatch.setattr(cuda_gradient_input, "PARTIAL_BYTES", 2 * 4 * 3 * 4)
+    monkeypatch.setattr("kernels.convolution.PARTIAL_BYTES", 2 * 4 * 3 * 4)
     in_turn = call(get_backend(name), "listed_convolution.gradient_input", *arguments, 61)
     np.testing.assert_array_equal(in_turn[:60], at_once)
 
