@@ -14,6 +14,7 @@ APART = {
     "net.borders": "numbers of patches and images, called with what Net and Dense checked",
     "net.chosen": "called by Dense, Scan and Trainer, which pass on what they are given",
     "net.extras": "imports a package that its caller names",
+    "net.exchange.activations": "a table; kernels.activation checks the activations of layers",
     "net.exchange.forms": "called with nets that to_torch and to_onnx have checked",
     "net.exchange.onnx_nodes": "written by to_onnx alone, of a net that it checked",
     "net.exchange.torch_arguments": "called by from_torch alone, with what it traced",

@@ -13,6 +13,7 @@ import numpy as np
 from kernels.activation import activation_of
 from net import Net
 from net.conversion import steps_of
+from net.exchange.activations import counterpart_of
 from net.steps import ActivationStep, BatchNormStep, ConvolutionStep, MaxPoolStep
 
 MEMORY_FORMATS = ("contiguous", "channels_last")
@@ -115,13 +116,9 @@ class TorchNet:
             yield self._activation(step.activation)
 
     def _activation(self, activation):
-        torch, functional = self.torch, self.torch.nn.functional
-        activation = activation_of(activation)
-        parameter = activation.parameter
-        return {
-            "relu": torch.relu_,
-            "tanh": torch.tanh_,
-            "sigmoid": torch.sigmoid_,
-            "leaky_relu": lambda x: functional.leaky_relu_(x, parameter),
-            "elu": lambda x: functional.elu_(x, parameter),
-        }[activation.name]
+        parameter, there = activation_of(activation).parameter, counterpart_of(activation)
+        if there is None:
+            raise TypeError(f"PyTorch has no exact counterpart of {activation!r}")
+        name, torch = f"{there.function}_", self.torch
+        in_place = getattr(torch.nn.functional, name, None) or getattr(torch, name)
+        return in_place if parameter is None else lambda x: in_place(x, parameter)

@@ -14,26 +14,9 @@ import numpy as np
 
 from kernels.activation import Activation, activation_of
 from kernels.window import Window
+from net.exchange.activations import counterpart_of
 
 END = np.iinfo(np.int64).max
-
-
-def _itself(nodes, x):
-    return x
-
-
-def _exponential_less_1(nodes, x):
-    return nodes.add("Sub", [nodes.add("Exp", [x]), np.array(1, nodes.dtype)])
-
-
-PLAIN = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
-WITH_PARAMETER = {"leaky_relu": ("LeakyRelu", _itself), "elu": ("Elu", _exponential_less_1)}
-"""In float32 a node; in float64 x above 0, and below it the parameter times this function of x."""
-
-
-def has_node(activation: str | Activation) -> bool:
-    """Whether an activation is known here."""
-    return activation_of(activation).name in PLAIN | WITH_PARAMETER
 
 
 class Nodes:
@@ -123,16 +106,15 @@ class Nodes:
         return maps
 
     def activation(self, x: str, activation: str | Activation) -> str:
-        """One that ``has_node``."""
-        given = activation_of(activation)
-        if given.name in PLAIN:
-            return self.add(PLAIN[given.name], [x])
-        kind, function = WITH_PARAMETER[given.name]
+        """One that has a counterpart."""
+        parameter, there = activation_of(activation).parameter, counterpart_of(activation)
+        if parameter is None:
+            return self.add(there.operator, [x])
         if self.exact:
-            return self.add(kind, [x], alpha=given.parameter)
+            return self.add(there.operator, [x], alpha=parameter)
         zero = self._number(0)
-        below = function(self, self.add("Min", [x, zero]))
-        below = self.add("Mul", [below, self._number(given.parameter)])
+        below = there.below(self, self.add("Min", [x, zero]))
+        below = self.add("Mul", [below, self._number(parameter)])
         return self.add("Add", [self.add("Max", [x, zero]), below])
 
     def normalization(self, x: str, gamma, beta, mean, variance, epsilon: float) -> str:

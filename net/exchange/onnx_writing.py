@@ -10,8 +10,9 @@ import numpy as np
 from kernels import checks
 from net import description, files
 from net.borders import halo, patch_margins
+from net.exchange.activations import counterpart_of
 from net.exchange.forms import placed, unread
-from net.exchange.onnx_nodes import Nodes, has_node
+from net.exchange.onnx_nodes import Nodes
 from net.extras import framework
 from net.graph import Net
 from net.layers import (
@@ -141,7 +142,7 @@ class _Writer:
                 return nodes.maximum(maps[0], window)
             case AveragePool() | AdaptiveAveragePool():
                 return nodes.mean(maps[0], window, node.output.channels)
-            case ActivationLayer() if has_node(layer.activation):
+            case ActivationLayer() if counterpart_of(layer.activation):
                 return nodes.activation(maps[0], layer.activation)
             case BatchNorm():
                 parts = ("gamma", "beta", "mean", "variance")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+from net.exchange.activations import COUNTERPARTS
 from net.exchange.torch_operations import Operation, called_by, is_in_place
 from net.maps import NotConvertible
 
 KEEPS_CHANNELS = {
-    *("max_pool", "average_pool", "adaptive_max_pool", "adaptive_average_pool", "relu", "tanh"),
-    *("leaky_relu", "elu", "sigmoid", "softmax", "dropout", "crop", "same"),
+    *("max_pool", "average_pool", "adaptive_max_pool", "adaptive_average_pool", "softmax"),
+    *("dropout", "crop", "same", *COUNTERPARTS),
 }
 """Kinds of operations whose maps have as many channels as what they read."""
 

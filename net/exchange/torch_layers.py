@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
+from net.exchange.activations import COUNTERPARTS
 from net.exchange.torch_arguments import (
     bins_of,
     is_mean,
@@ -21,7 +23,6 @@ from net.exchange.torch_arguments import (
 from net.exchange.torch_graph import Traced
 from net.exchange.torch_operations import REASONS, SUPPORTED, tells_a_size
 from net.layers import (
-    ELU,
     AdaptiveAveragePool,
     AdaptiveMaxPool,
     Add,
@@ -33,12 +34,8 @@ from net.layers import (
     Dropout,
     FullyConnected,
     Layer,
-    LeakyReLU,
     MaxPool,
-    ReLU,
-    Sigmoid,
     Softmax,
-    Tanh,
 )
 from net.maps import Map, NotConvertible
 from net.nodes import IMAGE
@@ -124,7 +121,7 @@ class Reader:
                 if operation is None:
                     why = f"it is not supported; expected {SUPPORTED}"
                     raise NotConvertible(REASONS.get(name, why))
-                read = getattr(self, f"_{operation.kind}")
+                read = self._reading(operation.kind)
                 options = dict(self._traced.torch.fx.node.map_arg(options, self._number))
                 first = operation.arguments[0]
                 if first == "input":
@@ -133,6 +130,12 @@ class Reader:
             self._results[node] = self._traced.run(node, self._results)
         except (TypeError, ValueError) as refusal:
             raise NotConvertible(f"{self._traced.path(node)}: {name}: {refusal}") from None
+
+    def _reading(self, kind):
+        """The method that reads an operation."""
+        if kind in COUNTERPARTS:
+            return partial(self._activation, COUNTERPARTS[kind].layer)
+        return getattr(self, f"_{kind}")
 
     def _check_output(self, output):
         value = self._values.get(output) if self._traced.is_node(output) else None
@@ -313,20 +316,8 @@ class Reader:
             self._take(value, part, tensor)
         return value
 
-    def _relu(self, node, input, inplace=False):
-        return self._added(node, ReLU(), input)
-
-    def _leaky_relu(self, node, input, negative_slope=0.01, inplace=False):
-        return self._added(node, LeakyReLU(negative_slope) if negative_slope else ReLU(), input)
-
-    def _elu(self, node, input, alpha=1.0, inplace=False):
-        return self._added(node, ELU(alpha), input)
-
-    def _tanh(self, node, input):
-        return self._added(node, Tanh(), input)
-
-    def _sigmoid(self, node, input):
-        return self._added(node, Sigmoid(), input)
+    def _activation(self, layer, node, input, inplace=False, **parameter):
+        return self._added(node, layer(**parameter), input)
 
     def _softmax(self, node, input, dim=1, dtype=None):
         if (1 if dim is None else dim) % input.axes != 1 or (

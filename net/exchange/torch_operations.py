@@ -5,12 +5,14 @@ from __future__ import annotations
 import operator
 from typing import NamedTuple
 
+from net.exchange.activations import COUNTERPARTS
+
 
 class Operation(NamedTuple):
     """What is called by one of several names.
 
     Attributes:
-        kind: the method of ``net.exchange.torch_reading`` that reads it.
+        kind: an activation, or else the method of ``net.exchange.torch_layers`` that reads it.
         arguments: what it takes, in the order of the function, the map first; a module has
             attributes of these names.
         modules: of ``torch.nn``.
@@ -69,16 +71,11 @@ OPERATIONS = (
         ("BatchNorm2d", "BatchNorm1d"),
         ("batch_norm",),
     ),
-    Operation("relu", ("input", "inplace"), ("ReLU",), ("relu", "relu_")),
-    Operation(
-        "leaky_relu",
-        ("input", "negative_slope", "inplace"),
-        ("LeakyReLU",),
-        ("leaky_relu", "leaky_relu_"),
+    *(
+        Operation(name, one.arguments, (one.module,), (one.function, f"{one.function}_"))
+        for name, one in COUNTERPARTS.items()
+        if one
     ),
-    Operation("elu", ("input", "alpha", "inplace"), ("ELU",), ("elu", "elu_")),
-    Operation("tanh", ("input",), ("Tanh",), ("tanh", "tanh_")),
-    Operation("sigmoid", ("input",), ("Sigmoid",), ("sigmoid", "sigmoid_")),
     Operation("softmax", ("input", "dim"), ("Softmax", "Softmax2d"), ("softmax",)),
     Operation("dropout", ("input", "p", "training", "inplace"), ("Dropout",), ("dropout",)),
     Operation("add", ("input", "other", "alpha"), (), ("add", "add_", "iadd")),
@@ -94,9 +91,8 @@ OPERATIONS = (
 )
 
 SUPPORTED = (
-    "Conv2d, Linear, MaxPool2d, AvgPool2d, AdaptiveMaxPool2d, AdaptiveAvgPool2d, BatchNorm2d, "
-    "BatchNorm1d, ReLU, LeakyReLU, ELU, Tanh, Sigmoid, Softmax, Dropout, Flatten, Identity, "
-    "addition, concatenation and crops by slices"
+    ", ".join(name for one in OPERATIONS for name in one.modules)
+    + ", addition, concatenation and crops by slices"
 )
 
 _REFUSED = {

@@ -10,11 +10,13 @@ from math import prod
 import numpy as np
 
 from kernels import checks
+from kernels.activation import activation_of
+from net.exchange.activations import counterpart_of
 from net.exchange.forms import placed, unread
 from net.extras import framework
 from net.graph import Net
 from net.layers import (
-    ELU,
+    ActivationLayer,
     AdaptiveAveragePool,
     AdaptiveMaxPool,
     Add,
@@ -25,12 +27,8 @@ from net.layers import (
     Crop,
     Dropout,
     FullyConnected,
-    LeakyReLU,
     MaxPool,
-    ReLU,
-    Sigmoid,
     Softmax,
-    Tanh,
 )
 from net.maps import Map
 from net.nodes import IMAGE
@@ -172,16 +170,9 @@ class _Writer:
                 return self._mean(window, channels)
             case BatchNorm():
                 return self._normalization(nn.BatchNorm1d if flat else nn.BatchNorm2d, node)
-            case ReLU():
-                return nn.ReLU()
-            case LeakyReLU():
-                return nn.LeakyReLU(layer.slope)
-            case ELU():
-                return nn.ELU(layer.alpha)
-            case Tanh():
-                return nn.Tanh()
-            case Sigmoid():
-                return nn.Sigmoid()
+            case ActivationLayer() if there := counterpart_of(layer.activation):
+                parameter = activation_of(layer.activation).parameter
+                return getattr(nn, there.module)(*(() if parameter is None else (parameter,)))
             case Softmax():
                 return nn.Softmax(dim=1)
             case Dropout():

@@ -2,8 +2,19 @@
 
 import numpy as np
 
-from net.layers import AveragePool, Convolution, Dropout, FullyConnected, ReLU
+from kernels.activation import ACTIVATIONS
+from net import Net
+from net.exchange.activations import COUNTERPARTS
+from net.layers import (
+    ActivationLayer,
+    AveragePool,
+    Convolution,
+    Dropout,
+    FullyConnected,
+    ReLU,
+)
 from tests.net.cases import NAMED, NetCase
+from tests.net.nets import randomized
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 CASES = NAMED | {
@@ -15,6 +26,16 @@ CASES = NAMED | {
         *(1, (9, 8)),
     )
 }
+EXCHANGED = [name for name, counterpart in COUNTERPARTS.items() if counterpart]
+"""Activations."""
+
+
+def with_activation(name, dtype):
+    """A net with an activation, whose parameter float32 holds exactly."""
+    (kind,) = (kind for kind in ActivationLayer.__subclasses__() if kind.kind == name)
+    parameter = {} if ACTIVATIONS[name] is None else {ACTIVATIONS[name]: 0.375}
+    layers = [Convolution(3, 2), kind(**parameter), FullyConnected(2)]
+    return randomized(Net(layers, channels=1, patch=4, dtype=dtype, backend="cpu"))
 
 
 def patches_of(net, image):

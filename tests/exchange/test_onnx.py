@@ -10,11 +10,10 @@ from hypothesis import given, settings
 
 from kernels.activation import ACTIVATIONS, Activation
 from net import Dense, Net, Scan, to_onnx, zoo
-from net.exchange import onnx_nodes
 from net.layers import ActivationLayer, Convolution, FullyConnected
 from net.usage import Normalization, Usage
 from tests.comparison import relative_difference
-from tests.exchange.cases import CASES, TOLERANCES, patches_of
+from tests.exchange.cases import CASES, EXCHANGED, TOLERANCES, patches_of, with_activation
 from tests.net.nets import random_image, randomized, reduced
 from tests.net.test_random_nets import cases
 
@@ -46,23 +45,15 @@ def test_named_nets(name, dtype, tmp_path):
     check(CASES[name].build("cpu", dtype), tmp_path / "net.onnx")
 
 
-def test_every_activation_has_a_node():
-    assert [*onnx_nodes.PLAIN, *onnx_nodes.WITH_PARAMETER] == [*ACTIVATIONS]
-
-
 @pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", EXCHANGED)
 def test_activations(name, dtype, tmp_path):
     """In float64 those with a parameter have a formula each, and none stands in for another."""
-    (kind,) = (kind for kind in ActivationLayer.__subclasses__() if kind.kind == name)
-    parameter = {} if ACTIVATIONS[name] is None else {ACTIVATIONS[name]: 0.375}
-    layers = [Convolution(3, 2), kind(**parameter), FullyConnected(2)]
-    net = Net(layers, channels=1, patch=4, dtype=dtype, backend="cpu")
-    check(randomized(net), tmp_path / "net.onnx")
+    check(with_activation(name, dtype), tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
-def test_an_activation_without_a_node_is_refused(dtype, tmp_path, monkeypatch):
+def test_an_activation_without_a_counterpart_is_refused(dtype, tmp_path, monkeypatch):
     """Whatever the kernels know: no other one stands in for it."""
     monkeypatch.setitem(ACTIVATIONS, "softsign", "scale")
 

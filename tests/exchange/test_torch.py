@@ -5,8 +5,9 @@ import io
 import pytest
 
 from net import Dense, NotConvertible, Scan, from_torch, to_torch
+from net.exchange.activations import COUNTERPARTS
 from tests.comparison import relative_difference
-from tests.exchange.cases import CASES, TOLERANCES, patches_of
+from tests.exchange.cases import CASES, EXCHANGED, TOLERANCES, patches_of, with_activation
 from tests.net.nets import random_image, randomized, reduced
 
 pytestmark = [pytest.mark.torch, pytest.mark.cpu]
@@ -58,6 +59,37 @@ class TestToTorch:
         if state:  # else nothing tells the dtype
             assert back.dtype == dtype
         assert all((state[name] == again[name]).all() for name in state)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("name", EXCHANGED)
+class TestActivations:
+    def test_modules_both_ways(self, torch, name, dtype):
+        net = with_activation(name, dtype)
+        module = to_torch(net)
+        assert type(module[1]) is getattr(torch.nn, COUNTERPARTS[name].module)
+        image = random_image(net, (6, 5))
+        scores = module(torch.from_numpy(patches_of(net, image))).detach().numpy()
+        assert relative_difference(scores, Scan(net).forward(image)) <= TOLERANCES[dtype]
+        back = from_torch(module, 4, backend="cpu", report=False)
+        assert back.layers[1].activation == net.layers[1].activation
+
+    @pytest.mark.parametrize("in_place", ["", "_"])
+    def test_functions_and_their_defaults(self, torch, name, dtype, in_place):
+        """``from_torch`` compares the scores."""
+        function = COUNTERPARTS[name].function + in_place
+        call = getattr(torch.nn.functional, function, None) or getattr(torch, function)
+
+        class Calling(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv = torch.nn.Conv2d(1, 2, 1, dtype=getattr(torch, dtype))
+
+            def forward(self, image):
+                return call(self.conv(image))
+
+        net = from_torch(Calling(), 1, backend="cpu", report=False)
+        assert (net.dtype, net.layers[1].kind) == (dtype, name)
 
 
 def test_a_net_of_the_zoo_as_a_chain(torch):
