@@ -96,7 +96,6 @@ def modelled(nets: list[str], size: int, devices: dict, cache) -> list[dict]:
 def _of_net(name, size, devices, host, cache, codes):
     """The rows of a net: of each device and direction, the dense form, scanning with the batch that
     suits it best, and scanning one by one."""
-    from experiments.inputs.arithmetic import saved
     from experiments.modelling import counted, predicted
     from net import zoo
 
@@ -121,7 +120,6 @@ def _of_net(name, size, devices, host, cache, codes):
             "size": size,
             "device": short_name,
             "stand_in": "" if made_for == device.capability else "sm_{}{}".format(*made_for),
-            "unbounded_ratio": saved(net),
         }
         for backward in (False, True):
             of_direction = {

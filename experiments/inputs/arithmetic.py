@@ -10,15 +10,17 @@ from net.nodes import IMAGE, Node
 from net.summary import multiply_adds
 
 DIRECTIONS = ("forward", "backward")
+BOTH = " + ".join(DIRECTIONS)
 
 
 def times(node: Node, direction: str) -> int:
-    """How often a layer's multiply-adds are done.
+    """How often a layer's multiply-adds are done in one of ``DIRECTIONS``, or in ``BOTH``.
 
     The gradients by its weights and by its input take as many as its forward pass each; the first
     layer computes no gradient by the image.
     """
-    return 1 if direction == "forward" or node.inputs == (IMAGE,) else 2
+    forward, backward = 1, 1 if node.inputs == (IMAGE,) else 2
+    return {"forward": forward, "backward": backward, BOTH: forward + backward}[direction]
 
 
 def saved(net: Net, labelled: int | Pair | None = None, direction: str = "forward") -> float:
@@ -27,6 +29,7 @@ def saved(net: Net, labelled: int | Pair | None = None, direction: str = "forwar
     Args:
         labelled: rows and columns of labelled pixels; None: an image without end, whose border
             costs nothing. No image gives more than that.
+        direction: one of ``DIRECTIONS``, or ``BOTH``.
 
     >>> from net import zoo
     >>> round(saved(zoo.build("authors133", backend="reference"), 1024))

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from experiments import __main__, model
+from experiments.inputs.arithmetic import saved
 from experiments.modelling import counted, page, predicted
 from experiments.modelling.predicted import TERMS
 from experiments.profiling import simulation, static
@@ -150,7 +151,7 @@ def row(**changed):
     """As the model makes it."""
     base = dict.fromkeys(TERMS, 0.0) | {"net": "n4", "size": 256, "stand_in": "", "batch": 64}
     base |= {"device": "A100", "direction": "forward", "launches": 7, "host_seconds": 1e-5}
-    base |= {"multiply_adds": 10**9, "unbounded_ratio": 123.0, "speedup": None}
+    base |= {"multiply_adds": 10**9, "speedup": None}
     return base | changed
 
 
@@ -170,6 +171,29 @@ def test_the_page_shows_the_rows_and_nothing_else(speedup, alone):
     assert (over in text) == (speedup > CLAIMED_SPEEDUP)
     nets = "1 of 1 nets (n4)" if alone > CLAIMED_SPEEDUP else "0 of 1 nets (none)"
     assert nets in text
+
+
+@pytest.mark.parametrize("direction", page.DIRECTIONS)
+def test_the_limit_of_arithmetic_is_that_of_the_direction(direction):
+    rows = [one | {"direction": direction} for one in rows_with(321.0, 4567.0)]
+    limit = saved(zoo.build("n4", backend="reference"), None, direction)
+    text = page.table(rows)
+    assert f"| n4 | {direction} | 100 x | {limit:.3g} x |" in text
+    assert f"saves at most {limit:.3g} times" in text
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_arithmetic_counts_what_the_calls_do(name):
+    """In each direction; scanning one by one does all that scanning does, pixel after pixel."""
+    net = zoo.build(name, backend="reference")
+    for backward, direction in enumerate(page.DIRECTIONS):
+        done = {
+            one.form: sum(call.multiply_adds for call in one.calls)
+            for one in PASSES(name, SIZE)
+            if one.backward == backward and one.batch == 1
+        }
+        ratio = SIZE**2 * done[counted.PATCH] / done[counted.DENSE]
+        assert saved(net, SIZE, direction) == pytest.approx(ratio, rel=1e-12)
 
 
 def test_a_stand_in_is_named():
