@@ -14,9 +14,11 @@ from experiments.measuring.compare import compared
 from experiments.measuring.timing import MARKS, mark
 from experiments.reporting.derived import (
     CLAIMED_SPEEDUP,
+    PACED_BY_HOST,
     arithmetic,
     by_image,
     by_patch,
+    mark_of_scanning,
     totals_of,
 )
 from experiments.reporting.numbers import short
@@ -71,12 +73,12 @@ def table(rows: list[dict]) -> str:
         low, middle, high = (dense[f"speedup{q}"] for q in ("_p20", "", "_p80"))
         lines.append(
             f"| {dense['patch']} | {size} x {size} | {direction} "
-            f"| {short(1e3 * scanning['seconds'], 4)}{mark(scanning)} "
+            f"| {short(1e3 * scanning['seconds'], 4)}{mark_of_scanning(scanning)} "
             f"| {short(1e3 * dense['seconds'], 4)}{mark(dense)} "
-            f"| {short(middle)}{mark(scanning)} ({short(low)} to {short(high)}) "
+            f"| {short(middle)}{mark_of_scanning(scanning)} ({short(low)} to {short(high)}) "
             f"| {ratio:.3g} x | {middle / ratio:.2f} x | {scanning['batch']} |"
         )
-    return "\n".join([*lines, "", MARKS])
+    return "\n".join([*lines, "", MARKS + PACED_BY_HOST])
 
 
 def caption(record: dict) -> str:

@@ -18,7 +18,13 @@ from experiments.inputs.nets import FAMILY, QUICK, affordable
 from experiments.measuring.compare import COLUMNS as COLUMNS
 from experiments.measuring.compare import compared
 from experiments.measuring.timing import MARKS, mark
-from experiments.reporting.derived import CLAIMED_SPEEDUP, arithmetic, totals_of
+from experiments.reporting.derived import (
+    CLAIMED_SPEEDUP,
+    PACED_BY_HOST,
+    arithmetic,
+    mark_of_scanning,
+    totals_of,
+)
 from experiments.reporting.numbers import short
 from net.zoo import ZOO
 
@@ -62,7 +68,7 @@ def sizes_of(name: str, backend: str) -> tuple[int, ...]:
 
 def table(rows: list[dict]) -> str:
     """The Markdown tables: totals of every net, then each net's layers."""
-    lines = ["### Totals", "", *_totals(rows), "", MARKS]
+    lines = ["### Totals", "", *_totals(rows), "", MARKS + PACED_BY_HOST]
     for name, size in dict.fromkeys((row["net"], row["labelled"]) for row in rows):
         chosen = [row for row in rows if (row["net"], row["labelled"]) == (name, size)]
         first = chosen[0]
@@ -96,10 +102,10 @@ def _totals(rows):
             net,
             f"{size} x {size}",
             direction,
-            f"{_milliseconds(scanning['seconds'])}{mark(scanning)}",
+            f"{_milliseconds(scanning['seconds'])}{mark_of_scanning(scanning)}",
             f"{_milliseconds(dense['seconds'])}{mark(dense)} ({quick} to {slow})",
             "" if device is None else _milliseconds(device),
-            f"{short(middle)}{mark(scanning)} ({short(low)} to {short(high)})",
+            f"{short(middle)}{mark_of_scanning(scanning)} ({short(low)} to {short(high)})",
             f"over {CLAIMED_SPEEDUP}",
             f"{ratio:.3g} x",
             f"{middle / ratio:.2f} x",

@@ -84,10 +84,8 @@ class PassTimes:
         (scores, tape), forward = timed(ops, lambda: program.forward(x, keep=True, clock=clocks[0]))
         (gradients, _), back = timed(ops, lambda: program.backward(tape, error, clock=clocks[1]))
         if device:
-            made, taken = device_seconds(ops, lambda: program.forward(x, keep=True), forward[0])
-            forward = forward[0], taken
-            taken = device_seconds(ops, lambda: program.backward(made[1], error), back[0])[1]
-            back = back[0], taken
+            on_device = _on_device(program, lambda: x, error, forward[0], back[0])
+            forward, back = zip((forward[0], back[0]), on_device)
         self.add("forward", forward)
         self.add("backward", back)
         return scores, gradients
@@ -102,6 +100,20 @@ class PassTimes:
             self.layers[direction, layer_name(step)] += seconds
 
         return tick
+
+
+def _on_device(program, entered, error, *walls):
+    """Device seconds of a pass forward, with what ``entered`` launches before it, and backward; as
+    ``device_seconds``.
+
+    Args:
+        entered: makes the program's input.
+        walls: seconds that the host takes at most to queue a pass forward, and one backward.
+    """
+    ops = program.net.backend
+    made, forward = device_seconds(ops, lambda: program.forward(entered(), keep=True), walls[0])
+    _, backward = device_seconds(ops, lambda: program.backward(made[1], error), walls[1])
+    return forward, backward
 
 
 def dense_pass(dense: Dense, image, error, mask=None) -> PassTimes:
@@ -119,7 +131,8 @@ def scan_pass(scan: Scan, image, error, pixels) -> PassTimes:
 
     On the host batch by batch. On a GPU that would time the host, which may need longer to launch
     than the device to compute: there, whole scans are queued, and backward is what a scan forward
-    and backward takes longer than one forward.
+    and backward takes longer than one forward. Device seconds are those of the first batch, scaled
+    to all pixels.
     """
     ops, taken = scan.net.backend, PassTimes()
     x = ops.memory.to_device(image[None])
@@ -136,8 +149,20 @@ def scan_pass(scan: Scan, image, error, pixels) -> PassTimes:
     if ops.name == "cuda":
         forward = timed(ops, lambda: scan.forward(x[0], pixels))[1][0]
         both = timed(ops, lambda: scan.gradients(x[0], every, pixels))[1][0]
-        taken.add("forward", (forward, None))
-        taken.add("backward", (both - forward, None))
+        parts = scan.batches(pixels)
+        first = pixels[parts[0]]
+        corners = [
+            ops.memory.to_device(np.ascontiguousarray(first[:, axis], np.int32)) for axis in (0, 1)
+        ]
+        on_device = _on_device(
+            scan.program,
+            lambda: ops.patches.extract(x, *corners, scan.net.patch),
+            ops.memory.to_device(every[parts[0], :, None, None]),
+            *(forward / len(parts), (both - forward) / len(parts)),
+        )
+        scale = len(pixels) / len(first)
+        for direction, wall, device in zip(DIRECTIONS, (forward, both - forward), on_device):
+            taken.add(direction, (wall, None if device is None else scale * device))
     return taken
 
 

@@ -60,6 +60,8 @@ def _sentences(machine):
         reached = {d: _reached(cases(every, d)) for d in DIRECTIONS}
     if any("*" in text for text in (*ranges.values(), *reached.values())):
         notes.append("`*`: scanning extrapolated from a timed sample of pixels")
+    if any("‡" in text for text in (*ranges.values(), *reached.values())):
+        notes.append("`‡`: the host set the pace of scanning")
     evidence = [link("networks", _place(machine, NETWORKS))]
     if GROWTH in machine.results:
         evidence.append(link("growth", _place(machine, GROWTH)))

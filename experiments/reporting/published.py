@@ -10,7 +10,13 @@ from experiments.inputs.nets import built
 from experiments.inputs.published import READ, Figure, Published
 from experiments.measuring.compare import CUTTING, TOTAL
 from experiments.measuring.timing import MARKS, mark
-from experiments.reporting.derived import arithmetic, largest, totals_of
+from experiments.reporting.derived import (
+    PACED_BY_HOST,
+    arithmetic,
+    largest,
+    mark_of_scanning,
+    totals_of,
+)
 from experiments.reporting.markdown import escaped, link
 from experiments.reporting.numbers import short
 from experiments.reporting.report import PAGE
@@ -60,7 +66,7 @@ def page(machines: list[Machine]) -> str:
         read = READ[figure.read] + (f"; inferred: {figure.inferred}" if figure.inferred else "")
         cells += [_address(f"[{place}]", source), read]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", HERE + MARKS]
+    lines += ["", HERE + MARKS + PACED_BY_HOST]
     lines += ["", *_layers(told, columns), "", "## Sources, and works cited", ""]
     for place, source in enumerate(told.sources.values(), 1):
         lines.append(f"{place}. {_address(source.text, source)}: {source.about}.")
@@ -113,7 +119,7 @@ def _here(machine, figure):
             dense = totals[figure.counted, size, direction, "dense"]
             scanning = totals[figure.counted, size, direction, "scanning"]
             ratio = arithmetic(totals, figure.counted, size, direction)
-            told.append(f"{short(dense['speedup'])}{mark(scanning)} ({ratio:.3g})")
+            told.append(f"{short(dense['speedup'])}{mark_of_scanning(scanning)} ({ratio:.3g})")
             seconds.append(f"{short(1e3 * dense['seconds'], 4)}{mark(dense)}")
         return f"{', '.join(told)}; {', '.join(seconds)} ms; at {size} x {size}"
 

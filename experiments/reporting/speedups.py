@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from experiments.inputs.arithmetic import saved
 from experiments.inputs.nets import built
-from experiments.measuring.timing import star
-from experiments.reporting.derived import CLAIMED_SPEEDUP, arithmetic, totals_of
+from experiments.reporting.derived import CLAIMED_SPEEDUP, arithmetic, mark_in_text, totals_of
 from experiments.reporting.numbers import short
 
 
@@ -20,14 +19,14 @@ class Case:
         size: labelled rows and columns.
         speedup: of the dense form over scanning.
         ratio: of it arithmetic.
-        extrapolated: whether the time of scanning is.
+        marks: of the speedup, in a text.
     """
 
     net: str
     size: int
     speedup: float
     ratio: float
-    extrapolated: bool
+    marks: str
 
     @property
     def passes(self) -> bool:
@@ -40,8 +39,8 @@ class Case:
         return self.speedup / self.ratio
 
     def told(self, digits: int = 4) -> str:
-        """The speedup with its mark."""
-        return short(self.speedup, digits) + star(self.extrapolated)
+        """The speedup with its marks."""
+        return short(self.speedup, digits) + self.marks
 
     def __str__(self) -> str:
         return f"{self.net} {self.told()} at {self.size} x {self.size}"
@@ -53,9 +52,9 @@ def cases(rows: list[dict], direction: str) -> list[Case]:
     result = []
     for (net, size, *rest), row in totals.items():
         if rest == [direction, "dense"]:
-            guessed = totals[net, size, direction, "scanning"]["extrapolated"]
+            marks = mark_in_text(totals[net, size, direction, "scanning"])
             ratio = arithmetic(totals, net, size, direction)
-            result.append(Case(net, size, row["speedup"], ratio, guessed))
+            result.append(Case(net, size, row["speedup"], ratio, marks))
     return result
 
 

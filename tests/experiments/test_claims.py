@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import __main__, networks
+from experiments import __main__, growth, networks
 from experiments.modelling import page as model_page
 from experiments.reporting import claims, pages, stored
 from experiments.reporting.claims import CLAIMS, MISSING, NOT, PARTLY, SUPPORTED
-from experiments.reporting.derived import by_image, by_patch
+from experiments.reporting.derived import BUSY, PACED_BY_HOST, by_image, by_patch
 from experiments.reporting.speedups import Case, paragraph
 from tests.experiments.stored_results import store
 
@@ -47,8 +47,9 @@ def full(row):
     return empty | row
 
 
-def compared(net, patch, labelled, speedup, guessed=True):
+def compared(net, patch, labelled, speedup, guessed=True, device=None):
     shared = {"net": net, "patch": patch, "labelled": labelled, "layer": "total"}
+    shared |= {"seconds": 0.5, "device_seconds": device}
     return [
         shared
         | {"direction": direction, "form": form, "speedup": speedup}
@@ -71,6 +72,25 @@ def test_over_1500_names_every_net(speedups, verdict):
         assert judged.verdict == verdict
         assert f"a {a}* at 128" in judged.result
         assert f"b {b} at 128" in judged.result
+
+
+@pytest.mark.parametrize("share", [None, 0.5 * BUSY, 0.99 * BUSY, BUSY, 0.99])
+def test_a_speedup_over_scanning_that_waits_for_the_host_is_marked(share):
+    """In every table and sentence that tells it, with a legend."""
+    speedup = "1600*‡" if share and share < BUSY else "1600*"
+    device = None if share is None else 0.5 * share
+    rows = compared("n4", 95, 64, 1600, device=device) + compared("n4", 95, 128, 1600)
+    every = [full(row) | dict.fromkeys(("speedup_p20", "speedup_p80"), 7.0) for row in rows]
+    for experiment in (networks, growth):
+        text = experiment.table(every)
+        first, second = (f"| {marked} (7 to 7) |" for marked in (speedup, "1600*"))
+        assert text.count(first) == (2 if share and share < BUSY else 4)
+        assert text.count(second) == (2 if share and share < BUSY else 4)
+        assert PACED_BY_HOST in text
+    of_both = claim("propagation (forward)")
+    assert f"n4 {speedup} at 64 x 64" in of_both.judged({"networks": rows}).result
+    assert f"forward: {speedup} at image 64" in claim("(images)").judged({"growth": rows}).result
+    assert all(PACED_BY_HOST in one.tested for one in (of_both, claim("(images)")))
 
 
 def test_over_1500_counts_all_nets_at_all_sizes_of_both_experiments():
@@ -110,7 +130,7 @@ def test_a_paragraph_says_which_nets_pass_and_which_would(tmp_path, gpu):
 
 
 def test_what_passes_by_the_product_alone_is_told_apart():
-    n4, lenet28 = Case("n4", 128, 1300.0, 300.0, False), Case("lenet28", 128, 9.0, 5.0, True)
+    n4, lenet28 = Case("n4", 128, 1300.0, 300.0, ""), Case("lenet28", 128, 9.0, 5.0, "*")
     said = paragraph("forward", {"a machine": [n4, lenet28]}, set())
     assert (
         "By this product n4 (554.9 x 4.33) would exceed 1500 on a larger image, and no other net "
@@ -141,8 +161,8 @@ def test_growth(speedups, verdict):
 def test_growth_finds_both_series_in_one_set_of_rows():
     rows = compared("a", 16, 64, 1, guessed=False)
     rows += compared("a", 16, 256, 2) + compared("b", 32, 256, 3)
-    assert by_image(rows)["a"]["forward"] == [(64, 1, 300, False), (256, 2, 300, True)]
-    assert by_patch(rows)[256]["backward"] == [(16, 2, 300, True), (32, 3, 300, True)]
+    assert by_image(rows)["a"]["forward"] == [(64, 1, 300, ""), (256, 2, 300, "*")]
+    assert by_patch(rows)[256]["backward"] == [(16, 2, 300, "*"), (32, 3, 300, "*")]
 
 
 @pytest.mark.parametrize(("slowest", "verdict"), [(1.1, SUPPORTED), (2.0, NOT)])

@@ -99,6 +99,15 @@ def test_the_headline_counts_what_reaches_the_claim(tmp_path):
         headline.put(machines, headline.END + headline.BEGIN)
 
 
+def test_the_headline_says_where_the_host_set_the_pace(tmp_path):
+    rows = [row | {"device_seconds": 0.1} for row in growth()]
+    store(tmp_path, rows, "networks")
+    machines = stored.read(tmp_path, __main__.modules(), {}).machines
+    said = " ".join(headline.put(machines, f"{headline.BEGIN}\n{headline.END}").split())
+    assert "32‡ (family-16)" in said
+    assert "`‡`: the host set the pace of scanning)" in said
+
+
 def test_the_headline_is_of_the_largest_size_that_most_nets_reach():
     sizes = {"a": (64, 128, 256), "b": (64, 128), "c": (64,)}
     rows = [{"net": net, "labelled": size} for net, reached in sizes.items() for size in reached]

@@ -100,3 +100,20 @@ def test_whole_scans_are_timed(net, monkeypatch):
     assert calls == [("forward", 64), ("gradients", 64)]
     assert taken.totals == {"forward": (1.0, None), "backward": (2.0, None)}
     assert taken.layers["forward", compare.CUTTING] == 2.0
+
+
+def test_the_device_is_timed_over_one_batch(net, device, monkeypatch):
+    """What is launched waits for nothing, and the time is scaled to all pixels."""
+    workload, scan = compare.Workload(net, 8, 0), Scan(net, batch=16)
+    seconds, waits = iter((0.25, 0.75)), []
+
+    def device_seconds(ops, call, wall):
+        before = device["waits"]
+        made = call()
+        waits.append(device["waits"] - before)
+        return made, next(seconds)
+
+    monkeypatch.setattr(compare, "device_seconds", device_seconds)
+    taken = compare.scan_pass(scan, workload.image, workload.error, workload.pixels(64))
+    assert [device for _, device in taken.totals.values()] == [1.0, 3.0]
+    assert waits == [0, 0]
