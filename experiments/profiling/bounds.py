@@ -133,6 +133,10 @@ BOUNDS = {
         ),
         *(1 / 10, ".1%", "The last wave of blocks is seldom full; tiles are chosen by it."),
     ),
+    "idle, launch": Bound(
+        *("the same, of the pass's time", "each launch of a net's pass that multiplies"),
+        *(1 / 10, ".1%", "One launch may take what its pass may."),
+    ),
     "workspace": Bound(
         *("the input gradient's copies of weights and maps, of the weights", "every layer"),
         *(1, ".2f", "A transposed copy of the weights is enough."),

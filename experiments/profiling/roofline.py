@@ -124,18 +124,23 @@ def executed_multiply_adds(call: Call, launch: launching.Launch) -> int:
     return round(-(-rows // height) * height * -(-columns // width) * width * steps)
 
 
-def idle_share(calls: list[Call], multiprocessors: int) -> float:
-    """Share of the multiprocessors' time that they idle while the one with most blocks multiplies.
+def idle_shares(
+    calls: list[Call], multiprocessors: int
+) -> list[tuple[Call, launching.Launch, float]]:
+    """Each launch of a pass that multiplies, with the share of the pass's time that multiprocessors
+    idle while the one with most of the launch's blocks multiplies.
 
     Every multiply-add takes the same time here, and waiting for the host none.
     """
-    done = taken = 0.0
+    launches, taken = [], 0.0
     for call in calls:
         for launch in call.launches:
             sums, blocks = executed_multiply_adds(call, launch), math.prod(launch.blocks)
-            done += sums
-            taken += sums / blocks * math.ceil(blocks / multiprocessors) * multiprocessors
-    return 1 - done / taken
+            if sums:
+                of_fullest = sums / blocks * math.ceil(blocks / multiprocessors)
+                launches.append((call, launch, of_fullest * multiprocessors - sums))
+                taken += of_fullest * multiprocessors
+    return [(call, launch, idle / taken) for call, launch, idle in launches]
 
 
 def _instruction_seconds(call, launch, code, device):

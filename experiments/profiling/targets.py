@@ -147,11 +147,17 @@ def _launched():
 
 
 def idle_facts(net: str) -> Iterator[dict]:
-    """Facts of idle multiprocessors, for a net's dense form and its patch form with ``BATCHES``."""
+    """Facts of idle multiprocessors in a pass, and in each of its launches that multiplies: of a
+    net's dense form, and of its patch form with ``BATCHES``."""
     for form, batch in (("dense", 1), *(("patch", batch) for batch in BATCHES)):
         every = calls.of_net(net, SIZE, form, batch=batch, backward=True)
         of = "dense form" if form == "dense" else f"patch form, {batch} patches"
-        yield bounds.fact("idle", of, net, roofline.idle_share(every, RECORDED.count))
+        shares = roofline.idle_shares(every, RECORDED.count)
+        yield bounds.fact("idle", of, net, sum(share for *_, share in shares))
+        for call, launch, share in shares:
+            blocks = " x ".join(map(str, launch.blocks))
+            case = f"{net}, {call.layer}: {call.case}, {launch.function.__name__}, {blocks} blocks"
+            yield bounds.fact("idle, launch", of, case, share)
 
 
 def waste_facts(call: Call, form: str, where: str) -> Iterator[dict]:

@@ -292,11 +292,21 @@ def test_idle_multiprocessors_are_counted_in_both_forms():
         "patch form, 1024 patches": ("patch", 1024),
         "patch form, 4096 patches": ("patch", 4096),
     }
-    facts = {row["of"]: row["value"] for row in targets.idle_facts("lenet28")}
+    facts = list(targets.idle_facts("lenet28"))
     for of, (form, batch) in forms.items():
         every = calls.of_net("lenet28", targets.SIZE, form, batch=batch, backward=True)
-        assert facts.pop(of) == roofline.idle_share(every, 132)
-    assert not facts
+        done = taken = 0
+        for call, launch in ((one, launch) for one in every for launch in one.launches):
+            sums, blocks = roofline.executed_multiply_adds(call, launch), math.prod(launch.blocks)
+            done += sums
+            taken += sums / blocks * math.ceil(blocks / 132) * 132
+        of_form = [row for row in facts if row["of"] == of]
+        (whole,) = (row["value"] for row in of_form if row["target"] == "idle")
+        launches = [row for row in of_form if row["target"] == "idle, launch"]
+        assert whole == pytest.approx(1 - done / taken, rel=1e-9)
+        assert sum(row["value"] for row in launches) == pytest.approx(whole)
+        assert len({row["case"] for row in launches}) == len(launches) == 11
+    assert {row["of"] for row in facts} == forms.keys()
 
 
 def test_targets_are_stored_with_their_record(monkeypatch, tmp_path, capsys):
