@@ -35,7 +35,7 @@ def test_environment_and_pyproject_hold_the_same_packages_and_bounds():
 
 def test_a_plain_install_and_the_tests_bring_no_compiler_wheels():
     """So that the tests run beside the compilers of CUDA 12 as well."""
-    lines = [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["bench"]]
+    lines = [*PROJECT["dependencies"], *EXTRAS["test"]]
     assert not [line for line in lines if line.startswith(("numba-cuda[", "nvidia"))]
 
 

@@ -341,7 +341,7 @@ figures are from a GPU."""
 HOW_TO_RUN = """\
 ## Your machine beside these
 
-With an NVIDIA GPU, after `pip install -e ".[cuda13,bench]"` (or `cuda12`):
+With an NVIDIA GPU, after `pip install -e ".[cuda13,bench]"` (or `".[cuda12]"`):
 
     python -m experiments all --backend cuda --pack
 
