@@ -2,6 +2,10 @@
 
 Every error names the argument, what it was and what was expected. Arrays are only asked for
 ``dtype``, ``shape`` and ``strides``, so host and device arrays are checked alike.
+
+What may be written in several ways (a pair, a number, a flag, a choice) is returned in the one way
+that is computed with; what passes as it is or not at all (an array, an instance, a sequence) gives
+None.
 """
 
 from __future__ import annotations

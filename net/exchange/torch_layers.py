@@ -70,7 +70,7 @@ class Value(NamedTuple):
         return (SAMPLES, prod(whole)) if self.flat else (SAMPLES, *whole)
 
 
-class Reader:
+class ModuleReader:
     """Reads a traced module, running it on some patches on the way.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 from kernels import checks, get_backend
 from kernels.checks import Pair
 from net.exchange.torch_graph import Traced
-from net.exchange.torch_layers import Reader
+from net.exchange.torch_layers import ModuleReader
 from net.extras import framework
 from net.graph import Net
 from net.maps import NotConvertible
@@ -76,7 +76,7 @@ def from_torch(
     traced = Traced(torch, module)
     channels = traced.channels() if channels is None else channels
     with _evaluating(module), torch.no_grad():
-        reader = Reader(traced, patch, channels, getattr(torch, dtype))
+        reader = ModuleReader(traced, patch, channels, getattr(torch, dtype))
         net = Net(reader.layers, channels=channels, patch=patch, dtype=dtype, backend=backend)
         net.load_state(net.state() | reader.arrays)
         _compare(torch, net, module, report)

@@ -17,7 +17,7 @@ from kernels import checks
 from net.large.cluster import Workers
 from net.large.serialized import load_bytes, net_bytes
 from net.large.views import View
-from net.learning.examples import Reader
+from net.learning.examples import ExamplePreparer
 from net.learning.steps import Draw, Result, Sample, Sampler, added_weights
 from net.learning.training import Trainer
 
@@ -67,7 +67,7 @@ class Learners:
         from distributed import wait
         from distributed.scheduler import KilledWorker
 
-        net = self.sampler.reader.trainer.net
+        net = self.sampler.preparer.trainer.net
         to_device = net.backend.memory.to_device
         addresses = list(self.client.nthreads()) or [None]
         shares = [draws[i :: len(addresses)] for i in range(min(len(addresses), len(draws)))]
@@ -130,20 +130,20 @@ class SamplerRecipe:
     @classmethod
     def of(cls, sampler: Sampler) -> SamplerRecipe:
         """The recipe of the caller's sampler."""
-        reader, (images, labels) = sampler.reader, sampler.examples
-        trainer = reader.trainer
+        preparer, (images, labels) = sampler.preparer, sampler.examples
+        trainer = preparer.trainer
         return cls(
             net_bytes(trainer.net),
             trainer.net.backend.name,
             {
                 "optimizer": trainer.optimizer,
-                "border": reader.border,
+                "border": preparer.border,
                 "class_weights": trainer.class_weights,
                 "seed": trainer.seed,
                 "form": trainer.form,
                 "batch": trainer.scan.batch,
             },
-            reader.augmentation,
+            preparer.augmentation,
             sampler.pixels,
             tuple(_sent(f"examples image {i}", image) for i, image in enumerate(images)),
             tuple(labels),
@@ -160,8 +160,8 @@ class SamplerRecipe:
             one if isinstance(one, np.ndarray) else View.of(one.opened(), net)
             for one in self.images
         ]
-        reader = Reader(Trainer(net, **self.options), self.augmentation)
-        return Learner(Sampler(reader, (images, list(self.labels)), self.pixels))
+        preparer = ExamplePreparer(Trainer(net, **self.options), self.augmentation)
+        return Learner(Sampler(preparer, (images, list(self.labels)), self.pixels))
 
 
 def _sent(name, image):
@@ -216,7 +216,7 @@ def weigh(name: str, draws: list[Draw]) -> list[tuple[float, int]]:
 def learn(name: str, draws: list[Draw], total_weight: float | None, state: dict) -> list[tuple]:
     """On a worker: loss and gradients (on the host) of each image, with the net in a ``state``."""
     with _working(name) as learner:
-        net, results = learner.sampler.reader.trainer.net, []
+        net, results = learner.sampler.preparer.trainer.net, []
         net.load_state(state)
         for draw, sample in zip(draws, learner.samples(draws)):
             loss, gradients = learner.sampler.learned(draw, sample, total_weight)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from kernels.cross_entropy import UNLABELLED
 from net.files import write_atomically
-from net.learning.examples import Examples, Reader
+from net.learning.examples import ExamplePreparer, Examples
 from net.learning.training import Trainer
 
 SIDE = 384
@@ -35,16 +35,16 @@ class Picture:
     def __init__(self, path: str | Path, trainer: Trainer, examples: Examples):
         self.path, self.trainer = path, trainer
         self._drawn_at, self._steps = -RENEWED, -1
-        reader = Reader(trainer)
+        preparer = ExamplePreparer(trainer)
         i = int(np.argmax([(labels != UNLABELLED).sum() for labels in examples[1]]))
-        image, labels = reader.checked("examples", i, examples[0][i], examples[1][i])
+        image, labels = preparer.checked("examples", i, examples[0][i], examples[1][i])
         side = max(SIDE, *trainer.net.patch)
         middle = np.median(np.argwhere(labels != UNLABELLED), axis=0)
         ends = [np.clip(m + side / 2, side, max(n, side)) for m, n in zip(middle, labels.shape)]
         place = tuple(slice(int(end) - side, int(end)) for end in ends)
         self.image = np.ascontiguousarray(image[:, *place])
-        self.labels = reader.cropped(labels[place])
-        self._photograph = _grey_or_colour(reader.cropped(self.image))
+        self.labels = preparer.cropped(labels[place])
+        self._photograph = _grey_or_colour(preparer.cropped(self.image))
 
     def renew(self, *, last: bool = False) -> None:
         """Draw what was learned since, if ``RENEWED`` seconds have passed, or for the ``last``."""

@@ -57,7 +57,7 @@ unknown: H x W, or, with the border ``valid``, of the shape of the output; or ``
 
 
 @dataclass(frozen=True)
-class Reader:
+class ExamplePreparer:
     """Checks examples for a trainer and prepares them for its steps.
 
     Attributes:

@@ -19,7 +19,7 @@ from net.learning import records
 from net.learning.augmentation import Augmentation
 from net.learning.checkpoint import of_run, save
 from net.learning.curves import Picture
-from net.learning.examples import Examples, ListedLabels, Reader, check_pair
+from net.learning.examples import ExamplePreparer, Examples, ListedLabels, check_pair
 from net.learning.records import COLUMNS, VALIDATION_COLUMNS
 from net.learning.steps import Order, Sampler, are_masks
 from net.learning.training import Trainer
@@ -110,8 +110,8 @@ def fit(
     _check_stopping(patience, best, validation)
     repeats = checks.count("repeats", repeats)
     images_a_step = checks.count("images_a_step", images_a_step)
-    reader = Reader(trainer, augmentation)
-    learnable = _learnable(reader, examples, pixels, validation)
+    preparer = ExamplePreparer(trainer, augmentation)
+    learnable = _learnable(preparer, examples, pixels, validation)
     order = Order(learnable * repeats, images_a_step, trainer.seed)
     steps_an_epoch = order.steps_an_epoch
     _check_epochs(trainer, epochs, steps_an_epoch)
@@ -123,7 +123,7 @@ def fit(
     drawn = picture and Picture(picture, trainer, validation or examples)
     end = epochs * steps_an_epoch
     bar = tqdm(total=end, initial=trainer.steps, unit="step", disable=not progress)
-    with _learner(Sampler(reader, examples, pixels), client) as learner, bar:
+    with _learner(Sampler(preparer, examples, pixels), client) as learner, bar:
         while trainer.steps < end and not _is_stopped(trainer, patience):
             bar.set_postfix_str(_step(trainer, order, learner))
             bar.update()
@@ -164,10 +164,10 @@ def measure(trainer: Trainer, examples: Examples) -> dict[str, float]:
     checks.instance("trainer", trainer, Trainer)
     loss, weight, right, pixels = 0.0, 0.0, 0, 0
     check_pair("examples", examples)
-    reader = Reader(trainer)
+    preparer = ExamplePreparer(trainer)
     for i, (image, given) in enumerate(zip(*examples)):
-        image, labels = reader.checked("examples", i, image, given)
-        labels = reader.cropped(labels)
+        image, labels = preparer.checked("examples", i, image, given)
+        labels = preparer.cropped(labels)
         counting = trainer.counting(labels)
         if not counting.any():
             continue
@@ -227,10 +227,10 @@ def _check_stopping(patience, best, validation):
             raise ValueError(f"{name} is {value!r} without a validation; expected one to judge by")
 
 
-def _learnable(reader, examples, pixels, validation) -> list[int]:
+def _learnable(preparer, examples, pixels, validation) -> list[int]:
     """The numbers of the images that have a pixel to learn from; refuses what cannot be learned
     from, and warns where it is little."""
-    trainer, masks = reader.trainer, pixels if are_masks(pixels) else None
+    trainer, masks = preparer.trainer, pixels if are_masks(pixels) else None
     if masks is None and not isinstance(pixels, Integral):
         kind = checks.kind_of(pixels)
         raise TypeError(f"pixels is {kind}; expected an int, or a list of a mask for each image")
@@ -245,17 +245,17 @@ def _learnable(reader, examples, pixels, validation) -> list[int]:
     occurring, counts, learnable = set(), np.zeros(classes, int), []
     for i, (image, labels) in enumerate(zip(*examples)):
         given = getattr(labels, "shape", None)
-        image, labels = reader.checked("examples", i, image, labels)
-        reader.check_sizes("examples", i, image)
+        image, labels = preparer.checked("examples", i, image, labels)
+        preparer.check_sizes("examples", i, image)
         occurring |= set(np.unique(labels).tolist())
         mask = None
         if masks is not None:
             mask = checked(f"pixels mask {i}", masks[i], "bool", given)
-            if not reader.masked(labels, mask).max() >= 0:
+            if not preparer.masked(labels, mask).max() >= 0:
                 raise ValueError(
                     f"pixels mask {i} chooses no labelled pixel; expected at least one"
                 )
-        chosen = reader.to_learn_from(labels, mask)
+        chosen = preparer.to_learn_from(labels, mask)
         chosen = chosen[chosen != UNLABELLED]
         if len(chosen):
             learnable.append(i)
@@ -282,9 +282,9 @@ def _learnable(reader, examples, pixels, validation) -> list[int]:
 
 def _check_validation(trainer, validation):
     check_pair("validation", validation)
-    reader, counting = Reader(trainer), False
+    preparer, counting = ExamplePreparer(trainer), False
     for i, (image, labels) in enumerate(zip(*validation)):
-        labels = reader.cropped(reader.checked("validation", i, image, labels)[1])
+        labels = preparer.cropped(preparer.checked("validation", i, image, labels)[1])
         if labels.ndim == 2:
             trainer.dense.check_memory(labels.shape)
         counting |= bool(trainer.counting(labels).any())

@@ -20,7 +20,7 @@ from net.graph import LARGEST_SEED, Net
 from net.images import channels_first, net_input
 from net.learning import checkpoint
 from net.learning.augmentation import Augmentation
-from net.learning.examples import Examples, Reader, check_pair
+from net.learning.examples import ExamplePreparer, Examples, check_pair
 from net.learning.fitting import fit
 from net.learning.metrics import Metrics
 from net.learning.optimizers import Adam, Cosine, Stepwise
@@ -308,8 +308,8 @@ def _checksum(examples) -> int:
 
 def _measured(trainer, net, examples) -> Metrics:
     """Metrics of the net on the labelled pixels of normalised examples."""
-    dense, reader = Dense(net, trainer.dense.border), Reader(trainer)
-    truths = [reader.cropped(labels) for labels in examples[1]]
+    dense, preparer = Dense(net, trainer.dense.border), ExamplePreparer(trainer)
+    truths = [preparer.cropped(labels) for labels in examples[1]]
     maps = zip(examples[0], truths)
     predictions = [dense.predict(x, mask=truth != UNLABELLED)[0] for x, truth in maps]
     return Metrics.of(truths, predictions, net.output.channels)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.cross_entropy import UNLABELLED
-from net.learning.examples import Examples, Reader
+from net.learning.examples import ExamplePreparer, Examples
 from net.learning.sampling import balanced_mask
 from net.learning.targets import Share
 from net.program import added
@@ -87,11 +87,11 @@ class Sampler:
     """Chooses what steps learn from, and works it out.
 
     Attributes:
-        reader: prepares examples.
+        preparer: prepares examples.
         examples, pixels: as ``fit`` takes them, checked.
     """
 
-    reader: Reader
+    preparer: ExamplePreparer
     examples: Examples
     pixels: int | list[np.ndarray]
 
@@ -99,9 +99,9 @@ class Sampler:
         """What a step learns from an image."""
         image, given = (part[draw.image] for part in self.examples)
         mask = self.pixels[draw.image] if are_masks(self.pixels) else None
-        image, labels = self.reader.of_step(image, given, mask, *draw)
+        image, labels = self.preparer.of_step(image, given, mask, *draw)
         if mask is None:
-            rng = np.random.default_rng((self.reader.trainer.seed, 1, draw.number))
+            rng = np.random.default_rng((self.preparer.trainer.seed, 1, draw.number))
             mask = balanced_mask(labels, self.pixels, rng)
         else:
             mask = labels != UNLABELLED
@@ -111,13 +111,13 @@ class Sampler:
 
     def weight(self, sample: Sample) -> float:
         """Sum of the class weights of the chosen pixels."""
-        return float(self.reader.trainer.class_weights[sample.chosen].sum())
+        return float(self.preparer.trainer.class_weights[sample.chosen].sum())
 
     def learned(self, draw: Draw, sample: Sample, total_weight: float | None) -> tuple[float, dict]:
         """Loss and gradients of one image, divided by the step's total weight (None: its own)."""
         image, labels, mask, pixels = sample
         share = Share(draw.number, total_weight)
-        return self.reader.trainer.gradients(image, labels, mask, pixels=pixels, share=share)
+        return self.preparer.trainer.gradients(image, labels, mask, pixels=pixels, share=share)
 
     def gradients(self, draws: list[Draw]) -> Result:
         """Loss and gradients of a step on some images."""
@@ -128,7 +128,7 @@ class Sampler:
 
     def summed(self, parts: Iterable[tuple[float, dict]], pixels: int) -> Result:
         """The shares of the images of a step, added up in their order."""
-        ops, loss, total = self.reader.trainer.net.backend, 0.0, {}
+        ops, loss, total = self.preparer.trainer.net.backend, 0.0, {}
         for of_image, gradients in parts:
             loss += of_image
             total = added(ops, total, gradients)

@@ -9,7 +9,7 @@ from net.images import patch_margins
 from net.layers import Convolution
 from net.learning import checkpoint
 from net.learning.augmentation import Augmentation
-from net.learning.examples import Reader
+from net.learning.examples import ExamplePreparer
 from net.learning.fitting import fit
 from net.learning.optimizers import SGD
 from net.learning.training import Trainer
@@ -28,12 +28,12 @@ def an_image(size=(9, 12), dtype="float32"):
 @pytest.mark.parametrize("border", ["valid", "zero"])
 @pytest.mark.parametrize("patch", [(4, 3), (3, 6), (2, 2), (5, 5)])
 def test_labels_stay_with_the_centres_of_their_patches(patch, border):
-    image, reader = an_image(), Reader(trainer(patch, border), Augmentation())
+    image, preparer = an_image(), ExamplePreparer(trainer(patch, border), Augmentation())
     labels = (image[0] > 0.5).astype(int)
     top, left, _, _ = patch_margins(patch) if border == "valid" else (0, 0, 0, 0)
     numbers = set()
     for step in range(24):
-        turned, turned_labels = reader.of_step(image, labels, None, step, 0)
+        turned, turned_labels = preparer.of_step(image, labels, None, step, 0)
         rows, columns = np.nonzero(turned_labels != UNLABELLED)
         centres = turned[0, rows + top, columns + left]
         assert (turned_labels[rows, columns] == (centres > 0.5)).all()
