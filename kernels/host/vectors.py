@@ -124,6 +124,32 @@ def store(typing_context, array, index, vector):
     return types.void(array, types.intp, vector), generate
 
 
+@intrinsic
+def add_where(typing_context, target, to, source, at, numbers, number, skipped):
+    """``target[to:][:lanes] += source[at:][:lanes]``, where ``numbers[at:][:lanes]`` are the int
+    ``number``; the first ``skipped`` lanes stay as they are."""
+    value = Vector(source.dtype)
+    counted = Vector(numbers.dtype, value.lanes)
+    lane = Vector(types.Integer.from_bitwidth(source.dtype.bitwidth))
+
+    def generate(context, builder, signature, arguments):
+        targets, place, values, begin, counts, count, before = arguments
+        lanes = ir.Constant(context.get_value_type(lane), [*range(value.lanes)])
+        counts = _load(context, builder, counted, numbers, counts, begin)
+        same = builder.icmp_signed("==", counts, _spread(context, builder, counted, count))
+        beyond = builder.icmp_signed(">=", lanes, _spread(context, builder, lane, before))
+        old = _load(context, builder, value, target, targets, place)
+        new = builder.fadd(old, _load(context, builder, value, source, values, begin))
+        new = builder.select(builder.and_(same, beyond), new, old)
+        pointer = _pointer(context, builder, new.type, target, targets, place)
+        builder.store(new, pointer, align=value.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(
+        target, types.intp, source, types.intp, numbers, types.intp, types.intp
+    ), generate
+
+
 @intrinsic(prefer_literal=True)
 def prefetch(typing_context, array, index, writes):
     """Fetch the line of ``array[index]`` into the cache, to be read (0) or written (1) soon; the

@@ -1,7 +1,9 @@
 """Max pooling of listed cells on the host: one window after the other, channels in the lanes.
 
 Maxima and their numbers stay in registers until a window is done. Large windows that share their
-rows: ``cpu_shared_rows.py``. Backward, each window adds its errors to the cells that won them.
+rows: ``cpu_shared_rows.py``. Backward, each window adds its errors to the cells that won them: a
+small one asks each of its cells for the channels where it won, a vector at a time, a large one each
+channel for its cell. A cell's errors are added in the order of the windows, either way.
 """
 
 import numba
@@ -13,7 +15,7 @@ from kernels.activation.cpu import NONE, activate, numbered
 from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.threads import CELL
-from kernels.host.vectors import first, lanes_of, larger, store
+from kernels.host.vectors import BYTES, add_where, first, lanes_of, larger, store
 from kernels.listed_max_pooling import backward_window, cpu_shared_rows, window_and_outputs
 from kernels.listed_max_pooling.cpu_workspace import LARGE_ABOVE, shares_rows
 from kernels.max_pooling import argmax_dtype
@@ -23,6 +25,8 @@ from kernels.memory import cpu as memory
 WINDOWS = 64
 # Channels to which a thread adds errors, at least
 CHANNELS = 8
+# Channels whose cells are looked up in the time that a vector of errors is added in; measured
+VECTOR = 1.5
 
 
 @operator
@@ -72,10 +76,15 @@ def backward(error, argmax, rows, kernel, cells):
     checks.indices("argmax", argmax, window.cells)
     gradient = memory.zeros((cells, *error.shape[1:]), error.dtype)
     maps = gradient.reshape(-1), error.reshape(-1), argmax.reshape(-1), rows
+    channels, threads = error.shape[1], numba.get_num_threads()
+    lanes = BYTES // error.itemsize
+    vectors = window.cells * -(-channels // lanes)
+    if channels >= lanes and VECTOR * vectors <= channels:
+        _add_by_cells(*maps, window.kernel, channels, threads, work=CELL * error.size)
+        return gradient
     down, across = np.divmod(np.arange(window.cells), window.kernel[1])
-    channels = error.shape[1]
-    parts = min(numba.get_num_threads(), -(-channels // CHANNELS))
-    _backward(*maps, down, across, channels, parts, work=3 * CELL * error.size)
+    parts = min(threads, -(-channels // CHANNELS))
+    _add_by_channels(*maps, down, across, channels, parts, work=3 * CELL * error.size)
     return gradient
 
 
@@ -130,7 +139,30 @@ def _forward(y, argmax, x, rows, order, kernel, channels, function):
 
 
 @compiled_parallel
-def _backward(gradient, error, argmax, rows, down, across, channels, parts):
+def _add_by_cells(gradient, error, argmax, rows, kernel, channels, parts):
+    """Each thread adds to cells of its own."""
+    cells = len(gradient) // channels
+    for part in prange(parts):
+        begin, end = cells * part // parts, cells * (part + 1) // parts
+        for p in range(len(rows)):
+            _add_window(gradient, error, argmax, rows, kernel, channels, p, begin, end)
+
+
+@inner
+def _add_window(gradient, error, argmax, rows, kernel, channels, p, begin, end):
+    lanes, number = lanes_of(error), 0
+    for i in range(kernel[0]):
+        for cell in range(rows[p, i], rows[p, i] + kernel[1]):
+            if begin <= cell < end:
+                for c in range(0, channels, lanes):
+                    again = max(0, c + lanes - channels)  # the last vector repeats channels
+                    to, at = cell * channels + c - again, p * channels + c - again
+                    add_where(gradient, to, error, at, argmax, number, again)
+            number += 1
+
+
+@compiled_parallel
+def _add_by_channels(gradient, error, argmax, rows, down, across, channels, parts):
     """Each thread adds to channels of its own."""
     for part in prange(parts):
         for p in range(len(rows)):
