@@ -37,7 +37,7 @@ def described(backend) -> dict:
             _git("status", "--porcelain", "--", ".", *(f":!{path}" for path in GENERATED))
         ),
         "backend": backend.name,
-        "cpu": _cpu() + ", AVX2 alone" * held_to_avx2(),
+        "cpu": processor_name() + ", AVX2 alone" * held_to_avx2(),
         "cores": os.cpu_count(),
         "threads": numba.get_num_threads(),
         **_of_gpu(backend),
@@ -55,13 +55,15 @@ def slug(record: dict) -> str:
     return re.sub(r"[^a-z0-9]+", "-", words).strip("-")
 
 
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown"
+def processor_name(info: Path = Path("/proc/cpuinfo")) -> str:
+    """The name of the processor, with its family and model where they are told: on a virtual
+    machine, several generations of processors may have one name."""
+    first = info.read_text().split("\n\n")[0] if info.exists() else ""
+    told = dict(re.findall(r"^(.*?)\s*:\s*(.*?)$", first, re.MULTILINE))
+    name = told.get("model name") or platform.processor() or "unknown"
+    if {"cpu family", "model"} <= told.keys():
+        name += f" (family {told['cpu family']}, model {told['model']})"
+    return name
 
 
 def _of_gpu(backend) -> dict:

@@ -128,3 +128,14 @@ def test_the_record_tells_how_the_figures_were_made():
     assert record["command"].startswith("python -m experiments")
     assert set(record["versions"]) >= {"numba", "numba-cuda", "numpy"}
     assert json.dumps(record)
+
+
+def test_generations_of_processors_with_one_name_are_told_apart(tmp_path):
+    names = set()
+    for family in (25, 26):
+        info = tmp_path / f"{family}"
+        told = f"cpu family\t: {family}\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n"
+        info.write_text(f"{told}\n{told.replace('EPYC', 'of the second core')}")
+        names.add(machine.processor_name(info))
+    assert names == {"AMD EPYC (family 25, model 2)", "AMD EPYC (family 26, model 2)"}
+    assert machine.processor_name(tmp_path / "none")  # where there is no such file
