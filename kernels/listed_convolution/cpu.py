@@ -70,9 +70,10 @@ def forward(x, rows, weights, bias=None, *, activation=None):
     sizes, blocks = _sizes(shape, x.itemsize)
     y = memory.empty(shape.y, x.dtype)
     start = starts(bias, shape.filters, simd.MAX_VECTORS * sizes.lanes, x.dtype)
-    maps = y.reshape(-1), x.reshape(-1), rows, packed(weights, sizes.lanes), start
+    maps, filters = (y.reshape(-1), x.reshape(-1)), (packed(weights, sizes.lanes), start)
     shared = numbered(activation, x.dtype), queue(), numba.get_num_threads()
-    _correlate(*maps, sizes, blocks, *shared, work=MULTIPLY_ADD * shape.multiply_adds)
+    work = MULTIPLY_ADD * shape.multiply_adds
+    _correlate(maps, rows, filters, sizes, blocks, *shared, work=work)
     return y
 
 
@@ -96,10 +97,9 @@ def gradient_weights(x, rows, error, kernel):
     sums = partial_shape((shape.filters, len(run), sizes.height, 1), shape.outputs, x.itemsize)
     partial = memory.zeros(sums, x.dtype)
     gradient = memory.empty(shape.weights, x.dtype)
-    maps = partial.reshape(-1), x.reshape(-1), rows, error.reshape(-1)
-    shared = sums[0], sums[2], queue(), numba.get_num_threads()
-    work = MULTIPLY_ADD * shape.multiply_adds
-    _add_up(*maps, sizes, blocks, run, *shared, work=work)
+    maps, groups = (x.reshape(-1), error.reshape(-1)), (partial.reshape(-1), sums[0], sums[2])
+    shared, work = (queue(), numba.get_num_threads()), MULTIPLY_ADD * shape.multiply_adds
+    _add_up(groups, maps, rows, sizes, blocks, run, *shared, work=work)
     _sum_groups(gradient, partial, len(run), work=CELL * partial.size)
     return gradient
 
@@ -139,11 +139,13 @@ def _forward_loop(vectors):
     """The innermost loops: ``vectors`` vectors of output channels of some outputs."""
 
     @inner
-    def fill(out, source, rows, weights, start, sizes, first, begin, end, at, staged, activation):
-        lanes, depth, filters = sizes.lanes, sizes.depth, sizes.filters
+    def fill(maps, rows, filters, sizes, first, outputs, scratch, activation):
+        (out, source), (weights, start) = maps, filters
+        (begin, end), (at, staged) = outputs, scratch
+        lanes, depth, total = sizes.lanes, sizes.depth, sizes.filters
         wide, group = vectors * lanes, depth * sizes.height * sizes.width * lanes
-        channels = min(wide, filters - first * lanes)
-        alone = channels == filters  # no other block of channels
+        channels = min(wide, total - first * lanes)
+        alone = channels == total  # no other block of channels
         for p in range(begin, end, COLUMNS):
             _list_rows(at, rows, sizes, p, end)
             tile = simd.tile_of_vectors(start, first * lanes, vectors, COLUMNS)
@@ -153,20 +155,20 @@ def _forward_loop(vectors):
                     for tap in range(c, c + sizes.width * depth, depth):
                         tile = simd.multiply_add(tile, weights, w, group, source, tap, (at, row))
                         w += lanes
-            to, count = p * filters + first * lanes, min(COLUMNS, end - p)
+            to, count = p * total + first * lanes, min(COLUMNS, end - p)
             # What lies beyond an output's channels is the next ones', which are written after it
-            inside = to + (COLUMNS - 1) * filters + wide <= end * filters
+            inside = to + (COLUMNS - 1) * total + wide <= end * total
             fits = channels == wide or (alone and inside)
             if fits and (alone or activation.number == NONE):
-                simd.store_vectors(tile, out, to, filters, count)
+                simd.store_vectors(tile, out, to, total, count)
                 continue
             simd.store_vectors(tile, staged, 0, wide, COLUMNS)
             if activation.number != NONE and not alone:
                 activate(staged[: COLUMNS * wide], activation)
             for q in range(count):
-                simd.copy(out, to + q * filters, staged, q * wide, channels)
+                simd.copy(out, to + q * total, staged, q * wide, channels)
         if activation.number != NONE and alone:
-            activate(out[begin * filters : end * filters], activation)
+            activate(out[begin * total : end * total], activation)
 
     return fill
 
@@ -184,18 +186,22 @@ def _list_rows(at, rows, sizes, first, end):
 
 
 @compiled_parallel
-def _correlate(out, source, rows, weights, start, sizes, blocks, activation, items, threads):
+def _correlate(maps, rows, filters, sizes, blocks, activation, items, threads):
+    """
+    Args:
+        maps: (out, source), flat.
+        filters: (weights, start): packed weights, and what the sums start from.
+    """
     chunks = -(-sizes.outputs // OUTPUTS)
     for _ in prange(threads):
         at = np.empty(sizes.height * COLUMNS, np.int64)
-        staged = np.empty(COLUMNS * simd.MAX_VECTORS * sizes.lanes, out.dtype)
+        staged = np.empty(COLUMNS * simd.MAX_VECTORS * sizes.lanes, maps[0].dtype)
         item = take(items)
         while item < chunks * len(blocks):
             begin = item // len(blocks) * OUTPUTS
             first, v = blocks[item % len(blocks)]
-            end = min(begin + OUTPUTS, sizes.outputs)
-            maps = out, source, rows, weights, start
-            _fill(v, *maps, sizes, first, begin, end, at, staged, activation)
+            outputs = begin, min(begin + OUTPUTS, sizes.outputs)
+            _fill(v, maps, rows, filters, sizes, first, outputs, (at, staged), activation)
             item = take(items)
 
 
@@ -225,7 +231,14 @@ _add_block = by_vectors([_weights_loop(v) for v in range(1, simd.MAX_VECTORS + 1
 
 
 @compiled_parallel
-def _add_up(partial, source, rows, error, sizes, blocks, run, groups, pitch, items, threads):
+def _add_up(sums, maps, rows, sizes, blocks, run, items, threads):
+    """
+    Args:
+        sums: (partial, groups, pitch): partial sums of groups of outputs, flat, and the numbers
+            from one to the next of a filter.
+        maps: (source, error), flat.
+    """
+    (partial, groups, pitch), (source, error) = sums, maps
     lanes, filters, height = sizes.lanes, sizes.filters, sizes.height
     parts = -(-sizes.outputs // BLOCK)
     for _ in prange(threads):
@@ -272,10 +285,11 @@ def _input_loop(vectors):
     """The innermost loops: ``vectors`` vectors of input channels x outputs, at one tap."""
 
     @inner
-    def add_tap(out, places, count, owned_range, panel, weights, w, pitch, sizes, channels, staged):
+    def add_tap(owned, places, panel, tap, sizes, channels, staged):
+        (out, owned_range), (weights, w, pitch) = owned, tap
         lanes, wide = sizes.lanes, vectors * sizes.lanes
-        for q in range(0, count, COLUMNS):
-            outputs = min(COLUMNS, count - q)
+        for q in range(0, len(places), COLUMNS):
+            outputs = min(COLUMNS, len(places) - q)
             mine = _owned(places, q, outputs, owned_range)
             if mine == 0:
                 continue
@@ -347,6 +361,6 @@ def _scatter(out, error, rows, weights, sizes, blocks, items, threads):
                     for q in range(count):
                         places[q] = (rows[begin + q, i] + j) * depth + first * lanes
                     w = first * pitch + tap * filters * lanes
-                    maps = out, places, count, owned_range, panel, weights
-                    _add_tap(v, *maps, w, pitch, sizes, channels, staged)
+                    owned, read = (out, owned_range), (weights, w, pitch)
+                    _add_tap(v, owned, places[:count], panel, read, sizes, channels, staged)
             item = take(items)
