@@ -34,6 +34,8 @@ takes no more than passing through shared memory."""
 MOST_ROWS, MOST_HALO = 16, 128
 """Most rows of a window, and columns from its first cell to its last, for which registers and
 shared memory suffice."""
+PITCH = COLUMNS + MOST_HALO
+"""Distance of rows in shared memory."""
 
 
 def serves(window: Window) -> bool:
@@ -44,16 +46,16 @@ def serves(window: Window) -> bool:
 
 
 @cache
-def _forward_kernel(dtype, argmax_dtype, activation, window: Pair):
-    """``argmax_dtype`` is None where no argmax is wanted."""
-    lowest, f, wanted = dtype(-np.inf), function(activation, dtype), argmax_dtype is not None
-    rows, columns = window
-    pitch, staged = COLUMNS + MOST_HALO, rows * (COLUMNS + MOST_HALO)
-    last = u32(ceil_division(STRIP, rows))
+def _fetcher(dtype, window: Pair):
+    """Device function (x, at, row, stage, first_x, complete, g): fetches as many rows as a window
+    has, from ``row`` on, to shared memory.
+
+    The last one is left out unless ``complete``. What is not read becomes lowest.
+    """
+    lowest, (rows, columns) = dtype(-np.inf), window
 
     @device
     def fetch(x, at, row, stage, first_x, complete, g):
-        """Bring ``rows`` rows from ``row`` on to shared memory; what is not read becomes lowest."""
         height, width, down = u32(g.size[0]), u32(g.size[1]), u32(g.dilation[0])
         halo = u32(u32(columns - 1) * u32(g.dilation[1]))
         end = u32(min(u32(u32(cuda.blockDim.x) + halo), u32(width - first_x)))
@@ -63,21 +65,92 @@ def _forward_kernel(dtype, argmax_dtype, activation, window: Pair):
                 value = lowest
                 if u32(row + u32(r) * down) < height and (complete or r < rows - 1):
                     value = x[u32(u32(at + column) + u32(u32(r) * down) * width)]
-                stage[u32(r * pitch) + column] = value
+                stage[u32(r * PITCH) + column] = value
             column = u32(column + u32(cuda.blockDim.x))
 
+    return fetch
+
+
+@cache
+def _row_reducer(window: Pair):
+    """Device function (stage, maxima, step): the maximum of each row's cells of this thread's
+    windows, and its cell."""
+    rows, columns = window
+
     @device
-    def reduce_rows(stage, top, winner, step):
-        """The maximum of each row's cells of this thread's windows, and its cell."""
+    def reduce_rows(stage, maxima, step):
+        top, winner = maxima
         first = u32(cuda.threadIdx.x)
         for r in range(rows):
-            best, cell, at = stage[u32(r * pitch) + first], u32(r * columns), first
+            best, cell, at = stage[u32(r * PITCH) + first], u32(r * columns), first
             for j in range(1, columns):
                 at = u32(at + step)
-                value = stage[u32(r * pitch) + at]
+                value = stage[u32(r * PITCH) + at]
                 if wins(value, best):
                     best, cell = value, u32(r * columns + j)
             top[r], winner[r] = best, cell
+
+    return reduce_rows
+
+
+@cache
+def _suffix_maker(rows: int):
+    """Device function (maxima, suffixes): the maximum of each row and all rows below it."""
+
+    @device
+    def make_suffixes(maxima, suffixes):
+        (top, winner), (upper, upper_cell) = maxima, suffixes
+        for r in range(rows - 1, -1, -1):
+            upper[r], upper_cell[r] = top[r], winner[r]
+            if r < rows - 1 and wins(upper[r + 1], top[r]):
+                upper[r], upper_cell[r] = upper[r + 1], upper_cell[r + 1]
+
+    return make_suffixes
+
+
+@cache
+def _writer(dtype, argmax_dtype, activation, window: Pair):
+    """Device function (suffixes, maxima, outputs, oy, to, g): writes as many windows as one has
+    rows, each the suffix of one fetch and the prefix of the next, whose rows have the ``maxima``.
+
+    The first one is in the row ``oy`` of the outputs, at ``to``; returns where the next one is.
+    """
+    lowest, f, wanted = dtype(-np.inf), function(activation, dtype), argmax_dtype is not None
+    rows, columns = window
+
+    @device
+    def write_windows(suffixes, maxima, outputs, oy, to, g):
+        (upper, upper_cell), (top, winner), (y, argmax) = suffixes, maxima, outputs
+        output_y, output_x, down = u32(g.output[0]), u32(g.output[1]), u32(g.dilation[0])
+        lower, lower_cell = lowest, u32(0)
+        for r in range(rows):
+            best, cell = upper[r], upper_cell[r]
+            if r > 0:
+                if r == 1 or wins(top[r - 1], lower):
+                    lower, lower_cell = top[r - 1], winner[r - 1]
+                if wins(lower, best):
+                    best, cell = lower, u32(lower_cell + u32(rows * columns))
+            if oy < output_y:
+                y[to] = f(best)
+                if wanted:
+                    argmax[to] = argmax_dtype(u32(cell - u32(r * columns)))
+            oy, to = u32(oy + down), u32(to + u32(down * output_x))
+        return to
+
+    return write_windows
+
+
+@cache
+def _forward_kernel(dtype, argmax_dtype, activation, window: Pair):
+    """``argmax_dtype`` is None where no argmax is wanted."""
+    rows = window[0]
+    staged, last = rows * PITCH, u32(ceil_division(STRIP, rows))
+    fetch, reduce_rows, make_suffixes = (
+        _fetcher(dtype, window),
+        _row_reducer(window),
+        _suffix_maker(rows),
+    )
+    write_windows = _writer(dtype, argmax_dtype, activation, window)
 
     @kernel(COLUMNS)
     def max_pooling_staged(
@@ -88,10 +161,8 @@ def _forward_kernel(dtype, argmax_dtype, activation, window: Pair):
         g,  # PoolingSizes
     ):
         stage = cuda.shared.array(staged, dtype)
-        upper = cuda.local.array(rows, dtype)
-        upper_cell = cuda.local.array(rows, u32)
-        top = cuda.local.array(rows, dtype)
-        winner = cuda.local.array(rows, u32)
+        suffixes = cuda.local.array(rows, dtype), cuda.local.array(rows, u32)
+        maxima = cuda.local.array(rows, dtype), cuda.local.array(rows, u32)
 
         output_y, output_x = u32(g.output[0]), u32(g.output[1])
         height, width, down = u32(g.size[0]), u32(g.size[1]), u32(g.dilation[0])
@@ -108,25 +179,10 @@ def _forward_kernel(dtype, argmax_dtype, activation, window: Pair):
             fetch(x, at, row, stage, first_x, b < last, g)
             cuda.syncthreads()
             if ox < output_x:
-                reduce_rows(stage, top, winner, u32(g.dilation[1]))
+                reduce_rows(stage, maxima, u32(g.dilation[1]))
                 if b > u32(0):
-                    lower, lower_cell = lowest, u32(0)
-                    for r in range(rows):
-                        best, cell = upper[r], upper_cell[r]
-                        if r > 0:
-                            if r == 1 or wins(top[r - 1], lower):
-                                lower, lower_cell = top[r - 1], winner[r - 1]
-                            if wins(lower, best):
-                                best, cell = lower, u32(lower_cell + u32(rows * columns))
-                        if oy < output_y:
-                            y[to] = f(best)
-                            if wanted:
-                                argmax[to] = argmax_dtype(u32(cell - u32(r * columns)))
-                        oy, to = u32(oy + down), u32(to + u32(down * output_x))
-                for r in range(rows - 1, -1, -1):
-                    upper[r], upper_cell[r] = top[r], winner[r]
-                    if r < rows - 1 and wins(upper[r + 1], top[r]):
-                        upper[r], upper_cell[r] = upper[r + 1], upper_cell[r + 1]
+                    to = write_windows(suffixes, maxima, (y, argmax), oy, to, g)
+                make_suffixes(maxima, suffixes)
             cuda.syncthreads()
             row, b = u32(row + u32(rows) * down), u32(b + u32(1))
             at = u32(at + u32(u32(rows) * down) * width)
