@@ -13,8 +13,10 @@ Multiply-adds: N*K*C*kh*kw each. Workspace: partial sums of ``gradient_weights``
 """
 
 from functools import cache
+from typing import NamedTuple
 
 from kernels.activation.cuda import function as activation_function
+from kernels.checks import Pair
 from kernels.convolution import ConvolutionShape
 from kernels.convolution.cuda_factor import Factor, fetcher, first_fetcher, locator, storer
 from kernels.convolution.cuda_gradient_weights import add_partial_sums
@@ -64,28 +66,34 @@ def _writer(tile: Tile, dtype, activation):
     return in_turn([write_row(i) for i in range(tile.rows)])
 
 
+class Product(NamedTuple):
+    """A matrix product, and where its results lie."""
+
+    distances: Pair  # between rows, and between columns, of the results
+    rows: int
+    columns: int
+    steps: int
+    share: int  # steps of a split
+
+
 @cache
-def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_along_steps):
-    depth, count = u32(tile.depth), tile.rows * tile.columns
-    first_factor, second_factor = (
-        Factor(tile, tile.height, first_along_steps),
-        Factor(tile, tile.width, second_along_steps),
+def _stager(first: Factor, second: Factor):
+    """Device functions (begin, fetch, store): slices of both factors; see ``cuda_factor``.
+
+    ``source`` holds of each factor (array, indices, present, extent), ``values`` its registers.
+    """
+    begin_first, fetch_first, store_first = (
+        make(first) for make in (first_fetcher, fetcher, storer)
     )
-    locate_first, begin_first, fetch_first, store_first = (
-        make(first_factor) for make in (locator, first_fetcher, fetcher, storer)
+    begin_second, fetch_second, store_second = (
+        make(second) for make in (first_fetcher, fetcher, storer)
     )
-    locate_second, begin_second, fetch_second, store_second = (
-        make(second_factor) for make in (locator, first_fetcher, fetcher, storer)
-    )
-    first_fetched, second_fetched = first_factor.fetched, second_factor.fetched
-    first_buffers, second_buffers = 2 * first_factor.buffer, 2 * second_factor.buffer
-    layout = SharedLayout(
-        (first_factor.pitch, second_factor.pitch), (first_factor.buffer, second_factor.buffer)
-    )
-    start = opener(tile, dtype)
-    multiply = multiplier(tile, dtype, layout, 0, tile.depth)
-    multiply_some = partial_multiplier(tile, dtype, layout)
-    write = _writer(tile, dtype, activation)
+
+    @device
+    def begin(source, values):
+        (first, first_indices, _, _), (second, second_indices, _, _) = source
+        begin_first(first, first_indices, values[0])
+        begin_second(second, second_indices, values[1])
 
     @device
     def fetch(step, source, values):
@@ -99,56 +107,32 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
         store_first(values[0], buffer, tiles[0])
         store_second(values[1], buffer, tiles[1])
 
+    return begin, fetch, store
+
+
+@cache
+def _accumulator(tile: Tile, dtype, first: Factor, second: Factor):
+    """Device function (count, source, values, corner, tiles, sums): adds ``count`` steps."""
+    depth = u32(tile.depth)
+    layout = SharedLayout((first.pitch, second.pitch), (first.buffer, second.buffer))
+    begin, fetch, store = _stager(first, second)
+    multiply = multiplier(tile, dtype, layout, 0, tile.depth)
+    multiply_some = partial_multiplier(tile, dtype, layout)
+
     @device
     def advance(step, source):
         return u32(step + depth)
 
     loop = main_loop(tile, [(fetch, multiply, store)], advance)
 
-    @kernel(tile.threads, tile.blocks)
-    def matrix_product(
-        first,  # rows x steps, or steps x rows
-        second,  # columns x steps, or steps x columns
-        bias,  # rows
-        out,  # splits x rows x columns, or splits x columns x rows
-        distances,  # between rows, and between columns, of out
-        row_count,
-        column_count,
-        step_count,
-        share,  # steps of a split
-        biased,
-    ):
-        first_tile = cuda.shared.array(first_buffers, dtype)
-        second_tile = cuda.shared.array(second_buffers, dtype)
-        sums = cuda.local.array(count, dtype)
-        first_values = cuda.local.array(first_fetched, dtype)
-        second_values = cuda.local.array(second_fetched, dtype)
-        first_indices = cuda.local.array(first_fetched, u32)
-        second_indices = cuda.local.array(second_fetched, u32)
-        first_present = cuda.local.array(first_fetched, u32)
-        second_present = cuda.local.array(second_fetched, u32)
-
-        row_count, column_count, step_count = u32(row_count), u32(column_count), u32(step_count)
-        (first_row, first_column), corner = start(sums)
-        first_step = u32(u32(cuda.blockIdx.z) * u32(share))
-        locate_first(first_row, row_count, first_step, step_count, first_indices, first_present)
-        locate_second(
-            first_column, column_count, first_step, step_count, second_indices, second_present
-        )
-        source = (
-            (first, first_indices, first_present, row_count),
-            (second, second_indices, second_present, column_count),
-        )
-        values, tiles = (first_values, second_values), (first_tile, second_tile)
-        none = u32(0), u32(0)
-
+    @device
+    def accumulate(count, source, values, corner, tiles, sums):
         # The first slice has the remainder of the steps, the others are full
-        left = u32(min(u32(step_count - first_step), u32(share)) - u32(1))
+        left = u32(count - u32(1))
         steps = u32(left % depth + u32(1))
         left = u32(left + u32(1) - steps)
-        step, buffer = steps, u32(0)
-        begin_first(first, first_indices, first_values)
-        begin_second(second, second_indices, second_values)
+        none, step, buffer = (u32(0), u32(0)), steps, u32(0)
+        begin(source, values)
         store(values, buffer, tiles)
         cuda.syncthreads()
         if left > u32(0):
@@ -159,31 +143,68 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
             cuda.syncthreads()
             left, buffer = loop(left, buffer, step, source, values, corner, tiles, sums)
         multiply_some(steps, none, buffer, corner, tiles, sums)
-        distances, extents = (u32(distances[0]), u32(distances[1])), (row_count, column_count)
+
+    return accumulate
+
+
+@cache
+def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_along_steps):
+    of_first = Factor(tile, tile.height, first_along_steps)
+    of_second = Factor(tile, tile.width, second_along_steps)
+    first_fetched, second_fetched = of_first.fetched, of_second.fetched
+    first_buffers, second_buffers = 2 * of_first.buffer, 2 * of_second.buffer
+    locate_first, locate_second = locator(of_first), locator(of_second)
+    sum_count, start = tile.rows * tile.columns, opener(tile, dtype)
+    accumulate = _accumulator(tile, dtype, of_first, of_second)
+    write = _writer(tile, dtype, activation)
+
+    @kernel(tile.threads, tile.blocks)
+    def matrix_product(
+        first,  # rows x steps, or steps x rows
+        second,  # columns x steps, or steps x columns
+        bias,  # rows
+        out,  # splits x rows x columns, or splits x columns x rows
+        g,  # Product
+        biased,
+    ):
+        first_tile = cuda.shared.array(first_buffers, dtype)
+        second_tile = cuda.shared.array(second_buffers, dtype)
+        sums = cuda.local.array(sum_count, dtype)
+        values = cuda.local.array(first_fetched, dtype), cuda.local.array(second_fetched, dtype)
+        first_indices = cuda.local.array(first_fetched, u32)
+        second_indices = cuda.local.array(second_fetched, u32)
+        first_present = cuda.local.array(first_fetched, u32)
+        second_present = cuda.local.array(second_fetched, u32)
+
+        rows, columns, steps = u32(g.rows), u32(g.columns), u32(g.steps)
+        (first_row, first_column), corner = start(sums)
+        first_step = u32(u32(cuda.blockIdx.z) * u32(g.share))
+        locate_first(first_row, rows, first_step, steps, first_indices, first_present)
+        locate_second(first_column, columns, first_step, steps, second_indices, second_present)
+        source = (
+            (first, first_indices, first_present, rows),
+            (second, second_indices, second_present, columns),
+        )
+        count, tiles = min(u32(steps - first_step), u32(g.share)), (first_tile, second_tile)
+        accumulate(count, source, values, corner, tiles, sums)
+        distances, extents = (u32(g.distances[0]), u32(g.distances[1])), (rows, columns)
         write(sums, corner, first_row, first_column, out, distances, bias, biased, extents)
 
     return matrix_product
 
 
-def _multiply(
-    first, second, bias, activation, out, shape, distances, along_steps, share, tile: Tile
-):
-    """Launch the product of shape (rows, columns, steps) into ``out``."""
-    rows, columns, steps = shape
-    blocks = ceil_division(columns, tile.width), ceil_division(rows, tile.height)
+def _multiply(factors, bias, out, product: Product, activation, along_steps, tile: Tile):
+    """Launch a product of two ``factors``, of which ``along_steps`` tells how they lie."""
+    splits = ceil_division(product.steps, product.share)
+    blocks = ceil_division(product.columns, tile.width), ceil_division(product.rows, tile.height)
     launch(
         _matrix_kernel(tile, out.dtype.type, activation, *along_steps),
-        (*blocks, ceil_division(steps, share)),
+        (*blocks, splits),
         tile.threads,
-        first,
-        second,
-        second if bias is None else bias,
+        *factors,
+        factors[1] if bias is None else bias,
         flat("out", out),
-        distances,
-        rows,
-        columns,
-        steps,
-        share,
+        product,
         bias is not None,
     )
 
@@ -191,30 +212,30 @@ def _multiply(
 def forward(x, weights, bias, shape: ConvolutionShape, activation, tile: Tile):
     """y for checked arguments and a window that covers the map."""
     y = memory.empty(shape.y, x.dtype)
-    product, distances = (shape.filters, shape.batch, shape.taps), (1, shape.filters)
+    product = Product((1, shape.filters), shape.filters, shape.batch, shape.taps, shape.taps)
     factors = flat("weights", weights), flat("x", x)
-    _multiply(*factors, bias, activation, y, product, distances, (True, True), shape.taps, tile)
+    _multiply(factors, bias, y, product, activation, (True, True), tile)
     return y
 
 
 def gradient_input(error, weights, shape: ConvolutionShape, tile: Tile):
     """dx for checked arguments and a window that covers the map."""
     gradient = memory.empty(shape.x, error.dtype)
-    product, distances = (shape.batch, shape.taps, shape.filters), (shape.taps, 1)
-    factors, share = (flat("error", error), flat("weights", weights)), shape.filters
-    _multiply(*factors, None, None, gradient, product, distances, (True, False), share, tile)
+    product = Product((shape.taps, 1), shape.batch, shape.taps, shape.filters, shape.filters)
+    factors = flat("error", error), flat("weights", weights)
+    _multiply(factors, None, gradient, product, None, (True, False), tile)
     return gradient
 
 
 def gradient_weights(x, error, shape: ConvolutionShape, tile: Tile):
     """dw for checked arguments and a window that covers the map."""
     gradient = memory.empty(shape.weights, x.dtype)
-    product, distances = (shape.filters, shape.taps, shape.batch), (shape.taps, 1)
-    factors = flat("error", error), flat("x", x)
     splits = ceil_division(shape.batch, MOST_STEPS)
-    partial = gradient if splits == 1 else memory.empty((splits, *shape.weights), x.dtype)
     share = ceil_division(shape.batch, splits)
-    _multiply(*factors, None, None, partial, product, distances, (False, False), share, tile)
+    product = Product((shape.taps, 1), shape.filters, shape.taps, shape.batch, share)
+    factors = flat("error", error), flat("x", x)
+    partial = gradient if splits == 1 else memory.empty((splits, *shape.weights), x.dtype)
+    _multiply(factors, None, partial, product, None, (False, False), tile)
     if splits > 1:
         add_partial_sums(partial, gradient, splits)
     return gradient
