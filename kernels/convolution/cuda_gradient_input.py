@@ -204,29 +204,29 @@ def _fetcher(tile: Tile, dtype, first_slice):
 
 
 @cache
-def gatherer(tile: Tile, dtype, neighbours: Neighbours):
-    """Device function (error, table, packed, pitch, gradient, g): the body of a kernel.
-
-    ``table`` is what ``neighbours`` look up; the rest is as in ``convolution_gradient_input``.
-    """
-    lanes, depth, chunks = u32(tile.warp_threads), u32(tile.depth), tile.chunks
-    count, fetched = tile.rows * tile.columns, tile.pixels_fetched
-    weights_fetched, weight_loads = tile.weights_fetched, tile.weight_loads
-    weight_buffers, pixel_buffers = (2 * size for size in tile.pixel_layout.buffers)
-    start, numbers = opener(tile, dtype), lane_and_warp(tile)
-    multiply = multiplier(tile, dtype, tile.pixel_layout, 0, tile.depth)
-    multiply_rest = partial_multiplier(tile, dtype, tile.pixel_layout)
-    locate_weights, _, store = stager(tile, dtype)
-    write, (open_pixels, move_on) = writer(tile, dtype, None), neighbours
-    fetch_first, fetch_next = (_fetcher(tile, dtype, first) for first in (True, False))
+def _mover(tile: Tile, dtype, neighbours: Neighbours):
+    """``Neighbours.move``; the errors of pixels that have none at the tap become 0."""
+    fetched, move_on = tile.pixels_fetched, neighbours.move
 
     @device
-    def move(tap, j, table, positions, places, present, errors, g):
-        """Move on to the next tap; the errors of pixels that have none there become 0."""
+    def move(tap, j, table, positions, source, errors, g):
+        (_, _, places, present, _), _ = source
         j = move_on(tap, j, table, positions, places, present, g)
         for m in range(fetched):
             errors[m] = dtype(0)
         return j
+
+    return move
+
+
+@cache
+def _accumulator(tile: Tile, dtype, neighbours: Neighbours):
+    """Device function (table, positions, source, values, corner, tiles, sums, g): adds all taps."""
+    depth = u32(tile.depth)
+    multiply = multiplier(tile, dtype, tile.pixel_layout, 0, tile.depth)
+    multiply_rest = partial_multiplier(tile, dtype, tile.pixel_layout)
+    fetch_first, fetch_next = (_fetcher(tile, dtype, first) for first in (True, False))
+    move, (_, _, store) = _mover(tile, dtype, neighbours), stager(tile, dtype)
 
     @device
     def fetch(cursor, source, values):
@@ -241,39 +241,14 @@ def gatherer(tile: Tile, dtype, neighbours: Neighbours):
     loop = main_loop(tile, [(fetch, multiply, store)], advance)
 
     @device
-    def gather(error, table, packed, pitch, gradient, g):
-        weight_tile = cuda.shared.array(weight_buffers, dtype)
-        pixel_tile = cuda.shared.array(pixel_buffers, dtype)
-        sums = cuda.local.array(count, dtype)
-        errors = cuda.local.array(fetched, dtype)
-        weights = cuda.local.array(weights_fetched, dtype)
-        weight_indices = cuda.local.array(weight_loads, u32)
-        ys = cuda.local.array(chunks, u32)
-        xs = cuda.local.array(chunks, u32)
-        places = cuda.local.array(chunks, u32)
-        present = cuda.local.array(chunks, u32)
-
-        filters, channels, pitch = u32(g.filters), u32(g.channels), u32(pitch)
-        error_plane = u32(u32(g.output[0]) * u32(g.output[1]))
-        plane = u32(u32(g.image_size[0]) * u32(g.image_size[1]))
-        size_x, pixels = u32(g.size[1]), u32(u32(g.size[0]) * u32(g.size[1]))
-        lane, warp = numbers()
-        (first_channel, first_pixel), corner = start(sums)
-        first_pixel = u32(first_pixel + lane)
-        positions = ys, xs
-        open_pixels(first_pixel, positions, places, g)
-        taps = u32(u32(g.taps[0]) * u32(g.taps[1]))
-        locate_weights(first_channel, pitch, u32(taps * filters), weight_indices)
-
+    def accumulate(table, positions, source, values, corner, tiles, sums, g):
+        filters, taps = u32(g.filters), u32(u32(g.taps[0]) * u32(g.taps[1]))
         # The last slice of a tap ends with the last filter: it may repeat some of the slice before
         last_k = u32(max(filters, depth) - depth)
         last_step = u32(max(u32(taps * filters), depth) - depth)
-        arrays = error, packed, places, present, weight_indices
-        source = arrays, (warp, filters, error_plane, pitch)
-        values, tiles = (errors, weights), (weight_tile, pixel_tile)
         tap, j, step, buffer = u32(0), u32(0), u32(0), u32(0)
         if tap < taps:
-            j = move(u32(0), j, table, positions, places, present, errors, g)
+            j = move(u32(0), j, table, positions, source, values[0], g)
             fetch_first((u32(0), step), source, values)
             store(values, buffer, tiles)
             cuda.syncthreads()
@@ -286,7 +261,7 @@ def gatherer(tile: Tile, dtype, neighbours: Neighbours):
             # The last slice of a tap, while the first one of the next tap is fetched
             tap, step = u32(tap + u32(1)), u32(step + filters)
             if tap < taps:
-                j = move(tap, j, table, positions, places, present, errors, g)
+                j = move(tap, j, table, positions, source, values[0], g)
                 fetch_first((u32(0), u32(min(step, last_step))), source, values)
             multiply_rest(left, skipped, buffer, corner, tiles, sums)
             if tap < taps:
@@ -294,13 +269,68 @@ def gatherer(tile: Tile, dtype, neighbours: Neighbours):
                 store(values, buffer, tiles)
                 cuda.syncthreads()
 
+    return accumulate
+
+
+@cache
+def _pixel_placer(tile: Tile):
+    """Device function (first_pixel, row, pixels, places, g): where a thread's pixels lie in the
+    gradient. A part has ``pixels`` of an image, ``row`` of them in a row."""
+    lanes, chunks = u32(tile.warp_threads), tile.chunks
+
+    @device
+    def place_pixels(first_pixel, row, pixels, places, g):
+        plane = u32(u32(g.image_size[0]) * u32(g.image_size[1]))
         for m in range(chunks):
             n, p = divmod_u32(u32(first_pixel + u32(m) * lanes), pixels)
-            y, x = divmod_u32(p, size_x)
+            y, x = divmod_u32(p, row)
             x = u32(x * u32(g.pixel_step[1]) + u32(g.first_pixel[1]))
             y = u32(y * u32(g.pixel_step[0]) + u32(g.first_pixel[0]))
-            place = u32(n * channels * plane + y * u32(g.image_size[1]) + x)
+            place = u32(n * u32(g.channels) * plane + y * u32(g.image_size[1]) + x)
             places[m] = place if n < u32(g.batch) else NOWHERE
+
+    return place_pixels
+
+
+@cache
+def gatherer(tile: Tile, dtype, neighbours: Neighbours):
+    """Device function (error, table, packed, pitch, gradient, g): the body of a kernel.
+
+    ``table`` is what ``neighbours`` look up; the rest is as in ``convolution_gradient_input``.
+    """
+    chunks, count, fetched = tile.chunks, tile.rows * tile.columns, tile.pixels_fetched
+    weights_fetched, weight_loads = tile.weights_fetched, tile.weight_loads
+    weight_buffers, pixel_buffers = (2 * size for size in tile.pixel_layout.buffers)
+    start, numbers = opener(tile, dtype), lane_and_warp(tile)
+    open_pixels, (locate_weights, _, _) = neighbours.open, stager(tile, dtype)
+    accumulate = _accumulator(tile, dtype, neighbours)
+    place_pixels, write = _pixel_placer(tile), writer(tile, dtype, None)
+
+    @device
+    def gather(error, table, packed, pitch, gradient, g):
+        weight_tile = cuda.shared.array(weight_buffers, dtype)
+        pixel_tile = cuda.shared.array(pixel_buffers, dtype)
+        sums = cuda.local.array(count, dtype)
+        values = cuda.local.array(fetched, dtype), cuda.local.array(weights_fetched, dtype)
+        weight_indices = cuda.local.array(weight_loads, u32)
+        positions = cuda.local.array(chunks, u32), cuda.local.array(chunks, u32)
+        places = cuda.local.array(chunks, u32)
+        present = cuda.local.array(chunks, u32)
+
+        filters, channels, pitch = u32(g.filters), u32(g.channels), u32(pitch)
+        error_plane = u32(u32(g.output[0]) * u32(g.output[1]))
+        plane = u32(u32(g.image_size[0]) * u32(g.image_size[1]))
+        row, pixels = u32(g.size[1]), u32(u32(g.size[0]) * u32(g.size[1]))
+        lane, warp = numbers()
+        (first_channel, first_pixel), corner = start(sums)
+        first_pixel = u32(first_pixel + lane)
+        open_pixels(first_pixel, positions, places, g)
+        steps = u32(u32(u32(g.taps[0]) * u32(g.taps[1])) * filters)
+        locate_weights(first_channel, pitch, steps, weight_indices)
+        arrays = error, packed, places, present, weight_indices
+        source, tiles = (arrays, (warp, filters, error_plane, pitch)), (weight_tile, pixel_tile)
+        accumulate(table, positions, source, values, corner, tiles, sums, g)
+        place_pixels(first_pixel, row, pixels, places, g)
         write(sums, pixel_tile, gradient, False, gradient, places, first_channel, channels, plane)
 
     return gather
