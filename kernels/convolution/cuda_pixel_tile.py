@@ -115,6 +115,137 @@ def layout_of(tile: Tile) -> SharedLayout:
     return SharedLayout((between, between), (tile.depth * between,) * 2)
 
 
+class Share(NamedTuple):
+    """What a thread stages of a slice's rows, or of its columns, in a part of a turn: some vectors.
+
+    Attributes:
+        factor: 0 for rows, 1 for columns.
+        first, last: vectors, the latter excluded.
+        always: every turn has the vectors before this one, and some turns this one, too.
+        turns_with_extra: how many turns these are.
+        together: elements of a vector.
+        distance: elements from one vector to the next.
+        begin: element of a step in shared memory that the first vector begins at, for no team.
+        begin_table: the same in the table of distances.
+    """
+
+    factor: int
+    first: int
+    last: int
+    always: int
+    turns_with_extra: int
+    together: int
+    distance: int
+    begin: int
+    begin_table: int
+
+    @classmethod
+    def of(cls, tile: Tile, factor: int, turns: int, part: int, parts: int):
+        """The share of one part among the ``parts`` of a turn, of which a slice has ``turns``."""
+        extent, teams = (tile.height, tile.width)[factor], tile.threads // tile.depth
+        together = vector_length(extent)
+        vectors = extent // together // teams
+        # Vectors of fewer than 4 are all fetched in the first turn: places move on by 4
+        spread = turns if together == 4 else 1
+        of_turn = ceil_division(vectors, spread)
+        return cls(
+            factor=factor,
+            first=of_turn * part // parts,
+            last=of_turn * (part + 1) // parts,
+            always=of_turn if turns == 1 else vectors // turns if spread > 1 else 0,
+            turns_with_extra=vectors - (of_turn - 1) * spread,
+            together=together,
+            distance=spread * teams * together,
+            begin=factor * first_column(tile),
+            begin_table=factor * tile.height,
+        )
+
+    @property
+    def fetched(self) -> int:
+        """Values of all vectors."""
+        return (self.last - self.first) * self.together
+
+
+@device
+def _place_of_rows(pixel, source, n):
+    """``Columns.place`` of rows: one place serves all."""
+    return pixel[1]
+
+
+@device
+def _look_nothing_up(pixel, source, n, at_table, at):
+    pass
+
+
+def _fetcher(share: Share, slot: int, place_of_group, look_up):
+    """Device function (cursor, source, values): fetches a share to the registers from ``slot``."""
+    factor, first, last, always, _, together, distance, _, begin = share
+    turns_with_extra = u32(share.turns_with_extra)
+
+    @device
+    def fetch(cursor, source, values):
+        (turn, at_table, pixel), array, table = cursor, source[factor], source[2]
+        for n in range(first, last):
+            at = begin + n * distance
+            if n < always or turn < turns_with_extra:
+                place = place_of_group(pixel, source, n)
+                for q in range(together):
+                    away = load_shared(table, at_table, u32(at + q))
+                    values[slot + (n - first) * together + q] = load_from(array, place, away)
+            look_up(pixel, source, n, at_table, u32(at))
+
+    return fetch
+
+
+def _storer(share: Share, slot: int):
+    """Device function (turn, values, shared, at): stores a share of the registers from ``slot``."""
+    _, first, last, always, _, together, distance, begin, _ = share
+    turns_with_extra = u32(share.turns_with_extra)
+
+    @device
+    def store(turn, values, shared, at):
+        for n in range(first, last):
+            if n < always or turn < turns_with_extra:
+                for q in range(together):
+                    value = values[slot + (n - first) * together + q]
+                    store_shared(shared, at, u32(begin + n * distance + q), value)
+
+    return store
+
+
+def _part(tile: Tile, dtype, columns: Columns, of_rows: Share, of_columns: Share, steps: range):
+    """Device functions (fetch, multiply, store) of a part, which multiplies ``steps`` of a turn."""
+    slot, pitches = of_rows.fetched, layout_of(tile).pitches
+    fetch_rows = _fetcher(of_rows, 0, _place_of_rows, _look_nothing_up)
+    fetch_columns = _fetcher(of_columns, slot, columns.place, columns.look_up)
+    store_rows, store_columns = _storer(of_rows, 0), _storer(of_columns, slot)
+    add = adder(tile, dtype, pitches, len(steps), BY_PLACE)
+    row_run, column_run = (u32(min(16, run * dtype(0).itemsize)) for run in tile.runs)
+    after = u32(steps.start * pitches[0])
+
+    @device
+    def fetch(cursor, source, values):
+        turn, at_table, pixel = cursor
+        cursor = turn, multiple_of(u32(16), at_table), pixel
+        fetch_rows(cursor, source, values[0])
+        fetch_columns(cursor, source, values[0])
+
+    @device
+    def multiply(buffer, corner, tiles, sums):
+        row, column = multiple_of(row_run, corner[0]), multiple_of(column_run, corner[1])
+        row, column = shared_after(tiles[0], row, after), shared_after(tiles[1], column, after)
+        add(row, column, tiles[0], tiles[1], sums)
+
+    @device
+    def store(values, buffer, tiles):
+        fetched, turn, at = values
+        at = multiple_of(u32(16), at)
+        store_rows(turn, fetched, tiles[0], at)
+        store_columns(turn, fetched, tiles[0], at)
+
+    return fetch, multiply, store
+
+
 @cache
 def parts_of(tile: Tile, dtype, columns: Columns):
     """The parts of a turn, and the most values that a thread fetches for one of them.
@@ -132,87 +263,14 @@ def parts_of(tile: Tile, dtype, columns: Columns):
             f"{tile.depth} steps; expected rows and columns by {4 * teams}, four for each thread "
             "of a step"
         )
-    pitches, steps = layout_of(tile).pitches, columns.steps
-    turns, part_steps = tile.depth // steps, min(8, steps)
-    count, itemsize = steps // part_steps, dtype(0).itemsize
-    row_run, column_run = (u32(min(16, run * itemsize)) for run in tile.runs)
-
-    @device
-    def place_of_rows(pixel, source, n):
-        return pixel[1]
-
-    @device
-    def look_nothing_up(pixel, source, n, at_table, at):
-        pass
-
-    places, look_ups = (place_of_rows, columns.place), (look_nothing_up, columns.look_up)
-
-    def stage(factor, part, slot):
-        """(fetch, store, next slot) for a part of the rows, or of the columns."""
-        together = vector_length(extents[factor])
-        vectors = extents[factor] // together // teams
-        # Vectors of fewer than 4 are all fetched in the first turn: places move on by 4
-        spread = turns if together == 4 else 1
-        of_turn, distance = ceil_division(vectors, spread), spread * teams * together
-        first, last = (of_turn * (part + n) // count for n in (0, 1))
-        begin_table, begin = factor * tile.height, factor * first_column(tile)
-        # Every turn has the vectors before ``always``, and some turns one more
-        always = of_turn if turns == 1 else vectors // turns if spread > 1 else 0
-        turns_with_extra_vector = u32(vectors - (of_turn - 1) * spread)
-        place_of_group, look_up = places[factor], look_ups[factor]
-
-        @device
-        def fetch(cursor, source, values):
-            (turn, at_table, pixel), array, table = cursor, source[factor], source[2]
-            for n in range(first, last):
-                at = begin_table + n * distance
-                if n < always or turn < turns_with_extra_vector:
-                    place = place_of_group(pixel, source, n)
-                    for q in range(together):
-                        away = load_shared(table, at_table, u32(at + q))
-                        values[slot + (n - first) * together + q] = load_from(array, place, away)
-                look_up(pixel, source, n, at_table, u32(at))
-
-        @device
-        def store(turn, values, shared, at):
-            for n in range(first, last):
-                if n < always or turn < turns_with_extra_vector:
-                    for q in range(together):
-                        value = values[slot + (n - first) * together + q]
-                        store_shared(shared, at, u32(begin + n * distance + q), value)
-
-        return fetch, store, slot + (last - first) * together
-
-    def part_of(part):
-        fetch_rows, store_rows, slot = stage(0, part, 0)
-        fetch_columns, store_columns, end = stage(1, part, slot)
-        add = adder(tile, dtype, pitches, part_steps, BY_PLACE)
-        after = u32(part * part_steps * pitches[0])
-
-        @device
-        def fetch(cursor, source, values):
-            turn, at_table, pixel = cursor
-            cursor = turn, multiple_of(u32(16), at_table), pixel
-            fetch_rows(cursor, source, values[0])
-            fetch_columns(cursor, source, values[0])
-
-        @device
-        def multiply(buffer, corner, tiles, sums):
-            row, column = multiple_of(row_run, corner[0]), multiple_of(column_run, corner[1])
-            row, column = shared_after(tiles[0], row, after), shared_after(tiles[1], column, after)
-            add(row, column, tiles[0], tiles[1], sums)
-
-        @device
-        def store(values, buffer, tiles):
-            fetched, turn, at = values
-            at = multiple_of(u32(16), at)
-            store_rows(turn, fetched, tiles[0], at)
-            store_columns(turn, fetched, tiles[0], at)
-
-        return (fetch, multiply, store), end
-
-    parts, ends = zip(*[part_of(part) for part in range(count)])
-    return parts, max(ends)
+    together, turns = min(8, columns.steps), tile.depth // columns.steps
+    count, parts, fetched = columns.steps // together, [], []
+    for part in range(count):
+        shares = [Share.of(tile, factor, turns, part, count) for factor in (0, 1)]
+        steps = range(part * together, (part + 1) * together)
+        parts.append(_part(tile, dtype, columns, *shares, steps))
+        fetched.append(sum(share.fetched for share in shares))
+    return parts, max(fetched)
 
 
 @cache
