@@ -37,7 +37,7 @@ from kernels.convolution.cpu_rows_plan import next_vectors, pitch_of, plan
 from kernels.convolution.cpu_weights import starts
 from kernels.host import simd
 from kernels.host.choosing import by_vectors
-from kernels.host.compilation import compiled_parallel, inner
+from kernels.host.compilation import compiled_parallel, inlined, inner
 from kernels.host.simd import Runs
 from kernels.host.threads import MULTIPLY_ADD
 from kernels.host.work_sharing import queue, take
@@ -51,6 +51,18 @@ class _Piece(NamedTuple):
     rows: int
     x: int
     columns: int
+
+
+class _Panel(NamedTuple):
+    """Some input channels as a piece reads them: row r of channel ``first + c`` begins at
+    ``numbers[at + c * plane + r * pitch]``."""
+
+    numbers: np.ndarray  # the panel, or the source itself
+    at: int
+    pitch: int
+    plane: int
+    first: int
+    channels: int
 
 
 class _PanelTaps(NamedTuple):
@@ -71,6 +83,31 @@ class _Outputs(NamedTuple):
     right: int
 
 
+class _Tiles(NamedTuple):
+    """Neighbouring tiles of a row, and where the first of them begins."""
+
+    count: int
+    read: int  # in each channel of the panel
+    to: int  # in each channel of the outputs
+    spilled: int  # in the partial sums
+
+
+class _Scratch(NamedTuple):
+    """What a thread fills tiles with: the taps of its panel, spilled sums, and room for a tile."""
+
+    taps: _PanelTaps
+    sums: np.ndarray
+    staged: np.ndarray
+
+
+class _Workspace(NamedTuple):
+    """What a thread works in."""
+
+    panel: np.ndarray
+    run: np.ndarray
+    scratch: _Scratch
+
+
 def correlate(out, source, weights, kernel, bias, dilation, origin, activation):
     """Fill ``out``, N x K x H x W, from ``source``, N x C x h x w.
 
@@ -84,54 +121,53 @@ def correlate(out, source, weights, kernel, bias, dilation, origin, activation):
     """
     threads, shapes = numba.get_num_threads(), (out.shape, source.shape)
     sizes, tiling, items = plan(*shapes, kernel, dilation, origin, out.itemsize, threads)
+    # Plain pairs: Numba takes longer to recognise named ones, which small calls would notice
     maps = out.reshape(-1), source.reshape(-1)
-    start = starts(bias, sizes.filters, tiling.columns, out.dtype)
+    filters = weights, starts(bias, sizes.filters, tiling.columns, out.dtype)
     work = MULTIPLY_ADD * out.size * source.shape[1] * prod(kernel)
     queued = activation, items, queue(), threads
-    _correlate(*maps, weights, start, sizes, tiling, *queued, work=work)
+    _correlate(maps, filters, sizes, tiling, *queued, work=work)
 
 
 def _loops(vectors, columns):
-    """The innermost loops: all output channels, ``columns`` at a time, of ``tiles`` neighbouring
-    tiles of ``vectors`` vectors of pixels.
+    """The innermost loops: all output channels, ``columns`` at a time, of neighbouring ``_Tiles``
+    of ``vectors`` vectors of pixels.
 
-    Sums start from ``start`` or, after the first input channels, from ``spilled``, where they go
-    before the last. Where there is an activation, the finished tile goes through it in ``staged``.
+    Sums start from ``start`` or, after the first input channels, from what was spilled, where they
+    go before the last. Where there is an activation, the finished tile goes through it in
+    ``staged``.
     """
 
     @inner
-    def fill(
-        tiles, to, spilled, panel, weights, start, sizes, channels, taps, lanes, activation, staged
-    ):
-        out, corner, plane = to
-        sums, sums_from, sums_pitch = spilled
-        source, place, _ = panel
-        filters, depth, area = sizes.filters, sizes.depth, sizes.kernel_height * sizes.kernel_width
-        first_channel, count = channels
-        entries, places, bounds_and_count = taps
+    def fill(out, tiles, panel, filters, sizes, scratch, lanes, activation):
+        (target, corner, plane), (count, read, to, spilled) = out, tiles
+        (source, origin, _, _, first_channel, channels), (weights, start) = panel, filters
+        (entries, places, bounds_and_count), sums, staged = scratch
+        read, to = origin + read, corner + to
+        depth, area = sizes.depth, sizes.kernel_height * sizes.kernel_width
         wide, reads = vectors * lanes, bounds_and_count[4]
-        sums_tile = -(-filters // columns) * columns * wide
-        for first in range(0, filters, columns):
+        sums_tile = -(-sizes.filters // columns) * columns * wide
+        for first in range(0, sizes.filters, columns):
             w = (first * depth + first_channel * columns) * area
-            for number in range(tiles):
-                x, to_row = place + number * wide, corner + number * wide + first * plane
-                sums_at = sums_from + number * sums_tile + first * sums_pitch
+            for number in range(count):
+                x, to_row = read + number * wide, to + number * wide + first * plane
+                sums_at = spilled + number * sums_tile + first * wide
                 if first_channel == 0:
                     tile = simd.tile_of_numbers(start, first, vectors, columns)
                 else:
-                    tile = simd.tile_of_columns(sums, sums_at, sums_pitch, vectors, columns)
+                    tile = simd.tile_of_columns(sums, sums_at, wide, vectors, columns)
                 for t in range(reads):
                     tile = simd.multiply_add(
                         tile, source, x + places[t], lanes, weights, w + entries[t], None
                     )
-                if first_channel + count == depth:
+                if first_channel + channels == depth:
                     if activation.number != NONE:
                         simd.store_vectors(tile, staged, 0, wide, columns)
                         activate(staged[: columns * wide], activation)
                         tile = simd.tile_of_columns(staged, 0, wide, vectors, columns)
-                    simd.store_vectors(tile, out, to_row, plane, filters - first)
+                    simd.store_vectors(tile, target, to_row, plane, sizes.filters - first)
                 else:
-                    simd.store_vectors(tile, sums, sums_at, sums_pitch, columns)
+                    simd.store_vectors(tile, sums, sums_at, wide, columns)
 
     return fill
 
@@ -171,105 +207,138 @@ def _inside(first, last, spacing, taps, size):
 
 
 @inner
-def _list_taps(taps, outputs, sizes, columns, panel, channels):
-    """Tabulate the taps of ``channels`` channels that hit the source, unless they are current."""
-    (entries, places, current), (top, bottom, left, right), (pitch, plane) = taps, outputs, panel
+def _pitch_of(piece, sizes, tiling):
+    """Elements from one row of a piece's panel to the next."""
+    return pitch_of(piece.columns, (sizes.kernel_width - 1) * sizes.dilation, tiling.one_run)
+
+
+@inner
+def _panel_of(memory, source, sizes, tiling, piece, first):
+    """What a piece reads of some input channels, from number ``first`` on: copied to ``memory``
+    unless maps are read in place."""
+    channels, pitch = min(tiling.depth, sizes.depth - first), _pitch_of(piece, sizes, tiling)
+    number = piece.image * sizes.depth + first
+    if tiling.in_place:
+        plane = sizes.height * sizes.width
+        at = number * plane + piece.x
+    else:
+        plane, at = (piece.rows - 1 + sizes.kernel_height) * pitch, 0
+        _fill_panel(memory, pitch, source, sizes, piece, number, channels)
+    numbers = source if tiling.in_place else memory
+    return _Panel(numbers, at, pitch, plane, first, channels)
+
+
+@inner
+def _outputs_of(piece, sizes, one_run, row, first, columns):
+    """``_Outputs`` of some columns of a row, from number ``first`` on, or of a piece that makes one
+    run."""
+    top, left = sizes.top + piece.y, sizes.left + piece.x
+    if one_run:
+        return _Outputs(top, top + piece.rows - 1, left, left + piece.columns - 1)
+    top, left = top + row * sizes.spacing, left + first
+    return _Outputs(top, top, left, left + columns - 1)
+
+
+@inner
+def _list_taps(taps, outputs, sizes, columns, panel):
+    """Tabulate the taps of a panel that hit the source, unless they are current."""
+    (entries, places, current), (top, bottom, left, right) = taps, outputs
     i, i_end = _inside(top, bottom, sizes.spacing, sizes.kernel_height, sizes.source_height)
     j, j_end = _inside(left, right, sizes.dilation, sizes.kernel_width, sizes.source_width)
     if (current[0], current[1], current[2], current[3]) == (i, i_end, j, j_end):
         return
     current[0], current[1], current[2], current[3] = i, i_end, j, j_end
     area, count = sizes.kernel_height * sizes.kernel_width, 0
-    for c in range(channels):
+    for c in range(panel.channels):
         for a in range(i, i_end):
             for b in range(j, j_end):
                 entries[count] = (c * area + a * sizes.kernel_width + b) * columns
-                places[count] = c * plane + a * pitch + b * sizes.dilation
+                places[count] = c * panel.plane + a * panel.pitch + b * sizes.dilation
                 count += 1
     current[4] = count
 
 
 @inner
-def _read_from(in_place, source, panel):
-    return source if in_place else panel
+def _next_tiles(length, done, tiling):
+    """(vectors of each, number, where they begin) of the tiles that follow the ``done`` numbers of
+    a row."""
+    v = next_vectors(length, done, tiling.lanes, tiling.vectors, tiling.one_run)
+    count = 1
+    if tiling.strips and v == tiling.vectors:
+        count = max(1, (length - done) // (v * tiling.lanes))
+    return v, count, done if tiling.one_run else min(done, length - v * tiling.lanes)
+
+
+@inner
+def _copy_rows(out, run, pitch, sizes, piece):
+    """Copy the rows of a piece out of a run, without the columns between them."""
+    (target, corner, plane), (source, _, length) = out, run
+    for k in range(sizes.filters):
+        for row in range(piece.rows):
+            to, at = corner + k * plane + row * sizes.width, k * length + row * pitch
+            simd.copy(target, to, source, at, piece.columns)
+
+
+@inlined
+def _fill_piece(maps, filters, sizes, tiling, activation, piece, workspace):
+    """An item of work: all output channels of a piece."""
+    (out, source), (memory, run, scratch) = maps, workspace
+    lanes, one_run, taps = tiling.lanes, tiling.one_run, scratch.taps
+    plane, below = sizes.height * sizes.width, sizes.spacing * sizes.width
+    corner = piece.image * sizes.filters * plane + piece.y * sizes.width + piece.x
+    in_rows, in_run = Runs(out, corner, plane), Runs(run, 0, tiling.run_length)
+    to, tile_sums = in_run if one_run else in_rows, tiling.padded * tiling.vectors * lanes
+    pitch = _pitch_of(piece, sizes, tiling)
+    length = (piece.rows - 1) * pitch + piece.columns if one_run else piece.columns
+    for c in range(0, sizes.depth, tiling.depth):
+        panel = _panel_of(memory, source, sizes, tiling, piece, c)
+        tile, taps.bounds_and_count[0] = 0, -1
+        for row in range(1 if one_run else piece.rows):
+            done = 0
+            while done < length:
+                v, count, done = _next_tiles(length, done, tiling)
+                outputs = _outputs_of(piece, sizes, one_run, row, done, count * v * lanes)
+                _list_taps(taps, outputs, sizes, tiling.columns, panel)
+                places = row * pitch + done, row * below + done, tile * tile_sums
+                tiles = _Tiles(count, *places)
+                if tiling.columns == _SHAPES[0][1]:
+                    _fill(v, to, tiles, panel, filters, sizes, scratch, lanes, activation)
+                else:
+                    _fill_other(v, to, tiles, panel, filters, sizes, scratch, lanes, activation)
+                done += count * v * lanes
+                tile += count
+    if one_run:
+        _copy_rows(in_rows, in_run, pitch, sizes, piece)
+
+
+@inner
+def _workspace(out, sizes, tiling):
+    """What a thread works in, for maps like ``out``."""
+    widest, area = tiling.vectors * tiling.lanes, sizes.kernel_height * sizes.kernel_width
+    panel = np.empty(tiling.depth * tiling.panel_plane + 16 + widest, out.dtype)
+    panel = panel[-(panel.ctypes.data // panel.itemsize) % 16 :]
+    sums = np.empty(tiling.spilled * tiling.padded * widest, out.dtype)
+    run = np.empty(tiling.padded * tiling.run_length, out.dtype)
+    staged = np.empty(tiling.columns * widest, out.dtype)
+    entries, places = np.empty((2, tiling.depth * area), np.int32)
+    taps = _PanelTaps(entries, places, np.empty(5, np.int64))
+    return _Workspace(panel, run, _Scratch(taps, sums, staged))
 
 
 @compiled_parallel
-def _correlate(out, source, weights, start, sizes, tiling, activation, items, work, threads):
-    lanes, columns, one_run = tiling.lanes, tiling.columns, tiling.one_run
-    plane, widest = sizes.height * sizes.width, tiling.vectors * lanes
-    span = (sizes.kernel_width - 1) * sizes.dilation
-    padded, area = -(-sizes.filters // columns) * columns, sizes.kernel_height * sizes.kernel_width
+def _correlate(maps, filters, sizes, tiling, activation, items, work, threads):
+    """
+    Args:
+        maps: (out, source), flat.
+        filters: (weights, start): packed weights, and what the sums start from.
+        items: of ``plan``, which threads take from ``work``.
+    """
+    out, _ = maps
     for _ in prange(threads):
-        panel = np.empty(tiling.depth * tiling.panel_plane + 16 + widest, out.dtype)
-        panel = panel[-(panel.ctypes.data // panel.itemsize) % 16 :]
-        read = _read_from(tiling.in_place, source, panel)
-        sums = np.empty(tiling.spilled * padded * widest, out.dtype)
-        run = np.empty(padded * tiling.run_length, out.dtype)
-        staged = np.empty(columns * widest, out.dtype)
-        entries, places = np.empty((2, tiling.depth * area), np.int32)
-        bounds_and_count = np.empty(5, np.int64)
-        taps = _PanelTaps(entries, places, bounds_and_count)
+        workspace = _workspace(out, sizes, tiling)
         item = take(work)
         while item < len(items):
-            n, y, rows, x, width = items[item]
-            piece = _Piece(n, y, rows, x, width)
-            pitch, panel_rows = pitch_of(width, span, one_run), rows - 1 + sizes.kernel_height
-            corner = n * sizes.filters * plane + y * sizes.width + x
-            length = (rows - 1) * pitch + width if one_run else width
-            for c in range(0, sizes.depth, tiling.depth):
-                count = min(tiling.depth, sizes.depth - c)
-                read_at, read_plane = 0, panel_rows * pitch
-                if tiling.in_place:
-                    read_at, read_plane = (n * sizes.depth + c) * plane + x, plane
-                else:
-                    _fill_panel(panel, pitch, source, sizes, piece, n * sizes.depth + c, count)
-                tile, bounds_and_count[0] = 0, -1
-                for row in range(1 if one_run else rows):
-                    done = 0
-                    while done < length:
-                        v = next_vectors(length, done, lanes, tiling.vectors, one_run)
-                        tiles = 1
-                        if tiling.strips and v == tiling.vectors:
-                            tiles = max(1, (length - done) // (v * lanes))
-                        if not one_run:
-                            done = min(done, length - v * lanes)
-                        top, left = sizes.top + y, sizes.left + x
-                        bottom, right = top + rows - 1, left + width - 1
-                        if not one_run:
-                            top, left = top + row * sizes.spacing, left + done
-                            bottom, right = top, left + tiles * v * lanes - 1
-                        outputs = _Outputs(top, bottom, left, right)
-                        _list_taps(taps, outputs, sizes, columns, (pitch, read_plane), count)
-                        if one_run:
-                            to = Runs(run, done, tiling.run_length)
-                        else:
-                            at = corner + row * sizes.spacing * sizes.width + done
-                            to = Runs(out, at, plane)
-                        place = (
-                            tiles,
-                            to,
-                            Runs(sums, tile * padded * widest, v * lanes),
-                            Runs(read, read_at + row * pitch + done, read_plane),
-                            weights,
-                            start,
-                            sizes,
-                            (c, count),
-                            taps,
-                            lanes,
-                            activation,
-                            staged,
-                        )
-                        if columns == _SHAPES[0][1]:
-                            _fill(v, *place)
-                        else:
-                            _fill_other(v, *place)
-                        done += tiles * v * lanes
-                        tile += tiles
-            if one_run:
-                for k in range(sizes.filters):
-                    for row in range(rows):
-                        at = k * tiling.run_length + row * pitch
-                        to = corner + k * plane + row * sizes.width
-                        simd.copy(out, to, run, at, width)
+            n, y, rows, x, columns = items[item]
+            piece = _Piece(n, y, rows, x, columns)
+            _fill_piece(maps, filters, sizes, tiling, activation, piece, workspace)
             item = take(work)

@@ -49,6 +49,7 @@ class RowTiling(NamedTuple):
     lanes: int
     columns: int  # of a tile
     vectors: int  # of a tile, at most
+    padded: int  # output channels, up to whole tiles
     one_run: bool  # whether the rows of an item make one run
     strips: bool  # whether tiles go along a row for one group of filters after another
     in_place: bool  # whether there is no panel
@@ -97,6 +98,7 @@ def plan(out, source, kernel, dilation, origin, itemsize, threads):
         lanes=lanes,
         columns=columns,
         vectors=vectors,
+        padded=-(-filters // columns) * columns,
         one_run=one_run,
         strips=in_place or bool(fitting),
         in_place=in_place,
