@@ -65,6 +65,7 @@ class _Pixels(NamedTuple):
     count: int
     height: int
     width: int
+    corner: int  # where the region begins in a map of outputs
 
 
 class _SourceTaps(NamedTuple):
@@ -97,9 +98,9 @@ def correlate(out, source, weights, kernel, bias, taps_of, axes, activation):
     threads = numba.get_num_threads()
     plan = _plan(out.shape, source.shape, kernel, taps_of, axes, lanes, threads)
     start = starts(bias, out.shape[1], simd.MAX_VECTORS * lanes, out.dtype)
-    maps = out.reshape(-1), source.reshape(-1)
+    maps, filters = (out.reshape(-1), source.reshape(-1)), (weights, start)
     work = MULTIPLY_ADD * out.size * source.shape[1] * prod(kernel)
-    _correlate(*maps, weights, start, *plan, activation, queue(), threads, work=work)
+    _correlate(maps, filters, *plan, activation, queue(), threads, work=work)
 
 
 @lru_cache(1024)
@@ -182,12 +183,13 @@ def _loops(vectors):
     columns = SCATTERED_COLUMNS[vectors - 1]
 
     @inner
-    def fill(out, source, weights, start, sizes, corner, first, taps, pixels, scratch, activation):
+    def fill(maps, filters, sizes, first, taps, pixels, scratch, activation):
+        (out, source), (weights, start) = maps, filters
         (entries, places), (to, at, staged) = taps, scratch
-        lanes, plane, filters = sizes.lanes, sizes.plane, sizes.filters
+        lanes, plane, channels = sizes.lanes, sizes.plane, sizes.filters - first * sizes.lanes
         place, count = (pixels.image, pixels.row, pixels.column), pixels.count
         group, wide = sizes.depth * sizes.area * lanes, vectors * lanes
-        last, w = columns - 1, first * group
+        last, w, begin = columns - 1, first * group, pixels.corner + first * lanes * plane
         while count > 0:
             place = _locate(scratch, place, columns, count, pixels, sizes)
             tile = simd.tile_of_vectors(start, first * lanes, vectors, columns)
@@ -199,7 +201,6 @@ def _loops(vectors):
                 simd.store_vectors(tile, staged, 0, wide, columns)
                 activate(staged[: columns * wide], activation)
                 tile = simd.tile_of_columns(staged, 0, wide, vectors, columns)
-            begin, channels = corner + first * lanes * plane, filters - first * lanes
             if to[last] - to[0] == last and to[last] > to[last - 1]:
                 simd.store_transposed(tile, out, begin + to[0], plane, channels)
             else:
@@ -216,42 +217,35 @@ _fill = by_vectors([_loops(v) for v in range(1, simd.MAX_VECTORS + 1)])
 
 
 @compiled_parallel
-def _correlate(
-    out, source, weights, start, sizes, shares, rows, columns, activation, work, threads
-):
-    blocks, regions, ends = shares
+def _correlate(maps, filters, sizes, shares, rows, columns, activation, work, threads):
+    """
+    Args:
+        maps: (out, source), flat.
+        filters: (weights, start): packed weights, and what the sums start from.
+        sizes, shares, rows, columns: of ``_plan``.
+    """
+    (out, _), (blocks, regions, ends) = maps, shares
     most_taps = sizes.depth * sizes.area
     for _ in prange(threads):
         entries, places = np.empty((2, most_taps), np.int64)
         to, at = np.empty((2, _MOST_COLUMNS), np.int64)
         staged = np.empty(_MOST_COLUMNS * simd.MAX_VECTORS * sizes.lanes, out.dtype)
-        scratch = _Scratch(to, at, staged)
-        region, listed, taps, item = 0, -1, 0, take(work)
+        every, scratch = _SourceTaps(entries, places), _Scratch(to, at, staged)
+        region, listed, count, item = 0, -1, 0, take(work)
         while item < ends[-1]:
             while item >= ends[region]:
                 region += 1
             index = item - (ends[region - 1] if region > 0 else 0)
             r, s, at_once = regions[region]
             if region != listed:
-                every = _SourceTaps(entries, places)
-                listed, taps = region, _list_taps(every, sizes, rows, columns, r, s)
+                listed, count = region, _list_taps(every, sizes, rows, columns, r, s)
             height, width = rows.count[r], columns.count[s]
             first, v = blocks[index % len(blocks)]
             begin = index // len(blocks) * at_once
             end = min(begin + at_once, sizes.batch * height * width)
             place = begin // (height * width), begin // width % height, begin % width
-            _fill(
-                v,
-                out,
-                source,
-                weights,
-                start,
-                sizes,
-                rows.start[r] * sizes.width + columns.start[s],
-                first,
-                _SourceTaps(entries[:taps], places[:taps]),
-                _Pixels(*place, end - begin, height, width),
-                scratch,
-                activation,
-            )
+            corner = rows.start[r] * sizes.width + columns.start[s]
+            pixels = _Pixels(*place, end - begin, height, width, corner)
+            taps = _SourceTaps(entries[:count], places[:count])
+            _fill(v, maps, filters, sizes, first, taps, pixels, scratch, activation)
             item = take(work)
