@@ -39,6 +39,13 @@ class _Sizes(NamedTuple):
     thread_elements: int  # 0 where all cells are joined at once
 
 
+class _Maxima(NamedTuple):
+    """Maxima, and the numbers of their cells, or None where these are not wanted."""
+
+    values: np.ndarray
+    numbers: np.ndarray | None
+
+
 def forward(y, argmax, x, window, activation):
     """Fill ``y``, and ``argmax`` unless it is None, for a ``window`` of stride 1.
 
@@ -48,12 +55,12 @@ def forward(y, argmax, x, window, activation):
     sizes, row, column = _plan(y.shape, x.shape, window, x.itemsize)
     work = CELL * x.size * sum(window.kernel) + activation.cost * y.size
     shared = row, column, sizes, activation, queue(), numba.get_num_threads()
-    maps = y.reshape(-1), x.reshape(-1)
+    y, x = y.reshape(-1), x.reshape(-1)
     if argmax is None:
-        _forward(*maps, *shared, work=work)
+        _forward(y, x, *shared, work=work)
     else:
         number = np.empty(0, f"i{x.itemsize}")
-        _forward_with_argmax(*maps, argmax.reshape(-1), number, *shared, work=work)
+        _forward_with_argmax((y, argmax.reshape(-1)), x, number, *shared, work=work)
 
 
 @lru_cache(1024)
@@ -111,10 +118,19 @@ def _rows_of_ring(ring, pitch, oldest, rows, offsets):
     )
 
 
-@inner
-def _maxima_of_rows(y, argmax, out, values, numbers, joins, newest, row, sizes):
+@inlined
+def _copy(target, to, source, at, count):
+    """``target[to : to + count] = source[at : at + count]``, unless there is no target."""
+    if target is not None:
+        for o in range(count):
+            target[to + o] = source[at + o]
+
+
+@inlined
+def _maxima_of_rows(outputs, out, rings, joins, newest, row, sizes):
     """Take along a row of an item, which lies in the first ring; where windows end there, fill the
     row of the outputs that begins at ``out``."""
+    (y, argmax), (values, numbers) = outputs, rings
     lanes, pitch, levels, ring = lanes_of(values), sizes.row_elements, len(joins.parts), 0
     whole = -(-sizes.width // lanes) * lanes
     for q in range(levels):
@@ -133,15 +149,14 @@ def _maxima_of_rows(y, argmax, out, values, numbers, joins, newest, row, sizes):
             join_parts(y, argmax, out, values, numbers, parts, places, cells, sizes.width)
         else:
             join_parts(values, numbers, ring, values, numbers, parts, places, cells, whole)
-            for o in range(sizes.width):
-                y[out + o] = values[ring + o]
-                if argmax is not None:
-                    argmax[out + o] = numbers[ring + o]
+            _copy(y, out, values, ring, sizes.width)
+            _copy(argmax, out, numbers, ring, sizes.width)
 
 
 @inner
-def _band(y, argmax, x, values, numbers, across, down, sizes, activation, item):
+def _band(outputs, x, rings, across, down, sizes, activation, item):
     """An item of work: some rows of a map of outputs."""
+    (y, argmax), (values, numbers) = outputs, rings
     plane, band = divmod(item, sizes.bands)
     first = band * sizes.band
     end = min(first + sizes.band, sizes.height)
@@ -160,10 +175,9 @@ def _band(y, argmax, x, values, numbers, across, down, sizes, activation, item):
             if sizes.width >= lanes_of(x):
                 maxima_of_row(values, numbers, to, x, at, across, sizes.width, beyond)
             else:
-                for o in range(sizes.input_width):
-                    values[staged + o] = x[at + o]
+                _copy(values, staged, x, at, sizes.input_width)
                 maxima_of_row(*(values, numbers, to, values, staged, across, sizes.width, beyond))
-            _maxima_of_rows(y, argmax, out, values, numbers, down, newest, row, sizes)
+            _maxima_of_rows(outputs, out, rings, down, newest, row, sizes)
         at += sizes.input_width
         if row >= sizes.before:
             if activation.number != NONE:
@@ -174,30 +188,25 @@ def _band(y, argmax, x, values, numbers, across, down, sizes, activation, item):
 @compiled_parallel
 def _forward(y, x, across, down, sizes, activation, items, threads):
     for _ in prange(threads):
+        outputs, rings = _Maxima(y, None), _Maxima(_rings(1, sizes, x), None)
         item = take(items)
         while item < sizes.items:
-            values = _rings(1, sizes, x)
-            _band(y, None, x, values, None, across, down, sizes, activation, item)
+            _band(outputs, x, rings, across, down, sizes, activation, item)
             item = take(items)
 
 
 @compiled_parallel
-def _forward_with_argmax(y, x, argmax, number, across, down, sizes, activation, items, threads):
+def _forward_with_argmax(outputs, x, number, across, down, sizes, activation, items, threads):
+    """
+    Args:
+        outputs: (y, argmax), flat.
+        number: an array of the dtype that the numbers of cells have in rings.
+    """
     for _ in prange(threads):
+        both = _rings(2, sizes, x)
+        values, numbers = both[: sizes.thread_elements], both[sizes.thread_elements :]
+        rings = _Maxima(values, numbers.view(number.dtype))
         item = take(items)
         while item < sizes.items:
-            both = _rings(2, sizes, x)
-            values, numbers = both[: sizes.thread_elements], both[sizes.thread_elements :]
-            _band(
-                y,
-                argmax,
-                x,
-                values,
-                numbers.view(number.dtype),
-                across,
-                down,
-                sizes,
-                activation,
-                item,
-            )
+            _band(outputs, x, rings, across, down, sizes, activation, item)
             item = take(items)
