@@ -20,7 +20,9 @@ from kernels.convolution.cuda_pixel_tile import (
     Columns,
     first_column,
     layout_of,
+    look_nothing_up,
     parts_of,
+    place_of_pixel,
     repeater,
     steps_of_turn,
 )
@@ -49,15 +51,8 @@ FEWEST_PIXELS, MOST_PIXELS = 256, 8192
 
 
 @cache
-def _taps_of_maps(tile: Tile):
-    """The taps of maps: one place serves all columns, and advances by one slice, with carry from
-    column to row to image."""
-    depth, tap_of = u32(tile.depth), placer(tile.width)
-
-    @device
-    def distance(first_tap, slot, g):
-        t = u32(first_tap + tap_of(slot))
-        return tap_offset(min(t, u32(u32(g.taps) - u32(1))), g)
+def _pixel_opener(depth):
+    """``Columns.open`` of maps."""
 
     @device
     def open_pixel(first, end, lane, team, first_tap, arrays, look_ups, g):
@@ -82,6 +77,13 @@ def _taps_of_maps(tile: Tile):
         places = place_of(error, error_pixel), place_of(x, x_pixel)
         return (lane, *places, error_pixel, x_pixel, oy, ox), cursor
 
+    return open_pixel
+
+
+@cache
+def _pixel_advancer(depth):
+    """``Columns.advance`` of maps: with carry from column to row to image."""
+
     @device
     def advance(pixel, source):
         """Past the last pixel, re-reads the current one; the result is unused."""
@@ -103,16 +105,21 @@ def _taps_of_maps(tile: Tile):
                 error_pixel = u32(error_pixel + next_image)
         return p, place_of(error, error_pixel), place_of(x, x_pixel), error_pixel, x_pixel, oy, ox
 
-    @device
-    def place(pixel, source, n):
-        return pixel[2]
+    return advance
+
+
+@cache
+def _taps_of_maps(tile: Tile):
+    """The taps of maps: one place serves all columns, and advances by one slice."""
+    depth, tap_of = u32(tile.depth), placer(tile.width)
 
     @device
-    def look_up(pixel, source, n, at_table, at):
-        pass
+    def distance(first_tap, slot, g):
+        t = u32(first_tap + tap_of(slot))
+        return tap_offset(min(t, u32(u32(g.taps) - u32(1))), g)
 
-    functions = distance, open_pixel, advance, place, look_up
-    return Columns(steps_of_turn(tile), 1, 0, *functions)
+    functions = distance, _pixel_opener(depth), _pixel_advancer(depth)
+    return Columns(steps_of_turn(tile), 1, 0, *functions, place_of_pixel, look_nothing_up)
 
 
 @cache
@@ -139,38 +146,50 @@ def _writer(tile: Tile, dtype):
 
 
 @cache
+def _tabulator(tile: Tile, columns: Columns):
+    """Device function (table, slot, first_filter, first_tap, g): fills a slot of the table with
+    the distance of a filter or a tap, clamped to the last, or with what the columns keep there."""
+    height, filter_of, tap_distance = u32(tile.height), placer(tile.height), columns.distance
+
+    @device
+    def tabulate(table, slot, first_filter, first_tap, g):
+        if slot < height:
+            k = u32(first_filter + filter_of(slot))
+            table[slot] = u32(min(k, u32(u32(g.filters) - u32(1))) * u32(g.output_plane))
+        else:
+            table[slot] = tap_distance(first_tap, u32(slot - height), g)
+
+    return tabulate
+
+
+def _filler(fetch, multiply, store):
+    """A device function that works off a part of the first slice, while there is none before."""
+
+    @device
+    def fill(buffer, cursor, source, values, corner, tiles, sums):
+        fetch(cursor, source, values)
+        store(values, buffer, tiles)
+
+    return fill
+
+
+@cache
 def accumulator(tile: Tile, dtype, columns: Columns):
     """Device function (error, x, listed, partial, first, share, add, taps, g): a kernel's body.
 
     ``listed`` is the table of a list, ``taps`` are the columns of ``partial``; the rest is as in
     ``convolution_gradient_weights``.
     """
-    threads, depth, height = u32(tile.threads), u32(tile.depth), u32(tile.height)
-    count = tile.rows * tile.columns
-    filter_of = placer(tile.height)
-    table_size, layout = tile.height + tile.width + columns.shared, layout_of(tile)
-    slots = u32(table_size)
-    between, size = u32(layout.pitches[0]), layout.buffers[0]
-    buffers, looked_up = 2 * size, u32(4 * (tile.threads // columns.steps))
-    across = u32(first_column(tile))
-    start = opener(tile, dtype)
-    parts, fetched = parts_of(tile, dtype, columns)
-    multiply_rest = partial_multiplier(tile, dtype, layout)
-    repeated = repeater(tile, columns.steps)
+    depth, count, layout = u32(tile.depth), tile.rows * tile.columns, layout_of(tile)
+    between, size, across = u32(layout.pitches[0]), layout.buffers[0], u32(first_column(tile))
+    table_size, buffers = tile.height + tile.width + columns.shared, 2 * size
+    slots, threads = u32(table_size), u32(tile.threads)
+    look_up_count, looked_up = columns.registers, u32(4 * (tile.threads // columns.steps))
+    start, tabulate, open_pixel = opener(tile, dtype), _tabulator(tile, columns), columns.open
+    (parts, fetched), repeated = parts_of(tile, dtype, columns), repeater(tile, columns.steps)
+    fill = repeated([_filler(*part) for part in parts])
     loop = main_loop(tile, parts, columns.advance, together=repeated)
-    write = _writer(tile, dtype)
-    look_up_count, tap_distance = columns.registers, columns.distance
-    open_pixel = columns.open
-
-    def filler(fetch, multiply, store):
-        @device
-        def fill(buffer, cursor, source, values, corner, tiles, sums):
-            fetch(cursor, source, values)
-            store(values, buffer, tiles)
-
-        return fill
-
-    fill = repeated([filler(*part) for part in parts])
+    multiply_rest, write = partial_multiplier(tile, dtype, layout), _writer(tile, dtype)
 
     @device
     def accumulate(error, x, listed, partial, first, share, add, taps, g):
@@ -180,17 +199,12 @@ def accumulator(tile: Tile, dtype, columns: Columns):
         registers = cuda.local.array(fetched, dtype)
         look_ups = cuda.local.array(look_up_count, u32)
 
-        filters, plane = u32(g.filters), u32(g.output_plane)
+        filters = u32(g.filters)
         (first_filter, first_tap), corner = start(sums)
 
-        # Distances of the tile's filters and taps, clamped to the last
         slot = u32(cuda.threadIdx.x)
         while slot < slots:
-            if slot < height:
-                k = u32(first_filter + filter_of(slot))
-                table[slot] = u32(min(k, u32(filters - u32(1))) * plane)
-            else:
-                table[slot] = tap_distance(first_tap, u32(slot - height), g)
+            tabulate(table, slot, first_filter, first_tap, g)
             slot = u32(slot + threads)
         cuda.syncthreads()
 

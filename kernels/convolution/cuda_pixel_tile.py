@@ -115,23 +115,40 @@ def layout_of(tile: Tile) -> SharedLayout:
     return SharedLayout((between, between), (tile.depth * between,) * 2)
 
 
+@device
+def _place_of_rows(pixel, source, n):
+    """For rows what ``Columns.place`` is for columns: one place serves all."""
+    return pixel[1]
+
+
+@device
+def place_of_pixel(pixel, source, n):
+    """``Columns.place`` where one place serves all columns."""
+    return pixel[2]
+
+
+@device
+def look_nothing_up(pixel, source, n, at_table, at):
+    """``Columns.look_up`` where one place serves all columns."""
+
+
 class Share(NamedTuple):
-    """What a thread stages of a slice's rows, or of its columns, in a part of a turn: some vectors.
+    """What a thread stages of a slice's rows, or of its columns, in a part of a turn.
 
     Attributes:
         factor: 0 for rows, 1 for columns.
-        first, last: vectors, the latter excluded.
-        always: every turn has the vectors before this one, and some turns this one, too.
+        first, end: of its vectors.
+        always: every turn has the vectors before this one, and some turns one more.
         turns_with_extra: how many turns these are.
         together: elements of a vector.
         distance: elements from one vector to the next.
-        begin: element of a step in shared memory that the first vector begins at, for no team.
-        begin_table: the same in the table of distances.
+        begin: where a step's vectors begin in shared memory.
+        begin_table: where their distances begin in the table.
     """
 
     factor: int
     first: int
-    last: int
+    end: int
     always: int
     turns_with_extra: int
     together: int
@@ -151,7 +168,7 @@ class Share(NamedTuple):
         return cls(
             factor=factor,
             first=of_turn * part // parts,
-            last=of_turn * (part + 1) // parts,
+            end=of_turn * (part + 1) // parts,
             always=of_turn if turns == 1 else vectors // turns if spread > 1 else 0,
             turns_with_extra=vectors - (of_turn - 1) * spread,
             together=together,
@@ -163,29 +180,19 @@ class Share(NamedTuple):
     @property
     def fetched(self) -> int:
         """Values of all vectors."""
-        return (self.last - self.first) * self.together
-
-
-@device
-def _place_of_rows(pixel, source, n):
-    """``Columns.place`` of rows: one place serves all."""
-    return pixel[1]
-
-
-@device
-def _look_nothing_up(pixel, source, n, at_table, at):
-    pass
+        return (self.end - self.first) * self.together
 
 
 def _fetcher(share: Share, slot: int, place_of_group, look_up):
     """Device function (cursor, source, values): fetches a share to the registers from ``slot``."""
-    factor, first, last, always, _, together, distance, _, begin = share
-    turns_with_extra = u32(share.turns_with_extra)
+    factor, first, end, together = share.factor, share.first, share.end, share.together
+    begin, distance = share.begin_table, share.distance
+    always, turns_with_extra = share.always, u32(share.turns_with_extra)
 
     @device
     def fetch(cursor, source, values):
         (turn, at_table, pixel), array, table = cursor, source[factor], source[2]
-        for n in range(first, last):
+        for n in range(first, end):
             at = begin + n * distance
             if n < always or turn < turns_with_extra:
                 place = place_of_group(pixel, source, n)
@@ -199,12 +206,13 @@ def _fetcher(share: Share, slot: int, place_of_group, look_up):
 
 def _storer(share: Share, slot: int):
     """Device function (turn, values, shared, at): stores a share of the registers from ``slot``."""
-    _, first, last, always, _, together, distance, begin, _ = share
-    turns_with_extra = u32(share.turns_with_extra)
+    first, end, together = share.first, share.end, share.together
+    begin, distance = share.begin, share.distance
+    always, turns_with_extra = share.always, u32(share.turns_with_extra)
 
     @device
     def store(turn, values, shared, at):
-        for n in range(first, last):
+        for n in range(first, end):
             if n < always or turn < turns_with_extra:
                 for q in range(together):
                     value = values[slot + (n - first) * together + q]
@@ -216,7 +224,7 @@ def _storer(share: Share, slot: int):
 def _part(tile: Tile, dtype, columns: Columns, of_rows: Share, of_columns: Share, steps: range):
     """Device functions (fetch, multiply, store) of a part, which multiplies ``steps`` of a turn."""
     slot, pitches = of_rows.fetched, layout_of(tile).pitches
-    fetch_rows = _fetcher(of_rows, 0, _place_of_rows, _look_nothing_up)
+    fetch_rows = _fetcher(of_rows, 0, _place_of_rows, look_nothing_up)
     fetch_columns = _fetcher(of_columns, slot, columns.place, columns.look_up)
     store_rows, store_columns = _storer(of_rows, 0), _storer(of_columns, slot)
     add = adder(tile, dtype, pitches, len(steps), BY_PLACE)

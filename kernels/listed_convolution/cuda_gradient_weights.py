@@ -14,7 +14,12 @@ Multiply-adds: P*K*kh*C*kw, C*kw rounded up. Workspace: the partial sums.
 from functools import cache
 
 from kernels.convolution.cuda_gradient_weights import accumulator, shared_out
-from kernels.convolution.cuda_pixel_tile import Columns, steps_of_turn
+from kernels.convolution.cuda_pixel_tile import (
+    Columns,
+    look_nothing_up,
+    place_of_pixel,
+    steps_of_turn,
+)
 from kernels.convolution.cuda_tile import Tile, placer, vector_length
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.indices import divmod_u32
@@ -57,6 +62,24 @@ def _distance(first_tap, slot, g):
 
 
 @cache
+def _distance_or_row(width, of_turn, of_slice):
+    """``Columns.distance`` of a tile's column; or, in the slots beyond its ``width``, where a row
+    of the window begins in the table of the list, kh x (P + M), beginning with the second turn."""
+
+    @device
+    def distance(first_tap, slot, g):
+        if slot < width:
+            return _distance(first_tap, slot, g)
+        n, column = divmod_u32(u32(slot - width), of_slice)
+        column = u32(n * of_slice + u32(column + of_turn) % of_slice)
+        _, rounded = _run_of(g)
+        i = u32(min(u32(u32(first_tap + column) // rounded), u32(u32(g.kernel[0]) - u32(1))))
+        return u32(i * u32(u32(g.pixels) + u32(g.plane)))
+
+    return distance
+
+
+@cache
 def _taps_of_rows(tile: Tile):
     """The taps of lists: each group of columns has its own place, looked up a turn ahead.
 
@@ -71,17 +94,6 @@ def _taps_of_rows(tile: Tile):
     # The last turn looks up rows of the next slice's first one
     last = of_slice - on
     first_rows = tile.height + tile.width + last
-
-    @device
-    def distance(first_tap, slot, g):
-        """Or where a row of the window begins in the table of the list, kh x (P + M)."""
-        if slot < width:
-            return _distance(first_tap, slot, g)
-        n, column = divmod_u32(u32(slot - width), u32(of_slice))
-        column = u32(n * u32(of_slice) + u32(column + u32(on)) % u32(of_slice))
-        _, rounded = _run_of(g)
-        i = u32(min(u32(u32(first_tap + column) // rounded), u32(u32(g.kernel[0]) - u32(1))))
-        return u32(i * u32(u32(g.pixels) + u32(g.plane)))
 
     @device
     def move(p, here, of_pixel, source):
@@ -119,6 +131,7 @@ def _taps_of_rows(tile: Tile):
         of_pixel = pixel[3] if turns == 1 or at_table == at_last else pixel[2]
         look_ups[n] = u32(load_from(listed, of_pixel, row))
 
+    distance = _distance_or_row(width, u32(on), u32(of_slice))
     functions = distance, open_pixel, advance, place, look_up
     return Columns(steps, groups, groups * of_slice, *functions)
 
@@ -147,15 +160,7 @@ def _taps_of_row(tile: Tile):
         p, _, _, of_x, here = pixel
         return move(u32(p + depth), here, of_x, source)
 
-    @device
-    def place(pixel, source, n):
-        return pixel[2]
-
-    @device
-    def look_up(pixel, source, n, at_table, at):
-        pass
-
-    functions = _distance, open_pixel, advance, place, look_up
+    functions = _distance, open_pixel, advance, place_of_pixel, look_nothing_up
     return Columns(steps_of_turn(tile), 1, 0, *functions)
 
 
