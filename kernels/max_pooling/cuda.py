@@ -43,8 +43,8 @@ from kernels.memory import cuda as memory
 
 
 @cache
-def _forward_kernel(dtype, argmax_dtype, activation, window: Pair, strip: int):
-    """``argmax_dtype`` is None where no argmax is wanted."""
+def _strip_reducer(dtype, argmax_dtype, activation, window: Pair, strip: int):
+    """The ``strip_reducer`` of maxima and their cells; outputs are (y, argmax), or y alone."""
     f = function(activation, dtype)
     rows, columns = window
 
@@ -75,9 +75,13 @@ def _forward_kernel(dtype, argmax_dtype, activation, window: Pair, strip: int):
     def write_maximum(maxima, v, y, at):
         y[at] = f(maxima[0][v])
 
-    reduce_strip = strip_reducer(
-        rows, strip, reduce_row, take, write if argmax_dtype else write_maximum
-    )
+    return strip_reducer(rows, strip, reduce_row, take, write if argmax_dtype else write_maximum)
+
+
+@cache
+def _forward_kernel(dtype, argmax_dtype, activation, window: Pair, strip: int):
+    """``argmax_dtype`` is None where no argmax is wanted."""
+    reduce_strip = _strip_reducer(dtype, argmax_dtype, activation, window, strip)
 
     @kernel(ELEMENTWISE_THREADS)
     def max_pooling_maxima(
