@@ -82,7 +82,7 @@ def poisoned_allocations(monkeypatch):
 @pytest.fixture(autouse=True)
 def shared_work(monkeypatch):
     """Share the work of small cases, too: it is what they test."""
-    monkeypatch.setattr(threads, "SMALLEST_SHARED_WORK", 0)
+    monkeypatch.setattr(threads, "SMALLEST_SHARED_WORK_NS", 0)
 
 
 @pytest.fixture

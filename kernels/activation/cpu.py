@@ -15,7 +15,7 @@ from kernels.foreign import operator
 from kernels.host import simd
 from kernels.host.compilation import compiled, compiled_parallel, inlined
 from kernels.host.exponentials import exp, expm1, tanh
-from kernels.host.threads import CELL, EXPONENTIAL
+from kernels.host.threads import ELEMENT_NS, EXPONENTIAL_NS
 from kernels.memory import cpu as memory
 
 BLOCK = 4096
@@ -57,7 +57,7 @@ def backward(error, y, activation, out=None):
     check_backward(error, y, activation, out)
     gradient = memory.empty(y.shape, y.dtype) if out is None else out
     maps = gradient.reshape(-1), error.reshape(-1), y.reshape(-1)
-    _backward(*maps, numbered(activation, y.dtype), work=2 * CELL * y.size)
+    _backward(*maps, numbered(activation, y.dtype), work=2 * ELEMENT_NS * y.size)
     return gradient
 
 
@@ -177,11 +177,11 @@ def _elu_derivative(e, y, alpha):
 
 # y of x and the parameter, dx of an error e, y and the parameter, and about what y costs
 _FORMULAS = {
-    "relu": (_relu, _relu_derivative, CELL),
-    "tanh": (_tanh, _tanh_derivative, EXPONENTIAL),
-    "sigmoid": (_sigmoid, _sigmoid_derivative, EXPONENTIAL),
-    "leaky_relu": (_leaky_relu, _leaky_relu_derivative, CELL),
-    "elu": (_elu, _elu_derivative, EXPONENTIAL),
+    "relu": (_relu, _relu_derivative, ELEMENT_NS),
+    "tanh": (_tanh, _tanh_derivative, EXPONENTIAL_NS),
+    "sigmoid": (_sigmoid, _sigmoid_derivative, EXPONENTIAL_NS),
+    "leaky_relu": (_leaky_relu, _leaky_relu_derivative, ELEMENT_NS),
+    "elu": (_elu, _elu_derivative, EXPONENTIAL_NS),
 }
 _COSTS = [_FORMULAS[name][2] for name in ACTIVATIONS]
 

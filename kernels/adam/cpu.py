@@ -7,7 +7,7 @@ from numba import prange
 from kernels.adam import check_step
 from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 
 
 @operator
@@ -33,7 +33,7 @@ def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, deca
         (number(beta2), number(1 - beta2), number(1 - beta2**count)),
         number(epsilon),
         number(decay),
-        work=4 * CELL * parameter.size,
+        work=4 * ELEMENT_NS * parameter.size,
     )
 
 

@@ -13,7 +13,7 @@ from kernels.batch_normalization import check_backward, check_fold, check_forwar
 from kernels.foreign import operator
 from kernels.host import simd
 from kernels.host.compilation import compiled_parallel, inner
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.memory import cpu as memory
 
 BLOCK = 1024
@@ -38,7 +38,7 @@ def forward(x, mean, variance, gamma, beta, epsilon, activation=None):
     y = memory.empty(x.shape, x.dtype)
     scale = _inverse_deviation(variance, epsilon) * gamma
     activation = numbered(activation, x.dtype)
-    work = (2 * CELL + activation.cost) * x.size
+    work = (2 * ELEMENT_NS + activation.cost) * x.size
     if x.shape[2:] == (1, 1):
         maps = y.reshape(-1), x.reshape(-1)
         _forward_of_cells(*maps, mean, scale, beta, activation, work=work)
@@ -72,7 +72,7 @@ def backward(error, x, mean, variance, gamma, epsilon, activation=None, y=None, 
     maps = gradient, error, x, x if activation is None else y
     deviation = _inverse_deviation(variance, epsilon)
     scales = mean, deviation * gamma
-    activation, work = numbered(activation, x.dtype), 4 * CELL * x.size
+    activation, work = numbered(activation, x.dtype), 4 * ELEMENT_NS * x.size
     if x.shape[2:] == (1, 1):
         sums = memory.zeros((2, -(-len(x) // MAPS), len(mean)), x.dtype)
         _backward_of_cells(sums, *(m.reshape(-1) for m in maps), *scales, activation, work=work)

@@ -26,7 +26,7 @@ from kernels.foreign import operator
 from kernels.host import simd
 from kernels.host.compilation import compiled_parallel
 from kernels.host.maps import by_cell
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.memory import cpu as memory
 
 # Maps of one cell each that a thread sums
@@ -135,10 +135,10 @@ def gradient_bias(error):
     batch, channels, *size = error.shape
     if size == [1, 1]:
         partial = memory.zeros((-(-batch // MAPS), channels), error.dtype)
-        _sum_maps(partial, *by_cell(error), work=CELL * error.size)
+        _sum_maps(partial, *by_cell(error), work=ELEMENT_NS * error.size)
         return partial.sum(axis=0)
     gradient = memory.empty(channels, error.dtype)
-    _sum_channels(gradient, error, work=CELL * error.size)
+    _sum_channels(gradient, error, work=ELEMENT_NS * error.size)
     return gradient
 
 

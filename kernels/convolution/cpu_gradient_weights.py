@@ -17,7 +17,7 @@ from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.simd import COLUMNS, Runs
-from kernels.host.threads import CELL, MULTIPLY_ADD
+from kernels.host.threads import ELEMENT_NS, MULTIPLY_ADD_NS
 from kernels.host.work_sharing import queue, take
 from kernels.memory import cpu as memory
 
@@ -49,9 +49,11 @@ def accumulate(gradient, x, error, shape):
     sums, sizes, tiling = _plan(shape, x.itemsize)
     partial = memory.zeros(sums, x.dtype)
     flat, threads = partial.reshape(-1), numba.get_num_threads()
-    work = MULTIPLY_ADD * shape.multiply_adds
+    work = MULTIPLY_ADD_NS * shape.multiply_adds
     _add_up(flat, x, error, sizes, tiling, queue(), threads, work=work)
-    _sum_groups(gradient.reshape(shape.filters, shape.taps), partial, work=CELL * partial.size)
+    _sum_groups(
+        gradient.reshape(shape.filters, shape.taps), partial, work=ELEMENT_NS * partial.size
+    )
 
 
 @lru_cache(1024)

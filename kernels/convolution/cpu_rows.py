@@ -39,7 +39,7 @@ from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled_parallel, inlined, inner
 from kernels.host.simd import Runs
-from kernels.host.threads import MULTIPLY_ADD
+from kernels.host.threads import MULTIPLY_ADD_NS
 from kernels.host.work_sharing import queue, take
 
 
@@ -124,7 +124,7 @@ def correlate(out, source, weights, kernel, bias, dilation, origin, activation):
     # Plain pairs: Numba takes longer to recognise named ones, which small calls would notice
     maps = out.reshape(-1), source.reshape(-1)
     filters = weights, starts(bias, sizes.filters, tiling.columns, out.dtype)
-    work = MULTIPLY_ADD * out.size * source.shape[1] * prod(kernel)
+    work = MULTIPLY_ADD_NS * out.size * source.shape[1] * prod(kernel)
     queued = activation, items, queue(), threads
     _correlate(maps, filters, sizes, tiling, *queued, work=work)
 

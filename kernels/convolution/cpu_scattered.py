@@ -19,7 +19,7 @@ from kernels.convolution.cpu_workspace import SCATTERED_COLUMNS, least_items
 from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled_parallel, inner
-from kernels.host.threads import MULTIPLY_ADD
+from kernels.host.threads import MULTIPLY_ADD_NS
 from kernels.host.work_sharing import queue, take
 
 # Pixels that make whole tiles of any shape
@@ -99,7 +99,7 @@ def correlate(out, source, weights, kernel, bias, taps_of, axes, activation):
     plan = _plan(out.shape, source.shape, kernel, taps_of, axes, lanes, threads)
     start = starts(bias, out.shape[1], simd.MAX_VECTORS * lanes, out.dtype)
     maps, filters = (out.reshape(-1), source.reshape(-1)), (weights, start)
-    work = MULTIPLY_ADD * out.size * source.shape[1] * prod(kernel)
+    work = MULTIPLY_ADD_NS * out.size * source.shape[1] * prod(kernel)
     _correlate(maps, filters, *plan, activation, queue(), threads, work=work)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from numba import prange
 
 from kernels.host.compilation import compiled_parallel
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.memory import cpu as memory
 
 
@@ -26,7 +26,7 @@ def packed(weights, group, *, transposed=False, flipped=False, by_tap=False):
     if flipped:
         weights = weights[:, :, ::-1]
     by_channel = out.transpose(0, 2, 1, 3) if by_tap else out
-    _pack(by_channel, weights, work=CELL * out.size)
+    _pack(by_channel, weights, work=ELEMENT_NS * out.size)
     return out.reshape(-1)
 
 

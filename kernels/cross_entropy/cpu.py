@@ -11,7 +11,7 @@ from numba import prange
 from kernels.cross_entropy import check_labels, check_scores
 from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel, inner
-from kernels.host.threads import CELL, EXPONENTIAL
+from kernels.host.threads import ELEMENT_NS, EXPONENTIAL_NS
 from kernels.memory import cpu as memory
 
 
@@ -29,7 +29,7 @@ def total_weight(labels, mask, class_weights):
     """
     check_labels(labels, mask, class_weights)
     rows = memory.empty(labels.shape[0] * labels.shape[1], np.float64)
-    _total_weight(rows, labels, mask, class_weights, work=CELL * labels.size)
+    _total_weight(rows, labels, mask, class_weights, work=ELEMENT_NS * labels.size)
     return rows.sum(keepdims=True).astype(class_weights.dtype)
 
 
@@ -49,7 +49,7 @@ def forward(scores, labels, mask, class_weights, total):
     """
     check_scores(scores, labels, mask, class_weights, total)
     rows = memory.empty(labels.shape[0] * labels.shape[1], np.float64)
-    work = EXPONENTIAL * scores.size
+    work = EXPONENTIAL_NS * scores.size
     _forward(rows, scores, labels, mask, class_weights, work=work)
     return (rows.sum(keepdims=True) / total).astype(scores.dtype)
 
@@ -63,7 +63,7 @@ def backward(scores, labels, mask, class_weights, total):
     """
     check_scores(scores, labels, mask, class_weights, total)
     error = memory.empty(scores.shape, scores.dtype)
-    work = 2 * EXPONENTIAL * scores.size
+    work = 2 * EXPONENTIAL_NS * scores.size
     _backward(error, scores, labels, mask, class_weights, total, work=work)
     return error
 

@@ -7,7 +7,7 @@ from kernels.dropout import BITS, check_apply
 from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.maps import place_of_row
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.memory import cpu as memory
 
 
@@ -30,7 +30,7 @@ def apply(x, rows, columns, *, spacing, rate, key):
     threshold = np.uint32(int(rate * 2**BITS))
     words = tuple(np.uint32(word % 2**32) for word in key)
     numbers = threshold, x.dtype.type(1 / (1 - rate)), words
-    _apply(y, x, rows, columns, spacing, *numbers, work=2 * CELL * x.size)
+    _apply(y, x, rows, columns, spacing, *numbers, work=2 * ELEMENT_NS * x.size)
     return y
 
 

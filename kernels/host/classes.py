@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 
 from kernels.host.compilation import compiled_parallel
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 
 NEAR = {"float32": 1e-5, "float64": 1e-12}
 """Scores this far apart, or farther, have probabilities that differ, by dtype."""
@@ -30,7 +30,7 @@ def most_probable(scores, values, unlabelled, near):
     ambiguous_of_row = np.empty(scores.shape[1], np.int64)
     nothing = values.dtype.type(unlabelled)
     near = scores.dtype.type(near)
-    work = 4 * CELL * scores.size
+    work = 4 * ELEMENT_NS * scores.size
     _most_probable(labels, ambiguous, ambiguous_of_row, scores, values, nothing, near, work=work)
     return labels, ambiguous if ambiguous_of_row.any() else None
 

@@ -26,10 +26,10 @@ from numba.np.ufunc import parallel
 
 # Nanoseconds of one thread. Sharing costs 15,000 where a core is free, and a time slice of some
 # millions where none is: too much for what a small net's layers would gain
-SMALLEST_SHARED_WORK = 100_000
-# Rough cost in nanoseconds of a cell of a map that is read, changed a little and written, of an
-# exponential or the like, and of a multiply-add of a convolution
-CELL, EXPONENTIAL, MULTIPLY_ADD = 0.3, 5, 0.05
+SMALLEST_SHARED_WORK_NS = 100_000
+# About how long one thread takes for an element of a map that is read, changed a little and
+# written; for an exponential or the like; and for a multiply-add of a convolution
+ELEMENT_NS, EXPONENTIAL_NS, MULTIPLY_ADD_NS = 0.3, 5, 0.05
 
 _turn = threading.Lock()
 _lost_by_fork = False
@@ -63,7 +63,7 @@ class Parallel:
                 "(multiprocessing.get_context), or fork before the first call"
             )
         with _turns():
-            if work >= SMALLEST_SHARED_WORK:
+            if work >= SMALLEST_SHARED_WORK_NS:
                 return self.dispatcher(*arguments)
             threads = parallel._get_num_threads()
             parallel._set_num_threads(1)

@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 
 from kernels.host.maps import by_plane
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 
 
 def over_windows(shape, along_rows, by_offsets, *maps):
@@ -22,7 +22,7 @@ def over_windows(shape, along_rows, by_offsets, *maps):
         by_offsets: for other strides: takes the maps, N*C x H*W each, and their ``offsets``.
         maps: N x C x H x W arrays.
     """
-    window, work = shape.window, CELL * prod(shape.y) * shape.window.cells
+    window, work = shape.window, ELEMENT_NS * prod(shape.y) * shape.window.cells
     if window.stride == (1, 1):
         along_rows(*maps, window.kernel, window.dilation, work=work)
     else:

@@ -6,7 +6,7 @@ from numba import prange
 from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.maps import by_cell
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.listed_average_pooling import backward_window, window_and_outputs
 from kernels.memory import cpu as memory
 
@@ -25,7 +25,7 @@ def forward(x, rows, kernel):
     """
     window, outputs = window_and_outputs(x, rows, kernel)
     y = memory.zeros((outputs, *x.shape[1:]), x.dtype)
-    _forward(*by_cell(y, x), rows, window.kernel, work=CELL * y.size * window.cells)
+    _forward(*by_cell(y, x), rows, window.kernel, work=ELEMENT_NS * y.size * window.cells)
     return y
 
 
@@ -43,7 +43,7 @@ def backward(error, rows, kernel, cells):
     """
     window = backward_window(error, rows, kernel, cells)
     gradient = memory.zeros((cells, *error.shape[1:]), error.dtype)
-    work, threads = CELL * error.size * window.cells, numba.get_num_threads()
+    work, threads = ELEMENT_NS * error.size * window.cells, numba.get_num_threads()
     _backward(*by_cell(gradient, error), rows, window.kernel, threads, work=work)
     return gradient
 

@@ -4,7 +4,7 @@ from numba import prange
 
 from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.listed_cells import (
     HOST,
     check_gather,
@@ -47,7 +47,7 @@ def select(x, cells):
     """
     check_select(x, cells)
     y = memory.empty((len(cells), *x.shape[1:]), x.dtype)
-    _select(y, x, cells, work=CELL * y.size)
+    _select(y, x, cells, work=ELEMENT_NS * y.size)
     return y
 
 
@@ -65,7 +65,7 @@ def select_backward(error, cells, count):
     """
     check_select_backward(error, cells, count)
     gradient = memory.zeros((count, *error.shape[1:]), error.dtype)
-    _put(gradient, error, cells, work=CELL * error.size)
+    _put(gradient, error, cells, work=ELEMENT_NS * error.size)
     return gradient
 
 
@@ -82,7 +82,7 @@ def gather(image, rows, columns):
     """
     check_gather(image, rows, columns)
     y = memory.empty((len(rows), image.shape[1], 1, 1), image.dtype)
-    _gather(y, image, rows, columns, work=CELL * y.size)
+    _gather(y, image, rows, columns, work=ELEMENT_NS * y.size)
     return y
 
 
@@ -100,7 +100,7 @@ def gather_backward(error, rows, columns, size):
     """
     check_gather_backward(error, rows, columns, size)
     gradient = memory.zeros((1, error.shape[1], *size), error.dtype)
-    _put_places(gradient, error, rows, columns, work=CELL * error.size)
+    _put_places(gradient, error, rows, columns, work=ELEMENT_NS * error.size)
     return gradient
 
 

@@ -24,7 +24,7 @@ from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.simd import COLUMNS
-from kernels.host.threads import CELL, MULTIPLY_ADD
+from kernels.host.threads import ELEMENT_NS, MULTIPLY_ADD_NS
 from kernels.host.work_sharing import queue, take
 from kernels.listed_convolution import (
     forward_shape,
@@ -72,7 +72,7 @@ def forward(x, rows, weights, bias=None, *, activation=None):
     start = starts(bias, shape.filters, simd.MAX_VECTORS * sizes.lanes, x.dtype)
     maps, filters = (y.reshape(-1), x.reshape(-1)), (packed(weights, sizes.lanes), start)
     shared = numbered(activation, x.dtype), queue(), numba.get_num_threads()
-    work = MULTIPLY_ADD * shape.multiply_adds
+    work = MULTIPLY_ADD_NS * shape.multiply_adds
     _correlate(maps, rows, filters, sizes, blocks, *shared, work=work)
     return y
 
@@ -98,9 +98,9 @@ def gradient_weights(x, rows, error, kernel):
     partial = memory.zeros(sums, x.dtype)
     gradient = memory.empty(shape.weights, x.dtype)
     maps, groups = (x.reshape(-1), error.reshape(-1)), (partial.reshape(-1), sums[0], sums[2])
-    shared, work = (queue(), numba.get_num_threads()), MULTIPLY_ADD * shape.multiply_adds
+    shared, work = (queue(), numba.get_num_threads()), MULTIPLY_ADD_NS * shape.multiply_adds
     _add_up(groups, maps, rows, sizes, blocks, run, *shared, work=work)
-    _sum_groups(gradient, partial, len(run), work=CELL * partial.size)
+    _sum_groups(gradient, partial, len(run), work=ELEMENT_NS * partial.size)
     return gradient
 
 
@@ -123,7 +123,7 @@ def gradient_input(error, rows, weights, cells):
     threads, blocks = numba.get_num_threads(), simd.blocks(-(-shape.channels // sizes.lanes))
     weights_by_tap = packed(weights, sizes.lanes, transposed=True, by_tap=True)
     maps = gradient.reshape(-1), error.reshape(-1), rows, weights_by_tap
-    work = MULTIPLY_ADD * shape.multiply_adds
+    work = MULTIPLY_ADD_NS * shape.multiply_adds
     _scatter(*maps, sizes, np.array(blocks), queue(), threads, work=work)
     return gradient
 

@@ -14,7 +14,7 @@ from kernels import checks
 from kernels.activation.cpu import NONE, activate, numbered
 from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel, inner
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.host.vectors import BYTES, add_where, first, lanes_of, larger, store
 from kernels.listed_max_pooling import backward_window, cpu_shared_rows, window_and_outputs
 from kernels.listed_max_pooling.cpu_workspace import LARGE_ABOVE, shares_rows
@@ -54,7 +54,7 @@ def forward(x, rows, kernel, *, activation=None, argmax=True):
         cpu_shared_rows.forward(y, argmax_map, x, rows, order, window, function)
         return y, argmax_map
     maps = y.reshape(-1), None if argmax_map is None else argmax_map.reshape(-1), x.reshape(-1)
-    work = (CELL * window.cells / 2 + function.cost) * y.size
+    work = (ELEMENT_NS * window.cells / 2 + function.cost) * y.size
     _forward(*maps, rows, order, window.kernel, x.shape[1], function, work=work)
     return y, argmax_map
 
@@ -80,11 +80,11 @@ def backward(error, argmax, rows, kernel, cells):
     lanes = BYTES // error.itemsize
     vectors = window.cells * -(-channels // lanes)
     if channels >= lanes and VECTOR * vectors <= channels:
-        _add_by_cells(*maps, window.kernel, channels, threads, work=CELL * error.size)
+        _add_by_cells(*maps, window.kernel, channels, threads, work=ELEMENT_NS * error.size)
         return gradient
     down, across = np.divmod(np.arange(window.cells), window.kernel[1])
     parts = min(threads, -(-channels // CHANNELS))
-    _add_by_channels(*maps, down, across, channels, parts, work=3 * CELL * error.size)
+    _add_by_channels(*maps, down, across, channels, parts, work=3 * ELEMENT_NS * error.size)
     return gradient
 
 

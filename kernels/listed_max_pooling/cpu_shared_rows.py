@@ -14,7 +14,7 @@ from numba import prange
 from kernels.activation.cpu import NONE, activate
 from kernels.host.compilation import compiled_parallel, inlined
 from kernels.host.simd import copy
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.host.work_sharing import queue, take
 from kernels.listed_max_pooling.cpu_workspace import ROWS, blocks, thread_numbers
 from kernels.max_pooling.cpu_joins import Joins, entries, join_parts, maxima_of_row
@@ -52,8 +52,8 @@ def forward(y, argmax, x, rows, order, window, activation):
         of = _Block(channels, first, count, width)
         along, elements = Joins.of_levels(width, count, 1), thread_numbers(window, count)
         shared = along, of, elements, queue(), numba.get_num_threads()
-        _join_rows(values, numbers, x.reshape(-1), *shared, work=CELL * cells * count * width)
-        work = (CELL * height + activation.cost) * len(rows) * count
+        _join_rows(values, numbers, x.reshape(-1), *shared, work=ELEMENT_NS * cells * count * width)
+        work = (ELEMENT_NS * height + activation.cost) * len(rows) * count
         _join_windows(*outputs, values, numbers, rows, order, down, of, activation, work=work)
 
 

@@ -5,7 +5,7 @@ from numba import prange
 from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.maps import place_of_row
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.masking import check_apply
 from kernels.memory import cpu as memory
 
@@ -23,7 +23,7 @@ def apply(error, mask):
     """
     check_apply(error, mask)
     chosen = memory.empty(error.shape, error.dtype)
-    _apply(chosen, error, mask, work=CELL * chosen.size)
+    _apply(chosen, error, mask, work=ELEMENT_NS * chosen.size)
     return chosen
 
 

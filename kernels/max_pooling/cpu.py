@@ -11,7 +11,7 @@ from kernels.activation.cpu import numbered
 from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
 from kernels.host.maps import by_plane
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.host.windows import offsets
 from kernels.max_pooling import argmax_dtype, backward_shape, cpu_dense, cpu_strided, forward_shape
 from kernels.max_pooling.cpu_workspace import strided
@@ -59,7 +59,7 @@ def backward(error, argmax, size, kernel, *, stride=1, dilation=1):
     checks.indices("argmax", argmax, shape.window.cells)
     gradient = memory.empty(shape.x, error.dtype)
     _, cells = offsets((1, 1), size[1], shape.window)
-    work = CELL * (gradient.size + error.size)
+    work = ELEMENT_NS * (gradient.size + error.size)
     maps = by_plane(gradient), error, argmax
     _backward(*maps, shape.window.stride, size[1], cells, work=work)
     return gradient

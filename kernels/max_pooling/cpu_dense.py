@@ -17,7 +17,7 @@ from numba import prange
 
 from kernels.activation.cpu import NONE, activate
 from kernels.host.compilation import compiled_parallel, inlined, inner
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.host.vectors import BYTES, lanes_of
 from kernels.host.work_sharing import queue, take
 from kernels.max_pooling.cpu_joins import Joins, entries, join_parts, maxima_of_row, moved
@@ -53,7 +53,7 @@ def forward(y, argmax, x, window, activation):
         activation: what the maxima go through, ``Numbered`` (see ``kernels.activation.cpu``).
     """
     sizes, row, column = _plan(y.shape, x.shape, window, x.itemsize)
-    work = CELL * x.size * sum(window.kernel) + activation.cost * y.size
+    work = ELEMENT_NS * x.size * sum(window.kernel) + activation.cost * y.size
     shared = row, column, sizes, activation, queue(), numba.get_num_threads()
     y, x = y.reshape(-1), x.reshape(-1)
     if argmax is None:

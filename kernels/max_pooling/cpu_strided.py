@@ -19,7 +19,7 @@ from numba import prange
 from kernels.activation.cpu import NONE, activate
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.simd import copy
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.host.vectors import first, lanes_of, larger, store
 from kernels.host.work_sharing import queue, take
 from kernels.max_pooling.cpu_workspace import strided_item
@@ -52,7 +52,7 @@ def forward(y, argmax, x, window, activation):
         activation: what the maxima go through, ``Numbered`` (see ``kernels.activation.cpu``).
     """
     sizes, places = _plan(y.shape, x.shape, window, x.itemsize)
-    work = y.size * (CELL * window.cells + activation.cost)
+    work = y.size * (ELEMENT_NS * window.cells + activation.cost)
     shared = x.reshape(-1), places, sizes, activation, queue(), numba.get_num_threads()
     if argmax is None:
         _forward(y.reshape(-1), *shared, work=work)

@@ -4,7 +4,7 @@ from numba import prange
 
 from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.memory import cpu as memory
 from kernels.merging import check_add, check_split, concatenated_shape
 
@@ -21,7 +21,7 @@ def add(maps):
     """
     check_add(maps)
     y = memory.empty(maps[0].shape, maps[0].dtype)
-    work = CELL * y.size
+    work = ELEMENT_NS * y.size
     _copy(y.reshape(-1), maps[0].reshape(-1), work=work)
     for x in maps[1:]:
         _accumulate(y.reshape(-1), x.reshape(-1), work=work)
@@ -41,7 +41,7 @@ def concatenate(maps):
     y = memory.empty(concatenated_shape(maps), maps[0].dtype)
     start = 0
     for x in maps:
-        _copy_channels(y, start, x, 0, x.shape[1], work=CELL * x.size)
+        _copy_channels(y, start, x, 0, x.shape[1], work=ELEMENT_NS * x.size)
         start += x.shape[1]
     return y
 
@@ -62,7 +62,7 @@ def concatenate_backward(error, channels):
     errors, start = [], 0
     for count in channels:
         errors.append(memory.empty((n, count, h, w), error.dtype))
-        _copy_channels(errors[-1], 0, error, start, count, work=CELL * errors[-1].size)
+        _copy_channels(errors[-1], 0, error, start, count, work=ELEMENT_NS * errors[-1].size)
         start += count
     return errors
 

@@ -6,7 +6,7 @@ from kernels import checks
 from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.maps import place_of_row
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.memory import cpu as memory
 from kernels.padding import cropped_shape, padded_shape, unpadded_shape
 
@@ -24,7 +24,7 @@ def pad(x, margins, mode):
         N x C x (top + H + bottom) x (left + W + right). Workspace: none.
     """
     y = memory.empty(padded_shape(x, margins, mode), x.dtype)
-    _pad(y, x, margins[0], margins[1], mode == "reflect", work=CELL * y.size)
+    _pad(y, x, margins[0], margins[1], mode == "reflect", work=ELEMENT_NS * y.size)
     return y
 
 
@@ -44,7 +44,7 @@ def pad_backward(error, margins, mode):
     if mode == "zero":
         return crop(error, margins)
     gradient = memory.empty(shape, error.dtype)
-    _reflect_backward(gradient, error, margins[0], margins[1], work=CELL * error.size)
+    _reflect_backward(gradient, error, margins[0], margins[1], work=ELEMENT_NS * error.size)
     return gradient
 
 
@@ -60,7 +60,7 @@ def crop(x, margins):
         N x C x (H - top - bottom) x (W - left - right). Workspace: none.
     """
     y = memory.empty(cropped_shape(x, margins), x.dtype)
-    _crop(y, x, margins[0], margins[1], work=CELL * y.size)
+    _crop(y, x, margins[0], margins[1], work=ELEMENT_NS * y.size)
     return y
 
 

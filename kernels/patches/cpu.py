@@ -4,7 +4,7 @@ from numba import prange
 
 from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.memory import cpu as memory
 from kernels.patches import check_inside, image_shape, patches_shape
 
@@ -24,7 +24,7 @@ def extract(image, rows, columns, size):
     shape = patches_shape(image, rows, columns, size)
     check_inside(rows, columns, shape[2:], image.shape[2:])
     patches = memory.empty(shape, image.dtype)
-    _extract(patches, image, rows, columns, work=CELL * patches.size)
+    _extract(patches, image, rows, columns, work=ELEMENT_NS * patches.size)
     return patches
 
 
@@ -43,7 +43,7 @@ def extract_backward(error, rows, columns, image_size):
     shape = image_shape(error, rows, columns, image_size)
     check_inside(rows, columns, error.shape[2:], shape[2:])
     gradient = memory.empty(shape, error.dtype)
-    work = CELL * (gradient.size + error.size)
+    work = ELEMENT_NS * (gradient.size + error.size)
     _extract_backward(gradient, error, rows, columns, work=work)
     return gradient
 

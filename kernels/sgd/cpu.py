@@ -4,7 +4,7 @@ from numba import prange
 
 from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
-from kernels.host.threads import CELL
+from kernels.host.threads import ELEMENT_NS
 from kernels.sgd import check_step
 
 
@@ -26,7 +26,7 @@ def step(parameter, gradient, velocity, *, rate, momentum, decay):
         number(rate),
         number(momentum),
         number(decay),
-        work=3 * CELL * parameter.size,
+        work=3 * ELEMENT_NS * parameter.size,
     )
 
 

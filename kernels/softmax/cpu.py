@@ -7,7 +7,7 @@ from numba import prange
 
 from kernels.foreign import operator
 from kernels.host.compilation import compiled_parallel
-from kernels.host.threads import CELL, EXPONENTIAL
+from kernels.host.threads import ELEMENT_NS, EXPONENTIAL_NS
 from kernels.memory import cpu as memory
 from kernels.softmax import check_backward, check_forward
 
@@ -24,7 +24,7 @@ def forward(x):
     """
     check_forward(x)
     y = memory.empty(x.shape, x.dtype)
-    _forward(y, x, work=2 * EXPONENTIAL * y.size)
+    _forward(y, x, work=2 * EXPONENTIAL_NS * y.size)
     return y
 
 
@@ -41,7 +41,7 @@ def backward(error, y):
     """
     check_backward(error, y)
     gradient = memory.empty(y.shape, y.dtype)
-    _backward(gradient, error, y, work=2 * CELL * y.size)
+    _backward(gradient, error, y, work=2 * ELEMENT_NS * y.size)
     return gradient
 
 

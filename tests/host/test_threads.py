@@ -38,13 +38,13 @@ pytestmark = [
 ]
 
 
-SMALLEST = threads.SMALLEST_SHARED_WORK
+SMALLEST = threads.SMALLEST_SHARED_WORK_NS
 
 
 @pytest.fixture(autouse=True)
 def smallest(monkeypatch):
     """What other tests do without."""
-    monkeypatch.setattr(threads, "SMALLEST_SHARED_WORK", SMALLEST)
+    monkeypatch.setattr(threads, "SMALLEST_SHARED_WORK_NS", SMALLEST)
 
 
 class Spy:

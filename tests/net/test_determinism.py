@@ -62,7 +62,7 @@ class TestSameBits:
             finally:
                 numba.set_num_threads(most)
         assert results[1] == results[most]
-        monkeypatch.setattr(threads, "SMALLEST_SHARED_WORK", math.inf)
+        monkeypatch.setattr(threads, "SMALLEST_SHARED_WORK_NS", math.inf)
         assert self.bits(form(*arguments)) == results[most]
 
 
@@ -71,7 +71,7 @@ class TestSameBits:
 def test_steps_whether_work_is_shared_or_not(monkeypatch, optimizer):
     results = {}
     for smallest in (0, math.inf):
-        monkeypatch.setattr(threads, "SMALLEST_SHARED_WORK", smallest)
+        monkeypatch.setattr(threads, "SMALLEST_SHARED_WORK_NS", smallest)
         net = Net([*learning.LAYERS, Softmax()], channels=1, patch=17, backend="cpu")
         trainer = Trainer(net, optimizer, seed=3)
         images, labels = learning.examples(1, size=(33, 47))
