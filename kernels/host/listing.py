@@ -19,7 +19,7 @@ from kernels.host.bits import ones, trailing_zeros
 from kernels.host.compilation import compiled, compiled_parallel
 
 # Rough cost in nanoseconds of an entry of a table, on one thread
-LOOK_UP = 0.5
+LOOK_UP_NS = 0.5
 # Runs of outputs whose taps a thread looks up at once
 RUNS = 64
 BITS = 6
@@ -201,7 +201,7 @@ def table(source, runs, apart, taps, begin):
     # Where neighbours' cells are contiguous in the list, their numbers advance by a constant
     touching = apart % source.spacing == 0 and apart <= taps.reach * source.spacing
     step = apart // source.spacing if touching else 0
-    _look_up(entries, source, runs, apart, step, taps, begin, work=LOOK_UP * entries.size)
+    _look_up(entries, source, runs, apart, step, taps, begin, work=LOOK_UP_NS * entries.size)
     return entries
 
 

@@ -26,7 +26,7 @@ WINDOWS = 64
 # Channels to which a thread adds errors, at least
 CHANNELS = 8
 # Channels whose cells are looked up in the time that a vector of errors is added in; measured
-VECTOR = 1.5
+CHANNELS_PER_VECTOR = 1.5
 
 
 @operator
@@ -79,7 +79,7 @@ def backward(error, argmax, rows, kernel, cells):
     channels, threads = error.shape[1], numba.get_num_threads()
     lanes = BYTES // error.itemsize
     vectors = window.cells * -(-channels // lanes)
-    if channels >= lanes and VECTOR * vectors <= channels:
+    if channels >= lanes and CHANNELS_PER_VECTOR * vectors <= channels:
         _add_by_cells(*maps, window.kernel, channels, threads, work=ELEMENT_NS * error.size)
         return gradient
     down, across = np.divmod(np.arange(window.cells), window.kernel[1])
