@@ -49,8 +49,8 @@ def largest(typing_context, source, numbers, places, firsts, index):
 
     Args:
         source: an array.
-        numbers: an array of ints as long as the source's elements, the number of each; None stands
-            for zeros.
+        numbers: an array of ints, at most as wide as the source's elements: the number of each;
+            None stands for zeros.
         places: a tuple of ints.
         firsts: a tuple of ints, what is added to the numbers at each place; at the first, 0.
         index: an int.
@@ -68,7 +68,10 @@ def largest(typing_context, source, numbers, places, firsts, index):
             place = builder.add(builder.extract_value(where, p), at)
             count = _spread(context, builder, number, builder.extract_value(begins, p))
             if numbers != types.none:
-                there = _load(context, builder, number, numbers, counts, place)
+                narrow = Vector(numbers.dtype, number.lanes)
+                there = _load(context, builder, narrow, numbers, counts, place)
+                if narrow.dtype.bitwidth < number.dtype.bitwidth:
+                    there = builder.zext(there, context.get_value_type(number))
                 count = builder.add(there, count) if p else there
             candidate = _load(context, builder, value, source, values, place), count
             best = _larger(builder, best, candidate) if p else candidate

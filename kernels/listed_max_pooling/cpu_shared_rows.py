@@ -17,8 +17,10 @@ from kernels.host.simd import copy
 from kernels.host.threads import ELEMENT_NS
 from kernels.host.work_sharing import queue, take
 from kernels.listed_max_pooling.cpu_workspace import ROWS, blocks, thread_numbers
+from kernels.max_pooling import argmax_dtype
 from kernels.max_pooling.cpu_joins import Joins, entries, join_parts, maxima_of_row
 from kernels.memory import cpu as memory
+from kernels.window import Window
 
 # Windows that a thread takes at once
 WINDOWS = 64
@@ -44,7 +46,7 @@ def forward(y, argmax, x, rows, order, window, activation):
     of_channels, starts = blocks(channels, x.itemsize), cells - width + 1
     largest = max(count for _, count in of_channels)
     all_values = memory.empty((starts * largest,), x.dtype)
-    all_numbers = memory.empty((starts * largest,), f"i{x.itemsize}")
+    all_numbers = memory.empty((starts * largest,), argmax_dtype(Window((1, width))))
     down = Joins.of([[*range(height)]], [[*range(0, window.cells, width)]])
     outputs = y.reshape(-1), argmax.reshape(-1)
     for first, count in of_channels:

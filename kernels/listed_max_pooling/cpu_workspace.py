@@ -5,7 +5,10 @@ Nothing here is compiled, so that a pass can be planned where nothing can be.
 
 from itertools import pairwise
 
+import numpy as np
+
 from kernels.host.vectors import BYTES
+from kernels.max_pooling import argmax_dtype
 from kernels.max_pooling.cpu_workspace import MOST_PARTS
 from kernels.window import Window
 
@@ -52,5 +55,6 @@ def workspace(
         return (order,), 0, 1
     largest = max(count for _, count in blocks(channels, itemsize))
     starts, numbers = cells - window.kernel[1] + 1, thread_numbers(window, largest)
-    maxima = starts * largest * itemsize
-    return (order, maxima, maxima), 3 * numbers * itemsize, -(-starts // ROWS)
+    of_cell = np.dtype(argmax_dtype(Window((1, window.kernel[1])))).itemsize
+    maxima = starts * largest * itemsize, starts * largest * of_cell
+    return (order, *maxima), numbers * (2 * itemsize + of_cell), -(-starts // ROWS)
