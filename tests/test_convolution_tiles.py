@@ -6,7 +6,7 @@ from math import prod
 import pytest
 
 from experiments.profiling import calls, roofline
-from experiments.profiling.bounds import BOUNDS, FEW_CHANNELS, FEW_CLASSES
+from experiments.profiling.bounds import BOUNDS, FEW_CLASSES
 from experiments.profiling.operators import OperatorCase
 from kernels.convolution.cuda_pixel_tile import blocks_with_room
 from kernels.convolution.cuda_tiles import TILES, WARPS, modelled_tile, tiles_on
@@ -26,12 +26,13 @@ def wasted_share(table, rows, columns):
     return (done - rows * columns) / done
 
 
-def wasted_shares(filters, channels, taps):
+def wasted_shares(layer):
     """The same for the three convolutions of a layer: their steps are not filled up."""
+    filters, channels = layer.filters, layer.shape[1]
     return (
         wasted_share("map", filters, PIXELS),
         wasted_share("map", channels, PIXELS),
-        wasted_share("weights", filters, channels * taps),
+        wasted_share("weights", filters, channels * prod(layer.kernel)),
     )
 
 
@@ -46,25 +47,29 @@ def wasted_shares_of_patches(filters, features, batch):
 
 @cache
 def layers(name):
-    """{(filters, channels, taps)} of a net's dense form."""
+    """The convolutions of a net's dense form."""
     net = zoo.build(name)
     shapes = [w.shape for w in net.parameters.values() if w.ndim == 4]
-    return {(k, c, prod(kernel)) for k, c, *kernel in shapes}
+    return {
+        OperatorCase("convolution.forward", (1, c, *kernel), k, tuple(kernel))
+        for k, c, *kernel in shapes
+    }
 
 
 @pytest.mark.parametrize("name", zoo.ZOO)
 def test_few_channels_waste_at_most_a_third(name):
-    few = [k_c for k_c in layers(name) if k_c[0] in FEW_CLASSES or k_c[1] in FEW_CHANNELS]
+    few = [layer for layer in layers(name) if BOUNDS["waste"].applies(layer)]
     # The image's, and that of the classes where there are few: authors133 has 32
     assert len(few) >= (1 if name == "authors133" else 2)
     for layer in few:
-        assert BOUNDS["waste"].holds(max(wasted_shares(*layer))), layer
+        assert BOUNDS["waste"].holds(max(wasted_shares(layer))), layer
 
 
 @pytest.mark.parametrize("classes", FEW_CLASSES)
 @pytest.mark.parametrize("features", [32, 50, 200, 500])
 def test_few_classes_waste_at_most_a_third(classes, features):
-    assert BOUNDS["waste"].holds(max(wasted_shares(classes, features, 1)))
+    layer = OperatorCase("convolution.forward", (1, features, 1, 1), classes)
+    assert BOUNDS["waste"].holds(max(wasted_shares(layer)))
     for batch in (16, 64, 256, 4096, 65536):
         wasted = max(wasted_shares_of_patches(classes, features, batch))
         assert BOUNDS["waste"].holds(wasted), batch
@@ -77,7 +82,7 @@ def test_a_tile_that_wastes_more_is_chosen_where_all_do():
 @pytest.mark.parametrize("name", zoo.ZOO)
 def test_no_layer_wastes_more_than_half(name):
     for layer in layers(name):
-        assert BOUNDS["waste, any"].holds(max(wasted_shares(*layer))), layer
+        assert BOUNDS["waste, any"].holds(max(wasted_shares(layer))), layer
 
 
 def test_tiles_are_told_apart_by_their_shape():
@@ -136,13 +141,13 @@ def test_the_model_chooses_what_an_h100_found_fastest(table, rows, columns, fast
 
 @pytest.mark.parametrize("count", [15, 80, 132])
 def test_a_tile_is_chosen_by_the_blocks_of_the_fullest_multiprocessor(count):
-    """A pixel more than one wave of the best tile has does not leave half of a device idle."""
     device = Multiprocessors(count, RECORDED.shared_bytes)
     tile = modelled_tile("map", 64, 128 * count, 4, device)
     columns = tile.width * count * tile.blocks
     most = modelled_tile("map", tile.height, columns + 1, 4, device)
     blocks = ceil_division(tile.height, most.height) * ceil_division(columns + 1, most.width)
-    assert blocks / (count * ceil_division(blocks, count)) > 1 / 2
+    idle = 1 - blocks / (count * ceil_division(blocks, count))
+    assert BOUNDS["idle, wave"].holds(idle)
 
 
 def test_launches_leave_multiprocessors_idle_in_their_last_wave():

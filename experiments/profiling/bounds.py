@@ -7,16 +7,30 @@ tile, and the most that a tile may waste.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from experiments.profiling.devices import Capability
+from experiments.profiling.lists import StrokeList
 from kernels.convolution import PARTIAL_BYTES
-from kernels.convolution.cuda_tile import Tile
 from kernels.convolution.cuda_tiles import MOST_WASTED, TILES, WARPS
 from kernels.device.multiprocessors import RECORDED
 
 FEW_CHANNELS, FEW_CLASSES = range(1, 4), range(2, 11)
 """Input channels of a first layer, and outputs of a last one, in which a tile's tail weighs."""
+LARGE_WINDOW = 8, 8
+"""A window of which neighbours share nearly all."""
+ONE_BY_ONE = "convolution.forward", "convolution.gradient_input"
+"""Operators that look up places of taps."""
+POINTWISE = (
+    *("activation", "batch_normalization", "softmax", "cross_entropy", "masking", "merging"),
+    *("dropout", "sgd", "adam"),
+)
+"""Modules of operators that compute an element, or a pixel, from itself alone."""
+
+
+def _always(case):
+    return True
 
 
 @dataclass(frozen=True)
@@ -25,10 +39,13 @@ class Bound:
 
     Attributes:
         quantity: what is bounded.
-        scope: where the bound holds.
+        scope: where the bound holds, in words.
         limit: the least value allowed where ``least``, else the largest.
         form: of values, for ``format``.
         reason: why it is this limit, and this scope.
+        applies: whether a case is within the scope, among those that have the quantity. The case is
+            a ``TileCase`` where a tile's code is judged, else an ``OperatorCase``; shares also
+            depend on the compute capability, the second argument.
     """
 
     quantity: str
@@ -37,6 +54,7 @@ class Bound:
     form: str
     reason: str
     least: bool = False
+    applies: Callable[..., bool] = _always
 
     def holds(self, value: float) -> bool:
         """Whether a value is within the bound."""
@@ -50,6 +68,37 @@ class Bound:
         return f"{'at least' if self.least else 'at most'} {format(self.limit, self.form)}"
 
 
+def _is_large(case, capability):
+    return case.table in ("map", "matrix") and case.tile.height >= 64
+
+
+def _is_medium(case, capability):
+    return case.table == "map" and 32 <= case.tile.height < 64 and _has_few_warps(case)
+
+
+def _is_wide_by_weights(case, capability):
+    tile = case.tile
+    wide = tile.height >= 32 and tile.height * tile.width >= 32 * 96
+    return case.table == "weights" and wide and _has_few_warps(case)
+
+
+def _has_few_warps(case):
+    return case.tile.blocks * case.tile.warp_count <= WARPS[case.table]
+
+
+def _is_small(case, capability):
+    return not any(f(case, capability) for f in (_is_large, _is_medium, _is_wide_by_weights))
+
+
+def _is_as_modelled(case, capability):
+    modelled = capability == (9, 0) and case.direction != "gradient_input"
+    return modelled and _is_small(case, capability)
+
+
+def _is_unlike_modelled(case, capability):
+    return _is_small(case, capability) and not _is_as_modelled(case, capability)
+
+
 _SHARE = "multiply-adds of the main loop's instructions"
 _RELATIVE = f"{_SHARE}, relative to what the cost model expects"
 BOUNDS = {
@@ -58,11 +107,13 @@ BOUNDS = {
         "On compute capability 8.6 and later this share bounds the share of the device's peak. "
         "With 64 rows, each value loaded from shared memory serves enough multiply-adds.",
         least=True,
+        applies=_is_large,
     ),
     "share, medium": Bound(
         *(_SHARE, "pixels, tiles of 32 to 63 rows and two warps a scheduler", 0.83, ".1%"),
         "Fewer rows, so fewer multiply-adds for each value loaded.",
         least=True,
+        applies=_is_medium,
     ),
     "share, weights": Bound(
         _SHARE,
@@ -72,6 +123,7 @@ BOUNDS = {
         "Each value is looked up and stored by the kernel; in fewer sums it serves too few "
         "multiply-adds for that: see `WEIGHT_TILES` in `kernels/convolution/cuda_tiles.py`.",
         least=True,
+        applies=_is_wide_by_weights,
     ),
     "share, small": Bound(
         *(_RELATIVE, "other tiles on compute capability 9.0, but not input gradients", 1, ".1%"),
@@ -80,22 +132,26 @@ BOUNDS = {
         "tiles by the share that it expects of each, as compiled for 9.0: the compiled code must "
         "not be worse.",
         least=True,
+        applies=_is_as_modelled,
     ),
     "share, small, other": Bound(
         *(_RELATIVE, "other tiles, input gradients and other compute capabilities", 0.93, ".1%"),
         "What the model expects is read from other code: the input gradient computes more "
         "addresses than the forward convolution, and instructions differ with the capability.",
         least=True,
+        applies=_is_unlike_modelled,
     ),
     "share, lists": Bound(
         *("share of multiply-adds, below that of maps", "every tile of lists, but 2 x 64 weights"),
         *(0.03, ".1%"),
         "Places are looked up where others are computed. In a tile for two classes a thread has 4 "
         "sums for 16 look-ups.",
+        applies=lambda case: (case.table, case.tile.height) != ("weights", 2),
     ),
     "loop": Bound(
         *("bytes of the main loop's code", "gradients by the weights, every tile", 16 * 1024, "d"),
         "The first instruction cache holds so much; what is beyond is fetched anew in each turn.",
+        applies=lambda case: case.table == "weights",
     ),
     "local": Bound(
         *("bytes of local memory a thread", "every kernel", 0, "d"),
@@ -120,11 +176,18 @@ BOUNDS = {
     "waste": Bound(
         *("multiply-adds wasted", "inputs of 1 to 3 channels, 2 to 10 classes", MOST_WASTED, ".1%"),
         "A tile that wastes more is chosen only if all do, and for so few rows others exist.",
+        applies=lambda case: case.shape[1] in FEW_CHANNELS or case.filters in FEW_CLASSES,
     ),
     "waste, any": Bound(
         *("multiply-adds wasted by the tails of tiles", "every layer of the zoo", 1 / 2, ".1%"),
         "A layer one row larger than a tile takes two of them. Judged from the tables by a test "
         "alone: what launches execute includes the border of the input gradient.",
+    ),
+    "idle, wave": Bound(
+        *("time that multiprocessors are idle", "one pixel beyond a full wave of blocks"),
+        *(1 / 2, ".1%"),
+        "The tile that fills one wave would take a second one for a block: another tile is chosen. "
+        "Judged by a test alone, for three numbers of multiprocessors.",
     ),
     "idle": Bound(
         *(
@@ -144,6 +207,7 @@ BOUNDS = {
     "taps": Bound(
         *("requests for the places of taps in the main loop", "1 x 1 layers", 0, "d"),
         "A window of one cell has one place.",
+        applies=lambda case: case.operator in ONE_BY_ONE and case.kernel == (1, 1),
     ),
     "partial": Bound(
         *("MiB of partial sums", "gradient by the weights", PARTIAL_BYTES / 2**20, ".1f"),
@@ -160,6 +224,7 @@ BOUNDS = {
     "sectors": Bound(
         *("sectors a request, mean of a launch", "maps 128 wide or wider", 5, ".2f"),
         "A row of 32 words fills 4 sectors, or spans 5 where it does not begin at one.",
+        applies=lambda case: case.shape[3] >= 128,
     ),
     "sectors, lists": Bound(
         *(
@@ -167,6 +232,7 @@ BOUNDS = {
             "lists with a mean run of 16 cells and more",
         ),
         *(6, ".2f", "Runs of L cells that begin anywhere take 4 + 28 / L sectors for 32 of them."),
+        applies=lambda case: StrokeList.of(case).mean_run >= 16,
     ),
     "conflicts": Bound(
         *("wavefronts of ideal in main loops", "every kernel with a main loop", 1.05, ".3f"),
@@ -175,35 +241,33 @@ BOUNDS = {
     "reads": Bound(
         *("elements read for each output", "max pooling, windows of 8 x 8, d of at most 8"),
         *(2.1, ".2f", "Blocks share rows and columns: they read 23 for 16, and 184 for 128."),
+        applies=lambda case: (
+            (case.operator, case.kernel) == ("max_pooling.forward", LARGE_WINDOW)
+            and max(case.dilation) <= 8
+        ),
     ),
     "passes": Bound(
         *("times that a kernel reads, or writes, an element", "pointwise operators", 1, ".2f"),
         "They are bound by memory: what is read twice takes twice as long.",
+        applies=lambda case: case.operator.startswith(POINTWISE),
     ),
 }
 
+SHARES = ("share, large", "share, medium", "share, weights", "share, small", "share, small, other")
+"""Names of the bounds on shares of multiply-adds in tiles of maps; one applies to each tile."""
 
-def share_fact(
-    table: str, direction: str, tile: Tile, capability: Capability, share: float
-) -> tuple[str, float]:
+
+def share_fact(case, capability: Capability, share: float) -> tuple[str, float]:
     """The bound on a tile's share of multiply-adds, by name, and the value that it judges.
 
     Args:
-        table: of ``TILES``, that the tile belongs to.
-        direction: ``forward``, ``gradient_input`` or ``gradient_weights``.
+        case: a ``TileCase``.
         capability: that the tile's kernel is compiled for.
         share: of multiply-adds among the instructions of the tile's main loop.
     """
-    if table in ("map", "matrix") and tile.height >= 64:
-        return "share, large", share
-    few_warps = tile.blocks * tile.warp_count <= WARPS[table]
-    if table == "map" and tile.height >= 32 and few_warps:
-        return "share, medium", share
-    large = tile.height >= 32 and tile.height * tile.width >= 32 * 96
-    if table == "weights" and large and few_warps:
-        return "share, weights", share
-    as_modelled = capability == (9, 0) and direction != "gradient_input"
-    return "share, small" if as_modelled else "share, small, other", share / TILES[table][tile]
+    name = next(name for name in SHARES if BOUNDS[name].applies(case, capability))
+    relative = BOUNDS[name].quantity == _RELATIVE
+    return name, share / TILES[case.table][case.tile] if relative else share
 
 
 def fact(target: str, of: str, case, value: float) -> dict:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from experiments.profiling import bounds, calls, roofline
+from experiments.profiling.bounds import BOUNDS
 from experiments.profiling.calls import Call
 from experiments.profiling.devices import REGISTERS, Capability
 from experiments.profiling.operators import OperatorCase
@@ -127,10 +128,9 @@ def facts_of_tile(tile_case: TileCase, capability: Capability, code: MachineCode
     yield from facts_of_code(f"every tile, {which}", tile_case, code)
     used = code.registers * tile.threads * tile.blocks / REGISTERS
     yield bounds.fact("registers", f"every tile, {which}", tile_case, used)
-    if tile_case.table == "weights":
+    if BOUNDS["loop"].applies(tile_case):
         yield bounds.fact("loop", f"every tile, {which}", tile_case, code.loop_bytes)
-    share = code.multiply_add_share
-    target, value = bounds.share_fact(tile_case.table, tile_case.direction, tile, capability, share)
+    target, value = bounds.share_fact(tile_case, capability, code.multiply_add_share)
     yield bounds.fact(target, f"{tile_case.group}, {which}", tile_case, value)
 
 
@@ -141,9 +141,9 @@ def facts_of_list(case: TileCase, capability: Capability, codes) -> Iterator[dic
     yield from facts_of_code(f"every tile of lists, {which}", case, code)
     used = code.registers * tile.threads * tile.blocks / REGISTERS
     yield bounds.fact("registers", f"every tile of lists, {which}", case, used)
-    if case.table == "weights":
+    if BOUNDS["loop"].applies(case):
         yield bounds.fact("loop", f"every tile of lists, {which}", case, code.loop_bytes)
-    if (case.table, tile.height) != ("weights", 2):
+    if BOUNDS["share, lists"].applies(case):
         less = of_map.multiply_add_share - code.multiply_add_share
         yield bounds.fact("share, lists", f"{case.group}, {which}", case, less)
 

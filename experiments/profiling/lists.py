@@ -34,6 +34,12 @@ class StrokeList:
     table: np.ndarray
     places: tuple[np.ndarray, np.ndarray]
 
+    @property
+    def mean_run(self) -> float:
+        """The mean number of outputs whose windows begin at neighbouring cells."""
+        begins = np.sort(self.table[0, : self.outputs])
+        return len(begins) / np.count_nonzero(np.diff(begins, prepend=-2) != 1)
+
     @classmethod
     def of(cls, case) -> StrokeList:
         """The list of a case."""

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.profiling import bounds, calls, compiled, roofline, simulation
-from experiments.profiling.bounds import BOUNDS, FEW_CHANNELS, FEW_CLASSES
+from experiments.profiling.bounds import BOUNDS, FEW_CLASSES, LARGE_WINDOW
 from experiments.profiling.calls import Call
 from experiments.profiling.compiled import WIDTH
 from experiments.profiling.counter import Line
@@ -35,12 +35,7 @@ SIZE, BATCH = 256, 64
 BATCHES = 1024, 4096
 """Patches that scanning runs together on a GPU, which fewer cannot fill."""
 DILATIONS = ((1, 1), (2, 3), (8, 8))
-POINTWISE = ("activation", "batch_normalization", "softmax", "cross_entropy", "masking", "merging")
-POINTWISE += ("dropout", "sgd", "adam")
-ONE_BY_ONE = "convolution.forward", "convolution.gradient_input"
 LISTED_MAP = 60, WIDTH
-LARGE = 8, 8
-"""A window of which neighbours share nearly all."""
 COLUMNS = {"target": str, "of": str, "case": str, "value": int | float}
 MET, NOT_MET = "met", "not met"
 
@@ -87,7 +82,8 @@ def dense_case(operator: str, dilation=(2, 3)) -> OperatorCase:
 def large_pooling(dilation) -> OperatorCase:
     """Max pooling with large windows, a whole number of blocks."""
     rows, columns = (n + 7 * d for n, d in zip((16 * dilation[0], 128), dilation))
-    return OperatorCase("max_pooling.forward", (1, 1, rows, columns), None, LARGE, (1, 1), dilation)
+    window = {"kernel": LARGE_WINDOW, "dilation": dilation}
+    return OperatorCase("max_pooling.forward", (1, 1, rows, columns), **window)
 
 
 def list_cases() -> Iterator[OperatorCase]:
@@ -167,13 +163,13 @@ def waste_facts(call: Call, form: str, where: str) -> Iterator[dict]:
         form: that the call belongs to.
         where: its net and layer.
     """
-    if not call.multiply_adds:
-        return
     case, of = call.case, f"{form} form, {call.operator}"
-    few = [call] if case.shape[1] in FEW_CHANNELS else []
+    if not call.multiply_adds or not BOUNDS["waste"].applies(case):
+        return
+    alike = [call]
     if case.filters in FEW_CLASSES:
-        few += [calls.of_case(replace(case, filters=classes)) for classes in FEW_CLASSES]
-    for one in few:
+        alike = [calls.of_case(replace(case, filters=classes)) for classes in FEW_CLASSES]
+    for one in alike:
         executed = sum(roofline.executed_multiply_adds(one, launch) for launch in one.launches)
         wasted = (executed - one.multiply_adds) / executed
         yield bounds.fact("waste", of, f"{where}: {one.case}", wasted)
@@ -250,18 +246,18 @@ def access_facts(case: OperatorCase, lines: list[Line]) -> Iterator[dict]:
         maps = [line for line in of_launch if line.is_map]
         if any(line.full_requests for line in maps):
             yield bounds.fact("beyond", operator, case, max(line.most_beyond for line in maps))
-        if maps and case.shape[3] >= 128:
+        if maps and BOUNDS["sectors"].applies(case):
             sectors = sum(line.sectors for line in maps) / sum(line.requests for line in maps)
             yield bounds.fact("sectors", operator, case, sectors)
         shared = [line for line in of_launch if line.memory == "shared" and line.main_loop]
         yield from _conflicts(kernel, case, shared)
         arrays = arrays_of(calls.of_case(case).launches[number])
-        if case.operator.startswith(POINTWISE):
+        if BOUNDS["passes"].applies(case):
             yield from _passes(case, arrays, maps)
-        if case.kernel == LARGE and case.operator == "max_pooling.forward":
+        if BOUNDS["reads"].applies(case):
             read = sum(line.asked for line in maps if line.access == "load") / arrays["y"].nbytes
             yield bounds.fact("reads", kernel, case, read)
-        if case.operator in ONE_BY_ONE and case.kernel == (1, 1) and shared:
+        if shared and BOUNDS["taps"].applies(case):
             reads = [line for line in of_launch if line.main_loop and line.memory == "global"]
             places = [line for line in reads if arrays[line.array].dtype.kind in "iu"]
             yield bounds.fact("taps", kernel, case, sum(line.requests for line in places))
@@ -272,7 +268,7 @@ def list_facts(case: OperatorCase, lines: list[Line]) -> Iterator[dict]:
     for kernel in dict.fromkeys(line.kernel for line in lines):
         of_kernel = [line for line in lines if line.kernel == kernel]
         lists = [line for line in of_kernel if line.is_map]
-        if lists:
+        if lists and BOUNDS["sectors, lists"].applies(case):
             sectors = sum(line.sectors for line in lists) / sum(line.requests for line in lists)
             yield bounds.fact("sectors, lists", kernel, case, sectors)
         shared = [line for line in of_kernel if line.memory == "shared" and line.main_loop]

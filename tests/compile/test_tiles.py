@@ -33,7 +33,7 @@ def is_read(case, capability):
         "gradient_input",
     ) and case.tile.height in SHORT_OF_REGISTERS:
         return True
-    bound, _ = share_fact(case.table, case.direction, case.tile, capability, 0)
+    bound, _ = share_fact(case, capability, 0)
     return newest or not bound.startswith("share, small")
 
 

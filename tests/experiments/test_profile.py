@@ -21,7 +21,7 @@ from experiments.profiling import (
     tables,
     targets,
 )
-from experiments.profiling.bounds import BOUNDS, share_fact
+from experiments.profiling.bounds import BOUNDS, SHARES, share_fact
 from experiments.profiling.devices import DEVICES, LIMITS
 from experiments.profiling.operators import Arrays, OperatorCase
 from experiments.reporting import stored
@@ -237,11 +237,11 @@ def test_verdicts_follow_from_the_worst_case():
 def test_each_tile_is_under_the_bound_of_its_scope():
     """At its limit a share is within the bound, and below it is not."""
     for case, capability in itertools.product(compiled.tile_cases(), [(8, 0), (9, 0)]):
-        where = case.table, case.direction, case.tile, capability
-        name, of_all = share_fact(*where, 1.0)
+        name, of_all = share_fact(case, capability, 1.0)
+        assert sum(BOUNDS[share].applies(case, capability) for share in SHARES) == 1
         least = BOUNDS[name].limit / of_all
-        assert BOUNDS[name].holds(share_fact(*where, least * (1 + 1e-9))[1])
-        assert not BOUNDS[name].holds(share_fact(*where, least * (1 - 1e-9))[1])
+        assert BOUNDS[name].holds(share_fact(case, capability, least * (1 + 1e-9))[1])
+        assert not BOUNDS[name].holds(share_fact(case, capability, least * (1 - 1e-9))[1])
         small = name.startswith("share, small")
         assert small == (of_all != 1)
         assert small or case.tile.height >= 32
