@@ -240,7 +240,10 @@ def test_help_names_each_subcommand():
 
 def test_the_readme_says_which_options_each_subcommand_takes(options_of):
     text = " ".join((ROOT / "README.md").read_text().split())
-    sentence = r"Each experiment takes (.*?); those on nets of the zoo also take (.*?)\."
+    sentence = (
+        r"Each experiment, and `all`, takes (.*?); those on nets of the zoo, and `all`, also take "
+        r"(.*?)\."
+    )
     each, nets = map(options_in, re.search(sentence, text).groups())
     extra = dict(re.findall(r"`([a-z]+)` has `(--[a-z]+)`, too", text))
     sentence = r"([`a-z, ]+), which are about the CUDA kernels alone, (and `[a-z]+`) have their own"
