@@ -112,16 +112,6 @@ def test_slices_are_as_deep_as_shared_memory_allows():
 
 
 @pytest.mark.parametrize(
-    ("name", "form", "batch"),
-    [(name, *form) for name in zoo.ZOO for form in (("dense", 1), ("patch", 1024))],
-)
-def test_few_multiprocessors_are_idle_while_the_fullest_multiplies(name, form, batch):
-    every = calls.of_net(name, 256, form, batch=batch, backward=True)
-    idle = sum(share for *_, share in roofline.idle_shares(every, RECORDED.count))
-    assert BOUNDS["idle"].holds(idle)
-
-
-@pytest.mark.parametrize(
     ("table", "rows", "columns", "fastest"),
     [
         ("map", 64, 281**2, (64, 128, 16)),  # 1.64 times as fast as the model's choice before

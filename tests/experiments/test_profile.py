@@ -1,6 +1,5 @@
 """The profiler: the calls that it finds, occupancy, and the roofline model."""
 
-import itertools
 import json
 import math
 from collections import Counter
@@ -11,6 +10,7 @@ import pytest
 
 from experiments import __main__ as command_line
 from experiments.profiling import (
+    bounds,
     calls,
     compiled,
     counter,
@@ -21,7 +21,6 @@ from experiments.profiling import (
     tables,
     targets,
 )
-from experiments.profiling.bounds import BOUNDS, SHARES, share_fact
 from experiments.profiling.devices import DEVICES, LIMITS
 from experiments.profiling.operators import Arrays, OperatorCase
 from experiments.reporting import stored
@@ -214,47 +213,14 @@ def test_model_and_measurement_stand_side_by_side():
     assert f"| 3.0 | 1.0 | 1.000 (L2) | {measured} |" in text
 
 
-def fact(target, value, case="a", of="k"):
-    return {"target": target, "of": of, "case": case, "value": value}
-
-
-def test_verdicts_follow_from_the_worst_case():
-    rows = [fact("share, large", 0.9), fact("share, large", 0.86, "b"), fact("local", 0)]
-    rows += [fact("compile", 61.5, "n4, 3 kernels"), fact("compile", 59.9, of="other")]
-    verdicts, reasons = targets.table(rows).split("\n\n## Why these bounds\n\n")
-    first, _, _, _, *lines = verdicts.splitlines()
-    assert first == "2 of 4 lines are met."
-    assert [line.split(" | ")[2:] for line in lines] == [
-        ["at least 87.0%", "86.0%", "b", "2", "**not met** by 1 of 2 |"],
-        ["at most 0", "0", "a", "1", "met |"],
-        ["at most 60.0", "61.5", "n4, 3 kernels", "1", "**not met** by 1 of 1 |"],
-        ["at most 60.0", "59.9", "a", "1", "met |"],
-    ]
-    for name in ("share, large", "local", "compile"):
-        assert reasons.count(BOUNDS[name].reason) == 1
-
-
-def test_each_tile_is_under_the_bound_of_its_scope():
-    """At its limit a share is within the bound, and below it is not."""
-    for case, capability in itertools.product(compiled.tile_cases(), [(8, 0), (9, 0)]):
-        name, of_all = share_fact(case, capability, 1.0)
-        assert sum(BOUNDS[share].applies(case, capability) for share in SHARES) == 1
-        least = BOUNDS[name].limit / of_all
-        assert BOUNDS[name].holds(share_fact(case, capability, least * (1 + 1e-9))[1])
-        assert not BOUNDS[name].holds(share_fact(case, capability, least * (1 - 1e-9))[1])
-        small = name.startswith("share, small")
-        assert small == (of_all != 1)
-        assert small or case.tile.height >= 32
-
-
 def test_every_tile_has_a_case_that_uses_it():
     cases = list(compiled.tile_cases())
     for table, tiles in TILES.items():
         assert {case.tile for case in cases if case.table == table} == set(tiles)
     for case in cases:
         launch = compiled.multiplying_launch(calls.of_case(case.case))
-        bounds = launch.kernel.targetoptions["launch_bounds"]
-        assert bounds == (case.tile.threads, case.tile.blocks)
+        promised = launch.kernel.targetoptions["launch_bounds"]
+        assert promised == (case.tile.threads, case.tile.blocks)
 
 
 @pytest.mark.parametrize("form", ["dense", "patch"])
@@ -264,8 +230,8 @@ def test_a_calls_tile_is_the_one_that_its_launches_use(form):
     assert len({call.tile for call in convolutions}) > 2
     for call in convolutions:
         launch = compiled.multiplying_launch(call)
-        bounds = launch.kernel.targetoptions["launch_bounds"]
-        assert bounds == (call.tile.threads, call.tile.blocks)
+        promised = launch.kernel.targetoptions["launch_bounds"]
+        assert promised == (call.tile.threads, call.tile.blocks)
 
 
 def test_waste_and_workspace_of_a_layer():
@@ -310,11 +276,12 @@ def test_idle_multiprocessors_are_counted_in_both_forms():
 
 
 def test_targets_are_stored_with_their_record(monkeypatch, tmp_path, capsys):
+    rows = [bounds.fact("local", "k", "a", 4)]
     monkeypatch.setattr(static, "check", lambda: None)
-    monkeypatch.setattr(targets, "measure", lambda capabilities: [fact("local", 4)])
+    monkeypatch.setattr(targets, "measure", lambda capabilities: rows)
     assert command_line.main(["profile", "--targets", "--out", str(tmp_path)]) == 0
     results = stored.load_profile(tmp_path / "targets", command_line.profile.views())
-    assert results.rows == [fact("local", 4)]
+    assert results.rows == rows
     assert results.record["experiment"] == "targets"
     assert "0 of 1 lines are met." in capsys.readouterr().out
 
