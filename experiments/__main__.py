@@ -31,7 +31,7 @@ EXPERIMENTS = {
     "memory": "sectors and bytes that kernels ask of memory, dense against strided patch form",
     "large": "images of any size, region by region: megapixels a second, and peak memory",
     "host": "the host's time, launches and allocations of a pass on a GPU, without one",
-    "segmentation": "a net trained on sampled pixels tells three textures apart",
+    "segmentation": "a net trained on sampled pixels separates three textures",
     "scribbles": "a net and a random forest learn pixels from two dozen strokes",
     "methods": "against fragments, PyTorch's dilated layers and zero-filled kernels",
     "against_torch": "time and memory of the same work in PyTorch, dense and patch by patch",
@@ -124,7 +124,7 @@ def _forecast(chosen, options):
     options.gflops = forecast.probe(numba.get_num_threads())
     if options.subcommand == "all":
         expected = forecast.Forecast(chosen, ROOT / FULL_OUT, options.backend, options.gflops)
-        print(expected.told(), flush=True)
+        print(expected.message(), flush=True)
         options.bar = expected.bar()
 
 
@@ -356,7 +356,7 @@ def _parser() -> argparse.ArgumentParser:
                 "--forms",
                 nargs="+",
                 choices=("scanning", "dense", "needed"),
-                help="ways to compute: patch by patch, every cell (the paper's), needed cells "
+                help="methods: patch by patch, every cell (the paper's), needed cells "
                 "(default: all)",
             )
     for name, tool in TOOLS.items():

@@ -64,7 +64,7 @@ def unavailable(backend: str) -> str | None:
 
 
 def run(options) -> tuple[list[dict], dict]:
-    """One row for each net, form, size, pass and way; no arrays.
+    """One row for each net, form, size, pass and method (column ``way``); no arrays.
 
     Raises:
         NotEqual: PyTorch gives other scores on the arrays that are timed.
@@ -165,7 +165,7 @@ def table(rows: list[dict]) -> str:
     lines += ["", "PyTorch's time over ours:", "", *_by_net(rows)]
     lines += [
         "",
-        "| net | form | labelled pixels | pass | way | batch | ms (p20 to p80) "
+        "| net | form | labelled pixels | pass | method | batch | ms (p20 to p80) "
         "| times as long as ours on all threads (p20 to p80) | peak MB |",
         "|---" * 9 + "|",
     ]
@@ -189,12 +189,12 @@ def summary(rows: list[dict]) -> str:
     """What became of it, in two sentences or, where memory was measured, three."""
     sentences = []
     for form in FORMS:
-        told = []
+        parts = []
         for p in PASSES:
             ratios = _ratios(rows, form, p, "best")
             low, high = min(ratios.values()), max(ratios.values())
-            told.append(f"{_mean(ratios):.2f} times as long {p} ({low:.2f} to {high:.2f})")
-        sentences.append(f"{form.capitalize()}, PyTorch's best way takes {' and '.join(told)}.")
+            parts.append(f"{_mean(ratios):.2f} times as long {p} ({low:.2f} to {high:.2f})")
+        sentences.append(f"{form.capitalize()}, PyTorch's best method takes {' and '.join(parts)}.")
     shares = _memory_shares(rows).values()
     if shares:
         low, high = min(shares), max(shares)

@@ -51,7 +51,7 @@ def _passes(name, check) -> bool:
     """Print what a check found; whether it found no fault."""
     try:
         said, passes = check(), True
-    except Exception as error:  # whatever it is, the other checks still tell something
+    except Exception as error:  # whatever it is, the other checks still say something
         said, passes = f"{type(error).__name__}: {error}", False
     print(f"{'ok' if passes else 'FAILED':7} {name}: {' '.join(str(said).split())}", flush=True)
     return passes

@@ -141,7 +141,7 @@ def _times(net, image, options):
     }
 
 
-def told(row: dict) -> list[str]:
+def sentences(row: dict) -> list[str]:
     """What was found, in sentences."""
     low, high = row["speedup_p20"], row["speedup_p80"]
     same = "yes" if row["scores_equal_bits"] == 1 else "no"
@@ -159,7 +159,7 @@ def told(row: dict) -> list[str]:
 
 def table(rows: list[dict]) -> str:
     """What was found, as a list."""
-    return "\n".join(f"- {line}" for line in told(rows[0]))
+    return "\n".join(f"- {line}" for line in sentences(rows[0]))
 
 
 def caption(record: dict) -> str:
@@ -203,6 +203,6 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     for panel in panels.values():
         panel.set_axis_off()
     where = f"{record['gpu'] or record['cpu']}, {record['threads']} threads"
-    lines = [textwrap.fill(line, 56) for line in (*told(row)[:3], where)]
+    lines = [textwrap.fill(line, 56) for line in (*sentences(row)[:3], where)]
     panels["E"].text(0.03, 0.5, "\n\n".join(lines), va="center", fontsize=12)
     return drawing

@@ -22,7 +22,7 @@ MEMORY = 4 * 10**8
 SIDES, QUICK_SIDES = (3_163, 5_624, 10_000, 17_783, 31_623), (100,)
 """Rows and columns of the images whose memory is measured: 10^7 to 10^9 pixels."""
 GIVEN, LIMIT = 8 * 10**8, 10**9
-"""Bytes that ``label`` is told to take there, and that the system gives."""
+"""Bytes that ``label`` may take there, and that the system gives."""
 AIM = 0.85
 """Of the throughput of a pass over one region."""
 TINY = "tiny"
@@ -107,7 +107,7 @@ def caption(record: dict) -> str:
         "thing after the other.\n\n"
         f"Regions are {regions}; a timed run has six of them. Rounds of all three alternate; "
         f"medians. `{TINY}` is a net of 2 filters and a patch of 4 x 4 that labels images of "
-        f"{labelled} pixels in a process of its own, told to take {GIVEN / 1e6:.0f} MB, under a "
+        f"{labelled} pixels in a process of its own, allowed {GIVEN / 1e6:.0f} MB, under a "
         f"limit of {LIMIT / 1e6:,.0f} MB that the system enforces (RLIMIT_DATA); the peak is its "
         "largest resident set, Python and compiled code included."
     )

@@ -1,4 +1,4 @@
-"""Methods: the dense form against other exact ways to label every pixel, forward and backward.
+"""Methods: the dense form against other exact methods, forward and backward, at every pixel.
 
 The others are max-pooling fragments and zero-filled kernels, on the same operators, and PyTorch's
 own dilated layers, in both memory formats. All are timed from host arrays to host arrays.
@@ -62,7 +62,7 @@ def run(options) -> tuple[list[dict], dict]:
     nets = options.nets or (QUICK if options.quick else ZOO)
     jobs = [(name, other) for name in nets for other in OTHERS]
     rows = []
-    with tqdm(jobs, desc="methods", unit="way") as progress:
+    with tqdm(jobs, desc="methods", unit="method") as progress:
         for name, other in progress:
             progress.set_postfix_str(f"{name}, {other}")
             size = QUICK_SIZE if options.quick else _size(name, other, options.backend)
@@ -81,7 +81,7 @@ def _size(name, other, backend):
 
 
 def _why_skipped(name, other, backend):
-    """Why a way is left out, as a sentence; None if it is not."""
+    """Why a method is left out, as a sentence; None if it is not."""
     if other != runners.ZERO_FILLED:
         return runners.why_unavailable(other, backend)
     largest = max(
@@ -97,7 +97,7 @@ def _why_skipped(name, other, backend):
 
 def _measured(name, other, size, skipped, options):
     """The rows of another method, timed in the same rounds as the dense form; empty ones where it
-    is ``skipped``, for the reason that this tells."""
+    is ``skipped``, for the reason that this says."""
     row = {"net": name, "labelled": size, "way": other}
     if skipped:
         empty = dict.fromkeys(_MEASURED)
@@ -153,7 +153,7 @@ COLUMNS = {
     **{"net": str, "labelled": int, "way": str, "pass": str, "skipped": str | None},
     **{name: kind | None for name, kind in _MEASURED.items()},
 }
-"""What was measured is empty where a way was skipped."""
+"""What was measured is empty where a method was skipped."""
 
 
 def _exactness(workload, runs, other):
@@ -190,7 +190,7 @@ def _gradients_difference(workload, runner, oracle):
 def table(rows: list[dict]) -> str:
     """The Markdown table."""
     lines = [
-        "| net | labelled pixels | way | pass | ms (p20 to p80) | dense form ms "
+        "| net | labelled pixels | method | pass | ms (p20 to p80) | dense form ms "
         "| times as long as the dense form (p20 to p80) | peak MB | dense form peak MB "
         "| scores the same bits as patch by patch | largest difference: scores | gradients "
         "| in float64 |",
@@ -221,9 +221,9 @@ def table(rows: list[dict]) -> str:
 def caption(record: dict) -> str:
     """What the table shows."""
     return (
-        "Time, memory and exactness of other exact ways to label every pixel, each beside the "
-        "dense form: max-pooling fragments, PyTorch's own dilated layers and zero-filled kernels. "
-        "Above 1 in the figure, the dense form is the faster one.\n\n"
+        "Time, memory and exactness of other exact methods of labelling every pixel, each beside "
+        "the dense form: max-pooling fragments, PyTorch's own dilated layers and zero-filled "
+        "kernels. Above 1 in the figure, the dense form is the faster one.\n\n"
         "Fragments (Giusti et al. 2013, arXiv:1302.1700; Masci et al. 2013, arXiv:1302.1690) and "
         "zero-filled kernels (the naive dense form) run on the same operators; PyTorch runs "
         "`conv2d(dilation=d)` and `max_pool2d(stride=1, dilation=d)` with the same weights, in "

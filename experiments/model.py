@@ -71,7 +71,7 @@ def modelled(nets: list[str], size: int, devices: dict, cache) -> list[dict]:
     """The rows of the model's results (see ``modelling.page.COLUMNS``).
 
     Args:
-        nets: of the zoo.
+        nets: names of nets of the zoo.
         size: labelled pixels a side.
         devices: ``profiling.devices.Device`` by their short names.
         cache: a ``storing.cache.MeasurementCache`` for what is compiled, counted and measured.

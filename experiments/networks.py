@@ -215,8 +215,8 @@ def _named(net):
     return f"{net}\n(growth)" if net.startswith(FAMILY) else net
 
 
-def _bar(axes, totals, case, place, width, shade, told):
-    """A bar with its spread, its figure if ``told``, and the ratio of multiply-adds across it."""
+def _bar(axes, totals, case, place, width, shade, with_figure):
+    """A bar with its spread, perhaps its figure, and the ratio of multiply-adds across it."""
     row, scanning = (totals[(*case, form)] for form in ("dense", "scanning"))
     speedup = row["speedup"]
     errors = [[speedup - row["speedup_p20"]], [row["speedup_p80"] - speedup]]
@@ -230,7 +230,7 @@ def _bar(axes, totals, case, place, width, shade, told):
         linewidth=0,
         hatch=EXTRAPOLATED if scanning["extrapolated"] else None,
     )
-    if told:
+    if with_figure:
         above = max(row["speedup_p80"], speedup)
         axes.text(place, 1.06 * above, short(speedup), ha="center", fontsize=8)
     ends = place - width / 2, place + width / 2

@@ -1,8 +1,8 @@
-"""Sampled pixels: time and memory of learning from n pixels, in three ways.
+"""Sampled pixels: time and memory of learning from n pixels, by three methods.
 
 Patch by patch, the cost grows with the number of pixels. The paper's masked dense pass costs the
 same for one pixel as for all. A pass over the cells that the pixels need costs at most what either
-of them does: where it is taken, no number of pixels is left for which another way is better.
+of them does: where it is taken, no number of pixels is left for which another method is better.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ COLUMNS = {
 }
 WAYS = {
     ("scanning", "random"): ("patch by patch", "#e69f00", "o--"),
-    ("dense", "random"): ("every cell (the paper's way)", "#0072b2", "-"),
+    ("dense", "random"): ("every cell (the paper's method)", "#0072b2", "-"),
     ("needed", "random"): ("needed cells, random pixels", "#009e73", "o-"),
     ("needed", "scribbles"): ("needed cells, scribbles", "#cc79a7", "s-"),
 }
@@ -199,7 +199,7 @@ def _time(taken, kind):
 def table(rows: list[dict]) -> str:
     """The Markdown tables."""
     lines = [
-        "| net | the paper's way is slower than scanning below about, backward "
+        "| net | the paper's method is slower than scanning below about, backward "
         "| forward + backward | its backward pass, slowest over fastest number of pixels "
         "| needed cells over the faster of both, at worst |",
         "|---" * 5 + "|",
@@ -263,14 +263,14 @@ def caption(record: dict) -> str:
     sizes = " and ".join(str(size) for size in (QUICK_SIZES if record["quick"] else SIZES))
     return (
         f"Time and memory of learning from n pixels of {sizes} rows and columns: patch by patch; "
-        "in the dense form with a masked error map, the paper's way; and over the cells that the "
-        "pixels need. The paper's way is constant, and beaten by scanning below a crossing point. "
-        "Over needed cells there is none where the last column of the first table is at most 1, or "
-        "as near to it as two equal times are measured.\n\n"
+        "in the dense form with a masked error map, the paper's method; and over the cells that "
+        "the pixels need. The paper's method is constant, and beaten by scanning below a crossing "
+        "point. Over needed cells there is none where the last column of the first table is at "
+        "most 1, or as near to it as two equal times are measured.\n\n"
         "The gradients of all parameters; backward alone, and with the forward pass that it needs. "
         "Pixels lie at random, or in scribbles: strokes drawn by a seeded rule. A pass over needed "
         "cells plans anew each time, and goes to the dense form where that takes less. Rounds of "
-        "all ways alternate; medians. Scanning runs in batches of the fastest size, or all n at "
+        "all methods alternate; medians. Scanning runs in batches of the fastest size, or all n at "
         "once where n is smaller. Peak memory: of a pass forward and backward (of one batch), in "
         "processes of their own. The paper's abstract claims a cost that does not depend on the "
         "number of sampled patches: `--forms scanning dense` measures that alone."
@@ -322,12 +322,12 @@ def _draw_net(times, memory, rows):
         times.plot(numbers, [1e3 * r["seconds"] for r in chosen], style, label=label, **look)
         if form == "needed" and pace:
             counted = [1e3 * pace * r["multiply_adds"] for r in chosen]
-            label = "their multiply-adds, at the pace of the paper's way"
+            label = "their multiply-adds, at the pace of the paper's method"
             label = label if drawn == "random" else None
             times.plot(numbers, counted, ":", color=color, linewidth=1, label=label)
-        told = [(r["pixels"], r["peak_bytes"] / 1e6) for r in chosen if r["peak_bytes"]]
-        if told:
-            memory.plot(*zip(*told), style, **look)
+        measured = [(r["pixels"], r["peak_bytes"] / 1e6) for r in chosen if r["peak_bytes"]]
+        if measured:
+            memory.plot(*zip(*measured), style, **look)
     for axes in (times, memory):
         axes.set_xscale("log", base=4)
         axes.set_yscale("log")

@@ -102,8 +102,8 @@ def _trained(name, plan, options) -> dict:
 
 
 def _seconds_a_step(trainer, examples, plan) -> dict:
-    """Median seconds of a step's gradients, by how they are computed: both ways in turn, warmed up
-    on the first image."""
+    """Median seconds of a step's gradients, by method: both take turns, warmed up on the first
+    image."""
     forms = {way: Trainer(trainer.net, trainer.optimizer, form=form) for form, way in WAYS.items()}
     rng, taken = np.random.default_rng(trainer.seed), {}
     for image, labels in (*zip(*examples),)[:STEPS]:
@@ -205,7 +205,7 @@ def _lines(subjects):
             "",
             f"Training, {steps:.0f} steps on {training['pixels an image']:.0f} pixels each: "
             f"{steps * after:.3g} s over the cells that the pixels need, {steps * before:.3g} s "
-            f"over every cell, the paper's way ({1e3 * after:.3g} and {1e3 * before:.3g} ms a "
+            f"over every cell, the paper's method ({1e3 * after:.3g} and {1e3 * before:.3g} ms a "
             "step: medians of steps in turn; without validation).",
         ]
     lines += ["", "Confusion of the net, shares of the true class:", ""]

@@ -116,7 +116,7 @@ def measure(case, interleaved) -> list[dict]:
     """The median time of a convolution with each tile of its table; none if one is not measured.
 
     Args:
-        case: as ``cases_of`` gives it.
+        case: one of those that ``cases_of`` gives.
         interleaved: measures functions on the device, as ``profiling.timed.interleaved`` does.
     """
     from experiments.profiling.calls import product_of

@@ -36,7 +36,7 @@ def judged(rate: float, ratio: float, peak: float | None) -> str:
 
     Args:
         rate: multiply-adds/s.
-        ratio: of the time to that of half of the work.
+        ratio: the time over that of half of the work.
         peak: operations/s that the device can do at most, where that is known.
 
     Raises:

@@ -42,7 +42,7 @@ class Pass:
         form: ``dense`` or ``patch``.
         batch: patches, of the patch form.
         backward: whether the gradients of all parameters are computed, too.
-        calls: in order.
+        calls: the calls of operators, in order.
     """
 
     form: str
@@ -77,7 +77,7 @@ class Codes:
 
     Args:
         cache: a ``storing.cache.MeasurementCache``.
-        nets: of the zoo.
+        nets: names of nets of the zoo.
         size: labelled pixels a side.
         capabilities: compute capabilities.
     """

@@ -31,7 +31,7 @@ class Predicted:
 
     Attributes:
         terms: seconds by ``TERMS``, which add up to the time.
-        launches: how many.
+        launches: their number.
     """
 
     terms: dict[str, float]
@@ -49,7 +49,7 @@ def counted_bytes(every: list[Pass], traced: list[Pass], lines: dict) -> list[li
     Args:
         every: the passes.
         traced: those among them whose sectors were counted.
-        lines: of the shortened cases of these.
+        lines: the traced lines of the shortened cases of these.
     """
     short_calls = {case: calls.of_case(case) for case in lines}
     of_passes = []
@@ -81,8 +81,8 @@ def repeated(predictions: list, times: int, host_seconds: float) -> Predicted:
     """A pass that is queued ``times`` times in a row.
 
     Args:
-        predictions: of its launches.
-        host_seconds: of the host, for each launch.
+        predictions: the predictions for its launches.
+        host_seconds: the host's seconds for each launch.
     """
     terms = dict.fromkeys(TERMS, 0.0)
     issued = done = 0.0

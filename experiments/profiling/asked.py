@@ -24,8 +24,8 @@ class FactSources:
 
     Attributes:
         names: ``static``, ``traced``, ``model`` or ``timed``.
-        capabilities: that the static source compiles for.
-        devices: of the model.
+        capabilities: the compute capabilities that the static source compiles for.
+        devices: the devices of the model.
     """
 
     names: tuple[str, ...]

@@ -38,10 +38,10 @@ class Bound:
     """A bound on a quantity that can be read or counted without a device.
 
     Attributes:
-        quantity: what is bounded.
-        scope: where the bound holds, in words.
+        quantity: the quantity, in words.
+        scope: the cases for which the bound holds, in words.
         limit: the least value allowed where ``least``, else the largest.
-        form: of values, for ``format``.
+        form: the form of values, for ``format``.
         reason: why it is this limit, and this scope.
         applies: whether a case is within the scope, among those that have the quantity. The case is
             a ``TileCase`` where a tile's code is judged, else an ``OperatorCase``; shares also
@@ -263,8 +263,8 @@ class Miss:
 
     Attributes:
         target: the bound's name in ``BOUNDS``.
-        of: the group of the cases, as in their rows.
-        case: what the names of the cases begin with.
+        of: the cases' group, as in their rows.
+        case: the beginning of the cases' names.
         reason: why they stay beyond it.
     """
 
@@ -337,8 +337,8 @@ def share_fact(case, capability: Capability, share: float) -> tuple[str, float]:
 
     Args:
         case: a ``TileCase``.
-        capability: that the tile's kernel is compiled for.
-        share: of multiply-adds among the instructions of the tile's main loop.
+        capability: the compute capability that the tile's kernel is compiled for.
+        share: the share of multiply-adds among the instructions of the tile's main loop.
     """
     name = next(name for name in SHARES if BOUNDS[name].applies(case, capability))
     relative = BOUNDS[name].quantity == _RELATIVE
@@ -346,5 +346,6 @@ def share_fact(case, capability: Capability, share: float) -> tuple[str, float]:
 
 
 def fact(target: str, of: str, case, value: float) -> dict:
-    """A row of the list of targets: a value under the bound ``target``, of one case of a group."""
+    """A row of the list of targets: the value of one case of the group ``of``, and the name of the
+    bound that judges it."""
     return {"target": target, "of": of, "case": str(case), "value": value}

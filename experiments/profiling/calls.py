@@ -27,11 +27,11 @@ class Call:
     """One call of an operator.
 
     Attributes:
-        operator: such as ``convolution.forward``.
+        operator: its name, such as ``convolution.forward``.
         given: its arguments, by name.
-        result: what it returned.
-        launches: in order.
-        layer: that it computes, such as ``conv1 + relu1``; empty outside of a net.
+        result: the value that it returned.
+        launches: the launches that it made, in order.
+        layer: the layer that it computes, such as ``conv1 + relu1``; empty outside of a net.
         direction: forward or backward; empty outside of a net.
     """
 
@@ -49,7 +49,7 @@ class Call:
 
     @property
     def tile(self) -> Tile:
-        """That a convolution's launches use."""
+        """The tile that a convolution's launches use."""
         # While launches are recorded, the cost model chooses
         return self.case.tile or cuda_tiles.modelled_tile(*product_of(self.case), itemsize=4)
 
@@ -109,7 +109,7 @@ class RecordingBackend:
     """A backend whose operators record their calls and launch nothing.
 
     Attributes:
-        calls: so far, in order.
+        calls: the calls so far, in order.
     """
 
     def __init__(self):
@@ -159,7 +159,7 @@ def of_net(name: str, size: int, form: str, *, batch: int, backward: bool) -> li
         size: labelled pixels along each side of the image.
         form: ``dense``, or ``patch``: one batch of patches.
         batch: patches in it.
-        backward: also those of the backward pass, for the gradients of all parameters.
+        backward: whether the backward pass follows, for the gradients of all parameters.
     """
     net, recording = zoo.build(name, backend="cpu"), RecordingBackend()
     net.backend = recording

@@ -25,7 +25,7 @@ class TileCase:
     """A convolution with one tile of the tables.
 
     Attributes:
-        table: of ``TILES``.
+        table: the table of ``TILES`` that holds the tile.
         case: the convolution, with its tile.
     """
 

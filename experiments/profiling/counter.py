@@ -28,25 +28,25 @@ class Line:
     """What the traced blocks of one launch ask of one array on one source line.
 
     Attributes:
-        operator: that was called.
+        operator: the operator that was called.
         launch, kernel: the number of the launch among those of the call, and its kernel.
         share: traced blocks over launched ones.
-        file, line, text: where.
+        file, line, text: the source line.
         array: the kernel's name for it, or ``shared``.
         itemsize: bytes of an element.
         memory: ``global`` or ``shared``.
         access: ``load`` or ``store``.
         is_map: whether the array is a feature map.
         main_loop: whether this is inside the loop that holds the barriers.
-        requests: of warps.
+        requests: the number of requests of warps.
         asked: bytes that their threads asked for; bytes that several threads of a request asked for
             count once.
-        sectors: distinct ones of each request, added up; 0 for shared memory.
+        sectors: the distinct sectors of each request, added up; 0 for shared memory.
         full_requests, full_sectors: requests of 32 threads for 32 elements in one row of a feature
             map, and their sectors.
         most_beyond: the most sectors that one of these took beyond those that its bytes fill: 0 for
             neighbours that begin at a sector, 1 for neighbours that begin elsewhere.
-        wavefronts, ideal_wavefronts: of shared memory.
+        wavefronts, ideal_wavefronts: the wavefronts of shared memory, and their least number.
     """
 
     operator: str

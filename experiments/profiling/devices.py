@@ -19,10 +19,10 @@ class Limits:
     """What one multiprocessor of a compute capability can hold.
 
     Attributes:
-        threads, blocks: resident at a time.
-        shared_bytes: for all its blocks.
-        reserved_bytes: of shared memory that the system takes for each block.
-        shared_unit: bytes; a block's share is rounded up to it.
+        threads, blocks: the threads and blocks resident at a time.
+        shared_bytes: the shared memory for all its blocks.
+        reserved_bytes: the shared memory that the system takes for each block.
+        shared_unit: the bytes to whose multiple a block's share is rounded up.
         lanes: float32 multiply-adds issued in a clock.
         issues: warp instructions issued in a clock.
     """
@@ -73,8 +73,8 @@ class Reached:
 
     Attributes:
         rate: operations/s, two for a multiply-add.
-        peak: of the device that it was measured on, at its highest published clock.
-        source: who measured, and on which device.
+        peak: the peak of the device that it was measured on, at its highest published clock.
+        source: the publication, and the device.
     """
 
     rate: float
@@ -93,14 +93,14 @@ class Device:
 
     Attributes:
         capability: compute capability.
-        multiprocessors: how many.
+        multiprocessors: their number.
         clock: Hz.
         bandwidth: bytes/s of its memory.
-        memory: bytes of it.
-        l2_bytes: of its L2 cache.
-        l2_bytes_per_clock: that the cache delivers to all multiprocessors.
-        source, l2_source: of these figures.
-        reached: by others, with kernels made for this architecture.
+        memory: the bytes of its memory.
+        l2_bytes: the bytes of its L2 cache.
+        l2_bytes_per_clock: the bytes that the cache delivers to all multiprocessors.
+        source, l2_source: the sources of these figures.
+        reached: the rate that others reached with kernels made for this architecture.
     """
 
     name: str
@@ -188,9 +188,9 @@ def resident_blocks(limits: Limits, threads: int, registers: int, shared_bytes: 
     """Blocks that are resident on a multiprocessor at a time.
 
     Args:
-        threads: of a block.
-        registers: of a thread.
-        shared_bytes: of a block, without what the system reserves.
+        threads: the threads of a block.
+        registers: the registers of a thread.
+        shared_bytes: the shared memory of a block, without what the system reserves.
     """
     warps = -(-threads // 32)
     of_warp = -(-registers * 32 // REGISTER_UNIT) * REGISTER_UNIT

@@ -1,8 +1,9 @@
-"""Operators over lists of cells, of those that strokes need.
+"""Operators over lists of the cells that strokes need.
 
-The shape of a case is that of the map that the cells lie in. Its stride says how far neighbours in
-the list of the outputs lie apart in that of the source: more than 1 where the layer had a stride in
-the patch net. The strokes are widened as the layers behind would, by ``FIELD``.
+The shape of a case is the shape of the map that holds the cells. Its stride is the distance, in the
+list of the source, of neighbours in the list of the outputs: more than 1 where the layer had a
+stride in the patch net. Strokes are dilated by ``FIELD``, the receptive field of the following
+layers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from kernels.host import listing
 from kernels.max_pooling import argmax_dtype
 
 FIELD = 16, 16
-"""Rows and columns that a pixel of a stroke needs of the outputs: runs of at least 8 at d = 2."""
+"""Rows and columns of the outputs that a pixel of a stroke needs: runs of at least 8 at d = 2."""
 STROKES = 3
 
 
@@ -24,8 +25,8 @@ class StrokeList:
     """How a layer reads the cells that strokes need.
 
     Attributes:
-        cells, outputs: numbers of them.
-        table: as the device's operators take it.
+        cells, outputs: the numbers of cells and of outputs.
+        table: the table of window rows and their readers, int32, as the device's operators take it.
         places: rows and columns of the cells in their map.
     """
 

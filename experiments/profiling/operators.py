@@ -24,11 +24,11 @@ class OperatorCase:
         operator: one of ``OPERATORS``.
         shape: N x C x H x W of its input, also of a backward pass; for patches, their number and
             C x H x W of the image.
-        filters: K, of a convolution.
+        filters: the number K of a convolution's filters.
         kernel, stride, dilation: pairs (y, x), of a convolution or a pooling; the kernel is also
             the size of a patch.
         activation: None, or one as ``kernels.activation`` describes them.
-        tile: of a convolution; None leaves the choice to the operator.
+        tile: the tile of a convolution; None leaves the choice to the operator.
     """
 
     operator: str
@@ -138,7 +138,7 @@ class Arrays:
     """Arrays for an operator's arguments on a backend.
 
     Args:
-        seed: of the values; None leaves the arrays uninitialised.
+        seed: the seed of the values; None leaves the arrays uninitialised.
         to_device: copies each array to the backend.
     """
 

@@ -186,7 +186,7 @@ def traced_bytes(lines: list[Line], loops: float, rest: float) -> float:
     """Bytes of the sectors of a whole launch, scaled from its traced lines.
 
     Args:
-        loops, rest: multiply-adds, and blocks, of the launch over those of the traced one.
+        loops, rest: the launch's multiply-adds, and its blocks, over those of the traced one.
     """
     moved = 0.0
     for line in lines:

@@ -69,7 +69,7 @@ def trace(cases: list[OperatorCase], *, whole: bool = False, seed: int = 0) -> I
 
     Args:
         whole: trace all blocks, however many.
-        seed: of the arrays' random numbers.
+        seed: the seed of the arrays' random numbers.
 
     Raises:
         RuntimeError: a process failed; the message ends with its standard error.
@@ -145,8 +145,8 @@ def launch_lines(launch, operator: str, number: int, widths: dict, whole: bool) 
 
     Args:
         launch: a ``launching.Launch``.
-        operator, number: that it belongs to, and its number among the operator's launches.
-        widths: of the feature maps among its arrays, by their addresses.
+        operator, number: the operator, and the launch's number among the operator's launches.
+        widths: the widths of the feature maps among its arrays, by their addresses.
         whole: trace all blocks.
     """
     from kernels.device.simulator import simulate

@@ -24,9 +24,9 @@ class Code:
     """The machine code of a kernel.
 
     Attributes:
-        machine_code: what was read.
-        capability: that it was compiled for.
-        threads: of a block.
+        machine_code: the code that was read.
+        capability: the compute capability that it was compiled for.
+        threads: the threads of a block.
     """
 
     machine_code: MachineCode

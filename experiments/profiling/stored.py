@@ -18,8 +18,8 @@ def store(experiment: str, view, rows: list[dict], sources: Iterable[str], place
 
     Args:
         experiment: the name of ``view``, a module that shows such rows.
-        rows: with its columns.
-        sources: of the rows: static, traced, model, timed.
+        rows: the rows, with the view's columns.
+        sources: the sources of the rows: static, traced, model, timed.
         place: the folder.
     """
     timed_here = "timed" in sources

@@ -44,7 +44,8 @@ def measure(capabilities: list[Capability]) -> list[dict]:
     """The rows of ``bounds.fact``, one for each thing that was read or counted.
 
     Args:
-        capabilities: to compile for; the time to compile is that of the last one.
+        capabilities: the compute capabilities to compile for; the time to compile is measured for
+            the last one.
     """
     rows = [*_compiled_nets(capabilities[-1])]
     rows += itertools.chain.from_iterable(map(launched_facts, ZOO))
@@ -159,7 +160,7 @@ def waste_facts(call: Call, form: str, where: str) -> Iterator[dict]:
     """The multiply-adds that a call wastes; of a layer of classes, for every number of classes.
 
     Args:
-        form: that the call belongs to.
+        form: the form that the call belongs to.
         where: its net and layer.
     """
     case, of = call.case, f"{form} form, {call.operator}"

@@ -26,8 +26,8 @@ class TracedArray:
     """An array whose accesses the tracer notes.
 
     Args:
-        name: the kernel's for it; None for shared memory.
-        width: of its rows, where it is a feature map.
+        name: the kernel's name for it; None for shared memory.
+        width: the length of its rows, where it is a feature map.
     """
 
     def __init__(self, tracer, array, name, width=None):
@@ -58,7 +58,7 @@ class Place:
     """Where threads of a warp act together: one instruction, in one iteration of every loop.
 
     Attributes:
-        instruction: that accesses memory.
+        instruction: the instruction that accesses memory.
         main_loop: whether it is inside a loop that holds a barrier.
         load: the function of ``LOADS`` that loads on its behalf, or None.
     """

@@ -1,1 +1,1 @@
-"""What the experiments tell: tables, figures, the index and the page of claims."""
+"""What the experiments show: tables, figures, the index and the page of claims."""

@@ -11,9 +11,9 @@ def ratio_bars(axes: Axes, ratios: dict[str, dict[str, float]], colors: tuple[st
     """Draw a group of bars for each net, above and below 1.
 
     Args:
-        axes: to draw on.
-        ratios: of each opponent, by net; a net that one lacks leaves a gap.
-        colors: of the opponents.
+        axes: the axes to draw on.
+        ratios: each opponent's ratio, by net; a net that one lacks leaves a gap.
+        colors: the opponents' colours.
     """
     nets = list(dict.fromkeys(net for of_nets in ratios.values() for net in of_nets))
     width = 0.8 / len(ratios)

@@ -50,12 +50,12 @@ class Claim:
     """A claim.
 
     Attributes:
-        text: as the abstract (arXiv:1412.4526) has it; in brackets, the part that is tested.
-        tested: how it is tested here.
-        changes: what would change the verdict.
-        experiments: on whose rows the verdict rests, those together that were measured.
-        judge: of the experiments' rows.
-        direction: in which a speedup is claimed.
+        text: the abstract's words (arXiv:1412.4526); in brackets, the part that is tested.
+        tested: the test that is made of it here.
+        changes: the results that would change the verdict.
+        experiments: the experiments on whose rows, as far as measured, the verdict rests.
+        judge: the function that judges the experiments' rows.
+        direction: the direction in which a speedup is claimed.
         modelled: the direction of the model's results whose note stands beside the verdicts.
     """
 
@@ -162,7 +162,7 @@ def _grows(series_of, what):
 def _constant(rows) -> Judged:
     nets = list(dict.fromkeys(row["net"] for row in rows if row["form"] == "dense"))
     if not nets:
-        return Judged("the paper's way was not measured", MISSING)
+        return Judged("the paper's method was not measured", MISSING)
     ratios = {net: steadiness(rows, net) for net in nets}
     steady = [net for net in nets if ratios[net] <= STEADY]
     numbers = [row["pixels"] for row in rows]

@@ -120,7 +120,7 @@ def crossing(rows: list[dict], net: str, kind: str) -> tuple[float, bool]:
 
 
 def excess(rows: list[dict], net: str, kind: str) -> tuple[float, dict] | None:
-    """The largest time of a pass over needed cells over that of the faster of the two other ways
+    """The largest time of a pass over needed cells over that of the faster of the two other methods
     for as many pixels, and its row; None where one of the three was not measured."""
     seconds = {
         (r["labelled"], r["pixels"], r["form"]): r["seconds"]
@@ -131,9 +131,9 @@ def excess(rows: list[dict], net: str, kind: str) -> tuple[float, dict] | None:
     for row in rows:
         if (row["net"], row["kind"], row["form"]) == (net, kind, "needed"):
             case = row["labelled"], row["pixels"]
-            ways = [seconds.get((*case, form)) for form in ("scanning", "dense")]
-            if None not in ways:
-                ratios.append((row["seconds"] / min(ways), row))
+            others = [seconds.get((*case, form)) for form in ("scanning", "dense")]
+            if None not in others:
+                ratios.append((row["seconds"] / min(others), row))
     return max(ratios, key=lambda pair: pair[0], default=None)
 
 

@@ -1,8 +1,8 @@
 """How long experiments will take here, from what they took where they were measured.
 
 Records of results say how long an experiment took, and how fast the machine multiplied matrices
-then. A probe of a second or two tells how fast this one does. Whatever else runs on a machine only
-slows a probe down: the fastest one that its records tell counts for all of them.
+then. A probe of a second or two measures how fast this one does. Whatever else runs on a machine
+only slows a probe down: the fastest one in its records counts for all of them.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Forecast:
     """What experiments will take, and a bar over all of them.
 
     Args:
-        names: of the experiments, in the order in which they will run.
+        names: the experiments' names, in the order in which they will run.
         stored: the folder of all results.
         backend: only records of this one count.
-        gflops: of this machine (see ``probe``).
+        gflops: the speed of this machine (see ``probe``).
 
     Attributes:
-        seconds: by name; None where no record tells.
-        steps: by name, how many measurements an experiment is made of, as far as records tell.
+        seconds: the seconds of each, by name; None where no record holds them.
+        steps: the number of measurements of each, by name; 1 where no record holds it.
     """
 
     def __init__(self, names, stored: Path, backend: str, gflops: float):
@@ -44,12 +44,12 @@ class Forecast:
         self.seconds, self.steps = {}, {}
         machines = [_machine(folder, backend) for folder in sorted(stored.glob("*"))]
         for name in self.names:
-            told = [machine[name] for machine in machines if name in machine]
-            taken = [one["seconds"] * one["gflops"] / gflops for one in told]
+            records = [machine[name] for machine in machines if name in machine]
+            taken = [one["seconds"] * one["gflops"] / gflops for one in records]
             self.seconds[name] = min(taken, default=None)
-            self.steps[name] = max((one["steps"] for one in told), default=1)
+            self.steps[name] = max((one["steps"] for one in records), default=1)
 
-    def told(self) -> str:
+    def message(self) -> str:
         """The forecast as text: a line for each experiment, and one for all."""
         lines = [f"A matrix product of this machine: {self.gflops:.0f} GFLOP/s. What to expect:"]
         for name, seconds in self.seconds.items():
@@ -69,7 +69,7 @@ class Bar:
     """One bar over all experiments, as long as what they are expected to take.
 
     Args:
-        seconds, steps: as of ``Forecast``, all of them known.
+        seconds, steps: the attributes of ``Forecast``, all of them known.
     """
 
     def __init__(self, seconds: dict[str, float], steps: dict[str, int]):
@@ -91,7 +91,7 @@ class Bar:
     def begin(self, name: str) -> None:
         """An experiment begins."""
         self._name, self._end = name, self._end + self._seconds[name]
-        self._tell()
+        self._draw()
 
     def step(self) -> None:
         """One of its measurements is finished."""
@@ -108,33 +108,33 @@ class Bar:
 
     def _go_to(self, place):
         self._bar.update(place - self._bar.n)
-        self._tell()
+        self._draw()
 
-    def _tell(self):
+    def _draw(self):
         """Draw it, with the time left: as expected, later at the pace so far."""
-        told = self._bar.format_dict
-        pace = told["elapsed"] / told["n"] if told["n"] else 1
-        left = tqdm.format_interval(pace * (told["total"] - told["n"]))
+        state = self._bar.format_dict
+        pace = state["elapsed"] / state["n"] if state["n"] else 1
+        left = tqdm.format_interval(pace * (state["total"] - state["n"]))
         place = f"{[*self._seconds].index(self._name) + 1} of {len(self._seconds)}"
         self._bar.set_postfix_str(f"about {left} left, {self._name}, {place}")
 
 
 def _machine(folder, backend):
-    """What the records of a machine tell, by experiment; ``gflops`` is its fastest probe."""
+    """What the records of a machine say, by experiment; ``gflops`` is its fastest probe."""
     records = {path.parent.name: _read(path) for path in folder.glob(f"*/{RECORD}")}
-    told = {name: one for name, one in records.items() if one and one["backend"] == backend}
-    fastest = max((one["gflops"] for one in told.values()), default=None)
-    return {name: one | {"gflops": fastest} for name, one in told.items() if one["whole"]}
+    usable = {name: one for name, one in records.items() if one and one["backend"] == backend}
+    fastest = max((one["gflops"] for one in usable.values()), default=None)
+    return {name: one | {"gflops": fastest} for name, one in usable.items() if one["whole"]}
 
 
 def _read(path):
-    """What a record tells; None where it tells too little."""
+    """What a record says; None where it says too little."""
     try:
         record = json.loads(path.read_text())
-        told = {name: float(record[name]) for name in ("seconds", "gflops")}
-        told["steps"] = max(1, sum(record["measurements"].values()))
-        told["whole"] = record["nets"] is None and not record["quick"]
-        return told | {"backend": record["backend"]}
+        read = {name: float(record[name]) for name in ("seconds", "gflops")}
+        read["steps"] = max(1, sum(record["measurements"].values()))
+        read["whole"] = record["nets"] is None and not record["quick"]
+        return read | {"backend": record["backend"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

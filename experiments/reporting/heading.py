@@ -15,8 +15,8 @@ def heading(results: Results) -> list[str]:
     """The lines, for a page two folders below the index.
 
     Args:
-        results: whose record has a field ``quick`` if they are an experiment's, and not the
-            profiler's, which serve no claim.
+        results: the results; their record has a field ``quick`` if they are an experiment's, and
+            not the profiler's, which serve no claim.
     """
     record, lines = results.record, []
     served = [
@@ -39,7 +39,7 @@ def heading(results: Results) -> list[str]:
 
 
 def state(record: dict) -> str:
-    """The state of the code that results are of, as far as their record tells, in Markdown."""
+    """The state of the code that results are of, as far as their record says, in Markdown."""
     digest = record.get("code")
     if type(digest) is str and digest:
         return f"code {escaped(digest[:12])}"

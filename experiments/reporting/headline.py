@@ -101,7 +101,7 @@ def _common_size(rows):
 def _range(rows, size, direction):
     of_size = [case for case in cases(rows, direction) if case.size == size]
     least, most = (choose(of_size, key=lambda case: case.speedup) for choose in (min, max))
-    return f"{least.told(3)} ({least.net}) to {most.told(3)} ({most.net})"
+    return f"{least.marked_speedup(3)} ({least.net}) to {most.marked_speedup(3)} ({most.net})"
 
 
 def _absent(rows, size):
@@ -117,7 +117,8 @@ def _reached(every):
     best = max(every, key=lambda case: case.speedup)
     return (
         f"in {sum(case.passes for case in every)} of {len(every)} cases (the best: {best.net} at "
-        f"{best.size}, {best.told()} times, of which arithmetic alone gives {best.ratio:.4g})"
+        f"{best.size}, {best.marked_speedup()} times, of which arithmetic alone gives "
+        f"{best.ratio:.4g})"
     )
 
 

@@ -1,4 +1,4 @@
-"""The limitations of all stored results, once for the whole, from what their records tell."""
+"""The limitations of all stored results, once for the whole, from what their records say."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def limitations(stored: Stored, experiments: Iterable[str]) -> Iterator[str]:
     """
     yield f"## {HEADING}"
     yield ""
-    yield "Of all results together, as their records tell:"
+    yield "Of all results together, as their records say:"
     yield ""
     yield (
         "* **The paper.** Its abstract, and of its introduction what a mirror stored, were at "
@@ -100,14 +100,14 @@ def _processors(machines):
 def _extrapolation(machines):
     parts = []
     for machine in machines:
-        told = [
+        extrapolated = [
             row["extrapolated"]
             for results in machine.results.values()
             for row in results.rows
             if row.get("extrapolated") is not None and row.get("form") == "scanning"
         ]
-        if told:
-            parts.append(f"{sum(told)} of {len(told)} on {machine.name}")
+        if extrapolated:
+            parts.append(f"{sum(extrapolated)} of {len(extrapolated)} on {machine.name}")
     if not parts:
         return "No time is extrapolated."
     return (

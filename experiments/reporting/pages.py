@@ -15,6 +15,7 @@ from experiments.reporting.stored import Machine, naming
 AGAINST = "against_torch"
 BEGIN, END = "<!-- made by experiments report -->", "<!-- until here -->"
 """The lines before and after the comparison with PyTorch in the README."""
+_KEPT = "\N{NO-BREAK SPACE}"
 LIMITATIONS = "All [limitations](../results/README.md#limitations) stand in one place."
 
 
@@ -23,7 +24,7 @@ def reproduction(machines: list[Machine], notes: Mapping[str, str] | None = None
 
     Args:
         machines: the results of each; those that serve no claim are passed over.
-        notes: what the model says beside claims, by ``Claim.modelled``.
+        notes: the model's notes beside claims, by ``Claim.modelled``.
 
     Raises:
         BadResults: rows are not those of their experiment.
@@ -106,7 +107,11 @@ def readme(machines: list[Machine], experiments: dict, text: str) -> str:
         if AGAINST in machine.results:
             place = Path("results", machine.folder.name, AGAINST, PAGE)
             with naming(machine.folder / AGAINST):
-                told = experiments[AGAINST].summary(machine.rows[AGAINST])
-            text = f"{machine.name}: {told[0].lower() + told[1:]} ({link('all figures', place)})"
-            lines += [textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False), ""]
+                summary = experiments[AGAINST].summary(machine.rows[AGAINST])
+            text = (
+                f"{machine.name}: {summary[0].lower() + summary[1:]} ({link('all figures', place)})"
+            )
+            text = text.replace(" + ", f"{_KEPT}+ ")  # a line that begins with + would be a list
+            text = textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+            lines += [text.replace(_KEPT, " "), ""]
     return before + "\n\n" + "\n".join(lines) + "\n" + after

@@ -20,7 +20,7 @@ def fitted(page: str, place: str, width: int = WIDTH) -> str:
 
     Args:
         page: its tables have a line for each row.
-        place: where the whole page lies, as the note on columns that were left out says.
+        place: the place of the whole page, for the note on columns that were left out.
 
     >>> print(fitted("| layer | ms |" + chr(10) + "|---|---|" + chr(10) + "| conv1 | 3 |", "a.md"))
     layer  ms

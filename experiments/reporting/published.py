@@ -44,31 +44,31 @@ def page(machines: list[Machine]) -> str:
     Raises:
         BadResults: rows are not those of their experiment.
     """
-    told = published.read()
+    cited = published.read()
     columns = [
         machine
         for machine in machines
         if MEASURED in machine.results and not machine.results[MEASURED].record["quick"]
     ]
-    lines = [INTRODUCTION, "", _opponents(told, columns), ""]
+    lines = [INTRODUCTION, "", _opponents(cited, columns), ""]
     heads = [f"here: {_linked(machine)}" for machine in columns]
     lines += [
         "| published by | net | hardware | against | published | arithmetic alone saves, forward "
         f"| published over arithmetic | {' | '.join([*heads, 'source'])} | read |"
     ]
     lines.append("|---" * (9 + len(columns)) + "|")
-    for figure in told.figures:
+    for figure in cited.figures:
         cells = [figure.who, _net(figure), figure.hardware, figure.opponent, figure.published]
-        cells += [_saved(told, figure), _left(told, figure)]
+        cells += [_saved(cited, figure), _left(cited, figure)]
         cells += [_here(machine, figure) for machine in columns]
-        source = told.sources[figure.source]
-        place = list(told.sources).index(figure.source) + 1
+        source = cited.sources[figure.source]
+        place = list(cited.sources).index(figure.source) + 1
         read = READ[figure.read] + (f"; inferred: {figure.inferred}" if figure.inferred else "")
         cells += [_address(f"[{place}]", source), read]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", HERE + MARKS + PACED_BY_HOST]
-    lines += ["", *_layers(told, columns), "", "## Sources, and works cited", ""]
-    for place, source in enumerate(told.sources.values(), 1):
+    lines += ["", *_layers(cited, columns), "", "## Sources, and works cited", ""]
+    for place, source in enumerate(cited.sources.values(), 1):
         lines.append(f"{place}. {_address(source.text, source)}: {source.about}.")
     return "\n".join([*lines, ""])
 
@@ -86,22 +86,22 @@ def _net(figure):
     return figure.net + size
 
 
-def _saved(told: Published, figure: Figure) -> str:
+def _saved(cited: Published, figure: Figure) -> str:
     if figure.counted is None:
         if figure.counted_once:
             return f"{figure.counted_once:g}, counted once; its layers are not kept here"
         return "layers not at hand"
-    limit = told.arithmetic(figure)
+    limit = cited.arithmetic(figure)
     if figure.labelled:
-        return f"{told.arithmetic(figure, figure.labelled):.3g} ({figure.counted})"
+        return f"{cited.arithmetic(figure, figure.labelled):.3g} ({figure.counted})"
     return f"at most {limit:.4g}, on an image without end ({figure.counted})"
 
 
-def _left(told, figure):
+def _left(cited, figure):
     """What the published speedup has beyond arithmetic."""
     if figure.speedup is None or figure.counted is None:
         return ""
-    return f"{figure.speedup / told.arithmetic(figure, figure.labelled):.3g} x"
+    return f"{figure.speedup / cited.arithmetic(figure, figure.labelled):.3g} x"
 
 
 def _here(machine, figure):
@@ -114,22 +114,22 @@ def _here(machine, figure):
         size = max(sizes)
         if figure.labelled:
             size = min(sizes, key=lambda one: abs(one**2 - figure.labelled[0] * figure.labelled[1]))
-        told, seconds = [], []
+        speedups, seconds = [], []
         for direction in DIRECTIONS:
             dense = totals[figure.counted, size, direction, "dense"]
             scanning = totals[figure.counted, size, direction, "scanning"]
             ratio = arithmetic(totals, figure.counted, size, direction)
-            told.append(f"{short(dense['speedup'])}{mark_of_scanning(scanning)} ({ratio:.3g})")
+            speedups.append(f"{short(dense['speedup'])}{mark_of_scanning(scanning)} ({ratio:.3g})")
             seconds.append(f"{short(1e3 * dense['seconds'], 4)}{mark(dense)}")
-        return f"{', '.join(told)}; {', '.join(seconds)} ms; at {size} x {size}"
+        return f"{', '.join(speedups)}; {', '.join(seconds)} ms; at {size} x {size}"
 
 
-def _opponents(told, machines):
+def _opponents(cited, machines):
     """What the figures measured, in a paragraph."""
-    counted = [one for one in told.figures if one.speedup and one.counted]
-    worst = max(counted, key=lambda one: one.speedup / told.arithmetic(one, one.labelled))
+    counted = [one for one in cited.figures if one.speedup and one.counted]
+    worst = max(counted, key=lambda one: one.speedup / cited.arithmetic(one, one.labelled))
     paper = next(one for one in counted if one.source == "li2014")
-    saves, limit = told.arithmetic(worst, worst.labelled), told.arithmetic(paper)
+    saves, limit = cited.arithmetic(worst, worst.labelled), cited.arithmetic(paper)
     classes = built(paper.counted, backend="reference").output.channels
     text = (
         f"**What such a figure measures.** On the net of {worst.who} arithmetic alone saves "
@@ -165,10 +165,10 @@ def efficiencies(rows: list[dict]) -> list[float]:
     ]
 
 
-def _layers(told, machines):
+def _layers(cited, machines):
     """The table layer by layer."""
-    benchmark = told.benchmark
-    size, source = benchmark.labelled, told.sources[benchmark.source]
+    benchmark = cited.benchmark
+    size, source = benchmark.labelled, cited.sources[benchmark.source]
     yield f"## {benchmark.net} layer by layer, {size} x {size} labelled pixels"
     yield ""
     peaks, ours = [], {}

@@ -17,9 +17,9 @@ class Case:
     Attributes:
         net: its name.
         size: labelled rows and columns.
-        speedup: of the dense form over scanning.
-        ratio: of it arithmetic.
-        marks: of the speedup, in a text.
+        speedup: the speedup of the dense form over scanning.
+        ratio: the part of it that arithmetic saves.
+        marks: the marks of the speedup, in a text.
     """
 
     net: str
@@ -38,12 +38,12 @@ class Case:
         """What the speedup has beyond arithmetic."""
         return self.speedup / self.ratio
 
-    def told(self, digits: int = 4) -> str:
+    def marked_speedup(self, digits: int = 4) -> str:
         """The speedup with its marks."""
         return short(self.speedup, digits) + self.marks
 
     def __str__(self) -> str:
-        return f"{self.net} {self.told()} at {self.size} x {self.size}"
+        return f"{self.net} {self.marked_speedup()} at {self.size} x {self.size}"
 
 
 def cases(rows: list[dict], direction: str) -> list[Case]:
@@ -72,7 +72,7 @@ def paragraph(direction: str, by_machine: dict[str, list[Case]], gpus: set[str])
 
     Args:
         by_machine: the cases by the machine's name.
-        gpus: those names that are of GPUs.
+        gpus: the names among them that stand for GPUs.
 
     Raises:
         ValueError: a net is none of the zoo or of the growth family.

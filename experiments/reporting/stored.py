@@ -29,8 +29,8 @@ class Machine:
     """The results of one machine and backend.
 
     Attributes:
-        folder: that holds them, named after the machine.
-        results: by experiment.
+        folder: the folder that holds them, named after the machine.
+        results: the results, by experiment.
     """
 
     folder: Path

@@ -34,15 +34,15 @@ class MeasurementCache:
     """The finished measurements of one experiment.
 
     Args:
-        folder: of the files; made when the first measurement is finished.
+        folder: the folder of the files; made when the first measurement is finished.
         common: the part of the key that all measurements of this run share, as JSON can hold it.
         provenance: stored beside each new measurement (time, commit ...).
         fresh: delete the measurements of earlier runs first.
         finished: called after each measurement.
 
     Attributes:
-        provenances: of every measurement used so far, in order.
-        reused: how many of them were read from the cache.
+        provenances: the provenance of every measurement used so far, in order.
+        reused: the number of them that were read from the cache.
         saved: seconds that these took when they were made.
     """
 
@@ -149,7 +149,7 @@ def state_digest() -> str:
     ``experiments/inputs`` and ``experiments/measuring``.
 
     It is the same for all experiments, so that results can be seen to belong together. What is an
-    experiment's own, the profiler and files of data are told by the commit alone.
+    experiment's own, the profiler and files of data are identified by the commit alone.
     """
     return _digest_of(_sources("kernels", "net", "experiments/inputs", "experiments/measuring"))
 

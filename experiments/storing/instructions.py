@@ -51,7 +51,7 @@ def held_to_avx2() -> bool:
 
         sides["PyTorch"] = torch.backends.cpu.get_cpu_capability() == "AVX2"
     if len(set(sides.values())) > 1:
-        told = ", ".join(side for side, held in sides.items() if held)
+        only = ", ".join(side for side, held in sides.items() if held)
         variables = " ".join(f"{name}={value}" for name, value in AVX2.items())
-        raise ValueError(f"only {told} is held to AVX2; expected none, or all by {variables}")
+        raise ValueError(f"only {only} is held to AVX2; expected none, or all by {variables}")
     return sides["Numba"]

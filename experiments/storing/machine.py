@@ -56,13 +56,13 @@ def slug(record: dict) -> str:
 
 
 def processor_name(info: Path = Path("/proc/cpuinfo")) -> str:
-    """The name of the processor, with its family and model where they are told: on a virtual
+    """The name of the processor, with its family and model where they are known: on a virtual
     machine, several generations of processors may have one name."""
     first = info.read_text().split("\n\n")[0] if info.exists() else ""
-    told = dict(re.findall(r"^(.*?)\s*:\s*(.*?)$", first, re.MULTILINE))
-    name = told.get("model name") or platform.processor() or "unknown"
-    if {"cpu family", "model"} <= told.keys():
-        name += f" (family {told['cpu family']}, model {told['model']})"
+    fields = dict(re.findall(r"^(.*?)\s*:\s*(.*?)$", first, re.MULTILINE))
+    name = fields.get("model name") or platform.processor() or "unknown"
+    if {"cpu family", "model"} <= fields.keys():
+        name += f" (family {fields['cpu family']}, model {fields['model']})"
     return name
 
 

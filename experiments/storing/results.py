@@ -43,9 +43,9 @@ class Results:
     """The stored results of an experiment.
 
     Attributes:
-        folder: that holds them.
-        record, rows, arrays: as they were saved.
-        contents: of the files, by their names.
+        folder: the folder that holds them.
+        record, rows, arrays: the contents as they were saved.
+        contents: the bytes of the files, by their names.
     """
 
     folder: Path
@@ -92,8 +92,8 @@ def load(folder: Path, columns: dict[str, dict[str, Any]], fields: dict[str, Any
     """What an experiment's ``folder`` holds.
 
     Args:
-        columns: by the experiment that the record may name: the kind of each column of the rows
-            (see ``storing.kinds``) by its name.
+        columns: the kind of each column of the rows (see ``storing.kinds``) by its name, for each
+            experiment that the record may name.
         fields: the kinds of what the record holds beside ``FIELDS``.
 
     Raises:

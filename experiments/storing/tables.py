@@ -55,8 +55,8 @@ def _rows(lines, columns):
         if len(rows) == most:
             raise ValueError(f"it has more than {most} rows")
         if len(line) != len(names):
-            told = f"line {lines.line_num} has {len(line)} cells"
-            raise ValueError(f"{told}; expected {len(names)}")
+            found = f"line {lines.line_num} has {len(line)} cells"
+            raise ValueError(f"{found}; expected {len(names)}")
         try:
             cells = {name: parsed(name, line[at], columns[name]) for name, at in places.items()}
         except ValueError as error:

@@ -74,10 +74,10 @@ def test_table_and_figure_hold_every_row():
 
 def test_the_summary_is_three_sentences():
     assert against_torch.summary(rows(3.0, 1.5)) == (
-        "Dense, PyTorch's best way takes 1.50 times as long forward (1.50 to 1.50) and 1.50 times "
-        "as long forward + backward (1.50 to 1.50). Patch by patch, PyTorch's best way takes 1.50 "
-        "times as long forward (1.50 to 1.50) and 1.50 times as long forward + backward (1.50 to "
-        "1.50). Our peak memory, forward + backward, is 70% to 70% of PyTorch's."
+        "Dense, PyTorch's best method takes 1.50 times as long forward (1.50 to 1.50) and 1.50 "
+        "times as long forward + backward (1.50 to 1.50). Patch by patch, PyTorch's best method "
+        "takes 1.50 times as long forward (1.50 to 1.50) and 1.50 times as long forward + "
+        "backward (1.50 to 1.50). Our peak memory, forward + backward, is 70% to 70% of PyTorch's."
     )
 
 

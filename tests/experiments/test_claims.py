@@ -252,6 +252,7 @@ def test_the_comparison_in_the_readme_is_made_from_the_stored_results():
     machines = _stored_machines()
     text = (ROOT / "README.md").read_text()
     assert pages.readme(machines, experiments, text) == text
+    assert "\n+ " not in text  # it would be a list
     assert pages.readme([], experiments, text) != text
 
 

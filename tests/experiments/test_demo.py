@@ -50,7 +50,7 @@ def test_it_labels_the_coins_and_tells_what_was_checked():
     assert row["iou"] == pytest.approx(recorded["iou"], abs=1e-3)
     assert row["iou"] > 0.95
     assert row.keys() == demo.COLUMNS.keys()
-    same, faster, *_ = demo.told(row)
+    same, faster, *_ = demo.sentences(row)
     assert same == f"same bits as patch by patch at {demo.QUICK_CHECKED} pixels: yes"
     assert f"extrapolated from {row['timed_pixels']} timed patches" in faster
     assert row["timed_pixels"] >= demo.QUICK_SAMPLE

@@ -135,12 +135,12 @@ def test_a_forecast_scales_what_records_tell_to_this_machine(tmp_path, capsys):
     names = ("equality", "growth", "networks")
     expected = Forecast(names, tmp_path, "cpu", 50.0)
     assert expected.seconds == {"equality": 240.0, "growth": 400.0, "networks": None}
-    assert re.search("equality +4 minutes\n +growth +7 minutes", expected.told())
-    assert re.search("in all +11 minutes, and what was not measured before", expected.told())
+    assert re.search("equality +4 minutes\n +growth +7 minutes", expected.message())
+    assert re.search("in all +11 minutes, and what was not measured before", expected.message())
     unknown = Forecast(names, tmp_path, "cuda", 50.0)
     assert unknown.seconds == dict.fromkeys(names)
-    assert unknown.told().count("not measured before") == 3
-    assert "in all" not in unknown.told()
+    assert unknown.message().count("not measured before") == 3
+    assert "in all" not in unknown.message()
 
     bar = expected.bar()
     bar.begin("equality")
