@@ -3,7 +3,7 @@
     y[n, c] = f((x[n, c] - mean[c]) * gamma[c] / sqrt(variance[c] + epsilon) + beta[c])
 
 Neighbouring threads have neighbouring elements; each map is read or written once. Forward, a
-thread has one element. Backward, a block has a share of one channel's pixels: it scales their
+thread has one element. Backward, a block has some of one channel's pixels: it scales their
 errors and adds them up (see ``kernels.device.sums``).
 """
 

@@ -48,8 +48,8 @@ class _RegionSizes(NamedTuple):
     source_column: int
 
 
-class _Shares(NamedTuple):
-    """How the work is shared out."""
+class _WorkItems(NamedTuple):
+    """Items of work: a vector group with some pixels of a region each."""
 
     blocks: np.ndarray  # of channels: first vector, vectors
     regions: np.ndarray  # segment of rows, segment of columns, pixels of one item
@@ -105,7 +105,7 @@ def correlate(out, source, weights, kernel, bias, taps_of, axes, activation):
 
 @lru_cache(1024)
 def _plan(out, source, kernel, taps_of, axes, lanes, threads):
-    """(``_RegionSizes``, ``_Shares``, ``Taps`` of rows, ``Taps`` of columns)."""
+    """(``_RegionSizes``, ``_WorkItems``, ``Taps`` of rows, ``Taps`` of columns)."""
     (batch, filters, height, width), (_, depth, h, w) = out, source
     rows, columns = (taps_of(*axis) for axis in axes)
     sizes = _RegionSizes(
@@ -126,17 +126,17 @@ def _plan(out, source, kernel, taps_of, axes, lanes, threads):
         source_row=rows.pitch * w,
         source_column=columns.pitch,
     )
-    return sizes, _shares(batch, filters, rows, columns, lanes, threads), rows, columns
+    return sizes, _work_items(batch, filters, rows, columns, lanes, threads), rows, columns
 
 
-def _shares(batch, filters, rows, columns, lanes, threads):
+def _work_items(batch, filters, rows, columns, lanes, threads):
     blocks, regions, items = simd.blocks(-(-filters // lanes)), [], []
     for r, s in np.ndindex(len(rows.count), len(columns.count)):
         pixels = batch * int(rows.count[r]) * int(columns.count[s])
         at_once = max(1, pixels // (2 * least_items(threads) * _WHOLE)) * _WHOLE
         regions.append((r, s, at_once))
         items.append(-(-pixels // at_once) * len(blocks))
-    return _Shares(np.array(blocks), np.array(regions), np.cumsum(items))
+    return _WorkItems(np.array(blocks), np.array(regions), np.cumsum(items))
 
 
 @inner
@@ -217,14 +217,14 @@ _fill = by_vectors([_loops(v) for v in range(1, simd.MAX_VECTORS + 1)])
 
 
 @compiled_parallel
-def _correlate(maps, filters, sizes, shares, rows, columns, activation, work, threads):
+def _correlate(maps, filters, sizes, work_items, rows, columns, activation, work, threads):
     """
     Args:
         maps: (out, source), flat.
         filters: (weights, start): packed weights, and what the sums start from.
-        sizes, shares, rows, columns: of ``_plan``.
+        sizes, work_items, rows, columns: of ``_plan``.
     """
-    (out, _), (blocks, regions, ends) = maps, shares
+    (out, _), (blocks, regions, ends) = maps, work_items
     most_taps = sizes.depth * sizes.area
     for _ in prange(threads):
         entries, places = np.empty((2, most_taps), np.int64)

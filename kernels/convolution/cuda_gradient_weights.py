@@ -39,7 +39,7 @@ from kernels.convolution.cuda_tile import (
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
-from kernels.device.limits import BUSY_WARPS, ELEMENTWISE_THREADS, ceil_division, flat
+from kernels.device.limits import BUSY_WARPS, ELEMENTWISE_THREADS, MAX_GRID, ceil_division, flat
 from kernels.device.loads import ALIGNMENT, computed_once, place_of, shared_after, shared_place
 from kernels.device.multiprocessors import multiprocessors
 from kernels.memory import cuda as memory
@@ -175,7 +175,8 @@ def _filler(fetch, multiply, store):
 
 @cache
 def accumulator(tile: Tile, dtype, columns: Columns):
-    """Device function (error, x, listed, partial, first, share, add, taps, g): a kernel's body.
+    """A kernel's body, the device function
+    (error, x, listed, partial, first, split_pixels, add, taps, g).
 
     ``listed`` is the table of a list, ``taps`` are the columns of ``partial``; the rest is as in
     ``convolution_gradient_weights``.
@@ -192,7 +193,7 @@ def accumulator(tile: Tile, dtype, columns: Columns):
     multiply_rest, write = partial_multiplier(tile, dtype, layout), _writer(tile, dtype)
 
     @device
-    def accumulate(error, x, listed, partial, first, share, add, taps, g):
+    def accumulate(error, x, listed, partial, first, split_pixels, add, taps, g):
         shared = cuda.shared.array(buffers, dtype, ALIGNMENT)
         table = cuda.shared.array(table_size, u32, ALIGNMENT)
         sums = cuda.local.array(count, dtype)
@@ -211,8 +212,8 @@ def accumulator(tile: Tile, dtype, columns: Columns):
         # This thread's pixel, and what moves it on by a slice
         team, lane = divmod_u32(cuda.threadIdx.x, depth)
         lane = computed_once(lane)
-        first = u32(u32(first) + u32(cuda.blockIdx.z) * u32(share))
-        end = computed_once(u32(min(u32(g.pixels - first), u32(share))))
+        first = u32(u32(first) + u32(cuda.blockIdx.z) * u32(split_pixels))
+        end = computed_once(u32(min(u32(g.pixels - first), u32(split_pixels))))
         arrays = error, x, listed, table
         pixel, cursor = open_pixel(first, end, lane, team, first_tap, arrays, look_ups, g)
         team = u32(u32(4) * team)
@@ -244,11 +245,11 @@ def _gradient_kernel(tile: Tile, dtype):
         x,  # N*C*H*W
         partial,  # splits x K*taps
         first,  # the first pixel of the first split
-        share,  # pixels of a split
+        split_pixels,
         add,  # whether to add to what ``partial`` holds
         g,  # ConvolutionSizes
     ):
-        accumulate(error, x, x, partial, first, share, add, u32(g.taps), g)
+        accumulate(error, x, x, partial, first, split_pixels, add, u32(g.taps), g)
 
     return convolution_gradient_weights
 
@@ -279,38 +280,38 @@ def add_partial_sums(partial, gradient, splits: int):
     launch_over(_add_kernel(gradient.dtype.type), gradient.size, *arguments)
 
 
-def _share(pixels: int, tile: Tile, tiles: int, most: int, count: int) -> int:
-    """Pixels per block: among sizes from the one that gives about ``WANTED_BLOCKS`` blocks to twice
-    that size, the one that least loads the busiest multiprocessor.
+def _split_pixels(pixels: int, tile: Tile, tiles: int, most: int, count: int) -> int:
+    """Pixels of a split: from the size that gives about ``WANTED_BLOCKS`` blocks to twice that
+    size, the one that least loads the busiest multiprocessor.
 
     Args:
-        tiles: that the gradient takes, each with a block for every share of the pixels.
-        most: shares of the pixels in a launch.
+        tiles: that the gradient takes, each with a block for every split.
+        most: splits in a launch.
         count: multiprocessors.
     """
     wanted = ceil_division(WANTED_BLOCKS, tiles)
     least = min(max(ceil_division(pixels, wanted), FEWEST_PIXELS), MOST_PIXELS)
     least = ceil_division(least, DEEPEST) * DEEPEST
 
-    def work(share):
-        on_fullest = ceil_division(tiles * min(ceil_division(pixels, share), most), count)
-        launches = ceil_division(pixels, share * most)
-        return launches * share * max(on_fullest, BUSY_WARPS / tile.warp_count)
+    def work(split_pixels):
+        on_fullest = ceil_division(tiles * min(ceil_division(pixels, split_pixels), most), count)
+        launches = ceil_division(pixels, split_pixels * most)
+        return launches * split_pixels * max(on_fullest, BUSY_WARPS / tile.warp_count)
 
     return min(range(least, min(2 * least, MOST_PIXELS) + 1, DEEPEST), key=work)
 
 
 def shared_out(pixels: int, tiles: int, partial_bytes: int, tile: Tile) -> tuple[int, int]:
-    """(pixels of a block, shares of the pixels at a time).
+    """(pixels of a split, splits in a launch).
 
     Args:
         pixels: in all.
-        tiles: as ``_share``.
+        tiles: as ``_split_pixels``.
         partial_bytes: that the sums of all tiles take.
     """
-    most = min(65535, most_partial_sums(partial_bytes))
-    share = _share(pixels, tile, tiles, most, multiprocessors().count)
-    return share, min(ceil_division(pixels, share), most)
+    most = min(MAX_GRID[2], most_partial_sums(partial_bytes))
+    split_pixels = _split_pixels(pixels, tile, tiles, most, multiprocessors().count)
+    return split_pixels, min(ceil_division(pixels, split_pixels), most)
 
 
 def gradient_weights(x, error, shape: ConvolutionShape, tile: Tile):
@@ -320,11 +321,11 @@ def gradient_weights(x, error, shape: ConvolutionShape, tile: Tile):
     sizes = ConvolutionSizes.of(shape)
     tiles = (ceil_division(shape.taps, tile.width), ceil_division(shape.filters, tile.height))
     sums_bytes = gradient.size * x.dtype.itemsize
-    share, splits = shared_out(sizes.pixels, tiles[0] * tiles[1], sums_bytes, tile)
+    split_pixels, splits = shared_out(sizes.pixels, tiles[0] * tiles[1], sums_bytes, tile)
     partial = gradient if splits == 1 else memory.empty((splits, *shape.weights), x.dtype)
     x, error, flat_partial = flat("x", x), flat("error", error), flat("partial sums", partial)
-    for start in range(0, sizes.pixels, splits * share):
-        here = min(splits, ceil_division(sizes.pixels - start, share))
+    for start in range(0, sizes.pixels, splits * split_pixels):
+        here = min(splits, ceil_division(sizes.pixels - start, split_pixels))
         launch(
             _gradient_kernel(tile, dtype),
             (*tiles, here),
@@ -333,7 +334,7 @@ def gradient_weights(x, error, shape: ConvolutionShape, tile: Tile):
             x,
             flat_partial,
             start,
-            share,
+            split_pixels,
             start > 0,
             sizes,
         )

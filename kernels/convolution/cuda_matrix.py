@@ -73,7 +73,7 @@ class Product(NamedTuple):
     rows: int
     columns: int
     steps: int
-    share: int  # steps of a split
+    split_steps: int
 
 
 @cache
@@ -178,14 +178,14 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
 
         rows, columns, steps = u32(g.rows), u32(g.columns), u32(g.steps)
         (first_row, first_column), corner = start(sums)
-        first_step = u32(u32(cuda.blockIdx.z) * u32(g.share))
+        first_step = u32(u32(cuda.blockIdx.z) * u32(g.split_steps))
         locate_first(first_row, rows, first_step, steps, first_indices, first_present)
         locate_second(first_column, columns, first_step, steps, second_indices, second_present)
         source = (
             (first, first_indices, first_present, rows),
             (second, second_indices, second_present, columns),
         )
-        count, tiles = min(u32(steps - first_step), u32(g.share)), (first_tile, second_tile)
+        count, tiles = min(u32(steps - first_step), u32(g.split_steps)), (first_tile, second_tile)
         accumulate(count, source, values, corner, tiles, sums)
         distances, extents = (u32(g.distances[0]), u32(g.distances[1])), (rows, columns)
         write(sums, corner, first_row, first_column, out, distances, bias, biased, extents)
@@ -195,7 +195,7 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
 
 def _multiply(factors, bias, out, product: Product, activation, along_steps, tile: Tile):
     """Launch a product of two ``factors``, of which ``along_steps`` tells how they lie."""
-    splits = ceil_division(product.steps, product.share)
+    splits = ceil_division(product.steps, product.split_steps)
     blocks = ceil_division(product.columns, tile.width), ceil_division(product.rows, tile.height)
     launch(
         _matrix_kernel(tile, out.dtype.type, activation, *along_steps),
@@ -231,8 +231,8 @@ def gradient_weights(x, error, shape: ConvolutionShape, tile: Tile):
     """dw for checked arguments and a window that covers the map."""
     gradient = memory.empty(shape.weights, x.dtype)
     splits = ceil_division(shape.batch, MOST_STEPS)
-    share = ceil_division(shape.batch, splits)
-    product = Product((shape.taps, 1), shape.filters, shape.taps, shape.batch, share)
+    split_steps = ceil_division(shape.batch, splits)
+    product = Product((shape.taps, 1), shape.filters, shape.taps, shape.batch, split_steps)
     factors = flat("error", error), flat("x", x)
     partial = gradient if splits == 1 else memory.empty((splits, *shape.weights), x.dtype)
     _multiply(factors, None, partial, product, None, (False, False), tile)

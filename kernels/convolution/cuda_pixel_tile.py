@@ -132,7 +132,7 @@ def look_nothing_up(pixel, source, n, at_table, at):
     """``Columns.look_up`` where one place serves all columns."""
 
 
-class Share(NamedTuple):
+class StagedPart(NamedTuple):
     """What a thread stages of a slice's rows, or of its columns, in a part of a turn.
 
     Attributes:
@@ -158,7 +158,7 @@ class Share(NamedTuple):
 
     @classmethod
     def of(cls, tile: Tile, factor: int, turns: int, part: int, parts: int):
-        """The share of one part among the ``parts`` of a turn, of which a slice has ``turns``."""
+        """What one of the ``parts`` of a turn stages; a slice has ``turns`` turns."""
         extent, teams = (tile.height, tile.width)[factor], tile.threads // tile.depth
         together = vector_length(extent)
         vectors = extent // together // teams
@@ -183,11 +183,11 @@ class Share(NamedTuple):
         return (self.end - self.first) * self.together
 
 
-def _fetcher(share: Share, slot: int, place_of_group, look_up):
-    """Device function (cursor, source, values): fetches a share to the registers from ``slot``."""
-    factor, first, end, together = share.factor, share.first, share.end, share.together
-    begin, distance = share.begin_table, share.distance
-    always, turns_with_extra = share.always, u32(share.turns_with_extra)
+def _fetcher(staged: StagedPart, slot: int, place_of_group, look_up):
+    """Device function (cursor, source, values): fetches them into registers from ``slot`` on."""
+    factor, first, end, together = staged.factor, staged.first, staged.end, staged.together
+    begin, distance = staged.begin_table, staged.distance
+    always, turns_with_extra = staged.always, u32(staged.turns_with_extra)
 
     @device
     def fetch(cursor, source, values):
@@ -204,11 +204,11 @@ def _fetcher(share: Share, slot: int, place_of_group, look_up):
     return fetch
 
 
-def _storer(share: Share, slot: int):
-    """Device function (turn, values, shared, at): stores a share of the registers from ``slot``."""
-    first, end, together = share.first, share.end, share.together
-    begin, distance = share.begin, share.distance
-    always, turns_with_extra = share.always, u32(share.turns_with_extra)
+def _storer(staged: StagedPart, slot: int):
+    """Device function (turn, values, shared, at): stores the registers from ``slot`` on."""
+    first, end, together = staged.first, staged.end, staged.together
+    begin, distance = staged.begin, staged.distance
+    always, turns_with_extra = staged.always, u32(staged.turns_with_extra)
 
     @device
     def store(turn, values, shared, at):
@@ -221,7 +221,9 @@ def _storer(share: Share, slot: int):
     return store
 
 
-def _part(tile: Tile, dtype, columns: Columns, of_rows: Share, of_columns: Share, steps: range):
+def _part(
+    tile: Tile, dtype, columns: Columns, of_rows: StagedPart, of_columns: StagedPart, steps: range
+):
     """Device functions (fetch, multiply, store) of a part, which multiplies ``steps`` of a turn."""
     slot, pitches = of_rows.fetched, layout_of(tile).pitches
     fetch_rows = _fetcher(of_rows, 0, _place_of_rows, look_nothing_up)
@@ -274,10 +276,10 @@ def parts_of(tile: Tile, dtype, columns: Columns):
     together, turns = min(8, columns.steps), tile.depth // columns.steps
     count, parts, fetched = columns.steps // together, [], []
     for part in range(count):
-        shares = [Share.of(tile, factor, turns, part, count) for factor in (0, 1)]
+        staged = [StagedPart.of(tile, factor, turns, part, count) for factor in (0, 1)]
         steps = range(part * together, (part + 1) * together)
-        parts.append(_part(tile, dtype, columns, *shares, steps))
-        fetched.append(sum(share.fetched for share in shares))
+        parts.append(_part(tile, dtype, columns, *staged, steps))
+        fetched.append(sum(one.fetched for one in staged))
     return parts, max(fetched)
 
 

@@ -37,7 +37,7 @@ class SharedLayout(NamedTuple):
 
 @dataclass(frozen=True)
 class Tile:
-    """A block's share of a matrix product; pairs are (along rows, along columns).
+    """A block's part of a matrix product; pairs are (along rows, along columns).
 
     Attributes:
         rows, columns: sums of one thread; columns of pixels are multiples of 4.

@@ -17,7 +17,7 @@ WARP = 32
 # Resident warps that hide latencies on a multiprocessor. On an H100, two warps for each of its four
 # schedulers issue in 71 to 75% of all cycles, and fewer in proportion less
 LATENCY_HIDING_WARPS = 8
-# Fewer, assumed to keep one busy where matrix products and shares of pixels are small
+# Fewer, assumed to keep one busy where matrix products and splits of pixels are small
 BUSY_WARPS = 4
 
 

@@ -114,6 +114,6 @@ def backward(error, rows, kernel, cells):
     sizes = ListSizes.of(error.shape[1], error.shape[3], cells, window.kernel)
     gradient = memory.empty(DEVICE.shape(cells, error.shape[1]), error.dtype)
     arrays = flat("error", error), flat("rows", rows), flat("gradient", gradient)
-    share = error.dtype.type(window.cells)
-    launch_over(_backward_kernel(error.dtype.type), sizes.threads, *arrays, share, sizes)
+    count = error.dtype.type(window.cells)
+    launch_over(_backward_kernel(error.dtype.type), sizes.threads, *arrays, count, sizes)
     return gradient

@@ -2,8 +2,8 @@
 
     forward          output channels x 4 or 8 outputs, whose inputs lie wherever ``rows`` says
     weight gradient  output channels x neighbouring numbers of a window's row, over the outputs
-    input gradient   input channels x outputs, over the output channels; then each output's share
-                     is added to the cell that its tap reads. Nothing is multiplied in vain, however
+    input gradient   input channels x outputs, over the output channels; then each product is
+                     added to the cell that its tap reads. Nothing is multiplied in vain, however
                      few of the outputs around a cell are listed; only a tile whose cells belong to
                      several threads is computed by each of them
 

@@ -68,6 +68,6 @@ def gradient_input(error, rows, weights, cells, *, tile=None):
         tile = tile or choose_tile("map", shape.channels, shape.cells, itemsize)
         return cuda_gradient_input.gather(error, rows, weights, shape, tile)
     channels = cuda_gradient_input.channels_at_once(shape, itemsize)
-    shares = channels * shape.kernel[0] * shape.kernel[1]
-    tile = tile or choose_tile("map", shares, shape.outputs, itemsize)
-    return cuda_gradient_input.add_shares(error, rows, weights, shape, channels, tile)
+    rows_of_weights = channels * shape.kernel[0] * shape.kernel[1]
+    tile = tile or choose_tile("map", rows_of_weights, shape.outputs, itemsize)
+    return cuda_gradient_input.add_products(error, rows, weights, shape, channels, tile)

@@ -4,12 +4,13 @@
 
 The table also tells, for each cell, which window's row i begins there, so that both gather. Where
 most cells are read by most taps, this is the product of ``convolution.cuda_gradient_input``, whose
-pixels look up their errors once for each tap: nothing else changes in its loop. It performs M * T
-products, of which P * T are non-zero (T taps). Where outputs are few beside the cells, all shares
-w * e are computed first, one product of (c, i, j) x k and k x p that wastes nothing, and each cell
-then adds up its own, tap by tap. No atomics, and one order of the sums.
+pixels look up their errors once for each tap: nothing else changes in its loop. It multiplies M * T
+times for each channel and filter (T taps), P * T times by an error that is not 0. Where outputs are
+few beside the cells, all products w * e are summed over the filters first, as a matrix product of
+(c, i, j) x k and k x p that wastes nothing, and each cell then adds up its own, tap by tap. No
+atomics, and one order of the sums.
 
-Multiply-adds: M*C*K*kh*kw, or P*C*K*kh*kw. Workspace: a copy of the weights; the shares of some
+Multiply-adds: M*C*K*kh*kw, or P*C*K*kh*kw. Workspace: a copy of the weights; the products of some
 channels at a time, at most ``PARTIAL_BYTES``, unless one channel takes more.
 """
 
@@ -26,9 +27,9 @@ from kernels.listed_convolution import ListedShape
 from kernels.memory import cuda as memory
 from kernels.window import Window
 
-# Multiply-adds that take as long as writing and rereading one share: 8 bytes of float32 at the peak
+# Multiply-adds that take as long as writing and rereading a product: 8 bytes of float32 at the peak
 # and bandwidth of an A100 are 40, of an H100 80 (``experiments/profiling/devices.py``)
-SHARE_MOVED = 64
+PRODUCT_MOVED = 64
 
 
 @cache
@@ -78,8 +79,8 @@ def _gradient_kernel(tile: Tile, dtype):
 @cache
 def _sum_kernel(dtype):
     @kernel(ELEMENTWISE_THREADS)
-    def sum_shares(
-        shares,  # channels*kh*kw*P
+    def sum_products(
+        products,  # channels*kh*kw*P
         rows,  # kh*(P + M)
         gradient,  # C*M
         first,  # channel
@@ -93,28 +94,28 @@ def _sum_kernel(dtype):
             c, m = divmod_u32(at, cells)
             outputs, width = u32(outputs), u32(size[1])
             columns, total = u32(outputs + u32(cells)), dtype(0)
-            share = u32(c * u32(u32(size[0]) * width) * outputs)
+            of_channel = u32(c * u32(u32(size[0]) * width) * outputs)
             for i in range(size[0]):
                 readers, j = u32(i * columns + outputs + m), u32(0)
                 while j < width:
                     if j <= m:
                         reader = rows[u32(readers - j)]
                         if reader >= 0:
-                            total += shares[u32(share + u32(reader))]
-                    share, j = u32(share + outputs), u32(j + u32(1))
+                            total += products[u32(of_channel + u32(reader))]
+                    of_channel, j = u32(of_channel + outputs), u32(j + u32(1))
             gradient[u32(u32(first) * u32(cells) + at)] = total
 
-    return sum_shares
+    return sum_products
 
 
 def is_gathered(shape: ListedShape) -> bool:
     """Whether each cell multiplies the errors of all of its taps: then zeros, too, which costs less
-    than moving shares where there are few cells for each output, or few filters."""
-    return shape.cells * shape.filters <= shape.outputs * (shape.filters + SHARE_MOVED)
+    than moving products where there are few cells for each output, or few filters."""
+    return shape.cells * shape.filters <= shape.outputs * (shape.filters + PRODUCT_MOVED)
 
 
 def channels_at_once(shape: ListedShape, itemsize: int) -> int:
-    """Channels whose shares are computed at once, where cells do not gather errors."""
+    """Channels whose products are computed at once, where cells do not gather errors."""
     of_one = shape.kernel[0] * shape.kernel[1] * shape.outputs * itemsize
     return min(shape.channels, most_partial_sums(of_one))
 
@@ -144,19 +145,19 @@ def gather(error, rows, weights, shape: ListedShape, tile: Tile):
     return gradient
 
 
-def add_shares(error, rows, weights, shape: ListedShape, at_once: int, tile: Tile):
-    """dx for checked arguments, from the shares of ``at_once`` channels at a time."""
+def add_products(error, rows, weights, shape: ListedShape, at_once: int, tile: Tile):
+    """dx for checked arguments, from the products of ``at_once`` channels at a time."""
     gradient = memory.empty(shape.x, error.dtype)
     taps, outputs = shape.kernel[0] * shape.kernel[1], shape.outputs
-    shares = memory.empty((at_once * taps * outputs,), error.dtype)
+    products = memory.empty((at_once * taps * outputs,), error.dtype)
     for first in range(0, shape.channels, at_once):
         channels = min(at_once, shape.channels - first)
         size, rows_of_weights = (1, outputs), channels * taps
-        product = ConvolutionShape(1, shape.filters, size, rows_of_weights, Window((1, 1)), size)
+        of_product = ConvolutionShape(1, shape.filters, size, rows_of_weights, Window((1, 1)), size)
         places = first * taps, 1, shape.taps
-        cuda_forward.convolve(error, weights, places, None, shares, product, None, tile)
+        cuda_forward.convolve(error, weights, places, None, products, of_product, None, tile)
         count = channels * shape.cells
-        arrays = shares, flat("rows", rows), flat("gradient", gradient)
+        arrays = products, flat("rows", rows), flat("gradient", gradient)
         sizes = first, count, outputs, shape.cells, shape.kernel
         launch_over(_sum_kernel(error.dtype.type), count, *arrays, *sizes)
     return gradient

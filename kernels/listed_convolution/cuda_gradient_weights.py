@@ -176,12 +176,12 @@ def _gradient_kernel(tile: Tile, dtype, one_row):
         rows,  # kh*(P + M)
         partial,  # splits x K*columns
         first,  # the first pixel of the first split
-        share,  # pixels of a split
+        split_pixels,
         add,  # whether to add to what ``partial`` holds
         columns,
         g,  # ConvolutionSizes
     ):
-        accumulate(error, x, rows, partial, first, share, add, u32(columns), g)
+        accumulate(error, x, rows, partial, first, split_pixels, add, u32(columns), g)
 
     return listed_convolution_gradient_weights
 
@@ -223,18 +223,20 @@ def gradient_weights(x, rows, error, shape: ListedShape, tile: Tile):
     tiles = ceil_division(columns_of(shape), tile.width), ceil_division(shape.filters, tile.height)
     columns = tiles[0] * tile.width
     sums = shape.filters * columns
-    share, splits = shared_out(shape.outputs, tiles[0] * tiles[1], sums * x.dtype.itemsize, tile)
+    split_pixels, splits = shared_out(
+        shape.outputs, tiles[0] * tiles[1], sums * x.dtype.itemsize, tile
+    )
     partial = flat("partial sums", memory.empty((splits, sums), x.dtype))
     arrays = flat("error", error), flat("x", x), flat("rows", rows), partial
-    for start in range(0, shape.outputs, splits * share):
-        here = min(splits, ceil_division(shape.outputs - start, share))
+    for start in range(0, shape.outputs, splits * split_pixels):
+        here = min(splits, ceil_division(shape.outputs - start, split_pixels))
         launch(
             _gradient_kernel(tile, dtype, shape.kernel[0] == 1),
             (*tiles, here),
             tile.threads,
             *arrays,
             start,
-            share,
+            split_pixels,
             start > 0,
             columns,
             sizes,

@@ -30,8 +30,8 @@ def gradient_input(error, rows, weights, cells):
     shape = gradient_input_shape(error, rows, weights, cells)
     gradient = np.zeros(shape.x[:2])
     for i, j in np.ndindex(shape.kernel):
-        share = error[:, :, 0, 0].astype(np.float64) @ weights[:, :, i, j].astype(np.float64)
-        np.add.at(gradient, rows[:, i] + j, share)
+        products = error[:, :, 0, 0].astype(np.float64) @ weights[:, :, i, j].astype(np.float64)
+        np.add.at(gradient, rows[:, i] + j, products)
     return gradient.reshape(shape.x)
 
 

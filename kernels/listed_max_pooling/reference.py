@@ -34,6 +34,6 @@ def backward(error, argmax, rows, kernel, cells):
     checks.indices("argmax", argmax, window.cells)
     gradient = np.zeros((cells, *error.shape[1:]))
     for cell, (i, j) in enumerate(np.ndindex(window.kernel)):
-        share = np.where(argmax == cell, error.astype(np.float64), 0.0)
-        np.add.at(gradient, rows[:, i] + j, share)
+        won = np.where(argmax == cell, error.astype(np.float64), 0.0)
+        np.add.at(gradient, rows[:, i] + j, won)
     return gradient

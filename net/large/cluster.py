@@ -13,7 +13,7 @@ from itertools import islice
 from uuid import uuid4
 
 from net.extras import needed
-from net.large.planning import RESERVE, SHARE, memory_bytes
+from net.large.planning import MEMORY_FRACTION, RESERVE, memory_bytes
 from net.large.regions import Region
 from net.large.sources import Source
 from net.large.work import Work
@@ -95,7 +95,7 @@ class Workers:
         """Bytes for labelling on each worker: of ``memory``, or of what the least of them has."""
         if memory is not None:
             return memory_bytes(memory, BASE)
-        return int(SHARE * min(self.limits, default=2**31)) - BASE - RESERVE
+        return int(MEMORY_FRACTION * min(self.limits, default=2**31)) - BASE - RESERVE
 
     def run(
         self, work: Work, run: dict, regions: Iterable[Region], written: Callable[[Region], None]

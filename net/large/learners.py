@@ -70,15 +70,15 @@ class Learners:
         net = self.sampler.preparer.trainer.net
         to_device = net.backend.memory.to_device
         addresses = list(self.client.nthreads()) or [None]
-        shares = [draws[i :: len(addresses)] for i in range(min(len(addresses), len(draws)))]
+        worker_draws = [draws[i :: len(addresses)] for i in range(min(len(addresses), len(draws)))]
 
         def all_of(function, *given):
-            def submit(share, address):
+            def submit(draws, address):
                 options = {"workers": address, "allow_other_workers": address is not None}
-                return self.client.submit(function, self.name, share, *given, **options, pure=False)
+                return self.client.submit(function, self.name, draws, *given, **options, pure=False)
 
-            places = addresses[: len(shares)]
-            futures = [submit(*both) for both in zip(shares, places)]
+            places = addresses[: len(worker_draws)]
+            futures = [submit(*both) for both in zip(worker_draws, places)]
             while True:
                 try:
                     wait(futures, timeout=PATIENCE)
@@ -88,11 +88,11 @@ class Learners:
                     left = self.client.nthreads()
                     for i, place in enumerate(places):
                         if place and place not in left and futures[i].status == "pending":
-                            futures[i], places[i] = submit(shares[i], None), None
+                            futures[i], places[i] = submit(worker_draws[i], None), None
             by_draw = {}
             try:
-                for share, results in zip(shares, self.client.gather(futures)):
-                    by_draw |= zip(share, results)
+                for some, results in zip(worker_draws, self.client.gather(futures)):
+                    by_draw |= zip(some, results)
             except KilledWorker as error:
                 raise OSError(f"a step on {len(draws)} images: {error}") from error
             return [by_draw[draw] for draw in draws]

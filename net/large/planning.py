@@ -32,8 +32,8 @@ halos."""
 SMALL = 2**16
 """Pixels: smaller regions than that are no better, as each is a line in the journal and, in Zarr, a
 file."""
-SHARE = 0.75
-"""Share of the free memory, or of a worker's limit, that is taken where the caller gives none."""
+MEMORY_FRACTION = 0.75
+"""Of the free memory, or of a worker's limit; taken where the caller gives no limit."""
 ASSUMED_FREE_BYTES = 2**31
 """Bytes that are assumed to be free where the system does not tell."""
 RESERVE = 192 * 2**20
@@ -87,7 +87,7 @@ def memory_bytes(memory: int | str | None, taken: int = 0) -> int:
     free = get_backend("cpu").memory.free_bytes()
     free = ASSUMED_FREE_BYTES if free is None else free
     if memory is None:
-        return int(SHARE * free) - RESERVE
+        return int(MEMORY_FRACTION * free) - RESERVE
     if isinstance(memory, str):
         match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?)(i?)b?", memory.strip().lower())
         if match is None:
