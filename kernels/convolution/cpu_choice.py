@@ -77,7 +77,7 @@ def _of_scattered(taps, filters, pixels, inside, lanes):
     """Cost of all pixels, which read just the taps inside the source."""
     taps, regions = taps * prod(inside), _TIMES.regions if prod(inside) < 1 else 0
     total = 0
-    for _, v in simd.blocks(-(-filters // lanes)):
+    for _, v in simd.vector_groups(-(-filters // lanes)):
         columns = SCATTERED_COLUMNS[v - 1]
         step = (_TIMES.scattered_step[v - 1] + regions) * v * columns
         total += -(-pixels // columns) * (step * taps + _TIMES.scattered_tile)

@@ -40,7 +40,7 @@ class _GradientTiling(NamedTuple):
     taps: np.ndarray  # where they lie from a window's corner
     lanes: int
     vectors: int  # that hold all output channels
-    blocks: np.ndarray  # of these: first vector, vectors
+    vector_groups: np.ndarray  # of these: first vector, vectors
     groups: int  # of pixels, each with sums of its own
 
 
@@ -65,8 +65,8 @@ def _plan(shape, itemsize):
     vectors = channels // lanes
     pitches = shape.channels * h * w, sy * w, sx
     sizes = _ErrorSizes(shape.batch, shape.filters, *shape.output, *pitches)
-    blocks = np.array(simd.blocks(vectors))
-    return sums, sizes, _GradientTiling(_taps(shape), lanes, vectors, blocks, groups)
+    vector_groups = np.array(simd.vector_groups(vectors))
+    return sums, sizes, _GradientTiling(_taps(shape), lanes, vectors, vector_groups, groups)
 
 
 def _taps(shape):
@@ -134,9 +134,9 @@ def _add_up(partial, source, error, sizes, tiling, items, threads):
         errors = np.empty(BLOCK * simd.MAX_VECTORS * lanes, partial.dtype)
         pixels = np.empty(BLOCK, np.int64)
         item = take(items)
-        while item < tiling.groups * len(tiling.blocks):
-            group = item // len(tiling.blocks)
-            first, v = tiling.blocks[item % len(tiling.blocks)]
+        while item < tiling.groups * len(tiling.vector_groups):
+            group = item // len(tiling.vector_groups)
+            first, v = tiling.vector_groups[item % len(tiling.vector_groups)]
             channels = min(v * lanes, sizes.filters - first * lanes)
             at = (group * len(tiling.taps) * tiling.vectors + first) * lanes
             sums = Runs(partial, at, tiling.vectors * lanes)

@@ -51,7 +51,7 @@ class _RegionSizes(NamedTuple):
 class _WorkItems(NamedTuple):
     """Items of work: a vector group with some pixels of a region each."""
 
-    blocks: np.ndarray  # of channels: first vector, vectors
+    vector_groups: np.ndarray  # of output channels: first vector, vectors
     regions: np.ndarray  # segment of rows, segment of columns, pixels of one item
     ends: np.ndarray  # items up to the end of each region
 
@@ -130,13 +130,13 @@ def _plan(out, source, kernel, taps_of, axes, lanes, threads):
 
 
 def _work_items(batch, filters, rows, columns, lanes, threads):
-    blocks, regions, items = simd.blocks(-(-filters // lanes)), [], []
+    vector_groups, regions, items = simd.vector_groups(-(-filters // lanes)), [], []
     for r, s in np.ndindex(len(rows.count), len(columns.count)):
         pixels = batch * int(rows.count[r]) * int(columns.count[s])
         at_once = max(1, pixels // (2 * least_items(threads) * _WHOLE)) * _WHOLE
         regions.append((r, s, at_once))
-        items.append(-(-pixels // at_once) * len(blocks))
-    return _WorkItems(np.array(blocks), np.array(regions), np.cumsum(items))
+        items.append(-(-pixels // at_once) * len(vector_groups))
+    return _WorkItems(np.array(vector_groups), np.array(regions), np.cumsum(items))
 
 
 @inner
@@ -222,9 +222,9 @@ def _correlate(maps, filters, sizes, work_items, rows, columns, activation, work
     Args:
         maps: (out, source), flat.
         filters: (weights, start): packed weights, and what the sums start from.
-        sizes, work_items, rows, columns: of ``_plan``.
+        sizes, work_items, rows, columns: what ``_plan`` gives.
     """
-    (out, _), (blocks, regions, ends) = maps, work_items
+    (out, _), (vector_groups, regions, ends) = maps, work_items
     most_taps = sizes.depth * sizes.area
     for _ in prange(threads):
         entries, places = np.empty((2, most_taps), np.int64)
@@ -240,8 +240,8 @@ def _correlate(maps, filters, sizes, work_items, rows, columns, activation, work
             if region != listed:
                 listed, count = region, _list_taps(every, sizes, rows, columns, r, s)
             height, width = rows.count[r], columns.count[s]
-            first, v = blocks[index % len(blocks)]
-            begin = index // len(blocks) * at_once
+            first, v = vector_groups[index % len(vector_groups)]
+            begin = index // len(vector_groups) * at_once
             end = min(begin + at_once, sizes.batch * height * width)
             place = begin // (height * width), begin // width % height, begin % width
             corner = rows.start[r] * sizes.width + columns.start[s]

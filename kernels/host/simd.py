@@ -59,14 +59,14 @@ def lanes(itemsize: int) -> int:
     return VECTOR_BYTES // itemsize
 
 
-def blocks(vectors):
+def vector_groups(vectors):
     """(first vector, vectors) of the tiles that share ``vectors``: 3 each, but 2 + 2 for 4."""
-    tiles, first = [], 0
+    groups, first = [], 0
     while first < vectors:
         left = vectors - first
-        tiles.append((first, 2 if left == 4 else min(left, MAX_VECTORS)))
-        first += tiles[-1][1]
-    return tiles
+        groups.append((first, 2 if left == 4 else min(left, MAX_VECTORS)))
+        first += groups[-1][1]
+    return groups
 
 
 class Runs(NamedTuple):

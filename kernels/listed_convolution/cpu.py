@@ -41,7 +41,7 @@ PANEL = 64
 LINE = 16
 
 
-class _Sizes(NamedTuple):
+class _ListSizes(NamedTuple):
     """Sizes of the arrays."""
 
     outputs: int
@@ -67,13 +67,13 @@ def forward(x, rows, weights, bias=None, *, activation=None):
         P x K x 1 x 1. Workspace: a packed copy of the weights.
     """
     shape = forward_shape(x, rows, weights, bias, activation)
-    sizes, blocks = _sizes(shape, x.itemsize)
+    sizes, vector_groups = _sizes(shape, x.itemsize)
     y = memory.empty(shape.y, x.dtype)
     start = starts(bias, shape.filters, simd.MAX_VECTORS * sizes.lanes, x.dtype)
     maps, filters = (y.reshape(-1), x.reshape(-1)), (packed(weights, sizes.lanes), start)
     shared = numbered(activation, x.dtype), queue(), numba.get_num_threads()
     work = MULTIPLY_ADD_NS * shape.multiply_adds
-    _correlate(maps, rows, filters, sizes, blocks, *shared, work=work)
+    _correlate(maps, rows, filters, sizes, vector_groups, *shared, work=work)
     return y
 
 
@@ -91,7 +91,7 @@ def gradient_weights(x, rows, error, kernel):
         K x C x kh x kw. Workspace: partial sums as ``kernels.convolution.cpu`` takes.
     """
     shape = gradient_weights_shape(x, rows, error, kernel)
-    sizes, blocks = _sizes(shape, x.itemsize)
+    sizes, vector_groups = _sizes(shape, x.itemsize)
     run = np.arange(-(-shape.run // COLUMNS) * COLUMNS)
     run = np.minimum(run, shape.run - 1)
     sums = partial_shape((shape.filters, len(run), sizes.height, 1), shape.outputs, x.itemsize)
@@ -99,7 +99,7 @@ def gradient_weights(x, rows, error, kernel):
     gradient = memory.empty(shape.weights, x.dtype)
     maps, groups = (x.reshape(-1), error.reshape(-1)), (partial.reshape(-1), sums[0], sums[2])
     shared, work = (queue(), numba.get_num_threads()), MULTIPLY_ADD_NS * shape.multiply_adds
-    _add_up(groups, maps, rows, sizes, blocks, run, *shared, work=work)
+    _add_up(groups, maps, rows, sizes, vector_groups, run, *shared, work=work)
     _sum_groups(gradient, partial, len(run), work=ELEMENT_NS * partial.size)
     return gradient
 
@@ -120,19 +120,20 @@ def gradient_input(error, rows, weights, cells):
     shape = gradient_input_shape(error, rows, weights, cells)
     gradient = memory.zeros(shape.x, error.dtype)
     sizes, _ = _sizes(shape, error.itemsize)
-    threads, blocks = numba.get_num_threads(), simd.blocks(-(-shape.channels // sizes.lanes))
+    vector_groups = np.array(simd.vector_groups(-(-shape.channels // sizes.lanes)))
+    threads = numba.get_num_threads()
     weights_by_tap = packed(weights, sizes.lanes, transposed=True, by_tap=True)
     maps = gradient.reshape(-1), error.reshape(-1), rows, weights_by_tap
     work = MULTIPLY_ADD_NS * shape.multiply_adds
-    _scatter(*maps, sizes, np.array(blocks), queue(), threads, work=work)
+    _scatter(*maps, sizes, vector_groups, queue(), threads, work=work)
     return gradient
 
 
 def _sizes(shape, itemsize):
-    """(``_Sizes``, blocks of output channels: first vector, vectors)."""
+    """(``_ListSizes``, vector groups of the output channels)."""
     lanes = simd.lanes(itemsize)
-    sizes = _Sizes(shape.outputs, shape.filters, shape.channels, *shape.kernel, lanes)
-    return sizes, np.array(simd.blocks(-(-shape.filters // lanes)))
+    sizes = _ListSizes(shape.outputs, shape.filters, shape.channels, *shape.kernel, lanes)
+    return sizes, np.array(simd.vector_groups(-(-shape.filters // lanes)))
 
 
 def _forward_loop(vectors):
@@ -145,7 +146,7 @@ def _forward_loop(vectors):
         lanes, depth, total = sizes.lanes, sizes.depth, sizes.filters
         wide, group = vectors * lanes, depth * sizes.height * sizes.width * lanes
         channels = min(wide, total - first * lanes)
-        alone = channels == total  # no other block of channels
+        alone = channels == total  # no other vector group
         for p in range(begin, end, COLUMNS):
             _list_rows(at, rows, sizes, p, end)
             tile = simd.tile_of_vectors(start, first * lanes, vectors, COLUMNS)
@@ -186,7 +187,7 @@ def _list_rows(at, rows, sizes, first, end):
 
 
 @compiled_parallel
-def _correlate(maps, rows, filters, sizes, blocks, activation, items, threads):
+def _correlate(maps, rows, filters, sizes, vector_groups, activation, items, threads):
     """
     Args:
         maps: (out, source), flat.
@@ -197,9 +198,9 @@ def _correlate(maps, rows, filters, sizes, blocks, activation, items, threads):
         at = np.empty(sizes.height * COLUMNS, np.int64)
         staged = np.empty(COLUMNS * simd.MAX_VECTORS * sizes.lanes, maps[0].dtype)
         item = take(items)
-        while item < chunks * len(blocks):
-            begin = item // len(blocks) * OUTPUTS
-            first, v = blocks[item % len(blocks)]
+        while item < chunks * len(vector_groups):
+            begin = item // len(vector_groups) * OUTPUTS
+            first, v = vector_groups[item % len(vector_groups)]
             outputs = begin, min(begin + OUTPUTS, sizes.outputs)
             _fill(v, maps, rows, filters, sizes, first, outputs, (at, staged), activation)
             item = take(items)
@@ -231,7 +232,7 @@ _add_block = by_vectors([_weights_loop(v) for v in range(1, simd.MAX_VECTORS + 1
 
 
 @compiled_parallel
-def _add_up(sums, maps, rows, sizes, blocks, run, items, threads):
+def _add_up(sums, maps, rows, sizes, vector_groups, run, items, threads):
     """
     Args:
         sums: (partial, groups, pitch): partial sums of groups of outputs, flat, and the numbers
@@ -245,9 +246,9 @@ def _add_up(sums, maps, rows, sizes, blocks, run, items, threads):
         errors = np.empty(BLOCK * simd.MAX_VECTORS * lanes, partial.dtype)
         begins = np.empty(BLOCK, np.int64)
         item = take(items)
-        while item < groups * len(blocks):
-            group = item // len(blocks)
-            first, v = blocks[item % len(blocks)]
+        while item < groups * len(vector_groups):
+            group = item // len(vector_groups)
+            first, v = vector_groups[item % len(vector_groups)]
             channels, wide = min(v * lanes, filters - first * lanes), v * lanes
             if channels < wide:
                 errors[:] = 0
@@ -335,8 +336,8 @@ def _reached(rows, begin, count, sizes, owned_range):
 
 
 @compiled_parallel
-def _scatter(out, error, rows, weights, sizes, blocks, items, threads):
-    """An item: a block of channels of a part of the cells, as many parts as there are threads."""
+def _scatter(out, error, rows, weights, sizes, vector_groups, items, threads):
+    """An item: a vector group for a part of the cells, as many parts as there are threads."""
     lanes, filters, depth = sizes.lanes, sizes.filters, sizes.depth
     taps, cells = sizes.height * sizes.width, len(out) // sizes.depth
     pitch = filters * taps * lanes
@@ -345,8 +346,8 @@ def _scatter(out, error, rows, weights, sizes, blocks, items, threads):
         staged = np.empty(COLUMNS * simd.MAX_VECTORS * lanes, out.dtype)
         places = np.empty(PANEL, np.int64)
         item = take(items)
-        while item < len(blocks) * threads:
-            part, (first, v) = item // len(blocks), blocks[item % len(blocks)]
+        while item < len(vector_groups) * threads:
+            part, (first, v) = item // len(vector_groups), vector_groups[item % len(vector_groups)]
             owned_range = cells * part // threads * depth, cells * (part + 1) // threads * depth
             channels = min(v * lanes, depth - first * lanes)
             for begin in range(0, sizes.outputs, PANEL):

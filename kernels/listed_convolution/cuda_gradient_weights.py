@@ -4,9 +4,9 @@
 
 The tiles, the main loop and the sharing out of the pixels p, which are the steps, are those of
 ``convolution.cuda_gradient_weights``. A thread's pixel has a place of its own for each row i of the
-window. So the columns are numbered (i, c, j), each row rounded up to fours, and what a thread
-fetches at a time, four columns, has one place, looked up a turn of the main loop ahead. The kernel
-that adds the partial sums puts them into the order of the weights.
+window. So the columns are numbered (i, c, j), each row rounded up to whole groups: the columns
+that a thread fetches at a time, which have one place, looked up a turn of the main loop ahead. The
+kernel that adds the partial sums puts them into the order of the weights.
 
 Multiply-adds: P*K*kh*C*kw, C*kw rounded up. Workspace: the partial sums.
 """
@@ -37,19 +37,20 @@ from kernels.listed_convolution import ListedShape
 from kernels.listed_convolution.cuda_forward import sizes_of
 from kernels.memory import cuda as memory
 
-FOUR = 4
+# Columns of a group
+GROUP_COLUMNS = 4
 
 
 def columns_of(shape: ListedShape) -> int:
-    """Columns of a product: those of a window's rows, rounded up to fours."""
-    return shape.kernel[0] * ceil_division(shape.run, FOUR) * FOUR
+    """Columns of a product: those of a window's rows, rounded up to whole groups."""
+    return shape.kernel[0] * ceil_division(shape.run, GROUP_COLUMNS) * GROUP_COLUMNS
 
 
 @device
 def _run_of(g):
     """Columns of a row of the window, C * kw, and the same rounded up."""
     run = u32(u32(g.taps) // u32(g.kernel[0]))
-    return run, u32(u32(run + u32(FOUR - 1)) // u32(FOUR) * u32(FOUR))
+    return run, u32(u32(run + u32(GROUP_COLUMNS - 1)) // u32(GROUP_COLUMNS) * u32(GROUP_COLUMNS))
 
 
 @device

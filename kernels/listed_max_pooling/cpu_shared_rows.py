@@ -1,8 +1,8 @@
 """Max pooling of listed cells on the host, of large windows that share their rows.
 
 A list is one long row of cells. So the maximum over a row of cells is taken once, wherever one may
-begin, for all windows that have it; a window then joins as many of those as it has rows. A block of
-channels is taken after the other, so that the maxima take a fraction of the map.
+begin, for all windows that have it; a window then joins as many of those as it has rows. One
+group of channels is taken after the other, so that the maxima take a fraction of the map.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from kernels.host.compilation import compiled_parallel, inlined
 from kernels.host.simd import copy
 from kernels.host.threads import ELEMENT_NS
 from kernels.host.work_sharing import queue, take
-from kernels.listed_max_pooling.cpu_workspace import ROWS, blocks, thread_numbers
+from kernels.listed_max_pooling.cpu_workspace import ROWS, channel_groups, thread_numbers
 from kernels.max_pooling import argmax_dtype
 from kernels.max_pooling.cpu_joins import Joins, entries, join_parts, maxima_of_row
 from kernels.memory import cpu as memory
@@ -26,7 +26,7 @@ from kernels.window import Window
 WINDOWS = 64
 
 
-class _Block(NamedTuple):
+class _ChannelGroup(NamedTuple):
     """Some channels of lists, and how far a row of a window goes."""
 
     channels: int
@@ -43,7 +43,7 @@ def forward(y, argmax, x, rows, order, window, activation):
         window, activation: ``Window``; what the maxima go through, ``Numbered``.
     """
     (height, width), (cells, channels, *_) = window.kernel, x.shape
-    of_channels, starts = blocks(channels, x.itemsize), cells - width + 1
+    of_channels, starts = channel_groups(channels, x.itemsize), cells - width + 1
     largest = max(count for _, count in of_channels)
     all_values = memory.empty((starts * largest,), x.dtype)
     all_numbers = memory.empty((starts * largest,), argmax_dtype(Window((1, width))))
@@ -51,7 +51,7 @@ def forward(y, argmax, x, rows, order, window, activation):
     outputs = y.reshape(-1), argmax.reshape(-1)
     for first, count in of_channels:
         values, numbers = all_values[: starts * count], all_numbers[: starts * count]
-        of = _Block(channels, first, count, width)
+        of = _ChannelGroup(channels, first, count, width)
         along, elements = Joins.of_levels(width, count, 1), thread_numbers(window, count)
         shared = along, of, elements, queue(), numba.get_num_threads()
         _join_rows(values, numbers, x.reshape(-1), *shared, work=ELEMENT_NS * cells * count * width)

@@ -17,8 +17,8 @@ LARGE_ABOVE = 16
 maxima first, so that the map is not read once per cell."""
 ROWS = 64
 """Rows of cells whose maxima a thread takes at once."""
-MOST_BLOCKS = 4
-"""Blocks of channels, one after the other."""
+MOST_CHANNEL_GROUPS = 4
+"""Groups of channels, one after the other."""
 
 
 def shares_rows(
@@ -32,10 +32,10 @@ def shares_rows(
     return argmax and fits and window.cells > LARGE_ABOVE and rows >= cells > 0
 
 
-def blocks(channels: int, itemsize: int) -> list[tuple[int, int]]:
+def channel_groups(channels: int, itemsize: int) -> list[tuple[int, int]]:
     """(first, count) of the channels that are taken together: at least a vector of them, and few
-    enough that the maxima of a block are a fraction of the map."""
-    parts = max(1, min(MOST_BLOCKS, channels * itemsize // BYTES))
+    enough that the maxima of a group are a fraction of the map."""
+    parts = max(1, min(MOST_CHANNEL_GROUPS, channels * itemsize // BYTES))
     ends = [channels * part // parts for part in range(parts + 1)]
     return [(first, end - first) for first, end in pairwise(ends)]
 
@@ -53,7 +53,7 @@ def workspace(
     order = 8 * outputs
     if not shares_rows(window, outputs, cells, channels, itemsize, argmax):
         return (order,), 0, 1
-    largest = max(count for _, count in blocks(channels, itemsize))
+    largest = max(count for _, count in channel_groups(channels, itemsize))
     starts, numbers = cells - window.kernel[1] + 1, thread_numbers(window, largest)
     of_cell = np.dtype(argmax_dtype(Window((1, window.kernel[1])))).itemsize
     maxima = starts * largest * itemsize, starts * largest * of_cell

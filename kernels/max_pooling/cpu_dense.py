@@ -24,7 +24,7 @@ from kernels.max_pooling.cpu_joins import Joins, entries, join_parts, maxima_of_
 from kernels.max_pooling.cpu_workspace import at_once, bands, row_elements, thread_rows
 
 
-class _Sizes(NamedTuple):
+class _BandSizes(NamedTuple):
     """Sizes of the maps, the window and the work."""
 
     height: int
@@ -65,7 +65,7 @@ def forward(y, argmax, x, window, activation):
 
 @lru_cache(1024)
 def _plan(out, source, window, itemsize):
-    """(``_Sizes``, ``Joins`` of a row's cells, of a column's)."""
+    """(``_BandSizes``, ``Joins`` of a row's cells, of a column's)."""
     (batch, channels, height, width), (*_, input_height, input_width) = out, source
     (rows, columns), (down, across) = window.kernel, window.dilation
     row = Joins.of_levels(columns, across, 1)
@@ -77,7 +77,7 @@ def _plan(out, source, window, itemsize):
     else:
         elements = row_elements(input_width, itemsize)
     of_a_map = bands(batch * channels, height, window)
-    sizes = _Sizes(
+    sizes = _BandSizes(
         *(height, width, input_height, input_width, before),
         bands=of_a_map,
         band=-(-height // of_a_map),

@@ -25,7 +25,7 @@ from kernels.host.work_sharing import queue, take
 from kernels.max_pooling.cpu_workspace import strided_item
 
 
-class _Sizes(NamedTuple):
+class _PartSizes(NamedTuple):
     """Sizes of the maps, the work, and the parts of a map that are brought together."""
 
     planes: int
@@ -62,13 +62,13 @@ def forward(y, argmax, x, window, activation):
 
 @lru_cache(1024)
 def _plan(out, source, window, itemsize):
-    """(``_Sizes``, where the cells of the first window lie)."""
+    """(``_PartSizes``, where the cells of the first window lie)."""
     (batch, channels, height, width), (h, w) = out, source[2:]
     item = strided_item(window, (batch * channels, height, width), w, itemsize)
     (sy, _), (dy, dx) = window.stride, window.dilation
     (i, j), parts = np.indices(window.kernel), item.parts
     offsets = (i * dy * w + j * dx).ravel()
-    sizes = _Sizes(
+    sizes = _PartSizes(
         *(batch * channels, height, width, h * w, item.rows * sy * w),
         *(item.maps, -(-height // item.rows), item.rows, item.read, parts),
         *(item.map_elements, item.part_elements, item.row_elements, item.step, item.in_runs),

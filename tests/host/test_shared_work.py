@@ -69,7 +69,7 @@ def test_the_weight_gradient_has_an_item_for_each_partial_sum(name):
     for step, _, y in layers(name):
         groups, *sums = partial_shape(step.node.weights_shape, y[2] * y[3], FLOAT32)
         assert groups == PARTIAL_SUMS or (groups + 1) * prod(sums) * FLOAT32 > PARTIAL_BYTES
-        assert groups * len(simd.blocks(sums[1] // simd.lanes(FLOAT32))) >= PARTIAL_SUMS
+        assert groups * len(simd.vector_groups(sums[1] // simd.lanes(FLOAT32))) >= PARTIAL_SUMS
 
 
 @pytest.mark.cpu
@@ -96,8 +96,8 @@ def test_a_counter_is_touched_once_an_item(stride, monkeypatch):
         count = plan[1].ends[-1]
     cpu.gradient_weights(x, y, (3, 2), stride=stride)
     sums = partial_shape(weights.shape, y.size // 7, FLOAT32)
-    blocks = len(simd.blocks(sums[2] // simd.lanes(FLOAT32)))
-    assert [int(queue[0]) - threads for queue in taken] == [count, sums[0] * blocks]
+    vector_groups = len(simd.vector_groups(sums[2] // simd.lanes(FLOAT32)))
+    assert [int(queue[0]) - threads for queue in taken] == [count, sums[0] * vector_groups]
 
 
 def test_an_item_is_taken_when_the_one_before_is_done():
