@@ -12,16 +12,13 @@ threads have neighbouring pixels. Sums are trees: a block adds up its pixels by 
 from functools import cache
 
 from kernels.cross_entropy import check_labels, check_scores
-from kernels.device.api import SMALL_BLOCKS, cuda, device, exp, kernel, log, log1p, u32
+from kernels.device.api import cuda, device, exp, kernel, log, log1p, u32
 from kernels.device.arrays import operator
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
-from kernels.device.sums import total_of
+from kernels.device.sums import THREADS, total_of
 from kernels.memory import cuda as memory
-
-# A power of two
-THREADS = 4 if SMALL_BLOCKS else 256
 
 
 @cache
@@ -80,6 +77,7 @@ def _sum_kernel(dtype, with_loss: bool):
                 is_highest = below == dtype(0)
                 surprise = log1p(others) if is_highest else log(exp(-below) + others) + below
                 value = value * surprise / total[u32(0)]
+        # ``sum_of_block`` without its last barrier: only the first thread needs the sum
         values[thread] = value
         half = u32(u32(threads) // u32(2))
         while half > u32(0):

@@ -5,7 +5,11 @@ from kernels.device.api import device, u32
 
 @device
 def divmod_u32(a, b):
-    """(a // b, a % b), with one division."""
+    """(a // b, a % b), with one division.
+
+    For a ``b`` known only at run time, by which ``//`` and ``%`` would each divide. By a constant
+    neither divides, so that kernels use the operators there.
+    """
     quotient = u32(u32(a) // u32(b))
     return quotient, u32(u32(a) - quotient * u32(b))
 

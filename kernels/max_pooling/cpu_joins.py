@@ -1,8 +1,8 @@
 """Maxima of maxima on the host: what a large window's rows and columns are made of.
 
 The maximum over a few neighbours is taken once for all windows that contain them: each level joins
-up to nine maxima of the one before. Parts may overlap: joined again, a maximum stays, and of equal
-ones the first. So the bits are those of a comparison cell by cell.
+up to nine maxima of the one before. Overlap is harmless: the maximum is idempotent, and ties keep
+the first. So the bits are those of a comparison cell by cell.
 """
 
 from typing import NamedTuple
@@ -18,9 +18,10 @@ class Joins(NamedTuple):
     """The levels of a column or of a row: how maxima are joined.
 
     Attributes:
-        parts: of each level.
-        places: of its parts, from the first, ``MOST_PARTS`` a level; the last stands at the end.
-        cells: the numbers of their first cells, likewise.
+        parts: number of parts of each level.
+        places: distances of its parts from the first, ``MOST_PARTS`` a level; the last part stands
+            at the end.
+        cells: numbers of their first cells, likewise.
     """
 
     parts: np.ndarray
@@ -82,6 +83,11 @@ def join_parts(values, numbers, to, source, source_numbers, level_parts, places,
 
 for _parts in range(MOST_PARTS, 0, -1):
     join_parts = _joining(_parts, join_parts)
+
+
+# Numba makes tuples only of what is written out, and arrays in their place would be allocated. So
+# all that is done with ``MOST_PARTS`` places or cells is written nine times, here and in
+# ``cpu_dense.py`` and ``kernels.listed_max_pooling.cpu_shared_rows``
 
 
 @inlined
