@@ -14,7 +14,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from kernels.convolution import most_partial_sums
+from kernels.listed_cells import DEVICE
+from kernels.listed_convolution import ListedShape
+from kernels.listed_convolution.cuda_workspace import origins_bytes, products_bytes
 from kernels.listed_max_pooling.cpu_workspace import workspace
 from kernels.window import Window
 from net.branch_steps import CropStep
@@ -63,12 +65,12 @@ class ListedConvolutionStep(_ListedStep, ConvolutionStep):
 
     def device_workspaces(self, sizes):
         taken = super().device_workspaces(sizes)
-        origins = self.listed.kernel[0] * self.outputs * np.dtype("uint32").itemsize
-        of_channel = sizes.nbytes((*self.listed.kernel, self.outputs))
-        shares = min(sizes.inputs[0][1], most_partial_sums(of_channel)) * of_channel
+        channels, filters = sizes.inputs[0][1], sizes.output[1]
+        lists = self.listed.cells, channels, self.outputs, filters
+        shape = ListedShape(*lists, self.listed.kernel, DEVICE)
         return taken._replace(
-            forward=Workspace((*taken.forward.arrays, origins)),
-            errors=Workspace((*taken.errors.arrays, shares)),
+            forward=Workspace((*taken.forward.arrays, origins_bytes(shape))),
+            errors=Workspace((*taken.errors.arrays, products_bytes(shape, sizes.itemsize))),
         )
 
     def _over_list(self, weights):

@@ -16,8 +16,8 @@ import numpy as np
 
 from kernels.activation import Activation
 from kernels.checks import Pair
-from kernels.convolution import most_partial_sums
 from kernels.convolution.cpu_workspace import partial_shape, thread_bytes
+from kernels.convolution.cuda_workspace import partial_bytes
 from kernels.max_pooling import argmax_dtype
 from kernels.max_pooling.cpu_workspace import workspace as rows_of_maxima
 from kernels.window import Window
@@ -223,7 +223,7 @@ class ConvolutionStep(_WindowStep):
         return Workspaces(
             copies=(weights,) if self.folded else (),
             forward=packed,
-            gradients=Workspace((min(pixels, most_partial_sums(weights)) * weights,)),
+            gradients=Workspace((partial_bytes(weights, pixels),)),
             errors=packed,
         )
 

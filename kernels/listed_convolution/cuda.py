@@ -15,6 +15,7 @@ from kernels.listed_convolution import (
     gradient_input_shape,
     gradient_weights_shape,
 )
+from kernels.listed_convolution.cuda_workspace import channels_at_once
 
 
 @operator
@@ -67,7 +68,7 @@ def gradient_input(error, rows, weights, cells, *, tile=None):
     if cuda_gradient_input.is_gathered(shape):
         tile = tile or choose_tile("map", shape.channels, shape.cells, itemsize)
         return cuda_gradient_input.gather(error, rows, weights, shape, tile)
-    channels = cuda_gradient_input.channels_at_once(shape, itemsize)
+    channels = channels_at_once(shape, itemsize)
     rows_of_weights = channels * shape.kernel[0] * shape.kernel[1]
     tile = tile or choose_tile("map", rows_of_weights, shape.outputs, itemsize)
     return cuda_gradient_input.add_products(error, rows, weights, shape, channels, tile)

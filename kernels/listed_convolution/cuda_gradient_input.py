@@ -16,7 +16,7 @@ channels at a time, at most ``PARTIAL_BYTES``, unless one channel takes more.
 
 from functools import cache
 
-from kernels.convolution import ConvolutionShape, cuda_forward, most_partial_sums
+from kernels.convolution import ConvolutionShape, cuda_forward
 from kernels.convolution.cuda_gradient_input import Neighbours, Part, gatherer, pack
 from kernels.convolution.cuda_tile import Tile
 from kernels.device.api import cuda, device, kernel, u32
@@ -112,12 +112,6 @@ def is_gathered(shape: ListedShape) -> bool:
     """Whether each cell multiplies the errors of all of its taps: then zeros, too, which costs less
     than moving products where there are few cells for each output, or few filters."""
     return shape.cells * shape.filters <= shape.outputs * (shape.filters + PRODUCT_MOVED)
-
-
-def channels_at_once(shape: ListedShape, itemsize: int) -> int:
-    """Channels whose products are computed at once, where cells do not gather errors."""
-    of_one = shape.kernel[0] * shape.kernel[1] * shape.outputs * itemsize
-    return min(shape.channels, most_partial_sums(of_one))
 
 
 def gather(error, rows, weights, shape: ListedShape, tile: Tile):
