@@ -16,7 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from kernels.checks import Pair
-from kernels.host import listing
+from kernels.host import cell_maps, listing
 from net.conversion import dense_window
 from net.graph import Net, once_a_net
 from net.layers import Crop
@@ -129,7 +129,7 @@ class Need:
         """Number of needed cells by layer, ``IMAGE`` included."""
         owners = self._reach.owners
         by_owner = {
-            owner: sum(listing.count(r.needed[owner]) for r in self._regions)
+            owner: sum(cell_maps.count(r.needed[owner]) for r in self._regions)
             for owner in set(owners.values())
         }
         return {name: by_owner[owners[name]] for name in (IMAGE, *self.net.nodes)}
@@ -214,7 +214,7 @@ class _Region:
 
     Attributes:
         origin: row and column where the maps begin.
-        needed: by owner, a map of ``kernels.host.listing``.
+        needed: by owner, a map of ``kernels.host.cell_maps``.
         spacing: by owner, of its list.
     """
 
@@ -223,16 +223,16 @@ class _Region:
         self.origin = tuple(pixels.min(axis=0).tolist())
         last = owners[nodes[-1].name]
         places = (pixels - self.origin).astype(np.int32)
-        self.needed = {last: listing.marked(places[:, 0], places[:, 1])}
+        self.needed = {last: cell_maps.marked(places[:, 0], places[:, 1])}
         spacing = {last: (1, 1)}
         for node in reversed(nodes):
             window, reader = reach.geometry[node.name], owners[node.name]
             for owner in dict.fromkeys(owners[source] for source in node.inputs):
                 if owner == reader:
                     continue
-                cells = listing.reached(*self.needed[reader], *window)
+                cells = cell_maps.reached(*self.needed[reader], *window)
                 others = self.needed.get(owner)
-                self.needed[owner] = listing.united(*others, *cells) if others else cells
+                self.needed[owner] = cell_maps.united(*others, *cells) if others else cells
                 if window[0][1] > 1:
                     spacing.setdefault(owner, window[1])
         self.spacing = {owner: spacing.get(owner, (1, 1)) for owner in self.needed}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels.host import listing
+from kernels.host import cell_maps, listing
 from kernels.max_pooling import argmax_dtype
 
 FIELD = 16, 16
@@ -47,8 +47,8 @@ class StrokeList:
         size, kernel, dilation = case.shape[2:], case.kernel, case.dilation
         output = [n - (k - 1) * d for n, k, d in zip(size, kernel, dilation)]
         drawn = _strokes([n - f + 1 for n, f in zip(output, FIELD)])
-        outputs = listing.reached(*listing.marked(*drawn), FIELD, (1, 1), (0, 0))
-        needed = listing.reached(*outputs, kernel, dilation, (0, 0))
+        outputs = cell_maps.reached(*cell_maps.marked(*drawn), FIELD, (1, 1), (0, 0))
+        needed = cell_maps.reached(*outputs, kernel, dilation, (0, 0))
         spacing = tuple(s * d for s, d in zip(case.stride, dilation))
         *runs, _ = listing.listed(outputs, spacing, (0, 0))
         *places, numbers = listing.listed(needed, dilation, (0, 0))

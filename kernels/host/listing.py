@@ -1,9 +1,4 @@
-"""Which cells of maps are needed, their lists, and the tables by which windows read them.
-
-A map of needed cells is made of blocks of ``SIDE`` x ``SIDE`` bits, 1 where a cell is needed, for
-those places alone where some are: so a long stroke costs no more than what lies around it. It is a
-pair: ``slots``, rows x columns of blocks, int32, which block lies where, -1 for none; and
-``blocks``, n x SIDE words, one for each row, its first column in the lowest bit.
+"""Lists of the needed cells of maps (``cell_maps.py``), and the tables by which windows read them.
 
 Cells are listed by residue: those whose row and column leave the same remainders modulo ``spacing``
 stand together, row by row. So the cells that a window of this spacing reads in a row follow one
@@ -16,70 +11,15 @@ import numpy as np
 from numba import prange
 
 from kernels.host.bits import ones, trailing_zeros
-from kernels.host.compilation import compiled, compiled_parallel
+from kernels.host.cell_maps import BITS, SIDE, count
+from kernels.host.compilation import compiled, compiled_parallel, inlined
 
 # Rough cost in nanoseconds of an entry of a table, on one thread
 LOOK_UP_NS = 0.5
 # Runs of outputs whose taps a thread looks up at once
 RUNS = 64
-BITS = 6
-SIDE = 1 << BITS
 _INSIDE = SIDE - 1
 _ONE, _NONE, _EVERY = np.uint64(1), np.uint64(0), ~np.uint64(0)
-
-
-@compiled
-def marked(rows, columns):
-    """The map of listed cells, int32, of at least 0."""
-    taken = np.zeros(((rows.max() >> BITS) + 1, (columns.max() >> BITS) + 1), np.uint8)
-    for i in range(len(rows)):
-        taken[rows[i] >> BITS, columns[i] >> BITS] = 1
-    slots, blocks = _empty(taken)
-    for i in range(len(rows)):
-        slot = slots[rows[i] >> BITS, columns[i] >> BITS]
-        blocks[slot, rows[i] & _INSIDE] |= _ONE << np.uint64(columns[i] & _INSIDE)
-    return slots, blocks
-
-
-@compiled
-def reached(slots, blocks, kernel, dilation, corner):
-    """The map of all cells that the windows of needed outputs, a map, read.
-
-    Args:
-        slots, blocks: the outputs.
-        kernel, dilation: of the window, pairs (y, x).
-        corner: (rows, columns) from an output to the first cell of its window.
-    """
-    if kernel[0] > 1 or corner[0] > 0:
-        down = (corner[0], 0), (dilation[0], 0)
-        slots, blocks = _moved(slots, blocks, kernel[0], *down)
-    return _moved(slots, blocks, kernel[1], (0, corner[1]), (0, dilation[1]))
-
-
-@compiled
-def united(slots, blocks, other_slots, other_blocks):
-    """The map of the cells of two maps."""
-    height = max(slots.shape[0], other_slots.shape[0])
-    width = max(slots.shape[1], other_slots.shape[1])
-    taken = np.zeros((height, width), np.uint8)
-    for of_one in (slots, other_slots):
-        for y in range(of_one.shape[0]):
-            for x in range(of_one.shape[1]):
-                if of_one[y, x] >= 0:
-                    taken[y, x] = 1
-    all_slots, all_blocks = _empty(taken)
-    for of_one, words in ((slots, blocks), (other_slots, other_blocks)):
-        for y in range(of_one.shape[0]):
-            for x in range(of_one.shape[1]):
-                if of_one[y, x] >= 0:
-                    for row in range(SIDE):
-                        all_blocks[all_slots[y, x], row] |= words[of_one[y, x], row]
-    return all_slots, all_blocks
-
-
-def count(cells) -> int:
-    """How many cells a map has."""
-    return int(np.bitwise_count(cells[1]).sum())
 
 
 def listed(cells, spacing, origin):
@@ -87,62 +27,80 @@ def listed(cells, spacing, origin):
 
     Args:
         cells: a map.
-        spacing: of the list.
-        origin: (row, column) of the map's first cell, which its own are told from.
+        spacing: spacing of the list, (rows, columns).
+        origin: (row, column) of the map's first cell in the list's coordinates.
 
     Returns:
-        the runs of the list, whose cells are neighbours in a row, ``spacing`` apart: the number of
-        the first cell of each and, behind all, of cells; row and column of each first cell, int32.
-        And for each row of the map's blocks the number of its first cell that leaves each
-        remainder, int32, n x SIDE x min(spacing, SIDE); undefined where there is none.
+        begins, rows and columns of the list's runs, int32: neighbours in a row, ``spacing`` apart.
+        A run has the number of its first cell, and that cell's row and column; behind all begins
+        stands the number of cells. And numbers, int32, n x SIDE x min(spacing, SIDE): of each row
+        of each tile, the number of its first cell that leaves each remainder; undefined where there
+        is none.
     """
     return _listed(*cells, count(cells), spacing, origin)
 
 
 @compiled
-def _listed(slots, blocks, count, spacing, origin):
+def _listed(slots, tiles, count, spacing, origin):
     begins = np.empty(count + 1, np.int32)
     rows, columns = np.empty(count, np.int32), np.empty(count, np.int32)
-    numbers = np.empty((len(blocks), SIDE, min(spacing[1], SIDE)), np.int32)
-    left = np.empty(len(blocks), np.int64)  # of each block
-    first = np.zeros(slots.shape[0] + 1, np.int64)  # block of each row of blocks
-    for y in range(slots.shape[0]):
-        first[y + 1] = first[y]
-        for x in range(slots.shape[1]):
-            if slots[y, x] >= 0:
-                left[slots[y, x]] = x << BITS
-                first[y + 1] += 1
-    spacing_x, residue_mask = spacing[1], _every_nth_bit(spacing[1])
-    runs, number = 0, 0
-    beginning = np.empty(len(blocks), np.int64)
-    for first_row in range(spacing[0]):
-        for first_column in range(spacing_x):
-            for slot in range(len(blocks)):
-                beginning[slot] = (first_column - left[slot]) % spacing_x
-            for y in range(first_row, slots.shape[0] << BITS, spacing[0]):
-                row, behind = y & _INSIDE, np.int64(-1)  # of the last run in the row
-                for slot in range(first[y >> BITS], first[(y >> BITS) + 1]):
-                    word, begin = blocks[slot, row], beginning[slot]
-                    if word == _NONE or begin >= SIDE:
-                        continue
-                    others = ~(residue_mask << np.uint64(begin))  # of other remainders
-                    waiting = word & ~others
-                    if waiting != _NONE:
-                        numbers[slot, row, begin] = number
-                    while waiting != _NONE:
-                        x = trailing_zeros(waiting)
-                        end = x + trailing_zeros(~((word | others) >> np.uint64(x)))
-                        if left[slot] + x != behind:
-                            begins[runs] = number
-                            rows[runs], columns[runs] = origin[0] + y, origin[1] + left[slot] + x
-                            runs += 1
-                        cells = (end - x + spacing_x - 1) // spacing_x
-                        number, behind = number + cells, left[slot] + x + cells * spacing_x
-                        if end >= SIDE:
-                            break
-                        waiting &= _EVERY << np.uint64(end)
+    numbers = np.empty((len(tiles), SIDE, min(spacing[1], SIDE)), np.int32)
+    tile_rows, tile_columns = np.nonzero(slots >= 0)
+    left, lists = tile_columns << BITS, (begins, rows, columns)
+    beginning = np.empty(len(tiles), np.int64)
+    first = np.searchsorted(tile_rows, np.arange(slots.shape[0] + 1))
+    runs, number, mask = 0, 0, _every_nth_bit(spacing[1])
+    for remainder_y in range(spacing[0]):
+        for remainder_x in range(spacing[1]):
+            for tile in range(len(tiles)):
+                beginning[tile] = (remainder_x - left[tile]) % spacing[1]
+            of_tiles, end = (tiles, left, beginning, first), (runs, number)
+            runs, number = _list_residue(
+                lists, numbers, of_tiles, remainder_y, spacing, mask, origin, end
+            )
     begins[runs] = number
     return begins[: runs + 1].copy(), rows[:runs].copy(), columns[:runs].copy(), numbers
+
+
+@inlined
+def _list_residue(lists, numbers, of_tiles, first_row, spacing, mask, origin, end):
+    """List the cells of one residue from the ``end`` of the list on, (runs, cells); returns its new
+    end.
+
+    Args:
+        lists: (begins, rows, columns) of the runs.
+        numbers: as ``listed`` gives them.
+        of_tiles: the tiles, the first column of each, the place in it of the first column that
+            leaves the remainder, and the first tile of each row of tiles.
+        first_row: the remainder of the rows.
+        spacing, origin: as ``listed`` takes them.
+        mask: the columns of remainder 0, as ``_every_nth_bit`` gives them.
+    """
+    (begins, rows, columns), (runs, number) = lists, end
+    (tiles, left, beginning, first), spacing_x = of_tiles, spacing[1]
+    for y in range(first_row, (len(first) - 1) << BITS, spacing[0]):
+        row, behind = y & _INSIDE, np.int64(-1)  # the column behind the last run of the row
+        for tile in range(first[y >> BITS], first[(y >> BITS) + 1]):
+            word, begin = tiles[tile, row], beginning[tile]
+            if word == _NONE or begin >= SIDE:
+                continue
+            others = ~(mask << np.uint64(begin))  # columns of other remainders
+            waiting = word & ~others
+            if waiting != _NONE:
+                numbers[tile, row, begin] = number
+            while waiting != _NONE:
+                x = trailing_zeros(waiting)
+                beyond = x + trailing_zeros(~((word | others) >> np.uint64(x)))
+                if left[tile] + x != behind:
+                    begins[runs] = number
+                    rows[runs], columns[runs] = origin[0] + y, origin[1] + left[tile] + x
+                    runs += 1
+                cells = (beyond - x + spacing_x - 1) // spacing_x
+                number, behind = number + cells, left[tile] + x + cells * spacing_x
+                if beyond >= SIDE:
+                    break
+                waiting &= _EVERY << np.uint64(beyond)
+    return runs, number
 
 
 @compiled
@@ -161,13 +119,13 @@ class NumberedMap(NamedTuple):
     """A map whose needed cells have numbers in a list.
 
     Attributes:
-        slots, blocks: the map.
-        numbers: as ``listed`` gives them.
-        spacing: of the list's columns.
+        slots, tiles: the map.
+        numbers: numbers of the cells, as ``listed`` gives them.
+        spacing: spacing of the list's columns.
     """
 
     slots: np.ndarray
-    blocks: np.ndarray
+    tiles: np.ndarray
     numbers: np.ndarray
     spacing: int
 
@@ -176,9 +134,9 @@ class WindowTaps(NamedTuple):
     """The cells of a window that are looked up; they follow row by row.
 
     Attributes:
-        kernel, dilation: how many, and how far apart, (rows, columns).
+        kernel, dilation: number of cells, and distances between them, (rows, columns).
         corner: (rows, columns) from an output to its first tap in the source's map.
-        reach: how many neighbours in the source's list each tap stands for, itself included.
+        reach: number of neighbours in the source's list that a tap stands for, itself included.
     """
 
     kernel: tuple[int, int]
@@ -192,7 +150,7 @@ def table(source, runs, apart, taps, begin):
 
     Args:
         source: the ``NumberedMap`` that they read.
-        runs: of the outputs' list: begins, rows and columns as ``listed`` gives them.
+        runs: the runs of the outputs' list, as ``listed`` gives them.
         apart: the spacing of its columns.
         taps: ``WindowTaps``.
         begin: what is added to the numbers.
@@ -209,6 +167,7 @@ def table(source, runs, apart, taps, begin):
 def _look_up(entries, source, runs, apart, step, taps, begin):
     (begins, rows, columns), residue_mask = runs, _every_nth_bit(source.spacing)
     kernel, dilation, corner, _ = taps
+    # In one function: a call for each tap would count references to arrays, and take longer
     for part in prange(-(-len(rows) // RUNS)):
         for run in range(part * RUNS, min((part + 1) * RUNS, len(rows))):
             first, end = begins[run], begins[run + 1]
@@ -232,7 +191,7 @@ def _number(source, residue_mask, y, x):
     slot, row, column = source.slots[y >> BITS, x >> BITS], y & _INSIDE, x & _INSIDE
     first = column % source.spacing
     in_front = (residue_mask << np.uint64(first)) & ((_ONE << np.uint64(column)) - _ONE)
-    return source.numbers[slot, row, first] + ones(source.blocks[slot, row] & in_front)
+    return source.numbers[slot, row, first] + ones(source.tiles[slot, row] & in_front)
 
 
 @compiled
@@ -245,86 +204,12 @@ def _every_nth_bit(spacing):
 
 
 @compiled
-def _empty(taken):
-    """(slots, blocks of zeros) of a map of which some blocks are taken."""
-    slots = np.full(taken.shape, -1, np.int32)
-    count = 0
-    for y in range(taken.shape[0]):
-        for x in range(taken.shape[1]):
-            if taken[y, x]:
-                slots[y, x] = count
-                count += 1
-    return slots, np.zeros((count, SIDE), np.uint64)
-
-
-@compiled
-def _moved(slots, blocks, count, first, step):
-    """The map of all cells moved ``count`` times, down and right: by ``first``, and by ``step``
-    more each time."""
-    down, right = first[0] + (count - 1) * step[0], first[1] + (count - 1) * step[1]
-    height = slots.shape[0] + ((down + _INSIDE) >> BITS)
-    width = slots.shape[1] + ((right + _INSIDE) >> BITS)
-    taken = np.zeros((height, width), np.uint8)
-    new_slots, new_blocks = _empty(taken)
-    for filling in (False, True):
-        if filling:
-            new_slots, new_blocks = _empty(taken)
-        for block_row in range(slots.shape[0]):
-            for block_column in range(slots.shape[1]):
-                if slots[block_row, block_column] < 0:
-                    continue
-                words = blocks[slots[block_row, block_column]]
-                anywhere, top, bottom = _extent(words)
-                if anywhere == _NONE:
-                    continue
-                for i in range(count):
-                    x = (block_column << BITS) + first[1] + i * step[1]
-                    y = (block_row << BITS) + first[0] + i * step[0]
-                    column, shift = x >> BITS, np.uint64(x & _INSIDE)
-                    beyond = (anywhere >> _ONE) >> (np.uint64(_INSIDE) - shift) != _NONE
-                    here = anywhere << shift != _NONE
-                    split = min(bottom, SIDE - (y & _INSIDE))  # rows in front lie in one block
-                    for begin, end in ((top, split), (max(top, split), bottom)):
-                        if begin >= end:
-                            continue
-                        row = (y + begin) >> BITS
-                        if not filling:
-                            taken[row, column] |= here
-                            if beyond:
-                                taken[row, column + 1] = 1
-                            continue
-                        at = (y + begin) & _INSIDE
-                        if here:
-                            into = new_blocks[new_slots[row, column], at:]
-                            for n in range(end - begin):
-                                into[n] |= words[begin + n] << shift
-                        if beyond:
-                            into = new_blocks[new_slots[row, column + 1], at:]
-                            for n in range(end - begin):
-                                word = words[begin + n] >> _ONE
-                                into[n] |= word >> (np.uint64(_INSIDE) - shift)
-    return new_slots, new_blocks
-
-
-@compiled
-def _extent(words):
-    """(all words of a block in one, the first row that holds a cell, the one behind the last)."""
-    anywhere, top, bottom = _NONE, 0, 0
-    for row in range(SIDE):
-        if words[row] != _NONE:
-            top = row if anywhere == _NONE else top
-            anywhere |= words[row]
-            bottom = row + 1
-    return anywhere, top, bottom
-
-
-@compiled
 def block_runs(rows, columns, bits, pitch):
     """(begins, blocks): where runs of cells begin that lie in the same block of 2**bits rows and
     columns, and the block of each: its row times ``pitch`` plus its column, -1 outside.
 
     Args:
-        rows, columns: of the cells, int32; outside of the image one of them is negative.
+        rows, columns: places of the cells, int32; outside of the image one of them is negative.
     """
     begins, blocks = [np.int64(0) for _ in range(0)], [np.int64(0) for _ in range(0)]
     last = np.int64(-2)
@@ -345,8 +230,8 @@ def flat_places(rows, columns, begins, offsets, widths):
 
     Args:
         rows, columns: as ``block_runs``, whose ``begins`` these are.
-        offsets, widths: of each run's window, so that row * width + column + offset is the place; a
-            width of 0 is outside.
+        offsets, widths: two numbers of each run's window, of which row * width + column + offset is
+            the place; a width of 0 is outside.
     """
     places = np.full(len(rows), -1, np.int32)
     for run in range(len(begins)):

@@ -17,7 +17,7 @@ from kernels.convolution import cpu as convolution
 from kernels.convolution import cpu_gradient_weights, cpu_rows, cpu_scattered, cpu_weights
 from kernels.cross_entropy import cpu as cross_entropy
 from kernels.dropout import cpu as dropout
-from kernels.host import classes, listing, threads
+from kernels.host import cell_maps, classes, listing, threads
 from kernels.listed_average_pooling import cpu as listed_average_pooling
 from kernels.listed_cells import cpu as listed_cells
 from kernels.listed_convolution import cpu as listed_convolution
@@ -118,7 +118,7 @@ def listed(x, height=2):
 
 def look_up(x):
     rows, columns = (axis.astype(np.int32) for axis in np.indices(size_of(x)).reshape(2, -1))
-    cells = listing.marked(rows, columns)
+    cells = cell_maps.marked(rows, columns)
     *runs, numbers = listing.listed(cells, (1, 1), (0, 0))
     source = listing.NumberedMap(*cells, numbers, 1)
     taps = listing.WindowTaps((1, 1), (1, 1), (0, 0), 1)
@@ -249,7 +249,7 @@ CASES = [
         lambda x: listed_convolution.gradient_input(*listed(x, 3), KERNEL, x.size),
     ),
     (listed_max_pooling, "_forward", lambda x: listed_max_pooling.forward(*listed(x), 2)),
-    (listed_max_pooling, "_backward", backward_of_listed_max_pooling),
+    (listed_max_pooling, "_add_by_channels", backward_of_listed_max_pooling),
     (cpu_shared_rows, "_join_rows", large_windows_over_a_list),
     (cpu_shared_rows, "_join_windows", large_windows_over_a_list),
     (padding, "_pad", lambda x: padding.pad(x, MARGINS, "zero")),
