@@ -120,23 +120,19 @@ def map_fetcher(tile: Tile):
     return fetch
 
 
-@cache
-def convolver(tile: Tile, dtype, activation, source: PixelSource):
-    """Device function (x, tables, packed, bias, y, pitch, biased, g): the body of a kernel.
+def _slices(tile: Tile, dtype, source: PixelSource):
+    """Device functions (begin, fetch, store, advance): slices of both factors, for ``main_loop``.
 
-    ``x`` and ``tables``, a tuple of arrays, are what the source reads; the rest is as in
-    ``convolution_forward``.
+    ``begin`` takes (first_filter, first_pixel, tables, origins, weight_indices, pitch, g), before
+    the first slice.
     """
-    lanes, depth, chunks = u32(tile.warp_threads), u32(tile.depth), tile.chunks
-    steps, count, fetched = tile.warp_steps, tile.rows * tile.columns, tile.pixels_fetched
-    weights_fetched, weight_loads = tile.weights_fetched, tile.weight_loads
-    weight_buffers, pixel_buffers = (2 * size for size in tile.pixel_layout.buffers)
-    start, numbers = opener(tile, dtype), lane_and_warp(tile)
-    multiply = multiplier(tile, dtype, tile.pixel_layout, 0, tile.depth)
-    multiply_rest = partial_multiplier(tile, dtype, tile.pixel_layout)
+    depth, (_, open_pixels, locate, fetch_pixels) = u32(tile.depth), source
     locate_weights, fetch_weights, store = stager(tile, dtype)
-    origin_count, open_pixels, locate, fetch_pixels = source
-    write = writer(tile, dtype, activation)
+
+    @device
+    def begin(first_filter, first_pixel, tables, origins, weight_indices, pitch, g):
+        open_pixels(first_pixel, tables, origins, g)
+        locate_weights(first_filter, pitch, u32(g.taps), weight_indices)
 
     @device
     def fetch(step, source, values):
@@ -152,6 +148,42 @@ def convolver(tile: Tile, dtype, activation, source: PixelSource):
         locate(step, source)
         return step
 
+    return begin, fetch, store, advance
+
+
+def _output_placer(tile: Tile):
+    """Device function (first_pixel, filters, g, places): where the thread's pixels lie in the
+    output, ``NOWHERE`` beyond the last."""
+    lanes, chunks = u32(tile.warp_threads), tile.chunks
+
+    @device
+    def place_outputs(first_pixel, filters, g, places):
+        plane, pixel_count = u32(g.output_plane), u32(g.pixels)
+        for m in range(chunks):
+            p = u32(first_pixel + u32(m) * lanes)
+            place = u32(p + u32(p // plane) * u32(filters - u32(1)) * plane)
+            places[m] = place if p < pixel_count else NOWHERE
+
+    return place_outputs
+
+
+@cache
+def convolver(tile: Tile, dtype, activation, source: PixelSource):
+    """Device function (x, tables, packed, bias, y, pitch, biased, g): the body of a kernel.
+
+    ``x`` and ``tables``, a tuple of arrays, are what the source reads; the rest is as in
+    ``convolution_forward``.
+    """
+    depth, chunks = u32(tile.depth), tile.chunks
+    steps, count, fetched = tile.warp_steps, tile.rows * tile.columns, tile.pixels_fetched
+    weights_fetched, weight_loads = tile.weights_fetched, tile.weight_loads
+    weight_buffers, pixel_buffers = (2 * size for size in tile.pixel_layout.buffers)
+    start, numbers = opener(tile, dtype), lane_and_warp(tile)
+    multiply = multiplier(tile, dtype, tile.pixel_layout, 0, tile.depth)
+    multiply_rest = partial_multiplier(tile, dtype, tile.pixel_layout)
+    begin, fetch, store, advance = _slices(tile, dtype, source)
+    origin_count, locate = source.origins, source.locate
+    place_outputs, write = _output_placer(tile), writer(tile, dtype, activation)
     loop = main_loop(tile, [(fetch, multiply, store)], advance, ahead=True)
 
     @device
@@ -166,13 +198,11 @@ def convolver(tile: Tile, dtype, activation, source: PixelSource):
         origins = cuda.local.array(origin_count, u32)
         places = cuda.local.array(chunks, u32)
 
-        filters, plane, pixel_count = u32(g.filters), u32(g.output_plane), u32(g.pixels)
-        taps, pitch = u32(g.taps), u32(pitch)
+        filters, taps, pitch = u32(g.filters), u32(g.taps), u32(pitch)
         lane, warp = numbers()
         (first_filter, first_pixel), corner = start(sums)
         first_pixel = u32(first_pixel + lane)
-        open_pixels(first_pixel, tables, origins, g)
-        locate_weights(first_filter, pitch, taps, weight_indices)
+        begin(first_filter, first_pixel, tables, origins, weight_indices, pitch, g)
 
         # The last slice ends with the last step: it may repeat some of the slice before
         last_step = u32(max(taps, depth) - depth)
@@ -190,11 +220,8 @@ def convolver(tile: Tile, dtype, activation, source: PixelSource):
         repeated = u32(done - min(done, last_step))
         multiply_rest(left, (repeated, repeated), buffer, corner, tiles, sums)
 
-        for m in range(chunks):
-            p = u32(first_pixel + u32(m) * lanes)
-            place = u32(p + u32(p // plane) * u32(filters - u32(1)) * plane)
-            places[m] = place if p < pixel_count else NOWHERE
-        write(sums, pixel_tile, bias, biased, y, places, first_filter, filters, plane)
+        place_outputs(first_pixel, filters, g, places)
+        write(sums, pixel_tile, bias, biased, y, places, first_filter, filters, u32(g.output_plane))
 
     return convolve
 
