@@ -45,9 +45,9 @@ def step(parameter, gradient, mean, square, *, rate, beta1, beta2, epsilon, deca
     """One step: changes ``parameter``, ``mean`` and ``square``.
 
     Args:
-        parameter, gradient, mean, square: of one shape and dtype, float32 or float64.
+        parameter, gradient, mean, square: arrays of one shape and dtype, float32 or float64.
         rate: learning rate.
-        beta1, beta2, epsilon: of the moments, as in the paper.
+        beta1, beta2, epsilon: decay rates of the moments, and epsilon, as in the paper.
         decay: L2 decay of the weights; 0 is none.
         count: number of this step, from 1.
     """

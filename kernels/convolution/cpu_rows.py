@@ -331,7 +331,7 @@ def _correlate(maps, filters, sizes, tiling, activation, items, work, threads):
     Args:
         maps: (out, source), flat.
         filters: (weights, start): packed weights, and what the sums start from.
-        items: of ``plan``, which threads take from ``work``.
+        items: the items of ``plan``, which threads take from ``work``.
     """
     out, _ = maps
     for _ in prange(threads):

@@ -24,7 +24,7 @@ class Factor:
     after its first.
 
     Attributes:
-        tile: of the product.
+        tile: the product's tile.
         extent: its height for the first factor, its width for the second one.
         along_steps: whether steps are contiguous in memory; else rows are.
     """

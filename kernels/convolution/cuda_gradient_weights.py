@@ -285,9 +285,9 @@ def _split_pixels(pixels: int, tile: Tile, tiles: int, most: int, count: int) ->
     size, the one that least loads the busiest multiprocessor.
 
     Args:
-        tiles: that the gradient takes, each with a block for every split.
-        most: splits in a launch.
-        count: multiprocessors.
+        tiles: number of tiles of the gradient, each with a block for every split.
+        most: the most splits of a launch.
+        count: number of multiprocessors.
     """
     wanted = ceil_division(WANTED_BLOCKS, tiles)
     least = min(max(ceil_division(pixels, wanted), FEWEST_PIXELS), MOST_PIXELS)
@@ -302,12 +302,12 @@ def _split_pixels(pixels: int, tile: Tile, tiles: int, most: int, count: int) ->
 
 
 def shared_out(pixels: int, tiles: int, partial_bytes: int, tile: Tile) -> tuple[int, int]:
-    """(pixels of a split, splits in a launch).
+    """(pixels of a split, splits of a launch).
 
     Args:
-        pixels: in all.
+        pixels: number of all pixels.
         tiles: as ``_split_pixels``.
-        partial_bytes: that the sums of all tiles take.
+        partial_bytes: bytes of the sums of all tiles.
     """
     most = min(MAX_GRID[2], most_partial_sums(partial_bytes))
     split_pixels = _split_pixels(pixels, tile, tiles, most, multiprocessors().count)

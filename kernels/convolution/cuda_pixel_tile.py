@@ -46,11 +46,11 @@ class Columns(NamedTuple):
     functions need of it); the ``source`` is (error, x, table of distances, cursor).
 
     Attributes:
-        steps: of a turn.
-        registers: for look-ups of a thread.
-        shared: numbers that a block keeps of its tile.
-        distance: device function (first_tap, slot, g): the tile's slot from the window's place; or,
-            in the slots beyond, such a number.
+        steps: steps of a turn.
+        registers: registers of a thread for look-ups.
+        shared: entries that the columns add to the block's table in shared memory.
+        distance: device function (first_tap, slot, g): the distance from the window's place to the
+            column in a slot of the tile; for the slots beyond, what the columns add to the table.
         open: device function (first, end, lane, team, first_tap, arrays, look_ups, g), which gives
             (pixel, cursor); ``arrays`` are (error, x, table of the list, table of distances).
         advance: device function (pixel, source): moves on by a slice.
@@ -137,13 +137,13 @@ class StagedPart(NamedTuple):
 
     Attributes:
         factor: 0 for rows, 1 for columns.
-        first, end: of its vectors.
-        always: every turn has the vectors before this one, and some turns one more.
-        turns_with_extra: how many turns these are.
+        first, end: range of its vectors, which are counted within a turn.
+        always: number of vectors that every turn has; some turns have one more.
+        turns_with_extra: number of turns that have one more.
         together: elements of a vector.
         distance: elements from one vector to the next.
-        begin: where a step's vectors begin in shared memory.
-        begin_table: where their distances begin in the table.
+        begin: index in shared memory of a step's first vector.
+        begin_table: index in the table of these vectors' distances.
     """
 
     factor: int
@@ -291,8 +291,8 @@ def repeater(tile: Tile, steps: int):
     row and column, of what it looks up, and of what it stores.
 
     Args:
-        tile: of the kernel.
-        steps: of a turn.
+        tile: the kernel's tile.
+        steps: steps of a turn.
     """
     teams = tile.threads // tile.depth
     turns, between = tile.depth // steps, layout_of(tile).pitches[0]

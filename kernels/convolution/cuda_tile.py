@@ -357,8 +357,8 @@ def main_loop(tile: Tile, parts, advance, ahead=False, together=in_turn):
     from the ``source``, by way of the ``values``, which are registers.
 
     Args:
-        tile: of the kernel.
-        parts: of a turn, for each the device functions fetch(cursor, source, values),
+        tile: the kernel's tile.
+        parts: the parts of a turn, each the device functions fetch(cursor, source, values),
             multiply(buffer, corner, tiles, sums) and store(values, buffer, tiles).
         advance: the device function (cursor, source), which gives the cursor of the next slice.
         ahead: whether to advance as soon as a slice is stored, so that what ``advance`` loads has

@@ -152,7 +152,7 @@ def _handle(launch):
 
 
 def do(again) -> None:
-    """Do a launch, given as a function without arguments."""
+    """Call ``again``, which launches, and note it where ``noted`` asks for that."""
     if _noted is not None:
         _noted.append(again)
     again()

@@ -14,10 +14,10 @@ MOST_ROWS = 2**29
 MAX_GRID = (2**31 - 1, 65535, 65535)
 ELEMENTWISE_THREADS = 256
 WARP = 32
-# Resident warps that hide latencies on a multiprocessor. On an H100, two warps for each of its four
-# schedulers issue in 71 to 75% of all cycles, and fewer in proportion less
+# Resident warps that hide latencies on a multiprocessor. On an H100, two warps on each of its four
+# schedulers issue instructions in 71 to 75% of all cycles, and fewer warps in proportionally fewer
 LATENCY_HIDING_WARPS = 8
-# Fewer, assumed to keep one busy where matrix products and splits of pixels are small
+# Warps assumed to keep a multiprocessor busy where matrix products and splits of pixels are small
 BUSY_WARPS = 4
 
 

@@ -110,7 +110,7 @@ def list_gatherer(dtype, take):
     """Device function (sources, rows, totals, gradient, g): the gradient of a thread's cell.
 
     Args:
-        dtype: of the gradient.
+        dtype: the gradient's dtype.
         take: (sources, totals, n, at, cell) adds, in channel n of the thread, what the window at
             ``at`` gives to its cell.
     """

@@ -1,4 +1,4 @@
-"""Loads, stores and addresses that the compiler does not arrive at by itself.
+"""Loads, stores and addresses that the compiler does not generate by itself.
 
 A *place* stands for an element of an array: its address, computed once. From there another element
 takes one instruction, where an index takes two; in shared memory, at a constant distance, it takes
@@ -66,7 +66,7 @@ else:
         return builder.gep(start, [builder.zext(distance, _U64)])
 
     def _opaque(builder, value):
-        """The same value, about which the compiler can conclude nothing."""
+        """The value behind an optimisation barrier."""
         bits = value.type.width
         same = ir.InlineAsm(
             ir.FunctionType(value.type, [value.type]),
@@ -77,7 +77,7 @@ else:
 
     @intrinsic
     def computed_once(typing_context, value):
-        """A uint32 that the compiler computes once and not, in parts, at each use."""
+        """The uint32 ``value``, computed once and not, in parts, at each use."""
 
         def emit(context, builder, signature, arguments):
             return _opaque(builder, *arguments)
@@ -90,7 +90,7 @@ else:
 
         def emit(context, builder, signature, arguments):
             address = builder.ptrtoint(_address(context, builder, array, *arguments), _U64)
-            # Else the compiler would add index and distance first
+            # Without a barrier the compiler would add index and distance first
             return _opaque(builder, address)
 
         return types.uint64(array, types.uint32), emit

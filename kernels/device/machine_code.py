@@ -44,16 +44,16 @@ class MachineCode:
     """A compiled kernel.
 
     Attributes:
-        registers: of 32 bits, for each thread.
+        registers: registers of a thread, of 32 bits.
         local_bytes: local memory of each thread: spilled registers, and arrays without registers.
         shared_bytes: shared memory of each block.
         barriers: barriers that a block uses.
-        instructions: how many of each class the kernel has.
+        instructions: number of instructions of each class.
         main_loop: the same for what a turn of its main loop executes, with all turns of loops
             within it; empty without a loop. That is an innermost loop, the one with most
             multiply-adds, or the longest: if possible among the loops that have both multiply-adds
             and a barrier, else among those that have multiply-adds.
-        loop_bytes: of the main loop's code.
+        loop_bytes: bytes of the main loop's code.
         text: the disassembly.
     """
 

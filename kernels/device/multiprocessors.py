@@ -13,8 +13,8 @@ class Multiprocessors(NamedTuple):
     """A device's multiprocessors.
 
     Attributes:
-        count: how many.
-        shared_bytes: shared memory that the blocks on one of them have.
+        count: number of multiprocessors.
+        shared_bytes: shared memory for the blocks on one of them.
     """
 
     count: int

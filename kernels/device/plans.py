@@ -24,7 +24,7 @@ class Placeholder:
     """An array of a plan, without memory.
 
     Attributes:
-        number: of the array in the plan.
+        number: the array's number in the plan.
         shape, strides, dtype, size: as arrays have them.
     """
 
@@ -53,7 +53,7 @@ class Plan:
     this one. A call that does not find it, as another one has it, allocates its own.
 
     Args:
-        stream: that they are for; None where launches are only recorded.
+        stream: the stream of the launches; None where they are only recorded.
     """
 
     def __init__(self, stream):

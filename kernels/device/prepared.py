@@ -58,8 +58,8 @@ class Prepared:
     """A launch that lacks only its arrays.
 
     Args:
-        launch: whose arrays are placeholders (see ``kernels.device.plans``).
-        stream: that it goes to.
+        launch: a launch whose arrays are placeholders (see ``kernels.device.plans``).
+        stream: the stream that it goes to.
     """
 
     def __init__(self, launch: Launch, stream):

@@ -1,7 +1,7 @@
 """A fake device that executes nothing, to time the host's part of launches and count its requests.
 
-All of Numba's host code runs, down to the calls of the driver, which come back at once. Kernels are
-not compiled, and memory is none: arrays may be as large as any device's.
+All of Numba's host code runs, down to the calls of the driver, which come back at once. Nothing is
+compiled and no memory is allocated: arrays may be as large as any device's.
 """
 
 from __future__ import annotations

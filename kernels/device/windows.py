@@ -98,7 +98,7 @@ def strip_reducer(rows: int, strip: int, reduce_row, take, write):
     """Device function (x, sums, outputs, strips, g): a thread's strip of outputs, forward.
 
     Args:
-        rows: of a window.
+        rows: rows of a window.
         strip: outputs of a thread.
         reduce_row: (x, at, step) of a row of a window: what its cells from ``at`` on give.
         take: (sums, v, i, result) adds what row i of its window gives to output v.
@@ -136,7 +136,7 @@ def strip_gatherer(rows: int, gather_row, write):
     """Device function (sources, totals, gradient, strips, g): ``STRIP`` inputs, backward, stride 1.
 
     Args:
-        rows: of a window.
+        rows: rows of a window.
         gather_row: (sources, first, x, t, totals, g) adds the errors of one row of windows, which
             begins at the output ``first``, to the inputs of column ``x`` that they cover. Row t of
             these windows lies on the strip's last input, row t + v - (STRIP - 1) on input v.

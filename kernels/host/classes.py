@@ -20,7 +20,7 @@ def most_probable(scores, values, unlabelled, near):
 
     Args:
         scores: K x H x W, float32 or float64.
-        values: of each class, K ints of any dtype, which the map has.
+        values: the map's value of each class, K ints of any dtype.
         unlabelled: the value where a score is NaN or the largest is infinite: there the
             probabilities are NaN.
         near: a pixel is ambiguous if an earlier class scores less than this below the maximum.

@@ -49,10 +49,10 @@ def largest(typing_context, source, numbers, places, firsts, index):
 
     Args:
         source: an array.
-        numbers: an array of ints, at most as wide as the source's elements: the number of each;
-            None stands for zeros.
+        numbers: the number of each element of the source, an array of ints at most as wide as its
+            elements; None stands for zeros.
         places: a tuple of ints.
-        firsts: a tuple of ints, what is added to the numbers at each place; at the first, 0.
+        firsts: a tuple of ints, the number added at each place; 0 at the first.
         index: an int.
 
     Returns:
@@ -82,8 +82,8 @@ def largest(typing_context, source, numbers, places, firsts, index):
 
 @intrinsic(prefer_literal=True)
 def first(typing_context, source, index, alone):
-    """The vector at ``source[index]``, or the number there ``alone``, and zeros beside it, to
-    compare others with (``larger``)."""
+    """(values, numbers) to begin comparisons with (``larger``): the vector at ``source[index]``, or
+    only the number there if ``alone``, and zeros."""
     value = Vector(source.dtype, 1 if alone.literal_value else None)
     number = Vector(types.Integer.from_bitwidth(source.dtype.bitwidth), value.lanes)
 

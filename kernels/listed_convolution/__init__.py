@@ -22,10 +22,10 @@ class ListedShape:
     """Everything that a kernel needs to know about its arrays.
 
     Attributes:
-        cells, channels: of the input.
-        outputs, filters: of the output.
+        cells, channels: extents of the input.
+        outputs, filters: extents of the output.
         kernel: (kh, kw).
-        layout: of the lists.
+        layout: the lists' layout.
     """
 
     cells: int

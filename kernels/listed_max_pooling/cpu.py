@@ -1,9 +1,9 @@
 """Max pooling of listed cells on the host: one window after the other, channels in the lanes.
 
 Maxima and their numbers stay in registers until a window is done. Large windows that share their
-rows: ``cpu_shared_rows.py``. Backward, each window adds its errors to the cells that won them: a
-small one asks each of its cells for the channels where it won, a vector at a time, a large one each
-channel for its cell. A cell's errors are added in the order of the windows, either way.
+rows: ``cpu_shared_rows.py``. Backward, small windows loop over their cells and add where the argmax
+is theirs, a vector of channels at a time; large windows loop over channels and add to the argmax
+cell. Either way, a cell's errors are added in the order of the windows.
 """
 
 import numba

@@ -96,9 +96,9 @@ def strided_item(window: Window, out, width: int, itemsize: int) -> StridedItem:
     """How a pooling with a stride is split into items.
 
     Args:
-        window: as ``effective`` for the output.
+        window: the window, made ``effective`` for the output.
         out: maps, and the height and width of their outputs.
-        width: of the input.
+        width: columns of the input.
         itemsize: bytes of a number.
     """
     (planes, height, columns), (sy, sx) = out, window.stride
@@ -127,9 +127,9 @@ def workspace(
     reads and gives where there is a stride.
 
     Args:
-        window: any.
+        window: a window of any stride.
         input_width: columns of the input.
-        shape: of the output, N x C x Ho x Wo.
+        shape: shape of the output, N x C x Ho x Wo.
         itemsize: bytes of a number.
         argmax: whether it is wanted.
     """

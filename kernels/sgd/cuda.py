@@ -38,9 +38,9 @@ def step(parameter, gradient, velocity, *, rate, momentum, decay):
     """One step: changes ``parameter`` and ``velocity``.
 
     Args:
-        parameter, gradient, velocity: of one shape and dtype, float32 or float64.
+        parameter, gradient, velocity: arrays of one shape and dtype, float32 or float64.
         rate: learning rate.
-        momentum, decay: of the velocity, and L2 decay of the weights; 0 is none.
+        momentum, decay: what remains of the velocity, and L2 decay of the weights; 0 is none.
     """
     check_step(parameter, gradient, velocity, rate, momentum, decay)
     number = parameter.dtype.type
