@@ -140,6 +140,12 @@ def backward_of_listed_max_pooling(x):
     listed_max_pooling.backward(cells, np.zeros(cells.shape, np.uint8), rows, 2, x.size)
 
 
+def backward_of_small_windows_over_a_list(x):
+    cells = np.resize(x, (x.size // 16 + 5, 16, 1, 1))
+    rows, argmax = np.zeros((len(cells), 2), np.int32), np.zeros(cells.shape, np.uint8)
+    listed_max_pooling.backward(cells, argmax, rows, 2, x.size)
+
+
 def large_windows_over_a_list(x):
     cells = np.resize(x, (x.size // 16 + 5, 16, 1, 1))
     rows = np.zeros((len(cells), 5), np.int32)
@@ -250,6 +256,7 @@ CASES = [
     ),
     (listed_max_pooling, "_forward", lambda x: listed_max_pooling.forward(*listed(x), 2)),
     (listed_max_pooling, "_add_by_channels", backward_of_listed_max_pooling),
+    (listed_max_pooling, "_add_by_cells", backward_of_small_windows_over_a_list),
     (cpu_shared_rows, "_join_rows", large_windows_over_a_list),
     (cpu_shared_rows, "_join_windows", large_windows_over_a_list),
     (padding, "_pad", lambda x: padding.pad(x, MARGINS, "zero")),
