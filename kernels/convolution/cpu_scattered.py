@@ -186,10 +186,10 @@ def _loops(vectors):
     def fill(maps, filters, sizes, first, taps, pixels, scratch, activation):
         (out, source), (weights, start) = maps, filters
         (entries, places), (to, at, staged) = taps, scratch
-        lanes, plane, channels = sizes.lanes, sizes.plane, sizes.filters - first * sizes.lanes
+        lanes, plane, corner = sizes.lanes, sizes.plane, pixels.corner
         place, count = (pixels.image, pixels.row, pixels.column), pixels.count
         group, wide = sizes.depth * sizes.area * lanes, vectors * lanes
-        last, w, begin = columns - 1, first * group, pixels.corner + first * lanes * plane
+        last, w = columns - 1, first * group
         while count > 0:
             place = _locate(scratch, place, columns, count, pixels, sizes)
             tile = simd.tile_of_vectors(start, first * lanes, vectors, columns)
@@ -201,6 +201,7 @@ def _loops(vectors):
                 simd.store_vectors(tile, staged, 0, wide, columns)
                 activate(staged[: columns * wide], activation)
                 tile = simd.tile_of_columns(staged, 0, wide, vectors, columns)
+            begin, channels = corner + first * lanes * plane, sizes.filters - first * lanes
             if to[last] - to[0] == last and to[last] > to[last - 1]:
                 simd.store_transposed(tile, out, begin + to[0], plane, channels)
             else:
