@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from kernels import checks
 
 ACTIVATIONS = {"relu": None, "tanh": None, "sigmoid": None, "leaky_relu": "slope", "elu": "alpha"}
-"""What the parameter of each activation is called, if it has one. Compiled code knows an activation
-by its position here."""
+"""What the parameter of each activation is called, if it has one."""
 
 
 @dataclass(frozen=True)

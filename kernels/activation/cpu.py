@@ -4,13 +4,14 @@ Loops are vectorised for arrays that are identical or do not overlap: so a block
 and then computed in place.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
-from kernels.activation import ACTIVATIONS, activation_of, check_backward, check_forward
+from kernels.activation import activation_of, check_backward, check_forward
 from kernels.foreign import operator
 from kernels.host import simd
 from kernels.host.compilation import compiled, compiled_parallel, inlined
@@ -70,7 +71,7 @@ class Numbered(NamedTuple):
     @property
     def cost(self) -> float:
         """About how many nanoseconds a thread takes for one f(x)."""
-        return 0 if self.number == NONE else _COSTS[self.number]
+        return _COSTS[self.number]
 
 
 NONE = -1
@@ -83,8 +84,7 @@ def numbered(activation, dtype):
     if activation is None:
         return Numbered(NONE, dtype.type(0))
     activation = activation_of(activation)
-    number = list(ACTIVATIONS).index(activation.name)
-    return Numbered(number, dtype.type(activation.parameter or 0))
+    return Numbered(_FORMULAS[activation.name].number, dtype.type(activation.parameter or 0))
 
 
 @compiled_parallel
@@ -175,15 +175,30 @@ def _elu_derivative(e, y, alpha):
     return e * (y + alpha) if y <= 0 else e
 
 
-# y of x and the parameter, dx of an error e, y and the parameter, and about what y costs
+class Formulas(NamedTuple):
+    """An activation on the host.
+
+    Attributes:
+        number: what compiled code knows it by, at least 0; each has its own.
+        function: y of x and the parameter.
+        derivative: dx of an error e, y and the parameter.
+        cost: about how many nanoseconds a thread takes for one y.
+    """
+
+    number: int
+    function: Callable
+    derivative: Callable
+    cost: float
+
+
 _FORMULAS = {
-    "relu": (_relu, _relu_derivative, ELEMENT_NS),
-    "tanh": (_tanh, _tanh_derivative, EXPONENTIAL_NS),
-    "sigmoid": (_sigmoid, _sigmoid_derivative, EXPONENTIAL_NS),
-    "leaky_relu": (_leaky_relu, _leaky_relu_derivative, ELEMENT_NS),
-    "elu": (_elu, _elu_derivative, EXPONENTIAL_NS),
+    "relu": Formulas(0, _relu, _relu_derivative, ELEMENT_NS),
+    "tanh": Formulas(1, _tanh, _tanh_derivative, EXPONENTIAL_NS),
+    "sigmoid": Formulas(2, _sigmoid, _sigmoid_derivative, EXPONENTIAL_NS),
+    "leaky_relu": Formulas(3, _leaky_relu, _leaky_relu_derivative, ELEMENT_NS),
+    "elu": Formulas(4, _elu, _elu_derivative, EXPONENTIAL_NS),
 }
-_COSTS = [_FORMULAS[name][2] for name in ACTIVATIONS]
+_COSTS = {NONE: 0} | {one.number: one.cost for one in _FORMULAS.values()}
 
 
 def _activation_loop(number, function, otherwise):
@@ -221,6 +236,6 @@ def _unknown_derivative(gradient, error, y, activation):
 
 
 _ACTIVATE, _DIFFERENTIATE = _unknown_activation, _unknown_derivative
-for _number, _name in enumerate(ACTIVATIONS):
-    _ACTIVATE = _activation_loop(_number, _FORMULAS[_name][0], _ACTIVATE)
-    _DIFFERENTIATE = _derivative_loop(_number, _FORMULAS[_name][1], _DIFFERENTIATE)
+for _one in _FORMULAS.values():
+    _ACTIVATE = _activation_loop(_one.number, _one.function, _ACTIVATE)
+    _DIFFERENTIATE = _derivative_loop(_one.number, _one.derivative, _DIFFERENTIATE)

@@ -50,7 +50,7 @@ def _exponential_less_1(nodes, x):
 
 
 _LEAKY = ("input", "negative_slope", "inplace")
-COUNTERPARTS: dict[str, Counterpart | None] = {
+COUNTERPARTS: dict[str, Counterpart] = {
     "relu": Counterpart(ReLU, "ReLU", "relu", ("input", "inplace"), "Relu"),
     "tanh": Counterpart(Tanh, "Tanh", "tanh", ("input",), "Tanh"),
     "sigmoid": Counterpart(Sigmoid, "Sigmoid", "sigmoid", ("input",), "Sigmoid"),
@@ -61,7 +61,7 @@ COUNTERPARTS: dict[str, Counterpart | None] = {
         *(_elu, "ELU", "elu", ("input", "alpha", "inplace")), *("Elu", _exponential_less_1)
     ),
 }
-"""By the names of ``kernels.activation.ACTIVATIONS``; None where an activation is not exchanged."""
+"""By names of ``kernels.activation.ACTIVATIONS``; one that is missing is not exchanged."""
 
 
 def counterpart_of(activation: str | Activation) -> Counterpart | None:

@@ -74,7 +74,6 @@ OPERATIONS = (
     *(
         Operation(name, one.arguments, (one.module,), (one.function, f"{one.function}_"))
         for name, one in COUNTERPARTS.items()
-        if one
     ),
     Operation("softmax", ("input", "dim"), ("Softmax", "Softmax2d"), ("softmax",)),
     Operation("dropout", ("input", "p", "training", "inplace"), ("Dropout",), ("dropout",)),

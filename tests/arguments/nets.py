@@ -1,5 +1,7 @@
 """Arguments of nets, their forms and what these are made of."""
 
+from dataclasses import fields
+
 import numpy as np
 
 from kernels import get_backend
@@ -7,6 +9,7 @@ from kernels.activation import activation_of
 from kernels.window import Window
 from net import Dense, Net, Scan, calibrate, layers, summary, zoo
 from net.conversion import dense_window, steps_of
+from net.description import LAYERS
 from net.fragments import Fragments
 from net.layers import FullyConnected
 from net.planning import step_bytes
@@ -33,40 +36,35 @@ from tests.arguments.entries import (
     some_pixels,
 )
 
-NAMED = {"name": A_TEXT | NONE, "inputs": NONE}
-OF_LAYERS = {
-    "Convolution": (
-        {"filters": 2, "kernel": 2, "stride": 1, "dilation": 1, "padding": 0, "bias": True},
-        {"padding": ZERO, "bias": A_FLAG},
-    ),
-    "FullyConnected": ({"features": 2, "bias": True}, {"bias": A_FLAG}),
-    **dict.fromkeys(
-        ("MaxPool", "AveragePool"),
-        (
-            {"kernel": 2, "stride": 1, "dilation": 1, "padding": 0, "ceil_mode": False},
-            {"stride": NONE, "padding": ZERO, "ceil_mode": A_FLAG},
-        ),
-    ),
-    **dict.fromkeys(("AdaptiveMaxPool", "AdaptiveAveragePool"), ({"bins": 2}, {})),
-    "ReLU": ({}, {}),
-    "Tanh": ({}, {}),
-    "Sigmoid": ({}, {}),
-    "Softmax": ({}, {}),
-    "LeakyReLU": ({"slope": 0.1}, {"slope": ABOVE_0}),
-    "ELU": ({"alpha": 0.1}, {"alpha": ABOVE_0}),
-    "InstanceNorm": ({}, {}),
-    "BatchNorm": ({"epsilon": 1e-5, "statistics": "frozen"}, {"epsilon": ABOVE_0}),
-    "Dropout": ({"rate": 0.5}, {"rate": SHARE}),
-    "Crop": ({"margins": (1, 0, 0, 1)}, {}),
-    "Add": ({}, {}),
-    "Concatenate": ({}, {}),
+OF_FIELDS = {
+    "int": 2,
+    "int | Pair": 2,
+    "int | Pair | None": 2,
+    "Padding": 0,
+    "Margins": (1, 0, 0, 1),
+    "Positive": 0.1,
+    "Fraction": 0.5,
+    "Statistics": "frozen",
+    "bool": True,
+    "str | None": "c",
+    "tuple[str, ...] | None": ("a", "b"),
+}
+"""Arguments of layers, by the annotations of their fields."""
+FIELDS_TAKE = {
+    "int | Pair | None": NONE,
+    "Padding": ZERO,
+    "Positive": ABOVE_0,
+    "Fraction": SHARE,
+    "bool": A_FLAG,
+    "str | None": A_TEXT | NONE,
+    "tuple[str, ...] | None": NONE,
 }
 
 
-def _layer(name):
-    arguments, takes = OF_LAYERS[name]
-    given = {**arguments, "name": "c", "inputs": ("a", "b")}
-    return Entry(lambda: Call(getattr(layers, name), dict(given)), NAMED | takes)
+def _layer(kind):
+    given = {field.name: OF_FIELDS[field.type] for field in fields(kind)}
+    takes = {field.name: FIELDS_TAKE.get(field.type, {}) for field in fields(kind)}
+    return Entry(lambda: Call(kind, dict(given)), takes)
 
 
 def _dense():
@@ -105,7 +103,7 @@ CALLS = {
         call_of(get_backend, name="reference"), called={"name": "backend"}
     ),
     "kernels.activation.activation_of": Entry(call_of(activation_of, activation="relu")),
-    **{f"net.layers.{name}": _layer(name) for name in OF_LAYERS},
+    **{f"net.layers.{name}": _layer(getattr(layers, name)) for name in LAYERS.names},
     "net.graph.Net": Entry(call_of(Net, **OF_NET), {"seed": ZERO}),
     "net.graph.Net.arrays": Entry(method_of(small_net, "arrays")),
     "net.graph.Net.state": Entry(method_of(small_net, "state")),

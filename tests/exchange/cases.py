@@ -2,17 +2,9 @@
 
 import numpy as np
 
-from kernels.activation import ACTIVATIONS
 from net import Net
-from net.exchange.activations import COUNTERPARTS
-from net.layers import (
-    ActivationLayer,
-    AveragePool,
-    Convolution,
-    Dropout,
-    FullyConnected,
-    ReLU,
-)
+from net.layers import AveragePool, Convolution, Dropout, FullyConnected, ReLU
+from tests.activations import layer_of
 from tests.net.cases import NAMED, NetCase
 from tests.net.nets import randomized
 
@@ -26,15 +18,11 @@ CASES = NAMED | {
         *(1, (9, 8)),
     )
 }
-EXCHANGED = [name for name, counterpart in COUNTERPARTS.items() if counterpart]
-"""Activations."""
 
 
 def with_activation(name, dtype):
-    """A net with an activation, whose parameter float32 holds exactly."""
-    (kind,) = (kind for kind in ActivationLayer.__subclasses__() if kind.kind == name)
-    parameter = {} if ACTIVATIONS[name] is None else {ACTIVATIONS[name]: 0.375}
-    layers = [Convolution(3, 2), kind(**parameter), FullyConnected(2)]
+    """A net with an activation."""
+    layers = [Convolution(3, 2), layer_of(name), FullyConnected(2)]
     return randomized(Net(layers, channels=1, patch=4, dtype=dtype, backend="cpu"))
 
 

@@ -7,7 +7,7 @@ import pytest
 from net import Dense, NotConvertible, Scan, from_torch, to_torch
 from net.exchange.activations import COUNTERPARTS
 from tests.comparison import relative_difference
-from tests.exchange.cases import CASES, EXCHANGED, TOLERANCES, patches_of, with_activation
+from tests.exchange.cases import CASES, TOLERANCES, patches_of, with_activation
 from tests.net.nets import random_image, randomized, reduced
 
 pytestmark = [pytest.mark.torch, pytest.mark.cpu]
@@ -62,7 +62,7 @@ class TestToTorch:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("name", EXCHANGED)
+@pytest.mark.parametrize("name", COUNTERPARTS)
 class TestActivations:
     def test_modules_both_ways(self, torch, name, dtype):
         net = with_activation(name, dtype)
@@ -90,6 +90,13 @@ class TestActivations:
 
         net = from_torch(Calling(), 1, backend="cpu", report=False)
         assert (net.dtype, net.layers[1].kind) == (dtype, name)
+
+    def test_without_a_counterpart_refused(self, name, dtype, monkeypatch):
+        net = with_activation(name, dtype)
+        monkeypatch.delitem(COUNTERPARTS, name)
+        kind = type(net.layers[1]).__name__
+        with pytest.raises(TypeError, match=rf"^layer '{name}1' is a {kind}, which PyTorch has"):
+            to_torch(net)
 
 
 def test_a_net_of_the_zoo_as_a_chain(torch):

@@ -1,8 +1,14 @@
-"""A patch net evaluated from its description alone: one patch, no kernels, no steps."""
+"""A patch net evaluated from its description alone: one patch, no windows of kernels, no steps.
+
+It is the oracle of where each layer reads, so it has every layer that reads more than one cell once
+more. What an activation makes of a number is taken from ``kernels.activation.reference``, which
+``tests/operators/test_activation.py`` holds to values written out by hand.
+"""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from kernels.activation import reference
 from kernels.checks import pair
 from net import layers
 
@@ -53,16 +59,8 @@ def _output(layer, arrays, x, *more):
             return _bins(x, layer.bins).max(axis=(2, 4))
         case layers.AdaptiveAveragePool():
             return _bins(x, layer.bins).mean(axis=(2, 4))
-        case layers.ReLU():
-            return np.maximum(x, 0)
-        case layers.LeakyReLU():
-            return np.maximum(x, 0) + layer.slope * np.minimum(x, 0)
-        case layers.ELU():
-            return np.maximum(x, 0) + layer.alpha * np.expm1(np.minimum(x, 0))
-        case layers.Tanh():
-            return np.tanh(x)
-        case layers.Sigmoid():
-            return 1 / (1 + np.exp(-x))
+        case layers.ActivationLayer():
+            return reference.forward(x[None], layer.activation)[0]
         case layers.BatchNorm():
             mean, variance, gamma, beta = (
                 arrays[part][:, None, None] for part in ("mean", "variance", "gamma", "beta")
@@ -77,6 +75,7 @@ def _output(layer, arrays, x, *more):
             return sum(more, x)
         case layers.Concatenate():
             return np.concatenate([x, *more])
+    raise TypeError(f"layer {layer} has no formula in tests/net/oracle.py")
 
 
 def _windows(x, kernel, stride, dilation):

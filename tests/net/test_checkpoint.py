@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kernels.activation import ACTIVATIONS
 from net import Dense, Net, file_format, load
 from net.description import LAYERS
 from net.layers import (
-    ELU,
     AdaptiveAveragePool,
     AdaptiveMaxPool,
     Add,
@@ -25,7 +25,6 @@ from net.layers import (
     Crop,
     Dropout,
     FullyConnected,
-    LeakyReLU,
     MaxPool,
     ReLU,
     Sigmoid,
@@ -36,6 +35,7 @@ from net.learning import checkpoint
 from net.learning.checkpoint import BadCheckpoint
 from net.learning.optimizers import SGD, Adam, Cosine, Stepwise
 from net.learning.training import Trainer
+from tests.activations import layer_of
 from tests.net import learning
 from tests.net.crafted import parts, small_net, small_run
 from tests.net.learning import examples, run_for
@@ -219,7 +219,7 @@ class TestRoundTrip:
                 Convolution(4, 1, bias=False),
             ),
             *(Add(inputs=("c", "conv2")), AdaptiveAveragePool((2, 1)), ReLU(name="r")),
-            *(Concatenate(inputs=("r", "r")), LeakyReLU(0.2), ELU(1.5), AdaptiveMaxPool(1)),
+            *(Concatenate(inputs=("r", "r")), *map(layer_of, ACTIVATIONS), AdaptiveMaxPool(1)),
             *(FullyConnected(2), Softmax()),
         ]
         net = Net(layers, channels=2, patch=(8, 7), backend="reference")

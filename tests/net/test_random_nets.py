@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels.activation import ACTIVATIONS
 from kernels.window import Window
 from net import Dense, Scan
 from net.layers import (
-    ELU,
     Add,
     AveragePool,
     BatchNorm,
@@ -21,12 +21,9 @@ from net.layers import (
     Convolution,
     Crop,
     FullyConnected,
-    LeakyReLU,
     MaxPool,
-    ReLU,
-    Sigmoid,
-    Tanh,
 )
+from tests import activations
 from tests.comparison import relative_difference
 from tests.net import forms, oracle
 from tests.net.cases import NAMED, NetCase
@@ -117,9 +114,8 @@ class Drawing:
             self.channels = sum(channels for _, channels in ends)
 
     def pointwise(self):
-        kinds = [ReLU, Tanh, Sigmoid, BatchNorm, LeakyReLU, ELU]
-        kind = self.draw(st.sampled_from(kinds))
-        parameter = {LeakyReLU: "slope", ELU: "alpha"}.get(kind)
+        kind = self.draw(st.sampled_from([BatchNorm, *activations.LAYERS.values()]))
+        parameter = ACTIVATIONS.get(kind.kind)
         self.add(kind, **({parameter: self.draw(st.sampled_from([0.1, 1.5]))} if parameter else {}))
 
     def crop(self):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kernels import get_backend
-from kernels.activation import ACTIVATIONS, Activation, cpu
+from kernels.activation import ACTIVATIONS, Activation, cpu, cuda, reference
 from tests.activations import UNKNOWN, each_activation
 from tests.comparison import (
     DTYPES,
@@ -143,6 +143,15 @@ class TestByHand:
             np.testing.assert_allclose(result.ravel(), y, rtol=1e-14)
             result = call(any_backend, "activation.backward", error, result, activation)
             np.testing.assert_allclose(result.ravel(), dx, rtol=1e-14)
+
+
+@pytest.mark.parametrize("module", [reference, cpu, cuda])
+def test_every_module_has_the_formulas_of_every_activation(module):
+    assert module._FORMULAS.keys() == ACTIVATIONS.keys()
+
+
+def test_compiled_code_knows_each_activation_by_a_number_of_its_own():
+    assert {one.number for one in cpu._FORMULAS.values()} == {*range(len(ACTIVATIONS))}
 
 
 @pytest.mark.cpu
