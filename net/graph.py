@@ -14,7 +14,7 @@ import numpy as np
 from kernels import checks, foreign, get_backend
 from kernels.checks import Pair, pair
 from net import description, file_format, free_memory, initialization
-from net.layers import Layer
+from net.base_layer import Layer
 from net.nodes import linked
 from net.tables import aligned, by
 from net.usage import Usage

@@ -20,48 +20,9 @@ from typing import ClassVar
 from kernels.activation import Activation, activation_of
 from kernels.checks import Margins, Pair, pair
 from kernels.window import Window
+from net.base_layer import Layer
 from net.maps import Map, NotConvertible, merged
-from net.options import Fraction, Options, Padding, Positive, Statistics
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer(Options):
-    """What all layers share.
-
-    It says whether it ``joins`` several maps, ``has_weights`` for its window, ``normalizes`` by
-    frozen statistics, and ``gives_probabilities`` over the channels.
-
-    >>> ReLU(name="a", inputs=("conv1",)).inputs
-    ('conv1',)
-    """
-
-    name: str | None = None
-    inputs: tuple[str, ...] | None = None
-
-    kind: ClassVar[str]
-    joins = has_weights = normalizes = gives_probabilities = False
-
-    def window(self, source: Map) -> Window | None:
-        """The window that the patch net moves over ``source``; None for a pointwise layer.
-
-        Raises:
-            NotConvertible: the layer has no exact dense form on such a map.
-        """
-        return None
-
-    def output(self, sources: list[Map]) -> Map:
-        """The map that the layer makes of ``sources``; errors as ``window``.
-
-        >>> ReLU().output([Map(3, (8, 8), (1, 1), (1, 1))])
-        Map(channels=3, size=(8, 8), spacing=(1, 1), extent=(1, 1))
-        """
-        (source,) = sources
-        window = self.window(source)
-        return source if window is None else source.through(window, self.channels(source))
-
-    def channels(self, source: Map) -> int:
-        """Number of channels of the output."""
-        return source.channels
+from net.options import Fraction, Padding, Positive, Statistics
 
 
 @dataclass(frozen=True)
@@ -350,7 +311,7 @@ class Crop(Layer):
 
     kind: ClassVar[str] = "crop"
 
-    def output(self, sources):
+    def output(self, sources: list[Map]) -> Map:
         (source,) = sources
         return source.cropped(self.margins)
 
@@ -366,7 +327,7 @@ class Add(Layer):
     kind: ClassVar[str] = "add"
     joins = True
 
-    def output(self, sources):
+    def output(self, sources: list[Map]) -> Map:
         channels = {source.channels for source in sources}
         if len(channels) > 1:
             raise NotConvertible(
@@ -387,7 +348,7 @@ class Concatenate(Layer):
     kind: ClassVar[str] = "concatenate"
     joins = True
 
-    def output(self, sources):
+    def output(self, sources: list[Map]) -> Map:
         return merged(sources, sum(source.channels for source in sources))
 
 

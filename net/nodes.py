@@ -10,7 +10,7 @@ from math import prod
 from kernels import checks
 from kernels.checks import Pair
 from kernels.window import Window
-from net.layers import Layer
+from net.base_layer import Layer
 from net.maps import Map, NotConvertible
 from net.tables import by
 

@@ -77,7 +77,7 @@ NOT_CALLED = {
     "net.large.labelling.LabellingPlan": "made by plan alone",
     "net.large.labelling.LabellingPlan.execute": "called by label, with what it checked",
     "net.maps.NotConvertible": "an error",
-    "net.layers.Layer": "the base of the layers",
+    "net.base_layer.Layer": "the base of the layers",
     "net.layers.ActivationLayer": "the base of the activations",
     "net.maps.Map": _OF_GRAPH,
     "net.maps.Map.through": _OF_GRAPH,

@@ -21,7 +21,7 @@ LAYERS = (
         *("net.borders", "net.extras", "net.files", "net.maps", "net.options", "net.passes"),
         "net.tables",
     },
-    {"net.file_format", "net.layers", "net.ledger", "net.free_memory"},
+    {"net.file_format", "net.base_layer", "net.layers", "net.ledger", "net.free_memory"},
     {"net.nodes", "net.usage", "net.description", "net.initialization"},
     {"net.graph"},
     {"net.images", "net.windows", "net.chosen", "net.zoo", "net.steps", "net.branch_steps"},

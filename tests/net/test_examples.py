@@ -27,25 +27,17 @@ INNER = (
     *("learning.targets.checked_labels", "learning.records.TrainingWarning"),
 )
 """What readers of the code begin with."""
-ELSEWHERE = {
-    "net.layers.Layer.window": "what Net asks of a layer: the layers' examples of output call it",
-    "net.layers.Layer.channels": "the same",
-}
 
 
 def public():
     """Names of what the API reference shows, of what is called with bad values, and ``INNER``."""
     called = {name for name in arguments.CALLS if name.startswith("net.")}
-    return sorted({*api.offered(), *called, *(f"net.{name}" for name in INNER)} - ELSEWHERE.keys())
+    return sorted({*api.offered(), *called, *(f"net.{name}" for name in INNER)})
 
 
 @pytest.mark.parametrize("name", ["net", "net.layers", *public()])
 def test_has_an_example(name):
     assert name in EXAMPLES
-
-
-def test_nothing_is_excused_that_has_an_example():
-    assert ELSEWHERE.keys() <= set(api.offered()) - EXAMPLES.keys()
 
 
 def _marked(name):
