@@ -300,6 +300,24 @@ class Net:
         return other
 
 
+def net_of(document: dict, arrays: dict[str, np.ndarray], backend: str) -> Net:
+    """The net that ``net.description.of_net`` describes.
+
+    Args:
+        document: has the ``net``, and how it is used.
+        arrays: those of the net, whose names begin with ``net/``; others are passed over.
+        backend: where it is to run.
+
+    Raises:
+        TypeError, ValueError: the document describes none, or the arrays are not its own.
+    """
+    net = Net(**description.net_options(document.get("net")), backend=backend)
+    net.usage = description.usage_of(document, net.patch, net.channels, net.output)
+    of_net = {name: array for name, array in arrays.items() if name.startswith("net/")}
+    net.load_state({name.removeprefix("net/"): array for name, array in of_net.items()})
+    return net
+
+
 def _converted(name, array, shape, dtype) -> np.ndarray:
     """An array of a state in the dtype of its net."""
     where = f"state[{name!r}]"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kernels.checks import Pair
+from kernels.gaps import Gaps
 from kernels.memory import cpu as memory
-from kernels.memory.gaps import Gaps
 from net.passes import Workspace
 
 ADDRESS_SPACE_BYTES = 2**200

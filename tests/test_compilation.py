@@ -84,7 +84,7 @@ class TestDigest:
         imported = {"kernels.masking.cpu"}
         for _ in range(9):
             imported = imported.union(*map(code_cache._imports, imported))
-        assert {"kernels.checks", "kernels.memory.cpu", "kernels.memory.gaps"} <= imported
+        assert {"kernels.checks", "kernels.memory.cpu", "kernels.gaps"} <= imported
         assert "kernels.host.compilation" in imported
         assert "kernels.adam.cpu" not in imported
 

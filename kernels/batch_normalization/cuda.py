@@ -4,19 +4,19 @@
 
 Neighbouring threads have neighbouring elements; each map is read or written once. Forward, a
 thread has one element. Backward, a block has some of one channel's pixels: it scales their
-errors and adds them up (see ``kernels.device.sums``).
+errors and adds them up (see ``kernels.cuda_sums``).
 """
 
 from functools import cache
 
 from kernels.activation.cuda import derivative, function
 from kernels.batch_normalization import check_backward, check_fold, check_forward
+from kernels.cuda_sums import SHARE, THREADS, splits, sum_of_block, total_of
 from kernels.device.api import cuda, kernel, sqrt, u32
 from kernels.device.arrays import operator
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, flat
-from kernels.device.sums import SHARE, THREADS, splits, sum_of_block, total_of
 from kernels.memory import cuda as memory
 
 

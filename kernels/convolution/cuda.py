@@ -17,8 +17,8 @@ from kernels.convolution import (
     gradient_weights_shape,
 )
 from kernels.convolution.cuda_tiles import choose_tile, product_of
+from kernels.cuda_sums import channel_sums
 from kernels.device.arrays import operator
-from kernels.device.sums import channel_sums
 
 
 @operator

@@ -12,12 +12,12 @@ threads have neighbouring pixels. Sums are trees: a block adds up its pixels by 
 from functools import cache
 
 from kernels.cross_entropy import check_labels, check_scores
+from kernels.cuda_sums import THREADS, total_of
 from kernels.device.api import cuda, device, exp, kernel, log, log1p, u32
 from kernels.device.arrays import operator
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
 from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
-from kernels.device.sums import THREADS, total_of
 from kernels.memory import cuda as memory
 
 

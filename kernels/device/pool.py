@@ -14,7 +14,7 @@ from collections import deque
 from math import prod
 
 from kernels.device.api import SIMULATING, cuda
-from kernels.memory.gaps import Gaps
+from kernels.gaps import Gaps
 
 if not SIMULATING:
     from numba.cuda.api_util import prepare_shape_strides_dtype

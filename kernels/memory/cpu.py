@@ -14,8 +14,8 @@ from math import prod
 import numpy as np
 
 from kernels.foreign import host_array
+from kernels.gaps import PAGE, Gaps
 from kernels.host import limits
-from kernels.memory.gaps import PAGE, Gaps
 
 MOST_ELEMENTS = 2**62
 # Smaller arrays come straight from NumPy, whose allocator reuses memory itself

@@ -6,8 +6,8 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from net.graph import Net
-from net.learning.checkpoint import load_net
+from net.file_format import opened
+from net.graph import Net, net_of
 
 
 def net_bytes(net: Net) -> bytes:
@@ -23,7 +23,8 @@ def load_bytes(content: bytes, backend: str) -> Net:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "net")
         path.write_bytes(content)
-        return load_net(path, backend=backend)
+        with opened(path) as contents:
+            return net_of(contents.document, contents.arrays(), backend)
 
 
 def digest(net: Net) -> str:

@@ -33,7 +33,7 @@ from net.description import (
     usage_of,
 )
 from net.file_format import LARGEST_INT, BadCheckpoint, an_object, exactly, opened, quoted
-from net.graph import Net
+from net.graph import Net, net_of
 from net.learning.optimizers import SGD, Adam, Cosine, Stepwise
 from net.learning.training import FORMS, Trainer
 from net.nodes import linked
@@ -96,7 +96,7 @@ def load(path: str | Path, *, backend: str = "auto", expected: Net | None = None
         expected.layers, expected.channels, expected.patch, expected.dtype
     )
     with opened(path) as contents:
-        options, usage, run = checked(contents.document, contents.entries)
+        options, _, run = checked(contents.document, contents.entries)
         stored = architecture(**options)
         if expected is not None and stored != wanted:
             raise ValueError(f"it has another architecture: {_difference(stored, wanted)}")
@@ -104,7 +104,7 @@ def load(path: str | Path, *, backend: str = "auto", expected: Net | None = None
             raise ValueError("it holds a net without a run, which net.load reads")
         arrays = contents.arrays()
         slots = _checked_slots(arrays)
-        net = _filled(options, usage, backend, arrays)
+        net = net_of(contents.document, arrays, backend)
         trainer = Trainer(net, **run.options)
     trainer.steps, trainer.history = run.steps, run.history
     trainer.losses = arrays[LOSSES].tolist()
@@ -133,8 +133,8 @@ def load_net(path: str | Path, *, backend: str = "auto") -> Net:
     """
     get_backend(backend)
     with opened(path) as contents:
-        options, usage, _ = checked(contents.document, contents.entries)
-        return _filled(options, usage, backend, contents.arrays())
+        checked(contents.document, contents.entries)
+        return net_of(contents.document, contents.arrays(), backend)
 
 
 def of_run(trainer: Trainer) -> tuple[dict, dict[str, np.ndarray]]:
@@ -271,14 +271,6 @@ def _real(where, value):
     if isinstance(value, Real) and not isinstance(value, Integral):
         return float(value)
     raise ValueError(f"{where} is {quoted(value)}; expected a number")
-
-
-def _filled(options, usage, backend, arrays) -> Net:
-    net = Net(**options, backend=backend)
-    net.usage = usage
-    state = {name: array for name, array in arrays.items() if name.startswith("net/")}
-    net.load_state({name.removeprefix("net/"): array for name, array in state.items()})
-    return net
 
 
 def _difference(stored, expected) -> str:

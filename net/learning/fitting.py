@@ -190,7 +190,8 @@ def _learner(sampler, client):
     """What works out the gradients of steps, for as long as it is needed."""
     if client is None:
         return nullcontext(sampler)
-    from net.large.learners import learners
+    # Imports what reads and writes files of images, which one process alone does without
+    from net.learning.learners import learners
 
     return learners(client, sampler)
 

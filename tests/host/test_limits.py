@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kernels.gaps import Gaps
 from kernels.host import limits
-from kernels.memory.gaps import Gaps
 
 ROOT = Path(__file__).parents[2]
 MB, GB = 2**20, 2**30

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from net.large import View, label, learners, plan, planning
+from net.large import View, label, plan, planning
+from net.learning import learners
 from net.learning.augmentation import Augmentation
 from net.learning.examples import ListedLabels
 from net.learning.fitting import fit
