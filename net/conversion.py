@@ -1,8 +1,8 @@
 """From layers to steps: the conversion of Li, Zhao & Wang 2014, section 3.
 
-Every layer of the patch net keeps its parameters in the dense form. Its stride becomes 1, and the
-entries of its window lie the accumulated stride d of the layers in front apart: a d-regularly
-sparse kernel. Layers that an operator computes in one go become one step.
+Every layer of the patch net keeps its parameters in the dense form. Its stride becomes 1, and its
+kernel is dilated by d, the product of all preceding strides: a d-regularly sparse kernel. Layers
+that an operator computes in one go become one step.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kernels import checks
-from kernels.activation import Activation
 from kernels.checks import Pair
 from kernels.window import Window
 from net.branch_steps import AddStep, ConcatenateStep, CropStep
@@ -90,15 +89,15 @@ def steps_of(net: Net, form: str, *, backward: bool = True) -> list[Step]:
         follows = before and node.inputs == (before.output,) and readers.count(before.output) == 1
         layers = (*before.layers, node.name) if follows else ()
         match step:
-            case ActivationStep() if follows and _takes_activation(before):
+            case ActivationStep() if follows and before.takes_activation:
                 steps[-1] = replace(before, layers=layers, activation=step.activation)
                 continue
-            case BatchNormStep() if follows and not backward and _takes_normalization(before):
+            case BatchNormStep() if follows and not backward and before.takes_normalization:
                 steps[-1] = replace(before, layers=layers, folded=step)
                 continue
-            case BatchNormStep() if follows and _takes_activation(before):
+            case BatchNormStep() if follows and before.takes_activation:
                 step = replace(step, overwrites_input=True)
-            case MaxPoolStep() if follows and _activation_of(before):
+            case MaxPoolStep() if follows and before.activation:
                 steps[-1] = replace(before, pooled=True)
                 step = replace(step, in_front=before.activation)
         steps.append(step)
@@ -120,22 +119,6 @@ def with_drops(steps: list[Step]) -> list[Step]:
     ]
 
 
-def _takes_activation(step: Step) -> bool:
-    """Whether it can compute an activation as well; its own output is not saved for backward."""
-    if isinstance(step, MaxPoolStep):
-        return step.activation is step.in_front is None
-    return isinstance(step, ConvolutionStep | BatchNormStep) and step.activation is None
-
-
-def _takes_normalization(step: Step) -> bool:
-    return isinstance(step, ConvolutionStep) and step.activation is step.folded is None
-
-
-def _activation_of(step: Step) -> str | Activation | None:
-    activates = ConvolutionStep | BatchNormStep | ActivationStep | MaxPoolStep
-    return step.activation if isinstance(step, activates) else None
-
-
 def _step(node: Node, form: str, number: int) -> Step:
     layer, place = node.layer, ((node.name,), node.inputs, node)
     window, spacing = node.window, node.sources[0].spacing
@@ -149,7 +132,7 @@ def _step(node: Node, form: str, number: int) -> Step:
         case AveragePool() | AdaptiveAveragePool():
             return AveragePoolStep(*place, window)
         case ActivationLayer():
-            return ActivationStep(*place, layer.activation)
+            return ActivationStep(*place, activation=layer.activation)
         case BatchNorm():
             return BatchNormStep(*place, layer.epsilon)
         case Softmax():

@@ -37,6 +37,11 @@ class _ListedStep(Step):
     listed: Reading
     outputs: int
 
+    @classmethod
+    def in_place_of(cls, step: Step, places: _Places) -> list[Step]:
+        """What takes the place of a step of the dense form, in order."""
+        return [cls(**vars(step), **places.reading)]
+
     def output_size(self, sizes):
         return sizes[0]
 
@@ -116,6 +121,11 @@ class ListedDropoutStep(DropoutStep):
     rows: object
     columns: object
 
+    @classmethod
+    def in_place_of(cls, step: Step, places: _Places) -> list[Step]:
+        """As ``_ListedStep.in_place_of``."""
+        return _selecting(cls(**vars(step), **places.dense), places)
+
     def _places(self, learning):
         return self.rows, self.columns
 
@@ -125,6 +135,10 @@ class SelectStep(_ListedStep):
     """Selects the cells of its input that its ``node`` reads."""
 
     learns: ClassVar[bool] = False
+
+    @classmethod
+    def in_place_of(cls, step, places):
+        return [cls(step.layers, step.inputs, step.node, drops=step.drops, **places.reading)]
 
     def channels(self, inputs):
         return inputs[0][1]
@@ -144,8 +158,10 @@ LISTED = {
     ConvolutionStep: ListedConvolutionStep,
     MaxPoolStep: ListedMaxPoolStep,
     AveragePoolStep: ListedAveragePoolStep,
+    CropStep: SelectStep,
+    DropoutStep: ListedDropoutStep,
 }
-"""What takes the place of a step that reads windows."""
+"""What takes the place of a step that does not run on a list as it is."""
 
 
 class ListedProgram(Program):
@@ -219,10 +235,14 @@ class _Places:
         return Reading(reading.cells, rows, reading.kernel)
 
     @cached_property
-    def each(self) -> Reading:
-        """A window that covers each cell alone."""
-        numbers = np.arange(len(self.cells), dtype=np.int32)[:, None]
-        return self._handed_over(Reading(len(self.cells), numbers, (1, 1)))
+    def reading(self) -> dict:
+        """What a ``_ListedStep`` reads of its only input; where that has the very cells that it
+        needs, by windows of one cell each."""
+        (reading,) = self.readings
+        if reading.rows is None:
+            numbers = np.arange(len(self.cells), dtype=np.int32)[:, None]
+            reading = self._handed_over(Reading(len(self.cells), numbers, (1, 1)))
+        return {"listed": reading, "outputs": len(self.cells)}
 
     @cached_property
     def dense(self) -> dict:
@@ -233,27 +253,19 @@ class _Places:
 
 def _over_list(step: Step, places: _Places) -> list[Step]:
     """What takes the place of a step of the dense form, in order."""
-    windows, outputs = (CropStep, *LISTED), len(places.cells)
-    if isinstance(step, windows):
-        (reading,) = places.readings
-        reads = {"listed": places.each if reading.rows is None else reading, "outputs": outputs}
-        if isinstance(step, CropStep):
-            return [SelectStep(step.layers, step.inputs, step.node, drops=step.drops, **reads)]
-        return [_as_step(step, LISTED[type(step)], **reads)]
+    kind = LISTED.get(type(step))
+    return _selecting(step, places) if kind is None else kind.in_place_of(step, places)
+
+
+def _selecting(step: Step, places: _Places) -> list[Step]:
+    """A step, and in front of it what selects the cells that it needs of inputs with more."""
     selections, inputs = [], []
     for source, reading in zip(step.inputs, places.readings):
         if reading.rows is None:
             inputs.append(source)
             continue
-        name, reads = f"{source} for {step.layers[0]}", {"listed": reading, "outputs": outputs}
-        selections.append(SelectStep((name,), (source,), step.node, **reads))
+        name, outputs = f"{source} for {step.layers[0]}", len(places.cells)
+        place = (name,), (source,), step.node
+        selections.append(SelectStep(*place, listed=reading, outputs=outputs))
         inputs.append(name)
-    if selections:
-        step = replace(step, inputs=tuple(inputs))
-    if isinstance(step, DropoutStep):
-        step = _as_step(step, ListedDropoutStep, **places.dense)
-    return [*selections, step]
-
-
-def _as_step(step, kind, **more) -> Step:
-    return kind(**vars(step), **more)
+    return [*selections, replace(step, inputs=tuple(inputs)) if selections else step]

@@ -34,7 +34,13 @@ class Step(ABC):
         inputs: names of the layers whose outputs it reads.
         node: the first of its layers in the net.
         drops: those of its inputs that no later step reads.
+        activation: the one that it computes as well, at its end; None where there is none.
+        pooled: whether max pooling follows the activation and takes care of its derivative; the map
+            between them is not saved then.
         normalizes: whether it takes frozen statistics of its input, which ``calibrate`` sets.
+        takes_activation: whether it can compute an activation that follows; its own output is not
+            saved for backward.
+        takes_normalization: whether a batch normalisation that follows can become part of it.
 
     The maps of a pass, beside the output and an error for each input:
         saves_input, saves_output: whether it is saved for backward.
@@ -53,16 +59,23 @@ class Step(ABC):
     inputs: tuple[str, ...]
     node: Node
     drops: frozenset[str] = field(default=frozenset(), kw_only=True)
+    activation: str | Activation | None = field(default=None, kw_only=True)
+    pooled: bool = field(default=False, kw_only=True)
 
     normalizes: ClassVar[bool] = False
+    takes_activation: ClassVar[bool] = False
+    takes_normalization: ClassVar[bool] = False
     saves_input: ClassVar[bool] = False
     argmax_itemsize: ClassVar[int] = 0
-    differentiates: ClassVar[str | None] = None
     passes_input: ClassVar[bool] = False
     passes_error: ClassVar[bool] = False
     pads_errors: ClassVar[bool] = False
     overwrites_input: ClassVar[bool] = False
     skips_unwanted: ClassVar[bool] = False
+
+    @property
+    def differentiates(self) -> str | Activation | None:
+        return None if self.pooled else self.activation
 
     @property
     def saves_output(self) -> bool:
@@ -157,23 +170,21 @@ class _WindowStep(Step):
 
 @dataclass(frozen=True)
 class ConvolutionStep(_WindowStep):
-    """A convolution and, where one follows, its activation.
+    """A convolution and, where one follows, its activation. ``folded`` is the batch normalisation
+    in between, where it became part of the weights."""
 
-    Where max pooling follows that, ``pooled``, the pooling step takes care of the activation's
-    derivative, and the map between them is not saved. ``folded`` is the batch normalisation in
-    between, where it became part of the weights.
-    """
-
-    activation: str | Activation | None = None
-    pooled: bool = False
     folded: BatchNormStep | None = None
 
     saves_input: ClassVar[bool] = True
     skips_unwanted: ClassVar[bool] = True
 
     @property
-    def differentiates(self):
-        return None if self.pooled else self.activation
+    def takes_activation(self):
+        return self.activation is None
+
+    @property
+    def takes_normalization(self):
+        return self.activation is self.folded is None
 
     def forward(self, run, x):
         weights, bias = self._parameters(run.arrays)
@@ -233,12 +244,14 @@ class ConvolutionStep(_WindowStep):
 
 @dataclass(frozen=True)
 class MaxPoolStep(_WindowStep):
-    """Max pooling and its activation (see ``ConvolutionStep``), or the derivative of the one
-    ``in_front``: only a window's maximum, whose value is the pooled one, receives a gradient."""
+    """Max pooling and its activation, or the derivative of the one ``in_front``: only a window's
+    maximum, whose value is the pooled one, receives a gradient."""
 
-    activation: str | Activation | None = None
-    pooled: bool = False
     in_front: str | Activation | None = None
+
+    @property
+    def takes_activation(self):
+        return self.activation is self.in_front is None
 
     @property
     def differentiates(self):
@@ -274,16 +287,9 @@ class AveragePoolStep(_WindowStep):
 
 @dataclass(frozen=True)
 class ActivationStep(Step):
-    """An activation; ``pooled`` as in ``ConvolutionStep``."""
-
-    activation: str | Activation
-    pooled: bool = False
+    """An activation of its own."""
 
     passes_error: ClassVar[bool] = True
-
-    @property
-    def differentiates(self):
-        return None if self.pooled else self.activation
 
     def forward(self, run, x):
         return run.ops.activation.forward(x, self.activation), None
@@ -294,19 +300,19 @@ class ActivationStep(Step):
 
 @dataclass(frozen=True)
 class BatchNormStep(Step):
-    """Frozen batch normalisation and, where one follows, its activation.
-
-    ``pooled`` as in ``ConvolutionStep``. The error ``overwrites_input`` where nothing else reads
-    the input any more.
-    """
+    """Frozen batch normalisation and, where one follows, its activation, whose derivative its own
+    operator takes. The error ``overwrites_input`` where nothing else reads the input any more."""
 
     epsilon: float
-    activation: str | Activation | None = None
-    pooled: bool = False
     overwrites_input: bool = field(default=False, kw_only=True)
 
     normalizes: ClassVar[bool] = True
     saves_input: ClassVar[bool] = True
+    differentiates: ClassVar[None] = None
+
+    @property
+    def takes_activation(self):
+        return self.activation is None
 
     @property
     def saves_output(self):

@@ -60,7 +60,7 @@ def _output(layer, arrays, x, *more):
         case layers.AdaptiveAveragePool():
             return _bins(x, layer.bins).mean(axis=(2, 4))
         case layers.ActivationLayer():
-            return reference.forward(x[None], layer.activation)[0]
+            return reference.forward(np.ascontiguousarray(x[None]), layer.activation)[0]
         case layers.BatchNorm():
             mean, variance, gamma, beta = (
                 arrays[part][:, None, None] for part in ("mean", "variance", "gamma", "beta")
