@@ -114,7 +114,7 @@ class Chosen:
         return maps
 
 
-def admitted(net: Net, border: str, image, mask=None, pixels=None) -> tuple:
+def image_and_pixels(net: Net, border: str, image, mask=None, pixels=None) -> tuple:
     """(image, (Ho, Wo) of its output, ``Chosen`` pixels or None) of an image and a mask, or of an
     image and a list of pixels, admitted by ``net.images`` or, with pixels, by ``net.windows``. A
     mask on a device is copied to the host.
@@ -124,14 +124,14 @@ def admitted(net: Net, border: str, image, mask=None, pixels=None) -> tuple:
     """
     if mask is not None and pixels is not None:
         raise ValueError("mask and pixels are both given; expected one of them")
-    given = images.admitted_image if pixels is None else windows.admitted
+    given = images.admitted_image if pixels is None else windows.readable_image
     x = given(net, image)
     labelled = images.output_size(net, x.shape[1:], border)
     if pixels is not None:
         return x, labelled, Chosen.of_pixels(labelled, pixels)
     if mask is None:
         return x, labelled, None
-    mask = images.admitted(net, "mask", mask, "bool", labelled)
+    mask = images.admitted_array(net, "mask", mask, "bool", labelled)
     if not isinstance(mask, np.ndarray):
         mask = net.backend.memory.to_host(mask)
     return x, labelled, Chosen(labelled, mask)

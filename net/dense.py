@@ -10,7 +10,7 @@ from kernels import checks, foreign
 from kernels.checks import Pair
 from kernels.cross_entropy import UNLABELLED
 from net import borders, free_memory, images, planning, summary, windows
-from net.chosen import admitted, chosen_of
+from net.chosen import chosen_of, image_and_pixels
 from net.graph import Net
 from net.needed_pass import NeededPasses
 from net.passes import Gradients
@@ -147,7 +147,7 @@ class Dense:
         (10, 2)
         """
         net = self.net
-        x, labelled, chosen = admitted(net, self.border, image, mask, pixels)
+        x, labelled, chosen = image_and_pixels(net, self.border, image, mask, pixels)
         if chosen is not None:
             values = self._of_chosen(chosen, x, self.forward, lambda scores: scores)
             if images.stays(image):
@@ -204,7 +204,7 @@ class Dense:
         ((6, 9), (10, 6, 9))
         """
         net = self.net
-        x, (height, width), chosen = admitted(net, self.border, image, mask, pixels)
+        x, (height, width), chosen = image_and_pixels(net, self.border, image, mask, pixels)
         rows, columns = (height, width) if tile is None else (checks.count("tile", tile),) * 2
         if chosen is not None:
             every = lambda image: self.predict(image, tile)[1]  # noqa: E731
@@ -285,9 +285,11 @@ class Dense:
         mask = foreign.host_array("mask", mask)
         on_host = pixels is not None or isinstance(mask, np.ndarray)  # a device is not waited for
         host_choice = (mask if on_host else None), pixels
-        x, labelled, chosen = admitted(net, self.border, image, *host_choice)
+        x, labelled, chosen = image_and_pixels(net, self.border, image, *host_choice)
         of_pixels = labelled if pixels is None else (chosen.count,)
-        error = images.admitted(net, "error", error, net.dtype, (net.output.channels, *of_pixels))
+        error = images.admitted_array(
+            net, "error", error, net.dtype, (net.output.channels, *of_pixels)
+        )
         if chosen is not None:
             if chosen.count == 0:
                 raise ValueError("mask chooses no pixel; expected at least one")
@@ -297,7 +299,7 @@ class Dense:
                 return self._returned(*some.gradients(x, values, image_gradient), image)
             mask = chosen.as_mask()
         elif mask is not None:
-            mask = images.admitted(net, "mask", mask, "bool", labelled)
+            mask = images.admitted_array(net, "mask", mask, "bool", labelled)
         if pixels is not None:
             x, error = windows.whole(net, x), chosen.added_up(self._on_host(error))
         given = {"image": x, "error": error} | ({} if mask is None else {"mask": mask})

@@ -98,7 +98,7 @@ def is_finite(image: np.ndarray) -> bool:
 
 
 def check_finite(net: Net, name: str, image) -> None:
-    """Refuse an ``admitted`` image that holds NaN or infinities.
+    """Refuse an image that ``admitted_image`` gave and that holds NaN or infinities.
 
     Raises:
         ValueError: it does.
@@ -108,7 +108,7 @@ def check_finite(net: Net, name: str, image) -> None:
         raise ValueError(f"{name} holds NaN or infinities; expected finite values")
 
 
-def admitted(net: Net, name: str, array, dtype: str, shape: tuple[int | None, ...], axes=""):
+def admitted_array(net: Net, name: str, array, dtype: str, shape: tuple[int | None, ...], axes=""):
     """``array``, checked, as ``placed`` takes it; nothing is copied.
 
     Another library's array in the host's memory becomes a NumPy array (``kernels.foreign``).
@@ -132,12 +132,12 @@ def admitted(net: Net, name: str, array, dtype: str, shape: tuple[int | None, ..
 
 
 def admitted_image(net: Net, image, name: str = "image"):
-    """An image C x H x W, as ``admitted``."""
-    return admitted(net, name, image, net.dtype, (net.channels, None, None), AXES)
+    """An image C x H x W, as ``admitted_array``."""
+    return admitted_array(net, name, image, net.dtype, (net.channels, None, None), AXES)
 
 
 def placed(net: Net, array):
-    """An ``admitted`` array with a leading axis of 1 on the net's backend: a copy, or a device
+    """An ``admitted_array`` with a leading axis of 1 on the net's backend: a copy, or a device
     array's memory."""
     if isinstance(array, np.ndarray):
         array = net.backend.memory.to_device(_contiguous(array))
@@ -145,7 +145,7 @@ def placed(net: Net, array):
 
 
 def copied_bytes(*arrays) -> int:
-    """What ``placed`` takes on the host to put ``admitted`` arrays into C order."""
+    """What ``placed`` takes on the host to put ``admitted_array``s into C order."""
     host = [array for array in arrays if isinstance(array, np.ndarray)]
     return sum(a.nbytes for a in host if not (a.flags.c_contiguous and a.dtype.isnative))
 

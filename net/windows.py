@@ -13,13 +13,13 @@ from kernels.host import listing
 from net import images
 from net.graph import Net
 
-__all__ = ["Windows", "admitted"]
+__all__ = ["Windows", "readable_image"]
 
 BLOCK_BITS = 8
 """Windows are cut at multiples of 2**8 rows and columns."""
 
 
-def admitted(net: Net, image, name: str = "image"):
+def readable_image(net: Net, image, name: str = "image"):
     """An image C x H x W of any dtype of real numbers, checked; nothing is read.
 
     Raises:
@@ -28,7 +28,7 @@ def admitted(net: Net, image, name: str = "image"):
 
     >>> from net import zoo
     >>> net = zoo.build("lenet28", backend="reference")
-    >>> admitted(net, np.zeros((1, 5, 7), np.uint8)).dtype
+    >>> readable_image(net, np.zeros((1, 5, 7), np.uint8)).dtype
     dtype('uint8')
     """
     if checks.lies_on_device(name, image):

@@ -15,7 +15,7 @@ import numpy as np
 from experiments.measuring.timing import FEWEST, LONGEST, QUICKLY, interleaved, spread
 from net.dense import Dense
 from net.graph import Net
-from net.large import plan, planning
+from net.large import layouts, plan
 from net.large.labelling import LabellingPlan
 from net.large.regions import Grid
 from net.large.sinks import NpySink
@@ -45,7 +45,7 @@ def timed_regions(net: Net, memory: int, seed: int, folder: Path, quick: bool) -
     large = Source(
         np.broadcast_to(np.uint8(0), (net.channels, SIDE, SIDE)), (0, 1, 2), net.channels
     )
-    layout = planning.chosen(net, large, None, memory)
+    layout = layouts.chosen(net, large, None, memory)
     region = QUICK_REGION if quick else layout.grid.region
     size = tuple(n * count for n, count in zip(region, REGIONS))
     rng, dense = np.random.default_rng(seed), Dense(net, "valid")

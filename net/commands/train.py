@@ -25,7 +25,7 @@ from net.images import is_finite
 from net.learning import runs
 from net.learning.augmentation import Augmentation
 from net.learning.runs import train
-from net.learning.sources import NAMES, net_of, usage_of
+from net.learning.starting_nets import NAMES, net_of, usage_of
 from net.pictures import matched, read
 from net.pictures.labels import read_values
 from net.pictures.reading import decoding

@@ -81,7 +81,7 @@ def to_onnx(net: Net, path: str | Path, *, dense: bool = True) -> None:
         description.check_values(f"net: array {name!r}", name, array)
     if sum(array.nbytes for array in state.values()) > MOST_BYTES:
         raise ValueError("net holds more than 2 GB of arrays; expected less, for an ONNX file")
-    model = _model(onnx, _Writer(net, state, dense))
+    model = _model(onnx, _OnnxWriter(net, state, dense))
     onnx.checker.check_model(model, full_check=True)
     files.write_atomically(path, model.SerializeToString(deterministic=True))
 
@@ -113,7 +113,7 @@ def _model(onnx, writer):
     return model
 
 
-class _Writer:
+class _OnnxWriter:
     """Writes layers, one after the other, as nodes of ONNX.
 
     Attributes:

@@ -60,10 +60,10 @@ def to_torch(net: Net, *, dense: bool = False):
     Conv2d(4, 3, kernel_size=(3, 3), stride=(1, 1), dilation=(2, 2))
     """
     checks.instance("net", net, Net)
-    return _Writer(net, checks.flag("dense", dense)).module()
+    return _TorchWriter(net, checks.flag("dense", dense)).module()
 
 
-class _Writer:
+class _TorchWriter:
     """Writes layers, one after the other, into a graph of ``torch.fx``.
 
     Attributes:

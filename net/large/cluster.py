@@ -13,7 +13,7 @@ from itertools import islice
 from uuid import uuid4
 
 from net.extras import needed
-from net.large.planning import MEMORY_FRACTION, RESERVE, memory_bytes
+from net.large.layouts import MEMORY_FRACTION, RESERVE, memory_bytes
 from net.large.regions import Region
 from net.large.sources import Source
 from net.large.work import Work

@@ -12,9 +12,9 @@ from kernels import checks
 from net.borders import BORDERS
 from net.files import check_writable, checked_path
 from net.graph import Net
-from net.large import cluster, planning, running
+from net.large import cluster, layouts, running
 from net.large.journal import Journal, check_same, journal_path, noted, stored
-from net.large.planning import Layout
+from net.large.layouts import Layout
 from net.large.regions import labelled
 from net.large.serialized import digest
 from net.large.sinks import KINDS, overview_path, probabilities_path, write_overview
@@ -140,7 +140,7 @@ def plan(
             )
     workers = None if client is None else cluster.Workers(client)
     if workers is None:
-        available = planning.memory_bytes(memory, planning.taken_bytes())
+        available = layouts.memory_bytes(memory, layouts.taken_bytes())
     else:
         available = workers.available(memory)
     run = {
@@ -154,9 +154,9 @@ def plan(
     }
     before = stored(journal_path(out))
     if before is None:
-        layout = planning.chosen(net, source, probabilities, available, mask)
+        layout = layouts.chosen(net, source, probabilities, available, mask)
     else:
-        layout = planning.layout(net, source, _region(before, out), probabilities, mask)
+        layout = layouts.layout(net, source, _region(before, out), probabilities, mask)
     run["region"] = list(layout.grid.region)
     grid, labeller = layout.grid, Labeller(net, border, probabilities)
     legend = labeller.legend

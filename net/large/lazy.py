@@ -8,7 +8,7 @@ from kernels import checks
 from net.borders import BORDERS
 from net.extras import needed
 from net.graph import Net
-from net.large import planning
+from net.large import layouts
 from net.large.regions import ImageWindow, labelled
 from net.large.serialized import load_bytes, net_bytes
 from net.large.sources import opened
@@ -55,8 +55,8 @@ def lazy(
     source = opened(image, net.channels, axes)
     size = source.shape[1:]
     labelled(net, border, size)
-    available = planning.memory_bytes(memory)
-    grid = planning.chosen(net, source, probabilities, available).grid
+    available = layouts.memory_bytes(memory)
+    grid = layouts.chosen(net, source, probabilities, available).grid
     labeller = Labeller(net, border, probabilities)
     node = delayed(net_bytes(net), pure=True)
     of_region = delayed(_labels, nout=2, pure=True)

@@ -79,7 +79,7 @@ class ExamplePreparer:
         if isinstance(labels, ListedLabels):
             if self.augmentation is not None:
                 raise ValueError("augmentation turns whole images; expected None for ListedLabels")
-            image = windows.admitted(net, image, f"{name} image {i}")
+            image = windows.readable_image(net, image, f"{name} image {i}")
             size = images.output_size(net, image.shape[1:], self.border, f"{name} image {i}")
             pixels = checked_pixels(labels.pixels, size, f"{name} pixels {i}")
             classes = net.output.channels

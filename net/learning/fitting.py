@@ -21,8 +21,8 @@ from net.learning.checkpoint import of_run, save
 from net.learning.curves import Picture
 from net.learning.examples import ExamplePreparer, Examples, ListedLabels, check_pair
 from net.learning.records import COLUMNS, VALIDATION_COLUMNS
-from net.learning.steps import Order, Sampler, are_masks
 from net.learning.training import Trainer
+from net.learning.training_steps import Order, Sampler, are_masks
 
 FILES = ("log", "picture", "best", "checkpoint")
 """What ``fit`` can write."""

@@ -18,8 +18,8 @@ from net.large.cluster import Workers
 from net.large.serialized import load_bytes, net_bytes
 from net.large.views import View
 from net.learning.examples import ExamplePreparer
-from net.learning.steps import Draw, Result, Sample, Sampler, added_weights
 from net.learning.training import Trainer
+from net.learning.training_steps import Draw, Result, Sample, Sampler, added_weights
 
 PATIENCE = 10
 """Seconds between checks for lost workers."""

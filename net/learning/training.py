@@ -13,7 +13,7 @@ import numpy as np
 
 from kernels import checks
 from net import images, planning, windows
-from net.chosen import Chosen, admitted
+from net.chosen import Chosen, image_and_pixels
 from net.dense import Dense
 from net.graph import LARGEST_SEED, Net
 from net.learning.optimizers import Optimizer
@@ -168,7 +168,7 @@ class Trainer:
         if share is None:
             share = Share(self.steps)
         checks.instance("share", share, Share)
-        image, size, chosen = admitted(self.net, self.dense.border, image, mask, pixels)
+        image, size, chosen = image_and_pixels(self.net, self.dense.border, image, mask, pixels)
         of_labels = size if pixels is None else (chosen.count,)
         labels = checked_labels("labels", labels, self.net.output.channels, of_labels)
         counting = self.counting(labels)

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from net.learning import checkpoint, fitting, old_runs, runs, sampling, scales, sources, splitting
+from net.learning import (
+    checkpoint,
+    fitting,
+    old_runs,
+    runs,
+    sampling,
+    scales,
+    splitting,
+    starting_nets,
+)
 from net.learning.augmentation import Augmentation
 from net.learning.metrics import Metrics
 from net.learning.optimizers import SGD, Adam, Cosine, Stepwise
@@ -70,13 +79,18 @@ CALLS = {
             {"classes": 2, "channels": 1, "filters": 1},
         )
     ),
-    "net.learning.sources.net_of": Entry(
+    "net.learning.starting_nets.net_of": Entry(
         call_of(
-            sources.net_of, source="lenet28", classes=2, channels=1, seed=0, backend="reference"
+            starting_nets.net_of,
+            source="lenet28",
+            classes=2,
+            channels=1,
+            seed=0,
+            backend="reference",
         ),
         {"seed": ZERO},
     ),
-    "net.learning.sources.usage_of": Entry(call_of(sources.usage_of, source="lenet28")),
+    "net.learning.starting_nets.usage_of": Entry(call_of(starting_nets.usage_of, source="lenet28")),
     "net.learning.runs.train": Entry(
         call_of(
             runs.train,

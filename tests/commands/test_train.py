@@ -11,7 +11,7 @@ from PIL import Image
 from net import Dense, load
 from net.__main__ import main
 from net.images import net_input
-from net.learning.sources import net_of
+from net.learning.starting_nets import net_of
 
 TOML = """
 [net]

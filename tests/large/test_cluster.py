@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from net.large import View, label, plan, planning
+from net.large import View, label, layouts, plan
 from net.learning import learners
 from net.learning.augmentation import Augmentation
 from net.learning.examples import ListedLabels
@@ -48,7 +48,7 @@ def test_a_client_that_is_closed(client, tmp_path):
 
 def test_workers_label(client, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        planning, "chosen", lambda *given: planning.layout(*given[:2], (16, 32), given[2])
+        layouts, "chosen", lambda *given: layouts.layout(*given[:2], (16, 32), given[2])
     )
     net, image = net_of(), image_of((150, 130))
     path = SOURCES["tiff in tiles"](tmp_path, image)

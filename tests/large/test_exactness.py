@@ -13,7 +13,7 @@ from kernels import get_backend
 from kernels.host.classes import NEAR, most_probable
 from net import Dense, Net
 from net.images import net_input
-from net.large import View, label, lazy, planning
+from net.large import View, label, layouts, lazy
 from net.large.regions import Grid, ImageWindow, Region
 from net.layers import Convolution, FullyConnected, Softmax
 from net.learning.examples import ListedLabels
@@ -31,9 +31,9 @@ NAMES = ("labels.npy", "labels.zarr", "labels.tif")
 @pytest.fixture(autouse=True)
 def small_regions(monkeypatch):
     """Regions of 16 x 32 pixels."""
-    monkeypatch.setattr(planning, "SIDES", (16, 32))
+    monkeypatch.setattr(layouts, "SIDES", (16, 32))
     monkeypatch.setattr(
-        planning, "chosen", lambda *given: planning.layout(*given[:2], (16, 32), given[2])
+        layouts, "chosen", lambda *given: layouts.layout(*given[:2], (16, 32), given[2])
     )
 
 
@@ -165,9 +165,9 @@ class TestWhatViewersFind:
 
     @pytest.fixture(autouse=True)
     def large_regions(self, monkeypatch):
-        monkeypatch.setattr(planning, "SIDES", (64, 128))
+        monkeypatch.setattr(layouts, "SIDES", (64, 128))
         monkeypatch.setattr(
-            planning, "chosen", lambda *given: planning.layout(*given[:2], (64, 128), given[2])
+            layouts, "chosen", lambda *given: layouts.layout(*given[:2], (64, 128), given[2])
         )
 
     @pytest.mark.parametrize("name", ["a.zarr", "a.tif", "a.ome.tif", "a.npy"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
-from net.large import label, plan, planning
+from net.large import label, layouts, plan
 from net.large.journal import Journal, journal_path, noted
 from net.large.sinks import probabilities_path
 from net.large.work import Work
@@ -21,7 +21,7 @@ from tests.large.images import SOURCES, image_of, labels_of, net_of, read
 @pytest.fixture(autouse=True)
 def small_regions(monkeypatch):
     monkeypatch.setattr(
-        planning, "chosen", lambda *given: planning.layout(*given[:2], (16, 32), given[2])
+        layouts, "chosen", lambda *given: layouts.layout(*given[:2], (16, 32), given[2])
     )
 
 

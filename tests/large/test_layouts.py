@@ -7,8 +7,8 @@ import pytest
 
 from kernels.host import limits
 from net import zoo
-from net.large import planning
-from net.large.planning import chosen, memory_bytes, region_bytes
+from net.large import layouts
+from net.large.layouts import chosen, memory_bytes, region_bytes
 from net.large.sources import Source
 from net.large.work import Labeller, Work
 
@@ -55,7 +55,7 @@ def test_the_plan_holds_where_a_mask_chooses(share):
     wanted = np.zeros((256, 384), bool)
     wanted[:, : int(192 * share)] = wanted[:, 192 : 192 + int(192 * share)] = True
     where = Source(wanted, (None, 0, 1), 1)
-    layout = planning.layout(net, image, (128, 192), "float16", where)
+    layout = layouts.layout(net, image, (128, 192), "float16", where)
     work = Work(Labeller(net, "reflect", "float16"), layout.grid, image, where, ())
     work.label(layout.grid[0], work.take(layout.grid[0]))  # compiles
     tracemalloc.start()
@@ -64,7 +64,7 @@ def test_the_plan_holds_where_a_mask_chooses(share):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     del behind, ahead
-    without = planning.region_bytes(net, image, (128, 192), "float16")
+    without = layouts.region_bytes(net, image, (128, 192), "float16")
     assert max(peak, without) < layout.peak_bytes < 1.5 * without
 
 
@@ -75,8 +75,8 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_memory():
-    assert memory_bytes("400 MiB", 10**6) == 400 * 2**20 - 10**6 - planning.RESERVE
-    assert memory_bytes(10**8) == 10**8 - planning.RESERVE
+    assert memory_bytes("400 MiB", 10**6) == 400 * 2**20 - 10**6 - layouts.RESERVE
+    assert memory_bytes(10**8) == 10**8 - layouts.RESERVE
     free = limits.free_pages()
     if free is not None:
         assert memory_bytes(None) < free
