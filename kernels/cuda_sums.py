@@ -19,7 +19,7 @@ from kernels.memory import cuda as memory
 # Powers of two
 THREADS = 4 if SMALL_BLOCKS else 256
 PIXELS_PER_THREAD = 32
-SHARE = PIXELS_PER_THREAD * THREADS
+PIXELS_PER_BLOCK = PIXELS_PER_THREAD * THREADS
 
 
 @cache
@@ -46,7 +46,7 @@ def sum_of_block():
 @cache
 def _sums_kernel(dtype):
     threads, add_up = THREADS, sum_of_block()
-    step, share = u32(THREADS), u32(SHARE)
+    step, share = u32(THREADS), u32(PIXELS_PER_BLOCK)
 
     @kernel(THREADS)
     def channel_sums_of_block(
@@ -74,7 +74,7 @@ def _sums_kernel(dtype):
 
 def splits(batch: int, plane: int) -> int:
     """Blocks that share the pixels of one channel of ``batch`` maps."""
-    return ceil_division(batch * plane, SHARE)
+    return ceil_division(batch * plane, PIXELS_PER_BLOCK)
 
 
 def total_of(sums, channels: int, parts: int):

@@ -11,7 +11,7 @@ from functools import cache
 
 from kernels.activation.cuda import derivative, function
 from kernels.batch_normalization import check_backward, check_fold, check_forward
-from kernels.cuda_sums import SHARE, THREADS, splits, sum_of_block, total_of
+from kernels.cuda_sums import PIXELS_PER_BLOCK, THREADS, splits, sum_of_block, total_of
 from kernels.device.api import cuda, kernel, sqrt, u32
 from kernels.device.arrays import operator
 from kernels.device.indices import divmod_u32
@@ -46,7 +46,7 @@ def _forward_kernel(activation, dtype):
 @cache
 def _backward_kernel(activation, dtype):
     threads, add_up = THREADS, sum_of_block()
-    step, share = u32(THREADS), u32(SHARE)
+    step, share = u32(THREADS), u32(PIXELS_PER_BLOCK)
     activated = activation is not None
     differentiated = derivative(activation, dtype) if activated else None
 
