@@ -1,4 +1,4 @@
-"""What all layers of a patch net share; ``net.layers`` has those that there are."""
+"""What all layers of a patch net share; the layers themselves are in ``net.layers``."""
 
 from __future__ import annotations
 

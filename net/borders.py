@@ -20,7 +20,7 @@ def patch_margins(patch: Pair) -> Margins:
 def halo(patch: Pair, receptive_field: Pair) -> Margins:
     """Rows and columns (top, left, bottom, right) that a label depends on around its pixel.
 
-    It is what a program that cuts an image into regions has to read beyond each of them.
+    A program that cuts an image into regions has to read that much beyond each of them.
 
     >>> halo((28, 5), (28, 3))
     (13, 2, 14, 0)

@@ -19,7 +19,7 @@ class Chosen:
 
     Attributes:
         labelled: rows and columns of the map.
-        mask: that chooses them, Ho x Wo of bool on the host; None where they are listed.
+        mask: Ho x Wo of bool on the host, True where a pixel is chosen; None where they are listed.
         listed: P x 2, row and column of each, in any order, the same one several times or not; None
             where a mask chooses.
 
@@ -48,7 +48,8 @@ class Chosen:
 
     @property
     def pixels(self) -> np.ndarray:
-        """P x 2: as they are listed; those of a mask row by row, 16 bytes for each, made anew."""
+        """P x 2: in the order of the list, or row by row for a mask, which makes a new array of 16
+        bytes for each pixel."""
         if self.listed is not None:
             return self.listed
         # Much faster than in two dimensions
@@ -60,7 +61,7 @@ class Chosen:
         return self.mask is None and len(np.unique(self.pixels, axis=0)) < len(self.pixels)
 
     def same_as(self, other: Chosen) -> bool:
-        """Whether they are the same pixels of a map of the same size, chosen alike."""
+        """Whether both are the same pixels, chosen in the same way, of maps of one size."""
         return self.labelled == other.labelled and all(
             (a is None) == (b is None) and (a is None or np.array_equal(a, b))
             for a, b in ((self.mask, other.mask), (self.listed, other.listed))
@@ -81,8 +82,8 @@ class Chosen:
         return mask
 
     def result(self, values: np.ndarray) -> np.ndarray:
-        """What a caller gets of host values K x P: these, or for a mask K x Ho x Wo, NaN
-        elsewhere."""
+        """Host values K x P in the form that a caller gets: as they are for listed pixels; for a
+        mask K x Ho x Wo, NaN where no pixel is chosen."""
         if self.mask is None:
             return values
         maps = np.full((len(values), *self.labelled), np.nan, values.dtype)
@@ -90,19 +91,21 @@ class Chosen:
         return maps
 
     def of_map(self, maps: np.ndarray) -> np.ndarray:
-        """As ``result``, from host values of all pixels, K x Ho x Wo."""
+        """The values of the chosen pixels, in the form of ``result``, out of those of all pixels,
+        K x Ho x Wo on the host."""
         if self.mask is None:
             return np.ascontiguousarray(maps[:, *self.pixels.T])
         return np.where(self.mask, maps, np.nan)
 
     def added_up(self, values: np.ndarray) -> np.ndarray:
-        """K x Ho x Wo, 0 elsewhere, of host values K x P."""
+        """A map K x Ho x Wo of host values K x P: those of a pixel that is listed several times are
+        added up, and other pixels have 0."""
         maps = np.zeros((len(values), *self.labelled), values.dtype)
         np.add.at(maps, (slice(None), *self.pixels.T), values)
         return maps
 
     def label_map(self, labels: np.ndarray) -> np.ndarray:
-        """Ho x Wo, ``UNLABELLED`` elsewhere, of the labels of different pixels, P.
+        """A map Ho x Wo of the labels of different pixels, P; other pixels are ``UNLABELLED``.
 
         Raises:
             ValueError: a pixel is listed several times.
@@ -115,9 +118,10 @@ class Chosen:
 
 
 def image_and_pixels(net: Net, border: str, image, mask=None, pixels=None) -> tuple:
-    """(image, (Ho, Wo) of its output, ``Chosen`` pixels or None) of an image and a mask, or of an
-    image and a list of pixels, admitted by ``net.images`` or, with pixels, by ``net.windows``. A
-    mask on a device is copied to the host.
+    """An image and its pixels, checked: (image, (Ho, Wo) of its output, ``Chosen`` pixels or None).
+
+    A list of pixels lets the image be read by windows (``net.windows.readable_image``); otherwise
+    it is taken as ``net.images.admitted_image`` does. A mask on a device is copied to the host.
 
     Raises:
         TypeError, ValueError: one of them does not suit the net, or both are given.
@@ -157,8 +161,8 @@ def chosen_of(labelled: int | Pair | None, mask, pixels) -> tuple[Pair, Chosen |
 
 
 def checked_pixels(pixels, labelled: Pair, name: str = "pixels") -> np.ndarray:
-    """P x 2 ints, at least one, of a map of ``labelled`` rows and columns; ``name`` is what they
-    are called.
+    """P x 2 ints, at least one, of a map of ``labelled`` rows and columns; ``name`` is their name
+    in messages.
 
     Raises:
         TypeError, ValueError: they are none.

@@ -345,8 +345,8 @@ class Dense:
         is free. Passes that take less than ``net.free_memory.SMALLEST`` are not looked at.
 
         Args:
-            labelled: as ``output_size`` gives it.
-            peak_bytes: what tells, of ``net.planning.PASSES``.
+            labelled: rows and columns of the output, as ``output_size`` gives them.
+            peak_bytes: the function of ``net.planning.PASSES`` that plans the pass.
             copied: bytes of copies that the pass makes of what it is given.
 
         Raises:
@@ -368,7 +368,7 @@ class Dense:
         """As ``check_memory``.
 
         Args:
-            peak_bytes: what tells, of ``net.planning``, with its ``options``.
+            peak_bytes: the function of ``net.planning`` that plans the pass, with its ``options``.
             copied: bytes of copies that the pass makes of what it is given.
         """
         form, learning = (self.program, self.border), peak_bytes in planning.LEARNING

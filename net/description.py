@@ -125,9 +125,9 @@ def usage_of(document: dict, patch: Pair, channels: int, output) -> Usage | None
     """How a net is used, after the document of its file.
 
     Args:
-        document: its keys.
-        patch: of the net.
-        channels: of its images.
+        document: the file's keys.
+        patch: the net's patch.
+        channels: number of channels of its images.
         output: the map that it gives.
 
     Raises:
@@ -221,8 +221,8 @@ def check_values(where: str, name: str, array: np.ndarray) -> None:
     """Refuse what no net and no optimiser is to hold.
 
     Args:
-        where: what messages call it.
-        name: of the array, which says whether it is a variance, or a mean of squares.
+        where: the array's name in messages.
+        name: its name in the file, which says whether it is a variance, or a mean of squares.
 
     Raises:
         ValueError: NaN, infinities, or a negative variance or mean of squares.

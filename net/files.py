@@ -52,7 +52,7 @@ def check_writable(name: str, path: str | Path) -> None:
     A file is made beside it, and the folders that it needs; then they are removed again.
 
     Args:
-        name: what the caller calls it.
+        name: the argument's name in messages.
 
     Raises:
         TypeError, ValueError: as ``checked_path``.

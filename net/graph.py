@@ -43,9 +43,9 @@ class Net:
         channels: channels of the image.
         patch: size p of the patch, an int or a pair (y, x).
         dtype: ``"float32"`` or ``"float64"``.
-        seed: of the initialisation.
+        seed: seed of the initialisation.
         initializer: ``"he"`` or ``"glorot"``.
-        backend: where it runs: ``"auto"``, ``"cuda"``, ``"simulator"``, ``"cpu"``, ``"reference"``.
+        backend: ``"auto"``, ``"cuda"``, ``"simulator"``, ``"cpu"``, ``"reference"``.
 
     Attributes:
         nodes: the layers in their places, by name, in order.
@@ -305,8 +305,8 @@ def net_of(document: dict, arrays: dict[str, np.ndarray], backend: str) -> Net:
 
     Args:
         document: has the ``net``, and how it is used.
-        arrays: those of the net, whose names begin with ``net/``; others are passed over.
-        backend: where it is to run.
+        arrays: the net's arrays, whose names begin with ``net/``; others are passed over.
+        backend: name of its backend.
 
     Raises:
         TypeError, ValueError: the document describes none, or the arrays are not its own.

@@ -22,7 +22,8 @@ AXES = "channels x rows x columns"
 
 
 def output_size(net: Net, size: Pair, border: str, name: str = "image") -> Pair:
-    """Rows and columns of labelled pixels for an image of ``size``; ``name`` is what it is called.
+    """Rows and columns of labelled pixels for an image of ``size``; ``name`` is the image's name in
+    messages.
 
     Raises:
         ValueError: the image is smaller than the patch and the border is ``valid``.
@@ -98,7 +99,7 @@ def is_finite(image: np.ndarray) -> bool:
 
 
 def check_finite(net: Net, name: str, image) -> None:
-    """Refuse an image that ``admitted_image`` gave and that holds NaN or infinities.
+    """Refuse an image that ``admitted_image`` gave, if it holds NaN or infinities.
 
     Raises:
         ValueError: it does.
@@ -137,15 +138,15 @@ def admitted_image(net: Net, image, name: str = "image"):
 
 
 def placed(net: Net, array):
-    """An ``admitted_array`` with a leading axis of 1 on the net's backend: a copy, or a device
-    array's memory."""
+    """An array that ``admitted_array`` gave, with a leading axis of 1 on the net's backend: a copy,
+    or a device array's memory."""
     if isinstance(array, np.ndarray):
         array = net.backend.memory.to_device(_contiguous(array))
     return array.reshape(1, *array.shape)
 
 
 def copied_bytes(*arrays) -> int:
-    """What ``placed`` takes on the host to put ``admitted_array``s into C order."""
+    """What ``placed`` takes on the host to put arrays that ``admitted_array`` gave into C order."""
     host = [array for array in arrays if isinstance(array, np.ndarray)]
     return sum(a.nbytes for a in host if not (a.flags.c_contiguous and a.dtype.isnative))
 
@@ -226,7 +227,7 @@ def channel_axis(
     """The axis of an image's ``shape`` that holds the channels, 0 or 2; None where it has two axes.
 
     Args:
-        name: what messages call the image.
+        name: the image's name in messages.
         shape: H x W, C x H x W or H x W x C.
         axes, channels: as ``channels_first``.
 
@@ -269,11 +270,11 @@ def channels_first(name: str, array, axes: str | None = None, channels: int | No
     """An image that was read, as C x H x W: a view.
 
     Args:
-        name: what messages call it.
+        name: the image's name in messages.
         array: H x W, C x H x W or H x W x C.
         axes: which axis holds the channels, ``"first"`` or ``"last"``; None looks for it: the one
             of ``channels``, or, where that is None, the one that is smaller than both others.
-        channels: how many there must be.
+        channels: number of channels that there must be.
 
     Raises:
         TypeError, ValueError: no image of ``channels`` channels, or either axis may hold them.
@@ -295,7 +296,7 @@ def net_input(net: Net, image, axes: str | None = None, name: str = "image") -> 
     Args:
         image: H x W, C x H x W or H x W x C, of real numbers.
         axes: which axis holds the channels, as ``channels_first``.
-        name: what messages call the image.
+        name: the image's name in messages.
 
     Raises:
         TypeError, ValueError: no image of the net's channels, or one where either the first or the

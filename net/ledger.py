@@ -19,7 +19,7 @@ class Block:
     Attributes:
         nbytes: its size.
         place: (begin, end) of a large one; None for a small one.
-        owners: how many hold it.
+        owners: number of its owners.
     """
 
     __slots__ = ("nbytes", "owners", "place")
@@ -36,7 +36,7 @@ class Ledger:
 
     @property
     def peak(self) -> int:
-        """Bytes that were taken at most: of the store of large arrays, and of all else."""
+        """Most bytes that were taken at once: of the store of large arrays, and of all else."""
         return self.large.used + self.most_small
 
     def make(self, nbytes: int) -> Block:

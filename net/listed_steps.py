@@ -31,8 +31,8 @@ from net.steps import AveragePoolStep, ConvolutionStep, DropoutStep, MaxPoolStep
 
 @dataclass(frozen=True, kw_only=True)
 class _ListedStep(Step):
-    """Reads a list by ``listed``, whose rows lie on the backend; ``outputs`` is how many cells its
-    output has."""
+    """Reads a list by ``listed``, whose rows lie on the backend; ``outputs`` is the number of its
+    output's cells."""
 
     listed: Reading
     outputs: int
@@ -191,8 +191,8 @@ class ListedProgram(Program):
 
 
 def device_bytes(net: Net, needed: NeededCells) -> int:
-    """What the tables of ``ListedProgram`` take on a device, the host's largest beside them, from
-    which one is made."""
+    """Bytes that the tables of ``ListedProgram`` take on a device, and the largest of the host's
+    lists that they are made from."""
     layout, entries, largest = net.backend.listed_cells.LAYOUT, 0, 0
     for node in net.nodes.values():
         for reading in needed.readings[node.name]:
@@ -207,7 +207,7 @@ def device_bytes(net: Net, needed: NeededCells) -> int:
 
 @once_a_net
 def _dense_steps(net: Net) -> tuple[list[Step], list[Step]]:
-    """Those with a backward pass, and without; the same list where they are equal."""
+    """The steps with a backward pass, and those without; one list where they are equal."""
     steps, forward = (steps_of(net, "dense", backward=backward) for backward in (True, False))
     return steps, steps if forward == steps else forward
 
@@ -225,7 +225,8 @@ class _Places:
         self.readings = [self._handed_over(r) for r in needed.readings[node.name]]
 
     def _handed_over(self, reading):
-        """Rows as the operators of the layer take them: of windows a table, else cells."""
+        """Rows in the form that the operators of the layer take: a table for windows, else
+        cells."""
         if reading.rows is None:
             return reading
         ops = self._net.backend
@@ -236,8 +237,8 @@ class _Places:
 
     @cached_property
     def reading(self) -> dict:
-        """What a ``_ListedStep`` reads of its only input; where that has the very cells that it
-        needs, by windows of one cell each."""
+        """Arguments ``listed`` and ``outputs`` of a ``_ListedStep`` with one input; where the input
+        has just the cells that are needed, each is read by a window of its own."""
         (reading,) = self.readings
         if reading.rows is None:
             numbers = np.arange(len(self.cells), dtype=np.int32)[:, None]
@@ -258,7 +259,7 @@ def _over_list(step: Step, places: _Places) -> list[Step]:
 
 
 def _selecting(step: Step, places: _Places) -> list[Step]:
-    """A step, and in front of it what selects the cells that it needs of inputs with more."""
+    """A step, and in front of it the steps that select its cells from inputs that have more."""
     selections, inputs = [], []
     for source, reading in zip(step.inputs, places.readings):
         if reading.rows is None:

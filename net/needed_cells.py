@@ -1,8 +1,8 @@
 """The cells of each map that the scores of chosen pixels need, layer by layer.
 
-The last layer needs the chosen pixels; the layer before one with taps at offsets t the union of
-(cell + t) over all needed cells and taps; a crop shifts them, a merge unites them, pointwise layers
-keep them. The plan depends on the net and the pixels alone.
+The last layer needs the chosen pixels. In front of a layer with taps at offsets t, the union of
+(cell + t) over all needed cells and taps is needed; a crop shifts the cells, a merge unites them,
+pointwise layers keep them. The plan depends on the net and the pixels alone.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ class NeededCells:
     """What the scores of some pixels need of a net.
 
     Attributes:
-        cells: by layer, ``IMAGE`` (with its borders) first; the same object where two layers have
-            the same cells in the same order.
-        readings: by layer, one for each of its inputs.
+        cells: needed cells by layer, ``IMAGE`` (with its borders) first; the same object where two
+            layers have the same cells in the same order.
+        readings: readings of each layer by its name, one for each input.
     """
 
     cells: dict[str, Cells]
@@ -147,9 +147,9 @@ class _Reach(NamedTuple):
     """What the layers of a net read, whatever the pixels.
 
     Attributes:
-        geometry: by layer, as ``_geometry`` gives it.
-        owners: by layer, the layer whose cell list it shares: a layer that is read by one pointwise
-            layer alone shares its reader's list, any other has its own.
+        geometry: what ``_geometry`` gives, by layer.
+        owners: the layer whose cell list a layer shares, by layer: one that is read by one
+            pointwise layer alone shares its reader's list, any other has its own.
     """
 
     geometry: dict[str, tuple[Pair, Pair, Pair]]
@@ -214,8 +214,8 @@ class _Region:
 
     Attributes:
         origin: row and column where the maps begin.
-        needed: by owner, a map of ``kernels.host.cell_maps``.
-        spacing: by owner, of its list.
+        needed: maps of ``kernels.host.cell_maps``, by owner.
+        spacing: spacing of a list, by owner.
     """
 
     def __init__(self, net, reach, pixels):

@@ -19,10 +19,10 @@ from net.nodes import IMAGE
 from net.program import Program
 
 COST = {"cuda": 1.5, "simulator": 1.5, "cpu": 1.2, "reference": 1.2}
-"""By backend, about how long a multiply-add over lists takes, in units of the dense form's. On a
-device by count, as none has measured it: main loops have 1.03 times the instructions, and the input
-gradient does at most 1 + 64 / K times the work for K filters, 2.3 times with 48. That is 1.45 of
-all three directions."""
+"""Time of a multiply-add over lists by backend, in units of the dense form's. On devices it is
+counted, not measured: the main loops have 1.03 times the instructions, and the input gradient does
+at most 1 + 64 / K times the work for K filters, which is 2.3 times for 48. Over forward pass,
+gradient by the weights and input gradient that is 1.45 times."""
 
 MOST_MAP_ELEMENTS_RATIO = 0.84
 """Lists are used only if the elements of all their maps, times ``COST``, are below this share of
@@ -44,7 +44,7 @@ class NeededPass:
             several times is computed once.
 
     Attributes:
-        counts: by layer the number of its needed cells, ``IMAGE`` included.
+        counts: number of needed cells by layer, ``IMAGE`` included.
 
     >>> from net import zoo
     >>> pixels = np.array([[9, 9], [0, 0], [9, 9]])
@@ -100,7 +100,7 @@ class NeededPass:
 
     @cached_property
     def places(self) -> np.ndarray:
-        """Which of the scores belongs to each of the pixels as they were given: P, int32."""
+        """Number of the score that belongs to each of the given pixels: P, int32."""
         pitch = int(self.columns.max()) + 1
         keys = self.rows.astype(np.int64) * pitch + self.columns
         order = np.argsort(keys)
@@ -162,8 +162,8 @@ class NeededPass:
         return ops.listed_cells.gather(maps, *map(ops.memory.to_device, (self.rows, self.columns)))
 
     def errors(self, values: np.ndarray):
-        """The errors of the scores on the backend, of host values K x P of the pixels as they were
-        given; those of a pixel that is listed several times are added up."""
+        """The errors of the scores on the backend, from host values K x P in the order of the given
+        pixels; those of a pixel that is listed several times are added up."""
         by_cell = np.zeros((len(self.rows), len(values)), values.dtype)
         if self.repeats:
             np.add.at(by_cell, self.places, values.T)
@@ -181,7 +181,7 @@ class NeededPass:
         return images.bordered_backward(self.net, by_image, self.border)
 
     def listed_values(self, scores) -> np.ndarray:
-        """Host values K x P of the pixels as they were given, from a list on the backend."""
+        """Host values K x P in the order of the given pixels, from a list on the backend."""
         values = self._layout.numbers(images.returned(self.net, scores))
         return np.ascontiguousarray(values[self.places].T)
 
@@ -214,7 +214,7 @@ class NeededPasses:
 
     Args:
         net: its parameters are shared, not copied.
-        border: of the images.
+        border: border of the images.
 
     >>> from net import zoo
     >>> passes = NeededPasses(zoo.build("lenet28", backend="cpu"), "zero")
@@ -230,8 +230,8 @@ class NeededPasses:
         self._last: tuple[Chosen, NeededPass | None] | None = None
 
     def over(self, chosen: Chosen) -> NeededPass | None:
-        """The pass over what some pixels need, if by its multiply-adds and maps (``COST``,
-        ``MOST_MAP_ELEMENTS_RATIO``, ``MOST_PEAK_RATIO``) it takes less than the dense pass. The
+        """The pass over what some pixels need, if its multiply-adds and maps are fewer than the
+        dense pass's (``COST``, ``MOST_MAP_ELEMENTS_RATIO``, ``MOST_PEAK_RATIO``), else None. The
         last one is kept."""
         last = self._last  # another thread may exchange it
         if last is None or not last[0].same_as(chosen):
@@ -240,8 +240,8 @@ class NeededPasses:
         return last[1]
 
     def to_learn(self, chosen: Chosen, image) -> NeededPass | None:
-        """As ``over``; where the dense pass would read NaN or infinities of an admitted image on
-        the host, the pass over what is needed in any case."""
+        """As ``over``, but never None where the dense pass would read NaN or infinities of an
+        admitted image on the host."""
         some, net = self.over(chosen), self.net
         if some is not None or checks.lies_on_device("image", image):
             return some

@@ -1,6 +1,5 @@
-"""What layers, learning rules and schedules share: dataclasses that hold what was asked for.
-
-An option's annotation says what it may be. ``Options`` checks it where it is given, and
+"""What layers, learning rules and schedules share: dataclasses of options. An option's annotation
+says what values it may have. ``Options`` checks it where it is given, and
 ``net.description`` where it comes from a file.
 """
 

@@ -17,7 +17,7 @@ class Learning:
     """What dropout draws its mask from (see ``kernels.dropout``).
 
     Attributes:
-        seed, step: of the training run.
+        seed, step: seed and step of the training run.
         rows, columns: int32 arrays on the backend, the place of each map in the dense map.
     """
 
@@ -51,9 +51,9 @@ class Saved:
     """What a step saves for backward.
 
     Attributes:
-        shapes: of its inputs.
+        shapes: shapes of its inputs.
         input, output: maps; None unless the step ``saves_input`` or ``saves_output``.
-        argmax: of max pooling, if a backward pass follows, else None.
+        argmax: argmax of max pooling, if a backward pass follows, else None.
     """
 
     shapes: tuple[Shape, ...]
@@ -82,12 +82,12 @@ class StepSizes(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """Bytes that an operator works in, beside what it is given and gives.
+    """Bytes that an operator works in, beside its arguments and its result.
 
     Attributes:
-        arrays: of each array.
-        a_thread: what each thread of the host takes for itself.
-        parts: that the work has, each for one thread.
+        arrays: bytes of each array that all threads share.
+        a_thread: bytes that each thread of the host takes for itself.
+        parts: number of parts of the work, each for one thread.
     """
 
     arrays: tuple[int, ...] = ()
@@ -101,9 +101,9 @@ class Workspaces(NamedTuple):
     Attributes:
         copies: bytes of each array that the forward pass makes before the output, and drops after
             it.
-        forward: in the forward pass, after the output is made.
-        gradients: for the gradients by the parameters.
-        errors: for the errors of the inputs.
+        forward: workspace of the forward pass, taken after the output is made.
+        gradients: workspace of the gradients by the parameters.
+        errors: workspace of the errors of the inputs.
     """
 
     copies: tuple[int, ...] = ()

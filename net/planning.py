@@ -43,11 +43,11 @@ class MemoryPlan:
     """One pass of a program; its methods follow those of ``Program`` line by line.
 
     Args:
-        program: what runs.
+        program: the program that runs.
         learning: whether dropout makes maps of its own.
 
     Attributes:
-        ledger: where further blocks of the pass are made, too.
+        ledger: the ledger in which further blocks of the pass are made, too.
     """
 
     def __init__(self, program: Program, *, learning: bool = False):
@@ -65,7 +65,8 @@ class MemoryPlan:
         return self.ledger.make(numbers * self.itemsize if fits else UNINDEXABLE)
 
     def replace(self, block: Block, shape: tuple[int, ...]) -> Block:
-        """A block for numbers of ``shape`` that are worked out from ``block``, which then goes."""
+        """A block for numbers of ``shape`` that are computed from ``block``, which is dropped
+        then."""
         made = self.make(shape)
         self.ledger.drop(block)
         return made
@@ -177,7 +178,7 @@ def forward_bytes(program: Program, border: str, labelled: Pair) -> int:
 
     Args:
         program: a net's dense form.
-        border: of the images.
+        border: border of the images.
         labelled: rows and columns of the scores.
 
     >>> from net import Dense, zoo
@@ -275,9 +276,9 @@ def scan_bytes(
 
     Args:
         program: a net's patch form.
-        border: of the images.
+        border: border of the images.
         labelled: rows and columns of all pixels of the image.
-        pixels: how many are chosen.
+        pixels: number of chosen pixels.
         batch: patches that run together.
         learning: a pass forward and backward.
         image: also the gradient by the image.
@@ -325,9 +326,9 @@ def needed_bytes(
     """What a pass over lists of cells takes at most (``net.needed_pass``), its tables apart.
 
     Args:
-        program: over lists.
-        cells: of the image.
-        pixels: that are chosen.
+        program: a program over lists.
+        cells: number of needed cells of the image.
+        pixels: number of chosen pixels.
         keep: whether a backward pass follows.
         learning: whether dropout makes maps of its own.
         image: also the gradient by the image's cells.
@@ -349,8 +350,8 @@ def needed_bytes(
 
 
 def calibration_bytes(program: Program, border: str, labelled: tuple[Pair, ...]) -> int:
-    """What ``calibrate`` takes at most for images of each of which ``labelled`` rows and columns
-    have scores; other arguments as ``forward_bytes``."""
+    """What ``calibrate`` takes at most for images with ``labelled`` rows and columns of scores
+    each; other arguments as ``forward_bytes``."""
     plan, runs, peak = MemoryPlan(program), [], 0
     for size in labelled:
         x, shape = _framed(plan, border, size)

@@ -32,9 +32,9 @@ class Program:
         form: ``"patch"`` (maps of the compact strided sizes) or ``"dense"`` (stride 1, dilated).
 
     Attributes:
-        steps: what runs forward and backward, in order.
-        learns: by layer, whether its output depends on parameters.
-        plans: what ``net.planning`` remembers of the last passes.
+        steps: the steps that run forward and backward, in order.
+        learns: whether a layer's output depends on parameters, by layer.
+        plans: plans that ``net.planning`` remembers of the last passes.
 
     Raises:
         TypeError, ValueError: no net, or another form.
@@ -77,7 +77,7 @@ class Program:
 
         Args:
             keep: also return the ``Tape`` for ``backward``.
-            learning: what dropout draws from; None switches it off.
+            learning: the source of dropout's masks; None switches dropout off.
             clock: called after each step with the step and its seconds.
 
         Returns:
@@ -121,7 +121,7 @@ class Program:
         """Gradients of sum(error * output) by all parameters.
 
         Args:
-            tape: of the forward pass; used up by this call.
+            tape: the forward pass's tape; used up by this call.
             error: the error map, shaped like the output; dropped as soon as no step needs it, if
                 the caller holds no reference to it.
             image: also the gradient by the input.

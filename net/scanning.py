@@ -113,7 +113,7 @@ class Scan:
 
         Args:
             labelled: rows and columns of all pixels of the image.
-            pixels: how many are chosen.
+            pixels: number of chosen pixels.
             learning: a pass forward and backward.
             image: also the gradient by the image.
 

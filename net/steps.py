@@ -34,7 +34,7 @@ class Step(ABC):
         inputs: names of the layers whose outputs it reads.
         node: the first of its layers in the net.
         drops: those of its inputs that no later step reads.
-        activation: the one that it computes as well, at its end; None where there is none.
+        activation: the activation that it ends in; None where there is none.
         pooled: whether max pooling follows the activation and takes care of its derivative; the map
             between them is not saved then.
         normalizes: whether it takes frozen statistics of its input, which ``calibrate`` sets.
@@ -105,9 +105,9 @@ class Step(ABC):
 
         Args:
             run: the pass.
-            saved: of the forward pass.
-            error: what ``differentiate`` made of the output's error, N x K x Ho x Wo.
-            wanted: for each input whether anybody reads its error.
+            saved: what the forward pass saved.
+            error: the output's error after ``differentiate``, N x K x Ho x Wo.
+            wanted: whether anybody reads an input's error, for each input.
 
         Returns:
             errors N x C_i x H_i x W_i; one that is not wanted may be None.

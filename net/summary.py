@@ -88,7 +88,7 @@ def needed_table(net: Net, labelled: Pair, pixels: int, counts: dict[str, int]) 
 
     Args:
         labelled: rows and columns of the map that the pixels are of.
-        pixels: how many are chosen, each counted once.
+        pixels: number of chosen pixels, each counted once.
         counts: number of needed cells by layer.
 
     >>> import numpy as np
@@ -124,7 +124,7 @@ def needed_table(net: Net, labelled: Pair, pixels: int, counts: dict[str, int]) 
 
 
 def memory(forward: int, both: int) -> str:
-    """What passes take, in words, of bytes."""
+    """Bytes that passes take, in words."""
     return f"{forward / 1e6:,.1f} MB forward, {both / 1e6:,.1f} MB forward and backward"
 
 

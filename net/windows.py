@@ -49,7 +49,7 @@ def check_readable(name: str, image, expected: str = "an array") -> None:
     """Refuse what cannot be read by windows, or holds no real numbers; nothing is read.
 
     Args:
-        expected: what messages name beside anything with shape, dtype and slicing.
+        expected: text that messages name beside anything with shape, dtype and slicing.
 
     Raises:
         TypeError: naming it.
@@ -82,7 +82,7 @@ def floats(net: Net, window) -> np.ndarray:
 
 
 def whole(net: Net, image):
-    """All of an ``admitted`` image as ``net.images.admitted_image`` gives it."""
+    """All of an image that ``readable_image`` gave, as ``net.images.admitted_image`` gives it."""
     if checks.lies_on_device("image", image) or _is_taken(net, image):
         return image
     return floats(net, image[:, :, :])
@@ -94,7 +94,8 @@ def _is_taken(net, image) -> bool:
 
 
 def is_gathered(net: Net, image) -> bool:
-    """Whether the backend's kernels read cells of an ``admitted`` image where it lies."""
+    """Whether the backend's kernels read cells of an image that ``readable_image`` gave
+    where it lies."""
     if checks.lies_on_device("image", image):
         return True
     on_host = net.backend.name not in images.DEVICE_BACKENDS
@@ -106,7 +107,7 @@ class Windows:
     columns the smallest one.
 
     Args:
-        rows, columns: where the cells lie in the image, int32; -1 stands for a cell of zeros.
+        rows, columns: coordinates of the cells in the image, int32; -1 stands for a cell of zeros.
 
     >>> Windows(np.int32([3, 5, -1, 700]), np.int32([9, 8, 0, 2])).slices
     [(slice(3, 6, None), slice(8, 10, None)), (slice(700, 701, None), slice(2, 3, None))]
@@ -136,7 +137,7 @@ class Windows:
         ]
 
     def cells(self, net: Net, image):
-        """The cells of an ``admitted`` host image, a list on the net's backend.
+        """The cells of a host image that ``readable_image`` gave, a list on the net's backend.
 
         Raises:
             ValueError: a window that the image gives has another shape.

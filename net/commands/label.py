@@ -50,8 +50,8 @@ class Job:
         image: its file.
         shape: channels, rows and columns.
         labelled: rows and columns that get a label.
-        tile: as ``Dense.predict``.
-        nbytes: of memory, at most.
+        tile: size of the tiles, as ``Dense.predict`` takes it.
+        nbytes: bytes of memory, at most.
         outputs: the files that are written, by what they hold.
     """
 

@@ -1,4 +1,4 @@
-"""What each activation is in other frameworks: readers and writers know it from here alone."""
+"""What each activation is in other frameworks, for all readers and writers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Counterpart(NamedTuple):
 
     Attributes:
         layer: makes the layer; it takes PyTorch's parameter by PyTorch's name, and has its default.
-        module: of ``torch.nn``; it takes the parameter, if there is one.
-        function: of ``torch`` or ``torch.nn.functional``; with a ``_`` behind its name it works in
-            place.
-        arguments: of the function; a module has attributes of these names.
-        operator: of ONNX; it takes the parameter as its attribute ``alpha``.
+        module: name of the module in ``torch.nn``; it takes the parameter, if there is one.
+        function: name of the function in ``torch`` or ``torch.nn.functional``; with a ``_`` behind
+            it, it works in place.
+        arguments: names of the function's arguments; a module has attributes of these names.
+        operator: name of ONNX's operator; it takes the parameter as its attribute ``alpha``.
         below: with a parameter, the activation is x above 0, and below it the parameter times this
             function of x, whose nodes it adds: ONNX's attributes are float32 whatever the maps are.
     """

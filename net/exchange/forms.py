@@ -18,7 +18,8 @@ class Placed:
     Attributes:
         node: the layer in its place.
         window: the window that it moves over its input, None without one.
-        margins: what is cut off each input (top, left, bottom, right) before the layer reads it.
+        margins: rows and columns that are cut off each input (top, left, bottom, right) before the
+            layer reads it.
     """
 
     node: Node
@@ -41,7 +42,8 @@ def placed(net, dense: bool) -> list[Placed]:
 
 
 def unread(net) -> Margins:
-    """What no patch reads of an image (where R < p); the dense form is of the image without it.
+    """Margins of an image that no patch reads (where R < p); the dense form runs on the image
+    without them.
 
     >>> from net import zoo
     >>> unread(zoo.build("lenet28", backend="cpu"))

@@ -54,7 +54,7 @@ def to_onnx(net: Net, path: str | Path, *, dense: bool = True) -> None:
     Args:
         net: a net of float64 is written without Conv, AveragePool, Elu and what has float32
             attributes, which ONNX Runtime does not execute in float64, or not exactly.
-        path: of the file.
+        path: the file.
         dense: True: the dense form, from ``image`` N x C x H x W of any size from the patch on to
             ``scores`` N x K x (H - p + 1) x (W - p + 1); what these are, ``Dense`` says for the
             border ``"valid"``. False: the patch net, from N x C x p x p to N x K.

@@ -79,7 +79,7 @@ class Traced:
         return member
 
     def channels(self) -> int:
-        """Channels of the image, as the first layer that reads it with weights tells.
+        """Number of channels of the image, as told by the first layer with weights that reads it.
 
         Raises:
             ValueError: none does.

@@ -49,8 +49,8 @@ class Value(NamedTuple):
     """What a tensor of the module is in the net.
 
     Attributes:
-        name: of the layer.
-        map: that it makes.
+        name: name of the layer.
+        map: the map that it makes.
         flat: whether PyTorch holds it as N x (C * h * w), not as N x C x h x w.
     """
 
@@ -74,14 +74,14 @@ class ModuleReader:
     """Reads a traced module, running it on some patches on the way.
 
     Args:
-        traced: in eval mode.
-        patch: rows and columns.
-        channels: of the image.
-        dtype: of the weights, ``torch.dtype``.
+        traced: the module, in eval mode.
+        patch: rows and columns of the patch.
+        channels: number of channels of the image.
+        dtype: ``torch.dtype`` of the weights.
 
     Attributes:
-        layers: of the net, in order.
-        arrays: of the net's state, by name.
+        layers: the net's layers, in order.
+        arrays: arrays of the net's state, by name.
 
     Raises:
         NotConvertible: something has no exact dense form, or is not supported.
@@ -153,7 +153,7 @@ class ModuleReader:
         return self._values[given]
 
     def _number(self, node):
-        """What the module computes of sizes, as it is for this patch; other nodes stay."""
+        """Numbers that the module computes from sizes, for this patch; other nodes stay."""
         is_tensor = node in self._values or node.op == "get_attr"
         return node if is_tensor else self._results[node]
 
@@ -172,7 +172,7 @@ class ModuleReader:
         return Value(name, output, values[0].flat if flat is None else flat)
 
     def _take(self, layer: Value, part: str, tensor, shape=None):
-        """Take an array of a layer over; None stays as the net has it."""
+        """Take over an array of a layer; None leaves the net's own."""
         tensor = self._traced.constant(tensor)
         if tensor is None:
             return

@@ -13,11 +13,11 @@ class Operation(NamedTuple):
 
     Attributes:
         kind: an activation, or else the method of ``net.exchange.torch_layers`` that reads it.
-        arguments: what it takes, in the order of the function, the map first; a module has
+        arguments: names of its arguments, in the order of the function, the map first; a module has
             attributes of these names.
-        modules: of ``torch.nn``.
-        functions: of ``torch``, ``torch.nn.functional`` or ``operator``, and methods of tensors;
-            those that end in ``_`` work in place.
+        modules: names of modules of ``torch.nn``.
+        functions: names of functions of ``torch``, ``torch.nn.functional`` or ``operator``, and of
+            methods of tensors; those that end in ``_`` work in place.
     """
 
     kind: str
@@ -146,7 +146,7 @@ def called_by(torch, node, module=None) -> tuple[str, Operation | None]:
     Args:
         torch: the package.
         node: a ``call_module``, ``call_function`` or ``call_method``.
-        module: that is called, of a ``call_module``.
+        module: the module that a ``call_module`` calls.
     """
     if node.op == "call_module":
         name = type(module).__name__

@@ -39,8 +39,9 @@ def from_torch(
     Args:
         module: ``torch.nn.Module``, left as it is.
         patch: size p of the patch, an int or a pair (y, x).
-        channels: of the image; None: as many as the first layer with weights reads.
-        backend: where the net is to run.
+        channels: number of channels of the image; None: as many as the first layer with weights
+            reads.
+        backend: name of the net's backend.
         report: print how far the scores are from PyTorch's.
 
     Raises:

@@ -41,7 +41,7 @@ def to_torch(net: Net, *, dense: bool = False):
     this package, to run or to be loaded by ``torch.load``.
 
     Args:
-        net: in its dtype.
+        net: the net, written in its dtype.
         dense: False: the patch net, N x C x p x p to N x K. True: its dense form, N x C x H x W of
             any size from the patch on to N x K x (H - p + 1) x (W - p + 1): the scores that
             ``Dense`` gives with the border ``"valid"``. For the others, pad the image by

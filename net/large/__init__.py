@@ -1,7 +1,7 @@
 """Images of any size, labelled exactly, in fixed memory, resumably, on one machine or many.
 
-``label`` reads an image by windows, labels it region by region and writes the labels; ``plan`` says
-before how. ``lazy`` gives labels as a Dask array. ``View`` is an image to learn from
+``label`` reads an image by windows, labels it region by region and writes the labels; ``plan``
+tells beforehand how. ``lazy`` gives labels as a Dask array. ``View`` is an image to learn from
 (docs/large-images.md).
 """
 

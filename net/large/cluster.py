@@ -1,4 +1,4 @@
-"""Workers of a Dask cluster, and regions on them, which they read and write themselves.
+"""Workers of a Dask cluster, which read, label and write regions themselves.
 
 The net travels to each worker once. On a worker one region is labelled at a time, by as many
 threads as Dask gives it, while another one is read or written. A dead worker's regions are
@@ -29,8 +29,8 @@ class Workers:
         client: a ``distributed.Client``, or the address of a scheduler.
 
     Attributes:
-        threads: of each worker.
-        limits: bytes of memory of those that have a limit.
+        threads: number of threads of each worker.
+        limits: bytes of memory of the workers that have a limit.
 
     Raises:
         ModuleNotFoundError: ``distributed`` is missing.
@@ -92,7 +92,8 @@ class Workers:
                 client.unregister_worker_plugin(name)
 
     def available(self, memory: int | str | None) -> int:
-        """Bytes for labelling on each worker: of ``memory``, or of what the least of them has."""
+        """Bytes for labelling on each worker: from ``memory``, or from the smallest limit of a
+        worker."""
         if memory is not None:
             return memory_bytes(memory, BASE)
         return int(MEMORY_FRACTION * min(self.limits, default=2**31)) - BASE - RESERVE
@@ -103,7 +104,7 @@ class Workers:
         """As ``net.large.running.run``, on the workers.
 
         Args:
-            run: what the journal says.
+            run: description of the run, as the journal holds it.
 
         Raises:
             OSError: a worker does not see the files, or workers die again and again.

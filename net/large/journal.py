@@ -1,8 +1,9 @@
-"""What of a run is done, so that one that was killed goes on where it stopped.
+"""The regions of a run that are done, so that a run that was killed goes on where it stopped.
 
-A line of JSON says what the run is; each further line is the number of a region that is written. A
-region is noted when it is on the disk (``Sink.write``), and written again alike if it was not
-noted: so neither a process that is killed nor a machine that loses its power loses what is noted.
+The first line describes the run in JSON; each further line is the number of a region that was
+written. A region is noted only when it is on the disk (``Sink.write``), so what is noted survives a
+killed process and a power failure. A region that was not noted is written again, with the same
+content.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def journal_path(out: Path) -> Path:
 
 
 def stored(path: Path) -> dict | None:
-    """What run a journal is of; None where there is none.
+    """The description of the run in a journal; None where there is no journal.
 
     Raises:
         ValueError: it is no journal.
@@ -66,13 +67,13 @@ class Journal:
 
     Args:
         path: the file; it is made if it is not there.
-        run: what the run is, as JSON can hold it.
+        run: description of the run, as JSON can hold it.
 
     Attributes:
         done: numbers of the regions that are written.
 
     Raises:
-        ValueError: it is of another run; the message says what differs.
+        ValueError: the journal is of another run; the message says what differs.
         BlockingIOError: another process is writing it.
     """
 

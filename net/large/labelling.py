@@ -31,12 +31,12 @@ class LabellingPlan:
     """What ``label`` does, checked, before anything is written.
 
     Attributes:
-        work: what is done with each region.
+        work: the work on each region.
         layout: the regions, and what they cost.
         out: the file or folder of the labels.
-        run: what the journal says of it.
-        done: regions that an earlier run has written.
-        workers: where regions are labelled; None is here.
+        run: description of the run, as the journal holds it.
+        done: number of regions that an earlier run has written.
+        workers: the workers that label; None for this process.
 
     >>> import numpy as np
     >>> from net import zoo
@@ -64,7 +64,7 @@ class LabellingPlan:
         """Label what is not labelled yet.
 
         Args:
-            progress: is told how many regions of how many are done.
+            progress: callback (regions done, regions in total).
 
         Raises:
             OSError: a file cannot be read or written. What is written stays, and the next run goes
@@ -188,27 +188,27 @@ def label(
     The labels are those of the whole image in one pass, bit for bit, and as many as it has pixels;
     with the border ``valid`` those around it are unlabelled. Beside ``out`` lie a journal
     (``out.journal``) and a picture of all labels, reduced (``NAME.overview.png``). A run that was
-    killed goes on where it stopped when it is called again alike.
+    killed goes on where it stopped when it is called again with the same arguments.
 
     Args:
         image: a path or an array, as ``net.large.sources.opened`` takes it. It is normalised as the
             net's file says.
-        net: labels.
-        out: what is written, by the end of its name: ``.npy``, ``.zarr`` (OME-Zarr), ``.tif`` or
-            ``.ome.tif``. It holds the value of each pixel's class (``net.usage.LabelRule``; where
-            that is of colors, class + 1, 0 where unlabelled).
-        border: of the image; None is that of the net's file.
+        net: the net that labels.
+        out: the file or folder of the labels; the end of its name tells its kind: ``.npy``,
+            ``.zarr`` (OME-Zarr), ``.tif`` or ``.ome.tif``. It holds the value of each pixel's class
+            (``net.usage.LabelRule``; where that is of colors, class + 1, 0 where unlabelled).
+        border: border of the image; None is that of the net's file.
         probabilities: keep them, as ``"float16"`` or ``"uint8"`` (times 255), in
             ``NAME.probabilities.*``; None does not.
         where: an image of the same size, or an array: only where a channel is above 0 labels are
             worked out, and only what they need.
         axes: which axis of the image holds the channels, ``"first"`` or ``"last"``, where it does
             not say.
-        memory: that the process may take, in bytes or as ``"2 GB"``; None is three quarters of what
-            is free. With a ``client``, each worker; None is what the workers say.
+        memory: memory that the process may take, in bytes or as ``"2 GB"``; None is three quarters
+            of what is free. With a ``client``, memory of each worker; None is what they say.
         client: a ``distributed.Client``, or the address of its scheduler, whose workers label and
             write; they must see the files under the same paths.
-        progress: is told how many regions of how many are done.
+        progress: callback (regions done, regions in total).
 
     Raises:
         TypeError, ValueError: an argument is wrong, or the journal is of another net, image or

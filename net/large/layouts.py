@@ -50,7 +50,7 @@ class Layout:
         grid: the regions.
         halo: rows and columns (top, left, bottom, right) that are read around each.
         wasted: work through halos, as a share of the work without.
-        peak_bytes: of memory that one process takes for them, beside what it has.
+        peak_bytes: bytes of memory that one process takes for them, beside what it has.
     """
 
     grid: Grid
@@ -76,7 +76,7 @@ def memory_bytes(memory: int | str | None, taken: int = 0) -> int:
     Args:
         memory: bytes of the whole process, or a text such as ``"2 GB"``; None is three quarters of
             what is free.
-        taken: what the process has.
+        taken: bytes that the process has.
 
     Raises:
         ValueError: it is neither.
@@ -112,9 +112,9 @@ def region_bytes(
     probabilities: str | None,
     where: Source | None = None,
 ) -> int:
-    """What it takes to label regions one after another: one that is labelled, the next one's window
-    that is read ahead, and the last one's labels that are written behind. With a mask (``where``)
-    also what is read of it, and the lists of the needed cells, which are at most all."""
+    """Bytes to label regions one after another: the region that is labelled, the next one's window,
+    which is read ahead, and the last one's labels, which are written behind. A mask (``where``)
+    adds its window and the lists of the needed cells, counted as if all were needed."""
     program = Dense(net, "valid").program
     window = [n + p - 1 for n, p in zip(region, net.patch)]
     numbers = prod(window) * np.dtype(net.dtype).itemsize * net.channels
@@ -159,8 +159,8 @@ def chosen(
 ) -> Layout:
     """The layout for an image, labelled where a mask says.
 
-    The smallest regions, from ``SMALL`` on, are taken that waste little; where ``available`` bytes
-    do not let them, those that waste least.
+    It has the smallest regions, from ``SMALL`` on, that waste little; where these do not fit into
+    ``available`` bytes, those that waste least.
 
     Raises:
         MemoryError: not even the smallest regions fit; the message says what they take.

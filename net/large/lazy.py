@@ -1,4 +1,4 @@
-"""Labels as Dask arrays, worked out where and when somebody asks for them, under any scheduler."""
+"""Labels as Dask arrays, computed when they are asked for, under any scheduler."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def lazy(
 
     Args:
         image: a Dask array.
-        net, border, probabilities, axes: as ``net.large.label``.
-        memory: that one region may take, in bytes or as ``"2 GB"``. A scheduler labels as many at a
-            time as it has threads.
+        net, border, probabilities, axes: as ``net.large.label`` takes them.
+        memory: memory that one region may take, in bytes or as ``"2 GB"``. A scheduler labels as
+            many at a time as it has threads.
 
     Raises:
         TypeError, ValueError: an argument is wrong.

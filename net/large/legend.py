@@ -18,8 +18,8 @@ class Legend:
 
     Attributes:
         rule: which value is which class.
-        names: of the classes.
-        colors: of the classes.
+        names: names of the classes.
+        colors: colors of the classes.
 
     >>> from net import zoo
     >>> legend = Legend.of(zoo.build("lenet28", classes=2, backend="reference"))
@@ -33,7 +33,7 @@ class Legend:
 
     @classmethod
     def of(cls, net: Net) -> Legend:
-        """From what the net's file says, else numbers and colors of their own."""
+        """The legend of a net's labels: as its file says, else numbers, and distinct colors."""
         usage, classes = net.usage or Usage(), net.output.channels
         rule = LabelRule() if usage.label_rule.of_colors else usage.label_rule
         names = usage.names(classes)

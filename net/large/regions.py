@@ -1,7 +1,7 @@
 """Regions of an image's labels, and the window of the image that each of them looks at.
 
-A region is labelled as if the whole image had been: where its window reaches beyond the image, what
-stands there follows from the image's coordinates, as ``net.images`` pads a whole one.
+A region is labelled as if the whole image had been: where its window reaches beyond the image, it
+is padded by the image's coordinates, as ``net.images`` pads a whole image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Region:
     """Rows and columns of labels.
 
     Attributes:
-        number: in its grid, row by row.
+        number: its number in the grid, row by row.
     """
 
     number: int
@@ -113,7 +113,8 @@ class ImageWindow:
     those of the region.
 
     Attributes:
-        rows, columns: of the image, in the order of the window; -1 is a row or column of zeros.
+        rows, columns: rows and columns of the image, in the order of the window; -1 is a row or
+            column of zeros.
         read: slices of rows and columns that hold them all.
     """
 

@@ -14,9 +14,9 @@ def run(work: Work, regions: Iterable[Region], written: Callable[[Region], None]
     """Label regions.
 
     Args:
-        work: what is done with each.
-        regions: in this order.
-        written: is told of each that is written, in the thread that called.
+        work: the work on each region.
+        regions: the regions, labelled in this order.
+        written: callback (region written), called in the caller's thread.
     """
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         regions, ahead, behind = iter(regions), None, None

@@ -1,4 +1,4 @@
-"""A net as bytes, as its file holds it: for a digest of it, and to travel to other processes."""
+"""A net as the bytes of its file: for a digest of it, and to be sent to other processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from net.graph import Net, net_of
 
 
 def net_bytes(net: Net) -> bytes:
-    """The same for the same net, in every process."""
+    """The bytes of a net's file, equal for equal nets in every process."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "net")
         net.save(path)
@@ -28,5 +28,5 @@ def load_bytes(content: bytes, backend: str) -> Net:
 
 
 def digest(net: Net) -> str:
-    """What tells a net from others."""
+    """A digest that tells a net from others."""
     return hashlib.blake2b(net_bytes(net), digest_size=16).hexdigest()

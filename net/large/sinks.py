@@ -1,5 +1,5 @@
-"""Where labels are written: files that any number of writers fill in, each its own regions, and
-that a resumed run completes."""
+"""Files that labels are written to: any number of writers fill them in, each its own regions, and a
+resumed run completes them."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Sink:
 
     Attributes:
         path: the file or folder.
-        shape: of the image.
-        dtype: of its numbers.
+        shape: shape of the image.
+        dtype: dtype of its numbers.
         region: rows and columns of the regions that are written, multiples of ``SMALLEST_CHUNK``;
             those at the bottom and right may have fewer.
         legend: what the values mean, or which classes the probabilities are of.
@@ -259,7 +259,7 @@ class ZarrSink(Sink):
 
 class TiffSink(Sink):
     """A tiled TIFF with its pyramid (OME-TIFF where the name ends so), BigTIFF where 4 GB do not
-    hold it. Its tiles are not compressed: so each has its place before anything is written."""
+    hold it. Its tiles are not compressed, so each has its place before anything is written."""
 
     def check(self):
         if self._is_ome and self.dtype.name == "float16":

@@ -1,5 +1,5 @@
-"""Images that are read by windows, whatever they lie in: so that no more of one is in memory than
-what is being labelled."""
+"""Images that are read by windows, whatever holds them, so that only what is being labelled is in
+memory."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Source:
     """An image C x H x W.
 
     Attributes:
-        array: what has shape, dtype and slicing.
+        array: anything with shape, dtype and slicing.
         axes: which axes of it are channels (None: there is one), rows and columns; the others have
             the extent 1.
-        channels: how many are read, from the first.
+        channels: number of channels that are read, from the first.
         chunks: rows and columns that its storage reads together.
         path: the file or folder, None where it is none.
-        known_by: what tells the file from others, beside its samples.
-        stated: which axis the caller said to hold the channels.
+        known_by: properties that tell the file from others, beside its samples.
+        stated: axis that the caller said to hold the channels.
     """
 
     array: Any
@@ -122,10 +122,10 @@ def opened(image, channels: int | None, axes: str | None = None, name: str = "im
             (version 2 or 3), read by windows; of a PNG or the like, read whole; or an array: of
             NumPy, Dask, Zarr, or anything with shape, dtype and slicing. A pyramid is taken at full
             size.
-        channels: how many there must be; None takes any number. Alpha is dropped, but where it is
-            counted.
+        channels: number of channels that there must be; None takes any. Alpha is dropped, but where
+            it is counted.
         axes: which axis holds the channels, ``"first"`` or ``"last"``, where nothing else says so.
-        name: what messages call the image.
+        name: the image's name in messages.
 
     Raises:
         TypeError, ValueError: no image of real numbers with ``channels`` channels.

@@ -14,7 +14,7 @@ BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 def image_in(path: Path) -> tuple:
     """(array, names of its axes, number of alpha channels, chunks) of the first image of a file, at
-    full size; nothing of it is read yet.
+    full size; none of its pixels are read.
 
     Raises:
         ModuleNotFoundError: it needs a package that is missing.

@@ -1,4 +1,4 @@
-"""Images to learn from that are read where labelled pixels look, and normalised there."""
+"""Images to learn from, of which only what labelled pixels see is read and normalised."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class View:
 
     Args:
         image, axes: as ``net.large.label`` takes them.
-        net: that looks at it.
+        net: the net that looks at it.
 
     Attributes:
-        source: what is read.
+        source: the source that is read.
 
     Raises:
         TypeError, ValueError: an argument is wrong.

@@ -1,4 +1,4 @@
-"""The work of one region: read its window, label it, write it. Wherever it is done, it is this."""
+"""The work of one region: read its window, label it, write it. It is the same in every process."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Taken(NamedTuple):
     """What a region is labelled from.
 
     Attributes:
-        window: of the image; None where nothing of the region is wanted.
-        wanted: which pixels of the region; None is all.
+        window: window of the image; None where nothing of the region is wanted.
+        wanted: mask of the wanted pixels of the region; None is all.
     """
 
     window: np.ndarray | None
@@ -43,8 +43,8 @@ class Labeller:
     """Labels regions of images of one net.
 
     Args:
-        net: labels.
-        border: of the whole image.
+        net: the net that labels.
+        border: border of the whole image.
         probabilities: a key of ``PROBABILITIES``; None keeps none.
     """
 
@@ -110,11 +110,11 @@ class Work:
     """What is done with each region.
 
     Attributes:
-        labeller: labels them.
+        labeller: the labeller of the regions.
         grid: the regions.
         source: the image; None where what is read comes from elsewhere.
         where: an image of the same size: where a channel is above 0 labels are wanted; None is all.
-        sinks: for the classes and, where they are kept, the probabilities.
+        sinks: files of the classes and, where they are kept, of the probabilities.
     """
 
     labeller: Labeller
@@ -124,7 +124,8 @@ class Work:
     sinks: tuple[Sink, ...]
 
     def take(self, region: Region) -> Taken:
-        """Read what a region needs: of an image of which nothing is wanted there, nothing."""
+        """Read the window that a region needs; nothing is read where nothing of the region is
+        wanted."""
         part = self.labeller.part(self.grid.size, region)
         if part is None:
             return Taken(None, None)

@@ -25,7 +25,7 @@ AT_ONCE = 2
 
 
 class File(NamedTuple):
-    """A ``Source`` in a file, as it travels."""
+    """A ``Source`` in a file, as it is sent to workers."""
 
     path: Path
     channels: int
@@ -59,15 +59,16 @@ class File(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class WorkRecipe:
-    """A ``Work``, as it travels.
+    """A ``Work``, as it is sent to workers.
 
     Attributes:
-        net: as its file holds it.
-        backend: where it runs.
-        border, probabilities: of the ``Labeller``.
-        grid, sinks: of the ``Work``.
-        run: what the journal says.
-        files: of the image and the mask; None for one that there is not, or that the caller reads.
+        net: the net as bytes of its file.
+        backend: name of its backend.
+        border, probabilities: arguments of the ``Labeller``.
+        grid, sinks: attributes of the ``Work``.
+        run: description of the run, as the journal holds it.
+        files: files of the image and of the mask; None for one that is missing, or that the caller
+            reads.
     """
 
     net: bytes
@@ -81,7 +82,8 @@ class WorkRecipe:
 
     @classmethod
     def of(cls, work: Work, run: dict, shared: bool) -> WorkRecipe:
-        """The recipe of the caller's work; ``shared``: workers read the files themselves."""
+        """The recipe of the caller's work; ``shared`` tells whether workers read the files
+        themselves."""
         labeller = work.labeller
         return cls(
             net_bytes(labeller.net),
@@ -115,15 +117,15 @@ class RunPlugin(WorkerPlugin):
     """What a worker keeps for one run.
 
     Args:
-        name: of the run.
-        recipe: makes, by ``work()``, what is done.
+        name: name of the run.
+        recipe: the recipe, whose ``work()`` makes what the worker keeps.
     """
 
     def __init__(self, name: str, recipe):
         self.name, self.recipe = name, recipe
 
     def setup(self, worker) -> None:
-        """Called once on each worker, those that come later included."""
+        """Called once on each worker, also on those that join later."""
         self.threads = min(worker.state.nthreads, numba.config.NUMBA_NUM_THREADS)
         self.places, self.labelling = threading.Semaphore(AT_ONCE), threading.Lock()
         self.opening = threading.Lock()
@@ -133,7 +135,12 @@ class RunPlugin(WorkerPlugin):
         return self.recipe.work()
 
     def work(self):
-        """Made when it is first needed, so that what is wrong is told where somebody listens."""
+        """What the recipe makes, made when a task first asks for it, so that its error reaches the
+        caller, not the worker's log.
+
+        Raises:
+            OSError: the worker does not see the files.
+        """
         with self.opening:
             try:
                 return self._work
@@ -149,7 +156,7 @@ class RunPlugin(WorkerPlugin):
 
 
 def fault(name: str, dask_worker) -> str | None:
-    """What keeps a worker from labelling."""
+    """The error that keeps a worker from labelling, as a text; None where nothing does."""
     try:
         dask_worker.plugins[name].work()
     except (OSError, ValueError, RuntimeError) as error:

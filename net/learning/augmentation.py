@@ -21,11 +21,11 @@ class Augmentation(Options):
     shifted by one.
 
     Attributes:
-        turns: by 0 to 3 quarters.
-        flips: left to right, every other time.
-        brightness: each channel is shifted by up to so much, in the image's own units.
+        turns: whether images are turned, by 0 to 3 quarters.
+        flips: whether they are flipped left to right, every other time.
+        brightness: largest shift of each channel, in the image's own units.
         contrast: the image is multiplied by up to 1 + ``contrast``, or divided by it.
-        noise: standard deviation of what is added to each value.
+        noise: standard deviation of the noise that is added to each value.
 
     >>> image, labels = np.arange(6, dtype=np.float32).reshape(1, 2, 3), np.arange(6).reshape(2, 3)
     >>> image, labels = Augmentation()(image, labels, np.random.default_rng(3))

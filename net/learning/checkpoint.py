@@ -73,7 +73,7 @@ def load(path: str | Path, *, backend: str = "auto", expected: Net | None = None
 
     Args:
         path: the file.
-        backend: where the net is to run.
+        backend: name of the net's backend.
         expected: refuse a checkpoint of another architecture than this net's.
 
     Raises:
@@ -118,7 +118,7 @@ def load_net(path: str | Path, *, backend: str = "auto") -> Net:
 
     Args:
         path: the file.
-        backend: where the net is to run.
+        backend: name of the net's backend.
 
     Raises:
         BadCheckpoint: damaged, foreign, or of a newer version.

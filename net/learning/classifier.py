@@ -35,9 +35,10 @@ class PixelClassifier(BaseEstimator):
         net: makes the net, of the number of classes and of channels: a function such as
             ``net.learning.scales.scales``, which is taken where it is None.
         steps, pixels, rate, augmentation, class_weights, validation, patience: as
-            ``net.learning.runs.train``.
-        random_state: an int of at least 0: of the net's first weights, and of all that is random.
-        backend: where the net runs.
+            ``net.learning.runs.train`` takes them.
+        random_state: seed of the net's first weights and of all that is random, an int of at least
+            0.
+        backend: name of the net's backend.
         progress: show a bar.
 
     Attributes:

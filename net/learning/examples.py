@@ -27,8 +27,8 @@ __all__ = ["Examples", "ListedLabels"]
 class ListedLabels:
     """Labels of some pixels of an image, in place of a label map.
 
-    The image is read where the pixels look alone: it may hold any real numbers, and be anything
-    with shape, dtype and slicing, such as a memory map (see ``Trainer.step``).
+    Of the image only what the pixels see is read. It may hold any real numbers and be anything with
+    shape, dtype and slicing, such as a memory map (see ``Trainer.step``).
 
     Args:
         pixels: P x 2, ints: rows and columns in the map of the output.
@@ -61,8 +61,8 @@ class ExamplePreparer:
     """Checks examples for a trainer and prepares them for its steps.
 
     Attributes:
-        trainer: whose net, border and class weights count.
-        augmentation: what changes them before a step; None is nothing.
+        trainer: the trainer, whose net, border and class weights count.
+        augmentation: augmentation of an example before each step; None changes nothing.
     """
 
     trainer: Trainer
@@ -73,7 +73,7 @@ class ExamplePreparer:
         ``ListedLabels`` the image is not read, and the labels are P.
 
         Args:
-            name: what messages call the examples; ``i`` is the number of this one.
+            name: the examples' name in messages; ``i`` is the number of this one.
         """
         net = self.trainer.net
         if isinstance(labels, ListedLabels):
@@ -103,8 +103,8 @@ class ExamplePreparer:
         return np.where(self._embedded(mask, labels.shape, False), labels, UNLABELLED)
 
     def to_learn_from(self, labels: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-        """Labels at the image's size, where a step may learn: of pixels in the mask, of a class
-        with a weight above 0, and with a patch in the image however it is turned."""
+        """Labels at the image's size of the pixels that a step may learn from: those in the mask,
+        of a class with a weight above 0, whose patch lies in the image however it is turned."""
         labels = labels if mask is None else self.masked(labels, mask)
         chosen = self.trainer.counting(labels)
         if self.augmentation is not None and self.border == "valid":
@@ -122,7 +122,7 @@ class ExamplePreparer:
 
         Args:
             image, labels, mask: as they were given to ``fit``, and checked there.
-            step, number: of the step and of the example; they and the run's seed decide.
+            step, number: numbers of the step and of the example, which decide with the run's seed.
         """
         if isinstance(labels, ListedLabels):
             image, labels = self.checked("examples", number, image, labels)

@@ -58,12 +58,13 @@ def fit(
             ``valid`` those of pixels without a whole patch count for nothing. Where few pixels of a
             large image are labelled, ``ListedLabels`` take the place of the map; such an image is
             read, and checked for NaN and for memory, at each step.
-        epochs: of the whole run. Where all are done, nothing happens; fewer are refused.
-        pixels: how many random pixels of an image a step learns from, balanced over its classes; or
-            a mask for each image (bool, the shape of its labels).
-        repeats: how often an epoch takes each image: more where images are few.
-        images_a_step: how many images a step learns from; the last one of an epoch may have fewer.
-            Its loss is the mean over the chosen pixels of all of them by weight.
+        epochs: number of epochs of the whole run. Where all are done, nothing happens; fewer are
+            refused.
+        pixels: number of random pixels of an image that a step learns from, balanced over its
+            classes; or a mask for each image (bool, the shape of its labels).
+        repeats: number of times that an epoch takes each image: more where images are few.
+        images_a_step: number of images of a step; the last one of an epoch may have fewer. Its loss
+            is the mean over the chosen pixels of all of them by weight.
         augmentation: how image and labels are changed before each step; not with
             ``ListedLabels``.
         validation: what to ``measure`` after each epoch; it is never augmented.
@@ -147,8 +148,8 @@ def measure(trainer: Trainer, examples: Examples) -> dict[str, float]:
     """Loss and accuracy over all labelled pixels of all images, as a row of the history holds them.
 
     Pixels of a class of weight 0 count for neither. The others count by the weight of their class
-    for the loss, wherever they lie, and equally for the accuracy. What it costs is what the
-    labelled pixels need.
+    for the loss, wherever they lie, and equally for the accuracy. Only what the labelled pixels
+    need is computed.
 
     Raises:
         TypeError, ValueError: as ``fit``, or no pixel counts.
@@ -294,7 +295,7 @@ def _check_validation(trainer, validation):
 
 
 def _check_epochs(trainer, epochs, steps_an_epoch):
-    """Refuse to train up to where a resumed run has been before."""
+    """Refuse fewer epochs than a resumed run has done, and epochs of another length."""
     if trainer.steps > epochs * steps_an_epoch:
         raise ValueError(
             f"epochs is {epochs}; expected at least {-(-trainer.steps // steps_an_epoch)}, as the "

@@ -1,8 +1,9 @@
-"""Steps of learning on the workers of a Dask cluster, which share the images of each.
+"""Training steps on the workers of a Dask cluster, which share the images of each step.
 
-Net and examples travel to each worker once. In a step each worker prepares its images and tells
-their weight; then it is told the weight of all and the parameters, and gives loss and gradients of
-each image. The caller adds them up in the images' order, so how they are shared changes no bit.
+Net and examples travel to each worker once. In a step each worker prepares its images and returns
+their weight; then it gets the total weight and the parameters, and returns loss and gradients of
+each image. The caller adds them up in the images' order, so the bits do not depend on how images
+are shared.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def learners(client, sampler: Sampler) -> Iterator[Learners]:
 
     Args:
         client: a ``distributed.Client``, or the address of a scheduler.
-        sampler: what the caller would do alone.
+        sampler: the sampler that the caller would use alone.
 
     Raises:
         ModuleNotFoundError: ``distributed`` is missing.
@@ -49,8 +50,8 @@ class Learners:
 
     Attributes:
         client: a ``distributed.Client``.
-        name: of what the workers keep.
-        sampler: what the caller would do alone.
+        name: name of what the workers keep.
+        sampler: the sampler that the caller would use alone.
     """
 
     client: object
@@ -108,12 +109,12 @@ class Learners:
 
 @dataclass(frozen=True, eq=False)
 class SamplerRecipe:
-    """A ``Sampler``, as it travels.
+    """A ``Sampler``, as it is sent to workers.
 
     Attributes:
-        net: as its file holds it.
-        backend: where it runs.
-        options: of its ``Trainer``.
+        net: the net as bytes of its file.
+        backend: name of its backend.
+        options: arguments of its ``Trainer``.
         augmentation, pixels: as ``fit`` takes them.
         images: arrays, and files of views.
         labels: as ``fit`` takes them.
@@ -165,7 +166,7 @@ class SamplerRecipe:
 
 
 def _sent(name, image):
-    """An image as it travels: an array, or the file of a view."""
+    """An image as it is sent to workers: an array, or the file of a view."""
     from net.large.worker import File
 
     if isinstance(image, View) and image.source.path is not None:
@@ -180,7 +181,7 @@ class Learner:
     """What a worker keeps of a run.
 
     Args:
-        sampler: of its own.
+        sampler: the worker's own sampler.
     """
 
     def __init__(self, sampler: Sampler):

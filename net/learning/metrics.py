@@ -1,4 +1,4 @@
-"""How well classes were told apart, over labelled pixels only."""
+"""How well classes are told apart, over labelled pixels only."""
 
 from __future__ import annotations
 

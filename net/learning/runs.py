@@ -48,9 +48,10 @@ class Trained:
     """What ``train`` gives.
 
     Attributes:
-        net: of the best epoch, or, without a validation, of the last; its ``usage`` says how.
+        net: the net of the best epoch, or, without a validation, of the last; its ``usage`` says
+            how it is used.
         history: a row for each epoch (``net.learning.records``).
-        metrics: of the net on the validation's labelled pixels, or None.
+        metrics: metrics of the net on the validation's labelled pixels, or None.
 
     >>> from net import zoo
     >>> Trained(zoo.build("lenet28", backend="cpu"), history=[], metrics=None).net.patch
@@ -99,13 +100,13 @@ def train(
         steps: about how many to take; each image is in as many, and in at least one.
         pixels: how many random pixels of an image a step learns from, as many of each class.
         images_a_step: how many images a step learns from.
-        rate: of ``Adam`` at first.
-        schedule: how it falls, one of ``SCHEDULES``.
+        rate: learning rate of ``Adam`` at first.
+        schedule: schedule by which it falls, one of ``SCHEDULES``.
         augmentation: how image and labels are changed before each step; None is not at all.
         class_weights: a weight for each class; None is 1 for each.
         patience: epochs without a lower loss of the validation after which to stop. A run has
             ``EPOCHS`` epochs, or fewer with a step on each image.
-        seed: of all that is random.
+        seed: seed of all that is random.
         out: a folder for ``net.safetensors``, ``log.csv``, ``curves.png`` and ``run.safetensors``,
             from which a run that was interrupted resumes. None writes nothing.
         client: whose workers share the images of a step, as ``fit`` takes it.
@@ -285,8 +286,8 @@ def _resumed(trainer, out) -> Trainer:
 
 
 def _settings(examples, validation, pixels, images_a_step, augmentation) -> dict:
-    """What a run learns from, and how: it goes on with the same alone. Runs of one image a step
-    have not always said so."""
+    """What a run learns from, and how; it resumes only with the same settings. Runs of one image a
+    step have not always said so."""
     several = {"images a step": str(images_a_step)} if images_a_step > 1 else {}
     return several | {
         "examples": _checksum(examples),

@@ -14,10 +14,10 @@ def scales(classes: int, channels: int = 1, filters: int = 12, **options) -> Net
     few filters of its own, as the features of a random forest do; but its filters are learned.
 
     Args:
-        classes: how many there are.
-        channels: of the images.
-        filters: of each convolution.
-        options: of ``net.Net``.
+        classes: number of classes.
+        channels: number of channels of the images.
+        filters: number of filters of each convolution.
+        options: arguments of ``net.Net``.
 
     >>> net = scales(3, channels=2, backend="reference")
     >>> net.receptive_field, sum(array.size for array in net.parameters.values())

@@ -13,9 +13,10 @@ def by_image(number: int, share: float, seed: int = 0) -> tuple[list[int], list[
     """Numbers of the images to learn from and of those to validate on, drawn at random.
 
     Args:
-        number: of images, at least 2.
-        share: of the images to validate on, above 0 and below 1; at least one is, and one is not.
-        seed: decides which.
+        number: number of images, at least 2.
+        share: share of the images to validate on, above 0 and below 1; at least one is, and one is
+            not.
+        seed: seed of the draw.
 
     >>> by_image(5, share=0.3)
     ([0, 1, 3], [2, 4])
@@ -35,12 +36,12 @@ def by_block(labels: np.ndarray, share: float, gap: Pair) -> tuple[np.ndarray, n
     patch, no patch of a training pixel, turned or not, shares a pixel of the image with one of a
     validation pixel: otherwise the net would have seen what it is asked about.
 
-    Of the four sides that one is taken whose block and rest are most alike: where the class that
-    has the smallest part of its labels in the block or in the rest has the most there.
+    Of the four sides the one is taken whose block and rest are most alike: the one where the
+    smallest share of any class's labels that lies in the block or in the rest is largest.
 
     Args:
         labels: H x W ints, ``UNLABELLED`` (-1) where unknown.
-        share: of the labelled pixels that the block is to have, above 0 and below 1.
+        share: share of the labelled pixels that the block is to have, above 0 and below 1.
         gap: rows and columns.
 
     Returns:

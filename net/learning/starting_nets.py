@@ -30,7 +30,7 @@ def net_of(
         source: ``scales``, a name of ``net.zoo``, a ``.toml`` file with the keys of the document in
             a net's file (docs/file-format.md), or such a file itself, whose net learns on. In TOML
             the net may lack ``channels`` and ``dtype``, and be given a ``patch`` of one number.
-        seed: of the first weights of a net that is new.
+        seed: seed of the first weights of a net that is new.
 
     Raises:
         ValueError: a file that is wrong, or a net of other classes or channels.

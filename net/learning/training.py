@@ -40,14 +40,14 @@ class Trainer:
         border: ``"valid"``, ``"zero"`` or ``"reflect"``.
         class_weights: a weight for each class, 0 or in ``WEIGHTS``; None is 1 for each. Pixels of a
             class of weight 0 count for nothing.
-        seed: of the run, an int of at least 0.
+        seed: seed of the run, an int of at least 0.
         form: one of ``FORMS``; the result is the same to rounding.
         batch: patches that run together in the form ``"patch"``.
 
     Attributes:
         steps: number of steps taken.
         slots: the optimiser's arrays on the backend, by ``"slot.parameter"``.
-        losses: of the steps of the epoch in progress.
+        losses: losses of the steps of the epoch in progress.
         history: one dict for each finished epoch.
         dense, scan: the forms that give the scores.
 
@@ -154,8 +154,8 @@ class Trainer:
         ``step``.
 
         Args:
-            share: of a step on several images, to whose loss and gradients these are added; None is
-                a step on this one.
+            share: share of a step on several images, to whose loss and gradients these are added;
+                None is a step on this one.
 
         >>> from net import zoo
         >>> from net.learning.optimizers import SGD

@@ -1,4 +1,5 @@
-"""Which images a step takes, what it learns from each, and its loss and gradients over all."""
+"""Which images a training step takes, what it learns from each, and its loss and gradients over
+all."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ class Draw(NamedTuple):
     """An image that a step takes.
 
     Attributes:
-        number: among all that the run's steps take; with the run's seed it decides what is random.
+        number: its number among all images that the run's steps take; with the run's seed it
+            decides what is random.
         image: number of the example.
     """
 
@@ -33,8 +35,8 @@ class Order:
 
     Attributes:
         images: numbers of the examples, each as often as an epoch takes it.
-        images_a_step: how many a step takes; the last one of an epoch may take fewer.
-        seed: of the run.
+        images_a_step: number of images of a step; the last step of an epoch may take fewer.
+        seed: seed of the run.
 
     >>> order = Order([0, 1, 2], images_a_step=2, seed=0)
     >>> [[draw.number for draw in order.draws(step)] for step in range(4)]
@@ -84,7 +86,7 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
-    """Chooses what steps learn from, and works it out.
+    """Chooses the pixels that steps learn from, and computes loss and gradients.
 
     Attributes:
         preparer: prepares examples.

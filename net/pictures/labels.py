@@ -54,7 +54,7 @@ def read_labels(
     Args:
         path: the file.
         rule: which value is which class.
-        classes: how many there are.
+        classes: number of classes.
         size: rows and columns that it must have.
 
     Raises:

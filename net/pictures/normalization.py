@@ -19,7 +19,7 @@ def normalization_of(
 
     Args:
         paths: the files, read by ``net.pictures.read``.
-        axes, channels: as there; where ``channels`` is None, those of the first image.
+        axes, channels: arguments of ``read``; where ``channels`` is None, those of the first image.
 
     Raises:
         BadImage: as ``read``; or NaN or infinities.

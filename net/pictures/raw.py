@@ -13,13 +13,13 @@ class Raw:
     """An image whose header was read.
 
     Attributes:
-        shape: of the array that ``read`` gives.
+        shape: shape of the array that ``read`` gives.
         itemsize: bytes of each of its numbers.
-        read: decodes it.
-        axes: where its channels are, as far as the file says: ``"first"``, ``"last"``, ``"pages"``
+        read: function that decodes it.
+        axes: place of its channels, as far as the file says: ``"first"``, ``"last"``, ``"pages"``
             where the first axis counts pages, which may be channels; else None.
-        alpha: how many of the channels, the last ones, say what is transparent.
-        copies: how often its bytes are in memory while it is decoded.
+        alpha: number of channels, the last ones, that say what is transparent.
+        copies: number of copies of its bytes in memory while it is decoded.
         exact: whether its values are those that were written (not so in a JPEG).
     """
 

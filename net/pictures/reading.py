@@ -45,7 +45,7 @@ def read(path: str | Path, *, axes: str | None = None, channels: int | None = No
         path: the file. An ``.npy`` is mapped, not read.
         axes: which axis holds the channels, ``"first"`` or ``"last"``, for files that do not say:
             ``.npy`` and TIFF with pages. None looks for it (``net.images.channels_first``).
-        channels: how many there must be.
+        channels: number of channels that there must be.
 
     Raises:
         BadImage: no image of a kind that is read, a damaged one, one of other channels, or one

@@ -27,11 +27,11 @@ class Usage(Options):
     """How a net is used.
 
     Args:
-        normalization: of its images; None takes them as they are.
+        normalization: normalisation of its images; None takes them as they are.
         class_names: a name for each class.
         colors: a color for each class.
-        label_rule: of the label images that it learned from, and of those that it makes.
-        border: of images, ``"valid"``, ``"zero"`` or ``"reflect"``.
+        label_rule: rule of the label images that it learned from and of those that it makes.
+        border: border of images, ``"valid"``, ``"zero"`` or ``"reflect"``.
         training: a record of how it learned: whatever JSON can hold.
 
     >>> Usage(class_names=("cell", "rest")).border

@@ -257,6 +257,7 @@ def nets(draw):
 @settings(max_examples=25)
 @given(nets(), st.booleans(), st.booleans(), st.sampled_from([(300, 330), (90, 70)]))
 def test_random_nets(taken, case, masked, image_gradient, labelled):
+    """The same 25 nets in every run: their drawing is derandomised, as that of all examples."""
     layers, channels, patch, border = case
     net = Net(layers, channels=channels, patch=patch, backend="cpu")
     check(taken, net, labelled, border, masked=masked, image_gradient=image_gradient)
