@@ -9,9 +9,11 @@ from experiments import __main__ as command_line
 from experiments import profile
 from experiments.profiling import asked, calls
 from experiments.profiling.operators import OperatorCase
+from kernels.activation import ACTIVATIONS
 from kernels.device import api
 from tests.activations import each_activation
 
+NAMED = [f"{name} {one or ''}".strip() for name, one in ACTIVATIONS.items()]
 POOLING = *("--operator", "max_pooling.forward"), *("--shape", "1", "1", "4", "4")
 
 
@@ -31,8 +33,8 @@ POOLING = *("--operator", "max_pooling.forward"), *("--shape", "1", "1", "4", "4
         *(
             (
                 (*POOLING, "--activation", *words),
-                f"--activation is {' '.join(words)}; expected one of relu, tanh, sigmoid, "
-                "leaky_relu slope, elu alpha, where a parameter is a number above 0",
+                f"--activation is {' '.join(words)}; expected one of {', '.join(NAMED)}"
+                ", where a parameter is a number above 0",
             )
             for words in (
                 *(("gelu",), ("elu",), ("elu", "0"), ("elu", "one"), ("relu", "1")),
