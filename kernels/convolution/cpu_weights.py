@@ -25,8 +25,8 @@ def packed(weights, group, *, transposed=False, flipped=False, by_tap=False):
         weights = weights.transpose(1, 0, 2)
     if flipped:
         weights = weights[:, :, ::-1]
-    by_channel = out.transpose(0, 2, 1, 3) if by_tap else out
-    _pack(by_channel, weights, work=ELEMENT_NS * out.size)
+    pack = _pack_by_tap if by_tap else _pack
+    pack(out, weights, work=ELEMENT_NS * out.size)
     return out.reshape(-1)
 
 
@@ -49,3 +49,17 @@ def _pack(out, weights):
             for i in range(group):
                 for t in range(taps):
                     out[g, c, t, i] = weights[first + i, c, t] if i < channels else 0
+
+
+@compiled_parallel
+def _pack_by_tap(out, weights):
+    """Lines of the cache are filled one after the other: those of a channel's taps may lie a power
+    of two apart, and so in the same sets of the cache."""
+    groups, taps, depth, group = out.shape
+    for g in prange(groups):
+        first = g * group
+        channels = min(group, len(weights) - first)
+        for c in range(depth):
+            for t in range(taps):
+                for i in range(group):
+                    out[g, t, c, i] = weights[first + i, c, t] if i < channels else 0

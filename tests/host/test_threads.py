@@ -203,6 +203,7 @@ CASES = [
     (cpu_rows, "_correlate", lambda x: convolution.forward(x, KERNEL)),
     (cpu_scattered, "_correlate", lambda x: convolution.forward(x, KERNEL, stride=2)),
     (cpu_weights, "_pack", lambda x: cpu_weights.packed(x, 4)),
+    (cpu_weights, "_pack_by_tap", lambda x: cpu_weights.packed(x, 4, by_tap=True)),
     (cross_entropy, "_total_weight", lambda x: cross_entropy.total_weight(*pixels_of(x))),
     (
         cross_entropy,
