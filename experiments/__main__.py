@@ -29,7 +29,7 @@ EXPERIMENTS = {
     "growth": "speedup against the size of the image and of the patch",
     "sampled": "time and memory of learning from n pixels: patch-by-patch, dense, needed cells",
     "memory": "sectors and bytes that kernels ask of memory, dense against strided patch form",
-    "large": "images of any size, region by region: megapixels a second, and peak memory",
+    "large": "images of any size, region by region: megapixels per second, and peak memory",
     "host": "the host's time, launches and allocations of a pass on a GPU, without one",
     "segmentation": "a net trained on sampled pixels separates three textures",
     "scribbles": "a net and a random forest learn pixels from two dozen strokes",

@@ -94,11 +94,11 @@ def caption(record: dict) -> str:
     """What the table shows."""
     memory = f"{MEMORY / 1e6:.0f} MB"
     regions = f"those that the plan takes for an image of 20,000 x 20,000 pixels and {memory}"
-    labelled = "10^7 to 10^9"
+    labelled, sides = "10^7 to 10^9", SIDES
     left_out = ", ".join(f"`{net}` ({reason})" for net, reason in LEFT_OUT.items())
     if record["quick"]:
         regions = "of {} x {} pixels, as of `--quick`".format(*QUICK_REGION)
-        labelled = " and ".join(f"{side**2:,}" for side in QUICK_SIDES)
+        labelled, sides = " and ".join(f"{side**2:,}" for side in QUICK_SIDES), QUICK_SIDES
     return (
         f"Labelling region by region, from an `.npy` to another one. Left out: {left_out}.\n\n"
         "*Of one pass* is the pixels a second as a share of those of `Dense.forward` on the window "
@@ -109,7 +109,8 @@ def caption(record: dict) -> str:
         f"medians. `{TINY}` is a net of 2 filters and a patch of 4 x 4 that labels images of "
         f"{labelled} pixels in a process of its own, allowed {GIVEN / 1e6:.0f} MB, under a "
         f"limit of {LIMIT / 1e6:,.0f} MB that the system enforces (RLIMIT_DATA); the peak is its "
-        "largest resident set, Python and compiled code included."
+        "largest resident set, Python and compiled code included. Image and labels of the largest "
+        f"take up to {2 * sides[-1] ** 2 / 1e9:.2g} GB of disk while it runs."
     )
 
 

@@ -113,8 +113,8 @@ def table(rows: list[dict]) -> str:
     """The Markdown table."""
     total = sums(rows)
     lines = [
-        "| net | layer | kernel | array | access | dense: sectors a request "
-        "| dense: bytes used of moved | patch: sectors a request | patch: bytes used of moved |",
+        "| net | layer | kernel | array | access | dense: sectors per request "
+        "| dense: bytes used of moved | patch: sectors per request | patch: bytes used of moved |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for key in dict.fromkeys(key[:-1] for key in total):

@@ -74,7 +74,7 @@ def table(rows: list[dict]) -> str:
         first = chosen[0]
         lines += ["", f"### {name}, {size} x {size} labelled pixels", ""]
         lines += [
-            f"Scanning: {first['timed_pixels']} pixels timed, {first['batch']} patches a batch "
+            f"Scanning: {first['timed_pixels']} pixels timed, {first['batch']} patches per batch "
             "(the fastest batch size).",
             "",
         ]

@@ -58,7 +58,7 @@ def caption(record: dict) -> str:
 
 def table(rows: list[dict]) -> str:
     """The Markdown tables."""
-    lines = [*_opponent(rows)]
+    lines = [*_baseline(rows)]
     for direction in dict.fromkeys(row["direction"] for row in rows):
         of_direction = [row for row in rows if row["direction"] == direction]
         size = of_direction[0]["size"]
@@ -118,7 +118,7 @@ def _terms(rows):
         )
 
 
-def _opponent(rows):
+def _baseline(rows):
     """What it would take to reach the claimed speedup."""
     by_case = _by_form(rows)
     limits = {
@@ -126,10 +126,10 @@ def _opponent(rows):
         for net, direction in dict.fromkeys((row["net"], row["direction"]) for row in rows)
     }
     said = _plainly(rows, max(limits.values()))
-    yield from (f"## MODEL: the opponent that {CLAIMED_SPEEDUP} takes", "", said, "")
+    yield from (f"## MODEL: the baseline that {CLAIMED_SPEEDUP} takes", "", said, "")
     yield (
-        "| net | direction | arithmetic saves here | on an image without end | MODEL: highest "
-        f"speedup, on | how many times slower an opponent reaches {CLAIMED_SPEEDUP} there | its "
+        "| net | direction | arithmetic saves here | on an infinitely large image | MODEL: highest "
+        f"speedup, on | how many times slower a baseline reaches {CLAIMED_SPEEDUP} there | its "
         "share of the peak, and ours | MODEL: speedup over one patch at a time, same device |"
     )
     yield "|---" * 8 + "|"
@@ -165,8 +165,8 @@ def _plainly(rows, limit):
     return (
         f"In the model, against scanning through the same kernels with the best batch, the dense "
         f"form {reached}; its highest speedup is {top['speedup']:.3g} ({_named(top)}). Arithmetic "
-        f"saves at most {limit:.3g} times, on an image without end; the rest is efficiency. Over "
-        f"{CLAIMED_SPEEDUP} takes an opponent that leaves the device idle: one patch at a time, "
+        f"saves at most {limit:.3g} times, on an infinitely large image; the rest is efficiency. "
+        f"Over {CLAIMED_SPEEDUP} takes a baseline that leaves the device idle: one patch at a time, "
         f"each with launches of its own, is such a one on {len(over_alone)} of {len(nets)} nets "
         f"({', '.join(over_alone) or 'none'}), on some device and in some direction; or batches "
         "through kernels that are slower than these by the factor in the table."

@@ -110,7 +110,7 @@ BOUNDS = {
         applies=_is_large,
     ),
     "share, medium": Bound(
-        *(_SHARE, "pixels, tiles of 32 to 63 rows and two warps a scheduler", 0.83, ".1%"),
+        *(_SHARE, "pixels, tiles of 32 to 63 rows and two warps per scheduler", 0.83, ".1%"),
         "Fewer rows, so fewer multiply-adds for each value loaded.",
         least=True,
         applies=_is_medium,
@@ -127,7 +127,7 @@ BOUNDS = {
     ),
     "share, small": Bound(
         *(_RELATIVE, "other tiles on compute capability 9.0, but not input gradients", 1, ".1%"),
-        "Smaller tiles reach less, and so do those with three and four warps a scheduler, which an "
+        "Smaller tiles reach less, and so do those with three and four warps per scheduler, which an "
         "H100 found faster all the same: fewer of its cycles pass without one. The model chooses "
         "tiles by the share that it expects of each, as compiled for 9.0: the compiled code must "
         "not be worse.",
@@ -222,13 +222,13 @@ BOUNDS = {
         *(1, "d", "A row that begins anywhere spans one more sector than its bytes fill."),
     ),
     "sectors": Bound(
-        *("sectors a request, mean of a launch", "maps 128 wide or wider", 5, ".2f"),
+        *("sectors per request, mean of a launch", "maps 128 wide or wider", 5, ".2f"),
         "A row of 32 words fills 4 sectors, or spans 5 where it does not begin at one.",
         applies=lambda case: case.shape[3] >= 128,
     ),
     "sectors, lists": Bound(
         *(
-            "sectors a request, mean of a kernel",
+            "sectors per request, mean of a kernel",
             "lists with a mean run of 16 cells and more",
         ),
         *(6, ".2f", "Runs of L cells that begin anywhere take 4 + 28 / L sectors for 32 of them."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from experiments.reporting import report
+from experiments.reporting import printed, report
 from experiments.reporting.stored import load_profile
 from experiments.storing import machine, results
 from experiments.storing.cache import state_digest
@@ -31,4 +31,4 @@ def store(experiment: str, view, rows: list[dict], sources: Iterable[str], place
     made = report.shown(view, load_profile(place, {experiment: view}))
     for path, content in made.items():
         write_atomically(path, content)
-    print(made[place / report.PAGE].decode())
+    print(printed.fitted(made[place / report.PAGE].decode(), str(place / report.PAGE)))

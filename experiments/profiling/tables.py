@@ -74,7 +74,7 @@ def _where(row):
 
 def _static(rows):
     heads = "layer,direction,operator,kernel,blocks x threads,arch,registers,shared bytes"
-    heads += ",local bytes,blocks an SM,occupancy,multiply-adds in main loop,LDS 32/64/128"
+    heads += ",local bytes,blocks per SM,occupancy,multiply-adds in main loop,LDS 32/64/128"
     heads += ",LDG 32/64/128,STS 32/64/128,integer,barriers,wasted multiply-adds"
     lines = []
     for row in rows:
@@ -98,7 +98,7 @@ def _static(rows):
 def memory_lines(rows):
     """The table of memory accesses by source line."""
     heads = (
-        "layer,direction,kernel,line,array,access,requests,sectors a request,bytes used of moved"
+        "layer,direction,kernel,line,array,access,requests,sectors per request,bytes used of moved"
     )
     heads += ",most sectors of a full row beyond its bytes,wavefronts of ideal"
     sums = {}

@@ -1,6 +1,6 @@
 """The claims of the paper's abstract, how each is tested here, and verdicts from stored rows.
 
-A verdict is computed from what was measured, never typed: supported, partly, not, or not measured.
+A verdict is computed from what was measured, never typed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ from experiments.reporting.derived import (
 from experiments.reporting.numbers import counted, short
 from net import zoo
 
-SUPPORTED, PARTLY, NOT, MISSING = "supported", "partly", "not", "not measured"
+SUPPORTED, PARTLY, NOT, MISSING = (
+    "supported",
+    "partly supported",
+    "not supported",
+    "not measured",
+)
 STEADY = 1.25
 """Largest ratio of a time to the fastest that still counts as constant on a shared machine."""
 EFFICIENT = 0.5
@@ -260,8 +265,8 @@ CLAIMS = (
         "the same operators, scanning with the batch size that suits it best; each net's best "
         "figure, with the ratio that arithmetic alone gives. Supported: over 1500 on every net, at "
         f"some size; partly: on some.{_MARKED}",
-        "another net, size or machine over 1500, or none; the limits of arithmetic say which nets "
-        "could be",
+        "a net, size or machine over 1500 makes it partly supported; more is out of reach, as "
+        "arithmetic saves nets for small patches a few times only (their limits stand below)",
         ("networks", "growth"),
         _faster("forward"),
         direction="forward",
@@ -328,11 +333,12 @@ INTRODUCTION = """\
 
 H. Li, R. Zhao, X. Wang, *Highly Efficient Forward and Backward Propagation of Convolutional Neural
 Networks for Pixelwise Classification*, [arXiv:1412.4526](https://arxiv.org/abs/1412.4526) (2014).
-Of the paper its abstract, and of its introduction what a mirror stored, were at hand, not its
-tables: the abstract's claims are quoted, and nothing else is called the paper's. This page is made
-by `python -m experiments report` from the files in [results](../results/README.md); its verdicts
-are computed from the numbers that it shows. What others published for this method and its twins,
-and what such figures measure, stands in [published.md](published.md)."""
+Only the paper's abstract, and the part of its introduction that a mirror had stored, were at hand,
+not its tables. The claims are quoted from the abstract, and nothing else is attributed to the paper.
+This page is made by `python -m experiments report` from the files in
+[results](../results/README.md); its verdicts are computed from the numbers that it shows. What
+others published for this method and its equivalents, and what such figures measure, stands in
+[published.md](published.md)."""
 
 NO_GPU = """\
 No machine with a CUDA GPU has reported yet: what one gives for each claim is not known. The paper's

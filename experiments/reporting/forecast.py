@@ -17,6 +17,8 @@ from experiments.storing.results import RECORD
 
 UNKNOWN = 120.0
 """Seconds that the bar counts for an experiment that has not been measured."""
+ENOUGH = 0.1
+"""Share of all that must have been measured before its pace corrects the time left."""
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone{postfix}"
 
 
@@ -76,7 +78,7 @@ class Bar:
         self._seconds, self._steps = seconds, steps
         options = {"bar_format": _BAR, "smoothing": 0, "position": 0, "mininterval": 0}
         self._bar = tqdm(total=sum(seconds.values()), desc="all experiments", **options)
-        self._end = 0.0
+        self._end = self._read = 0.0
 
     @property
     def total(self) -> float:
@@ -93,10 +95,13 @@ class Bar:
         self._name, self._end = name, self._end + self._seconds[name]
         self._draw()
 
-    def step(self) -> None:
-        """One of its measurements is finished."""
+    def step(self, made: bool) -> None:
+        """One of its measurements is finished; ``made`` is False if it was only read."""
         share = self._seconds[self._name] / self._steps[self._name]
-        self._go_to(min(self._end, self._bar.n + share))
+        place = min(self._end, self._bar.n + share)
+        if not made:
+            self._read += place - self._bar.n
+        self._go_to(place)
 
     def end(self) -> None:
         """It is finished."""
@@ -111,9 +116,10 @@ class Bar:
         self._draw()
 
     def _draw(self):
-        """Draw it, with the time left: as expected, later at the pace so far."""
+        """Draw it, with the time left: as expected, later at the pace of what was measured."""
         state = self._bar.format_dict
-        pace = state["elapsed"] / state["n"] if state["n"] else 1
+        measured = state["n"] - self._read
+        pace = state["elapsed"] / measured if measured >= ENOUGH * state["total"] else 1
         left = tqdm.format_interval(pace * (state["total"] - state["n"]))
         place = f"{[*self._seconds].index(self._name) + 1} of {len(self._seconds)}"
         self._bar.set_postfix_str(f"about {left} left, {self._name}, {place}")

@@ -13,24 +13,27 @@ from experiments.reporting.report import FIGURES, PAGE
 from experiments.reporting.speedups import cases
 from experiments.reporting.stored import Machine, naming
 
-BEGIN, END = "<!-- the headline: made by experiments report -->", "<!-- the headline ends -->"
-"""The lines before and after it in the README."""
+PICTURE = "<!-- the picture: made by experiments report -->", "<!-- the picture ends -->"
+HEADLINE = "<!-- the headline: made by experiments report -->", "<!-- the headline ends -->"
+"""The lines before and after each in the README."""
 DEMO, NETWORKS, GROWTH = "demo", "networks", "growth"
 
 
 def put(machines: list[Machine], text: str) -> str:
-    """The README ``text`` with its headline rebuilt from stored results.
+    """The README ``text`` with its picture and its headline rebuilt from stored results.
 
     Raises:
         BadResults: rows are not those of their experiment.
-        ValueError: the text does not hold each of ``BEGIN`` and ``END`` once, in this order.
+        ValueError: the text does not hold the lines of ``PICTURE``, or those of ``HEADLINE``,
+            once each and in order.
     """
-    before, after = around(text, BEGIN, END)
     newest = _newest(machines, NETWORKS)
     on_gpu = _newest([one for one in machines if one.record["backend"] == "cuda"], NETWORKS)
-    parts = [_picture(_newest(machines, DEMO)), _sentences(newest)]
-    parts += [_best(on_gpu) if on_gpu not in (None, newest) else None]
-    return "\n\n".join([before, *filter(None, parts), after])
+    headline = [_sentences(newest), _best(on_gpu, newest) if on_gpu != newest else None]
+    for marks, parts in (PICTURE, [_picture(_newest(machines, DEMO))]), (HEADLINE, headline):
+        before, after = around(text, *marks)
+        text = "\n\n".join([before, *filter(None, parts), after])
+    return text
 
 
 def _newest(machines, name):
@@ -68,7 +71,7 @@ def _sentences(machine):
     text = (
         f"On {machine.name}, one pass labels {size} x {size} pixels "
         f"{ranges['forward']} times as fast as patch-by-patch scanning through the same kernels, "
-        f"and goes backward {ranges['backward']} times as fast"
+        f"and its backward pass is {ranges['backward']} times as fast"
         + (f" ({'; '.join(notes)})" if notes else "")
         + f". The paper's claim, over {CLAIMED_SPEEDUP} times, is reached forward "
         f"{reached['forward']} and backward {reached['backward']} ({', '.join(evidence)})."
@@ -76,15 +79,21 @@ def _sentences(machine):
     return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
-def _best(machine):
-    """The best that another machine gave: a sentence."""
+def _best(machine, newest):
+    """The best that a machine gave beside the newest one: a sentence, which says whether its code
+    is older; None where there is no such machine."""
+    if machine is None:
+        return None
     with naming(machine.folder / NETWORKS):
         rows = machine.rows[NETWORKS]
         best = {d: max(cases(rows, d), key=lambda case: case.speedup) for d in DIRECTIONS}
     nets = len({row["net"] for row in rows})
+    records = [one.results[NETWORKS].record for one in (machine, newest)]
+    older = records[0].get("code") != records[1].get("code")
     text = (
-        f"On {machine.name}, of {nets} nets, the best is {best['forward']} forward and "
-        f"{best['backward']} backward ({link('networks', _place(machine, NETWORKS))})."
+        f"On {machine.name}, of {nets} nets{' and with earlier code' * older}, the highest speedups "
+        f"are {best['forward']} forward and {best['backward']} backward "
+        f"({link('networks', _place(machine, NETWORKS))})."
     )
     return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 

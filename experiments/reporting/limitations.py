@@ -24,9 +24,9 @@ def limitations(stored: Stored, experiments: Iterable[str]) -> Iterator[str]:
     yield "Of all results together, as their records say:"
     yield ""
     yield (
-        "* **The paper.** Its abstract, and of its introduction what a mirror stored, were at "
-        "hand, not its tables: to which nets, images, GPU and opponent its figures belong is not "
-        "known."
+        "* **The paper.** Only its abstract, and the part of its introduction that a mirror had "
+        "stored, were at hand, not its tables: the nets, images, GPU and baseline behind its "
+        "figures are not known."
     )
     yield f"* **GPU.** {_gpus(stored.machines, list(experiments))}"
     yield f"* **Processors.** {_processors(stored.machines)}"
@@ -112,5 +112,6 @@ def _extrapolation(machines):
         return "No time is extrapolated."
     return (
         "Where scanning all pixels of an image would take too long, its time is taken on a sample "
-        f"of them and scaled, marked `*`: {'; '.join(parts)}, layers counted one by one."
+        f"of them and scaled, marked `*`: {'; '.join(parts)}, layers counted one by one. So is the "
+        "demo's, whose text says so."
     )

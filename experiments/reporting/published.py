@@ -27,10 +27,10 @@ MEASURED = "networks"
 INTRODUCTION = """\
 # What others published
 
-Speedups and times of this method and its twins, as far as they were found, from
+Speedups and times of this method and its equivalents, as far as they were found, from
 [published.toml](../experiments/inputs/published.toml). Arithmetic alone: multiply-adds of scanning
-over those of the dense form, forward, counted from the layers; no machine and no opponent enters
-it. This page is made by `python -m experiments report`, and printed by `python -m experiments
+over those of the dense form, forward, counted from the layers; it depends on no machine and on no
+baseline. This page is made by `python -m experiments report`, and printed by `python -m experiments
 published`."""
 HERE = (
     "Here: speedup forward (what arithmetic alone gives), speedup backward (the same); "
@@ -53,7 +53,7 @@ def page(machines: list[Machine]) -> str:
     lines = [INTRODUCTION, "", _opponents(cited, columns), ""]
     heads = [f"here: {_linked(machine)}" for machine in columns]
     lines += [
-        "| published by | net | hardware | against | published | arithmetic alone saves, forward "
+        "| published by | net | hardware | baseline | published | arithmetic alone saves, forward "
         f"| published over arithmetic | {' | '.join([*heads, 'source'])} | read |"
     ]
     lines.append("|---" * (9 + len(columns)) + "|")
@@ -63,8 +63,7 @@ def page(machines: list[Machine]) -> str:
         cells += [_here(machine, figure) for machine in columns]
         source = cited.sources[figure.source]
         place = list(cited.sources).index(figure.source) + 1
-        read = READ[figure.read] + (f"; inferred: {figure.inferred}" if figure.inferred else "")
-        cells += [_address(f"[{place}]", source), read]
+        cells += [_address(f"[{place}]", source), _read(figure)]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", HERE + MARKS + PACED_BY_HOST]
     lines += ["", *_layers(cited, columns), "", "## Sources, and works cited", ""]
@@ -75,6 +74,11 @@ def page(machines: list[Machine]) -> str:
 
 def _address(text, source):
     return f"[{escaped(text)}]({source.url})" if source.url else escaped(text)
+
+
+def _read(figure):
+    """Where a figure was read, and what of its row is concluded."""
+    return READ[figure.read] + (f"; inferred: {figure.inferred}" if figure.inferred else "")
 
 
 def _linked(machine):
@@ -94,7 +98,7 @@ def _saved(cited: Published, figure: Figure) -> str:
     limit = cited.arithmetic(figure)
     if figure.labelled:
         return f"{cited.arithmetic(figure, figure.labelled):.3g} ({figure.counted})"
-    return f"at most {limit:.4g}, on an image without end ({figure.counted})"
+    return f"at most {limit:.4g}, on an infinitely large image ({figure.counted})"
 
 
 def _left(cited, figure):
@@ -133,13 +137,13 @@ def _opponents(cited, machines):
     classes = built(paper.counted, backend="reference").output.channels
     text = (
         f"**What such a figure measures.** On the net of {worst.who} arithmetic alone saves "
-        f"{saves:.2g} times, and {worst.speedup:g} was published: {worst.speedup / saves:.2g} "
-        f"times more. On {paper.counted} with its {classes} classes, the test net that lies beside "
-        "this method's layers in public code (whether the paper used it is not known), it saves at "
-        f"most {limit:.4g} times forward on any image, and {paper.speedup:g} was claimed, for nets "
-        "and an opponent that the abstract does not name. What exceeds arithmetic is how much "
-        "better the dense form uses the machine than its opponent does: a slow opponent makes a "
-        "large figure. "
+        f"{saves:.2g} times, and {worst.speedup:g} was published ({_read(worst)}): "
+        f"{worst.speedup / saves:.2g} times more. On {paper.counted} with its {classes} classes, "
+        "the test net that lies beside this method's layers in public code (whether the paper used "
+        f"it is not known), it saves at most {limit:.4g} times forward on any image, and "
+        f"{paper.speedup:g} was claimed, for nets and a baseline that the abstract does not name. "
+        "What exceeds the ratio of multiply-adds is how much better the dense form uses the "
+        "machine than the baseline does: a slow baseline makes a large figure. "
     )
     parts = []
     for machine in machines:

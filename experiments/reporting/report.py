@@ -125,7 +125,9 @@ def index(stored: Stored, experiments: dict, views: dict, made: Collection[Path]
     """
     lines = ["# Results", "", *_machines(stored, experiments, made)]
     lines += _profiles(stored, views, made)
-    return "\n".join([*lines, "", *limitations(stored, experiments), ""])
+    page = "\n".join([*lines, "", *limitations(stored, experiments), ""])
+    tiny = [one.record["quick"] for machine in stored.machines for one in machine.results.values()]
+    return quick.marked(page) if tiny and all(tiny) else page
 
 
 def _machines(stored, experiments, made):
@@ -140,16 +142,15 @@ def _machines(stored, experiments, made):
         yield "| experiment | measured | what it shows | the claim it belongs to |"
         yield "|---|---|---|---|"
         for name, results in machine.results.items():
+            tiny = results.record["quick"]
             verdicts = [
                 f'"{claim.text}": **{machine.judged(claim).verdict}**'
                 for claim in claims.CLAIMS
-                if name in claim.experiments
+                if name in claim.experiments and not tiny
             ]
-            measured = escaped(results.record["utc"][:10]) + (
-                " (--quick)" if results.record["quick"] else ""
-            )
+            measured = escaped(results.record["utc"][:10]) + (" (--quick)" if tiny else "")
             cells = [_links(results, made), measured, _first(experiments[name], results)]
-            yield f"| {' | '.join(cells)} | {'; '.join(verdicts) or 'none'} |"
+            yield f"| {' | '.join(cells)} | {'; '.join(verdicts) or (quick.QUICK if tiny else 'none')} |"
 
 
 def _profiles(stored, views, made):

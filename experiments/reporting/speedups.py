@@ -95,9 +95,9 @@ def paragraph(direction: str, by_machine: dict[str, list[Case]], gpus: set[str])
         f"**Which nets, at which sizes.** {direction.capitalize()}, over {CLAIMED_SPEEDUP}: "
         f"{'; '.join(passing) or 'none'}.",
         f"Arithmetic alone saves at most {limits[highest]:.4g} times on these nets ({highest}), on "
-        "an image without end: the rest is efficiency gained.",
-        "In brackets, the limit of arithmetic times the most efficiency that the net gained at any "
-        "size on any machine here.",
+        "an infinitely large image; the rest is efficiency: the speedup over that ratio.",
+        "In brackets: the ratio of multiply-adds on an infinitely large image x the net's highest "
+        "efficiency at any size on any machine here.",
         f"By this product {_would(could, reached)}{': ' * bool(others)}{', '.join(others)}.",
     ]
     for name in sorted(gpus & by_machine.keys()):
@@ -114,7 +114,7 @@ def paragraph(direction: str, by_machine: dict[str, list[Case]], gpus: set[str])
 
 def _would(could, reached):
     """Which nets would exceed the claimed speedup, apart from those that did."""
-    exceed = f"would exceed {CLAIMED_SPEEDUP} on a larger image"
+    exceed = f"could exceed {CLAIMED_SPEEDUP} on a larger image"
     if could:
-        return f"{', '.join(could)} {exceed}, and no other net would"
+        return f"{', '.join(could)} {exceed}, and no other net could"
     return f"no {'other ' * bool(reached)}net {exceed}"

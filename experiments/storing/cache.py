@@ -38,7 +38,7 @@ class MeasurementCache:
         common: the part of the key that all measurements of this run share, as JSON can hold it.
         provenance: stored beside each new measurement (time, commit ...).
         fresh: delete the measurements of earlier runs first.
-        finished: called after each measurement.
+        finished: called after each measurement, with whether it was made rather than read.
 
     Attributes:
         provenances: the provenance of every measurement used so far, in order.
@@ -73,7 +73,8 @@ class MeasurementCache:
         """
         key, path = self._entry(parameters)
         entry = self._read(key, path, report=True)
-        if entry is None:
+        made = entry is None
+        if made:
             started = time.perf_counter()
             value = measure()
             provenance = self.provenance | {"seconds": round(time.perf_counter() - started, 1)}
@@ -86,7 +87,7 @@ class MeasurementCache:
             self.saved += entry["provenance"]["seconds"]
         self.provenances.append(entry["provenance"])
         if self.finished:
-            self.finished()
+            self.finished(made)
         return entry["value"]
 
     def _entry(self, parameters):

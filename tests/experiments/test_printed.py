@@ -85,7 +85,9 @@ def test_the_headline_counts_what_reaches_the_claim(tmp_path):
     store(tmp_path, rows, "networks")
     store(tmp_path, rows, "networks", machine="of-quick", quick=True, utc="2030-01-01T00:00:00")
     machines = stored.read(tmp_path, __main__.modules(), {}).machines
-    text = headline.put(machines, f"# A\n\n{headline.BEGIN}\n\nold\n\n{headline.END}\nrest\n")
+    (first, last), (begin, end) = headline.PICTURE, headline.HEADLINE
+    text = f"# A\n\n{first}\n\nold\n\n{last}\n\n    make demo\n\n{begin}\n\nold\n\n{end}\nrest\n"
+    text = headline.put(machines, text)
     assert "old" not in text
     assert text.endswith("\nrest\n")
     said = " ".join(text.split())
@@ -96,14 +98,15 @@ def test_the_headline_counts_what_reaches_the_claim(tmp_path):
     assert "of-quick" not in text
     assert headline.put(machines, text) == text
     with pytest.raises(ValueError, match="the README lacks the lines"):
-        headline.put(machines, headline.END + headline.BEGIN)
+        headline.put(machines, first + last + end + begin)
 
 
 def test_the_headline_says_where_the_host_set_the_pace(tmp_path):
     rows = [row | {"device_seconds": 0.1} for row in growth()]
     store(tmp_path, rows, "networks")
     machines = stored.read(tmp_path, __main__.modules(), {}).machines
-    said = " ".join(headline.put(machines, f"{headline.BEGIN}\n{headline.END}").split())
+    text = "\n".join((*headline.PICTURE, *headline.HEADLINE))
+    said = " ".join(headline.put(machines, text).split())
     assert "32‡ (family-16)" in said
     assert "`‡`: the host set the pace of scanning)" in said
 
@@ -118,8 +121,11 @@ def test_the_headline_in_the_readme_is_made_from_the_stored_results():
     machines = stored.read(ROOT / "results", __main__.modules(), __main__.profile.views()).machines
     text = (ROOT / "README.md").read_text()
     assert headline.put(machines, text) == text
-    assert text.index("make demo") < text.index("make reproduce") < text.index("make test")
-    assert not re.search(r"^    \S", text[: text.index("make demo") - 4], re.MULTILINE)
+    commands = [text.index(f"make {name} ") for name in ("demo", "reproduce", "test")]
+    assert text.index(headline.PICTURE[1]) < min(commands)
+    assert commands == sorted(commands)
+    assert max(commands) < text.index(headline.HEADLINE[0])
+    assert not re.search(r"^    \S", text[: commands[0] - 4], re.MULTILINE)
 
 
 def test_a_forecast_scales_what_records_tell_to_this_machine(tmp_path, capsys):
@@ -146,9 +152,12 @@ def test_a_forecast_scales_what_records_tell_to_this_machine(tmp_path, capsys):
     bar.begin("equality")
     assert bar.total == 640.0 + UNKNOWN
     assert "about 12:40 left, equality, 1 of 3" in capsys.readouterr().err
-    for done in (60.0, 120.0, 180.0, 240.0, 240.0):
-        bar.step()
+    for done, left in (60.0, "11:40"), (120.0, "10:40"), (180.0, "09:40"), (240.0, "08:40"):
+        bar.step(made=False)
         assert bar.done == done
+        assert f"about {left} left" in capsys.readouterr().err
+    bar.step(made=True)
+    assert bar.done == 240.0
     bar.begin("growth")
     bar.end()
     bar.close()

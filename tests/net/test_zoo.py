@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 
 import pytest
 
@@ -193,6 +194,15 @@ def test_multiply_adds_of_scanning_over_dense(name, labelled, ratio):
 @pytest.mark.parametrize("name", ZOO)
 def test_number_of_classes(name):
     assert build(name, classes=17, backend="reference").output.channels == 17
+
+
+def test_the_page_lists_the_nets_as_they_are():
+    page = (Path(__file__).parents[2] / "docs" / "nets.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d) \| (\d+) \|", page, re.MULTILINE)
+    nets = {name: build(name, backend="reference") for name in ZOO}
+    assert [(name, *map(int, sizes)) for name, *sizes in rows] == [
+        (name, net.patch[0], net.channels, net.output.channels) for name, net in nets.items()
+    ]
 
 
 def test_unknown_net():

@@ -1,4 +1,4 @@
-"""From one thread an output to the tile: the forward convolution in five small kernels.
+"""From one thread per output to the tile: the forward convolution in five small kernels.
 
 ``docs/kernels.md`` climbs this ladder and quotes it. All rungs convolve one image, float32, with
 stride 1, and give what the reference gives; each is compiled for what it adds to the one before.
