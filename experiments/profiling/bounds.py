@@ -127,10 +127,10 @@ BOUNDS = {
     ),
     "share, small": Bound(
         *(_RELATIVE, "other tiles on compute capability 9.0, but not input gradients", 1, ".1%"),
-        "Smaller tiles reach less, and so do those with three and four warps per scheduler, which an "
-        "H100 found faster all the same: fewer of its cycles pass without one. The model chooses "
-        "tiles by the share that it expects of each, as compiled for 9.0: the compiled code must "
-        "not be worse.",
+        "Smaller tiles reach less, and so do those with three and four warps per scheduler, which "
+        "an H100 found faster all the same: fewer of its cycles pass without one. The model "
+        "chooses tiles by the share that it expects of each, as compiled for 9.0: the compiled "
+        "code must not be worse.",
         least=True,
         applies=_is_as_modelled,
     ),

@@ -334,8 +334,8 @@ INTRODUCTION = """\
 H. Li, R. Zhao, X. Wang, *Highly Efficient Forward and Backward Propagation of Convolutional Neural
 Networks for Pixelwise Classification*, [arXiv:1412.4526](https://arxiv.org/abs/1412.4526) (2014).
 Only the paper's abstract, and the part of its introduction that a mirror had stored, were at hand,
-not its tables. The claims are quoted from the abstract, and nothing else is attributed to the paper.
-This page is made by `python -m experiments report` from the files in
+not its tables. The claims are quoted from the abstract, and nothing else is attributed to the
+paper. This page is made by `python -m experiments report` from the files in
 [results](../results/README.md); its verdicts are computed from the numbers that it shows. What
 others published for this method and its equivalents, and what such figures measure, stands in
 [published.md](published.md)."""

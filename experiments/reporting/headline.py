@@ -91,8 +91,8 @@ def _best(machine, newest):
     records = [one.results[NETWORKS].record for one in (machine, newest)]
     older = records[0].get("code") != records[1].get("code")
     text = (
-        f"On {machine.name}, of {nets} nets{' and with earlier code' * older}, the highest speedups "
-        f"are {best['forward']} forward and {best['backward']} backward "
+        f"On {machine.name}, of {nets} nets{' and with earlier code' * older}, the highest "
+        f"speedups are {best['forward']} forward and {best['backward']} backward "
         f"({link('networks', _place(machine, NETWORKS))})."
     )
     return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)

@@ -150,7 +150,8 @@ def _machines(stored, experiments, made):
             ]
             measured = escaped(results.record["utc"][:10]) + (" (--quick)" if tiny else "")
             cells = [_links(results, made), measured, _first(experiments[name], results)]
-            yield f"| {' | '.join(cells)} | {'; '.join(verdicts) or (quick.QUICK if tiny else 'none')} |"
+            said = quick.QUICK if tiny else "; ".join(verdicts) or "none"
+            yield f"| {' | '.join(cells)} | {said} |"
 
 
 def _profiles(stored, views, made):
