@@ -168,8 +168,8 @@ def _plainly(rows, limit):
         f"saves at most {limit:.3g} times, on an infinitely large image; the rest is efficiency. "
         f"Over {CLAIMED_SPEEDUP} takes a baseline that leaves the device idle: one patch at a "
         f"time, each with launches of its own, is such a one on {len(over_alone)} of {len(nets)} "
-        f"nets ({', '.join(over_alone) or 'none'}), on some device and in some direction; or batches "
-        "through kernels that are slower than these by the factor in the table."
+        f"nets ({', '.join(over_alone) or 'none'}), on some device and in some direction; or "
+        "batches through kernels that are slower than these by the factor in the table."
     )
 
 
