@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import __main__, networks, sampled
+from experiments import __main__, against_torch, networks, sampled
 from experiments.inputs.arithmetic import saved
+from experiments.measuring.beside_torch import THREADS
 from experiments.measuring.peak import PASSES
 from experiments.reporting import claims, pages, report, stored
 from experiments.reporting.derived import excess
@@ -69,10 +70,9 @@ def test_the_readme_tells_what_arithmetic_saves_on_the_zoo():
     assert told == (f"{min(ratios):.0f}", f"{max(ratios):.0f}")
 
 
-def rows_of(name):
+def rows_of(name, machine="amd-epyc-family-26-model-2-2-cores-cpu"):
     """Those that the pages on the host quote."""
-    folder = ROOT / "results" / "amd-epyc-2-cores-cpu" / name
-    return stored.load(folder, __main__.modules()[name]).rows
+    return stored.load(ROOT / "results" / machine / name, __main__.modules()[name]).rows
 
 
 def quoted(page, pattern):
@@ -131,6 +131,45 @@ def test_the_page_on_the_host_quotes_the_stored_rows():
         for d, without, with_argmax in told:
             for operation, share in (("forward without cells", without), ("forward", with_argmax)):
                 assert abs(shares[int(kernel), int(d), operation] - float(share)) <= 0.005
+
+
+def beside_torch():
+    """The rows of ``against_torch``, by instruction set."""
+    return {
+        "AVX-512": rows_of("against_torch"),
+        "AVX2": rows_of("against_torch", "amd-epyc-family-26-model-2-avx2-alone-2-cores-cpu"),
+    }
+
+
+@pytest.mark.parametrize("instructions", ["AVX-512", "AVX2"])
+def test_the_page_on_the_host_names_each_net_that_misses_its_aim(instructions):
+    section = (ROOT / "docs" / "host.md").read_text().partition("\n## Beside PyTorch\n")[2]
+    section = section.partition("\n## ")[0]
+    rows = beside_torch()[instructions]
+    for (form, p), targets in against_torch.TARGETS.items():
+        ratios = against_torch._ratios(rows, form, p, "best")
+        each, mean = targets["best"]
+        for place, ratio in ratios.items():
+            if ratio < each:
+                assert f"`{place.split()[0]}`" in section, (form, p, place)
+                assert f"{ratio:.2f}" in section, (form, p, place)
+        if mean:
+            aim = float(re.findall(r"[\d.]+", mean)[-1 if instructions == "AVX2" else 0])
+            reached = against_torch._mean(ratios)
+            assert reached >= aim or f"{reached:.2f} in the mean for {aim}" in section
+
+
+def test_the_page_on_the_host_quotes_how_two_threads_scale():
+    told = quoted(
+        "host.md",
+        r"Two threads take ([\d.]+) to ([\d.]+) times one on AVX-512, "
+        r"and ([\d.]+) to ([\d.]+) on AVX2",
+    )
+    ratios = [
+        [row["ratio"] for row in rows if (row["form"], row["way"]) == (THREADS, "1 thread")]
+        for rows in beside_torch().values()
+    ]
+    assert told == tuple(f"{end(of_one):.2f}" for of_one in ratios for end in (min, max))
 
 
 def test_pages_tell_the_same_of_quick():
