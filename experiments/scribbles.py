@@ -18,14 +18,18 @@ from skimage.feature import multiscale_basic_features
 from tqdm import tqdm
 
 from experiments.inputs.scribbles import CASES, FOREGROUND
+from kernels.cross_entropy import UNLABELLED
 from net.learning.metrics import Metrics
 from net.learning.records import TrainingWarning
+from net.pictures.overlay import overlaid
 
 TIMED = False
 LEARNERS = ("net", "forest")
 FULL = {"drawings": 5, "steps": 300, "size": None}
 QUICK = {"drawings": 1, "steps": 100, "size": 96}
 """Drawings of strokes a case, steps of the net, and the largest size of a half; None is all."""
+COLORS = ((0, 255, 255), (255, 0, 255))
+"""Of the classes: background, foreground."""
 COLUMNS = {
     **{"case": str, "learner": str, "drawing": int},
     **dict.fromkeys(("labelled", "scored"), int),
@@ -169,9 +173,10 @@ def caption(record: dict) -> str:
         "Pixels learned from two dozen short strokes on the left half of a photograph, scored on "
         "its right half. The net is `net.PixelClassifier`, the forest scikit-learn's on "
         "scikit-image's `multiscale_basic_features`, both as they come.\n\n"
-        "IoU and F1 are those of the coins and of the vessels. Strokes are drawn by a rule, "
-        "several times (`experiments/inputs/scribbles.py`): on coins sparsely, well inside of the "
-        "classes, or along the rims alone; along vessels and beside them. The truths are rules, "
+        "IoU and F1 are those of the coins and of the vessels. Strokes, which the figure widens, "
+        "are drawn by a rule, several times (`experiments/inputs/scribbles.py`): on coins "
+        "sparsely, well inside of the classes, or along the rims alone; along vessels and beside "
+        "them. The truths are rules, "
         "too: a watershed, and Sato's ridge filter with two thresholds, a relative of the ridge "
         "filters among the forest's features. The defaults of the classifier were chosen by scores "
         "on left halves; but early versions had printed scores of right halves, too, so these were "
@@ -188,16 +193,14 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
         shown = {"strokes": ("left", "strokes"), "truth": ("right", "truth")}
         shown |= {learner: ("right", learner) for learner in LEARNERS}
         for panel, (title, (photograph, name)) in zip(panels, shown.items()):
-            panel.imshow(arrays[f"{case}: {photograph}"], cmap="gray")
-            classes = np.ma.masked_equal(arrays[f"{case}: {name}"], 0)
-            panel.imshow(
-                classes,
-                "cool",
-                vmin=1,
-                vmax=2,
-                alpha=0.9 if name == "strokes" else 0.45,
-                interpolation="nearest",
-            )
+            classes = arrays[f"{case}: {name}"].astype(int) - 1
+            image = arrays[f"{case}: {photograph}"][None]
+            if name == "strokes":
+                for number, color in enumerate(COLORS):
+                    y, x = np.nonzero(classes == number)
+                    panel.plot(x, y, ".", markersize=3, color=np.array(color) / 255)
+                classes = np.full_like(classes, UNLABELLED)
+            panel.imshow(overlaid(image, classes, COLORS), interpolation="none")
             iou = f", IoU {_of(rows, case, title)[0]['iou']:.3f}" if title in LEARNERS else ""
             panel.set_title(f"{title}{iou}")
             panel.set_axis_off()
