@@ -8,9 +8,9 @@ from __future__ import annotations
 from tqdm import tqdm
 
 from experiments.measuring.host import COUNTED, measured
+from net.zoo import ZOO
 
 TIMED = True
-NETS = ("lenet28", "n4", "authors133", "greentea102")
 LABELLED, QUICK_LABELLED = 256, 16
 """Labelled rows and columns."""
 COLUMNS = {
@@ -24,7 +24,7 @@ def run(options) -> tuple[list[dict], dict]:
     """One row for each net and direction; no arrays."""
     labelled = QUICK_LABELLED if options.quick else LABELLED
     rows = []
-    for net in tqdm(options.nets or NETS, desc="host", unit="net"):
+    for net in tqdm(options.nets or ZOO, desc="host", unit="net"):
         measured_rows = options.cache.measured(
             {"net": net, "labelled": labelled},
             lambda net=net: measured(net, labelled, options.quick),

@@ -18,7 +18,7 @@ from experiments.inputs.strokes import DRAWN, chosen_pixels
 from experiments.measuring import runners
 from experiments.measuring.chosen import check_needed, needed_pass, work_of
 from experiments.measuring.compare import Workload, dense_pass, fastest_batch, scan_pass
-from experiments.measuring.peak import PASSES, PEAK, needed_peaks, peak_memory
+from experiments.measuring.peak import PASSES, PEAK, masked_peaks, peak_memory
 from experiments.measuring.timing import (
     FEWEST,
     LONGEST,
@@ -182,10 +182,11 @@ class _Case:
             scanning = job | {"runner": runners.SCANNING, "batch": batch}
             peaks["scanning", "random", batch] = peak_memory(scanning)[PASSES[1]]
         if "dense" in self.forms:
-            whole = peak_memory(job | {"runner": runners.DENSE})[PASSES[1]]
-            peaks |= {("dense", "random", number): whole for number in self.numbers}
+            cases = [("random", number) for number in self.numbers]
+            whole = masked_peaks(job | {"runner": runners.EVERYWHERE}, cases)
+            peaks |= {("dense", *case): of_case[PASSES[1]] for case, of_case in whole.items()}
         if "needed" in self.forms:
-            some = needed_peaks(job | {"runner": runners.NEEDED}, list(self.masks))
+            some = masked_peaks(job | {"runner": runners.NEEDED}, list(self.masks))
             peaks |= {("needed", *case): of_case[PASSES[1]] for case, of_case in some.items()}
         return peaks
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
-from kernels import checks, foreign
+from kernels import checks, foreign, get_backend
 from kernels.checks import Pair
 from kernels.cross_entropy import UNLABELLED
-from net import images, windows
+from net import free_memory, images, windows
 from net.graph import Net
 
 
@@ -92,10 +93,31 @@ class Chosen:
 
     def of_map(self, maps: np.ndarray) -> np.ndarray:
         """The values of the chosen pixels, in the form of ``result``, out of those of all pixels,
-        K x Ho x Wo on the host."""
+        K x Ho x Wo on the host, which a mask overwrites."""
         if self.mask is None:
             return np.ascontiguousarray(maps[:, *self.pixels.T])
-        return np.where(self.mask, maps, np.nan)
+        maps[:, ~self.mask] = np.nan
+        return maps
+
+    def check_result(self, channels: int, dtype: str) -> None:
+        """Refuse pixels whose ``result``, K x Ho x Wo for a mask, does not fit into the host's
+        memory.
+
+        Raises:
+            MemoryError: it does not.
+
+        >>> huge = Chosen((2**20, 2**20), np.broadcast_to(False, (2**20, 2**20)))
+        >>> huge.check_result(10, "float32")
+        Traceback (most recent call last):
+            ...
+        MemoryError: a result of 10 x 1048576 x 1048576 takes ... free; pixels, in place of ...
+        """
+        if self.mask is not None:
+            shape = channels, *self.labelled
+            what = f"a result of {' x '.join(map(str, shape))}"
+            advice = "pixels, in place of the mask, give that of these alone"
+            needed = prod(shape) * np.dtype(dtype).itemsize
+            free_memory.check(get_backend("cpu"), what, needed, lambda free: advice)
 
     def added_up(self, values: np.ndarray) -> np.ndarray:
         """A map K x Ho x Wo of host values K x P: those of a pixel that is listed several times are

@@ -167,6 +167,7 @@ class Dense:
             whole: gives the maps of all pixels of an image, where that takes less.
             finish: makes of scores on the backend what the maps hold.
         """
+        chosen.check_result(self.net.output.channels, self.net.dtype)
         if chosen.count == 0:
             return chosen.result(np.empty((self.net.output.channels, 0), self.net.dtype))
         some = self.needed.over(chosen)

@@ -41,9 +41,10 @@ def peak_memory(job: dict) -> dict:
     return _in_a_process(job)
 
 
-def needed_peaks(job: dict, cases: list[tuple[str, int]]) -> dict[tuple[str, int], dict]:
-    """As ``peak_memory`` with the runner ``NEEDED``, for each (how pixels are drawn, how many) of
-    ``cases``, fewest first. What a pass left to the allocator counts for the next."""
+def masked_peaks(job: dict, cases: list[tuple[str, int]]) -> dict[tuple[str, int], dict]:
+    """As ``peak_memory`` with a runner of chosen pixels (``runners.OF_CHOSEN``), for each (how
+    pixels are drawn, how many) of ``cases``, fewest first. What a pass left to the allocator counts
+    for the next."""
     cases = sorted(cases, key=lambda case: case[1])
     return dict(zip(cases, _in_a_process(job | {"cases": cases})))
 
@@ -61,6 +62,7 @@ def _measured(job) -> dict | list[dict]:
     from experiments.inputs.photographs import astronaut
     from experiments.inputs.strokes import chosen_pixels
     from experiments.measuring import runners
+    from net.needed_pass import NeededPass
 
     net = prepared(job["net"], seed=job["seed"], backend=job["backend"])
     size = job["labelled"]
@@ -68,18 +70,20 @@ def _measured(job) -> dict | list[dict]:
     def workload(labelled, batch):
         image = astronaut(net.channels, tuple(labelled + p - 1 for p in net.patch), net.dtype)
         error = np.zeros((net.output.channels, labelled, labelled), net.dtype)
-        if job["runner"] == runners.NEEDED:
+        if job["runner"] in runners.OF_CHOSEN:
             masks = np.zeros((len(job["cases"]), labelled, labelled), bool)
             for mask, (drawn, number) in zip(masks, job["cases"]):
                 mask[*chosen_pixels(drawn, mask.shape, number, job["seed"]).T] = True
-            return image, error, [runners.Needed(net, mask) for mask in masks]
+            return image, error, [runners.OF_CHOSEN[job["runner"]](net, mask) for mask in masks]
         if job["runner"] != runners.SCANNING:
             return image, error, [runners.runner(job["runner"], net)]
         pixels = np.stack(np.unravel_index(np.arange(batch), (labelled, labelled)), axis=1)
         return image, error, [runners.SampledScan(net, pixels, batch)]
 
     image, error, of_cases = workload(2, 2)
-    of_cases[0].gradients(image, error)  # compiles, and allocates small workspaces
+    of_cases[0].gradients(image, error)  # loads compiled code, and allocates small workspaces
+    if job["runner"] in runners.OF_CHOSEN:
+        NeededPass(net, "valid", np.zeros((1, 2), int)).gradients(image, error)  # that of lists too
     image, error, of_cases = workload(size, job.get("batch"))
     meter = _meter(job["backend"], job["runner"] in runners.TORCH)
     gc.collect()

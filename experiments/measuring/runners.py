@@ -17,7 +17,7 @@ from net.fragments import Fragments
 from net.layers import ActivationLayer, AveragePool, BatchNorm, Convolution, MaxPool
 
 DENSE, SCANNING, FRAGMENTS, ZERO_FILLED = "dense", "patch by patch", "fragments", "zero-filled"
-NEEDED = "needed cells"
+NEEDED, EVERYWHERE = "needed cells", "masked"
 TORCH = {f"PyTorch {name}": name for name in torch_layers.MEMORY_FORMATS}
 
 
@@ -85,6 +85,22 @@ class Needed:
     def gradients(self, image, error):
         """By parameter name, of the error map's values at the chosen pixels."""
         return Dense(self.net).gradients(image, error, self.mask).parameters
+
+
+class Everywhere(Needed):
+    """The dense form with a masked error map, as the paper has it."""
+
+    def forward(self, image):
+        """K x Ho x Wo."""
+        return Dense(self.net).forward(image)
+
+    def gradients(self, image, error):
+        """By parameter name, of the error map's values at the chosen pixels."""
+        return Dense(self.net).gradients(image, error, self.mask, everywhere=True).parameters
+
+
+OF_CHOSEN = {NEEDED: Needed, EVERYWHERE: Everywhere}
+"""Runners made of a net and a mask, by name."""
 
 
 class _Form:

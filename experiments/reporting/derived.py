@@ -20,7 +20,8 @@ it by up to 35%; and a faster host would take more than a fifth off the speedup.
 """
 PACED_BY_HOST = (
     " `‡`: the host set the pace of scanning, whose device was at work for less than "
-    f"{BUSY:.0%} of the time: a faster host would lower the speedup."
+    f"{BUSY:.0%} of the time: a faster host would lower the speedup, which counts as no more than "
+    "the claimed one."
 )
 
 

@@ -67,7 +67,7 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(sampled, "QUICK_SIZES", (6, 9))
     monkeypatch.setattr(sampled, "peak_memory", lambda job: {sampled.PASSES[1]: told})
     peaks = lambda job, cases: {case: {sampled.PASSES[1]: told} for case in cases}  # noqa: E731
-    monkeypatch.setattr(sampled, "needed_peaks", peaks)
+    monkeypatch.setattr(sampled, "masked_peaks", peaks)
     once = lambda jobs, longest, min_rounds: {key: [job()] for key, job in jobs.items()}  # noqa: E731
     monkeypatch.setattr(sampled, "interleaved", once)
     cache = MeasurementCache(tmp_path / "cache", {}, {})

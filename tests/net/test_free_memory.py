@@ -31,6 +31,19 @@ def test_too_little_memory(monkeypatch):
 
 
 @pytest.mark.cpu
+@pytest.mark.parametrize("count", [0, 1])
+def test_the_maps_that_a_mask_gives_must_fit_and_a_list_gives_none(monkeypatch, count):
+    dense = Dense(Net([Convolution(64, 1)], channels=1, patch=1, backend="cpu"))
+    image, mask = np.zeros((1, 300, 400), np.float32), np.zeros((300, 400), bool)
+    mask.flat[:count] = True
+    monkeypatch.setattr(memory, "free_bytes", lambda: 64 * 300 * 400 * 4 - 1)
+    for call in (dense.forward, dense.predict):
+        with pytest.raises(MemoryError, match=r"^a result of 64 x 300 x 400 takes .*pixels, in"):
+            call(image, mask=mask)
+    assert dense.forward(image, pixels=[[0, 0]]).shape == (64, 1)
+
+
+@pytest.mark.cpu
 def test_no_memory_at_all(monkeypatch):
     """Nothing is advised that cannot be: no tile of 0, no 0 x 0 pixels."""
     monkeypatch.setattr(memory, "free_bytes", lambda: 0)

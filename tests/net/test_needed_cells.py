@@ -384,12 +384,3 @@ def test_random_masks(height, width, share, seed):
     expected = expected_cells(net, np.argwhere(mask))
     counts = Need(net, np.argwhere(mask)).counts
     assert counts == {name: len(cells) for name, cells in expected.items()}
-
-
-def test_a_mask_that_needs_nearly_all_takes_the_dense_way(monkeypatch):
-    monkeypatch.undo()
-    dense = Dense(build("n4", backend="reference"), "zero")
-    mask = np.random.default_rng(0).random((64, 64)) < 0.5
-    assert dense.needed.over(Chosen(mask.shape, mask)) is None
-    mask[:, 3:] = False
-    assert isinstance(dense.needed.over(Chosen(mask.shape, mask)), NeededPass)
