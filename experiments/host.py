@@ -11,6 +11,7 @@ from experiments.measuring.host import COUNTED, measured
 from net.zoo import ZOO
 
 TIMED = True
+NETS = tuple(ZOO)
 LABELLED, QUICK_LABELLED = 256, 16
 """Labelled rows and columns."""
 COLUMNS = {
@@ -24,7 +25,7 @@ def run(options) -> tuple[list[dict], dict]:
     """One row for each net and direction; no arrays."""
     labelled = QUICK_LABELLED if options.quick else LABELLED
     rows = []
-    for net in tqdm(options.nets or ZOO, desc="host", unit="net"):
+    for net in tqdm(options.nets or NETS, desc="host", unit="net"):
         measured_rows = options.cache.measured(
             {"net": net, "labelled": labelled},
             lambda net=net: measured(net, labelled, options.quick),
