@@ -15,7 +15,7 @@ from experiments.modelling.predicted import TERMS
 from experiments.profiling import simulation, static
 from experiments.profiling.devices import DEVICES
 from experiments.profiling.roofline import LAUNCH_SECONDS, PARTS, Prediction
-from experiments.reporting import claims, pages, stored
+from experiments.reporting import claims, pages, printed, stored
 from experiments.reporting.derived import CLAIMED_SPEEDUP
 from experiments.reporting.numbers import short
 from kernels.device.limits import MAX_ELEMENTS
@@ -66,7 +66,7 @@ def test_the_command_stores_tables_and_a_figure(counted_before, tmp_path, capsys
     assert model.main(options) == 0
     folder = tmp_path / "model"
     text = (folder / "table.md").read_text()
-    assert text in capsys.readouterr().out
+    assert printed.fitted(text, str(folder / "table.md")) in capsys.readouterr().out
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
     rows = stored.load_profile(folder, __main__.profile.views()).rows
     assert {(row["net"], row["device"]) for row in rows} == {

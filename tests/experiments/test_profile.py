@@ -23,7 +23,7 @@ from experiments.profiling import (
 )
 from experiments.profiling.devices import DEVICES, LIMITS
 from experiments.profiling.operators import Arrays, OperatorCase
-from experiments.reporting import stored
+from experiments.reporting import printed, stored
 from kernels.convolution.cuda_tile import Tile
 from kernels.convolution.cuda_tiles import TILES
 from kernels.device import api
@@ -300,7 +300,8 @@ class TestCompiled:
             arguments += ["--sources", "static", "traced", "model"]
         assert command_line.main(arguments) == 0
         folder = tmp_path / "here"
-        assert (folder / "table.md").read_text() in capsys.readouterr().out
+        page = printed.fitted((folder / "table.md").read_text(), str(folder / "table.md"))
+        assert page in capsys.readouterr().out
         results = stored.load_profile(folder, command_line.profile.views())
         rows, record = results.rows, results.record
         assert {row["source"] for row in rows} >= {"static", "traced", "model"}
