@@ -1,4 +1,4 @@
-"""How the host's convolutions share out the zoo's layers: enough items for many threads.
+"""How the host's operators share out the zoo's layers: enough items for many threads.
 
 No time is measured: plans are read, the queues that items were taken from, and the loops.
 """
@@ -24,27 +24,34 @@ from kernels.convolution import (
 from kernels.convolution.cpu_taps import Taps
 from kernels.convolution.cpu_workspace import partial_shape
 from kernels.host import simd
+from kernels.max_pooling.cpu_workspace import HEIGHT, workspace
 from net import zoo
 from net.conversion import steps_of
 from net.steps import ConvolutionStep
 
+ROOT = Path(kernels.__file__).parents[1]
 LABELLED, THREADS, ITEMS = 256, 64, 8
 FLOAT32 = 4
 
 
-def layers(name):
-    """(step, shape of its input, of its output) of each convolution of the dense form."""
+def windows(name):
+    """(step, shape of its input, of its output) of each layer of the dense form with a window."""
     net = zoo.build(name, backend="cpu")
-    size = tuple(LABELLED + field - 1 for field in net.receptive_field)
+    size, channels = tuple(LABELLED + field - 1 for field in net.receptive_field), net.channels
     for step in steps_of(net, "dense"):
         window = getattr(step, "window", None)
         if window is None:
             continue
-        output = window.output_size(size)
+        output, filters = window.output_size(size), channels
         if isinstance(step, ConvolutionStep):
-            filters, channels = step.node.weights_shape[:2]
-            yield step, (1, channels, *size), (1, filters, *output)
-        size = output
+            filters = step.node.weights_shape[0]
+        yield step, (1, channels, *size), (1, filters, *output)
+        size, channels = output, filters
+
+
+def layers(name):
+    """Those that are convolutions."""
+    return [layer for layer in windows(name) if isinstance(layer[0], ConvolutionStep)]
 
 
 def planned(out, source, window, origin):
@@ -61,6 +68,21 @@ def test_every_thread_finds_eight_items(name):
             _, _, items = planned(out, source, window, at)
             assert len(items) >= ITEMS * THREADS, (step.output, out)
             assert (items[:, 2] * items[:, 4]).sum() == out[2] * out[3], (step.output, out)
+
+
+def test_pooling_has_as_many_items_as_the_height_of_its_maps_allows():
+    """The page on the host says how many that leaves."""
+    counts = []
+    for step, x, y in (layer for name in zoo.ZOO for layer in windows(name)):
+        if isinstance(step, ConvolutionStep):
+            continue
+        _, items = workspace(step.window, x[3], y, FLOAT32, argmax=True)
+        bands = items // y[1]
+        high = (bands + 1) * HEIGHT * step.window.footprint[0] > y[2]
+        assert items >= ITEMS * THREADS or high, step.output
+        counts.append(items)
+    page = " ".join((ROOT / "docs" / "host.md").read_text().split())
+    assert f"that leaves {min(counts)} to {max(counts)} items in the zoo" in page
 
 
 @pytest.mark.parametrize("name", zoo.ZOO)
@@ -103,7 +125,7 @@ def test_a_counter_is_touched_once_an_item(stride, monkeypatch):
 def test_an_item_is_taken_when_the_one_before_is_done():
     """One that a thread holds in reserve waits while others have none."""
     loops = []
-    for path in Path(kernels.__file__).parent.rglob("cpu*.py"):
+    for path in (ROOT / "kernels").rglob("cpu*.py"):
         for loop in ast.walk(ast.parse(path.read_text())):
             lines = [*map(ast.unparse, loop.body)] if isinstance(loop, ast.While) else []
             takes = [line.startswith("item = take(") for line in lines]
