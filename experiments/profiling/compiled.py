@@ -73,12 +73,17 @@ def tile_cases() -> Iterator[TileCase]:
         yield tiled("map", "forward", tile, (1, 6, 4, WIDTH), tile.height, **window)
         yield tiled("map", "gradient_input", tile, (1, tile.height, 4, WIDTH), 16, **window)
         yield tiled("map", "forward", tile, (1, 32, 1, WIDTH), tile.height)
-    for tile in TILES["weights"]:
-        shape = 1, -(-tile.width // 4), 3, WIDTH
-        yield tiled("weights", "gradient_weights", tile, shape, tile.height, **window)
+    yield from map(weights_case, TILES["weights"])
     for tile in TILES["matrix"]:
         for direction in ("forward", "gradient_input", "gradient_weights"):
             yield tiled("matrix", direction, tile, (96, 24, 2, 2), 96, kernel=(2, 2))
+
+
+def weights_case(tile) -> TileCase:
+    """The weight gradient with a tile, on a wide map."""
+    shape, window = (1, -(-tile.width // 4), 3, WIDTH), {"kernel": (2, 2), "dilation": (2, 3)}
+    case = OperatorCase("convolution.gradient_weights", shape, tile.height, tile=tile, **window)
+    return TileCase("weights", case)
 
 
 def listed_cases() -> Iterator[TileCase]:

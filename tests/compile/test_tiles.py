@@ -11,7 +11,9 @@ import pytest
 
 from experiments.profiling import compiled
 from experiments.profiling.bounds import BOUNDS, is_as_known, share_fact
+from kernels.convolution.cuda_tiles import tiles_on
 from kernels.device import api
+from kernels.device.multiprocessors import Multiprocessors
 
 MISSING = api.why_uncompilable()
 pytestmark = [pytest.mark.compile, pytest.mark.skipif(bool(MISSING), reason=MISSING or "")]
@@ -74,6 +76,11 @@ LISTS = [
 ]
 
 
+T4 = Multiprocessors(40, 64 * 1024)
+SHALLOW = [tile for tile in tiles_on(T4, "weights") if tile.depth < 32]
+"""Where shared memory is little, slices of the weight gradient are shorter."""
+
+
 @pytest.fixture(scope="module")
 def codes(request):
     """For each case that the selected tests ask for, its machine code to come."""
@@ -112,6 +119,25 @@ def test_code_of_tile(codes, case, capability):
     assert code.main_loop["multiply-add"] % (unrolled * tile.rows * tile.columns) == 0
     if case.is_pointwise:  # reads its pixels and no table
         assert code.main_loop["LDG 32"] == tile.width * tile.depth // tile.threads
+
+
+@pytest.mark.parametrize(
+    ("case", "capability"),
+    [
+        pytest.param(
+            *(compiled.weights_case(tile), (7, 5)),
+            id=f"{tile.height} x {tile.width} x {tile.depth}",
+            marks=[] if tile == SHALLOW[-1] else pytest.mark.long,
+        )
+        for tile in SHALLOW
+    ],
+)
+def test_code_of_a_shallow_weight_tile(codes, case, capability):
+    code = codes[case, capability].result()
+    assert case.tile.depth in (8, 16)
+    assert BOUNDS["loop"].holds(code.loop_bytes)
+    assert code.instructions["local"] == 0
+    assert code.main_loop["barrier"] == 1
 
 
 @pytest.mark.parametrize(("listed", "capability"), LISTS)
