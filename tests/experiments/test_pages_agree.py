@@ -108,6 +108,22 @@ def test_the_page_on_needed_cells_quotes_the_stored_rows():
     assert told == tuple(f"{ratio:.2f}" for ratio in (worst, best, second))
 
 
+def test_the_page_on_needed_cells_quotes_what_scribbles_gain():
+    seconds = {
+        (row["net"], row["form"], row["drawn"]): row["seconds"]
+        for row in rows_of("sampled")
+        if (row["labelled"], row["pixels"], row["kind"]) == (256, 512, sampled.KINDS[1])
+    }
+    gains = [
+        min(seconds[net, "dense", "random"], seconds[net, "scanning", "random"]) / needed
+        for (net, form, drawn), needed in seconds.items()
+        if (form, drawn) == ("needed", "scribbles")
+    ]
+    told = quoted("needed-cells.md", r"scribbles of 512 pixels gain ([\d.]+) to ([\d.]+) times")
+    assert told == (f"{min(gains):.1f}", f"{max(gains):.1f}")
+    assert min(gains) >= 2.5, "what the page aims at"
+
+
 def test_the_page_on_training_quotes_the_stored_rows():
     seconds = {}
     for row in rows_of("scribbles"):
