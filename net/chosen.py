@@ -93,11 +93,10 @@ class Chosen:
 
     def of_map(self, maps: np.ndarray) -> np.ndarray:
         """The values of the chosen pixels, in the form of ``result``, out of those of all pixels,
-        K x Ho x Wo on the host, which a mask overwrites."""
+        K x Ho x Wo on the host."""
         if self.mask is None:
             return np.ascontiguousarray(maps[:, *self.pixels.T])
-        maps[:, ~self.mask] = np.nan
-        return maps
+        return np.where(self.mask, maps, np.nan)
 
     def check_result(self, channels: int, dtype: str) -> None:
         """Refuse pixels whose ``result``, K x Ho x Wo for a mask, does not fit into the host's

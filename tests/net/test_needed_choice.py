@@ -5,7 +5,7 @@ import pytest
 
 from net import Dense, Net
 from net.chosen import Chosen
-from net.layers import Convolution, FullyConnected, ReLU
+from net.layers import Convolution, Dropout, FullyConnected, ReLU
 from net.needed_pass import NeededPass
 from net.zoo import build
 
@@ -36,3 +36,12 @@ def test_gradients_never_read_what_is_not_finite_and_not_needed(value):
     )
     for name, gradient in dense.gradients(image, error, mask).parameters.items():
         np.testing.assert_allclose(gradient, finite[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.cpu
+def test_a_mask_leaves_the_image_of_a_net_that_hands_it_through():
+    net = Net([Dropout(0.5)], channels=1, patch=1, backend="cpu")
+    image, mask = np.ones((1, 20, 20), np.float32), np.ones((20, 20), bool)
+    mask[0, 0] = False
+    assert np.isnan(Dense(net).forward(image, mask)[0, 0, 0])
+    assert (image == 1).all()
