@@ -12,10 +12,11 @@ class Gaps:
     """The free places of a range of addresses.
 
     Attributes:
-        used: the highest end of any place so far, in bytes.
+        used: the highest end of any place since ``shrink``, in bytes.
     """
 
     def __init__(self, nbytes: int):
+        self.nbytes = nbytes
         self._gaps = [(0, nbytes)]
         self.used = 0
 
@@ -47,3 +48,10 @@ class Gaps:
     def reusable_bytes(self) -> int:
         """Bytes of the gaps below ``used``."""
         return sum(max(0, min(end, self.used) - begin) for begin, end in self._gaps)
+
+    def shrink(self) -> tuple[int, int]:
+        """(begin, end) of what was used behind the last place; it is not ``used`` any more."""
+        end = self.used
+        if self._gaps and self._gaps[-1][1] == self.nbytes:
+            self.used = self._gaps[-1][0]
+        return self.used, end

@@ -1,14 +1,15 @@
 """NumPy arrays in the host's memory.
 
 Large arrays lie in one range of addresses. The memory of one that is freed is reused, not returned
-to the system: providing fresh pages takes longer than many an operator. Live and reusable memory
-together never exceed the peak footprint of live arrays, fragmentation included.
+to the system before ``release``: providing fresh pages takes longer than many an operator. Live and
+reusable memory together never exceed the peak footprint of live arrays, fragmentation included.
 """
 
+import mmap
 import os
 import threading
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 
 import numpy as np
@@ -26,7 +27,7 @@ class _Store:
     """A range of addresses, as long as arrays may need; pages are provided where it is used."""
 
     def __init__(self):
-        self.range = _addresses()
+        self.pages, self.range = _addresses()
         self.gaps = Gaps(self.range.nbytes)
         self.freed = deque()
         self.lock = threading.Lock()
@@ -49,14 +50,23 @@ class _Store:
             self._join()
             return self.gaps.reusable_bytes()
 
+    def release(self):
+        """Return the pages behind the last array to the system."""
+        with self.lock:
+            self._join()
+            begin, end = self.gaps.shrink()
+            begin += -begin % mmap.PAGESIZE
+            if begin < end:
+                self.pages.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+
     def _join(self):
         while self.freed:
             self.gaps.give_back(*self.freed.popleft())
 
 
 def _addresses():
-    """A range as long as most of the memory that the process can have; empty if the system does not
-    say how much that is, or refuses.
+    """A range as long as most of the memory that the process can have, and its bytes as an array;
+    none if the system does not say how much that is, or refuses.
 
     Linux refuses a range longer than its memory, whose size varies by some pages. Where addresses
     are limited, half of them are left to everything else that the process allocates.
@@ -66,11 +76,12 @@ def _addresses():
         addresses = limits.free_addresses()
         for limit in (limits.most_pages(), addresses and addresses // 2):
             nbytes = nbytes if limit is None else min(nbytes, limit)
-        memory = np.empty(nbytes, np.uint8)
-    except (AttributeError, ValueError, MemoryError):
-        return np.empty(0, np.uint8)
-    memory = memory[-memory.ctypes.data % PAGE :]
-    return memory[: len(memory) // PAGE * PAGE]
+        pages = mmap.mmap(-1, nbytes // PAGE * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with suppress(AttributeError, OSError):  # where pages have one size
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    except (AttributeError, ValueError, OSError):
+        return None, np.empty(0, np.uint8)
+    return pages, np.frombuffer(pages, np.uint8)
 
 
 class _Allocation:
@@ -135,7 +146,8 @@ def synchronize():
 
 
 def release():
-    """Nothing to give back: the process keeps the memory of freed arrays for later ones."""
+    """Return the memory behind the last large array to the system; later ones get fresh pages."""
+    _store.release()
 
 
 @contextmanager

@@ -214,6 +214,20 @@ def test_gaps_count_what_is_free():
     assert (gaps.free_bytes(), gaps.reusable_bytes()) == (100 * 4096, 3 * 4096)
 
 
+def test_gaps_shrink_to_the_last_place():
+    gaps = Gaps(10 * 4096)
+    first, second, third = (gaps.take(4096) for _ in range(3))
+    gaps.give_back(*first)
+    gaps.give_back(*third)
+    assert gaps.shrink() == third
+    assert (gaps.used, gaps.reusable_bytes()) == (2 * 4096, 4096)
+    assert gaps.shrink() == (2 * 4096, 2 * 4096)
+    gaps.give_back(*second)
+    assert gaps.shrink() == (0, 2 * 4096)
+    assert (gaps.take(10 * 4096), gaps.used) == ((0, 10 * 4096), 10 * 4096)
+    assert gaps.shrink() == (10 * 4096, 10 * 4096)
+
+
 def _child(program, *arguments, before=None):
     """What a process prints that runs ``program`` on this tree, after ``before``."""
     done = subprocess.run(

@@ -1,5 +1,9 @@
 """Allocation and copies, and the poison that these tests rely on."""
 
+import gc
+import mmap
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -62,6 +66,29 @@ def test_dead_arrays_give_their_place_to_later_ones():
     assert address(cpu.empty(shape, "float32")) == places[0]
     del second, third
     assert address(cpu.empty((2, *shape[1:]), "float64")) == places[0]
+
+
+@pytest.mark.cpu
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="/proc says what is resident")
+@pytest.mark.skipif(not cpu._store.range.nbytes, reason="the system reserves no addresses")
+def test_released_memory_goes_to_the_system():
+    """But for what lies before an array that lives."""
+
+    def resident():
+        gc.collect()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    kept = cpu.zeros((64, 2**20), "uint8")
+    freed = cpu.zeros((256, 2**20), "uint8")
+    before, places = resident(), freed.ctypes.data
+    del freed
+    assert resident() > before - 2**26
+    cpu.release()
+    assert resident() < before - 2**27
+    assert (kept == 0).all()
+    again = cpu.zeros((256, 2**20), "uint8")
+    assert again.ctypes.data == places
+    assert (again == 0).all()
 
 
 def test_an_axis_that_an_index_added_is_copied(backend):
