@@ -202,7 +202,7 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
         panels[name].plot(above, above, "+", color="#d55e00", markersize=14, mew=2)
     for panel in panels.values():
         panel.set_axis_off()
-    where = f"{row['net']} with 2 classes, forward; "
+    where = f"{row['net']} with {len(COLORS)} classes, forward; "
     where += f"{record['gpu'] or record['cpu']}, {record['threads']} threads"
     lines = [textwrap.fill(line, 56) for line in (*sentences(row)[:3], where)]
     panels["E"].text(0.03, 0.5, "\n\n".join(lines), va="center", fontsize=12)
