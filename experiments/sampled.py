@@ -39,8 +39,8 @@ from net.zoo import ZOO
 TIMED = True
 SIZES, QUICK_SIZES = (128, 256), (16,)
 """Labelled rows and columns."""
-STEP, QUICK_STEP = 8, 16
-"""From one number of pixels to the next; the last one is all."""
+NUMBERS, QUICK_NUMBERS = (1, 8, 64, 200, 512, 4096, 32768), (1, 16)
+"""Of pixels; the last one is all."""
 WORK = 5.0
 """Seconds of scanning in all rounds; what would take longer is extrapolated."""
 FORMS = ("scanning", "dense", "needed")
@@ -79,7 +79,8 @@ def run(options) -> tuple[list[dict], dict]:
     with tqdm(cases, desc="sampled", unit="case") as progress:
         for name, size in progress:
             progress.set_postfix_str(f"{name} {size}")
-            numbers = _numbers(size * size, QUICK_STEP if options.quick else STEP)
+            some = QUICK_NUMBERS if options.quick else NUMBERS
+            numbers = (*(number for number in some if number < size**2), size**2)
             parameters = {"net": name, "size": size, "numbers": numbers, "forms": tuple(forms)}
             rows += options.cache.measured(
                 parameters,
@@ -88,13 +89,6 @@ def run(options) -> tuple[list[dict], dict]:
                 ).rows(),
             )
     return rows, {}
-
-
-def _numbers(all_of, step):
-    numbers = [1]
-    while numbers[-1] * step < all_of:
-        numbers.append(numbers[-1] * step)
-    return (*numbers, all_of)
 
 
 class _Case:
@@ -273,10 +267,8 @@ def caption(record: dict) -> str:
         "cells plans anew each time, and goes to the dense form where that takes less. Rounds of "
         "all methods alternate; medians. Scanning runs in batches of the fastest size, or all n at "
         "once where n is smaller. Peak memory: of a pass forward and backward (of one batch; of "
-        "the dense form with its mask), in a process for each method. Passes over needed cells run "
-        "there one after another, fewest pixels first, and what the process keeps of one counts "
-        "for the next: so some exceed the dense form's, which by their plans none does "
-        "(`tests/net/test_needed_memory.py`). The paper's abstract claims a cost that does not "
+        "the dense form with its mask), in a process for each method, which returns what one pass "
+        "leaves before the next. The paper's abstract claims a cost that does not "
         "depend on the number of sampled patches: `--forms scanning dense` measures that alone."
     )
 

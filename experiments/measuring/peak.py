@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kernels.memory import cpu as memory
+
 ROOT = Path(__file__).parents[2]
 PASSES = ("forward", "forward + backward")
 PEAK = {"peak_bytes": int | None, "peak_method": str | None}
@@ -43,8 +45,7 @@ def peak_memory(job: dict) -> dict:
 
 def masked_peaks(job: dict, cases: list[tuple[str, int]]) -> dict[tuple[str, int], dict]:
     """As ``peak_memory`` with a runner of chosen pixels (``runners.OF_CHOSEN``), for each (how
-    pixels are drawn, how many) of ``cases``, fewest first. What a pass left to the allocator counts
-    for the next."""
+    pixels are drawn, how many) of ``cases``, fewest first."""
     cases = sorted(cases, key=lambda case: case[1])
     return dict(zip(cases, _in_a_process(job | {"cases": cases})))
 
@@ -86,7 +87,6 @@ def _measured(job) -> dict | list[dict]:
         NeededPass(net, "valid", np.zeros((1, 2), int)).gradients(image, error)  # that of lists too
     image, error, of_cases = workload(size, job.get("batch"))
     meter = _meter(job["backend"], job["runner"] in runners.TORCH)
-    gc.collect()
     meter.start()
     peaks = [_peaks(meter, image, error, runner) for runner in of_cases]
     return peaks if "cases" in job else peaks[0]
@@ -126,8 +126,7 @@ class _Unknown:
 class _HighWater:
     """Linux: the largest resident set since ``reset``, less the resident set at ``start``.
 
-    Memory that the C library's allocator retains from an earlier pass counts: the next pass takes
-    it first.
+    What earlier passes left to the allocators, the host's and the C library's, is returned first.
     """
 
     method = "VmHWM of a process of its own, less its VmRSS before the first pass"
@@ -142,12 +141,18 @@ class _HighWater:
             return False
 
     def start(self):
-        with contextlib.suppress(AttributeError):  # not every C library has it
-            ctypes.CDLL(None).malloc_trim(0)
+        self._release()
         self.before = self._read("VmRSS")
 
     def reset(self):
+        self._release()
         self.clear.write_text("5")
+
+    def _release(self):
+        gc.collect()
+        memory.release()
+        with contextlib.suppress(AttributeError):  # not every C library has it
+            ctypes.CDLL(None).malloc_trim(0)
 
     def peak(self):
         return self._read("VmHWM") - self.before
