@@ -230,12 +230,12 @@ def _report(options) -> int:
 
 def _published(options) -> int:
     """Print the page of what others published, beside what is stored."""
-    from experiments.reporting import published, stored
+    from experiments.reporting import printed, published, stored
     from experiments.storing.results import BadResults
 
     try:
         machines = stored.read(options.out, modules(), profile.views()).machines
-        print(published.page(machines))
+        print(printed.fitted(published.page(machines), "docs/published.md"))
     except BadResults as error:
         return refused(error)
     return 0

@@ -53,13 +53,13 @@ def page(machines: list[Machine]) -> str:
     lines = [INTRODUCTION, "", _opponents(cited, columns), ""]
     heads = [f"here: {_linked(machine)}" for machine in columns]
     lines += [
-        "| published by | net | hardware | baseline | published | arithmetic alone saves, forward "
-        f"| published over arithmetic | {' | '.join([*heads, 'source'])} | read |"
+        "| published by | published | arithmetic alone saves, forward | published over arithmetic "
+        f"| net | hardware | baseline | {' | '.join([*heads, 'source'])} | read |"
     ]
     lines.append("|---" * (9 + len(columns)) + "|")
     for figure in cited.figures:
-        cells = [figure.who, _net(figure), figure.hardware, figure.opponent, figure.published]
-        cells += [_saved(cited, figure), _left(cited, figure)]
+        cells = [figure.who, figure.published, _saved(cited, figure), _left(cited, figure)]
+        cells += [_net(figure), figure.hardware, figure.opponent]
         cells += [_here(machine, figure) for machine in columns]
         source = cited.sources[figure.source]
         place = list(cited.sources).index(figure.source) + 1
