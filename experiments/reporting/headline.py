@@ -29,10 +29,10 @@ def put(machines: list[Machine], text: str) -> str:
     """
     newest = _newest(machines, NETWORKS)
     on_gpu = _newest([one for one in machines if one.record["backend"] == "cuda"], NETWORKS)
-    headline = [_sentences(newest), _best(on_gpu, newest) if on_gpu != newest else None]
-    for marks, parts in (PICTURE, [_picture(_newest(machines, DEMO))]), (HEADLINE, headline):
+    headline = newest and _sentences(newest, on_gpu if on_gpu != newest else None)
+    for marks, part in (PICTURE, _picture(_newest(machines, DEMO))), (HEADLINE, headline):
         before, after = around(text, *marks)
-        text = "\n\n".join([before, *filter(None, parts), after])
+        text = "\n\n".join(filter(None, [before, part, after]))
     return text
 
 
@@ -49,10 +49,9 @@ def _picture(machine):
     return f"![Every pixel of a photograph, labelled in one pass]({place})"
 
 
-def _sentences(machine):
-    """What was measured, and what became of the paper's claim: two sentences."""
-    if machine is None:
-        return None
+def _sentences(machine, on_gpu):
+    """What was measured, and what became of the paper's claim, there and on a GPU if one is given:
+    two sentences."""
     with naming(machine.folder / NETWORKS):
         rows = machine.rows[NETWORKS]
         size = _common_size(rows)
@@ -74,28 +73,25 @@ def _sentences(machine):
         f"and its backward pass is {ranges['backward']} times as fast"
         + (f" ({'; '.join(notes)})" if notes else "")
         + f". The paper's claim, over {CLAIMED_SPEEDUP} times, is reached forward "
-        f"{reached['forward']} and backward {reached['backward']} ({', '.join(evidence)})."
+        f"{reached['forward']} and backward {reached['backward']} ({', '.join(evidence)})"
+        + (f"; {_best(on_gpu, machine)}." if on_gpu else ".")
     )
     return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def _best(machine, newest):
-    """The best that a machine gave beside the newest one: a sentence, which says whether its code
-    is older; None where there is no such machine."""
-    if machine is None:
-        return None
+    """The best that a machine gave beside the newest one, and whether its code is older."""
     with naming(machine.folder / NETWORKS):
         rows = machine.rows[NETWORKS]
         best = {d: max(cases(rows, d), key=lambda case: case.speedup) for d in DIRECTIONS}
     nets = len({row["net"] for row in rows})
     records = [one.results[NETWORKS].record for one in (machine, newest)]
     older = records[0].get("code") != records[1].get("code")
-    text = (
-        f"On {machine.name}, of {nets} nets{' and with earlier code' * older}, the highest "
+    return (
+        f"on {machine.name}, of {nets} nets{' and with earlier code' * older}, the highest "
         f"speedups are {best['forward']} forward and {best['backward']} backward "
-        f"({link('networks', _place(machine, NETWORKS))})."
+        f"({link('networks', _place(machine, NETWORKS))})"
     )
-    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def _common_size(rows):
