@@ -20,32 +20,32 @@ it by up to 35%; and a faster host would take more than a fifth off the speedup.
 """
 PACED_BY_HOST = (
     " `‡`: the host set the pace of scanning, whose device was at work for less than "
-    f"{BUSY:.0%} of the time: a faster host would lower the speedup, which counts as no more than "
-    "the claimed one."
+    f"{BUSY:.0%} of the time, or waited so that its time is not known: a faster host would lower "
+    "the speedup, which counts as no more than the claimed one."
 )
-
-
-def is_paced_by_host(scanning: dict) -> bool:
-    """Whether a row's device, where there is one, is at work for less than ``BUSY`` of the time."""
-    device = scanning["device_seconds"]
-    return device is not None and device < BUSY * scanning["seconds"]
 
 
 def mark_of_scanning(scanning: dict) -> str:
     """The marks of scanning's time in a table, and of a speedup over it: ``timing.MARKS``,
-    ``PACED_BY_HOST``."""
-    return mark(scanning) + "‡" * is_paced_by_host(scanning)
+    ``PACED_BY_HOST``; ``scanning`` is a row of ``totals_of``."""
+    return mark(scanning) + "‡" * scanning["paced_by_host"]
 
 
 def mark_in_text(scanning: dict) -> str:
     """The same, but for how often it was repeated."""
-    return star(scanning["extrapolated"]) + "‡" * is_paced_by_host(scanning)
+    return star(scanning["extrapolated"]) + "‡" * scanning["paced_by_host"]
 
 
 def totals_of(rows: list[dict]) -> dict:
-    """Rows of totals by (net, labelled, direction, form)."""
+    """Rows of totals by (net, labelled, direction, form), with ``paced_by_host``: whether a GPU was
+    at work for less than ``BUSY`` of the time, or waited so that its time is not known, where that
+    of scanning was measured at all."""
+    rows = [row for row in rows if row["layer"] == TOTAL]
+    measured = any(r["device_seconds"] is not None for r in rows if r["form"] == "scanning")
     return {
-        (r["net"], r["labelled"], r["direction"], r["form"]): r for r in rows if r["layer"] == TOTAL
+        (r["net"], r["labelled"], r["direction"], r["form"]): r
+        | {"paced_by_host": measured and (r["device_seconds"] or 0) < BUSY * r["seconds"]}
+        for r in rows
     }
 
 

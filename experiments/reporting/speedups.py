@@ -9,7 +9,6 @@ from experiments.inputs.nets import built
 from experiments.reporting.derived import (
     CLAIMED_SPEEDUP,
     arithmetic,
-    is_paced_by_host,
     mark_in_text,
     totals_of,
 )
@@ -62,7 +61,7 @@ def cases(rows: list[dict], direction: str) -> list[Case]:
         if rest == [direction, "dense"]:
             scanning = totals[net, size, direction, "scanning"]
             ratio = arithmetic(totals, net, size, direction)
-            marked = mark_in_text(scanning), is_paced_by_host(scanning)
+            marked = mark_in_text(scanning), scanning["paced_by_host"]
             result.append(Case(net, size, row["speedup"], ratio, *marked))
     return result
 
