@@ -98,7 +98,7 @@ def _run_subcommand(options) -> int:
         for name in chosen:
             try:
                 _run(name, options)
-            except NotEqual as error:
+            except (NotEqual, MemoryError) as error:
                 refused(f"{name} is not stored: {error}")
                 wrong = True
     except KeyboardInterrupt:

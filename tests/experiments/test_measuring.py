@@ -178,10 +178,11 @@ def test_a_net_whose_forms_disagree_is_not_timed(gradients, monkeypatch):
 
 
 @pytest.mark.cpu
-def test_an_experiment_that_finds_wrong_results_stores_nothing(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("error", [NotEqual, MemoryError])
+def test_an_experiment_that_fails_stores_nothing(error, tmp_path, monkeypatch, capsys):
     def run(options):
         options.cache.measured({"net": "right"}, lambda: [])
-        raise NotEqual("scores differ")
+        raise error("scores differ")
 
     monkeypatch.setattr(equality, "run", run)
     assert main(["equality", "--quick", "--backend", "cpu", "--out", str(tmp_path)]) == 1
