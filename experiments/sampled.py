@@ -257,11 +257,12 @@ def caption(record: dict) -> str:
     """What the table shows."""
     sizes = " and ".join(str(size) for size in (QUICK_SIZES if record["quick"] else SIZES))
     return (
-        f"Time and memory of learning from n pixels of {sizes} rows and columns: patch by patch; "
-        "in the dense form with a masked error map, the paper's method; and over the cells that "
-        "the pixels need. The paper's method is constant, and beaten by scanning below a crossing "
-        "point. Over needed cells there is none where the last column of the first table is at "
-        "most 1, or as near to it as two equal times are measured.\n\n"
+        f"Time and memory of learning from n pixels of {sizes} rows and columns, or fewer where a "
+        "pass would take too long: patch by patch; in the dense form with a masked error map, the "
+        "paper's method; and over the cells that the pixels need. The paper's method is constant, "
+        "and beaten by scanning below a crossing point. Over needed cells there is none where the "
+        "last column of the first table is at most 1, or as near to it as two equal times are "
+        "measured.\n\n"
         "The gradients of all parameters; backward alone, and with the forward pass that it needs. "
         "Pixels lie at random, or in scribbles: strokes drawn by a seeded rule. A pass over needed "
         "cells plans anew each time, and goes to the dense form where that takes less. Rounds of "
@@ -288,16 +289,14 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
         row, column = divmod(i, across)
         times, memory = panels[2 * row][column], panels[2 * row + 1][column]
         _draw_net(times, memory, [r for r in rows if r["net"] == net and r["kind"] == KINDS[1]])
-        times.set_title(net, fontsize=10)
+        size = max(r["labelled"] for r in rows if r["net"] == net)
+        times.set_title(f"{net}, {size} x {size}", fontsize=10)
         if column == 0:
             times.set_ylabel("forward + backward (ms)")
             memory.set_ylabel("peak memory (MB)")
         if i + across >= len(nets):
             memory.set_xlabel("pixels learned from (pixels)")
-    size = max(r["labelled"] for r in rows)
-    drawing.suptitle(
-        f"Learning from some pixels of {size} x {size}: {record['gpu'] or record['cpu']}"
-    )
+    drawing.suptitle(f"Learning from some pixels: {record['gpu'] or record['cpu']}")
     handles, labels = panels[0][0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", ncols=1 + (across > 1), fontsize=8)
     return drawing
