@@ -37,7 +37,7 @@ def _roofline(axes, points):
         peak, bandwidth = of_device[0]["device GFLOP/s"], of_device[0]["device GB/s"]
         if peak is not None:
             axes.plot(x, np.minimum(peak, bandwidth * x), color=color, linewidth=1)
-        label = f"{device} (model)" if source == "model" else f"{device}, measured"
+        label = f"{device} (MODEL)" if source == "model" else f"{device}, measured"
         for direction, marker in MARKERS.items():
             some = [row for row in of_device if row["direction"] == direction]
             if some:
@@ -54,7 +54,7 @@ def _roofline(axes, points):
     axes.set_yscale("log")
     axes.set_xlabel("float32 operations for each compulsory byte")
     axes.set_ylabel("GFLOP/s, two for a multiply-add")
-    axes.set_title("Roofline: a point for each convolution; open points are a model")
+    axes.set_title("Roofline: a point for each convolution; open points are of the MODEL")
     axes.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
 
 

@@ -150,7 +150,7 @@ def _times(rows):
     lines.append(["total", "", "", "", "", *totals])
     title = "Milliseconds: MODEL, not measured"
     if any(source == "timed" for source, _ in devices):
-        title = "Milliseconds, modelled and measured: each column says which"
+        title = "Milliseconds, MODEL and measured: each column says which"
     yield from _markdown(title, heads, lines)
 
 
