@@ -85,6 +85,7 @@ def table(rows: list[dict]) -> str:
 def _totals(rows):
     """A line for each net, size and direction."""
     totals = totals_of(rows)
+    on_gpu = any(row["device_seconds"] is not None for row in totals.values())
     yield (
         "| net | labelled pixels | direction | patch-by-patch ms | dense ms (p20 to p80) "
         "| dense device ms | speedup (p20 to p80) | the paper's claim | of it arithmetic "
@@ -104,7 +105,7 @@ def _totals(rows):
             direction,
             f"{_milliseconds(scanning['seconds'])}{mark_of_scanning(scanning)}",
             f"{_milliseconds(dense['seconds'])}{mark(dense)} ({quick} to {slow})",
-            "" if device is None else _milliseconds(device),
+            _milliseconds(device) if device else "not measured" * on_gpu,
             f"{short(middle)}{mark_of_scanning(scanning)} ({short(low)} to {short(high)})",
             f"over {CLAIMED_SPEEDUP}",
             f"{ratio:.3g} x",

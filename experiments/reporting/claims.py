@@ -218,11 +218,14 @@ def _continuous(rows) -> Judged:
 
 
 def _efficient(rows) -> Judged:
-    """Share of the ceiling at the base point, and speed at the worst d over that at d = 1."""
+    """Share of the ceiling at the base point, and speed at the worst d over that at d = 1; on a GPU
+    of its own times alone."""
     shares, speeds = {}, {}
+    on_gpu = any(row["device_seconds"] is not None for row in rows)
+    clock = "device_seconds" if on_gpu else "seconds"
     for row in rows:
-        if row["axis"] == "d":
-            rate = row["work"] / (row["device_seconds"] or row["seconds"])
+        if row["axis"] == "d" and row[clock] is not None:
+            rate = row["work"] / row[clock]
             speeds.setdefault(row["operation"], {})[row["d"]] = rate
             if row["gflops"]:
                 shares.setdefault(row["operation"], []).append(1e-9 * rate / row["gflops"])
@@ -233,7 +236,7 @@ def _efficient(rows) -> Judged:
         for name in flat
     ]
     result = f"at the worst d, {'; '.join(parts)}"
-    if all(row["device_seconds"] is None for row in rows):
+    if not on_gpu:
         return Judged(f"no times of a GPU's own clock; by the host's, {result}", MISSING)
     worst = [min(flat[name], *shares.get(name, [1])) for name in flat]
     return Judged(result, _verdict(sum(share >= EFFICIENT for share in worst), len(worst)))

@@ -88,6 +88,7 @@ def test_a_speedup_over_scanning_that_waits_for_the_host_is_marked(share):
         assert text.count(first) == (2 if share < BUSY else 4)
         assert text.count(second) == (2 if share < BUSY else 4)
         assert PACED_BY_HOST in text
+    assert ("| not measured |" in networks.table(every)) == (device is None)
     of_both = claim("propagation (forward)")
     judged = of_both.judged({"networks": rows})
     assert f"n4 {speedup} at 64 x 64" in judged.result
@@ -232,6 +233,8 @@ def test_efficiency_needs_a_gpu(speed, device, verdict):
         | {"seconds": 1.0, "device_seconds": 1.0 if device else None}
         for d, s in ((1, 1.0), (16, speed))
     ]
+    if device:
+        rows.append(rows[0] | {"d": 4, "seconds": 99.0, "device_seconds": None})
     assert claim("efficiently on GPUs").judged({"convolution": rows}).verdict == verdict
 
 
