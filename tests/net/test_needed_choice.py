@@ -18,6 +18,19 @@ def test_a_mask_that_needs_nearly_all_takes_the_dense_way():
     assert isinstance(dense.needed.over(Chosen(mask.shape, mask)), NeededPass)
 
 
+def test_the_plan_of_a_mask_is_used_again():
+    passes = Dense(build("lenet28", backend="reference"), "zero").needed
+    mask = np.eye(99, dtype=bool)
+    first = passes.over(Chosen(mask.shape, mask))
+    assert passes.over(Chosen(mask.shape, mask.copy())) is first
+    mask[0, 1] = True
+    other = passes.over(Chosen(mask.shape, mask))
+    assert other is not first
+    assert len(other.rows) == len(first.rows) + 1
+    wider = np.pad(mask, (0, 1))
+    assert passes.over(Chosen(wider.shape, wider)) is not other
+
+
 @pytest.mark.cpu
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_gradients_never_read_what_is_not_finite_and_not_needed(value):
