@@ -22,7 +22,7 @@ from net.usage import Normalization, Usage
 from net.zoo import build
 from tests.comparison import relative_difference
 from tests.net.learning import examples, small_net
-from tests.net.test_needed_cells import CPU, SIMULATOR, net_of
+from tests.net.test_needed_cells import CPU, CUDA, SIMULATOR, net_of
 
 BORDERS = ["valid", "zero", "reflect"]
 CASES = ["pools", "dropout", "normalised", "spacings that differ"]
@@ -112,16 +112,21 @@ def test_on_the_simulator():
         assert relative_difference(gradients[name], expected[name]) <= 1e-12
 
 
-@pytest.mark.simulator
-def test_a_step_on_the_simulator():
-    """With dropout, on a pixel that is listed twice with different labels."""
+@pytest.mark.parametrize("backend", [SIMULATOR, CUDA])
+@pytest.mark.parametrize("case", ["dropout", "normalised", "two readers"])
+def test_a_step_on_a_device(case, backend):
+    """On a pixel that is listed twice with different labels. NaN that no patch reads is not read
+    from lists either."""
     pixels, labels = np.array([[1, 1], [2, 3], [1, 1]]), np.array([0, 2, 1])
     results = {}
-    for backend in ("reference", SIMULATOR.values[0]):
-        net = net_of("dropout", backend=backend)
-        trainer = Trainer(net, SGD(0.1), class_weights=[1, 2, 0.5], seed=3)
-        image = np.random.default_rng(0).random((1, 10, 11))
-        results[backend] = trainer.gradients(image, labels, pixels=pixels)
+    for name in ("reference", backend):
+        net = net_of(case, backend=name)
+        weights = [1, 2, 0.5]
+        trainer = Trainer(net, SGD(0.1), border="valid", class_weights=weights, seed=3)
+        size = np.add(net.patch, (2, 3))
+        image = np.random.default_rng(0).random((net.channels, *size))
+        image[:, 0] = np.nan
+        results[name] = trainer.gradients(image, labels, pixels=pixels)
     (loss, expected), (same, gradients) = results.values()
     assert abs(same - loss) <= 1e-12
     for name in expected:
