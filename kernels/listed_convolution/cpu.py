@@ -95,8 +95,8 @@ def gradient_weights(x, rows, error, kernel):
     run = np.arange(-(-shape.run // COLUMNS) * COLUMNS)
     run = np.minimum(run, shape.run - 1)
     sums = partial_shape((shape.filters, len(run), sizes.height, 1), shape.outputs, x.itemsize)
-    partial = memory.zeros(sums, x.dtype)
     gradient = memory.empty(shape.weights, x.dtype)
+    partial = memory.zeros(sums, x.dtype)  # last: it leaves its place whole to what follows
     maps, groups = (x.reshape(-1), error.reshape(-1)), (partial.reshape(-1), sums[0], sums[2])
     shared, work = (queue(), numba.get_num_threads()), MULTIPLY_ADD_NS * shape.multiply_adds
     _add_up(groups, maps, rows, sizes, vector_groups, run, *shared, work=work)

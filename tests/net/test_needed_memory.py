@@ -1,13 +1,16 @@
 """Passes over lists take no more memory than the dense form, by their plans."""
 
+import numba
 import numpy as np
 import pytest
 
 from experiments.inputs.strokes import chosen_pixels
-from net import Dense, planning
+from net import Dense, Net, needed_pass, planning
 from net.chosen import Chosen
+from net.layers import Convolution, FullyConnected, Tanh
 from net.program import Program
 from net.zoo import ZOO, build
+from tests.net.test_planning import Taken
 
 
 @pytest.mark.parametrize("drawn", ["random", "scribbles"])
@@ -28,3 +31,24 @@ def test_lists_take_no_more_memory_than_whole_maps(name, drawn):
             assert forward <= planning.forward_bytes(whole, "zero", size)
             assert both <= planning.gradients_bytes(whole, "zero", size)
     assert by_lists > 2
+
+
+@pytest.mark.cpu
+def test_the_order_in_which_large_arrays_are_made_is_planned(monkeypatch):
+    """A layer's gradient, partial sums and packed weights take as much as each other: in another
+    order, one of them would not fit into the gap that the one before has left."""
+    layers = [Convolution(16, 3), Tanh(), Convolution(1024, 9), FullyConnected(2)]
+    net = Net(layers, channels=1, patch=11, seed=0, backend="cpu")
+    monkeypatch.setattr(needed_pass, "COST", dict.fromkeys(needed_pass.COST, 0))
+    size = (400, 400)
+    mask = np.zeros(size, bool)
+    mask[*chosen_pixels("random", size, 250, 0).T] = True
+    image, error = np.ones((1, *size), np.float32), np.ones((2, *size), np.float32)
+    dense = Dense(net, "zero")
+    dense.gradients(image, error, mask)
+    with monkeypatch.context() as alone:
+        alone.setattr(numba, "get_num_threads", lambda: 0)
+        planned = dense.needed.over(Chosen(size, mask)).planned_bytes(keep=True)
+    taken = Taken(monkeypatch)
+    measured = taken.by(lambda: dense.gradients(image, error, mask))
+    assert abs(planned - measured) <= 0.05 * measured
