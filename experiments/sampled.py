@@ -268,9 +268,9 @@ def caption(record: dict) -> str:
         "cells plans anew each time, and goes to the dense form where that takes less. Rounds of "
         "all methods alternate; medians. Scanning runs in batches of the fastest size, or all n at "
         "once where n is smaller. Peak memory: of a pass forward and backward (of one batch; of "
-        "the dense form with its mask), in a process for each method, which returns what one pass "
-        "leaves before the next. The paper's abstract claims a cost that does not "
-        "depend on the number of sampled patches: `--forms scanning dense` measures that alone."
+        "the dense form with its mask), in a process for each method. The paper's abstract claims "
+        "a cost that does not depend on the number of sampled patches: `--forms scanning dense` "
+        "measures that alone."
     )
 
 

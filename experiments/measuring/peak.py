@@ -1,7 +1,7 @@
 """Peak memory of a forward pass, and of one forward and backward, in a process of their own.
 
 On the host it is the operating system's figure: VmHWM of /proc, reset before the pass, less what
-the process held before the first pass. On a GPU it is the allocators': the largest sum of live
+the process held before. On a GPU it is the allocators': the largest sum of live
 arrays, or PyTorch's own count.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kernels import get_backend
 from kernels.memory import cpu as memory
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,8 @@ def masked_peaks(job: dict, cases: list[tuple[str, int]]) -> dict[tuple[str, int
 
 
 def _in_a_process(job):
+    if job["backend"] == "cuda":
+        get_backend("cuda").memory.release()  # to the process: it has the device beside this one
     command = [sys.executable, "-m", "experiments.measuring.peak", json.dumps(job)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
@@ -75,20 +78,20 @@ def _measured(job) -> dict | list[dict]:
             masks = np.zeros((len(job["cases"]), labelled, labelled), bool)
             for mask, (drawn, number) in zip(masks, job["cases"]):
                 mask[*chosen_pixels(drawn, mask.shape, number, job["seed"]).T] = True
-            return image, error, [runners.OF_CHOSEN[job["runner"]](net, mask) for mask in masks]
+            return image, error, (runners.OF_CHOSEN[job["runner"]](net, mask) for mask in masks)
         if job["runner"] != runners.SCANNING:
-            return image, error, [runners.runner(job["runner"], net)]
+            return image, error, iter([runners.runner(job["runner"], net)])
         pixels = np.stack(np.unravel_index(np.arange(batch), (labelled, labelled)), axis=1)
-        return image, error, [runners.SampledScan(net, pixels, batch)]
+        return image, error, iter([runners.SampledScan(net, pixels, batch)])
 
     image, error, of_cases = workload(2, 2)
-    of_cases[0].gradients(image, error)  # loads compiled code, and allocates small workspaces
-    if job["runner"] in runners.OF_CHOSEN:
-        NeededPass(net, "valid", np.zeros((1, 2), int)).gradients(image, error)  # that of lists too
+    next(of_cases).gradients(image, error)  # loads compiled code, and allocates small workspaces
+    if job["runner"] in runners.OF_CHOSEN:  # that of lists and of the dense form
+        NeededPass(net, "valid", np.zeros((1, 2), int)).gradients(image, error)
+        runners.OF_CHOSEN[runners.EVERYWHERE](net, np.ones((2, 2), bool)).gradients(image, error)
     image, error, of_cases = workload(size, job.get("batch"))
     meter = _meter(job["backend"], job["runner"] in runners.TORCH)
-    meter.start()
-    peaks = [_peaks(meter, image, error, runner) for runner in of_cases]
+    peaks = [_peaks(meter, image, error, runner) for runner in of_cases]  # one alive at a time
     return peaks if "cases" in job else peaks[0]
 
 
@@ -113,9 +116,6 @@ class _Unknown:
 
     method = "not measured: /proc has no VmHWM to reset"
 
-    def start(self):
-        pass
-
     def reset(self):
         pass
 
@@ -124,12 +124,12 @@ class _Unknown:
 
 
 class _HighWater:
-    """Linux: the largest resident set since ``reset``, less the resident set at ``start``.
+    """Linux: the largest resident set since ``reset``, less the resident set at ``reset``.
 
     What earlier passes left to the allocators, the host's and the C library's, is returned first.
     """
 
-    method = "VmHWM of a process of its own, less its VmRSS before the first pass"
+    method = "VmHWM of a process of its own, less its VmRSS before the pass"
     status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
     @classmethod
@@ -140,12 +140,9 @@ class _HighWater:
         except OSError:
             return False
 
-    def start(self):
-        self._release()
-        self.before = self._read("VmRSS")
-
     def reset(self):
         self._release()
+        self.before = self._read("VmRSS")
         self.clear.write_text("5")
 
     def _release(self):
@@ -173,11 +170,8 @@ class _Allocator:
         self.now = self.most = 0
         launching.allocate = self._counted(launching.allocate)
 
-    def start(self):
-        self.before = self.now
-
     def reset(self):
-        self.most = self.now
+        self.before = self.most = self.now
 
     def peak(self):
         return self.most - self.before
@@ -202,16 +196,17 @@ class _TorchAllocator:
 
     method = "torch.cuda.max_memory_allocated, less what was allocated before the pass"
 
-    def start(self):
+    def __init__(self):
         import torch
 
-        self.torch, self.before = torch, torch.cuda.memory_allocated()
+        self.cuda = torch.cuda
 
     def reset(self):
-        self.torch.cuda.reset_peak_memory_stats()
+        self.before = self.cuda.memory_allocated()
+        self.cuda.reset_peak_memory_stats()
 
     def peak(self):
-        return self.torch.cuda.max_memory_allocated() - self.before
+        return self.cuda.max_memory_allocated() - self.before
 
 
 if __name__ == "__main__":

@@ -133,6 +133,19 @@ def test_peak_memory_sees_what_a_pass_allocates():
 
 
 @pytest.mark.cpu
+def test_what_passes_before_left_is_in_no_peak():
+    job = {"net": "plain133", "backend": "cpu", "seed": 0, "labelled": 128}
+    every = ("random", 128**2)
+    cases = [(drawn, number) for drawn in ("random", "scribbles") for number in (64, 512)]
+    whole = peak.masked_peaks(job | {"runner": runners.EVERYWHERE}, [every])[every]
+    some = peak.masked_peaks(job | {"runner": runners.NEEDED}, [*cases, every])
+    for name in peak.PASSES:
+        most = whole[name]["peak_bytes"]
+        assert some[every][name]["peak_bytes"] <= 1.05 * most
+        assert all(some[case][name]["peak_bytes"] < most for case in cases)
+
+
+@pytest.mark.cpu
 def test_ceilings_are_those_of_this_machine():
     measured = ceilings("cpu", 1, quick=True)
     assert 0.1 < measured["gflops"] < 1e5
