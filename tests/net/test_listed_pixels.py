@@ -1,10 +1,6 @@
 """Pixels that are listed by row and column, of images that are read where these pixels look."""
 
 import re
-import select
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -338,57 +334,3 @@ class TestFit:
         given = {"pixels": [[0, 0], [1, 1], [2, 2]], "labels": np.arange(3)} | labels
         with pytest.raises((TypeError, ValueError), match=re.escape(message)):
             self.run((examples(1)[0], [ListedLabels(**given)]), **options)
-
-
-LEARNING = """
-import sys
-import numpy as np
-from net import Dense, zoo
-from net.learning.optimizers import Adam
-from net.learning.training import Trainer
-
-path, side, name, number = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-net = zoo.build(name, classes=2, backend="cpu")
-with open(path, "wb") as file:
-    file.truncate(net.channels * side**2)
-image = np.memmap(path, np.uint8, "r", shape=(net.channels, side, side))
-rng = np.random.default_rng(0)
-pixels, labels = rng.integers(0, side, (number, 2)), rng.integers(0, 2, number)
-trainer = Trainer(net, Adam(1e-3))
-for _ in range(2):
-    trainer.step(image, labels, pixels=pixels)
-Dense(net, "zero").predict(image, pixels=pixels[:3])
-print("learned")
-"""
-
-
-def anonymous_bytes(process) -> int:
-    """What a process has in memory that is no file's, now; 0 where it has just ended."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    match = re.search(r"RssAnon:\s*(\d+) kB", status)
-    return 1024 * int(match[1]) if match else 0
-
-
-@pytest.mark.cpu
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-@pytest.mark.parametrize(
-    ("side", "name", "number", "bound"),
-    [
-        (5000, "lenet28", 100, 4 * 10**8),
-        pytest.param(20_000, "lenet28", 500, 10**9, marks=pytest.mark.long),
-        pytest.param(20_000, "strided67", 500, 10**9, marks=pytest.mark.long),
-    ],
-)
-def test_learning_from_a_huge_image_takes_little_memory(side, name, number, bound, tmp_path):
-    """Its memory, looked at 500 times a second, never reaches the bound, which maps of the image's
-    size would exceed. (Pages of the file are the system's to keep.)"""
-    path = str(tmp_path / "image")
-    command = [sys.executable, "-c", LEARNING, path, str(side), name, str(number)]
-    pipes = {"stdout": subprocess.PIPE, "text": True}
-    most = 0
-    with subprocess.Popen(command, cwd=Path(__file__).parents[2], **pipes) as child:
-        while child.poll() is None and not select.select([child.stdout], [], [], 0.002)[0]:
-            most = max(most, anonymous_bytes(child))
-        printed, _ = child.communicate()
-    assert printed == "learned\n"
-    assert 10**8 < most < bound

@@ -1,4 +1,10 @@
-"""Passes over lists take no more memory than the dense form, by their plans."""
+"""Passes over lists take no more memory than the dense form, and none that follows the image."""
+
+import re
+import select
+import subprocess
+import sys
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -52,3 +58,66 @@ def test_the_order_in_which_large_arrays_are_made_is_planned(monkeypatch):
     taken = Taken(monkeypatch)
     measured = taken.by(lambda: dense.gradients(image, error, mask))
     assert abs(planned - measured) <= 0.05 * measured
+
+
+LEARNING = """
+import sys
+import numpy as np
+from net import Dense, zoo
+from net.learning.optimizers import Adam
+from net.learning.training import Trainer
+
+path, side, name, number = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+net = zoo.build(name, classes=2, backend="cpu")
+with open(path, "wb") as file:
+    file.truncate(net.channels * side**2)
+image = np.memmap(path, np.uint8, "r", shape=(net.channels, side, side))
+rng = np.random.default_rng(0)
+pixels, labels = rng.integers(0, side, (number, 2)), rng.integers(0, 2, number)
+trainer = Trainer(net, Adam(1e-3))
+
+def learn(image, pixels):
+    for _ in range(2):
+        trainer.step(image, labels[:len(pixels)], pixels=pixels)
+    Dense(net, "zero").predict(image, pixels=pixels[:3])
+
+learn(image[:, :200, :200], pixels[:9] % 200)
+print("ready", flush=True)
+input()
+learn(image, pixels)
+print("learned")
+"""
+
+
+def anonymous_bytes(process) -> int:
+    """What a process has in memory that is no file's, now; 0 where it has just ended."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    match = re.search(r"RssAnon:\s*(\d+) kB", status)
+    return 1024 * int(match[1]) if match else 0
+
+
+@pytest.mark.cpu
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.parametrize(
+    ("side", "name", "number"),
+    [
+        (4000, "lenet28", 40),
+        pytest.param(20_000, "lenet28", 500, marks=pytest.mark.long),
+        pytest.param(20_000, "strided67", 500, marks=pytest.mark.long),
+    ],
+)
+def test_learning_from_a_huge_image_takes_little_memory(side, name, number, tmp_path):
+    """Looked at 500 times a second, it stays below 1 GB, and grows by less than a copy of the image
+    would take. (Pages of the file are the system's to keep.)"""
+    command = [sys.executable, "-c", LEARNING, tmp_path / "image", str(side), name, str(number)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], **pipes) as child:
+        assert child.stdout.readline() == "ready\n"
+        before = most = anonymous_bytes(child)
+        print(file=child.stdin, flush=True)
+        while child.poll() is None and not select.select([child.stdout], [], [], 0.002)[0]:
+            most = max(most, anonymous_bytes(child))
+        printed, _ = child.communicate()
+    assert printed == "learned\n"
+    assert 10**8 < most < 10**9
+    assert most - before < side**2
