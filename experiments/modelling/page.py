@@ -188,9 +188,10 @@ def notes(profiles: Sequence[Results]) -> dict[str, str]:
         if results.record["experiment"] == "model":
             place = Path("..", "results", PROFILE, results.folder.name, PAGE)
             with naming(results.folder):
+                code = f"commit {results.record['commit'][:12]}"
                 for direction in DIRECTIONS:
                     text = note(shown_rows(results), direction)
-                    said[direction] = f"{text} {link('Tables', place)}."
+                    said[direction] = f"{text} {link('Tables', place)}, of {code}."
     return said
 
 

@@ -205,7 +205,9 @@ def test_a_stand_in_is_named():
 def test_a_note_stands_beside_each_claim_and_is_no_verdict():
     forward = rows_with(321.0, 4567.0)
     rows = forward + [one | {"direction": page.DIRECTIONS[1]} for one in rows_with(654.0, 4567.0)]
-    results = SimpleNamespace(record={"experiment": "model"}, folder=Path("m"), rows=rows)
+    results = SimpleNamespace(
+        record={"experiment": "model", "commit": "a" * 40}, folder=Path("m"), rows=rows
+    )
     without, text = pages.reproduction([]), pages.reproduction([], page.notes([results]))
     for direction, speedup in zip(page.DIRECTIONS, (321, 654)):
         note = page.note(rows, direction)
@@ -213,7 +215,9 @@ def test_a_note_stands_beside_each_claim_and_is_no_verdict():
         assert "no verdict" in note
         assert f"A100 {speedup} (n4)" in note
         assert text.count(note) == 1
-        text = text.replace(f"\n{note} [Tables](../results/profile/m/table.md).\n", "")
+        text = text.replace(
+            f"\n{note} [Tables](../results/profile/m/table.md), of commit aaaaaaaaaaaa.\n", ""
+        )
     assert text == without
     assert [claim.modelled for claim in claims.CLAIMS if claim.modelled] == [*page.DIRECTIONS]
 
