@@ -17,7 +17,7 @@ from net.layers import (
     Softmax,
     Tanh,
 )
-from tests.conftest import CPU
+from tests.conftest import CPU, CUDA, SIMULATOR
 from tests.finite_differences import assert_gradient
 from tests.net import forms
 from tests.net.cases import NAMED
@@ -70,7 +70,7 @@ NAN_LAYERS = {
 
 @pytest.mark.parametrize("layers", NAN_LAYERS.values(), ids=NAN_LAYERS)
 @pytest.mark.parametrize("form", [forms.scan, forms.needed])
-@pytest.mark.parametrize("backend", ["reference", CPU])
+@pytest.mark.parametrize("backend", ["reference", CPU, SIMULATOR, CUDA])
 def test_a_nan_that_no_chosen_patch_reads(backend, form, layers):
     """Is left out, as by the patches alone: yet 0 times NaN is NaN, and so is e * f'(NaN)."""
     net = randomized(Net(layers, channels=1, patch=4, dtype="float64", backend=backend))
