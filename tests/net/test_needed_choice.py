@@ -3,11 +3,29 @@
 import numpy as np
 import pytest
 
-from net import Dense, Net
+from net import Dense, Net, needed_pass
 from net.chosen import Chosen
 from net.layers import Convolution, Dropout, FullyConnected, ReLU
+from net.learning.optimizers import SGD
+from net.learning.training import Trainer
+from net.needed_cells import Need
 from net.needed_pass import NeededPass
 from net.zoo import build
+from tests.conftest import CPU, CUDA, SIMULATOR
+from tests.foreign import Foreign
+
+
+def small_net(backend):
+    layers = [Convolution(4, 3), ReLU(), FullyConnected(2)]
+    return Net(layers, channels=1, patch=5, backend=backend)
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """One entry for each plan that is made."""
+    made = []
+    monkeypatch.setattr(needed_pass, "Need", lambda *given: made.append(given) or Need(*given))
+    return made
 
 
 def test_a_mask_that_needs_nearly_all_takes_the_dense_way():
@@ -31,18 +49,75 @@ def test_the_plan_of_a_mask_is_used_again():
     assert passes.over(Chosen(wider.shape, wider)) is not other
 
 
-@pytest.mark.cpu
+@pytest.mark.parametrize("kind", ["mask", "pixels"])
+def test_one_plan_serves_scores_labels_and_gradients(kind, plans):
+    dense, image = Dense(small_net("reference"), "zero"), np.ones((1, 30, 30), np.float32)
+    pixels = np.array([[9, 2], [4, 7], [4, 8]])
+    for number, some in enumerate((pixels, pixels[:2], pixels), start=1):
+        mask, error = np.zeros((30, 30), bool), np.ones((2, 30, 30), np.float32)
+        mask[*some.T] = True
+        given = {"mask": mask} if kind == "mask" else {"pixels": some}
+        dense.forward(image, **given)
+        dense.predict(image, **given)
+        dense.gradients(image, error if kind == "mask" else error[:, *some.T], **given)
+        assert len(plans) == number
+
+
+def test_an_image_of_another_size_takes_another_plan(plans):
+    """As the choice of the way depends on it."""
+    dense, pixels = Dense(small_net("reference"), "zero"), [[9, 2], [4, 7]]
+    for number, size in enumerate([(30, 30), (30, 31), (10, 8)], start=1):
+        for _ in range(2):
+            dense.forward(np.ones((1, *size), np.float32), pixels=pixels)
+        assert len(plans) == number
+
+
+def test_steps_from_the_same_pixels_take_one_plan(plans):
+    """Those that count: a mask is cut to what is labelled."""
+    trainer, image = Trainer(small_net("reference"), SGD(0.1)), np.ones((1, 30, 30), np.float32)
+    labels, mask = np.full((30, 30), -1), np.eye(30, dtype=bool)
+    labels[3:9] = 1
+    for _ in range(3):
+        trainer.step(image, labels, mask)
+    trainer.step(image, labels, mask & (labels == 1))
+    assert len(plans) == 1
+    labels[9] = 0
+    trainer.step(image, labels, mask)
+    assert len(plans) == 2
+
+
+@pytest.mark.parametrize("backend", [SIMULATOR, CUDA])
+def test_a_mask_on_a_device_is_looked_at_for_scores_and_steps_alone(backend, plans):
+    """Gradients by it are those of the same mask on the host, in the dense form."""
+    net, mask = small_net(backend), np.zeros((9, 8), bool)
+    mask[4, 3] = True
+    image, error = np.ones((1, 13, 12), np.float32), np.ones((2, 9, 8), np.float32)
+    there, dense = Foreign(net.backend.memory, mask), Dense(net)
+    whole = dense.gradients(image, error, mask, everywhere=True).parameters
+    gradients = dense.gradients(image, error, there).parameters
+    assert all(gradients[name].tobytes() == whole[name].tobytes() for name in whole)
+    assert not plans
+    scores = dense.forward(image, there)
+    assert scores.tobytes() == dense.forward(image, mask).tobytes()
+    assert len(plans) == 1
+    trainer, labels = Trainer(net, SGD(0.1), border="valid"), np.zeros((9, 8), int)
+    loss, _ = trainer.gradients(image, labels, there)
+    assert loss == trainer.gradients(image, labels, mask)[0]
+    assert len(plans) == 2
+
+
+@pytest.mark.parametrize("backend", ["reference", CPU, SIMULATOR, CUDA])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_gradients_never_read_what_is_not_finite_and_not_needed(value):
-    """Of a mask so large that finite images take the dense way."""
-    net = Net([Convolution(4, 3), ReLU(), FullyConnected(2)], channels=1, patch=5, backend="cpu")
-    dense, mask = Dense(net), np.ones((20, 21), bool)
+def test_gradients_never_read_what_is_not_finite_and_not_needed(value, backend):
+    """Of a mask so large that finite images take the dense way; scores take it in any case."""
+    dense, mask = Dense(small_net(backend)), np.ones((6, 7), bool)
     mask[0, 0] = False  # alone reads the image's corner
-    image = np.random.default_rng(0).standard_normal((1, 24, 25)).astype(np.float32)
-    error = np.random.default_rng(1).standard_normal((2, 20, 21)).astype(np.float32)
+    image = np.random.default_rng(0).standard_normal((1, 10, 11)).astype(np.float32)
+    error = np.random.default_rng(1).standard_normal((2, 6, 7)).astype(np.float32)
     assert dense.needed.over(Chosen(mask.shape, mask)) is None
-    finite = dense.gradients(image, error, mask).parameters
+    finite, scores = dense.gradients(image, error, mask).parameters, dense.forward(image, mask)
     image[0, 0, 0] = value
+    assert dense.forward(image, mask).tobytes() == scores.tobytes()
     assert not all(
         np.isfinite(g).all()
         for g in dense.gradients(image, error, mask, everywhere=True).parameters.values()
