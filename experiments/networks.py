@@ -22,6 +22,7 @@ from experiments.reporting.derived import (
     CLAIMED_SPEEDUP,
     PACED_BY_HOST,
     arithmetic,
+    has_device_times,
     mark_of_scanning,
     totals_of,
 )
@@ -85,7 +86,7 @@ def table(rows: list[dict]) -> str:
 def _totals(rows):
     """A line for each net, size and direction."""
     totals = totals_of(rows)
-    on_gpu = any(row["device_seconds"] is not None for row in totals.values())
+    on_gpu = has_device_times(totals.values())
     yield (
         "| net | labelled pixels | direction | patch-by-patch ms | dense ms (p20 to p80) "
         "| dense device ms | speedup (p20 to p80) | the paper's claim | of it arithmetic "

@@ -288,8 +288,9 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     for i, net in enumerate(nets):
         row, column = divmod(i, across)
         times, memory = panels[2 * row][column], panels[2 * row + 1][column]
-        _draw_net(times, memory, [r for r in rows if r["net"] == net and r["kind"] == KINDS[1]])
-        size = max(r["labelled"] for r in rows if r["net"] == net)
+        of_net = [r for r in rows if r["net"] == net and r["kind"] == KINDS[1]]
+        size = max(r["labelled"] for r in of_net)
+        _draw_net(times, memory, [r for r in of_net if r["labelled"] == size])
         times.set_title(f"{net}, {size} x {size}", fontsize=10)
         if column == 0:
             times.set_ylabel("forward + backward (ms)")
@@ -303,8 +304,6 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
 
 
 def _draw_net(times, memory, rows):
-    size = max(r["labelled"] for r in rows)
-    rows = [r for r in rows if r["labelled"] == size]
     dense = [r for r in rows if r["form"] == "dense" and r["multiply_adds"]]
     pace = np.median([r["seconds"] / r["multiply_adds"] for r in dense]) if dense else None
     for (form, drawn), (label, color, style) in WAYS.items():

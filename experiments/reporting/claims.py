@@ -21,6 +21,7 @@ from experiments.reporting.derived import (
     by_patch,
     crossing,
     excess,
+    has_device_times,
     largest,
     steadiness,
     totals_of,
@@ -221,7 +222,7 @@ def _efficient(rows) -> Judged:
     """Share of the ceiling at the base point, and speed at the worst d over that at d = 1; on a GPU
     of its own times alone."""
     shares, speeds = {}, {}
-    on_gpu = any(row["device_seconds"] is not None for row in rows)
+    on_gpu = has_device_times(rows)
     clock = "device_seconds" if on_gpu else "seconds"
     for row in rows:
         if row["axis"] == "d" and row[clock] is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -25,6 +26,11 @@ PACED_BY_HOST = (
 )
 
 
+def has_device_times(rows: Iterable[dict]) -> bool:
+    """Whether some of the rows hold times of a GPU's own clock."""
+    return any(row["device_seconds"] is not None for row in rows)
+
+
 def mark_of_scanning(scanning: dict) -> str:
     """The marks of scanning's time in a table, and of a speedup over it: ``timing.MARKS``,
     ``PACED_BY_HOST``; ``scanning`` is a row of ``totals_of``."""
@@ -41,7 +47,7 @@ def totals_of(rows: list[dict]) -> dict:
     at work for less than ``BUSY`` of the time, or waited so that its time is not known, where that
     of scanning was measured at all."""
     rows = [row for row in rows if row["layer"] == TOTAL]
-    measured = any(r["device_seconds"] is not None for r in rows if r["form"] == "scanning")
+    measured = has_device_times(row for row in rows if row["form"] == "scanning")
     return {
         (r["net"], r["labelled"], r["direction"], r["form"]): r
         | {"paced_by_host": measured and (r["device_seconds"] or 0) < BUSY * r["seconds"]}

@@ -130,13 +130,14 @@ def test_the_page_is_made_from_the_stored_results():
 
 
 def test_the_command_prints_the_page(tmp_path):
-    lines = experiments("published").stdout.splitlines()
-    assert max(map(len, lines)) <= printed.WIDTH
-    text = " ".join(" ".join(lines).split())
+    told, place = experiments("published").stdout, "docs/published.md"
+    assert told.strip() == printed.fitted((ROOT / place).read_text(), place).strip()
+    assert max(map(len, told.splitlines())) <= printed.WIDTH
+    text = " ".join(told.split())
     for figure in TOLD.figures:
         assert figure.who in text
         assert figure.published.split(", ")[0] in text
-    assert "(docs/published.md has more columns: published over arithmetic; net; " in text
+    assert f"({place} has more columns: published over arithmetic; net; " in text
     done = experiments("published", "--out", tmp_path)
     assert done.returncode == 2
     assert f"--out is {tmp_path}; expected results" in done.stderr
