@@ -1,8 +1,8 @@
 """Peak memory of a forward pass, and of one forward and backward, in a process of their own.
 
 On the host it is the operating system's figure: VmHWM of /proc, reset before the pass, less what
-the process held before. On a GPU it is the allocators': the largest sum of live
-arrays, or PyTorch's own count.
+the process held before. On a GPU it is the allocators': the largest sum of live arrays, or
+PyTorch's own count. The same pass ran once before, so that no code is loaded, or compiled, in it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ import json
 import subprocess
 import sys
 import weakref
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from experiments.inputs.strokes import chosen_pixels
+from experiments.measuring import runners
 from kernels import get_backend
 from kernels.memory import cpu as memory
 
@@ -64,43 +67,42 @@ def _in_a_process(job):
 def _measured(job) -> dict | list[dict]:
     from experiments.inputs.nets import prepared
     from experiments.inputs.photographs import astronaut
-    from experiments.inputs.strokes import chosen_pixels
-    from experiments.measuring import runners
-    from net.needed_pass import NeededPass
 
     net = prepared(job["net"], seed=job["seed"], backend=job["backend"])
     size = job["labelled"]
-
-    def workload(labelled, batch):
-        image = astronaut(net.channels, tuple(labelled + p - 1 for p in net.patch), net.dtype)
-        error = np.zeros((net.output.channels, labelled, labelled), net.dtype)
-        if job["runner"] in runners.OF_CHOSEN:
-            masks = np.zeros((len(job["cases"]), labelled, labelled), bool)
-            for mask, (drawn, number) in zip(masks, job["cases"]):
-                mask[*chosen_pixels(drawn, mask.shape, number, job["seed"]).T] = True
-            return image, error, (runners.OF_CHOSEN[job["runner"]](net, mask) for mask in masks)
-        if job["runner"] != runners.SCANNING:
-            return image, error, iter([runners.runner(job["runner"], net)])
-        pixels = np.stack(np.unravel_index(np.arange(batch), (labelled, labelled)), axis=1)
-        return image, error, iter([runners.SampledScan(net, pixels, batch)])
-
-    image, error, of_cases = workload(2, 2)
-    next(of_cases).gradients(image, error)  # loads compiled code, and allocates small workspaces
-    if job["runner"] in runners.OF_CHOSEN:  # that of lists and of the dense form
-        NeededPass(net, "valid", np.zeros((1, 2), int)).gradients(image, error)
-        runners.OF_CHOSEN[runners.EVERYWHERE](net, np.ones((2, 2), bool)).gradients(image, error)
-    image, error, of_cases = workload(size, job.get("batch"))
+    image = astronaut(net.channels, tuple(size + p - 1 for p in net.patch), net.dtype)
+    error = np.zeros((net.output.channels, size, size), net.dtype)
     meter = _meter(job["backend"], job["runner"] in runners.TORCH)
-    peaks = [_peaks(meter, image, error, runner) for runner in of_cases]  # one alive at a time
+    peaks = [_peaks(meter, image, error, made) for made in _makers(job, net)]
     return peaks if "cases" in job else peaks[0]
 
 
-def _peaks(meter, image, error, runner):
-    calls, peaks = {"forward": lambda: runner.forward(image)}, {}
-    calls["forward + backward"] = lambda: runner.gradients(image, error)
+def _makers(job, net):
+    """For each case a function that makes its runner."""
+    name, shape = job["runner"], (job["labelled"], job["labelled"])
+    if name in runners.OF_CHOSEN:
+        for drawn, number in job["cases"]:
+            mask = np.zeros(shape, bool)
+            mask[*chosen_pixels(drawn, shape, number, job["seed"]).T] = True
+            yield partial(runners.OF_CHOSEN[name], net, mask)
+    elif name == runners.SCANNING:
+        pixels = np.stack(np.unravel_index(np.arange(job["batch"]), shape), axis=1)
+        yield partial(runners.SampledScan, net, pixels, job["batch"])
+    else:
+        yield partial(runners.runner, name, net)
+
+
+def _peaks(meter, image, error, made):
+    calls = {
+        "forward": lambda runner: runner.forward(image),
+        "forward + backward": lambda runner: runner.gradients(image, error),
+    }
+    peaks = {}
     for name in PASSES:
+        calls[name](made())  # loads compiled code, or compiles it
+        runner = made()
         meter.reset()
-        calls[name]()
+        calls[name](runner)
         peaks[name] = {"peak_bytes": meter.peak(), "peak_method": meter.method}
     return peaks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numba
@@ -99,9 +100,12 @@ def rounds(ops: Backend, jobs: dict, longest: float) -> dict:
     return interleaved(clocked, longest)
 
 
-def rate(row: dict) -> float:
-    """1e9 multiplications and additions, or bytes, a second; on a GPU by the device's clock."""
-    return 1e-9 * row["work"] / (row["device_seconds"] or row["seconds"])
+def rates(rows: list[dict]) -> list[float]:
+    """1e9 multiplications and additions, or bytes, a second. Where some rows hold a GPU's own
+    times, all are by its clock: NaN where it waited, so that its time is not known."""
+    on_gpu = any(row["device_seconds"] is not None for row in rows)
+    seconds = [row["device_seconds"] if on_gpu else row["seconds"] for row in rows]
+    return [math.nan if s is None else 1e-9 * row["work"] / s for row, s in zip(rows, seconds)]
 
 
 def table(rows: list[dict], unit: str, ceiling: str) -> str:
@@ -114,17 +118,17 @@ def table(rows: list[dict], unit: str, ceiling: str) -> str:
         f"| repeats | {unit} | share of the ceiling |",
         "|---" * 11 + "|",
     ]
-    for row in rows:
+    for row, rate in zip(rows, rates(rows)):
         low, high = (1e3 * row[f"seconds_{q}"] for q in ("p20", "p80"))
-        device, share = row["device_seconds"], "" if highest is None else rate(row) / highest
+        device, measured = row["device_seconds"], not math.isnan(rate)
         cells = [
             row["axis"],
             *(row[key] for key in ("image", "kernel", "d", "channels", "operation")),
             f"{1e3 * row['seconds']:.4g}{mark(row)} ({low:.4g} to {high:.4g})",
             "" if device is None else f"{1e3 * device:.4g}",
             row["repeats"],
-            f"{rate(row):.1f}",
-            share if share == "" else f"{100 * share:.0f}%",
+            f"{rate:.1f}" if measured else "not measured",
+            f"{100 * rate / highest:.0f}%" if measured and highest else "",
         ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
@@ -134,10 +138,11 @@ def figure(rows: list[dict], unit: str, ceiling: str, title: str) -> Figure:
     """The rate along each axis, and the ceiling."""
     drawing = Figure(figsize=(12, 3.6), layout="constrained")
     operations = dict.fromkeys(row["operation"] for row in rows)
+    measured = list(zip(rows, rates(rows)))
     for axes, axis in zip(drawing.subplots(1, 4, sharey=True), UNITS):
         for operation, color, marker in zip(operations, COLORS, MARKERS):
-            chosen = [r for r in rows if (r["axis"], r["operation"]) == (axis, operation)]
-            x, y = zip(*((row[axis], rate(row)) for row in chosen))
+            of_axis = (r for r in measured if r[0]["axis"] == axis)
+            x, y = zip(*((r[axis], rate) for r, rate in of_axis if r["operation"] == operation))
             axes.plot(x, y, marker, color=color, label=operation, markersize=4)
         if rows[0][ceiling] is not None:
             axes.axhline(rows[0][ceiling], color="black", ls=":", label="ceiling of this machine")

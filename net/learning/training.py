@@ -115,7 +115,7 @@ class Trainer:
 
         Raises:
             TypeError, ValueError: an argument does not suit the net, or the image holds NaN or
-                infinities (with ``pixels``, where they look).
+                infinities (with ``pixels``, in what the pass reads).
             MemoryError: the step would take more memory than is free.
 
         Where one of these is raised, nothing is changed: the update comes last, and all of its
