@@ -2,7 +2,8 @@
 
 For each layer of a net, or for one operator: what its kernels are compiled to (static), how they
 access memory (traced on the simulator), how long they should take on named devices by a roofline
-model (model), and how long they take (timed, on a GPU). See ``experiments.profiling``.
+model (model), what Python takes for a pass (host), and how long the kernels take (timed, on a GPU).
+See ``experiments.profiling``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from experiments.inputs.arguments import (
     refused,
 )
 
-SOURCES = ("static", "traced", "model", "timed")
+SOURCES = ("static", "traced", "model", "host", "timed")
 FORMS = ("dense", "patch")
 BATCH = 64
 TITLE = "what the CUDA kernels are compiled to, how they access memory, how long they take"

@@ -23,7 +23,7 @@ class FactSources:
     """The sources of facts to ask.
 
     Attributes:
-        names: ``static``, ``traced``, ``model`` or ``timed``.
+        names: ``static``, ``traced``, ``model``, ``host`` or ``timed``.
         capabilities: the compute capabilities that the static source compiles for.
         devices: the devices of the model.
     """
@@ -41,7 +41,10 @@ class FactSources:
             static.NotReadable, BackendUnavailable: a source is not available here.
         """
         sources = ("static", "traced") if options.targets else options.sources
-        sources = sources or ("static", "traced", "model", *_timed_if_possible())
+        host = ["host"] if options.nets and "dense" in options.form else []
+        sources = sources or ("static", "traced", "model", *host, *_timed_if_possible())
+        if "host" in sources and not host:
+            raise ValueError("--sources names host; expected nets in their dense form")
         unknown = [name for name in options.devices or () if name not in DEVICES]
         if unknown:
             raise ValueError(

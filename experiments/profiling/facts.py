@@ -1,4 +1,4 @@
-"""What each source (static, traced, model, timed) finds out about each call, as rows."""
+"""What each source finds out about each call (host: about each pass), as rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from tqdm import tqdm
 
+from experiments.measuring import host
 from experiments.profiling import calls, roofline, simulation, static, timed
 from experiments.profiling.asked import FactSources
 from experiments.profiling.counter import Line
@@ -40,6 +41,10 @@ def profile(jobs, sources: FactSources) -> list[dict]:
                 if case not in times:
                     times[case] = timed.time(call)
                 rows.append(_timed_row(common, call, times[case]))
+    if "host" in sources.names:
+        for common, of_job in jobs:
+            if common["form"] == "dense":
+                rows += _host_rows(common, of_job)
     columns = dict.fromkeys(column for row in rows for column in row)
     return [{column: row.get(column) for column in columns} for row in rows]
 
@@ -125,6 +130,16 @@ def counted_bytes(call, number, short, lines):
     rest = math.prod(launch.blocks) / math.prod(short.launches[alike[nth]].blocks)
     of_launch = [line for line in lines if line.launch == alike[nth]]
     return roofline.traced_bytes(of_launch, loops, rest)
+
+
+def _host_rows(common, of_job):
+    """Of a net's dense form forward, and where its calls go back, of both directions."""
+    of_pass = dict(zip(host.DIRECTIONS, ("forward", "backward")))
+    made = {call.direction for call in of_job}
+    for row in host.measured(common["net"], common["size"], quick=False):
+        if of_pass[row["direction"]] in made:
+            spread = {name: row.pop(f"seconds_{name}") for name in ("p20", "p80")}
+            yield common | {"source": "host", "operator": "", "shape": ""} | row | spread
 
 
 def _timed_row(common, call, time):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from experiments.measuring.host import COUNTED
 from experiments.profiling import counter, figures, roofline, static
 
 _FIRST = ("net", "form", "layer", "direction", "kernel", "arch", "device", "stand_in", "bound")
@@ -9,25 +10,22 @@ _STATIC = ("blocks", "threads", "registers", "shared_bytes", "local_bytes")
 _RATES = ("GFLOP/s", "GB/s", "roofline_share", "device GFLOP/s", "device GB/s")
 COLUMNS = {
     **{"operator": str, "shape": str, "source": str, "size": int | None},
-    **{"multiply_adds": int, "compulsory_bytes": int, "intensity": float},
+    **dict.fromkeys(("multiply_adds", "compulsory_bytes"), int | None),
+    "intensity": float | None,
     **{name: kind | None for name, kind in counter.COLUMNS.items() if name != "operator"},
     **dict.fromkeys(_FIRST, str | None),
     **dict.fromkeys((*_STATIC, "blocks_per_multiprocessor", "executed_multiply_adds"), int | None),
     **dict.fromkeys([f"loop {kind}" for kind in static.kinds()], int | None),
     **dict.fromkeys(("occupancy", "multiply_add_share"), float | None),
     **dict.fromkeys(("seconds", "p20", "p80", *_RATES), float | None),
-    **{"repeats": int | None, "counted_bytes": int | None},
+    **dict.fromkeys(("repeats", "counted_bytes", *COUNTED), int | None),
 }
 """Each source has columns of its own; in the rows of the others they are empty."""
 
 
 def caption(record: dict) -> str:
     """What the tables show."""
-    parts = [
-        "What the CUDA kernels of each layer do; docs/profiling.md explains every column. The "
-        "host's time, launches and allocations of a pass are counted by "
-        "`python -m experiments host`, whose page lies among each machine's results."
-    ]
+    parts = ["What the CUDA kernels of each layer do; docs/profiling.md explains every column."]
     if "traced" in record["sources"]:
         parts.append(
             "Traced: a few blocks of each launch on the simulator, in convolutions for a few steps "
@@ -35,6 +33,11 @@ def caption(record: dict) -> str:
         )
     if "model" in record["sources"]:
         parts.append(roofline.ASSUMPTIONS)
+    if "host" in record["sources"]:
+        parts.append(
+            "Host: what Python takes for a pass, with a device that does nothing, on arrays of "
+            "shapes that came before; the driver's own time is not in it."
+        )
     return "\n\n".join(parts)
 
 
@@ -54,6 +57,7 @@ def table(rows: list[dict]) -> str:
             ("static", _static),
             ("traced", memory_lines),
             ("model", _times),
+            ("host", _host),
         ):
             chosen = [row for row in of_net if row["source"] == source]
             if source == "model":
@@ -152,6 +156,19 @@ def _times(rows):
     if any(source == "timed" for source, _ in devices):
         title = "Milliseconds, MODEL and measured: each column says which"
     yield from _markdown(title, heads, lines)
+
+
+def _host(rows):
+    """Of whole passes: time, launches and allocations."""
+    heads = "direction,ms (p20 to p80),launches,us a launch,driver's allocations,allocated MB"
+    heads += ",numbers packed"
+    lines = []
+    for row in rows:
+        low, middle, high = (1e3 * row[name] for name in ("p20", "seconds", "p80"))
+        line = [row["direction"], f"{middle:.3g} ({low:.3g} to {high:.3g})", row["launches"]]
+        line += [f"{1e3 * middle / row['launches']:.3g}", row["allocations"]]
+        lines.append([*line, f"{row['allocated'] / 1e6:.1f}", row["prepared"]])
+    yield from _markdown("Host: Python's part of a pass", heads.split(","), lines)
 
 
 def _total(rows):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -284,6 +285,26 @@ def test_targets_are_stored_with_their_record(monkeypatch, tmp_path, capsys):
     assert results.rows == rows
     assert results.record["experiment"] == "targets"
     assert "0 of 1 lines are met." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_the_hosts_time_and_allocations_are_in_a_nets_profile(backward, tmp_path):
+    directions = ["forward", "forward + backward"][: 1 + backward]
+    arguments = ["profile", "lenet28", "--form", "dense", "patch", "--size", "16"]
+    arguments += ["--backward"] * backward + ["--sources", "host"]
+    assert command_line.main([*arguments, "--out", str(tmp_path), "--name", "here"]) == 0
+    rows = stored.load_profile(tmp_path / "here", command_line.profile.views()).rows
+    assert [row["direction"] for row in rows] == directions
+    for row in rows:
+        made = calls.of_net("lenet28", 16, "dense", batch=1, backward="back" in row["direction"])
+        assert row["launches"] == sum(len(call.launches) for call in made)
+        assert row["allocations"] == 0  # from the pool
+        assert 0 < row["p20"] <= row["seconds"] <= row["p80"]
+    text = (tmp_path / "here" / "table.md").read_text()
+    for row in rows:
+        assert re.search(
+            rf"^\| {re.escape(row['direction'])} \| .+ \| {row['launches']} \|", text, re.M
+        )
 
 
 class TestCompiled:

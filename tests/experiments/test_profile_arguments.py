@@ -44,6 +44,11 @@ POOLING = *("--operator", "max_pooling.forward"), *("--shape", "1", "1", "4", "4
         (("n4", "--arch", "sm_80,sm_1"), "--arch is sm_1; expected some of sm_35, sm_50"),
         (("n4", "--devices", "K20"), "--devices names K20; expected some of K40, V100"),
         (("n4", "--sources", "timed"), "backend 'cuda' cannot run here"),
+        (
+            ("n4", "--form", "patch", "--sources", "host"),
+            "--sources names host; expected nets in their dense form",
+        ),
+        ((*POOLING, "--sources", "host"), "--sources names host; expected nets in their dense"),
         (("n4", "--sources", "traced", "--out", "/proc/here"), "--out is /proc/here"),
     ],
 )
