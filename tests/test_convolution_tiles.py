@@ -146,5 +146,13 @@ def test_launches_leave_multiprocessors_idle_in_their_last_wave():
     (multiplying,) = (one for one in call.launches if roofline.executed_multiply_adds(call, one))
     blocks = prod(multiplying.blocks)
     waves = ceil_division(blocks, 10)
-    ((_, _, idle),) = roofline.idle_shares([call], 10)
-    assert idle == pytest.approx(1 - blocks / (10 * waves))
+    done, taken = [], []
+    for launch in call.launches:
+        work = roofline.executed_multiply_adds(call, launch)
+        done.append(work or roofline.MULTIPLY_ADDS_A_BYTE * roofline.compulsory_bytes(launch))
+        count = prod(launch.blocks)
+        taken.append(done[-1] * 10 * ceil_division(count, 10) / count)
+    idle = [share for *_, share in roofline.idle_shares([call], 10)]
+    assert idle == pytest.approx([(t - d) / sum(taken) for t, d in zip(taken, done)])
+    (number,) = (n for n, one in enumerate(call.launches) if one is multiplying)
+    assert taken[number] == pytest.approx(done[number] * 10 * waves / blocks)

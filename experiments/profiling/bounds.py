@@ -191,13 +191,13 @@ BOUNDS = {
     ),
     "idle": Bound(
         *(
-            f"time that multiprocessors are idle while the fullest multiplies, of {RECORDED.count}",
+            f"time that multiprocessors are idle while the fullest works, of {RECORDED.count}",
             "a net's pass",
         ),
         *(1 / 10, ".1%", "The last wave of blocks is seldom full; tiles are chosen by it."),
     ),
     "idle, launch": Bound(
-        *("the same, of the pass's time", "each launch of a net's pass that multiplies"),
+        *("the same, of the pass's time", "each launch of a net's pass"),
         *(1 / 10, ".1%", "One launch may take what its pass may."),
     ),
     "workspace": Bound(
@@ -287,6 +287,10 @@ MISSES = (
         "listed gradient_weights, tile 10 x 64 x 32",
         "A thread looks up 16 places for the 640 multiply-adds of a slice, and one of maps. The "
         "main loop has 1176 instructions; on 9.0 it has 1172, which are within the bound.",
+    ),
+    Miss(
+        *("idle", "patch form, 1024 patches", "lenet28"),
+        "Of the 12%, 9 are two blocks that add up the partial sums of 500 weights.",
     ),
     *(
         Miss("workspace", f"{form} form", f"{layer}: ", _ROUNDED_UP)

@@ -31,7 +31,7 @@ import numpy as np
 
 from experiments.profiling.calls import Call
 from experiments.profiling.counter import Line
-from experiments.profiling.devices import Device
+from experiments.profiling.devices import DEVICES, Device
 from experiments.profiling.static import Code
 from kernels.device import launching
 from kernels.device.limits import LATENCY_HIDING_WARPS
@@ -48,6 +48,8 @@ MULTIPLYING = (
     "matrix_product",
 )
 """The kernels that multiply, tile by tile."""
+MULTIPLY_ADDS_A_BYTE = DEVICES["H100"].peak / 2 / DEVICES["H100"].bandwidth
+"""Multiply-adds that take an H100 as long as a byte of its memory."""
 ASSUMPTIONS = (
     "MODEL, not measured. A launch takes the longest of its parts, as docs/profiling.md lists "
     "them, plus 2 microseconds. Clocks are the highest published ones. A device marked * is one "
@@ -127,19 +129,21 @@ def executed_multiply_adds(call: Call, launch: launching.Launch) -> int:
 def idle_shares(
     calls: list[Call], multiprocessors: int
 ) -> list[tuple[Call, launching.Launch, float]]:
-    """Each launch of a pass that multiplies, with the share of the pass's time that multiprocessors
-    idle while the one with most of the launch's blocks multiplies.
+    """Each launch of a pass, with the share of the pass's time that multiprocessors idle while the
+    one with most of the launch's blocks works.
 
-    Every multiply-add takes the same time here, and waiting for the host none.
+    A launch takes as long as its multiply-adds or, where it has none, as its bytes, evenly over its
+    blocks; waiting for the host takes no time.
     """
     launches, taken = [], 0.0
     for call in calls:
         for launch in call.launches:
-            sums, blocks = executed_multiply_adds(call, launch), math.prod(launch.blocks)
-            if sums:
-                of_fullest = sums / blocks * math.ceil(blocks / multiprocessors)
-                launches.append((call, launch, of_fullest * multiprocessors - sums))
-                taken += of_fullest * multiprocessors
+            work = executed_multiply_adds(call, launch)
+            work = work or MULTIPLY_ADDS_A_BYTE * compulsory_bytes(launch)
+            blocks = math.prod(launch.blocks)
+            of_fullest = work / blocks * math.ceil(blocks / multiprocessors)
+            launches.append((call, launch, of_fullest * multiprocessors - work))
+            taken += of_fullest * multiprocessors
     return [(call, launch, idle / taken) for call, launch, idle in launches]
 
 

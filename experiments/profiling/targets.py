@@ -143,16 +143,17 @@ def launched_facts(net: str) -> Iterator[dict]:
 
 
 def idle_facts(net: str) -> Iterator[dict]:
-    """Facts of idle multiprocessors in a pass, and in each of its launches that multiplies: of a
-    net's dense form, and of its patch form with ``BATCHES``."""
+    """Facts of idle multiprocessors in a pass, and in each of its launches: of a net's dense form,
+    and of its patch form with ``BATCHES``."""
     for form, batch in (("dense", 1), *(("patch", batch) for batch in BATCHES)):
         every = calls.of_net(net, SIZE, form, batch=batch, backward=True)
         of = "dense form" if form == "dense" else f"patch form, {batch} patches"
         shares = roofline.idle_shares(every, RECORDED.count)
         yield bounds.fact("idle", of, net, sum(share for *_, share in shares))
-        for call, launch, share in shares:
+        for number, (call, launch, share) in enumerate(shares, 1):
             blocks = " x ".join(map(str, launch.blocks))
-            case = f"{net}, {call.layer}: {call.case}, {launch.function.__name__}, {blocks} blocks"
+            case = f"{net}, {number}, {call.layer}: {call.case}, {launch.function.__name__}"
+            case += f", {blocks} blocks"
             yield bounds.fact("idle, launch", of, case, share)
 
 
@@ -304,7 +305,8 @@ def caption(record: dict) -> str:
         "with all its blocks, the convolutions with each tile for one block or two. Work and "
         f"workspace are those of the zoo's nets for {SIZE} x {SIZE} pixels, dense, and for "
         f"{BATCH} patches. Idle multiprocessors are counted in both forms, for the batches of "
-        f"{' and '.join(map(str, BATCHES))} patches that scanning runs on a GPU. Each net was "
+        f"{' and '.join(map(str, BATCHES))} patches that scanning runs on a GPU, by multiply-adds "
+        "and, in launches that have none, by bytes, at an H100's rates. Each net was "
         "compiled in one process that had compiled nothing; its seconds include reading the code "
         "back, and waiting where the machine had other work.\n\n"
         "An element that a line of source names twice counts as read twice, though the compiler "
