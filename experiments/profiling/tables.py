@@ -38,6 +38,11 @@ def caption(record: dict) -> str:
             "Host: what Python takes for a pass, with a device that does nothing, on arrays of "
             "shapes that came before; the driver's own time is not in it."
         )
+    else:
+        parts.append(
+            "The host's time, launches and allocations of a pass are counted by "
+            "`python -m experiments host`, whose page lies among each machine's results."
+        )
     return "\n\n".join(parts)
 
 
