@@ -155,4 +155,5 @@ def test_launches_leave_multiprocessors_idle_in_their_last_wave():
     idle = [share for *_, share in roofline.idle_shares([call], 10)]
     assert idle == pytest.approx([(t - d) / sum(taken) for t, d in zip(taken, done)])
     (number,) = (n for n, one in enumerate(call.launches) if one is multiplying)
-    assert taken[number] == pytest.approx(done[number] * 10 * waves / blocks)
+    of_its_time = idle[number] * sum(taken) / taken[number]
+    assert of_its_time == pytest.approx(1 - blocks / (10 * waves))
