@@ -17,12 +17,11 @@ from experiments.inputs.arithmetic import DIRECTIONS
 from experiments.inputs.nets import FAMILY, QUICK, affordable
 from experiments.measuring.compare import COLUMNS as COLUMNS
 from experiments.measuring.compare import compared
-from experiments.measuring.timing import MARKS, mark
+from experiments.measuring.timing import MARKS, has_device_times, mark
 from experiments.reporting.derived import (
     CLAIMED_SPEEDUP,
     PACED_BY_HOST,
     arithmetic,
-    has_device_times,
     mark_of_scanning,
     totals_of,
 )

@@ -43,7 +43,7 @@ class Dense:
         self.net = net
         self.border = checks.choice("border", border, borders.BORDERS)
         self.program = Program(net, "dense")
-        self.needed = NeededPasses(net, self.border)
+        self.needed = NeededPasses(self.program, self.border)
         self._unread = (0, 0, *(p - r for p, r in zip(net.patch, net.receptive_field)))
 
     def output_size(self, size: Pair) -> Pair:

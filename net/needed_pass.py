@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -26,12 +25,7 @@ gradient by the weights and input gradient that is 1.45 times."""
 
 MOST_MAP_ELEMENTS_RATIO = 0.84
 """Lists are used only if the elements of all their maps, times ``COST``, are below this share of
-the dense form's: 70% on the host. With more, lists and tables take more memory than the dense maps,
-and poolings and first layers more time."""
-
-MOST_PEAK_RATIO = 1.08
-"""Likewise for the elements at the peak of a forward pass, tables included: 90% on the host. The
-rest is for what is not counted: coordinates, the order of windows, gaps between arrays."""
+the dense form's: 70% on the host. With more, poolings and first layers take more time."""
 
 
 class NeededPass:
@@ -213,11 +207,12 @@ class NeededPasses:
     """The passes of a net over chosen pixels, where they cost less than the dense pass.
 
     Args:
-        net: its parameters are shared, not copied.
+        program: the net's dense form.
         border: border of the images.
 
     >>> from net import zoo
-    >>> passes = NeededPasses(zoo.build("lenet28", backend="cpu"), "zero")
+    >>> program = Program(zoo.build("lenet28", backend="cpu"), "dense")
+    >>> passes = NeededPasses(program, "zero")
     >>> mask = np.eye(99, dtype=bool)
     >>> passes.over(Chosen(mask.shape, mask)).rows[:3]
     array([0, 1, 2], dtype=int32)
@@ -225,55 +220,89 @@ class NeededPasses:
     True
     """
 
-    def __init__(self, net: Net, border: str):
-        self.net, self.border = net, border
-        self._last: tuple[Chosen, NeededPass | None] | None = None
+    def __init__(self, program: Program, border: str):
+        self.program, self.border = program, border
+        self._last: _Choice | None = None
 
     def over(self, chosen: Chosen) -> NeededPass | None:
-        """The pass over what some pixels need, if its multiply-adds and maps are fewer than the
-        dense pass's (``COST``, ``MOST_MAP_ELEMENTS_RATIO``, ``MOST_PEAK_RATIO``), else None. The
-        last one is kept."""
-        last = self._last  # another thread may exchange it
-        if last is None or not last[0].same_as(chosen):
-            chosen = chosen.copied()
-            last = self._last = chosen, self._where_cheaper(chosen)
-        return last[1]
+        """The pass over what some pixels need, if it takes fewer multiply-adds than the dense pass,
+        smaller maps and no more memory (``COST``, ``MOST_MAP_ELEMENTS_RATIO``), else None. The last
+        one is kept."""
+        choice = self._choice(chosen)
+        return choice.some if choice.is_cheaper else None
 
     def to_learn(self, chosen: Chosen, image) -> NeededPass | None:
         """As ``over``, but never None where the dense pass would read NaN or infinities of an
         admitted image on the host."""
-        some, net = self.over(chosen), self.net
+        some, net = self.over(chosen), self.program.net
         if some is not None or checks.lies_on_device("image", image):
             return some
-        finite = images.is_finite(windows.whole(net, image))
-        return None if finite else NeededPass(net, self.border, chosen.pixels)
+        return None if images.is_finite(windows.whole(net, image)) else self._choice(chosen).some
 
     def summary(self, chosen: Chosen) -> str:
         """What some pixels need, layer by layer, the memory that it takes, and whether a pass takes
         this way (see ``Dense.summary``)."""
-        taken = self.over(chosen)
-        some = taken or NeededPass(self.net, self.border, chosen.pixels)
-        table = summary.needed_table(self.net, chosen.labelled, len(some.rows), some.counts)
+        choice = self._choice(chosen)
+        some, way = choice.some, "in the dense form, which takes less"
+        if choice.is_cheaper:
+            way = "over lists of needed cells"
+        table = summary.needed_table(some.net, chosen.labelled, len(some.rows), some.counts)
         memory = summary.memory(some.planned_bytes(), some.planned_bytes(keep=True))
         plan = f"{some.table_bytes / 1e6:,.1f} MB for lists and tables"
-        way = "over lists of needed cells" if taken else "in the dense form, which takes less"
         return f"{table}\nthis pass runs {way}\nover lists it takes {memory}, {plan}"
 
-    def _where_cheaper(self, chosen):
-        cost, net = COST[self.net.backend.name], self.net
+    def _choice(self, chosen):
+        last = self._last  # another thread may exchange it
+        if last is None or not last.chosen.same_as(chosen):
+            last = self._last = _Choice(self.program, self.border, chosen.copied())
+        return last
+
+
+class _Choice:
+    """Chosen pixels, and which way a pass over them takes."""
+
+    def __init__(self, program: Program, border: str, chosen: Chosen):
+        self.program, self.border, self.chosen = program, border, chosen
+
+    @cached_property
+    def some(self) -> NeededPass:
+        """The pass over what they need."""
+        return NeededPass(self.program.net, self.border, self.chosen.pixels)
+
+    @cached_property
+    def is_cheaper(self) -> bool:
+        """Whether that costs less than the dense pass; it depends on net, mask and sizes alone."""
+        net, mask = self.program.net, self.chosen.mask
+        cost = COST[net.backend.name]
         # Each map needs as many cells as pixels, or more
-        if chosen.mask is not None and cost * np.count_nonzero(chosen.mask) >= chosen.mask.size:
-            return None
-        some = NeededPass(net, self.border, chosen.pixels)
-        needed, dense = _counted(net, some.counts), _counted(net, _dense_cells(net, chosen))
-        windows_of = ((some.counts[name], node.window) for name, node in net.nodes.items())
+        if mask is not None and cost * np.count_nonzero(mask) >= mask.size:
+            return False
+        counts = self.some.counts
+        needed, dense = _counted(net, counts), _counted(net, _dense_cells(net, self.chosen))
+        windows_of = ((counts[name], node.window) for name, node in net.nodes.items())
         tables = sum(count * window.kernel[0] for count, window in windows_of if window)
-        cheaper = (
+        lists = needed.maps + counts[IMAGE] * net.channels + tables
+        return (
             cost * needed.work < dense.work
             and cost * needed.maps < MOST_MAP_ELEMENTS_RATIO * dense.maps
-            and cost * (needed.peak + tables) < MOST_PEAK_RATIO * dense.peak
+            and (lists < dense.largest or self._takes_no_more_memory())
         )
-        return some if cheaper else None
+
+    def _takes_no_more_memory(self):
+        """Whether both passes, forward and with gradients, take at most what the dense ones take,
+        as planned for one thread: more threads must not give other gradients."""
+        some, dense = self.some, (self.program, self.border, self.chosen.labelled)
+        planned = planning.remembered
+        of_forms = (
+            (planned(planning.forward_bytes, *dense, threads=1), False),
+            (planned(planning.gradients_bytes, *dense, threads=1), True),
+        )
+        if any(some.table_bytes > of_dense for of_dense, _ in of_forms):
+            return False  # before tables are made on a device
+        return all(
+            some.table_bytes + some.planned_bytes(keep=keep, threads=1) <= of_dense
+            for of_dense, keep in of_forms
+        )
 
 
 class _Counted(NamedTuple):
@@ -282,28 +311,23 @@ class _Counted(NamedTuple):
     Attributes:
         work: multiply-adds.
         maps: numbers of all maps but the image.
-        peak: numbers of the two maps that take most, of which a layer reads one and fills another.
+        largest: numbers of the largest of them.
     """
 
     work: int
     maps: int
-    peak: int
+    largest: int
 
 
 def _counted(net: Net, cells: dict[str, int]) -> _Counted:
     """A pass over ``cells`` of each map, their number by layer."""
     nodes = net.nodes
-    maps = {name: cells[name] * node.output.channels for name, node in nodes.items()}
-    numbers = maps | {IMAGE: cells[IMAGE] * net.channels}
-    return _Counted(
-        work=sum(cells[name] * node.multiply_adds for name, node in nodes.items()),
-        maps=sum(maps.values()),
-        peak=max(numbers[name] + numbers[node.inputs[0]] for name, node in nodes.items()),
-    )
+    maps = [cells[name] * node.output.channels for name, node in nodes.items()]
+    work = sum(cells[name] * node.multiply_adds for name, node in nodes.items())
+    return _Counted(work, sum(maps), max(maps))
 
 
 def _dense_cells(net: Net, chosen: Chosen) -> dict[str, int]:
-    """The cells of each map of the dense form, ``IMAGE`` included."""
-    labelled = chosen.labelled
-    cells = {name: summary.dense_cells(net, node, labelled) for name, node in net.nodes.items()}
-    return cells | {IMAGE: prod(n + p - 1 for n, p in zip(labelled, net.patch))}
+    """The cells of each map of the dense form."""
+    nodes = net.nodes.items()
+    return {name: summary.dense_cells(net, node, chosen.labelled) for name, node in nodes}

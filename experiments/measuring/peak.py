@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.inputs.nets import prepared
+from experiments.inputs.photographs import astronaut
 from experiments.inputs.strokes import chosen_pixels
 from experiments.measuring import runners
 from kernels import get_backend
@@ -65,9 +67,6 @@ def _in_a_process(job):
 
 
 def _measured(job) -> dict | list[dict]:
-    from experiments.inputs.nets import prepared
-    from experiments.inputs.photographs import astronaut
-
     net = prepared(job["net"], seed=job["seed"], backend=job["backend"])
     size = job["labelled"]
     image = astronaut(net.channels, tuple(size + p - 1 for p in net.patch), net.dtype)

@@ -11,8 +11,16 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments.measuring.ceilings import ceilings
-from experiments.measuring.timing import LONGEST, TIMES, interleaved, mark, spread_of_times, timed
-from kernels import Backend
+from experiments.measuring.timing import (
+    LONGEST,
+    TIMES,
+    has_device_times,
+    interleaved,
+    mark,
+    spread_of_times,
+    timed,
+)
+from kernels import Backend, get_backend
 
 AXES = {
     "image": (64, 128, 256, 512, 1024),
@@ -67,8 +75,6 @@ def swept(name: str, measure, options) -> list[dict]:
     ``measure`` returns the (wall, device) seconds of every round by operation, and the work of each
     operation: multiplications and additions, or bytes.
     """
-    from kernels import get_backend
-
     ops = get_backend(options.backend)
     threads = numba.get_num_threads()
     highest = options.cache.measured(
@@ -103,7 +109,7 @@ def rounds(ops: Backend, jobs: dict, longest: float) -> dict:
 def rates(rows: list[dict]) -> list[float]:
     """1e9 multiplications and additions, or bytes, a second. Where some rows hold a GPU's own
     times, all are by its clock: NaN where it waited, so that its time is not known."""
-    on_gpu = any(row["device_seconds"] is not None for row in rows)
+    on_gpu = has_device_times(rows)
     seconds = [row["device_seconds"] if on_gpu else row["seconds"] for row in rows]
     return [math.nan if s is None else 1e-9 * row["work"] / s for row, s in zip(rows, seconds)]
 

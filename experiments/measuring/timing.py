@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -93,6 +93,11 @@ def spread_of_times(times: list[tuple[float, float | None]], scale: float = 1) -
     wall, device = zip(*times)
     row = spread(scale * np.array(wall))
     return row | {"device_seconds": None if None in device else scale * float(np.median(device))}
+
+
+def has_device_times(rows: Iterable[dict]) -> bool:
+    """Whether some of the rows hold times of a GPU's own clock."""
+    return any(row["device_seconds"] is not None for row in rows)
 
 
 def mark(row: dict) -> str:

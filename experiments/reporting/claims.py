@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from experiments.inputs.arithmetic import DIRECTIONS
 from experiments.measuring.peak import PASSES
-from experiments.measuring.timing import star
+from experiments.measuring.timing import has_device_times, star
 from experiments.reporting import speedups
 from experiments.reporting.derived import (
     CLAIMED_SPEEDUP,
@@ -21,7 +21,6 @@ from experiments.reporting.derived import (
     by_patch,
     crossing,
     excess,
-    has_device_times,
     largest,
     steadiness,
     totals_of,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
 
 from experiments.inputs.arithmetic import DIRECTIONS
 from experiments.measuring.compare import TOTAL
-from experiments.measuring.timing import mark, star
+from experiments.measuring.timing import has_device_times, mark, star
 
 CLAIMED_SPEEDUP = 1500
 """The abstract of the paper claims a speedup above this, forward and backward."""
@@ -24,11 +23,6 @@ PACED_BY_HOST = (
     f"{BUSY:.0%} of the time, or waited so that its time is not known: a faster host would lower "
     "the speedup, which counts as no more than the claimed one."
 )
-
-
-def has_device_times(rows: Iterable[dict]) -> bool:
-    """Whether some of the rows hold times of a GPU's own clock."""
-    return any(row["device_seconds"] is not None for row in rows)
 
 
 def mark_of_scanning(scanning: dict) -> str:

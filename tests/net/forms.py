@@ -30,12 +30,17 @@ def dense(net, image, pixels, error, border="valid"):
     return _result(scores, pixels, gradients)
 
 
+def over_lists_alone(patch: pytest.MonkeyPatch) -> None:
+    """From now on passes of chosen pixels run over lists, whatever these cost."""
+    patch.setattr(needed_pass._Choice, "is_cheaper", True)
+
+
 def needed(net, image, pixels, error, border="valid"):
     """The result of a pass over the cells that the pixels need, however many they are."""
     form = Dense(net, border)
     errors, mask = _masked(form, image, pixels, error)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(needed_pass, "COST", dict.fromkeys(needed_pass.COST, 0))
+        over_lists_alone(patch)
         scores = form.forward(image, mask)
         gradients = form.gradients(image, errors, mask, image_gradient=True)
     assert np.isnan(scores[:, ~mask]).all()
@@ -46,7 +51,7 @@ def listed(net, image, pixels, error, border="valid"):
     """As ``needed``, of pixels that are listed."""
     form = Dense(net, border)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(needed_pass, "COST", dict.fromkeys(needed_pass.COST, 0))
+        over_lists_alone(patch)
         scores = form.forward(image, pixels=pixels)
         error = np.ascontiguousarray(error.T)
         gradients = form.gradients(image, error, pixels=pixels, image_gradient=True)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from net import Dense, Scan, images, needed_pass, windows
+from net import Dense, Scan, images, windows
 from net.images import net_input
 from net.learning.augmentation import Augmentation
 from net.learning.examples import ListedLabels
@@ -17,6 +17,7 @@ from net.nodes import IMAGE
 from net.usage import Normalization, Usage
 from net.zoo import build
 from tests.comparison import relative_difference
+from tests.net.forms import over_lists_alone
 from tests.net.learning import examples, small_net
 from tests.net.test_needed_cells import CPU, CUDA, SIMULATOR, net_of
 
@@ -50,7 +51,7 @@ def listed(size, seed=0, more=5):
 
 @pytest.fixture(autouse=True)
 def always_over_lists(monkeypatch):
-    monkeypatch.setattr(needed_pass, "COST", dict.fromkeys(needed_pass.COST, 0))
+    over_lists_alone(monkeypatch)
 
 
 def as_map(pixels, size, values):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from net import Dense, Net, free_memory, images, needed_cells, needed_pass, planning
+from net import Dense, Net, free_memory, images, needed_cells, planning
 from net.chosen import Chosen
 from net.layers import (
     Add,
@@ -30,6 +30,7 @@ from net.needed_pass import NeededPass
 from net.nodes import IMAGE
 from net.zoo import build
 from tests.comparison import relative_difference
+from tests.net.forms import over_lists_alone
 from tests.net.nets import random_image, randomized, reduced
 from tests.net.test_planning import Taken
 
@@ -110,7 +111,7 @@ def masks(size, seed=0):
 
 @pytest.fixture(autouse=True)
 def always_over_lists(monkeypatch):
-    monkeypatch.setattr(needed_pass, "COST", dict.fromkeys(needed_pass.COST, 0))
+    over_lists_alone(monkeypatch)
 
 
 def expected_cells(net, pixels):
@@ -366,7 +367,7 @@ def test_memory_is_planned(monkeypatch, case):
     both = planning.needed_bytes(some.program, *sizes, keep=True)
     monkeypatch.undo()
     taken = Taken(monkeypatch)
-    monkeypatch.setattr(needed_pass, "COST", dict.fromkeys(needed_pass.COST, 0))
+    over_lists_alone(monkeypatch)
     calls = (
         (lambda: dense.forward(image, mask), forward),
         (

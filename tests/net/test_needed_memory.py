@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from experiments.inputs.strokes import chosen_pixels
-from net import Dense, Net, needed_pass, planning
+from net import Dense, Net, planning
 from net.chosen import Chosen
 from net.layers import Convolution, FullyConnected, Tanh
+from net.needed_pass import NeededPass
 from net.program import Program
 from net.zoo import ZOO, build
+from tests.net.forms import over_lists_alone
 from tests.net.test_planning import Taken
 
 
@@ -27,7 +29,7 @@ def test_lists_take_no_more_memory_than_whole_maps(name, drawn):
     dense = Dense(net, "zero")
     whole = Program(net, "dense")
     by_lists = 0
-    for count in (50, 200, 500, 800, 1000, 1500, 2500, 6000):
+    for count in (50, 200, 500, 800, 1000, 1500, 2500, 6000, 16_000):
         mask = np.zeros(size, bool)
         mask[*chosen_pixels(drawn, size, count, count).T] = True
         some = dense.needed.over(Chosen(size, mask))
@@ -40,12 +42,25 @@ def test_lists_take_no_more_memory_than_whole_maps(name, drawn):
 
 
 @pytest.mark.cpu
+def test_a_pass_that_would_take_more_memory_takes_the_dense_way(monkeypatch):
+    """Though it has fewer multiply-adds, and smaller maps; with any number of threads."""
+    size, net = (128, 128), build("rcnn25", backend="cpu")
+    chosen = Chosen(size, listed=chosen_pixels("random", size, 4096, 0))
+    some, whole = NeededPass(net, "valid", chosen.pixels), Program(net, "dense")
+    both = some.table_bytes + some.planned_bytes(keep=True)
+    assert both > planning.gradients_bytes(whole, "valid", size)
+    for threads in (1, 2, 64):
+        monkeypatch.setattr(numba, "get_num_threads", lambda threads=threads: threads)
+        assert Dense(net).needed.over(chosen) is None
+
+
+@pytest.mark.cpu
 def test_the_order_in_which_large_arrays_are_made_is_planned(monkeypatch):
     """A layer's gradient, partial sums and packed weights take as much as each other: in another
     order, one of them would not fit into the gap that the one before has left."""
     layers = [Convolution(16, 3), Tanh(), Convolution(1024, 9), FullyConnected(2)]
     net = Net(layers, channels=1, patch=11, seed=0, backend="cpu")
-    monkeypatch.setattr(needed_pass, "COST", dict.fromkeys(needed_pass.COST, 0))
+    over_lists_alone(monkeypatch)
     size = (400, 400)
     mask = np.zeros(size, bool)
     mask[*chosen_pixels("random", size, 250, 0).T] = True

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from net import Dense, images, needed_pass
+from net import Dense, images
 from net.learning.optimizers import SGD
 from net.learning.training import Trainer
 from net.needed_cells import Need
@@ -11,6 +11,7 @@ from net.nodes import IMAGE
 from tests.comparison import relative_difference
 from tests.conftest import CUDA, SIMULATOR
 from tests.foreign import Foreign
+from tests.net.forms import over_lists_alone
 from tests.net.nets import random_image
 from tests.net.test_needed_cells import net_of
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.parametrize("backend", [SIMULATOR, CUDA])
 
 @pytest.fixture(autouse=True)
 def always_over_lists(monkeypatch):
-    monkeypatch.setattr(needed_pass, "COST", dict.fromkeys(needed_pass.COST, 0))
+    over_lists_alone(monkeypatch)
 
 
 def mask_of(size):

@@ -34,8 +34,8 @@ from net.layers import (
 )
 from net.learning.optimizers import SGD
 from net.learning.training import Trainer
+from net.memory_plan import MemoryPlan
 from net.planning import (
-    MemoryPlan,
     calibration_bytes,
     forward_bytes,
     gradients_bytes,
@@ -366,9 +366,9 @@ def test_side_that_fits():
 def test_a_size_is_planned_once_and_with_the_program_that_runs(monkeypatch):
     planned = []
 
-    def made(program):
+    def made(program, **options):
         planned.append(program)
-        return MemoryPlan(program)
+        return MemoryPlan(program, **options)
 
     monkeypatch.setattr(planning, "MemoryPlan", made)
     dense = Dense(Net([Convolution(2, 3)], channels=1, patch=3, backend="cpu"))
