@@ -249,6 +249,27 @@ class TestTooLittle:
         with pytest.raises(driver.CudaAPIError, match="lost"):
             array(1)
 
+    @pytest.mark.parametrize("where", ["launch", "compile"])
+    def test_a_kernel_takes_memory_that_the_pool_gives_back(self, where, device, monkeypatch):
+        """For its code when it is loaded, for its threads' stacks when it is launched; whatever the
+        operator, so once in the place where all launches pass."""
+        x = memory.empty((1, 2, 1024, 1024), "float32")
+        expected = activation.forward(x, "relu").shape
+        unused = array(100)
+        del unused
+        refuse(monkeypatch, where, times=1)
+        assert activation.forward(x, "tanh").shape == expected
+        assert device["freed"] >= 100 * MB
+
+    @pytest.mark.parametrize("where", ["launch", "compile"])
+    def test_a_kernel_that_does_not_fit(self, where, monkeypatch):
+        x = memory.empty((1, 2, 1024, 1024), "float32")
+        refuse(monkeypatch, where, times=2)
+        text = r"^the code of a kernel, or .* than the 0\.\d+ GB that are free$"
+        with pytest.raises(MemoryError, match=text):
+            activation.forward(x, "sigmoid")
+        assert activation.forward(x, "sigmoid").shape == x.shape
+
     def test_a_pass_that_does_not_fit_never_starts(self, device):
         net = zoo.build("lenet28", backend="cpu")
         net.backend = Backend("cuda")
@@ -256,6 +277,24 @@ class TestTooLittle:
         with pytest.raises(MemoryError, match=r"labelling 1500 x 1500 pixels .* GB are free; "):
             Dense(net).forward(np.zeros((1, 1527, 1527), np.float32))
         assert device["launches"] == device["allocations"] == 0
+
+
+def refuse(monkeypatch, where, times):
+    """The driver has too little memory for the next ``times`` kernels that it is to launch or that
+    are compiled, and so loaded."""
+    from numba.cuda import dispatcher
+    from numba.cuda.cudadrv import driver
+
+    owner = dispatcher if where == "launch" else dispatcher.CUDADispatcher
+    do, calls = vars(owner)[where], []
+
+    def refusing(*arguments):
+        calls.append(arguments)
+        if len(calls) <= times:
+            raise driver.CudaAPIError(driver.binding.CUresult.CUDA_ERROR_OUT_OF_MEMORY, "full")
+        return do(*arguments)
+
+    monkeypatch.setattr(owner, where, refusing)
 
 
 def place_bytes(array):

@@ -12,7 +12,7 @@ import numpy as np
 from kernels.device import api
 from kernels.device.api import SIMULATING, cuda, u32
 from kernels.device.limits import ELEMENTWISE_THREADS, MAX_GRID, ceil_division, check_count
-from kernels.device.pool import current
+from kernels.device.pool import after_release, current
 from kernels.device.streams import stream
 
 if SIMULATING:
@@ -152,10 +152,14 @@ def _handle(launch):
 
 
 def do(again) -> None:
-    """Call ``again``, which launches, and note it where ``noted`` asks for that."""
+    """Call ``again``, which launches, and note it where ``noted`` asks for that.
+
+    Raises:
+        MemoryError: the device has too little memory for the kernel's code or stacks.
+    """
     if _noted is not None:
         _noted.append(again)
-    again()
+    after_release(again)
 
 
 def perform(launch: Launch) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from kernels.device import launching
 from kernels.device.api import SIMULATING
+from kernels.device.pool import after_release
 
 if not SIMULATING:
     from kernels.device.prepared import Flat, Prepared
@@ -105,10 +106,13 @@ class Plan:
                 launching.do(partial(launching.perform, filled))
         else:
             if not self._prepared:
-                self._prepared = [Prepared(launch, self._stream) for launch in self._launches]
+                self._prepared = after_release(self._prepare)
             flat = [Flat(array) for array in arrays]
             for launch in self._prepared:
                 launching.do(partial(launch, flat))
+
+    def _prepare(self):
+        return [Prepared(launch, self._stream) for launch in self._launches]
 
 
 def _filled(arguments, arrays):

@@ -37,6 +37,39 @@ def current() -> Pool | None:
     return context.extras.get(Pool) or context.extras.setdefault(Pool, Pool(context))
 
 
+def after_release(call):
+    """What ``call()`` returns, which takes memory of the driver's own: for the code of a kernel,
+    when it is loaded, or for the stacks of its threads. Where that is too little, the pool gives
+    back what it can, and the call is made once more.
+
+    Raises:
+        MemoryError: it is too little even then.
+    """
+    if SIMULATING:
+        return call()
+    try:
+        return call()
+    except driver.CudaAPIError as error:
+        pool = current()
+        if pool is None or not _is_out_of_memory(error):
+            raise
+    pool.release()
+    try:
+        return call()
+    except driver.CudaAPIError as error:
+        if not _is_out_of_memory(error):
+            raise
+        free = cuda.current_context().get_memory_info().free
+        raise MemoryError(
+            "the code of a kernel, or the stacks of its threads, take more of the device's memory "
+            f"than the {free / 1e9:.3g} GB that are free"
+        ) from error
+
+
+def _is_out_of_memory(error):
+    return error.code == driver.binding.CUresult.CUDA_ERROR_OUT_OF_MEMORY
+
+
 class _Segment:
     def __init__(self, memory, stream, is_small):
         self.memory, self.stream, self.is_small = memory, stream, is_small
@@ -197,7 +230,7 @@ class Pool:
         try:
             return self._context.memalloc(nbytes)
         except driver.CudaAPIError as error:
-            if error.code != driver.binding.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
+            if not _is_out_of_memory(error):
                 raise
             return None
 
