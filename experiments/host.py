@@ -8,6 +8,7 @@ from __future__ import annotations
 from tqdm import tqdm
 
 from experiments.measuring.host import COUNTED, measured
+from experiments.reporting import host_part
 from net.zoo import ZOO
 
 TIMED = True
@@ -36,19 +37,12 @@ def run(options) -> tuple[list[dict], dict]:
 
 def table(rows: list[dict]) -> str:
     """The Markdown table."""
-    lines = [
-        "| net | labelled pixels | direction | host's ms (p20 to p80) | launches | us a launch "
-        "| driver's allocations | allocated MB | numbers packed |",
-        "|---" * 9 + "|",
-    ]
+    heads = ("net", "labelled pixels", *host_part.HEADS)
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
-        low, middle, high = (1e3 * row[f"seconds{q}"] for q in ("_p20", "", "_p80"))
-        lines.append(
-            f"| {row['net']} | {row['labelled']} x {row['labelled']} | {row['direction']} "
-            f"| {middle:.3g} ({low:.3g} to {high:.3g}) | {row['launches']} "
-            f"| {1e3 * middle / row['launches']:.3g} | {row['allocations']} "
-            f"| {row['allocated'] / 1e6:.1f} | {row['prepared']} |"
-        )
+        cells = [row["net"], f"{row['labelled']} x {row['labelled']}"]
+        cells += host_part.cells(row, row["seconds_p20"], row["seconds_p80"])
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

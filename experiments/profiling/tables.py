@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from experiments.measuring.host import COUNTED
 from experiments.profiling import counter, figures, roofline, static
+from experiments.reporting import host_part
 
 _FIRST = ("net", "form", "layer", "direction", "kernel", "arch", "device", "stand_in", "bound")
 _STATIC = ("blocks", "threads", "registers", "shared_bytes", "local_bytes")
@@ -165,15 +166,8 @@ def _times(rows):
 
 def _host(rows):
     """Of whole passes: time, launches and allocations."""
-    heads = "direction,ms (p20 to p80),launches,us a launch,driver's allocations,allocated MB"
-    heads += ",numbers packed"
-    lines = []
-    for row in rows:
-        low, middle, high = (1e3 * row[name] for name in ("p20", "seconds", "p80"))
-        line = [row["direction"], f"{middle:.3g} ({low:.3g} to {high:.3g})", row["launches"]]
-        line += [f"{1e3 * middle / row['launches']:.3g}", row["allocations"]]
-        lines.append([*line, f"{row['allocated'] / 1e6:.1f}", row["prepared"]])
-    yield from _markdown("Host: Python's part of a pass", heads.split(","), lines)
+    lines = [host_part.cells(row, row["p20"], row["p80"]) for row in rows]
+    yield from _markdown("Host: Python's part of a pass", host_part.HEADS, lines)
 
 
 def _total(rows):
