@@ -29,12 +29,31 @@ from net.program import Program
 from net.steps import AveragePoolStep, ConvolutionStep, DropoutStep, MaxPoolStep, Step
 
 
+class _Listed:
+    """A ``Reading`` on the backend, in the form that the operators of its layer take.
+
+    Attributes:
+        cells, kernel: as ``Reading`` has them.
+    """
+
+    def __init__(self, net: Net, reading: Reading, reads_windows: bool):
+        self.cells, self.kernel = reading.cells, reading.kernel
+        self._net, self._rows, self._reads_windows = net, reading.rows, reads_windows
+
+    @cached_property
+    def rows(self):
+        """A table for windows, else cells: handed over when they are first read, so that a program
+        that is only planned takes no memory for them."""
+        ops = self._net.backend
+        rows = ops.memory.to_device(self._rows)
+        return ops.listed_cells.table(rows, self.cells) if self._reads_windows else rows
+
+
 @dataclass(frozen=True, kw_only=True)
 class _ListedStep(Step):
-    """Reads a list by ``listed``, whose rows lie on the backend; ``outputs`` is the number of its
-    output's cells."""
+    """Reads a list by ``listed``; ``outputs`` is the number of its output's cells."""
 
-    listed: Reading
+    listed: _Listed
     outputs: int
 
     @classmethod
@@ -218,32 +237,26 @@ def _over_lists(steps, places) -> list[Step]:
 
 
 class _Places:
-    """Where a layer's cells lie, and those that it reads: on the backend, handed over once."""
+    """Where a layer's cells lie, and those that it reads, handed over to the backend once."""
 
     def __init__(self, net: Net, node: Node, needed: NeededCells):
         self.cells, self._net, self._reads_windows = needed.cells[node.name], net, bool(node.window)
-        self.readings = [self._handed_over(r) for r in needed.readings[node.name]]
+        self.readings = [self._listed(reading) for reading in needed.readings[node.name]]
 
-    def _handed_over(self, reading):
-        """Rows in the form that the operators of the layer take: a table for windows, else
-        cells."""
+    def _listed(self, reading):
         if reading.rows is None:
-            return reading
-        ops = self._net.backend
-        rows = ops.memory.to_device(reading.rows)
-        if self._reads_windows:
-            rows = ops.listed_cells.table(rows, reading.cells)
-        return Reading(reading.cells, rows, reading.kernel)
+            return None  # output p reads cell p
+        return _Listed(self._net, reading, self._reads_windows)
 
     @cached_property
     def reading(self) -> dict:
         """Arguments ``listed`` and ``outputs`` of a ``_ListedStep`` with one input; where the input
         has just the cells that are needed, each is read by a window of its own."""
-        (reading,) = self.readings
-        if reading.rows is None:
+        (listed,) = self.readings
+        if listed is None:
             numbers = np.arange(len(self.cells), dtype=np.int32)[:, None]
-            reading = self._handed_over(Reading(len(self.cells), numbers, (1, 1)))
-        return {"listed": reading, "outputs": len(self.cells)}
+            listed = self._listed(Reading(len(self.cells), numbers, (1, 1)))
+        return {"listed": listed, "outputs": len(self.cells)}
 
     @cached_property
     def dense(self) -> dict:
@@ -261,12 +274,12 @@ def _over_list(step: Step, places: _Places) -> list[Step]:
 def _selecting(step: Step, places: _Places) -> list[Step]:
     """A step, and in front of it the steps that select its cells from inputs that have more."""
     selections, inputs = [], []
-    for source, reading in zip(step.inputs, places.readings):
-        if reading.rows is None:
+    for source, listed in zip(step.inputs, places.readings):
+        if listed is None:
             inputs.append(source)
             continue
         name, outputs = f"{source} for {step.layers[0]}", len(places.cells)
         place = (name,), (source,), step.node
-        selections.append(SelectStep(*place, listed=reading, outputs=outputs))
+        selections.append(SelectStep(*place, listed=listed, outputs=outputs))
         inputs.append(name)
     return [*selections, replace(step, inputs=tuple(inputs)) if selections else step]

@@ -7,8 +7,10 @@ pointwise layers keep them. The plan depends on the net and the pixels alone.
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -142,6 +144,38 @@ class Need:
         readings = {name: tuple(_readings(regions, reach, nodes[name])) for name in nodes}
         return NeededCells(cells, readings)
 
+    def sized(self) -> NeededCells:
+        """As ``cells``, for plans of memory: with tables of the right sizes, and lists hardly
+        longer, but all zeros, which take no memory until they are read."""
+        reach, counts, spacing = self._reach, self.counts, self._regions[0].spacing
+        lists = {}
+        for owner in set(reach.owners.values()):
+            apart = spacing[owner][1]
+            runs = sum(cell_maps.count_runs(r.needed[owner], apart) for r in self._regions)
+            begins, rows, columns = (_unread_zeros(runs + n) for n in (1, 0, 0))
+            begins[-1] = counts[owner]
+            lists[owner] = Cells((begins, rows, columns), apart)
+        cells = {name: lists[reach.owners[name]] for name in (IMAGE, *self.net.nodes)}
+
+        def reading(node, source):
+            owner = reach.owners[source]
+            if owner == reach.owners[node.name]:
+                return Reading(counts[source], None, (1, 1))
+            kernel = _kernel_over_list(reach.geometry[node.name], spacing[owner])
+            table = _unread_zeros(counts[node.name], kernel[0])
+            return Reading(counts[source], table, kernel)
+
+        readings = {
+            node.name: tuple(reading(node, source) for source in node.inputs)
+            for node in self.net.nodes.values()
+        }
+        return NeededCells(cells, readings)
+
+
+def _unread_zeros(*shape: int) -> np.ndarray:
+    pages = mmap.mmap(-1, max(1, prod(shape) * np.dtype(np.int32).itemsize))
+    return np.frombuffer(pages, np.int32, prod(shape)).reshape(shape)
+
 
 class _Reach(NamedTuple):
     """What the layers of a net read, whatever the pixels.
@@ -266,8 +300,8 @@ def _readings(regions, reach, node):
             yield Reading(sum(counts), None, (1, 1))
             continue
         apart, spacing = (regions[0].spacing[name][1] for name in (reader, owner))
-        neighbours = kernel[1] == 1 or spacing == dilation[1]
-        taps, of_a_tap = ((kernel[0], 1), kernel[1]) if neighbours else (kernel, 1)
+        over = _kernel_over_list(reach.geometry[node.name], regions[0].spacing[owner])
+        taps, of_a_tap = ((kernel[0], 1), kernel[1]) if over == kernel else (kernel, 1)
         tables, begin = [], 0
         for region, count in zip(regions, counts):
             runs, numbers = region.lists[reader][:3], region.lists[owner][3]
@@ -276,6 +310,11 @@ def _readings(regions, reach, node):
             window = listing.WindowTaps(taps, dilation, first, of_a_tap)
             tables.append(listing.table(source, runs, apart, window, begin))
             begin += count
-        over = kernel if neighbours else (kernel[0] * kernel[1], 1)
         rows = tables[0] if len(tables) == 1 else np.concatenate(tables)
         yield Reading(sum(counts), rows, over)
+
+
+def _kernel_over_list(geometry, spacing: Pair) -> Pair:
+    """``Reading.kernel`` of a layer over a list with this spacing."""
+    (height, width), dilation, _ = geometry
+    return (height, width) if width == 1 or spacing[1] == dilation[1] else (height * width, 1)

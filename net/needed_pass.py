@@ -78,9 +78,21 @@ class NeededPass:
     @property
     def table_bytes(self) -> int:
         """What lists and tables take where the pass runs."""
-        if self._layout.by_cell:
-            return self.cells.nbytes
-        return device_bytes(self.net, self.cells)
+        return _table_bytes(self.net, self.cells)
+
+    def most_bytes(self) -> tuple[int, int]:
+        """What passes take at most, forward and with gradients, lists and tables included: planned
+        for one thread, and before lists are made."""
+        need = self._need or Need(self.net, self.pixels)
+        cells = need.sized()
+        program, lists = ListedProgram(self.net, cells), _table_bytes(self.net, cells)
+        sizes = len(cells.cells[IMAGE]), len(cells.pixels)
+        if self._layout.by_cell:  # rows and columns of both
+            lists += 2 * np.dtype(np.int32).itemsize * sum(sizes)
+        forward, both = (
+            planning.needed_bytes(program, *sizes, keep=keep, threads=1) for keep in (False, True)
+        )
+        return lists + forward, lists + both
 
     @property
     def rows(self) -> np.ndarray:
@@ -272,6 +284,12 @@ class _Choice:
     @cached_property
     def is_cheaper(self) -> bool:
         """Whether that costs less than the dense pass; it depends on net, mask and sizes alone."""
+        cheaper = self._compared()
+        if not cheaper:
+            vars(self).pop("some", None)  # its lists would take memory beside the dense pass
+        return cheaper
+
+    def _compared(self):
         net, mask = self.program.net, self.chosen.mask
         cost = COST[net.backend.name]
         # Each map needs as many cells as pixels, or more
@@ -289,20 +307,12 @@ class _Choice:
         )
 
     def _takes_no_more_memory(self):
-        """Whether both passes, forward and with gradients, take at most what the dense ones take,
-        as planned for one thread: more threads must not give other gradients."""
-        some, dense = self.some, (self.program, self.border, self.chosen.labelled)
-        planned = planning.remembered
-        of_forms = (
-            (planned(planning.forward_bytes, *dense, threads=1), False),
-            (planned(planning.gradients_bytes, *dense, threads=1), True),
-        )
-        if any(some.table_bytes > of_dense for of_dense, _ in of_forms):
-            return False  # before tables are made on a device
-        return all(
-            some.table_bytes + some.planned_bytes(keep=keep, threads=1) <= of_dense
-            for of_dense, keep in of_forms
-        )
+        """Whether both passes, forward and with gradients, take at most what the dense ones take:
+        planned for one thread, as more must not give other gradients."""
+        dense = self.program, self.border, self.chosen.labelled
+        planned = (planning.forward_bytes, planning.gradients_bytes)
+        of_dense = (planning.remembered(plan, *dense, threads=1) for plan in planned)
+        return all(lists <= whole for lists, whole in zip(self.some.most_bytes(), of_dense))
 
 
 class _Counted(NamedTuple):
@@ -331,3 +341,9 @@ def _dense_cells(net: Net, chosen: Chosen) -> dict[str, int]:
     """The cells of each map of the dense form."""
     nodes = net.nodes.items()
     return {name: summary.dense_cells(net, node, chosen.labelled) for name, node in nodes}
+
+
+def _table_bytes(net: Net, cells: NeededCells) -> int:
+    """What lists and tables take where the pass runs."""
+    by_cell = net.backend.listed_cells.LAYOUT.by_cell
+    return cells.nbytes if by_cell else device_bytes(net, cells)

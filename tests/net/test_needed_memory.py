@@ -1,9 +1,11 @@
 """Passes over lists take no more memory than the dense form, and none that follows the image."""
 
+import gc
 import re
 import select
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numba
@@ -11,20 +13,23 @@ import numpy as np
 import pytest
 
 from experiments.inputs.strokes import chosen_pixels
-from net import Dense, Net, planning
+from net import Dense, Net, needed_cells, needed_pass, planning
 from net.chosen import Chosen
 from net.layers import Convolution, FullyConnected, Tanh
+from net.needed_cells import Need
 from net.needed_pass import NeededPass
 from net.program import Program
 from net.zoo import ZOO, build
 from tests.net.forms import over_lists_alone
+from tests.net.test_needed_cells import NETS, net_of
 from tests.net.test_planning import Taken
 
 
 @pytest.mark.parametrize("drawn", ["random", "scribbles"])
 @pytest.mark.parametrize("name", ZOO)
 def test_lists_take_no_more_memory_than_whole_maps(name, drawn):
-    """With lists and tables, forward and with gradients, wherever a pass runs over lists."""
+    """With lists and tables, forward and with gradients, wherever a pass runs over lists; and what
+    is told of it before lists are made is hardly more."""
     net, size = build(name, backend="cpu"), (64, 64) if name == "greentea102" else (256, 256)
     dense = Dense(net, "zero")
     whole = Program(net, "dense")
@@ -38,7 +43,30 @@ def test_lists_take_no_more_memory_than_whole_maps(name, drawn):
             forward, both = (some.table_bytes + some.planned_bytes(keep=k) for k in (False, True))
             assert forward <= planning.forward_bytes(whole, "zero", size)
             assert both <= planning.gradients_bytes(whole, "zero", size)
+            for keep, most in zip((False, True), NeededPass(net, "zero", some.pixels).most_bytes()):
+                planned = some.table_bytes + some.planned_bytes(keep=keep, threads=1)
+                assert planned <= most <= 1.05 * planned
     assert by_lists > 2
+
+
+@pytest.mark.parametrize("together", [1, needed_cells.TOGETHER])
+@pytest.mark.parametrize("case", NETS)
+def test_lists_have_the_sizes_that_were_told_before(case, together, monkeypatch):
+    """Of regions apart and of one, of pixels in rows and alone, across the tiles of maps."""
+    monkeypatch.setattr(needed_cells, "TOGETHER", together)
+    rng, stroke = np.random.default_rng(2), np.stack([np.full(99, 70), np.arange(99)], axis=1)
+    need = Need(net_of(case), np.concatenate([stroke, rng.integers(0, (150, 200), (40, 2))]))
+    told, made = need.sized(), need.cells()
+    assert list(told.cells) == list(made.cells)
+    for name, cells in made.cells.items():
+        assert len(told.cells[name]) == len(cells)
+        runs, most = len(cells.runs[1]), len(told.cells[name].runs[1])
+        assert runs <= most <= 1.5 * runs + 5
+    for name, readings in made.readings.items():
+        for told_one, one in zip(told.readings[name], readings, strict=True):
+            assert (told_one.cells, told_one.kernel) == (one.cells, one.kernel)
+            assert np.shape(told_one.rows) == np.shape(one.rows)
+            assert told_one.rows is None or not told_one.rows.any()
 
 
 @pytest.mark.cpu
@@ -52,6 +80,23 @@ def test_a_pass_that_would_take_more_memory_takes_the_dense_way(monkeypatch):
     for threads in (1, 2, 64):
         monkeypatch.setattr(numba, "get_num_threads", lambda threads=threads: threads)
         assert Dense(net).needed.over(chosen) is None
+
+
+@pytest.mark.cpu
+def test_lists_that_are_not_taken_are_not_kept(monkeypatch):
+    """The dense pass would run beside them."""
+    made = []
+
+    def noted(*given):
+        made.append(weakref.ref(some := NeededPass(*given)))
+        return some
+
+    monkeypatch.setattr(needed_pass, "NeededPass", noted)
+    dense, size = Dense(build("rcnn25", backend="cpu")), (128, 128)
+    for count, kept in ((4096, False), (200, True)):
+        dense.needed.over(Chosen(size, listed=chosen_pixels("random", size, count, 0)))
+        gc.collect()
+        assert (made.pop()() is not None) == kept
 
 
 @pytest.mark.cpu
