@@ -18,6 +18,7 @@ from kernels.backends import OPERATORS, Backend
 from kernels.convolution import cuda_tiles, forward_shape
 from kernels.convolution.cuda_tile import Tile
 from kernels.device import launching
+from kernels.device.plans import Placeholder
 from net import zoo
 from net.program import Program
 
@@ -99,8 +100,8 @@ def _arrays(values):
 
 def product_of(case: OperatorCase) -> tuple[str, int, int]:
     """(table, rows, columns) of the matrix of sums for which a convolution chooses its tile."""
-    n, c, *size = case.shape
-    x, weights = np.empty((n, c, *size)), np.empty((case.filters, c, *case.kernel))
+    shapes = case.shape, (case.filters, case.shape[1], *case.kernel)
+    x, weights = (Placeholder(number, shape, np.float32) for number, shape in enumerate(shapes))
     shape = forward_shape(x, weights, None, case.stride, case.dilation, None)
     return cuda_tiles.product_of(case.operator.removeprefix("convolution."), shape)
 

@@ -171,6 +171,11 @@ class TestMeasuring:
         assert len(patch) == len(cases) // 2
         assert {product_of(case)[0] for case in cases} == {"map", "weights", "matrix"}
 
+    def test_the_product_of_arrays_that_no_memory_holds(self):
+        shape = 2**20, 64, 512, 512
+        case = OperatorCase("convolution.forward", shape, 48, kernel=(3, 3))
+        assert product_of(case) == ("map", 48, 2**20 * 510 * 510)
+
     def test_the_product_is_the_one_that_the_convolutions_ask_a_tile_for(self, monkeypatch):
         asked = []
 
