@@ -125,8 +125,8 @@ class ListedAveragePoolStep(_ListedStep, AveragePoolStep):
     """``AveragePoolStep`` over a list."""
 
     def forward(self, run, x):
-        window = self.listed.rows, self.listed.kernel
-        return run.ops.listed_average_pooling.forward(x, *window), None
+        window, columns = (self.listed.rows, self.listed.kernel), self.node.window.kernel[1]
+        return run.ops.listed_average_pooling.forward(x, *window, columns=columns), None
 
     def backward(self, run, saved, error, wanted):
         window = self.listed.rows, self.listed.kernel, self.listed.cells

@@ -84,7 +84,10 @@ OPERATORS = {
         {"x": MAP, **PLACES, "spacing": (1, 1), "rate": 0.5, "key": (1, 2, 3)},
         {"rate": SHARE, "key": because("(seed, step, layer)", "(1, 2, 3)")},
     ),
-    "listed_average_pooling.forward": ({"x": CELLS, **ROWS, "kernel": 2}, {}),
+    "listed_average_pooling.forward": (
+        {"x": CELLS, **ROWS, "kernel": 2, "columns": 2},
+        {"columns": because("those of the kernel", "None")},
+    ),
     "listed_average_pooling.backward": (
         {"error": (4, 3, 1, 1), **ROWS, "kernel": 2, "cells": 6},
         {},

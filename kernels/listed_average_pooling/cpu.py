@@ -12,18 +12,19 @@ from kernels.memory import cpu as memory
 
 
 @operator
-def forward(x, rows, kernel):
+def forward(x, rows, kernel, columns=None):
     """y: the mean of each window, see ``kernels.listed_average_pooling``.
 
     Args:
         x: M x C x 1 x 1, float32 or float64.
         rows: P x kh, int32: where the rows of each window begin among the M cells.
         kernel: int or pair (y, x).
+        columns: as on a device; here the sum is taken cell by cell in any case.
 
     Returns:
         P x C x 1 x 1 like x. Workspace: none.
     """
-    window, outputs = window_and_outputs(x, rows, kernel)
+    window, outputs = window_and_outputs(x, rows, kernel, columns)
     y = memory.zeros((outputs, *x.shape[1:]), x.dtype)
     _forward(*by_cell(y, x), rows, window.kernel, work=ELEMENT_NS * y.size * window.cells)
     return y

@@ -25,18 +25,22 @@ def _forward_kernel(dtype):
 
     @device
     def take_row(sums, x, first, at, cell, g):
-        totals, of_row = sums
-        for n in range(CHANNELS):
-            of_row[n] = dtype(0)
+        totals, of_row, columns = sums
+        if cell == u32(0):
+            for n in range(CHANNELS):
+                of_row[n] = dtype(0)
         j = u32(0)
         while j < u32(g.kernel[1]):
             for n in range(CHANNELS):
                 if u32(first + u32(n)) < u32(g.channels):
                     of_row[n] += x[u32(at + u32(n) * u32(g.cells))]
             at, j = u32(at + u32(1)), u32(j + u32(1))
+        cell = u32(cell + u32(g.kernel[1]))  # of a row of the layer's window
+        if cell < columns:
+            return cell
         for n in range(CHANNELS):
             totals[n] += of_row[n]
-        return cell
+        return u32(0)
 
     @device
     def write(sums, n, outputs, c, p, g):
@@ -51,11 +55,12 @@ def _forward_kernel(dtype):
         rows,  # kh*(P + M)
         y,  # C*P
         cells,  # kh * kw
+        columns,  # cells of a row of the layer's window
         g,  # ListSizes
     ):
         totals = cuda.local.array(CHANNELS, dtype)
         of_row = cuda.local.array(CHANNELS, dtype)
-        reduce_window(x, rows, (totals, of_row), (y, cells), g)
+        reduce_window(x, rows, (totals, of_row, columns), (y, cells), g)
 
     return listed_average_pooling_forward
 
@@ -84,20 +89,22 @@ def _backward_kernel(dtype):
 
 
 @operator
-def forward(x, rows, kernel):
+def forward(x, rows, kernel, columns=None):
     """y, 1 x C x 1 x P.
 
     Args:
         x: 1 x C x 1 x M, float32 or float64.
         rows: the table of the windows (``kernels.listed_cells``).
         kernel: int or pair (y, x).
+        columns: cells of a row of the layer's window; None is those of a row of ``kernel``.
     """
-    window, outputs = window_and_outputs(x, rows, kernel, DEVICE)
+    window, outputs = window_and_outputs(x, rows, kernel, columns, DEVICE)
     sizes = ListSizes.of(x.shape[1], outputs, x.shape[3], window.kernel)
     y = memory.empty(DEVICE.shape(outputs, x.shape[1]), x.dtype)
     arrays = flat("x", x), flat("rows", rows), flat("y", y)
     cells = x.dtype.type(window.cells)
-    launch_over(_forward_kernel(x.dtype.type), sizes.threads, *arrays, cells, sizes)
+    columns = columns or window.kernel[1]
+    launch_over(_forward_kernel(x.dtype.type), sizes.threads, *arrays, cells, columns, sizes)
     return y
 
 

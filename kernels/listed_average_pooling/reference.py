@@ -7,9 +7,9 @@ from kernels.listed_average_pooling import backward_window, window_and_outputs
 
 
 @operator
-def forward(x, rows, kernel):
-    """y: the mean of each window."""
-    window, outputs = window_and_outputs(x, rows, kernel)
+def forward(x, rows, kernel, columns=None):
+    """y: the mean of each window; ``columns`` does not matter here."""
+    window, outputs = window_and_outputs(x, rows, kernel, columns)
     y = np.zeros((outputs, *x.shape[1:]))
     for i, j in np.ndindex(window.kernel):
         y += x[rows[:, i] + j]

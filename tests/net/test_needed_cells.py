@@ -73,6 +73,15 @@ NETS = {
             Concatenate(inputs=("b", "d")),
         ],
     ),
+    "averages whose spacings differ": (
+        *(3, 10),
+        [
+            AveragePool((2, 4), stride=1, dilation=(1, 2), name="a"),
+            AveragePool((2, 4), stride=1, inputs=(IMAGE,), name="b"),
+            Crop((0, 2, 0, 1), name="c"),
+            Concatenate(inputs=("a", "c")),
+        ],
+    ),
     "one map twice": (1, 8, [Convolution(2, 3, name="a"), Add(inputs=("a", "a"))]),
     "skip around an activation": (
         *(1, 8),

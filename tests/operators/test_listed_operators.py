@@ -1,5 +1,7 @@
 """Operators over lists of cells against the reference, and the reference against whole maps."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -147,7 +149,9 @@ class TestAveragePooling(_Cases):
         x, error = maps(rng, dtype, (cells, channels), (outputs, channels))
         rows, name = tables(rng, case), "listed_average_pooling"
         arguments = (f"{name}.forward", x, rows, kernel)
-        assert_matches_reference(backend, *arguments, tolerance=GRADIENT[dtype])
+        for columns in (None, math.prod(kernel)):
+            options = {"columns": columns, "tolerance": GRADIENT[dtype]}
+            assert_matches_reference(backend, *arguments, **options)
         arguments = (f"{name}.backward", error, rows, kernel, cells)
         assert_matches_reference(backend, *arguments, tolerance=GRADIENT[dtype])
 
@@ -228,7 +232,20 @@ class TestWholeMap:
         x, listed, rows = whole(rng, dtype, kernel, dilation)
         on_map = call(any_backend, "average_pooling.forward", x, kernel, dilation=dilation)
         on_list = call(any_backend, "listed_average_pooling.forward", listed, rows, kernel)
+        if any_backend.name != "reference":
+            np.testing.assert_array_equal(over_map(on_list, on_map), on_map)
         assert relative_difference(over_map(on_list, on_map), on_map) <= FORWARD[dtype]
+
+    def test_average_pooling_of_cells_apart(self, any_backend, rng, dtype, kernel, dilation):
+        """Each cell of a window is a row of the table: the same bits, as rows are added up as such
+        on a device."""
+        _, listed, rows = whole(rng, dtype, kernel, dilation)
+        begins = rows[:, :, None] + np.arange(kernel[1], dtype=np.int32)
+        apart, over = begins.reshape(len(rows), -1), (math.prod(kernel), 1)
+        operator = "listed_average_pooling.forward"
+        together = call(any_backend, operator, listed, rows, kernel)
+        alone = call(any_backend, operator, listed, apart, over, columns=kernel[1])
+        assert alone.tobytes() == together.tobytes()
 
 
 def test_gradients_are_the_derivatives(rng):
