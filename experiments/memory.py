@@ -47,7 +47,7 @@ def run(options) -> tuple[list[dict], dict]:
         seen = {call.operator for _, call in jobs}
         singles = [name for name in OPERATORS if name not in seen and _reads_maps(name)]
         jobs += [single for name in singles for single in _single(name)]
-    cases = list(dict.fromkeys(simulation.shortened(call.case) for _, call in jobs))
+    cases = list(dict.fromkeys(simulation.shortened(call) for _, call in jobs))
     parameters = {case: {"case": case.to_json()} for case in cases}
     missing = [case for case in cases if not options.cache.holds(parameters[case])]
     counted = simulation.trace(missing, seed=options.seed)
@@ -60,7 +60,7 @@ def run(options) -> tuple[list[dict], dict]:
     for common, call in jobs:
         common = common | {"layer": call.layer, "direction": call.direction}
         common["shape"] = str(call.case)
-        rows += [common | line for line in lines[simulation.shortened(call.case)]]
+        rows += [common | line for line in lines[simulation.shortened(call)]]
     return rows, {}
 
 

@@ -7,6 +7,7 @@ for each launch, as measured here, and for scanning the batch that the model fin
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from experiments.inputs.arguments import LARGEST_SIDE, folder, folder_name, integer, refused
@@ -101,7 +102,9 @@ def _of_net(name, size, devices, host, cache, codes):
 
     net, pixels = zoo.build(name, backend="cpu"), size * size
     every = counted.passes(name, size)
-    l2_bytes = predicted.counted_bytes(every, counted.traced(every), counted.lines(cache, every))
+    cases = counted.traced_cases(every)
+    lines = counted.lines(cache, itertools.chain.from_iterable(cases))
+    l2_bytes = predicted.counted_bytes(every, cases, lines)
     memory = [predicted.memory_of(net, size, one) for one in every]
     rows = []
     for short_name, device in devices.items():

@@ -29,8 +29,9 @@ DENSE, PATCH = "dense", "patch"
 BATCHES = (1, 64, 256, 1024, 4096, 16384)
 """Patches that scanning may run together, where kernels can index their maps; the first is scanning
 one by one."""
-TRACED_BATCH = 64
-"""The batch whose sectors are counted; those of others are in proportion."""
+LEAST_TRACED = 64
+"""From this batch on, the sectors of a larger one are in proportion where its tile is the same: in
+smaller batches the edges of their maps count."""
 FORMS = ((DENSE, 1), *((PATCH, batch) for batch in BATCHES))
 
 
@@ -145,22 +146,35 @@ def _code(capability, threads, instructions, main_loop, **attributes) -> Code:
     return Code(MachineCode(**attributes, **counted, text=""), tuple(capability), threads)
 
 
-def lines(cache, every: list[Pass]) -> dict[OperatorCase, list[Line]]:
-    """The traced lines of each shortened case of the dense form and of a batch of patches."""
-    cases = [simulation.shortened(call.case) for one in traced(every) for call in one.calls]
+def traced_cases(every: list[Pass]) -> list[list[OperatorCase]]:
+    """For each pass, for each of its calls: the shortened case whose sectors are counted for it.
+
+    It is that of the smallest batch, of ``LEAST_TRACED`` patches or more, whose launches have the
+    same tile. Fewer patches are counted as they are.
+
+    Args:
+        every: the passes of a net, smaller batches first.
+    """
+    first = {}
+
+    def case_of(one, number, call):
+        shared = min(one.batch, LEAST_TRACED)
+        like = one.form, one.backward, shared, number, call.tile
+        return first.setdefault(like, simulation.shortened(call))
+
+    return [[case_of(one, *numbered) for numbered in enumerate(one.calls)] for one in every]
+
+
+def lines(cache, cases: Iterable[OperatorCase]) -> dict[OperatorCase, list[Line]]:
+    """The traced lines of each of the cases."""
     cases = list(dict.fromkeys(cases))
-    missing = (case for case in cases if not cache.holds(_traced_key(case)))
-    lines_of_cases = simulation.trace(list(missing))
+    missing = [case for case in cases if not cache.holds(_traced_key(case))]
+    lines_of_cases = simulation.trace(missing)
     measured = [
         cache.measured(_traced_key(case), lambda: [asdict(line) for line in next(lines_of_cases)])
         for case in cases
     ]
     return dict(zip(cases, [[Line(**line) for line in of_case] for of_case in measured]))
-
-
-def traced(every: list[Pass]) -> list[Pass]:
-    """Those passes whose sectors are counted."""
-    return [one for one in every if one.form == DENSE or one.batch == TRACED_BATCH]
 
 
 def _traced_key(case):

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 
 from experiments.modelling.counted import DENSE, Pass
-from experiments.profiling import calls, facts, roofline, simulation
+from experiments.profiling import calls, facts, roofline
 from experiments.profiling.devices import Device
 from experiments.profiling.roofline import LAUNCH_SECONDS, PARTS
 from experiments.profiling.static import Code
@@ -43,29 +43,24 @@ class Predicted:
         return sum(self.terms.values())
 
 
-def counted_bytes(every: list[Pass], traced: list[Pass], lines: dict) -> list[list[float]]:
+def counted_bytes(every: list[Pass], cases: list[list], lines: dict) -> list[list[float]]:
     """For each pass, for each launch of its calls: the bytes of its sectors, as in ``facts``.
 
     Args:
         every: the passes.
-        traced: those among them whose sectors were counted.
-        lines: the traced lines of the shortened cases of these.
+        cases: for each pass, for each of its calls, the case whose sectors were counted
+            (``counted.traced_cases``).
+        lines: the traced lines of these cases.
     """
     short_calls = {case: calls.of_case(case) for case in lines}
-    of_passes = []
-    for one in every:
-        alike = (one.form, one.backward)
-        like = next(other for other in traced if (other.form, other.backward) == alike)
-        of_pass = []
-        for call, counted in zip(one.calls, like.calls, strict=True):
-            case = simulation.shortened(counted.case)
-            short = short_calls[case]
-            of_pass += [
-                facts.counted_bytes(call, number, short, lines[case])
-                for number in range(len(call.launches))
-            ]
-        of_passes.append(of_pass)
-    return of_passes
+    return [
+        [
+            facts.counted_bytes(call, number, short_calls[case], lines[case])
+            for call, case in zip(one.calls, of_pass, strict=True)
+            for number in range(len(call.launches))
+        ]
+        for one, of_pass in zip(every, cases, strict=True)
+    ]
 
 
 def launches_of(one: Pass, codes: list[Code], l2_bytes: list[float], device: Device) -> list:

@@ -49,8 +49,10 @@ class Call:
         return case_of(self.operator, self.given)
 
     @property
-    def tile(self) -> Tile:
-        """The tile that a convolution's launches use."""
+    def tile(self) -> Tile | None:
+        """The tile that a convolution's launches use; None for other operators."""
+        if not self.multiply_adds:
+            return None
         # While launches are recorded, the cost model chooses
         return self.case.tile or cuda_tiles.modelled_tile(*product_of(self.case), itemsize=4)
 

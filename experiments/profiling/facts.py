@@ -50,12 +50,11 @@ def profile(jobs, sources: FactSources) -> list[dict]:
 
 
 def _traced(every) -> dict[OperatorCase, list[Line]]:
-    cases = list(dict.fromkeys(call.case for call in every))
-    short = {case: simulation.shortened(case) for case in cases}
+    short = {call.case: simulation.shortened(call) for call in every}
     unique = list(dict.fromkeys(short.values()))
     with tqdm(unique, desc="simulate", unit="call", leave=False) as progress:
         lines = dict(zip(progress, simulation.trace(unique)))
-    return {case: lines[short[case]] for case in cases}
+    return {case: lines[one] for case, one in short.items()}
 
 
 def _launch_columns(launch):
@@ -94,7 +93,7 @@ def _traced_rows(common, lines):
 def _model_rows(common, call, devices, reader, lines):
     for device in devices:
         predictions, l2_bytes, stand_in = [], 0.0, ""
-        short = calls.of_case(simulation.shortened(call.case)) if lines else None
+        short = calls.of_case(simulation.shortened(call)) if lines else None
         for number, launch in enumerate(call.launches):
             code = reader.nearest(launch, device.capability)
             if code.capability != device.capability:

@@ -14,12 +14,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from experiments.profiling.counter import Line, count
 from experiments.profiling.operators import Arrays, OperatorCase
 from experiments.profiling.tracer import ROOT, TracedArray, Tracer
+
+if TYPE_CHECKING:
+    from experiments.profiling.calls import Call
 
 MOST_THREADS, MOST_WAITING_THREADS = 2048, 64
 """Threads of a launch that are traced where they are independent, and where they wait for each
@@ -32,12 +36,16 @@ FEW_STEPS, FEW_PIXELS = 24, 96
 """Steps of a main loop that are enough to know it: see ``shortened``."""
 
 
-def shortened(case: OperatorCase) -> OperatorCase:
-    """The case with fewer steps in its convolution's main loop, and the same tiles and maps.
+def shortened(call: Call) -> OperatorCase:
+    """The case of a call, with fewer steps in its convolution's main loop, and the same tile.
 
     All of them would take the simulator too long, and every slice of steps accesses memory like the
     one before. The steps of the gradient by weights are pixels: its maps lose rows.
     """
+    return replace(_with_fewer_steps(call.case), tile=call.tile)
+
+
+def _with_fewer_steps(case):
     n, c, h, w = case.shape
     if case.kernel == (h, w):  # a fully connected layer
         match case.operator:

@@ -12,7 +12,7 @@ from experiments import __main__, model
 from experiments.inputs.arithmetic import saved
 from experiments.modelling import counted, page, predicted
 from experiments.modelling.predicted import TERMS
-from experiments.profiling import simulation, static
+from experiments.profiling import calls, static
 from experiments.profiling.devices import DEVICES
 from experiments.profiling.roofline import LAUNCH_SECONDS, PARTS, Prediction
 from experiments.reporting import claims, pages, printed, stored
@@ -45,9 +45,8 @@ def counted_before(monkeypatch):
             number = (sum(len(call.launches) for call in one.calls) for one in every)
             return [[static.Code(made, (7, 5), 128)] * launches for launches in number]
 
-    def lines(cache, every):
-        of_all = (call.case for one in counted.traced(every) for call in one.calls)
-        return {simulation.shortened(case): [] for case in of_all}
+    def lines(cache, cases):
+        return {case: [] for case in cases}
 
     monkeypatch.setattr(static, "check", lambda: None)
     monkeypatch.setattr(counted, "passes", PASSES)
@@ -125,6 +124,23 @@ def test_batches_are_those_whose_maps_kernels_can_index(monkeypatch):
         largest[name] = max(batches)
     assert largest["lenet28"] == 16384
     assert largest["n4"] == 4096
+
+
+def test_sectors_are_counted_with_the_tiles_of_each_batch():
+    """Of as few batches as there are tiles."""
+    every = PASSES("lenet28", SIZE)
+    counted_for = {}
+    for one, cases in zip(every, counted.traced_cases(every), strict=True):
+        for number, (call, case) in enumerate(zip(one.calls, cases, strict=True)):
+            assert case.operator == call.operator
+            assert calls.of_case(case).tile == call.tile
+            if one.form == counted.PATCH and one.batch >= counted.LEAST_TRACED:
+                like = one.backward, number, call.tile
+                assert counted_for.setdefault(like, case) == case
+            elif call.operator == "convolution.forward":
+                assert case.shape[0] == one.batch
+    batches = {case.shape[0] for case in counted_for.values()}
+    assert min(batches) < counted.LEAST_TRACED < max(batches)  # that of the gradient by weights
 
 
 def prediction(seconds, part=0):

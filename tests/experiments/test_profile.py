@@ -151,6 +151,8 @@ def test_the_model_of_a_pointwise_kernel_is_bound_by_memory():
         CONVOLUTION,
         replace(CONVOLUTION, operator="convolution.gradient_input"),
         replace(CONVOLUTION, operator="convolution.gradient_weights"),
+        OperatorCase("convolution.forward", (1, 50, 268, 268), 500, (4, 4), dilation=(4, 4)),
+        OperatorCase("convolution.gradient_weights", (1, 500, 60, 256), 10),
         OperatorCase("convolution.forward", (64, 48, 3, 3), 200, (3, 3)),
         OperatorCase("convolution.gradient_weights", (64, 48, 3, 3), 200, (3, 3)),
         OperatorCase("max_pooling.forward", (1, 8, 20, 150), kernel=(2, 2)),
@@ -158,7 +160,9 @@ def test_the_model_of_a_pointwise_kernel_is_bound_by_memory():
     ids=str,
 )
 def test_shortened_cases_have_the_same_kernels(case):
-    short = simulation.shortened(case)
+    call = calls.of_case(case)
+    short = simulation.shortened(call)
+    assert calls.of_case(short).tile == call.tile
     assert math.prod(short.shape) * (short.filters or 1) <= math.prod(case.shape) * (
         case.filters or 1
     )
@@ -171,7 +175,7 @@ def test_shortened_cases_have_the_same_kernels(case):
 def test_counted_bytes_grow_with_the_launch():
     """Also of a launch that the shortened call does without."""
     call = calls.of_case(OperatorCase("convolution.gradient_weights", (1, 8, 90, 150), 48, (3, 3)))
-    short = calls.of_case(simulation.shortened(call.case))
+    short = calls.of_case(simulation.shortened(call))
     fields = {"operator": call.operator, "file": "", "line": 1, "text": "", "array": "x"}
     fields |= {"share": 0.5, "memory": "global", "access": "load", "itemsize": 4, "is_map": True}
     lines = [
