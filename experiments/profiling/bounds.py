@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from experiments.profiling.devices import Capability
-from experiments.profiling.lists import StrokeList
+from experiments.profiling.lists import CellList
 from kernels.convolution import PARTIAL_BYTES
 from kernels.convolution.cuda_tiles import MOST_WASTED, TILES, WARPS
 from kernels.device.multiprocessors import RECORDED
@@ -232,7 +232,12 @@ BOUNDS = {
             "lists with a mean run of 16 cells and more",
         ),
         *(6, ".2f", "Runs of L cells that begin anywhere take 4 + 28 / L sectors for 32 of them."),
-        applies=lambda case: StrokeList.of(case).mean_run >= 16,
+        applies=lambda case: not case.isolated and CellList.of(case).mean_run >= 16,
+    ),
+    "sectors, isolated": Bound(
+        *("sectors per request, mean of a kernel", "last layers of isolated pixels, listed apart"),
+        *(24, ".2f", "Windows that lie alone begin in sectors of their own: up to 32 for a warp."),
+        applies=lambda case: case.isolated,
     ),
     "conflicts": Bound(
         *("wavefronts of ideal in main loops", "every kernel with a main loop", 1.05, ".3f"),

@@ -1,9 +1,9 @@
-"""Operators over lists of the cells that strokes need.
+"""Operators over lists of the cells that strokes, or isolated pixels, need.
 
 The shape of a case is the shape of the map that holds the cells. Its stride is the distance, in the
 list of the source, of neighbours in the list of the outputs: more than 1 where the layer had a
 stride in the patch net. Strokes are dilated by ``FIELD``, the receptive field of the following
-layers.
+layers; isolated pixels are the outputs of a last layer.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from kernels.max_pooling import argmax_dtype
 
 FIELD = 16, 16
 """Rows and columns of the outputs that a pixel of a stroke needs: runs of at least 8 at d = 2."""
-STROKES = 3
+STROKES, ISOLATED = 3, 200
+"""Their numbers."""
 
 
 @dataclass(frozen=True, eq=False)
-class StrokeList:
-    """How a layer reads the cells that strokes need.
+class CellList:
+    """How a layer reads the cells that pixels need.
 
     Attributes:
         cells, outputs: the numbers of cells and of outputs.
@@ -42,12 +43,15 @@ class StrokeList:
         return len(begins) / np.count_nonzero(np.diff(begins, prepend=-2) != 1)
 
     @classmethod
-    def of(cls, case) -> StrokeList:
+    def of(cls, case) -> CellList:
         """The list of a case."""
         size, kernel, dilation = case.shape[2:], case.kernel, case.dilation
         output = [n - (k - 1) * d for n, k, d in zip(size, kernel, dilation)]
-        drawn = _strokes([n - f + 1 for n, f in zip(output, FIELD)])
-        outputs = cell_maps.reached(*cell_maps.marked(*drawn), FIELD, (1, 1), (0, 0))
+        if case.isolated:
+            outputs = cell_maps.marked(*_isolated(output))
+        else:
+            drawn = _strokes([n - f + 1 for n, f in zip(output, FIELD)])
+            outputs = cell_maps.reached(*cell_maps.marked(*drawn), FIELD, (1, 1), (0, 0))
         needed = cell_maps.reached(*outputs, kernel, dilation, (0, 0))
         spacing = tuple(s * d for s, d in zip(case.stride, dilation))
         *runs, _ = listing.listed(outputs, spacing, (0, 0))
@@ -73,49 +77,54 @@ def _strokes(size):
     return np.concatenate(drawn).T
 
 
+def _isolated(size):
+    """Rows and columns of random pixels, int32."""
+    return np.random.default_rng(0).integers(0, np.array(size)[:, None], (2, ISOLATED), np.int32)
+
+
 def _forward(call, case, new):
-    some = StrokeList.of(case)
+    some = CellList.of(case)
     weights = new.floats(case.filters, case.shape[1], *case.kernel)
     x = new.floats(1, case.shape[1], 1, some.cells)
     return call(x, some.table, weights, new.floats(case.filters))
 
 
 def _gradient_input(call, case, new):
-    some = StrokeList.of(case)
+    some = CellList.of(case)
     weights = new.floats(case.filters, case.shape[1], *case.kernel)
     return call(new.floats(1, case.filters, 1, some.outputs), some.table, weights, some.cells)
 
 
 def _gradient_weights(call, case, new):
-    some = StrokeList.of(case)
+    some = CellList.of(case)
     error = new.floats(1, case.filters, 1, some.outputs)
     return call(new.floats(1, case.shape[1], 1, some.cells), some.table, error, case.kernel)
 
 
 def _pool(call, case, new):
-    some = StrokeList.of(case)
+    some = CellList.of(case)
     return call(new.floats(1, case.shape[1], 1, some.cells), some.table, case.kernel)
 
 
 def _average_backward(call, case, new):
-    some = StrokeList.of(case)
+    some = CellList.of(case)
     error = new.floats(1, case.shape[1], 1, some.outputs)
     return call(error, some.table, case.kernel, some.cells)
 
 
 def _max_backward(call, case, new):
-    some = StrokeList.of(case)
+    some = CellList.of(case)
     error = new.floats(1, case.shape[1], 1, some.outputs)
     argmax = new.integers(error.shape, argmax_dtype(case.window), case.window.cells)
     return call(error, argmax, some.table, case.kernel, some.cells)
 
 
 def _gather(call, case, new):
-    return call(new.floats(*case.shape), *StrokeList.of(case).places)
+    return call(new.floats(*case.shape), *CellList.of(case).places)
 
 
 def _gather_backward(call, case, new):
-    some = StrokeList.of(case)
+    some = CellList.of(case)
     error = new.floats(1, case.shape[1], 1, some.cells)
     return call(error, *some.places, case.shape[2:])
 

@@ -29,6 +29,7 @@ class OperatorCase:
             the size of a patch.
         activation: None, or one as ``kernels.activation`` describes them.
         tile: the tile of a convolution; None leaves the choice to the operator.
+        isolated: of an operator over lists, whether random pixels need the cells, and not strokes.
     """
 
     operator: str
@@ -39,6 +40,7 @@ class OperatorCase:
     dilation: Pair = (1, 1)
     activation: str | Activation | None = None
     tile: Tile | None = None
+    isolated: bool = False
 
     @classmethod
     def of_json(cls, values: dict) -> OperatorCase:
@@ -93,6 +95,8 @@ class OperatorCase:
         ]
         if self.tile:
             parts.append(f"tile {self.tile.height} x {self.tile.width} x {self.tile.depth}")
+        if self.isolated:
+            parts.append("isolated pixels")
         return " ".join(parts)
 
 
