@@ -31,6 +31,11 @@ def limitations(stored: Stored, experiments: Iterable[str]) -> Iterator[str]:
     yield f"* **GPU.** {_gpus(stored.machines, list(experiments))}"
     yield f"* **Processors.** {_processors(stored.machines)}"
     yield f"* **Extrapolation.** {_extrapolation(stored.machines)}"
+    yield (
+        "* **Noise.** A time is the median of a few repeats in one process. Other processes with "
+        "the same code have differed by more than p20 to p80 tell, so a speedup near the figure of "
+        "a claim may exceed it in one run and not in the next."
+    )
     quick = [
         f"{name} on {machine.name}"
         for machine in stored.machines
