@@ -114,6 +114,10 @@ def main(options) -> int:
     if options.targets:
         rows = targets.measure(chosen.capabilities)
         stored.store("targets", targets, rows, chosen.names, place)
-    else:
-        stored.store("profile", tables, facts.profile(jobs, chosen), chosen.names, place)
+        return 0
+    try:
+        rows = facts.profile(jobs, chosen)
+    except MemoryError as error:
+        return refused(f"--size, --batch or --shape is too large for this device: {error}")
+    stored.store("profile", tables, rows, chosen.names, place)
     return 0

@@ -69,7 +69,11 @@ def main(options) -> int:
     measurements, record = [], machine.described(get_backend("cuda"))
     path = measured.user_folder() / measured.file_name(device_name())
     for case in dict.fromkeys(cases):
-        times = measure(case, interleaved)
+        try:
+            times = measure(case, interleaved)
+        except MemoryError as error:  # a smaller layer may fit
+            print(f"{case}: not measured, as the outputs of all tiles do not fit: {error}")
+            continue
         measurements += times
         print(verdict(case, times), flush=True)
         if times:  # at once, so that an interrupted run keeps them

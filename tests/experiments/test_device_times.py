@@ -13,7 +13,7 @@ from kernels.activation import cuda as activation
 from kernels.convolution import cuda as convolution
 from kernels.convolution import cuda_tiles
 from kernels.convolution import cuda_tiles_measured as measured
-from kernels.device import api, launching, timing
+from kernels.device import api, launching, stand_in, timing
 from kernels.memory import cuda as memory
 
 CALL = ["--operator", "convolution.forward", "--shape", "1", "2", "9", "40", "--filters", "4"]
@@ -43,6 +43,23 @@ class TestWithLaunchesReplaced:
         assert all("not measured" in line for line in lines)
         assert "nothing is stored" in printed.err
         assert not measured.user_folder().exists()
+
+    def test_tune_goes_on_after_a_layer_that_does_not_fit(self, device, monkeypatch, capsys):
+        monkeypatch.setattr(stand_in, "MEMORY", 40_000_000)
+        command = ["tune", "--nets", "lenet28", "--pixels", "4", "--batch", "64"]
+        assert command_line.main(command) == 2
+        lines = capsys.readouterr().out.splitlines()
+        small, large = ([s for s in lines if text in s] for text in ("was done", "do not fit"))
+        assert min(len(small), len(large)) > 0
+        assert len(small) + len(large) == len(lines) == 22
+        assert all("free" in line for line in large)
+
+    def test_profile_refuses_what_does_not_fit(self, device, monkeypatch, tmp_path, capsys):
+        monkeypatch.setattr(stand_in, "MEMORY", 1000)
+        options = ["--sources", "timed", "--out", str(tmp_path), "--name", "here"]
+        assert command_line.main(["profile", *CALL, *options]) == 2
+        assert "--shape is too large for this device" in capsys.readouterr().err
+        assert not (tmp_path / "here").exists()
 
     def test_profile_says_so(self, device, tmp_path):
         options = ["--sources", "timed", "--out", str(tmp_path), "--name", "here"]
