@@ -175,7 +175,7 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("bytes used of the bytes moved, %")
     nets = ", ".join(dict.fromkeys(row["net"] for row in rows))
-    axes.set_title(f"Feature maps of {nets}: how the kernels of both forms use memory")
+    axes.set_title(f"How the kernels of both forms use memory\n(feature maps of {nets})")
     handles = [Patch(color=COLORS[form], label=f"{form} form") for form in FORMS]
     mark = {"marker": "|", "linestyle": "", "color": "black", "markersize": 8}
     handles.append(Line2D([], [], **mark, label="one array of one layer"))

@@ -268,8 +268,8 @@ CLAIMS = (
         "the same operators, scanning with the batch size that suits it best; each net's best "
         "figure, with the ratio that arithmetic alone gives. Supported: over 1500 on every net, at "
         f"some size; partly: on some.{_MARKED}",
-        "a net, size or machine over 1500 makes it partly supported; more is out of reach, as "
-        "arithmetic saves nets for small patches a few times only (their limits stand below)",
+        "with one case over 1500 it is partly supported, with none not; more is out of reach, as "
+        "arithmetic saves nets for small patches a few times only",
         ("networks", "growth"),
         _faster("forward"),
         direction="forward",
