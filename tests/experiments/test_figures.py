@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import growth, memory, networks
+from experiments import __main__, growth, memory, networks
 from experiments.profiling import counter
-from experiments.reporting import report
+from experiments.reporting import report, stored
 from tests.experiments import stored_results
 from tests.experiments.test_claims import compared, full
 
 RECORD = {"gpu": None, "cpu": "a CPU"}
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 def bars(axes):
@@ -72,6 +73,21 @@ def test_memory_has_a_row_for_each_kernel_under_its_operator():
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == ["convolution", "forward", "gradient", "max pooling", "maxima"]
     assert [bar.get_width() for bar in axes.patches] == [80, 100, 20, 30]
+
+
+def test_titles_fit_into_the_stored_figures(monkeypatch):
+    drawings = {}
+    monkeypatch.setattr(
+        report, "_drawn", lambda figure, folder: drawings.update({folder: figure}) or {}
+    )
+    modules, views = __main__.modules(), __main__.profile.views()
+    report.everything(stored.read(RESULTS, modules, views), modules, views)
+    assert len(drawings) > len(modules)
+    for folder, drawing in drawings.items():
+        drawing.draw_without_rendering()
+        for axes in drawing.axes:
+            title = axes.title.get_window_extent()
+            assert 0 <= title.x0 <= title.x1 <= drawing.bbox.width, (folder, axes.get_title())
 
 
 def test_what_differs_in_last_bits_alone_is_the_same_file():
