@@ -331,11 +331,15 @@ def test_a_state_of_the_code_is_the_same_until_what_is_measured_changes(tmp_path
     assert cache.state_digest() not in digests
 
 
-def test_results_of_hosts_are_of_one_state_and_of_what_is_committed():
-    records = [
-        json.loads(path.read_text()) for path in (ROOT / "results").glob("*-cpu/*/record.json")
+def test_what_needs_no_gpu_is_of_one_state_and_of_what_is_committed():
+    paths = [
+        path
+        for folders in ("*-cpu/*", "profile/*")
+        for path in (ROOT / "results").glob(f"{folders}/record.json")
     ]
-    assert len(records) > len(__main__.EXPERIMENTS)
+    records = [json.loads(path.read_text()) for path in paths]
+    names = {path.parent.name for path in paths}
+    assert names >= {*__main__.EXPERIMENTS, *zoo.ZOO, "targets", "model"}
     assert len({record["code"] for record in records}) == 1
     assert not any(record["dirty"] for record in records)
 
