@@ -13,7 +13,7 @@ from kernels.activation import cuda as activation
 from kernels.convolution import cuda as convolution
 from kernels.convolution import cuda_tiles
 from kernels.convolution import cuda_tiles_measured as measured
-from kernels.device import api, launching, stand_in, timing
+from kernels.device import api, launching, timing
 from kernels.memory import cuda as memory
 
 CALL = ["--operator", "convolution.forward", "--shape", "1", "2", "9", "40", "--filters", "4"]
@@ -45,7 +45,7 @@ class TestWithLaunchesReplaced:
         assert not measured.user_folder().exists()
 
     def test_tune_goes_on_after_a_layer_that_does_not_fit(self, device, monkeypatch, capsys):
-        monkeypatch.setattr(stand_in, "MEMORY", 40_000_000)
+        monkeypatch.setattr("kernels.device.stand_in.MEMORY", 40_000_000)
         command = ["tune", "--nets", "lenet28", "--pixels", "4", "--batch", "64"]
         assert command_line.main(command) == 2
         lines = capsys.readouterr().out.splitlines()
@@ -55,7 +55,7 @@ class TestWithLaunchesReplaced:
         assert all("free" in line for line in large)
 
     def test_profile_refuses_what_does_not_fit(self, device, monkeypatch, tmp_path, capsys):
-        monkeypatch.setattr(stand_in, "MEMORY", 1000)
+        monkeypatch.setattr("kernels.device.stand_in.MEMORY", 1000)
         options = ["--sources", "timed", "--out", str(tmp_path), "--name", "here"]
         assert command_line.main(["profile", *CALL, *options]) == 2
         assert "--shape is too large for this device" in capsys.readouterr().err
