@@ -273,13 +273,13 @@ def access_facts(case: OperatorCase, lines: list[Line]) -> Iterator[dict]:
 
 def list_facts(case: OperatorCase, lines: list[Line]) -> Iterator[dict]:
     """Sectors and wavefronts of each kernel of a traced case that reads or writes lists."""
-    bound = "sectors, isolated" if case.isolated else "sectors, lists"
     for kernel in dict.fromkeys(line.kernel for line in lines):
         of_kernel = [line for line in lines if line.kernel == kernel]
         lists = [line for line in of_kernel if line.is_map]
-        if lists and BOUNDS[bound].applies(case):
-            sectors = sum(line.sectors for line in lists) / sum(line.requests for line in lists)
-            yield bounds.fact(bound, kernel, case, sectors)
+        for bound in ("sectors, lists", "sectors, isolated"):
+            if lists and BOUNDS[bound].applies(case):
+                sectors = sum(line.sectors for line in lists) / sum(line.requests for line in lists)
+                yield bounds.fact(bound, kernel, case, sectors)
         shared = [line for line in of_kernel if line.memory == "shared" and line.main_loop]
         yield from _conflicts(kernel, case, shared)
 
