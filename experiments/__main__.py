@@ -235,7 +235,7 @@ def _published(options) -> int:
 
     try:
         machines = stored.read(options.out, modules(), profile.views()).machines
-        print(printed.fitted(published.page(machines), "docs/published.md"))
+        print(printed.fitted(published.page(machines)))
     except BadResults as error:
         return refused(error)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from itertools import groupby, zip_longest
+from itertools import accumulate, groupby, zip_longest
 
 WIDTH = 120
 _GAP = "  "
@@ -12,15 +12,17 @@ _LONGEST_CELL = 44
 """Longer cells go on in the next line."""
 
 
-def fitted(page: str, place: str, width: int = WIDTH) -> str:
+def fitted(page: str, place: str | None = None, width: int = WIDTH) -> str:
     """A page in Markdown as plain text of at most ``width`` columns.
 
-    Text is wrapped. Of a table that is too wide the last columns are left out, and named; columns
-    without an entry are left out anyway.
+    Text is wrapped. Of a table that is too wide the last columns are left out, and named, where a
+    file holds the whole page; else they follow in further tables, which begin with the first column
+    as well. Columns without an entry are left out anyway.
 
     Args:
         page: its tables have a line for each row.
-        place: the place of the whole page, for the note on columns that were left out.
+        place: the file that holds the whole page, for the note on columns that were left out; None
+            where nothing may be left out.
 
     >>> print(fitted("| layer | ms |" + chr(10) + "|---|---|" + chr(10) + "| conv1 | 3 |", "a.md"))
     layer  ms
@@ -45,17 +47,32 @@ def _text(lines, width):
 def _table(lines, place, width):
     names, _, *rows = map(_cells, lines)
     filled = [cells for cells in zip(names, *rows) if any(cells[1:])]
-    names, columns = [cells[0] for cells in filled], [_column(cells) for cells in filled]
-    fitting, taken = 0, -len(_GAP)
-    while fitting < len(columns) and taken + len(_GAP) + columns[fitting][0] <= width:
-        taken += len(_GAP) + columns[fitting][0]
-        fitting += 1
-    for parts in zip(*(cells for _, cells in columns[:fitting])):
+    columns = [_column(cells) for cells in filled]
+    fitting = _fitting(columns, width)
+    yield from _aligned(columns[:fitting])
+    if place and fitting < len(columns):
+        left = "; ".join(cells[0] for cells in filled[fitting:])
+        yield from _text([f"({place} has more columns: {left})"], width)
+        return
+    key, columns = columns[:1], columns[fitting:]
+    while columns:
+        fitting = _fitting(key + columns, width) - 1
+        yield from ("", *_aligned(key + columns[:fitting]))
+        columns = columns[fitting:]
+
+
+def _fitting(columns, width):
+    """How many columns fit beside each other: at least two, of which ``WIDTH`` holds any."""
+    ends = accumulate(len(_GAP) + size for size, _ in columns)
+    return max(2, sum(end - len(_GAP) <= width for end in ends))
+
+
+def _aligned(columns):
+    """The lines of a table of such columns (see ``_column``)."""
+    for parts in zip(*(cells for _, cells in columns)):
         for words in zip_longest(*parts, fillvalue=""):
             aligned = (word.ljust(size) for word, (size, _) in zip(words, columns))
             yield _GAP.join(aligned).rstrip()
-    if fitting < len(columns):
-        yield from _text([f"({place} has more columns: {'; '.join(names[fitting:])})"], width)
 
 
 def _column(cells):

@@ -37,6 +37,16 @@ def test_columns_that_do_not_fit_are_left_out_and_named():
     assert "more" not in printed.fitted(page, "here", 10)
 
 
+def test_columns_that_do_not_fit_follow_where_no_file_holds_them():
+    page = "| a | b | c | d |\n|---|---|---|---|\n| 1 | 22 | 333 | 4 |\n| 5 | | 6 | 7 |\n\nrest"
+    first, rest = "a  b\n1  22\n5", "a  c    d\n1  333  4\n5  6    7"
+    assert printed.fitted(page, width=9) == f"{first}\n\n{rest}\n\nrest"
+    narrow = "a  c\n1  333\n5  6\n\na  d\n1  4\n5  7"
+    assert printed.fitted(page, width=6) == f"{first}\n\n{narrow}\n\nrest"
+    heading = "| a |\n|---|"
+    assert printed.fitted(heading) == printed.fitted(heading, "here") == ""
+
+
 @pytest.mark.parametrize(
     ("value", "digits", "told"),
     [

@@ -129,15 +129,37 @@ def test_the_page_is_made_from_the_stored_results():
     assert "published.md" in (ROOT / "docs" / "reproduction.md").read_text()
 
 
-def test_the_command_prints_the_page(tmp_path):
-    told, place = experiments("published").stdout, "docs/published.md"
-    assert told.strip() == printed.fitted((ROOT / place).read_text(), place).strip()
+def printed_cells(table):
+    """The columns of a printed table, as lists of cells without spaces; cells go on in the next
+    line, whose first column is empty, and between columns at least two places are blank in all."""
+    width = max(map(len, table))
+    table = [line.ljust(width) for line in table]
+    blank = "".join(" " if {line[i] for line in table} == {" "} else "x" for i in range(width))
+    columns = [match.span() for match in re.finditer(r"x+(?: x+)*", blank)]
+    rows = []
+    for line in table:
+        parts = [line[slice(*span)].strip() for span in columns]
+        rows = [*rows, parts] if parts[0] else [*rows[:-1], [*map("".join, zip(rows[-1], parts))]]
+    return [["".join(cell.split()) for cell in column] for column in zip(*rows)]
+
+
+def test_the_command_prints_every_cell_of_the_page():
+    told = experiments("published").stdout
+    page_text = (ROOT / "docs" / "published.md").read_text()
+    assert told.strip() == printed.fitted(page_text).strip()
     assert max(map(len, told.splitlines())) <= printed.WIDTH
-    text = " ".join(told.split())
-    for figure in TOLD.figures:
-        assert figure.who in text
-        assert figure.published.split(", ")[0] in text
-    assert f"({place} has more columns: published over arithmetic; net; " in text
+    tables = re.findall(r"(?:^\|.*\|\n)+", page_text, re.MULTILINE)
+    blocks = [[*block.splitlines()] for block in told.split("\n\n")]
+    for table in tables:
+        rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines()]
+        cells = [[re.sub(r"\\(.)|\s", r"\1", cell) for cell in row] for row in (rows[0], *rows[2:])]
+        key, *columns = [[*column] for column in zip(*cells)]
+        parts = [printed_cells(b) for b in blocks if len(b) > 1 and "  " in b[0]]
+        parts = [part for part in parts if part[0] == key]
+        assert [column for part in parts for column in part[1:]] == columns
+
+
+def test_the_command_needs_results(tmp_path):
     done = experiments("published", "--out", tmp_path)
     assert done.returncode == 2
     assert f"--out is {tmp_path}; expected results" in done.stderr
