@@ -29,9 +29,9 @@ INTRODUCTION = """\
 
 Speedups and times of this method and its equivalents, as far as they were found, from
 [published.toml](../experiments/inputs/published.toml). Arithmetic alone: multiply-adds of scanning
-over those of the dense form, forward, counted from the layers; it depends on no machine and on no
-baseline. This page is made by `python -m experiments report`, and printed by `python -m experiments
-published`."""
+over those of the dense form, counted from the layers, and forward where a figure names no
+direction; it depends on no machine and on no baseline. This page is made by `python -m experiments
+report`, and printed by `python -m experiments published`."""
 HERE = (
     "Here: speedup forward (what arithmetic alone gives), speedup backward (the same); "
     "milliseconds of a dense pass forward, backward; labelled pixels of the image. "
@@ -53,8 +53,9 @@ def page(machines: list[Machine]) -> str:
     lines = [INTRODUCTION, "", _opponents(cited, columns), ""]
     heads = [f"here: {_linked(machine)}" for machine in columns]
     lines += [
-        "| published by | published | arithmetic alone saves, forward | published over arithmetic "
-        f"| net | hardware | baseline | {' | '.join([*heads, 'source'])} | read |"
+        "| published by | published | arithmetic alone saves (times) "
+        "| published over arithmetic (times) | net | hardware | baseline "
+        f"| {' | '.join([*heads, 'source'])} | read |"
     ]
     lines.append("|---" * (9 + len(columns)) + "|")
     for figure in cited.figures:
@@ -68,7 +69,8 @@ def page(machines: list[Machine]) -> str:
     lines += ["", HERE + MARKS + PACED_BY_HOST]
     lines += ["", *_layers(cited, columns), "", "## Sources, and works cited", ""]
     for place, source in enumerate(cited.sources.values(), 1):
-        lines.append(f"{place}. {_address(source.text, source)}: {source.about}.")
+        known = "" if source.url else "; no address was found"
+        lines.append(f"{place}. {_address(source.text, source)}: {source.about}{known}.")
     return "\n".join([*lines, ""])
 
 
@@ -93,19 +95,38 @@ def _net(figure):
 def _saved(cited: Published, figure: Figure) -> str:
     if figure.counted is None:
         if figure.counted_once:
-            return f"{figure.counted_once:g}, counted once; its layers are not kept here"
+            return (
+                f"{figure.counted_once:g}, counted here once; for which direction and size of "
+                "image was not noted, and its layers are not kept"
+            )
         return "layers not at hand"
-    limit = cited.arithmetic(figure)
+    ratios = _ratios(cited, figure)
     if figure.labelled:
-        return f"{cited.arithmetic(figure, figure.labelled):.3g} ({figure.counted})"
-    return f"at most {limit:.4g}, on an infinitely large image ({figure.counted})"
+        told = ", ".join(f"{ratio:.3g} {direction}" for direction, ratio in ratios.items())
+        return f"{told} ({figure.counted})"
+    told = ", ".join(f"{ratio:.4g} {direction}" for direction, ratio in ratios.items())
+    return f"at most {told}, on an infinitely large image ({figure.counted})"
+
+
+def _ratios(cited: Published, figure: Figure) -> dict[str, float]:
+    """What arithmetic alone saves in the directions that a figure names, else forward."""
+    named = [direction for direction in DIRECTIONS if direction in figure.published]
+    return {one: _ratio(cited, figure, one) for one in named or DIRECTIONS[:1]}
+
+
+def _ratio(cited, figure, direction):
+    """What arithmetic alone saves in a direction; backward, the net must be one of the zoo."""
+    if direction == DIRECTIONS[0]:
+        return cited.arithmetic(figure, figure.labelled)
+    return saved(built(figure.counted, backend="reference"), figure.labelled, direction)
 
 
 def _left(cited, figure):
     """What the published speedup has beyond arithmetic."""
     if figure.speedup is None or figure.counted is None:
         return ""
-    return f"{figure.speedup / cited.arithmetic(figure, figure.labelled):.3g} x"
+    ratios = _ratios(cited, figure)
+    return ", ".join(f"{figure.speedup / ratios[one]:.3g} {one}" for one in ratios)
 
 
 def _here(machine, figure):
@@ -133,14 +154,15 @@ def _opponents(cited, machines):
     counted = [one for one in cited.figures if one.speedup and one.counted]
     worst = max(counted, key=lambda one: one.speedup / cited.arithmetic(one, one.labelled))
     paper = next(one for one in counted if one.source == "li2014")
-    saves, limit = cited.arithmetic(worst, worst.labelled), cited.arithmetic(paper)
+    saves, limits = cited.arithmetic(worst, worst.labelled), _ratios(cited, paper)
+    told = " and ".join(f"{limit:.4g} times {direction}" for direction, limit in limits.items())
     classes = built(paper.counted, backend="reference").output.channels
     text = (
         f"**What such a figure measures.** On the net of {worst.who} arithmetic alone saves "
         f"{saves:.2g} times, and {worst.speedup:g} was published ({_read(worst)}): "
         f"{worst.speedup / saves:.2g} times more. On {paper.counted} with its {classes} classes, "
         "the test net that lies beside this method's layers in public code (whether the paper used "
-        f"it is not known), it saves at most {limit:.4g} times forward on any image, and "
+        f"it is not known), it saves at most {told} on any image, and "
         f"{paper.speedup:g} was claimed, for nets and a baseline that the abstract does not name. "
         "What exceeds the ratio of multiply-adds is how much better the dense form uses the "
         "machine than the baseline does: a slow baseline makes a large figure. "

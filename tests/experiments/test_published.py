@@ -34,7 +34,36 @@ def test_every_figure_has_a_source_and_says_where_it_was_read():
     works = {"fastfpbp", "giusti2013", "vanvalen2016", "thom2017"}
     assert TOLD.sources.keys() == cited | works
     assert not any(one.counted and one.counted_once for one in TOLD.figures)
+    assert len({figure.who for figure in TOLD.figures}) == len(TOLD.figures)
     assert TOLD.benchmark.peak_hardware in {one.hardware for one in TOLD.benchmark.times}
+
+
+def test_each_direction_that_a_figure_names_is_counted(tmp_path):
+    """Also the limit on the net that stands for the paper's."""
+    store(tmp_path, measured(), "networks")
+    text = page.page(stored.read(tmp_path, __main__.modules(), {}).machines)
+    rows = {row.split(" | ")[0]: row.split(" | ") for row in text.splitlines() if row[:2] == "| "}
+    net = zoo.build("authors133", backend="reference")
+    forward, backward = (saved(net, None, direction) for direction in DIRECTIONS)
+    limits = f"at most {forward:.4g} forward, {backward:.4g} backward, on an infinitely large image"
+    _, published_, saves, left, *_ = rows["| Li, Zhao, Wang 2014"]
+    assert published_ == "over 1500 times, forward and backward"
+    assert saves == f"{limits} (authors133)"
+    assert left == f"{1500 / forward:.3g} forward, {1500 / backward:.3g} backward"
+    assert f"{forward:.4g} times forward and {backward:.4g} times backward on any image" in text
+    for figure in TOLD.figures:
+        if figure.counted:
+            named = [one for one in DIRECTIONS if one in figure.published]
+            said = [one for one in DIRECTIONS if one in rows[f"| {figure.who}"][2]]
+            assert said == (named or ["forward"])
+
+
+def test_sources_without_an_address_say_so():
+    lines = [line for line in page.page([]).splitlines() if re.match(r"\d+\. ", line)]
+    assert len(lines) == len(TOLD.sources)
+    for line, source in zip(lines, TOLD.sources.values()):
+        assert ("no address was found" in line) == (source.url is None)
+        assert source.url is None or f"]({source.url})" in line
 
 
 def test_what_was_told_agrees_with_itself():
@@ -107,7 +136,7 @@ def test_what_a_machine_measured_stands_beside(tmp_path):
     assert heads[0].count("here: ") == 1
     assert "here: [A GPU, backend cuda](../results/a-gpu/networks/table.md)" in heads[0]
     assert text.count("33* (1), 33* (1); 10, 10 ms; at 128 x 128") == 3
-    assert "| 28, counted once; its layers are not kept here |" in text
+    assert "| 28, counted here once; for which direction and size of image was not noted" in text
     assert "for the i7-4790K, 4 cores, OpenCL: 3.20 GB" in text
     (deepcell,) = (line for line in text.splitlines() if line.startswith("| DeepCell |"))
     assert "https://" not in deepcell
