@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from time import perf_counter
 
 from experiments.inputs.arguments import LARGEST_SIDE, folder, folder_name, integer, refused
 
@@ -60,11 +61,13 @@ def main(options) -> int:
         place / cache.FOLDER, common, provenance, fresh=options.fresh
     )
     devices = {name: DEVICES[name] for name in options.devices or DEVICES}
+    started = perf_counter()
     try:
         rows = modelled(options.nets or list(ZOO), options.size, devices, measurements)
     except MemoryError:
         return refused(f"--size is {options.size}: the arrays of its batches have no addresses")
-    stored.store("model", page, rows, ["static", "traced", "model"], place)
+    seconds = perf_counter() - started + measurements.saved
+    stored.store("model", page, rows, ["static", "traced", "model"], place, seconds)
     return 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from time import perf_counter
 
 from experiments.inputs.arguments import (
     LARGEST_BATCH,
@@ -111,13 +112,14 @@ def main(options) -> int:
         return refused(error)
     except MemoryError:
         return refused("--size, --batch or --shape is too large: the arrays do not fit into memory")
+    started = perf_counter()
     if options.targets:
         rows = targets.measure(chosen.capabilities)
-        stored.store("targets", targets, rows, chosen.names, place)
+        stored.store("targets", targets, rows, chosen.names, place, perf_counter() - started)
         return 0
     try:
         rows = facts.profile(jobs, chosen)
     except MemoryError as error:
         return refused(f"--size, --batch or --shape is too large for this device: {error}")
-    stored.store("profile", tables, rows, chosen.names, place)
+    stored.store("profile", tables, rows, chosen.names, place, perf_counter() - started)
     return 0

@@ -13,7 +13,14 @@ from kernels import get_backend
 from net.files import write_atomically
 
 
-def store(experiment: str, view, rows: list[dict], sources: Iterable[str], place: Path) -> None:
+def store(
+    experiment: str,
+    view,
+    rows: list[dict],
+    sources: Iterable[str],
+    place: Path,
+    seconds: float,
+) -> None:
     """Write rows, record, tables and figure to a folder, and print the tables.
 
     Args:
@@ -21,10 +28,12 @@ def store(experiment: str, view, rows: list[dict], sources: Iterable[str], place
         rows: the rows, with the view's columns.
         sources: the sources of the rows: static, traced, model, timed.
         place: the folder.
+        seconds: what the rows took, with what was measured for them in earlier runs.
     """
     timed_here = "timed" in sources
     record = machine.described(get_backend("cuda" if timed_here else "cpu"))
     record |= {"experiment": experiment, "sources": list(sources), "code": state_digest()}
+    record["seconds"] = round(seconds, 1)
     if not timed_here:
         record["backend"] = "cuda, compiled and simulated, not run"
     results.save(place, rows, record, {})

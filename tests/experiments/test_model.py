@@ -18,6 +18,7 @@ from experiments.profiling.roofline import LAUNCH_SECONDS, PARTS, Prediction
 from experiments.reporting import claims, pages, printed, stored
 from experiments.reporting.derived import CLAIMED_SPEEDUP
 from experiments.reporting.numbers import short
+from experiments.storing import cache as storing_cache
 from kernels.device.limits import MAX_ELEMENTS
 from kernels.device.machine_code import MachineCode
 from kernels.memory import cpu as cpu_memory
@@ -76,6 +77,30 @@ def test_the_command_stores_tables_and_a_figure(counted_before, tmp_path, capsys
     assert all("MODEL" in line for line in headings)
     for line in text.splitlines():  # heads of columns with times or speedups
         assert "MODEL" in line or not line.startswith("| net")
+
+
+def test_the_record_and_the_page_say_what_it_took(counted_before, tmp_path, monkeypatch):
+    """With what was measured in an earlier run, and read from the cache in this one."""
+    now = [0.0]
+
+    def host_seconds(cache, net, size):
+        def measure():
+            now[0] += 100
+            return [2e-5, 3e-5]
+
+        return cache.measured({"host": net}, measure)
+
+    monkeypatch.setattr(counted, "host_seconds", host_seconds)
+    monkeypatch.setattr(model, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(storing_cache, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    options = SimpleNamespace(nets=NETS, devices=["H100"], size=SIZE, fresh=False)
+    options.out, options.name = tmp_path, "model"
+    for run in (1, 2):
+        assert model.main(options) == 0
+        assert now[0] == 200, f"run {run}"
+        results = stored.load_profile(tmp_path / "model", __main__.profile.views())
+        assert results.record["seconds"] == 200.0
+        assert "**time:** 3 minutes;" in (tmp_path / "model" / "table.md").read_text()
 
 
 def test_the_figure_says_model_in_every_part(counted_before):

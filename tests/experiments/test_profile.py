@@ -289,10 +289,13 @@ def test_targets_are_stored_with_their_record(monkeypatch, tmp_path, capsys):
     rows = [bounds.fact("local", "k", "a", 4)]
     monkeypatch.setattr(static, "check", lambda: None)
     monkeypatch.setattr(targets, "measure", lambda capabilities: rows)
+    monkeypatch.setattr(command_line.profile, "perf_counter", iter((7.0, 68.4)).__next__)
     assert command_line.main(["profile", "--targets", "--out", str(tmp_path)]) == 0
     results = stored.load_profile(tmp_path / "targets", command_line.profile.views())
     assert results.rows == rows
     assert results.record["experiment"] == "targets"
+    assert results.record["seconds"] == 61.4
+    assert "**time:** 61 seconds;" in (tmp_path / "targets" / "table.md").read_text()
     assert "0 of 1 lines are met." in capsys.readouterr().out
 
 
