@@ -3,6 +3,9 @@
 Records of results say how long an experiment took, and how fast the machine multiplied matrices
 then. A probe of a second or two measures how fast this one does. Whatever else runs on a machine
 only slows a probe down: the fastest one in its records counts for all of them.
+
+What no GPU has measured as a whole is told as on a CPU. That bounds nothing: a GPU computes in less
+time, but gets larger images, which hosts are spared, and waits for its compiler.
 """
 
 from __future__ import annotations
@@ -19,6 +22,10 @@ UNKNOWN = 120.0
 """Seconds that the bar counts for an experiment that has not been measured."""
 ENOUGH = 0.1
 """Share of all that must have been measured before its pace corrects the time left."""
+_AS_ON_CPU = " (as on a CPU)"
+_NO_BOUND = """\
+As on a CPU: no GPU has measured all of it. It may take less, since a GPU computes faster, or more,
+since it gets larger images and its compiler is at work before each net (docs/gpu.md)."""
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone{postfix}"
 
 
@@ -33,20 +40,25 @@ class Forecast:
     Args:
         names: the experiments' names, in the order in which they will run.
         stored: the folder of all results.
-        backend: only records of this one count.
+        backend: records of this one count, or of the CPU where there are none.
         gflops: the speed of this machine (see ``probe``).
 
     Attributes:
         seconds: the seconds of each, by name; None where no record holds them.
+        on_cpu: the names of those that no record of ``backend`` holds, but one of a CPU.
         steps: the number of measurements of each, by name; 1 where no record holds it.
     """
 
     def __init__(self, names, stored: Path, backend: str, gflops: float):
         self.names, self.gflops = tuple(names), gflops
-        self.seconds, self.steps = {}, {}
-        machines = [_machine(folder, backend) for folder in sorted(stored.glob("*"))]
+        self.seconds, self.steps, self.on_cpu = {}, {}, set()
+        folders = sorted(stored.glob("*"))
+        machines, hosts = ([_machine(one, of) for one in folders] for of in (backend, "cpu"))
         for name in self.names:
             records = [machine[name] for machine in machines if name in machine]
+            if not records:
+                records = [host[name] for host in hosts if name in host]
+                self.on_cpu.update([name] if records else [])
             taken = [one["seconds"] * one["gflops"] / gflops for one in records]
             self.seconds[name] = min(taken, default=None)
             self.steps[name] = max((one["steps"] for one in records), default=1)
@@ -55,11 +67,12 @@ class Forecast:
         """The forecast as text: a line for each experiment, and one for all."""
         lines = [f"A matrix product of this machine: {self.gflops:.0f} GFLOP/s. What to expect:"]
         for name, seconds in self.seconds.items():
-            lines.append(f"  {name:13} {_in_words(seconds)}")
+            lines.append(f"  {name:13} {_in_words(seconds)}{_AS_ON_CPU * (name in self.on_cpu)}")
         known = [seconds for seconds in self.seconds.values() if seconds is not None]
         if known:
             more = "" if len(known) == len(self.seconds) else ", and what was not measured before"
             lines.append(f"  {'in all':13} {_in_words(sum(known))}{more}")
+        lines += [_NO_BOUND] if self.on_cpu else []
         return "\n".join([*lines, "Compiling the kernels, once, takes some minutes more."])
 
     def bar(self) -> Bar:

@@ -153,7 +153,8 @@ def test_a_forecast_scales_what_records_tell_to_this_machine(tmp_path, capsys):
     assert expected.seconds == {"equality": 240.0, "growth": 400.0, "networks": None}
     assert re.search("equality +4 minutes\n +growth +7 minutes", expected.message())
     assert re.search("in all +11 minutes, and what was not measured before", expected.message())
-    unknown = Forecast(names, tmp_path, "cuda", 50.0)
+    assert "CPU" not in expected.message()
+    unknown = Forecast(names, tmp_path / "empty", "cpu", 50.0)
     assert unknown.seconds == dict.fromkeys(names)
     assert unknown.message().count("not measured before") == 3
     assert "in all" not in unknown.message()
@@ -173,6 +174,22 @@ def test_a_forecast_scales_what_records_tell_to_this_machine(tmp_path, capsys):
     bar.close()
     assert bar.done == 640.0
     assert "growth, 2 of 3" in capsys.readouterr().err
+
+
+def test_a_forecast_for_a_gpu_tells_what_was_measured_on_a_cpu_alone(tmp_path):
+    told = {"gflops": 50.0, "measurements": {"made": 4, "reused": 0}}
+    store(tmp_path, None, "equality", "a-host", seconds=240.0, **told)
+    store(tmp_path, None, "growth", "a-host", seconds=600.0, **told)
+    store(tmp_path, None, "growth", "a-gpu", seconds=900.0, backend="cuda", **told)
+    expected = Forecast(("equality", "growth", "networks"), tmp_path, "cuda", 50.0)
+    assert expected.seconds == {"equality": 240.0, "growth": 900.0, "networks": None}
+    lines = expected.message().splitlines()
+    assert lines[1] == "  equality      4 minutes (as on a CPU)"
+    assert lines[2:4] == ["  growth        15 minutes", "  networks      not measured before"]
+    assert "It may take less, since a GPU computes faster, or more" in expected.message()
+    assert max(map(len, lines)) <= 120
+    own = Forecast(("growth",), tmp_path, "cuda", 50.0)
+    assert "CPU" not in own.message()
 
 
 @pytest.mark.cpu
