@@ -35,6 +35,8 @@ LARGER = {"authors133": (1024,)}
 MOST = 4e11
 """Multiply-adds of a dense pass forward on a host: ``greentea102`` stops at 128."""
 COLORS = ("#0072b2", "#e69f00")
+WIDEST = 0.3
+"""Of bars, whose nets are 1 apart: two beside each other have room for their figures."""
 EXTRAPOLATED = "///"
 """Hatching of bars whose scanning was extrapolated."""
 BESIDE = ("growth",)
@@ -176,10 +178,10 @@ def figure(rows: list[dict], record: dict, arrays: dict) -> Figure:
     sizes.sort()
     drawing = Figure(figsize=(13, 5.6), layout="constrained")
     axes = drawing.subplots()
-    width = 0.86 / (len(DIRECTIONS) * max(len(_sizes(totals, net)) for net in nets))
     shades = dict(zip(sizes, np.linspace(0.35, 1.0, len(sizes)) if len(sizes) > 1 else [1.0]))
     for x, net in enumerate(nets):
         bars = [(d, size) for d in DIRECTIONS for size in _sizes(totals, net)]
+        width = min(0.86 / len(bars), WIDEST)
         for i, (direction, size) in enumerate(bars):
             place = x + (i + 0.5 - len(bars) / 2) * width
             highest = size == _sizes(totals, net)[-1]
@@ -233,7 +235,8 @@ def _bar(axes, totals, case, place, width, shade, with_figure):
     )
     if with_figure:
         above = max(row["speedup_p80"], speedup)
-        axes.text(place, 1.06 * above, short(speedup), ha="center", fontsize=8)
+        blank = {"facecolor": "white", "linewidth": 0, "pad": 0.5}
+        axes.text(place, 1.06 * above, short(speedup), ha="center", fontsize=8, bbox=blank)
     ends = place - width / 2, place + width / 2
     axes.hlines(arithmetic(totals, *case), *ends, color="black", lw=1.5)
 

@@ -1,5 +1,6 @@
 """What figures say without a caption: the best, what is extrapolated, a row for each kernel."""
 
+from itertools import combinations
 from math import nextafter
 from pathlib import Path
 
@@ -75,16 +76,60 @@ def test_memory_has_a_row_for_each_kernel_under_its_operator():
     assert [bar.get_width() for bar in axes.patches] == [80, 100, 20, 30]
 
 
-def test_titles_fit_into_the_stored_figures(monkeypatch):
-    drawings = {}
-    monkeypatch.setattr(
-        report, "_drawn", lambda figure, folder: drawings.update({folder: figure}) or {}
-    )
+@pytest.fixture(scope="module")
+def drawings():
+    """The figures of all stored results, laid out, by their folders."""
+    drawn = {}
     modules, views = __main__.modules(), __main__.profile.views()
-    report.everything(stored.read(RESULTS, modules, views), modules, views)
-    assert len(drawings) > len(modules)
-    for folder, drawing in drawings.items():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "_drawn", lambda figure, folder: drawn.update({folder: figure}) or {})
+        report.everything(stored.read(RESULTS, modules, views), modules, views)
+    assert len(drawn) > len(modules)
+    for drawing in drawn.values():
         drawing.draw_without_rendering()
+    return drawn
+
+
+def check_figures_of_bars(drawing):
+    """They overlap no other, and lie on white before the line of the claim.
+
+    Returns:
+        The number of those that the line would strike through.
+    """
+    (axes,) = drawing.axes
+    (claim,) = (line for line in axes.get_lines() if line.get_linestyle() == "--")
+    ((_, height),) = axes.transData.transform([(0, networks.CLAIMED_SPEEDUP)])
+    boxes = [text.get_window_extent() for text in axes.texts]
+    for one, other in combinations(boxes, 2):
+        assert not one.overlaps(other)
+    struck = [text for text, box in zip(axes.texts, boxes) if box.y0 <= height <= box.y1]
+    for text in struck:
+        assert text.get_zorder() > claim.get_zorder()
+        assert text.get_bbox_patch().get_facecolor() == (1, 1, 1, 1)
+    return len(struck)
+
+
+def test_figures_of_bars_are_legible_in_the_stored_figures(drawings):
+    of_networks = [drawing for folder, drawing in drawings.items() if folder.name == "networks"]
+    assert len(of_networks) >= 2
+    for drawing in of_networks:
+        check_figures_of_bars(drawing)
+
+
+def test_figures_of_bars_are_legible_beside_each_other_and_on_the_line_of_the_claim():
+    """Nets of one size, whose bars forward and backward are neighbours, beside one of four."""
+    cases = [(f"net-{i}", 95, 128, speedup) for i, speedup in enumerate((26.4, 1390, 1100, 50.8))]
+    cases += [("largest", 133, size, 1239) for size in (128, 256, 512, 1024)]
+    cases += [(f"net-{i}", 95, 256, 300) for i in range(4, 9)]
+    rows = [full(row) for case in cases for row in compared(*case)]
+    rows = [row | {"speedup_p20": row["speedup"], "speedup_p80": row["speedup"]} for row in rows]
+    drawing = networks.figure(rows, RECORD, {})
+    drawing.draw_without_rendering()
+    assert check_figures_of_bars(drawing) == 4
+
+
+def test_titles_fit_into_the_stored_figures(drawings):
+    for folder, drawing in drawings.items():
         for axes in drawing.axes:
             title = axes.title.get_window_extent()
             assert 0 <= title.x0 <= title.x1 <= drawing.bbox.width, (folder, axes.get_title())
