@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import __main__, growth, memory, networks
+from experiments import __main__, against_torch, growth, memory, networks
 from experiments.profiling import counter
 from experiments.reporting import report, stored
 from tests.experiments import stored_results
@@ -126,6 +126,18 @@ def test_figures_of_bars_are_legible_beside_each_other_and_on_the_line_of_the_cl
     drawing = networks.figure(rows, RECORD, {})
     drawing.draw_without_rendering()
     assert check_figures_of_bars(drawing) == 4
+
+
+def test_the_stored_comparison_with_pytorch_shows_compiled_code_on_a_logarithmic_axis(drawings):
+    """In the panels of the dense form, for every net."""
+    of_torch = [drawing for folder, drawing in drawings.items() if folder.name == "against_torch"]
+    assert len(of_torch) >= 2
+    for drawing in of_torch:
+        assert {axes.get_yscale() for axes in drawing.axes} == {"log"}
+        for axes in drawing.axes[: len(against_torch.PASSES)]:
+            named = {bars.get_label(): len(bars) for bars in axes.containers}
+            (compiled,) = (name for name in named if name.endswith("compiled"))
+            assert named[compiled] == len(axes.get_xticklabels()) > 0
 
 
 def test_titles_fit_into_the_stored_figures(drawings):

@@ -3,7 +3,9 @@
 import re
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from experiments import segmentation
 from experiments.reporting import report, stored
@@ -72,3 +74,29 @@ def test_each_net_is_the_one_asked_for(tmp_path, monkeypatch, nets):
         assert len(shown) == (len(nets) if who == "baseline" else 1)
     (legend,) = drawing.legends
     assert [text.get_text() for text in legend.get_texts()] == list(segmentation.CLASSES)
+
+
+def test_the_figure_shows_the_baselines_map_and_its_legend_beside_the_panels():
+    rng = np.random.default_rng(1)
+    arrays = {"image": rng.random((24, 24))}
+    for key in ("truth", "predicted by a", "predicted by the baseline of a"):
+        arrays[key] = rng.integers(0, 3, (24, 24))
+    epoch = {"step": 1.0, "loss": 1.0, "validation_loss": 1.0, "validation_accuracy": 0.5}
+    measures = {"net": {"accuracy": 0.9}, "baseline": {"accuracy": 0.4}, "epoch 1": epoch}
+    rows = [
+        {"net": "a", "subject": subject, "measure": measure, "value": value}
+        for subject, values in measures.items()
+        for measure, value in values.items()
+    ]
+    drawing = segmentation.figure(rows, RECORD, arrays)
+    shown = {axes.get_title(): axes.get_images() for axes in drawing.get_axes()}
+    (of_net,), (of_baseline,) = shown["a: 90.0% right"], shown["baseline: 40.0% right"]
+    for picture, key in ((of_net, "a"), (of_baseline, "the baseline of a")):
+        colors = [to_rgb(segmentation.COLORS[k]) for k in arrays[f"predicted by {key}"].ravel()]
+        np.testing.assert_allclose(picture.get_array().reshape(-1, 3), colors)
+    drawing.draw_without_rendering()
+    (legend,) = drawing.legends
+    box = legend.get_window_extent()
+    assert 0 <= box.x0 <= box.x1 <= drawing.bbox.width
+    for axes in drawing.get_axes():
+        assert not box.overlaps(axes.get_tightbbox()), axes.get_title()
