@@ -2,16 +2,17 @@
 
 import json
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from experiments import __main__, against_torch, networks, sampled
-from experiments.inputs.arithmetic import saved
+from experiments.inputs.arithmetic import BOTH, DIRECTIONS, saved
 from experiments.measuring.beside_torch import THREADS
 from experiments.measuring.peak import PASSES
 from experiments.reporting import claims, pages, report, stored
-from experiments.reporting.derived import excess
+from experiments.reporting.derived import excess, totals_of
 from experiments.reporting.limitations import limitations
 from experiments.reporting.markdown import escaped
 from experiments.reporting.numbers import counted, short
@@ -234,6 +235,34 @@ def test_the_page_on_the_host_quotes_how_two_threads_scale():
         for rows in beside_torch().values()
     ]
     assert told == tuple(f"{end(of_one):.2f}" for of_one in ratios for end in (min, max))
+
+
+def test_the_page_on_gpus_quotes_the_model_and_what_the_first_gpu_measured(results):
+    (model,) = (one for one in results.profiles if one.record["experiment"] == "model")
+    assert model.record["commit"].startswith(quoted("gpu.md", r"\[of commit (\w{7,})\]"))
+    of_h100 = {
+        (r["net"], r["direction"], r["form"]): r for r in model.rows if r["device"] == "H100"
+    }
+    dense = (r["seconds"] for key, r in of_h100.items() if key[1:] == (BOTH, "dense"))
+    assert quoted("gpu.md", r"adds up to ([\d.]+) seconds on the H100") == f"{sum(dense):.2f}"
+    totals = totals_of(rows_of("networks", "nvidia-h100-80gb-hbm3-cuda"))
+    text = (ROOT / "docs" / "gpu.md").read_text()
+    told, longer = re.findall(r"^ +\| ([a-z]+\d+) \| (.+) \|$", text, re.MULTILINE), {}
+    assert len(told) == 4
+    for net, cells in told:
+        scan, one_pass = (of_h100[net, "forward", form] for form in ("scanning", "dense"))
+        scanned, passed = (totals[net, 256, "forward", form] for form in ("scanning", "dense"))
+        pairs = [scan["seconds"], scanned["seconds"], one_pass["seconds"], passed["device_seconds"]]
+        values = [*(1e3 * s for s in pairs), scan["speedup"], passed["speedup"]]
+        assert cells.split(" | ") == [short(value) for value in values]
+        longer |= {(net, i): f"{100 * (pairs[i + 1] / pairs[i] - 1):.0f}" for i in (0, 2)}
+    pattern = r"took (\d+) to (\d+)% longer, and scanning with lenet28 (\d+)%"
+    *ends, most = quoted("gpu.md", pattern)
+    assert most == longer.pop(("lenet28", 0))
+    assert ends == [choose(longer.values(), key=float) for choose in (min, max)]
+    pattern = r"`authors133` (\d+) times forward and (\d+) backward, `n4` (\d+) and (\d+)"
+    cases = product(("authors133", "n4"), (512,), DIRECTIONS, ("dense",))
+    assert quoted("gpu.md", pattern) == tuple(short(totals[case]["speedup"]) for case in cases)
 
 
 def test_pages_tell_the_same_of_quick():
