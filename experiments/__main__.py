@@ -35,15 +35,18 @@ EXPERIMENTS = {
     "scribbles": "a net and a random forest learn pixels from two dozen strokes",
     "methods": "against fragments, PyTorch's dilated layers and zero-filled kernels",
     "against_torch": "time and memory of the same work in PyTorch, dense and patch by patch",
+    "layers": "every layer on one thread of the host, as a share of a matrix product beside it",
 }
 """A line on each, by its name: that of its subcommand, its module and its folder of results."""
-APART = ("against_torch", "scribbles")
-"""Not part of ``all``: they need the extras ``bench`` and ``learn``."""
+APART = ("against_torch", "layers", "scribbles")
+"""Not part of ``all``: they need the extras ``bench`` and ``learn``, or the host as backend."""
+TWICE = ("against_torch", "layers")
+"""What compares instruction sets: on a processor with AVX-512 it runs on AVX2 as well."""
 FIRST = ("demo", "pooling", "host")
 """What ``all`` begins with: they take seconds, and the first tables come soon."""
 OF_NETS = (
     *("equality", "networks", "sampled", "memory", "host", "large"),
-    *("segmentation", "methods", "against_torch"),
+    *("segmentation", "methods", "against_torch", "layers"),
 )
 """Experiments on nets of the zoo, which ``--nets`` chooses."""
 TOOLS = {"profile": profile, "tune": tune, "model": model, "check": check}
@@ -133,7 +136,7 @@ def _run_with_avx2(options, chosen) -> int:
     results go where those of another machine would."""
     from experiments.storing.instructions import narrower
 
-    compares = "against_torch" in chosen and options.backend == "cpu" and not options.quick
+    compares = set(TWICE) & set(chosen) and options.backend == "cpu" and not options.quick
     environment = narrower() if compares else None
     if environment is None:
         return 0
@@ -361,7 +364,7 @@ def _parser() -> argparse.ArgumentParser:
             )
     for name, tool in TOOLS.items():
         tool.add_arguments(commands.add_parser(name, help=tool.TITLE, description=tool.__doc__))
-    text = f"all experiments but {' and '.join(APART)}, one after the other"
+    text = f"all experiments but {', '.join(APART[:-1])} and {APART[-1]}, one after the other"
     commands.add_parser("all", parents=[of_nets], help=text, description=text)
     text = "rebuild all tables and figures from the stored files"
     commands.add_parser("report", parents=[reporting], help=text, description=text)

@@ -46,6 +46,7 @@ def test_one_side_alone_is_refused(side):
     ("chosen", "backend", "quick", "runs"),
     [
         (["against_torch"], "cpu", False, True),
+        (["layers"], "cpu", False, True),
         (["against_torch"], "cuda", False, False),
         (["against_torch"], "cpu", True, False),
         (["networks"], "cpu", False, False),

@@ -15,6 +15,7 @@ from experiments import (
     equality,
     host,
     large,
+    layers,
     memory,
     methods,
     networks,
@@ -294,8 +295,8 @@ def test_the_crossing_point(scanning, dense, extrapolated, expected):
 def test_every_zoo_net_is_measured():
     jobs = []
     cache = SimpleNamespace(measured=lambda parameters, _: jobs.append(parameters) or [])
-    options = SimpleNamespace(quick=False, nets=None, cache=cache, backend="cpu")
-    for experiment in (equality, networks, sampled, methods, against_torch):
+    options = SimpleNamespace(quick=False, nets=None, cache=cache, backend="cpu", seed=0)
+    for experiment in (equality, networks, sampled, methods, against_torch, layers):
         jobs.clear()
         experiment.run(options)
         assert list(dict.fromkeys(job["net"] for job in jobs)) == [*ZOO], experiment.__name__
