@@ -71,8 +71,8 @@ def run(options) -> tuple[list[dict], dict]:
 def _in_a_process(job):
     """The rows of a net; a process before the one that counts leaves it no kernel to compile.
 
-    In a process that has compiled them, convolutions forward and input gradients took up to three
-    times as long as the same calls in the next process, which read them from the disk.
+    One that has compiled them computes forward passes and input gradients up to three times as
+    slowly as the next, which reads them from the disk (docs/host.md).
     """
     environment = {k: v for k, v in os.environ.items() if k not in FORCING}
     environment |= dict.fromkeys(
