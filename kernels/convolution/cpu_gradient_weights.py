@@ -80,7 +80,6 @@ def _taps(shape):
 def _loop(vectors):
     """The innermost loops: output channels x taps, along a block of pixels."""
 
-    @inner
     def add_block(sums, errors, source, pixels, taps, lanes):
         partial, first, pitch = sums
         for column in range(0, len(taps), COLUMNS):

@@ -138,7 +138,6 @@ def _loops(vectors, columns):
     ``staged``.
     """
 
-    @inner
     def fill(out, tiles, panel, filters, sizes, scratch, lanes, activation):
         (target, corner, plane), (count, read, to, spilled) = out, tiles
         (source, origin, _, _, first_channel, channels), (weights, start) = panel, filters

@@ -182,7 +182,6 @@ def _loops(vectors):
     """
     columns = SCATTERED_COLUMNS[vectors - 1]
 
-    @inner
     def fill(maps, filters, sizes, first, taps, pixels, scratch, activation):
         (out, source), (weights, start) = maps, filters
         (entries, places), (to, at, staged) = taps, scratch

@@ -139,7 +139,6 @@ def _sizes(shape, itemsize):
 def _forward_loop(vectors):
     """The innermost loops: ``vectors`` vectors of output channels of some outputs."""
 
-    @inner
     def fill(maps, rows, filters, sizes, first, outputs, scratch, activation):
         (out, source), (weights, start) = maps, filters
         (begin, end), (at, staged) = outputs, scratch
@@ -209,7 +208,6 @@ def _correlate(maps, rows, filters, sizes, vector_groups, activation, items, thr
 def _weights_loop(vectors):
     """The innermost loops: output channels x numbers of a window's row, along some outputs."""
 
-    @inner
     def add_block(partial, to, pitch, errors, source, begins, run, lanes):
         whole = run[-1] + 1
         for column in range(0, len(run), COLUMNS):
@@ -285,7 +283,6 @@ def _sum_groups(out, partial, run):
 def _input_loop(vectors):
     """The innermost loops: ``vectors`` vectors of input channels x outputs, at one tap."""
 
-    @inner
     def add_tap(owned, places, panel, tap, sizes, channels, staged):
         (out, owned_range), (weights, w, pitch) = owned, tap
         lanes, wide = sizes.lanes, vectors * sizes.lanes
