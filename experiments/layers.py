@@ -69,22 +69,15 @@ def run(options) -> tuple[list[dict], dict]:
 
 
 def _in_a_process(job):
-    """The rows of a net; a process before the one that counts leaves it no kernel to compile.
-
-    One that has compiled them computes forward passes and input gradients up to three times as
-    slowly as the next, which reads them from the disk (docs/host.md).
-    """
     environment = {k: v for k, v in os.environ.items() if k not in FORCING}
     environment |= dict.fromkeys(
         ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1"
     )
     environment |= {"OPENBLAS_CORETYPE": "Haswell"} if held_to_avx2() else {}
-    for longest in (0, job["longest"]):
-        given = json.dumps(job | {"longest": longest})
-        command = [sys.executable, "-m", "experiments.layers", given]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"measuring the layers of {job} failed:\n{done.stderr[-2000:]}")
+    command = [sys.executable, "-m", "experiments.layers", json.dumps(job)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"measuring the layers of {job} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
