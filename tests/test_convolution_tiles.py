@@ -7,10 +7,16 @@ import pytest
 
 from experiments.profiling import calls, roofline
 from experiments.profiling.bounds import BOUNDS, FEW_CLASSES
+from experiments.profiling.devices import LIMITS
 from experiments.profiling.operators import OperatorCase
 from kernels.convolution.cuda_pixel_tile import blocks_with_room
 from kernels.convolution.cuda_tiles import TILES, WARPS, modelled_tile, tiles_on
-from kernels.device.limits import ceil_division
+from kernels.device.limits import (
+    ELEMENTWISE_THREADS,
+    RESIDENT_BLOCKS,
+    ceil_division,
+    threads_of_spread,
+)
 from kernels.device.multiprocessors import RECORDED, Multiprocessors
 from net import zoo
 
@@ -157,3 +163,30 @@ def test_launches_leave_multiprocessors_idle_in_their_last_wave():
     (number,) = (n for n, one in enumerate(call.launches) if one is multiplying)
     of_its_time = idle[number] * sum(taken) / taken[number]
     assert of_its_time == pytest.approx(1 - blocks / (10 * waves))
+
+
+@pytest.mark.parametrize("count", [16, 46, 80, 108, 128, 132, 170])
+def test_few_long_threads_are_spread_over_all_multiprocessors(count):
+    """The fullest gets its share of the warps, up to what a block's last warps leave."""
+    for threads in (*range(1, 4000, 7), *range(4000, 300000, 4999)):
+        block = threads_of_spread(threads, count)
+        blocks, warps = ceil_division(threads, block), ceil_division(threads, 32)
+        assert block in range(32, ELEMENTWISE_THREADS + 1, 32)
+        assert blocks >= min(count, warps)
+        of_fullest = ceil_division(blocks, count)
+        assert of_fullest <= RESIDENT_BLOCKS or block == ELEMENTWISE_THREADS
+        fewest = ceil_division(warps, count)
+        assert of_fullest * block // 32 <= fewest * (1 + 1 / (RESIDENT_BLOCKS // 2))
+
+
+def test_every_device_holds_the_blocks_of_a_spread_at_once():
+    assert min(limits.blocks for limits in LIMITS.values()) == RESIDENT_BLOCKS
+
+
+@pytest.mark.parametrize("module", ["convolution", "listed_convolution"])
+def test_the_kernels_that_add_partial_sums_are_spread(module):
+    """Of 500 weights to as many multiprocessors as they have warps."""
+    case = OperatorCase(f"{module}.gradient_weights", (1, 1, 128, 128), 20, (5, 5))
+    *_, adding = calls.of_case(case).launches
+    assert adding.function.__name__ in ("add_partial", "add_listed_partial")
+    assert (adding.blocks, adding.threads) == ((16, 1, 1), 32)

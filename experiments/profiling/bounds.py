@@ -293,10 +293,6 @@ MISSES = (
         "A thread looks up 16 places for the 640 multiply-adds of a slice, and one of maps. The "
         "main loop has 1176 instructions; on 9.0 it has 1172, which are within the bound.",
     ),
-    Miss(
-        *("idle", "patch form, 1024 patches", "lenet28"),
-        "Of the 12%, 9 are two blocks that add up the partial sums of 500 weights.",
-    ),
     *(
         Miss("workspace", f"{form} form", f"{layer}: ", _ROUNDED_UP)
         for form, layer in (

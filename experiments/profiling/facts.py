@@ -126,9 +126,11 @@ def counted_bytes(call, number, short, lines):
     if nth >= len(alike):  # the shortened call does without this launch
         return roofline.compulsory_bytes(launch)
     loops = call.multiply_adds / max(1, short.multiply_adds)
-    rest = math.prod(launch.blocks) / math.prod(short.launches[alike[nth]].blocks)
+    threads, traced = (
+        one.threads * math.prod(one.blocks) for one in (launch, short.launches[alike[nth]])
+    )
     of_launch = [line for line in lines if line.launch == alike[nth]]
-    return roofline.traced_bytes(of_launch, loops, rest)
+    return roofline.traced_bytes(of_launch, loops, threads / traced)
 
 
 def _host_rows(common, of_job):

@@ -14,7 +14,7 @@
   multiprocessor gets its share. Warps of one block are taken to share what is fetched, and blocks
   not to.
 * L2 cache: the sectors that warps request, counted on the simulator for a few blocks and scaled: in
-  main loops with the multiply-adds, elsewhere with the blocks. No L1 cache is assumed. Left out
+  main loops with the multiply-adds, elsewhere with the threads. No L1 cache is assumed. Left out
   where nothing was traced.
 * memory: every array of the launch moves once, as a whole (compulsory bytes); the caches are cold.
 
@@ -190,7 +190,7 @@ def traced_bytes(lines: list[Line], loops: float, rest: float) -> float:
     """Bytes of the sectors of a whole launch, scaled from its traced lines.
 
     Args:
-        loops, rest: the launch's multiply-adds, and its blocks, over those of the traced one.
+        loops, rest: the launch's multiply-adds, and its threads, over those of the traced one.
     """
     moved = 0.0
     for line in lines:

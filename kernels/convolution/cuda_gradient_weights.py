@@ -39,7 +39,14 @@ from kernels.convolution.cuda_tile import (
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
-from kernels.device.limits import BUSY_WARPS, ELEMENTWISE_THREADS, MAX_GRID, ceil_division, flat
+from kernels.device.limits import (
+    BUSY_WARPS,
+    ELEMENTWISE_THREADS,
+    MAX_GRID,
+    ceil_division,
+    flat,
+    threads_of_spread,
+)
 from kernels.device.loads import ALIGNMENT, computed_once, place_of, shared_after, shared_place
 from kernels.device.multiprocessors import multiprocessors
 from kernels.memory import cuda as memory
@@ -275,9 +282,13 @@ def _add_kernel(dtype):
 
 
 def add_partial_sums(partial, gradient, splits: int):
-    """gradient = the sum of the ``splits`` gradients in ``partial``, in order."""
+    """gradient = the sum of the ``splits`` gradients in ``partial``, in order.
+
+    A thread adds up all parts of a weight, and weights are few: small blocks share them out.
+    """
     arguments = flat("partial sums", partial), flat("gradient", gradient), splits
-    launch_over(_add_kernel(gradient.dtype.type), gradient.size, *arguments)
+    threads = threads_of_spread(gradient.size, multiprocessors().count)
+    launch_over(_add_kernel(gradient.dtype.type), gradient.size, *arguments, threads=threads)
 
 
 def _split_pixels(pixels: int, tile: Tile, tiles: int, most: int, count: int) -> int:

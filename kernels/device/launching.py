@@ -127,8 +127,9 @@ def launch(function, blocks, threads: int, *arguments) -> None:
     _handle(Launch(function, blocks + (1,) * (3 - len(blocks)), threads, arguments, False))
 
 
-def launch_over(function, count: int, *arguments) -> None:
-    """Launch a kernel without barriers; ``cuda.grid(1)`` numbers its ``count`` threads.
+def launch_over(function, count: int, *arguments, threads: int = ELEMENTWISE_THREADS) -> None:
+    """Launch a kernel without barriers; ``cuda.grid(1)`` numbers its ``count`` threads, ``threads``
+    of them in a block.
 
     Ints among the arguments are passed as uint32, as 64-bit ones would leave some arithmetic on 64
     bits even where the kernel casts them.
@@ -138,7 +139,7 @@ def launch_over(function, count: int, *arguments) -> None:
         OverflowError: an int that does not fit.
     """
     check_count("the work", count)
-    threads = 1 if api.SMALL_BLOCKS else ELEMENTWISE_THREADS
+    threads = 1 if api.SMALL_BLOCKS else threads
     blocks = ceil_division(count, threads), 1, 1
     _handle(Launch(function, blocks, threads, _narrowed(arguments), True))
 

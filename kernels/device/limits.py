@@ -1,4 +1,4 @@
-"""Limits of indices and grids, and how many threads a row of a map gets.
+"""Limits of indices and grids, and how many threads a row of a map or a block gets.
 
 Kernels index with unsigned 32-bit numbers: a signed index takes twice the instructions, because in
 Numba it may be negative and then counts from the end. So every array that is passed to a kernel
@@ -19,6 +19,8 @@ WARP = 32
 LATENCY_HIDING_WARPS = 8
 # Warps assumed to keep a multiprocessor busy where matrix products and splits of pixels are small
 BUSY_WARPS = 4
+# The fewest blocks that a multiprocessor of any device can hold at a time
+RESIDENT_BLOCKS = 16
 
 
 def ceil_division(a: int, b: int) -> int:
@@ -29,6 +31,17 @@ def ceil_division(a: int, b: int) -> int:
 def threads_of_row(width: int) -> int:
     """Threads for a row of a map: whole warps for a long row, so that no warp spans two rows."""
     return ceil_division(width, WARP) * WARP if width >= 4 * WARP else width
+
+
+def threads_of_spread(count: int, multiprocessors: int) -> int:
+    """Threads of a block that spread ``count`` threads over all multiprocessors.
+
+    They are as few whole warps as leave each multiprocessor no more blocks than it holds at once,
+    so that the fullest one gets hardly more than its share; but at most ``ELEMENTWISE_THREADS``.
+    """
+    warps = ceil_division(count, WARP)
+    of_block = ceil_division(warps, RESIDENT_BLOCKS * multiprocessors)
+    return min(WARP * of_block, ELEMENTWISE_THREADS)
 
 
 def flat(name: str, array):

@@ -24,7 +24,7 @@ from kernels.convolution.cuda_tile import Tile, placer, vector_length
 from kernels.device.api import cuda, device, kernel, u32
 from kernels.device.indices import divmod_u32
 from kernels.device.launching import launch, launch_over
-from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat
+from kernels.device.limits import ELEMENTWISE_THREADS, ceil_division, flat, threads_of_spread
 from kernels.device.loads import (
     computed_once,
     load_from,
@@ -33,6 +33,7 @@ from kernels.device.loads import (
     shared_after,
     shared_place,
 )
+from kernels.device.multiprocessors import multiprocessors
 from kernels.listed_convolution import ListedShape
 from kernels.listed_convolution.cuda_forward import sizes_of
 from kernels.memory import cuda as memory
@@ -243,5 +244,6 @@ def gradient_weights(x, rows, error, shape: ListedShape, tile: Tile):
             sizes,
         )
     adding = partial, flat("gradient", gradient), splits, columns, sizes
-    launch_over(_add_kernel(dtype, tile.width), gradient.size, *adding)
+    threads = threads_of_spread(gradient.size, multiprocessors().count)
+    launch_over(_add_kernel(dtype, tile.width), gradient.size, *adding, threads=threads)
     return gradient
