@@ -124,7 +124,8 @@ def _read(net, size, capability):
         for call in one.calls:
             for launch in call.launches:
                 code = _READER.nearest(launch, capability)
-                of_pass.append(codes.setdefault(id(code), (len(codes), code))[0])
+                key = id(code.machine_code), code.threads
+                of_pass.append(codes.setdefault(key, (len(codes), code))[0])
         numbers.append(of_pass)
     return {"codes": [_values(code) for _, code in codes.values()], "passes": numbers}
 

@@ -84,7 +84,7 @@ class CodeReader:
     """Reads each kernel once for each capability."""
 
     def __init__(self):
-        self._read: dict[tuple, Code] = {}
+        self._read: dict[tuple, MachineCode] = {}
         self._unsupported: set[Capability] = set()
 
     def read(self, launch: launching.Launch, capability: Capability) -> Code:
@@ -99,12 +99,11 @@ class CodeReader:
         key = launch.kernel, types, capability
         if key not in self._read:
             try:
-                code = machine_code.read(launch.kernel, launch.arguments, capability)
+                self._read[key] = machine_code.read(launch.kernel, launch.arguments, capability)
             except RuntimeError as error:
                 self._unsupported.add(capability)
                 raise NotReadable(str(error)) from None
-            self._read[key] = Code(code, capability, launch.threads)
-        return self._read[key]
+        return Code(self._read[key], capability, launch.threads)
 
     def nearest(self, launch: launching.Launch, capability: Capability) -> Code:
         """The code for ``capability``, or for the next one that the compiler knows."""

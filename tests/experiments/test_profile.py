@@ -368,9 +368,13 @@ class TestCompiled:
         assert code.capability > (3, 5)
         with pytest.raises(static.NotReadable):
             reader.read(launch, (3, 5))
-        assert reader.read(launch, code.capability) is code
+        again = reader.read(launch, code.capability)
+        assert again.machine_code is code.machine_code
         assert code.machine_code.local_bytes == 0
         assert code.occupancy(LIMITS[code.capability]) == 1.0
+        smaller = reader.read(launch._replace(threads=32), code.capability)
+        assert smaller.machine_code is code.machine_code
+        assert smaller.occupancy(LIMITS[code.capability]) < 1.0
 
 
 def test_what_is_missing_is_said(monkeypatch):
