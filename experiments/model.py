@@ -86,9 +86,9 @@ def modelled(nets: list[str], size: int, devices: dict, cache) -> list[dict]:
 
     # Before the compilers make the host busy
     host = {name: counted.host_seconds(cache, name, size) for name in nets}
-    rows, capabilities = [], [device.capability for device in devices.values()]
+    rows = []
     with (
-        counted.Codes(cache, nets, size, capabilities) as codes,
+        counted.Codes(cache, nets, size, devices.values()) as codes,
         tqdm(nets, desc="model", unit="net", leave=False) as progress,
     ):
         for name in progress:
@@ -104,14 +104,14 @@ def _of_net(name, size, devices, host, cache, codes):
     from net import zoo
 
     net, pixels = zoo.build(name, backend="cpu"), size * size
-    every = counted.passes(name, size)
-    cases = counted.traced_cases(every)
-    lines = counted.lines(cache, itertools.chain.from_iterable(cases))
-    l2_bytes = predicted.counted_bytes(every, cases, lines)
-    memory = [predicted.memory_of(net, size, one) for one in every]
+    recorded = {device: counted.passes(name, size, device) for device in devices.values()}
+    cases = {device: counted.traced_cases(every) for device, every in recorded.items()}
+    lines = counted.lines(cache, itertools.chain(*itertools.chain(*cases.values())))
     rows = []
     for short_name, device in devices.items():
-        of_device = codes.of(name, device.capability)
+        every, of_device = recorded[device], codes.of(name, device)
+        l2_bytes = predicted.counted_bytes(every, cases[device], lines)
+        memory = [predicted.memory_of(net, size, one) for one in every]
         estimates = {}
         for one, code, l2, needed in zip(every, of_device, l2_bytes, memory):
             if needed > device.memory or one.batch > pixels:

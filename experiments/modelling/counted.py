@@ -1,11 +1,14 @@
 """What the model counts of a net once: the machine code of its launches, and their sectors.
 
-Counting takes a compiler and Numba's simulator, and minutes; so it is kept. Nothing in it depends
-on a device beyond its compute capability.
+Launches are those that the kernels make on a device: it has the tiles that they choose for its
+multiprocessors. Counting takes a compiler and Numba's simulator, and minutes; so it is kept. What
+devices have in common is counted once: the code of a kernel for each target of the compiler, the
+sectors of a call for each tile.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -15,14 +18,15 @@ from math import prod
 from multiprocessing import get_context
 
 from experiments.measuring import host
-from experiments.profiling import calls, simulation
+from experiments.profiling import calls, simulation, static
 from experiments.profiling.calls import Call
 from experiments.profiling.counter import Line
-from experiments.profiling.devices import Capability
+from experiments.profiling.devices import Device
 from experiments.profiling.operators import OperatorCase
-from experiments.profiling.static import Code, CodeReader
+from experiments.profiling.static import Code
 from kernels.device.limits import MAX_ELEMENTS
 from kernels.device.machine_code import MachineCode
+from kernels.device.multiprocessors import recorded_for
 from net import zoo
 
 DENSE, PATCH = "dense", "patch"
@@ -52,15 +56,19 @@ class Pass:
     calls: list[Call]
 
 
-def passes(net: str, size: int) -> list[Pass]:
-    """All passes of a net for ``size`` x ``size`` labelled pixels that the model knows."""
+def passes(net: str, size: int, device: Device) -> list[Pass]:
+    """All passes of a net for ``size`` x ``size`` labelled pixels that the model knows, as the
+    kernels launch them on a device."""
     largest = _largest_map(net)
-    return [
-        Pass(form, batch, backward, calls.of_net(net, size, form, batch=batch, backward=backward))
-        for form, batch in FORMS
-        if form == DENSE or batch * largest <= MAX_ELEMENTS
-        for backward in (False, True)
-    ]
+    with recorded_for(device.seen_by_kernels):
+        return [
+            Pass(
+                form, batch, backward, calls.of_net(net, size, form, batch=batch, backward=backward)
+            )
+            for form, batch in FORMS
+            if form == DENSE or batch * largest <= MAX_ELEMENTS
+            for backward in (False, True)
+        ]
 
 
 def _largest_map(name):
@@ -71,28 +79,29 @@ def _largest_map(name):
 
 
 class Codes:
-    """The machine code of launches, kept for each net; a context manager.
+    """The machine code of launches, kept for each net and device; a context manager.
 
-    A process for each compute capability compiles net after net, each kernel once, while the caller
-    counts. What is timed is better timed before.
+    A process for each target of the compiler compiles net after net, each kernel once, while the
+    caller counts. What is timed is better timed before.
 
     Args:
         cache: a ``storing.cache.MeasurementCache``.
         nets: names of nets of the zoo.
         size: labelled pixels a side.
-        capabilities: compute capabilities.
+        devices: the devices.
     """
 
-    def __init__(self, cache, nets: list[str], size: int, capabilities: Iterable[Capability]):
+    def __init__(self, cache, nets: list[str], size: int, devices: Iterable[Device]):
         self._cache, self._size, self._stack = cache, size, ExitStack()
-        self._pending = {}
-        for capability in dict.fromkeys(capabilities):
-            missing = [net for net in nets if not cache.holds(self._key(net, capability))]
-            if missing:
-                pool = ProcessPoolExecutor(1, mp_context=get_context("forkserver"))
-                self._stack.callback(pool.shutdown, cancel_futures=True)
-                for net in missing:
-                    self._pending[net, capability] = pool.submit(_read, net, size, capability)
+        self._pending, pools = {}, {}
+        for net, device in itertools.product(nets, devices):
+            key = self._key(net, device)
+            if not cache.holds(key):
+                target = key["target"]
+                if target not in pools:
+                    pools[target] = ProcessPoolExecutor(1, mp_context=get_context("forkserver"))
+                    self._stack.callback(pools[target].shutdown, cancel_futures=True)
+                self._pending[net, device] = pools[target].submit(_read, net, size, device)
 
     def __enter__(self):
         return self
@@ -100,30 +109,32 @@ class Codes:
     def __exit__(self, *error):
         self._stack.close()
 
-    def of(self, net: str, capability: Capability) -> list[list[Code]]:
-        """For each pass, for each launch of its calls: the code for the compute capability, or for
-        the nearest later one that the compiler knows."""
+    def of(self, net: str, device: Device) -> list[list[Code]]:
+        """For each pass, for each launch of its calls on a device: its code, of the device's target
+        (``static.target_of``)."""
         stored = self._cache.measured(
-            self._key(net, capability), lambda: self._pending[net, capability].result()
+            self._key(net, device), lambda: self._pending[net, device].result()
         )
         codes = [_code(**values) for values in stored["codes"]]
         return [[codes[number] for number in of_pass] for of_pass in stored["passes"]]
 
-    def _key(self, net, capability):
-        return {"net": net, "size": self._size, "capability": capability, "forms": FORMS}
+    def _key(self, net, device):
+        target, seen = static.target_of(device.capability), device.seen_by_kernels
+        common = {"net": net, "size": self._size, "forms": FORMS}
+        return common | {"target": target, "multiprocessors": seen._asdict()}
 
 
-_READER = CodeReader()
+_READER = static.CodeReader()
 """One for this process, which meets the kernels of one net again in others."""
 
 
-def _read(net, size, capability):
-    codes, numbers = {}, []
-    for one in passes(net, size):
+def _read(net, size, device):
+    codes, numbers, target = {}, [], static.target_of(device.capability)
+    for one in passes(net, size, device):
         of_pass = []
         for call in one.calls:
             for launch in call.launches:
-                code = _READER.nearest(launch, capability)
+                code = _READER.read(launch, target)
                 key = id(code.machine_code), code.threads
                 of_pass.append(codes.setdefault(key, (len(codes), code))[0])
         numbers.append(of_pass)

@@ -10,6 +10,7 @@ there yet. Scanning hands over batch after batch without waiting, and waits once
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -50,9 +51,9 @@ def counted_bytes(every: list[Pass], cases: list[list], lines: dict) -> list[lis
         every: the passes.
         cases: for each pass, for each of its calls, the case whose sectors were counted
             (``counted.traced_cases``).
-        lines: the traced lines of these cases.
+        lines: the traced lines of these cases, by case.
     """
-    short_calls = {case: calls.of_case(case) for case in lines}
+    short_calls = {case: calls.of_case(case) for case in set(itertools.chain(*cases))}
     return [
         [
             facts.counted_bytes(call, number, short_calls[case], lines[case])

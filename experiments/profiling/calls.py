@@ -51,10 +51,7 @@ class Call:
     @property
     def tile(self) -> Tile | None:
         """The tile that a convolution's launches use; None for other operators."""
-        if not self.multiply_adds:
-            return None
-        # While launches are recorded, the cost model chooses
-        return self.case.tile or cuda_tiles.modelled_tile(*product_of(self.case), itemsize=4)
+        return next((launch.kernel.tile for launch in self.launches if launch.kernel.tile), None)
 
     @property
     def inputs(self) -> list[np.ndarray]:

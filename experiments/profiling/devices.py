@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernels.device.multiprocessors import Multiprocessors
+
 Capability = tuple[int, int]
 
 
@@ -119,6 +121,11 @@ class Device:
     def limits(self) -> Limits:
         """Limits of one of its multiprocessors."""
         return LIMITS[self.capability]
+
+    @property
+    def seen_by_kernels(self) -> Multiprocessors:
+        """What kernels know of it when they choose their tiles and share out their work."""
+        return Multiprocessors(self.multiprocessors, self.limits.shared_bytes)
 
     @property
     def peak(self) -> float:

@@ -95,7 +95,7 @@ def _model_rows(common, call, devices, reader, lines):
         predictions, l2_bytes, stand_in = [], 0.0, ""
         short = calls.of_case(simulation.shortened(call)) if lines else None
         for number, launch in enumerate(call.launches):
-            code = reader.nearest(launch, device.capability)
+            code = reader.read(launch, static.target_of(device.capability))
             if code.capability != device.capability:
                 stand_in = "sm_{}{}".format(*code.capability)
             counted = counted_bytes(call, number, short, lines) if short else 0.0

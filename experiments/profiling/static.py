@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.profiling.devices import LIMITS, Capability, Limits, resident_blocks
-from kernels.device import api, launching, machine_code
+from kernels.device import api, compiling, launching, machine_code
 from kernels.device.machine_code import MachineCode
 
 # From this capability on, the code's figure includes the shared memory that the system reserves
@@ -80,12 +80,24 @@ def kinds() -> Iterator[str]:
         yield from (kind if width is None else f"{kind} {width}" for width in widths)
 
 
+def target_of(capability: Capability) -> Capability:
+    """The compute capability whose code a device of ``capability`` is given: its own, or the next
+    one that the installed compiler makes code for.
+
+    Raises:
+        NotReadable: there is none.
+    """
+    for target in compiling.targets():
+        if target >= capability:
+            return target
+    raise NotReadable("the compiler has no target from sm_{}{} on".format(*capability))
+
+
 class CodeReader:
     """Reads each kernel once for each capability."""
 
     def __init__(self):
         self._read: dict[tuple, MachineCode] = {}
-        self._unsupported: set[Capability] = set()
 
     def read(self, launch: launching.Launch, capability: Capability) -> Code:
         """The code of a launch.
@@ -93,26 +105,13 @@ class CodeReader:
         Raises:
             NotReadable: the compiler does not know ``capability``.
         """
-        if capability in self._unsupported:
+        if capability not in compiling.targets():
             raise NotReadable("the compiler has no target sm_{}{}".format(*capability))
         types = tuple(_type(argument) for argument in launch.arguments)
         key = launch.kernel, types, capability
         if key not in self._read:
-            try:
-                self._read[key] = machine_code.read(launch.kernel, launch.arguments, capability)
-            except RuntimeError as error:
-                self._unsupported.add(capability)
-                raise NotReadable(str(error)) from None
+            self._read[key] = machine_code.read(launch.kernel, launch.arguments, capability)
         return Code(self._read[key], capability, launch.threads)
-
-    def nearest(self, launch: launching.Launch, capability: Capability) -> Code:
-        """The code for ``capability``, or for the next one that the compiler knows."""
-        for candidate in sorted(c for c in LIMITS if c >= capability):
-            try:
-                return self.read(launch, candidate)
-            except NotReadable:
-                continue
-        raise NotReadable("the compiler has no target from sm_{}{} on".format(*capability))
 
 
 def _type(argument):

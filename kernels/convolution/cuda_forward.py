@@ -230,7 +230,7 @@ def convolver(tile: Tile, dtype, activation, source: PixelSource):
 def _forward_kernel(tile: Tile, dtype, activation, pointwise):
     convolve = convolver(tile, dtype, activation, _map_source(tile, pointwise))
 
-    @kernel(tile.threads, tile.blocks)
+    @kernel(tile.threads, tile.blocks, tile=tile)
     def convolution_forward(
         x,  # N*C*H*W
         packed,  # steps x filters and more

@@ -340,7 +340,7 @@ def gatherer(tile: Tile, dtype, neighbours: Neighbours):
 def _gradient_kernel(tile: Tile, dtype):
     gather = gatherer(tile, dtype, _of_maps(tile))
 
-    @kernel(tile.threads, tile.blocks)
+    @kernel(tile.threads, tile.blocks, tile=tile)
     def convolution_gradient_input(
         error,  # N*K*Ho*Wo
         packed,  # steps x channels and more; steps are taps x filters

@@ -246,7 +246,7 @@ def _gradient_kernel(tile: Tile, dtype):
     columns = _taps_of_maps(tile)
     accumulate = accumulator(tile, dtype, columns)
 
-    @kernel(tile.threads, tile.blocks, tile.depth // columns.steps)
+    @kernel(tile.threads, tile.blocks, tile.depth // columns.steps, tile=tile)
     def convolution_gradient_weights(
         error,  # N*K*Ho*Wo
         x,  # N*C*H*W

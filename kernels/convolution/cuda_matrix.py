@@ -158,7 +158,7 @@ def _matrix_kernel(tile: Tile, dtype, activation, first_along_steps, second_alon
     accumulate = _accumulator(tile, dtype, of_first, of_second)
     write = _writer(tile, dtype, activation)
 
-    @kernel(tile.threads, tile.blocks)
+    @kernel(tile.threads, tile.blocks, tile=tile)
     def matrix_product(
         first,  # rows x steps, or steps x rows
         second,  # columns x steps, or steps x columns

@@ -84,7 +84,7 @@ def driver_version() -> str:
     return f"{match[1]}, {of_cuda}" if match else of_cuda
 
 
-def kernel(threads: int, blocks: int = 1, turns: int = 1):
+def kernel(threads: int, blocks: int = 1, turns: int = 1, tile=None):
     """Declare a kernel, launched as ``function[grid, threads](...)``.
 
     Fast mathematics stays off: it may reorder sums, and a + b * c becomes a fused multiply-add
@@ -94,15 +94,17 @@ def kernel(threads: int, blocks: int = 1, turns: int = 1):
         threads: the most threads a block is launched with.
         blocks: blocks that a multiprocessor must be able to hold, which limits the registers.
         turns: iterations of a loop nested in the main loop; used to count executed instructions.
+        tile: what a block computes, where there is a choice; kept as an attribute.
     """
 
     def declare(function):
         if SIMULATING:
-            return cuda.jit(simulator.Simulated(function))
-        compiled = cuda.jit(function, launch_bounds=(threads, blocks), fastmath=False)
-        keep_on_disk(compiled)
-        compiled.turns = turns
-        return compiled
+            declared = cuda.jit(simulator.Simulated(function))
+        else:
+            declared = cuda.jit(function, launch_bounds=(threads, blocks), fastmath=False)
+            keep_on_disk(declared)
+        declared.turns, declared.tile = turns, tile
+        return declared
 
     return declare
 

@@ -15,6 +15,7 @@ from kernels import checks
 from kernels.device.api import SIMULATING, cuda
 from kernels.device.launching import is_planning, is_recording
 from kernels.device.limits import check_shape
+from kernels.device.multiprocessors import multiprocessors
 from kernels.device.plans import Plan
 from kernels.device.pool import current
 from kernels.device.streams import settled, stream, wait_for
@@ -63,7 +64,8 @@ def operator(function):
         arrays: list = []
         named = [*zip(names, arguments), *options.items()]
         like = [_like(name, value, here, arrays) for name, value in named]
-        key = here, len(arguments), *options, *like
+        # What is only recorded has no stream, and is for a device all the same
+        key = here or multiprocessors(), len(arguments), *options, *like
         plan = _found(plans, key)
         if plan is None:
             plan = Plan(here)

@@ -1,13 +1,21 @@
 """Kernels compiled without a device: to PTX, or to the machine code that a launch would load."""
 
 from contextlib import contextmanager
+from functools import cache
 from typing import NamedTuple
 
 from cuda.core import Linker, LinkerOptions, ObjectCode
 from numba.cuda import dispatcher
+from numba.cuda.cudadrv import nvrtc
 from numba.cuda.typing.typeof import typeof
 
 from kernels.device.api import cuda
+
+
+@cache
+def targets() -> tuple[tuple[int, int], ...]:
+    """The compute capabilities that the installed compiler makes code for, in order."""
+    return tuple(sorted(nvrtc.get_supported_ccs()))
 
 
 def ptx(function, arguments, capability: tuple[int, int]) -> str:

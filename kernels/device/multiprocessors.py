@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import NamedTuple
 
@@ -23,12 +25,23 @@ class Multiprocessors(NamedTuple):
 
 # An H100's, for launches that nothing executes
 RECORDED = Multiprocessors(132, 228 * 1024)
+_recorded_for: ContextVar = ContextVar("recorded for", default=RECORDED)
+
+
+@contextmanager
+def recorded_for(device: Multiprocessors):
+    """Within it, launches that are only recorded are those for ``device``."""
+    token = _recorded_for.set(device)
+    try:
+        yield
+    finally:
+        _recorded_for.reset(token)
 
 
 def multiprocessors() -> Multiprocessors:
-    """The current device's."""
+    """The current device's, or that of launches that are only recorded."""
     if SIMULATING or is_recording():
-        return RECORDED
+        return _recorded_for.get()
     return _of(cuda.get_current_device().id)
 
 

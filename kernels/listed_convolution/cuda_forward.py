@@ -125,7 +125,7 @@ def _forward_kernel(tile: Tile, dtype, activation, pointwise):
     source = (_pointwise_source if pointwise else _list_source)(tile)
     convolve = cuda_forward.convolver(tile, dtype, activation, source)
 
-    @kernel(tile.threads, tile.blocks)
+    @kernel(tile.threads, tile.blocks, tile=tile)
     def listed_convolution_forward(
         x,  # C*M
         offsets,  # steps and more

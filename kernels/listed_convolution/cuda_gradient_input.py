@@ -62,7 +62,7 @@ def _of_lists(tile: Tile):
 def _gradient_kernel(tile: Tile, dtype):
     gather = gatherer(tile, dtype, _of_lists(tile))
 
-    @kernel(tile.threads, tile.blocks)
+    @kernel(tile.threads, tile.blocks, tile=tile)
     def listed_convolution_gradient_input(
         error,  # K*P
         rows,  # kh*(P + M)

@@ -171,7 +171,7 @@ def _gradient_kernel(tile: Tile, dtype, one_row):
     columns_of_list = _taps_of_row(tile) if one_row else _taps_of_rows(tile)
     accumulate = accumulator(tile, dtype, columns_of_list)
 
-    @kernel(tile.threads, tile.blocks, tile.depth // columns_of_list.steps)
+    @kernel(tile.threads, tile.blocks, tile.depth // columns_of_list.steps, tile=tile)
     def listed_convolution_gradient_weights(
         error,  # K*P
         x,  # C*M

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,6 +20,7 @@ from experiments.reporting import claims, pages, printed, stored
 from experiments.reporting.derived import CLAIMED_SPEEDUP
 from experiments.reporting.numbers import short
 from experiments.storing import cache as storing_cache
+from kernels.convolution.cuda_tiles import modelled_tile
 from kernels.device.limits import MAX_ELEMENTS
 from kernels.device.machine_code import MachineCode
 from kernels.memory import cpu as cpu_memory
@@ -28,6 +30,7 @@ from net.program import Program
 from tests.experiments.test_command_line import experiments
 
 NETS, SIZE = ("lenet28", "rcnn25"), 24
+H100 = DEVICES["H100"]
 PASSES = cache(counted.passes)
 
 
@@ -38,11 +41,11 @@ def counted_before(monkeypatch):
     made = MachineCode(64, 0, 16384, 1, loop, loop, 16 * loop.total(), "")
 
     class Codes(nullcontext):
-        def __init__(self, cache, nets, size, capabilities):
+        def __init__(self, cache, nets, size, devices):
             super().__init__(self)
 
-        def of(self, net, capability):
-            every = PASSES(net, SIZE)
+        def of(self, net, device):
+            every = PASSES(net, SIZE, device)
             number = (sum(len(call.launches) for call in one.calls) for one in every)
             return [[static.Code(made, (7, 5), 128)] * launches for launches in number]
 
@@ -144,16 +147,71 @@ def test_batches_are_those_whose_maps_kernels_can_index(monkeypatch):
         program = Program(zoo.build(name, backend="cpu"), "patch")
         place = program, "valid", (256, 256), 256 * 256
         planned = {n: planning.scan_bytes(*place, n, learning=True) for n in counted.BATCHES}
-        batches = {one.batch for one in counted.passes(name, 256) if one.form == counted.PATCH}
+        every = counted.passes(name, 256, H100)
+        batches = {one.batch for one in every if one.form == counted.PATCH}
         assert batches == {n for n, taken in planned.items() if taken < UNINDEXABLE}
         largest[name] = max(batches)
     assert largest["lenet28"] == 16384
     assert largest["n4"] == 4096
 
 
+def convolutions(net, device):
+    every = PASSES(net, SIZE, device)
+    return [(one, call) for one in every for call in one.calls if call.multiply_adds]
+
+
+def test_each_device_has_launches_of_its_own():
+    """With the tiles that the kernels would choose there, and as many parts of the sums."""
+    tiles, parts = {}, {}
+    for name, device in DEVICES.items():
+        seen = device.seen_by_kernels
+        assert seen == (device.multiprocessors, device.limits.shared_bytes)
+        made = convolutions("lenet28", device)
+        for one, call in made:
+            chosen = modelled_tile(*calls.product_of(call.case), 4, seen)
+            assert call.tile == chosen, f"{name}, {one.form} {one.batch}: {call.case}"
+        tiles[name] = [call.tile for _, call in made]
+        parts[name] = [launch.blocks for _, call in made for launch in call.launches]
+    assert tiles["H100"] == [call.tile for _, call in convolutions("lenet28", H100)]
+    assert tiles["K40"] != tiles["V100"] != tiles["H100"]
+    assert parts["H100"] != parts["RTX4090"]
+
+
+def test_a_compiler_compiles_for_all_devices_of_its_target(monkeypatch):
+    """Net after net, so that the caller waits for none that comes later, and what is kept not."""
+    submitted = {}
+
+    class Pool:
+        def __init__(self, workers, mp_context):
+            assert workers == 1
+            submitted[self] = []
+
+        def submit(self, function, *arguments):
+            submitted[self].append(arguments)
+            return SimpleNamespace(result=lambda: {"codes": [], "passes": []})
+
+        def shutdown(self, cancel_futures):
+            assert cancel_futures
+
+    def target_of(capability):
+        return max(capability, (7, 5))
+
+    cache = Mock(holds=lambda key: key["net"] == NETS[0] and key["target"] == (9, 0))
+    cache.measured = lambda key, measure: measure()
+    monkeypatch.setattr(counted, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(static, "target_of", target_of)
+    with counted.Codes(cache, NETS, SIZE, DEVICES.values()) as codes:
+        old, new = [DEVICES["K40"], DEVICES["V100"]], [DEVICES["A100"], H100, DEVICES["RTX4090"]]
+        each = [[(net, SIZE, device) for net in NETS for device in old]]
+        each += [[(net, SIZE, device) for net in NETS] for device in new]
+        each[2].pop(0)
+        assert sorted(submitted.values(), key=str) == sorted(each, key=str)
+        assert codes.of(NETS[0], DEVICES["K40"]) == []
+
+
 def test_sectors_are_counted_with_the_tiles_of_each_batch():
     """Of as few batches as there are tiles."""
-    every = PASSES("lenet28", SIZE)
+    every = PASSES("lenet28", SIZE, H100)
     counted_for = {}
     for one, cases in zip(every, counted.traced_cases(every), strict=True):
         for number, (call, case) in enumerate(zip(one.calls, cases, strict=True)):
@@ -230,7 +288,7 @@ def test_arithmetic_counts_what_the_calls_do(name):
     for backward, direction in enumerate(page.DIRECTIONS):
         done = {
             one.form: sum(call.multiply_adds for call in one.calls)
-            for one in PASSES(name, SIZE)
+            for one in PASSES(name, SIZE, H100)
             if one.backward == backward and one.batch == 1
         }
         ratio = SIZE**2 * done[counted.PATCH] / done[counted.DENSE]

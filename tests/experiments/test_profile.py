@@ -364,8 +364,11 @@ class TestCompiled:
     def test_the_nearest_target_stands_in(self):
         launch = calls.of_case(OperatorCase("activation.forward", (1, 1, 8, 8))).launches[0]
         reader = static.CodeReader()
-        code = reader.nearest(launch, (3, 5))
+        code = reader.read(launch, static.target_of((3, 5)))
         assert code.capability > (3, 5)
+        assert static.target_of(code.capability) == code.capability
+        with pytest.raises(static.NotReadable, match="no target from sm_990 on"):
+            static.target_of((99, 0))
         with pytest.raises(static.NotReadable):
             reader.read(launch, (3, 5))
         again = reader.read(launch, code.capability)
