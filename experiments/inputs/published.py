@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from experiments.inputs.arithmetic import saved
+from experiments.inputs.arithmetic import DIRECTIONS, saved
 from net import Net, zoo
 from net.layers import Convolution, FullyConnected, MaxPool, ReLU
 
@@ -127,14 +127,15 @@ class Published:
         layers = [_layer(text) for text in told["layers"].split(", ")]
         return Net(layers, channels=told["channels"], patch=told["patch"], backend="reference")
 
-    def arithmetic(self, figure: Figure, labelled=None) -> float | None:
-        """What arithmetic alone saves on the figure's net, forward; None where its layers were not
-        at hand.
-
-        Args:
-            labelled: as for ``saved``.
+    def arithmetic(self, figure: Figure) -> dict[str, float]:
+        """What arithmetic alone saves on the figure's net and size, by direction: in those that
+        ``published`` names, else forward. Empty where its layers were not at hand.
         """
-        return saved(self._built[figure.counted], labelled) if figure.counted else None
+        if figure.counted is None:
+            return {}
+        named = [direction for direction in DIRECTIONS if direction in figure.published]
+        net = self._built[figure.counted]
+        return {one: saved(net, figure.labelled, one) for one in named or DIRECTIONS[:1]}
 
 
 def _layer(text):

@@ -100,33 +100,20 @@ def _saved(cited: Published, figure: Figure) -> str:
                 "image was not noted, and its layers are not kept"
             )
         return "layers not at hand"
-    ratios = _ratios(cited, figure)
+    ratios = cited.arithmetic(figure).items()
     if figure.labelled:
-        told = ", ".join(f"{ratio:.3g} {direction}" for direction, ratio in ratios.items())
+        told = ", ".join(f"{ratio:.3g} {direction}" for direction, ratio in ratios)
         return f"{told} ({figure.counted})"
-    told = ", ".join(f"{ratio:.4g} {direction}" for direction, ratio in ratios.items())
+    told = ", ".join(f"{ratio:.4g} {direction}" for direction, ratio in ratios)
     return f"at most {told}, on an infinitely large image ({figure.counted})"
-
-
-def _ratios(cited: Published, figure: Figure) -> dict[str, float]:
-    """What arithmetic alone saves in the directions that a figure names, else forward."""
-    named = [direction for direction in DIRECTIONS if direction in figure.published]
-    return {one: _ratio(cited, figure, one) for one in named or DIRECTIONS[:1]}
-
-
-def _ratio(cited, figure, direction):
-    """What arithmetic alone saves in a direction; backward, the net must be one of the zoo."""
-    if direction == DIRECTIONS[0]:
-        return cited.arithmetic(figure, figure.labelled)
-    return saved(built(figure.counted, backend="reference"), figure.labelled, direction)
 
 
 def _left(cited, figure):
     """What the published speedup has beyond arithmetic."""
-    if figure.speedup is None or figure.counted is None:
+    if figure.speedup is None:
         return ""
-    ratios = _ratios(cited, figure)
-    return ", ".join(f"{figure.speedup / ratios[one]:.3g} {one}" for one in ratios)
+    ratios = cited.arithmetic(figure).items()
+    return ", ".join(f"{figure.speedup / ratio:.3g} {direction}" for direction, ratio in ratios)
 
 
 def _here(machine, figure):
@@ -152,9 +139,9 @@ def _here(machine, figure):
 def _opponents(cited, machines):
     """What the figures measured, in a paragraph."""
     counted = [one for one in cited.figures if one.speedup and one.counted]
-    worst = max(counted, key=lambda one: one.speedup / cited.arithmetic(one, one.labelled))
+    worst = max(counted, key=lambda one: one.speedup / max(cited.arithmetic(one).values()))
     paper = next(one for one in counted if one.source == "li2014")
-    saves, limits = cited.arithmetic(worst, worst.labelled), _ratios(cited, paper)
+    saves, limits = max(cited.arithmetic(worst).values()), cited.arithmetic(paper)
     told = " and ".join(f"{limit:.4g} times {direction}" for direction, limit in limits.items())
     classes = built(paper.counted, backend="reference").output.channels
     text = (

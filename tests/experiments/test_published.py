@@ -1,6 +1,7 @@
 """What others published: every figure has its source, and the arithmetic is counted from layers."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,20 @@ def test_the_arithmetic_is_recounted_by_hand():
     for_a_cell = (3 * 25 * 20, 20 * 25 * 50, 50 * 4 * 500, 500 * 2)
     scanning = 512**2 * sum(c * cells**2 for c, cells in zip(for_a_cell, (16, 4, 1, 1)))
     dense = sum(c * cells**2 for c, cells in zip(for_a_cell, (527, 518, 512, 512)))
-    assert TOLD.arithmetic(xu, xu.labelled) == pytest.approx(scanning / dense, rel=1e-12)
+    assert TOLD.arithmetic(xu) == pytest.approx({"forward": scanning / dense}, rel=1e-12)
+
+
+def test_a_direction_is_counted_for_nets_that_are_not_in_the_zoo_too():
+    """As above; a backward pass takes each layer twice, but the first."""
+    xu = next(one for one in TOLD.figures if one.counted == "lenet20")
+    both = replace(xu, published="500 times, forward and backward")
+    for_a_cell = (3 * 25 * 20, 2 * 20 * 25 * 50, 2 * 50 * 4 * 500, 2 * 500 * 2)
+    scanning = 512**2 * sum(c * cells**2 for c, cells in zip(for_a_cell, (16, 4, 1, 1)))
+    dense = sum(c * cells**2 for c, cells in zip(for_a_cell, (527, 518, 512, 512)))
+    told = TOLD.arithmetic(both)
+    assert list(told) == list(DIRECTIONS)
+    assert told["backward"] == pytest.approx(scanning / dense, rel=1e-12)
+    assert TOLD.arithmetic(replace(both, counted=None)) == {}
 
 
 @pytest.mark.parametrize(
