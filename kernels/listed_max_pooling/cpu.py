@@ -2,8 +2,9 @@
 
 Maxima and their numbers stay in registers until a window is done. Large windows that share their
 rows: ``cpu_shared_rows.py``. Backward, small windows loop over their cells and add where the argmax
-is theirs, a vector of channels at a time; large windows loop over channels and add to the argmax
-cell. Either way, a cell's errors are added in the order of the windows.
+is theirs, a vector of channels at a time; large windows note where their cells lie, loop over
+channels and add to the argmax cell. Either way windows are taken one after the other, in a fixed
+order: that of the list, or of large windows that of their first cells.
 """
 
 import numba
@@ -82,9 +83,9 @@ def backward(error, argmax, rows, kernel, cells):
     if channels >= lanes and CHANNELS_PER_VECTOR * vectors <= channels:
         _add_by_cells(*maps, window.kernel, channels, threads, work=ELEMENT_NS * error.size)
         return gradient
-    down, across = np.divmod(np.arange(window.cells), window.kernel[1])
-    parts = min(threads, -(-channels // CHANNELS))
-    _add_by_channels(*maps, down, across, channels, parts, work=3 * ELEMENT_NS * error.size)
+    parts, order = min(threads, -(-channels // CHANNELS)), _order(rows, window)
+    windows = *maps, order, window.kernel[1]
+    _add_by_channels(*windows, channels, parts, work=3 * ELEMENT_NS * error.size)
     return gradient
 
 
@@ -162,11 +163,16 @@ def _add_window(gradient, error, argmax, rows, kernel, channels, p, begin, end):
 
 
 @compiled_parallel
-def _add_by_channels(gradient, error, argmax, rows, down, across, channels, parts):
-    """Each thread adds to channels of its own."""
+def _add_by_channels(gradient, error, argmax, rows, order, width, channels, parts):
+    """Each thread adds to channels of its own. Places are unsigned, as Numba tests signed ones for
+    being negative each time."""
+    height = rows.shape[1]
     for part in prange(parts):
-        for p in range(len(rows)):
+        places = np.empty(height * width, np.uint64)
+        for p in order:
+            for i in range(height):
+                for j in range(width):
+                    places[i * width + j] = (rows[p, i] + j) * channels
             for c in range(channels * part // parts, channels * (part + 1) // parts):
-                cell = argmax[p * channels + c]
-                to = (rows[p, down[cell]] + across[cell]) * channels + c
-                gradient[to] += error[p * channels + c]
+                at = p * channels + c
+                gradient[places[argmax[at]] + np.uint64(c)] += error[at]

@@ -113,6 +113,7 @@ def test_shares_of_some_channels_at_a_time(name, rng, monkeypatch):
 
 
 LARGE_WINDOWS = [(300, 20, 8, 280, (5, 5)), (96, 70, 3, 60, (9, 8)), (96, 17, 3, 60, (10, 4))]
+LARGE_WINDOWS += [(80, 17, 3, 60, (17, 16))]  # more cells than a byte numbers
 
 
 class TestMaxPooling(_Cases):
@@ -141,6 +142,17 @@ class TestMaxPooling(_Cases):
         (error,) = maps(rng, dtype, (outputs, channels))
         arguments = (f"{name}.backward", error, argmax, rows, kernel, cells)
         assert_matches_reference(backend, *arguments, tolerance=GRADIENT[dtype])
+
+
+def test_errors_are_added_in_the_order_of_the_cells(rng):
+    """Of large windows on the host, however they are listed."""
+    ops, case = get_backend("cpu"), (300, 20, 1, 280, (5, 5))
+    rows, (error,) = tables(rng, case), maps(rng, "float32", (280, 20))
+    argmax, order = rng.integers(0, 25, error.shape).astype(np.uint8), np.argsort(rows[:, 0])
+    backward = ops.listed_max_pooling.backward
+    as_listed = backward(error, argmax, rows, (5, 5), 300)
+    in_order = backward(error[order], argmax[order], rows[order], (5, 5), 300)
+    assert as_listed.tobytes() == in_order.tobytes()
 
 
 class TestAveragePooling(_Cases):
