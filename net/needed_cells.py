@@ -7,10 +7,8 @@ pointwise layers keep them. The plan depends on the net and the pixels alone.
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -123,71 +121,90 @@ class Need:
 
     def __init__(self, net: Net, pixels: np.ndarray):
         self.net, self._reach = net, _reach(net)
-        groups = _groups(pixels, net.receptive_field)
-        self._regions = [_Region(net, self._reach, group) for group in groups]
+        pixels, groups = _grouped(pixels, net.receptive_field)
+        self._origins = np.minimum.reduceat(pixels, groups[:-1])
+        spacings = self._reach.spacings
+        self._maps, self._sizes = cell_maps.traced(
+            pixels, groups, self._origins, self._reach.reads, spacings[:, 1]
+        )
 
     @cached_property
     def counts(self) -> dict[str, int]:
         """Number of needed cells by layer, ``IMAGE`` included."""
-        owners = self._reach.owners
-        by_owner = {
-            owner: sum(cell_maps.count(r.needed[owner]) for r in self._regions)
-            for owner in set(owners.values())
-        }
-        return {name: by_owner[owners[name]] for name in (IMAGE, *self.net.nodes)}
+        cells, _ = self._of_lists
+        return {name: cells[number] for name, number in self._reach.numbers.items()}
+
+    @cached_property
+    def _of_lists(self) -> list[list[int]]:
+        """Cells of each list, and runs at most."""
+        by_list = self._sizes.reshape(-1, len(self._reach.spacings), 2).sum(axis=0)
+        return by_list.T.tolist()
 
     def cells(self) -> NeededCells:
         """Their lists, and how layers read them."""
-        regions, reach, nodes = self._regions, self._reach, self.net.nodes
-        lists = {owner: _joined(regions, owner) for owner in set(reach.owners.values())}
-        cells = {name: lists[reach.owners[name]] for name in (IMAGE, *nodes)}
-        readings = {name: tuple(_readings(regions, reach, nodes[name])) for name in nodes}
-        return NeededCells(cells, readings)
+        maps, origins, (numbers, _, spacings, readings, _) = self._maps, self._origins, self._reach
+        lists = listing.listed(maps, self._sizes, spacings, origins)
+        tables = listing.tables(maps, lists, spacings, origins, readings)
+        (begins, rows, columns), ends = lists.runs, lists.bounds[:, [0, -1]].tolist()
+        made = [
+            Cells((begins[i : j + 1], rows[i:j], columns[i:j]), apart)
+            for (i, j), apart in zip(ends, spacings[:, 1].tolist())
+        ]
+        return self._needed(made, tables)
 
     def sized(self) -> NeededCells:
         """As ``cells``, for plans of memory: with tables of the right sizes, and lists hardly
-        longer, but all zeros, which take no memory until they are read."""
-        reach, counts, spacing = self._reach, self.counts, self._regions[0].spacing
-        lists = {}
-        for owner in set(reach.owners.values()):
-            apart = spacing[owner][1]
-            runs = sum(cell_maps.count_runs(r.needed[owner], apart) for r in self._regions)
-            begins, rows, columns = (_unread_zeros(runs + n) for n in (1, 0, 0))
-            begins[-1] = counts[owner]
-            lists[owner] = Cells((begins, rows, columns), apart)
-        cells = {name: lists[reach.owners[name]] for name in (IMAGE, *self.net.nodes)}
+        longer, but all of one number, which takes no memory."""
+        counts, runs = self._of_lists
+        made = [
+            Cells((_repeated(count, most + 1), *[_repeated(0, most)] * 2), apart)
+            for count, most, apart in zip(counts, runs, self._reach.spacings[:, 1].tolist())
+        ]
+        tables = [
+            _repeated(0, counts[reader], height * width)
+            for reader, _, height, width, *_ in self._reach.readings.tolist()
+        ]
+        return self._needed(made, tables)
 
-        def reading(node, source):
-            owner = reach.owners[source]
-            if owner == reach.owners[node.name]:
-                return Reading(counts[source], None, (1, 1))
-            kernel = _kernel_over_list(reach.geometry[node.name], spacing[owner])
-            table = _unread_zeros(counts[node.name], kernel[0])
-            return Reading(counts[source], table, kernel)
+    def _needed(self, lists, tables) -> NeededCells:
+        numbers, kernels = self._reach.numbers, self._reach.kernels
+        cells, tables = {name: lists[number] for name, number in numbers.items()}, iter(tables)
+
+        def reading(source, kernel):
+            rows = None if kernel is None else next(tables)
+            return Reading(self.counts[source], rows, kernel or (1, 1))
 
         readings = {
-            node.name: tuple(reading(node, source) for source in node.inputs)
+            node.name: tuple(map(reading, node.inputs, kernels[node.name]))
             for node in self.net.nodes.values()
         }
         return NeededCells(cells, readings)
 
 
-def _unread_zeros(*shape: int) -> np.ndarray:
-    pages = mmap.mmap(-1, max(1, prod(shape) * np.dtype(np.int32).itemsize))
-    return np.frombuffer(pages, np.int32, prod(shape)).reshape(shape)
+def _repeated(number: int, *shape: int) -> np.ndarray:
+    """An array of one number, int32, which takes the memory of one."""
+    return np.ndarray(shape, np.int32, np.array(number, np.int32), strides=(0,) * len(shape))
 
 
 class _Reach(NamedTuple):
     """What the layers of a net read, whatever the pixels.
 
     Attributes:
-        geometry: what ``_geometry`` gives, by layer.
-        owners: the layer whose cell list a layer shares, by layer: one that is read by one
-            pointwise layer alone shares its reader's list, any other has its own.
+        numbers: number of the list that holds a layer's cells, by layer, ``IMAGE`` first: a layer
+            that is read by one pointwise layer alone shares its reader's list, any other has its
+            own.
+        reads: how maps are made, as ``kernels.host.cell_maps.traced`` takes it.
+        spacings: (rows, columns) by number of a list, int64.
+        readings: how tables are made, as ``kernels.host.listing.tables`` takes it: in the order of
+            the layers and their inputs.
+        kernels: ``Reading.kernel`` by layer, of each input; None where no table is read.
     """
 
-    geometry: dict[str, tuple[Pair, Pair, Pair]]
-    owners: dict[str, str]
+    numbers: dict[str, int]
+    reads: np.ndarray
+    spacings: np.ndarray
+    readings: np.ndarray
+    kernels: dict[str, list[Pair | None]]
 
 
 @once_a_net
@@ -195,13 +212,37 @@ def _reach(net: Net) -> _Reach:
     nodes = list(net.nodes.values())
     geometry = {node.name: _geometry(node) for node in nodes}
     readers = [name for node in nodes for name in node.inputs]
-    owners = {nodes[-1].name: nodes[-1].name}
+    numbers, spacing, reads = {nodes[-1].name: 0}, {0: (1, 1)}, []
     for node in reversed(nodes):
-        moves = geometry[node.name] != _POINTWISE
-        for source in node.inputs:
-            alone = readers.count(source) == 1 and not moves
-            owners[source] = owners[node.name] if alone else source
-    return _Reach(geometry, owners)
+        window, reader = geometry[node.name], numbers[node.name]
+        for source in dict.fromkeys(node.inputs):
+            if readers.count(source) == 1 and window == _POINTWISE:
+                numbers[source] = reader
+                continue
+            number = numbers.setdefault(source, len(spacing))
+            spacing.setdefault(number, None)
+            reads.append((reader, number, *window[0], *window[1], *window[2]))
+            if window[0][1] > 1:
+                spacing[number] = spacing[number] or window[1]
+    spacings = [spacing[number] or (1, 1) for number in range(len(spacing))]
+    kernels, readings = {}, []
+    for node in nodes:
+        kernels[node.name] = of_node = []
+        kernel, dilation, corner = geometry[node.name]
+        reader = numbers[node.name]
+        for number in (numbers[source] for source in node.inputs):
+            if number == reader:
+                of_node.append(None)
+                continue
+            of_node.append(_kernel_over_list(kernel, dilation, spacings[number]))
+            taps = (kernel[0], 1, kernel[1]) if of_node[-1] == kernel else (*kernel, 1)
+            readings.append((reader, number, *taps[:2], *dilation, *corner, taps[2]))
+    return _Reach(
+        {name: numbers[name] for name in (IMAGE, *net.nodes)},
+        *(np.array(table, np.int64).reshape(-1, n) for table, n in ((reads, 8), (spacings, 2))),
+        np.array(readings, np.int64).reshape(-1, 9),
+        kernels,
+    )
 
 
 _POINTWISE = ((1, 1), (1, 1), (0, 0))
@@ -219,15 +260,18 @@ def _geometry(node: Node) -> tuple[Pair, Pair, Pair]:
     return window.kernel, dilation, (0, 0)
 
 
-def _groups(pixels, field: Pair) -> list[np.ndarray]:
-    """The pixels in groups, so that the fields of two pixels of different groups do not overlap."""
-    if np.prod(np.ptp(pixels, axis=0) + 1) <= TOGETHER:
-        return [pixels]
+def _grouped(pixels, field: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """(pixels in order, where each group begins and the last one ends): the fields of two pixels of
+    different groups do not overlap."""
+    pixels, together = np.ascontiguousarray(pixels, np.int64), np.array([0, len(pixels)])
+    height, width = (pixels.max(axis=0) - pixels.min(axis=0)).tolist()
+    if (height + 1) * (width + 1) <= TOGETHER:
+        return pixels, together
     tiles = (pixels - pixels.min(axis=0)) // np.maximum(field, SMALLEST_TILE)
     pitch = tiles[:, 1].max() + 2
     tiles, tile_of = np.unique(tiles[:, 0] * pitch + tiles[:, 1], return_inverse=True)
     if len(tiles) == 1:
-        return [pixels]
+        return pixels, together
     pairs = []
     for step in (1, pitch - 1, pitch, pitch + 1):  # neighbours, also across a corner
         at = np.searchsorted(tiles, tiles + step)
@@ -237,84 +281,13 @@ def _groups(pixels, field: Pair) -> list[np.ndarray]:
     links = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(tiles),) * 2)
     count, group_of = connected_components(links, directed=False)
     if count == 1:
-        return [pixels]
+        return pixels, together
     group = group_of[tile_of]
     order = np.argsort(group, kind="stable")
-    return np.split(pixels[order], np.cumsum(np.bincount(group))[:-1])
+    return pixels[order], np.concatenate([[0], np.cumsum(np.bincount(group))])
 
 
-class _Region:
-    """Needed cells around a group of pixels.
-
-    Attributes:
-        origin: row and column where the maps begin.
-        needed: maps of ``kernels.host.cell_maps``, by owner.
-        spacing: spacing of a list, by owner.
-    """
-
-    def __init__(self, net, reach, pixels):
-        nodes, owners = list(net.nodes.values()), reach.owners
-        self.origin = tuple(pixels.min(axis=0).tolist())
-        last = owners[nodes[-1].name]
-        places = (pixels - self.origin).astype(np.int32)
-        self.needed = {last: cell_maps.marked(places[:, 0], places[:, 1])}
-        spacing = {last: (1, 1)}
-        for node in reversed(nodes):
-            window, reader = reach.geometry[node.name], owners[node.name]
-            for owner in dict.fromkeys(owners[source] for source in node.inputs):
-                if owner == reader:
-                    continue
-                cells = cell_maps.reached(*self.needed[reader], *window)
-                others = self.needed.get(owner)
-                self.needed[owner] = cell_maps.united(*others, *cells) if others else cells
-                if window[0][1] > 1:
-                    spacing.setdefault(owner, window[1])
-        self.spacing = {owner: spacing.get(owner, (1, 1)) for owner in self.needed}
-
-    @cached_property
-    def lists(self) -> dict[str, tuple]:
-        """By owner, as ``kernels.host.listing.listed`` gives them."""
-        return {
-            owner: listing.listed(cells, self.spacing[owner], self.origin)
-            for owner, cells in self.needed.items()
-        }
-
-
-def _joined(regions, owner) -> Cells:
-    apart, lists = regions[0].spacing[owner][1], [region.lists[owner][:3] for region in regions]
-    if len(lists) == 1:
-        return Cells(lists[0], apart)
-    counts = np.cumsum([0, *(begins[-1] for begins, *_ in lists)], dtype=np.int32)
-    begins = [begins[:-1] + count for (begins, *_), count in zip(lists, counts)]
-    rows, columns = (np.concatenate([of[axis] for of in lists]) for axis in (1, 2))
-    return Cells((np.concatenate([*begins, counts[-1:]]), rows, columns), apart)
-
-
-def _readings(regions, reach, node):
-    kernel, dilation, corner = reach.geometry[node.name]
-    reader = reach.owners[node.name]
-    for source in node.inputs:
-        owner = reach.owners[source]
-        counts = [int(region.lists[owner][0][-1]) for region in regions]
-        if owner == reader:
-            yield Reading(sum(counts), None, (1, 1))
-            continue
-        apart, spacing = (regions[0].spacing[name][1] for name in (reader, owner))
-        over = _kernel_over_list(reach.geometry[node.name], regions[0].spacing[owner])
-        taps, of_a_tap = ((kernel[0], 1), kernel[1]) if over == kernel else (kernel, 1)
-        tables, begin = [], 0
-        for region, count in zip(regions, counts):
-            runs, numbers = region.lists[reader][:3], region.lists[owner][3]
-            source = listing.NumberedMap(*region.needed[owner], numbers, spacing)
-            first = tuple(c - o for c, o in zip(corner, region.origin))
-            window = listing.WindowTaps(taps, dilation, first, of_a_tap)
-            tables.append(listing.table(source, runs, apart, window, begin))
-            begin += count
-        rows = tables[0] if len(tables) == 1 else np.concatenate(tables)
-        yield Reading(sum(counts), rows, over)
-
-
-def _kernel_over_list(geometry, spacing: Pair) -> Pair:
-    """``Reading.kernel`` of a layer over a list with this spacing."""
-    (height, width), dilation, _ = geometry
-    return (height, width) if width == 1 or spacing[1] == dilation[1] else (height * width, 1)
+def _kernel_over_list(kernel: Pair, dilation: Pair, spacing: Pair) -> Pair:
+    """``Reading.kernel`` of a window over a list with this spacing."""
+    height, width = kernel
+    return kernel if width == 1 or spacing[1] == dilation[1] else (height * width, 1)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import cached_property
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from kernels import checks
 from kernels.checks import Pair
 from net import free_memory, images, planning, summary, windows
 from net.chosen import Chosen
-from net.graph import Net
+from net.graph import Net, once_a_net
 from net.listed_steps import ListedProgram, device_bytes
 from net.needed_cells import Need, NeededCells
 from net.nodes import IMAGE
@@ -135,7 +136,9 @@ class NeededPass:
         Raises:
             MemoryError: it does; the message says how much.
         """
-        needed = self.planned_bytes(**options)
+        needed = len(self.rows) * _bytes_of_a_patch(self.net)
+        if needed >= free_memory.SMALLEST:
+            needed = self.planned_bytes(**options)
         if not windows.is_gathered(self.net, source):
             numbers = self._windows_of(source).numbers * self.net.channels
             needed += numbers * np.dtype(self.net.dtype).itemsize
@@ -341,6 +344,17 @@ def _dense_cells(net: Net, chosen: Chosen) -> dict[str, int]:
     """The cells of each map of the dense form."""
     nodes = net.nodes.items()
     return {name: summary.dense_cells(net, node, chosen.labelled) for name, node in nodes}
+
+
+@once_a_net
+def _bytes_of_a_patch(net: Net) -> int:
+    """What a pass over one pixel takes at most, with any options and number of threads. That over
+    P pixels takes at most P times as much, which is told much faster than its plan is made."""
+    cells = Need(net, np.zeros((1, 2), np.int64)).sized()
+    program, count = ListedProgram(net, cells), len(cells.cells[IMAGE])
+    options = {"keep": True, "learning": True, "image": True}
+    threads = numba.config.NUMBA_NUM_THREADS
+    return planning.needed_bytes(program, count, 1, threads=threads, **options)
 
 
 def _table_bytes(net: Net, cells: NeededCells) -> int:

@@ -48,18 +48,21 @@ class CellList:
         size, kernel, dilation = case.shape[2:], case.kernel, case.dilation
         output = [n - (k - 1) * d for n, k, d in zip(size, kernel, dilation)]
         if case.isolated:
-            outputs = cell_maps.marked(*_isolated(output))
+            pixels, field = _isolated(output), (1, 1)
         else:
-            drawn = _strokes([n - f + 1 for n, f in zip(output, FIELD)])
-            outputs = cell_maps.reached(*cell_maps.marked(*drawn), FIELD, (1, 1), (0, 0))
-        needed = cell_maps.reached(*outputs, kernel, dilation, (0, 0))
-        spacing = tuple(s * d for s, d in zip(case.stride, dilation))
-        *runs, _ = listing.listed(outputs, spacing, (0, 0))
-        *places, numbers = listing.listed(needed, dilation, (0, 0))
+            pixels, field = _strokes([n - f + 1 for n, f in zip(output, FIELD)]), FIELD
+        height, width = kernel
+        reads = np.array([[0, 1, *field, 1, 1, 0, 0], [1, 2, *kernel, *dilation, 0, 0]])
+        spacings = np.array([(1, 1), [s * d for s, d in zip(case.stride, dilation)], dilation])
+        groups, origins = np.array([0, len(pixels)]), np.zeros((1, 2), np.int64)
+        maps, counts = cell_maps.traced(pixels, groups, origins, reads, spacings[:, 1])
+        lists = listing.listed(maps, counts, spacings, origins)
+        first, end = lists.bounds[2]
+        begins, rows, columns = lists.runs
+        places = begins[first : end + 1], rows[first:end], columns[first:end]
         places = listing.places(*places, dilation[1])
-        source = listing.NumberedMap(*needed, numbers, dilation[1])
-        taps = listing.WindowTaps((kernel[0], 1), dilation, (0, 0), kernel[1])
-        begins = listing.table(source, runs, spacing[1], taps, 0)
+        readings = np.array([[1, 2, height, 1, *dilation, 0, 0, width]])
+        (begins,) = listing.tables(maps, lists, spacings, origins, readings)
         readers = np.full((kernel[0], len(places[0])), -1, np.int32)
         for i, of_row in enumerate(begins.T):
             readers[i, of_row] = np.arange(len(begins))
@@ -68,18 +71,18 @@ class CellList:
 
 
 def _strokes(size):
-    """Rows and columns of pixels on straight lines between random places, int32."""
+    """Rows and columns of pixels on straight lines between random places, n x 2."""
     rng, drawn = np.random.default_rng(0), []
     for _ in range(STROKES):
         begin, end = rng.random((2, 2)) * (np.array(size) - 1)
         along = np.linspace(0, 1, 2 * max(size))[:, None]
-        drawn.append((begin + along * (end - begin)).astype(np.int32))
-    return np.concatenate(drawn).T
+        drawn.append((begin + along * (end - begin)).astype(np.int64))
+    return np.concatenate(drawn)
 
 
 def _isolated(size):
-    """Rows and columns of random pixels, int32."""
-    return np.random.default_rng(0).integers(0, np.array(size)[:, None], (2, ISOLATED), np.int32)
+    """Rows and columns of random pixels, n x 2."""
+    return np.random.default_rng(0).integers(0, np.array(size)[:, None], (2, ISOLATED), np.int32).T
 
 
 def _forward(call, case, new):

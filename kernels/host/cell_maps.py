@@ -4,10 +4,15 @@ Only tiles with needed cells are stored, so a long stroke costs no more than wha
 map is a pair: ``slots``, rows x columns of tiles, int32, the number of the tile there, counted row
 by row, or -1 for none; and ``tiles``, n x SIDE words, one for each row, its first column in the
 lowest bit.
+
+``traced`` makes all maps of a net in one call, as ``Maps``: calls would take longer than small maps.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
+from kernels.host.bits import ones
 from kernels.host.compilation import compiled, inner
 
 BITS = 6
@@ -16,9 +21,89 @@ _INSIDE = SIDE - 1
 _ONE, _NONE = np.uint64(1), np.uint64(0)
 
 
+class Maps(NamedTuple):
+    """Maps by group of pixels and number: map m of group g is the one at g * maps of a group + m.
+
+    Attributes:
+        slots: those of all maps, one map after the other, flat.
+        tiles: those of all maps.
+        places: (maps + 1) x 4, int64: a map's first slot, its rows and columns of slots, and its
+            first tile; behind the last map, where a further one would begin.
+    """
+
+    slots: np.ndarray
+    tiles: np.ndarray
+    places: np.ndarray
+
+
+@compiled
+def traced(pixels, groups, origins, reads, apart):
+    """(``Maps``, counts) of the pixels and of all that is read for them.
+
+    Args:
+        pixels: P x 2, int64, rows and columns, one group after the other.
+        groups: where each group begins, and the end of the last one.
+        origins: groups x 2, int64: row and column of a group's first cell in its maps.
+        reads: n x 8, int64, in the order in which they are followed: the numbers of a map of
+            outputs and of the map that these read, and (y, x) of the kernel, dilation and corner as
+            ``reached`` takes them. Map 0 holds the pixels; others have their numbers in the order
+            in which they are first read.
+        apart: by number of a map, columns from a cell of a run to the next.
+
+    Returns:
+        the maps, and maps x 2, int64: how many cells each has, and how many runs of neighbours at
+        most: one that goes on in the next tile is counted there once more.
+    """
+    maps = []
+    for group in range(len(origins)):
+        first, some = len(maps), pixels[groups[group] : groups[group + 1]]
+        maps.append(marked(some[:, 0] - origins[group, 0], some[:, 1] - origins[group, 1]))
+        for i in range(len(reads)):
+            reader, source = maps[first + reads[i, 0]], first + reads[i, 1]
+            window = (reads[i, 2], reads[i, 3]), (reads[i, 4], reads[i, 5])
+            cells = reached(*reader, *window, (reads[i, 6], reads[i, 7]))
+            if source == len(maps):
+                maps.append(cells)
+            else:
+                maps[source] = united(*maps[source], *cells)
+    return _one_behind_the_other(maps, apart)
+
+
+@compiled
+def _one_behind_the_other(maps, apart):
+    places = np.zeros((len(maps) + 1, 4), np.int64)
+    for m in range(len(maps)):
+        slots, tiles = maps[m]
+        places[m, 1], places[m, 2] = slots.shape
+        places[m + 1, 0] = places[m, 0] + slots.size
+        places[m + 1, 3] = places[m, 3] + len(tiles)
+    all_slots = np.empty(places[-1, 0], np.int32)
+    all_tiles = np.empty((places[-1, 3], SIDE), np.uint64)
+    counts = np.zeros((len(maps), 2), np.int64)
+    for m in range(len(maps)):
+        slots, tiles = maps[m]
+        all_slots[places[m, 0] : places[m + 1, 0]] = slots.ravel()
+        all_tiles[places[m, 3] : places[m + 1, 3]] = tiles
+        counts[m] = _counted(tiles, apart[m % len(apart)])
+    return Maps(all_slots, all_tiles, places), counts
+
+
+@compiled
+def _counted(tiles, apart):
+    """(cells, runs of neighbours that are ``apart``) of a map's tiles."""
+    cells, runs = 0, 0
+    for tile in range(len(tiles)):
+        for row in range(SIDE):
+            word = tiles[tile, row]
+            before = word << np.uint64(apart) if apart < SIDE else _NONE
+            cells += ones(word)
+            runs += ones(word & ~before)
+    return cells, runs
+
+
 @compiled
 def marked(rows, columns):
-    """The map of listed cells, int32, of at least 0."""
+    """The map of listed cells, ints of at least 0."""
     taken = np.zeros(((rows.max() >> BITS) + 1, (columns.max() >> BITS) + 1), np.uint8)
     for i in range(len(rows)):
         taken[rows[i] >> BITS, columns[i] >> BITS] = 1
@@ -62,20 +147,6 @@ def united(slots, tiles, other_slots, other_tiles):
             for row in range(SIDE):
                 into[row] |= words[tile, row]
     return all_slots, all_tiles
-
-
-def count(cells) -> int:
-    """How many cells a map has."""
-    return int(np.bitwise_count(cells[1]).sum())
-
-
-def count_runs(cells, apart: int) -> int:
-    """How many runs of cells a map has at most, neighbours in a row being ``apart`` columns from
-    each other: one that goes on in the next tile is counted there once more."""
-    if apart >= SIDE:
-        return count(cells)
-    words = cells[1]
-    return int(np.bitwise_count(words & ~(words << np.uint64(apart))).sum())
 
 
 @compiled

@@ -1,5 +1,6 @@
 """Selecting cells of a list on the host, cell by cell."""
 
+import numpy as np
 from numba import prange
 
 from kernels.foreign import operator
@@ -82,7 +83,8 @@ def gather(image, rows, columns):
     """
     check_gather(image, rows, columns)
     y = memory.empty((len(rows), image.shape[1], 1, 1), image.dtype)
-    _gather(y, image, rows, columns, work=ELEMENT_NS * y.size)
+    flat = y.reshape(-1), image.reshape(-1)
+    _gather(*flat, rows, columns, *image.shape[1:], work=ELEMENT_NS * y.size)
     return y
 
 
@@ -105,11 +107,14 @@ def gather_backward(error, rows, columns, size):
 
 
 @compiled_parallel
-def _gather(y, image, rows, columns):
+def _gather(y, image, rows, columns, channels, height, width):
+    # Places are unsigned, as Numba tests signed ones for being negative each time
+    plane = np.uint64(height * width)
     for p in prange(len(rows)):
-        inside = rows[p] >= 0 and columns[p] >= 0
-        for c in range(y.shape[1]):
-            y[p, c, 0, 0] = image[0, c, rows[p], columns[p]] if inside else y.dtype.type(0)
+        inside, at = (rows[p] | columns[p]) >= 0, np.uint64(rows[p] * width + columns[p])
+        for c in range(channels):
+            number = image[np.uint64(c) * plane + at] if inside else y.dtype.type(0)
+            y[np.uint64(p * channels + c)] = number
 
 
 @compiled_parallel

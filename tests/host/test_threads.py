@@ -117,12 +117,13 @@ def listed(x, height=2):
 
 
 def look_up(x):
-    rows, columns = (axis.astype(np.int32) for axis in np.indices(size_of(x)).reshape(2, -1))
-    cells = cell_maps.marked(rows, columns)
-    *runs, numbers = listing.listed(cells, (1, 1), (0, 0))
-    source = listing.NumberedMap(*cells, numbers, 1)
-    taps = listing.WindowTaps((1, 1), (1, 1), (0, 0), 1)
-    listing.table(source, runs, 1, taps, 0)
+    pixels, origins = np.argwhere(np.ones(size_of(x), bool)), np.zeros((1, 2), np.int64)
+    reads, spacings = np.array([[0, 1, 1, 1, 1, 1, 0, 0]]), np.ones((2, 2), np.int64)
+    groups = np.array([0, len(pixels)])
+    maps, counts = cell_maps.traced(pixels, groups, origins, reads, spacings[:, 1])
+    lists = listing.listed(maps, counts, spacings, origins)
+    readings = np.array([[0, 1, 1, 1, 1, 1, 0, 0, 1]])
+    listing.tables(maps, lists, spacings, origins, readings)
 
 
 def numbers(x):

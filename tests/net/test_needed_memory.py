@@ -6,6 +6,7 @@ import select
 import subprocess
 import sys
 import weakref
+from itertools import product
 from pathlib import Path
 
 import numba
@@ -67,6 +68,18 @@ def test_lists_have_the_sizes_that_were_told_before(case, together, monkeypatch)
             assert (told_one.cells, told_one.kernel) == (one.cells, one.kernel)
             assert np.shape(told_one.rows) == np.shape(one.rows)
             assert told_one.rows is None or not told_one.rows.any()
+
+
+@pytest.mark.parametrize("case", [*NETS, *ZOO])
+def test_a_patch_bounds_what_pixels_take(case):
+    """Wherever they lie: it is asked first, as that is faster than a plan of the pass."""
+    net = build(case, backend="cpu") if case in ZOO else net_of(case)
+    rng, of_a_patch = np.random.default_rng(0), needed_pass._bytes_of_a_patch(net)
+    for count, side in product((1, 2, 9, 40), (8, 200, 5000)):
+        some = NeededPass(net, "zero", rng.integers(0, side, (count, 2)))
+        for keep, learning, image in product((False, True), repeat=3):
+            planned = some.planned_bytes(keep=keep, learning=learning, image=image)
+            assert planned <= len(some.rows) * of_a_patch
 
 
 @pytest.mark.cpu
