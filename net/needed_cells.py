@@ -32,7 +32,8 @@ class Cells:
     """The needed cells of one map, in the order of its list.
 
     Attributes:
-        runs: (begins, rows, columns) as ``kernels.host.listing.listed`` gives them.
+        runs: (begins, rows, columns), int32: where the runs of neighbours begin in the list, and
+            behind them the number of cells; row and column of each run's first cell.
         apart: columns from a cell of a run to the next.
     """
 
@@ -142,9 +143,9 @@ class Need:
 
     def cells(self) -> NeededCells:
         """Their lists, and how layers read them."""
-        maps, origins, (numbers, _, spacings, readings, _) = self._maps, self._origins, self._reach
+        maps, origins, spacings = self._maps, self._origins, self._reach.spacings
         lists = listing.listed(maps, self._sizes, spacings, origins)
-        tables = listing.tables(maps, lists, spacings, origins, readings)
+        tables = listing.tables(maps, lists, spacings, origins, self._reach.readings)
         (begins, rows, columns), ends = lists.runs, lists.bounds[:, [0, -1]].tolist()
         made = [
             Cells((begins[i : j + 1], rows[i:j], columns[i:j]), apart)

@@ -5,7 +5,8 @@ map is a pair: ``slots``, rows x columns of tiles, int32, the number of the tile
 by row, or -1 for none; and ``tiles``, n x SIDE words, one for each row, its first column in the
 lowest bit.
 
-``traced`` makes all maps of a net in one call, as ``Maps``: calls would take longer than small maps.
+``traced`` makes all maps of a net in one call, as ``Maps``: a call for each would take longer than
+small ones do.
 """
 
 from typing import NamedTuple
