@@ -16,7 +16,7 @@ import numpy as np
 
 from kernels.activation import Activation
 from kernels.checks import Pair
-from kernels.convolution.cpu_workspace import partial_shape, thread_bytes
+from kernels.convolution.cpu_workspace import error_bytes, partial_shape, thread_bytes
 from kernels.convolution.cuda_workspace import partial_bytes
 from kernels.max_pooling import argmax_dtype
 from kernels.max_pooling.cpu_workspace import workspace as rows_of_maxima
@@ -216,15 +216,19 @@ class ConvolutionStep(_WindowStep):
         shape, pixels = self.node.weights_shape, sizes.output[0] * prod(sizes.output[2:])
         weights, sums = sizes.nbytes(shape), partial_shape(shape, pixels, sizes.itemsize)
 
-        def correlating(filled):
+        maps = sizes.inputs[0], sizes.output, self.window, sizes.itemsize
+        over_errors = error_bytes(*maps) if self.window.stride == (1, 1) else 0
+
+        def correlating(filled, at_least=0):
             a_thread = thread_bytes(filled, self.window.kernel, sizes.itemsize)
-            return Workspace((weights,), a_thread, parts=filled[0] * filled[2])
+            parts = filled[0] * filled[2]
+            return Workspace((weights,), max(a_thread, at_least), parts=parts)
 
         return Workspaces(
             copies=(weights,) if self.folded else (),
             forward=correlating(sizes.output),
             gradients=Workspace((sizes.nbytes(sums),)),
-            errors=correlating(sizes.inputs[0]),
+            errors=correlating(sizes.inputs[0], over_errors),
         )
 
     def device_workspaces(self, sizes):

@@ -1,8 +1,9 @@
 """Convolution on the host, in register tiles of output channels x pixels (``kernels.host.simd``).
 
-There are loops for stride 1 (``cpu_rows.py``), for any stride (``cpu_scattered.py``) and for the
-weight gradient (``cpu_gradient_weights.py``). Forward, both sum the taps of each output in the
-order (channel, i, j) with fused multiply-adds, so that both forms of a net give the same bits.
+There are loops for stride 1 (``cpu_rows.py``) and its input gradient (``cpu_rows_of_errors.py``),
+for any stride (``cpu_scattered.py``), and for the weight gradient (``cpu_gradient_weights.py``).
+Forward, both sum the taps of each output in the order (channel, i, j) with fused multiply-adds, so
+that both forms of a net give the same bits.
 """
 
 import numpy as np
@@ -12,12 +13,13 @@ from kernels import checks
 from kernels.activation.cpu import numbered
 from kernels.convolution import (
     cpu_rows,
+    cpu_rows_of_errors,
     cpu_scattered,
     forward_shape,
     gradient_input_shape,
     gradient_weights_shape,
 )
-from kernels.convolution.cpu_choice import in_rows
+from kernels.convolution.cpu_choice import in_rows, in_rows_of_errors
 from kernels.convolution.cpu_gradient_weights import accumulate
 from kernels.convolution.cpu_taps import Taps
 from kernels.convolution.cpu_weights import packed
@@ -90,8 +92,12 @@ def gradient_input(error, weights, size, *, stride=1, dilation=1):
     inside = tuple(a / b for a, b in zip(shape.output, shape.size))
     lanes = simd.lanes(error.itemsize)
     outputs = shape.channels, shape.size
-    rows = in_rows(shape.batch, shape.filters, *outputs, window, inside, lanes)
-    if rows and np.isfinite(weights).all():
+    of_errors = in_rows_of_errors(shape.x, shape.y, window, lanes)
+    rows = of_errors or in_rows(shape.batch, shape.filters, *outputs, window, inside, lanes)
+    rows = rows and np.isfinite(weights).all()
+    if rows and of_errors:
+        cpu_rows_of_errors.correlate(out, source, weights, window)
+    elif rows:
         group = tile_shape(shape.channels)[1]
         weights = packed(weights, group, transposed=True, flipped=True)
         origin = tuple((1 - k) * d for k, d in zip(window.kernel, window.dilation))

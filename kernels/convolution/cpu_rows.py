@@ -33,7 +33,7 @@ import numpy as np
 from numba import prange
 
 from kernels.activation.cpu import NONE, activate
-from kernels.convolution.cpu_rows_plan import next_vectors, pitch_of, plan
+from kernels.convolution.cpu_rows_plan import inside, next_vectors, pitch_of, plan
 from kernels.convolution.cpu_weights import starts
 from kernels.host import simd
 from kernels.host.choosing import by_vectors
@@ -198,14 +198,6 @@ def _fill_panel(panel, pitch, source, sizes, piece, plane, channels):
 
 
 @inner
-def _inside(first, last, spacing, taps, size):
-    """(first, end) of the taps along an axis that hit the source, for outputs whose first taps
-    are ``first`` to ``last``."""
-    begin = max(0, -(last // spacing))
-    return begin, max(begin, min(taps, -((first - size) // spacing)))
-
-
-@inner
 def _pitch_of(piece, sizes, tiling):
     """Elements from one row of a piece's panel to the next."""
     return pitch_of(piece.columns, (sizes.kernel_width - 1) * sizes.dilation, tiling.one_run)
@@ -242,8 +234,8 @@ def _outputs_of(piece, sizes, one_run, row, first, columns):
 def _list_taps(taps, outputs, sizes, columns, panel):
     """Tabulate the taps of a panel that hit the source, unless they are current."""
     (entries, places, current), (top, bottom, left, right) = taps, outputs
-    i, i_end = _inside(top, bottom, sizes.spacing, sizes.kernel_height, sizes.source_height)
-    j, j_end = _inside(left, right, sizes.dilation, sizes.kernel_width, sizes.source_width)
+    i, i_end = inside(top, bottom, sizes.spacing, sizes.kernel_height, sizes.source_height)
+    j, j_end = inside(left, right, sizes.dilation, sizes.kernel_width, sizes.source_width)
     if (current[0], current[1], current[2], current[3]) == (i, i_end, j, j_end):
         return
     current[0], current[1], current[2], current[3] = i, i_end, j, j_end

@@ -156,6 +156,14 @@ def next_vectors(length, done, lanes, most, beyond):
 
 
 @compiled
+def inside(first, last, spacing, taps, size):
+    """(first, end) of the taps along an axis that hit the source, for outputs whose first taps
+    are ``first`` to ``last``."""
+    begin = max(0, -(last // spacing))
+    return begin, max(begin, min(taps, -((first - size) // spacing)))
+
+
+@compiled
 def pitch_of(width, span, one_run):
     """Elements from one row of the panel to the next: in no run, an odd number of cache lines."""
     return width + span if one_run else ((width + span + 15) // 16 | 1) * 16

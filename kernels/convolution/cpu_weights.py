@@ -30,6 +30,18 @@ def packed(weights, group, *, transposed=False, flipped=False, by_tap=False):
     return out.reshape(-1)
 
 
+def packed_by_column(weights, group, depth):
+    """K x C x kh x kw as K/depth x C/group x kw x kh x ``depth`` x ``group``, the rows of taps from
+    the last to the first, C padded with zeros, the last slice of filters shorter; flat.
+    """
+    filters, channels, kh, kw = weights.shape
+    groups = -(-channels // group)
+    out = memory.empty(filters * kh * kw * groups * group, weights.dtype)
+    weights = np.ascontiguousarray(weights)
+    _pack_by_column(out, weights, group, depth, work=ELEMENT_NS * out.size)
+    return out
+
+
 def starts(bias, filters, beyond, dtype):
     """What the sums of each channel start from, its bias or 0, followed by ``beyond`` zeros for the
     lanes of the last tile that have no channel."""
@@ -63,3 +75,21 @@ def _pack_by_tap(out, weights):
             for t in range(taps):
                 for i in range(group):
                     out[g, t, c, i] = weights[first + i, c, t] if i < channels else 0
+
+
+@compiled_parallel
+def _pack_by_column(out, weights, group, depth):
+    filters, channels, kh, kw = weights.shape
+    groups = -(-channels // group)
+    plane = groups * group * kh * kw
+    for k in prange(filters):
+        first = k // depth * depth
+        many = min(depth, filters - first)
+        for g in range(groups):
+            for i in range(kh):
+                for j in range(kw):
+                    to = first * plane + ((g * kw + j) * kh + kh - 1 - i) * many * group
+                    to += (k - first) * group
+                    for lane in range(group):
+                        c = g * group + lane
+                        out[to + lane] = weights[k, c, i, j] if c < channels else 0

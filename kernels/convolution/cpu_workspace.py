@@ -3,6 +3,8 @@
 Nothing here is compiled, so that a pass can be planned where nothing can be.
 """
 
+from typing import NamedTuple
+
 from kernels.convolution import PARTIAL_SUMS, most_partial_sums
 from kernels.host import simd
 from kernels.host.simd import COLUMNS, MAX_VECTORS
@@ -18,6 +20,14 @@ ROWS, WIDTH, LONG_WIDTH = 4, 288, 600
 # The least number of items that work is split into, if there are enough pixels: in all, and for
 # each thread, so that at most an eighth of them waits for the last item
 ITEMS, ITEMS_OF_A_THREAD = 32, 8
+# Over rows of errors: bytes that a tile reads of a panel, by vector size, as in ``cpu_rows_plan``
+SLICE_BYTES = {16: 16 * 2**10, 32: 16 * 2**10, 64: 24 * 2**10}[simd.VECTOR_BYTES]
+# Bytes of an item's sums, and of the weights that it takes some filters at a time: both stay in a
+# second-level cache of 1 MB
+SUMS_BYTES, WEIGHTS_BYTES = 384 * 2**10, 256 * 2**10
+# Input channels of an item. More rows of fewer channels would share the weights, which come from
+# memory in large layers, but copy the errors more often
+CHANNELS = 32
 
 
 def partial_shape(weights, pixels, itemsize):
@@ -37,6 +47,63 @@ def thread_bytes(shape, kernel, itemsize):
     rows = max(1, min(ROWS if kernel[0] > 1 else 1, height // ITEMS))
     tiles = min(width, WIDTH) + 2 * tile_shape(filters)[0] * simd.lanes(itemsize)
     return filters * rows * tiles * itemsize
+
+
+class ErrorRows(NamedTuple):
+    """What an item of an input gradient over rows of errors works on, at most."""
+
+    rows: int
+    parts: int  # that the groups of input channels are divided into
+    pitch: int  # elements from one row of the panel of errors to the next
+    sums_pitch: int
+    panel: int  # elements of the panel
+    sums: int
+
+
+def filters_at_once(error, channels, window, lanes):
+    """Filters whose errors lie in a panel together, of errors of N x K x Ho x Wo.
+
+    They must not depend on N, nor on the number of threads, which change no bits.
+    """
+    _, filters, height, width = error
+    reached, vectors = min(window.kernel[0], -(-height // row_spacing(window))), -(-width // lanes)
+    widest = -(-vectors // -(-vectors // tile_shape(channels)[0])) * simd.VECTOR_BYTES
+    return min(filters, max(1, SLICE_BYTES // (reached * widest)))
+
+
+def error_rows(x, error, window, itemsize, threads):
+    """``ErrorRows`` for a gradient of shape ``x``, N x C x H x W, and errors of N x K x Ho x Wo."""
+    batch, channels, height, width = x
+    lanes, (_, columns), least = simd.lanes(itemsize), tile_shape(channels), least_items(threads)
+    depth, groups = filters_at_once(error, channels, window, lanes), -(-channels // columns)
+    pitch, sums_pitch = _odd_lines(error[3]), _odd_lines(width + lanes)
+    group, few = columns * sums_pitch * itemsize, min(groups, -(-CHANNELS // columns))
+    below = -(-height // row_spacing(window)) if window.kernel[0] > 1 else 1
+    most_rows = min(below, SUMS_BYTES // (few * group), batch * height * (groups // few) // least)
+    rows = -(-below // -(-below // max(1, most_rows)))
+    slice_bytes = depth * window.cells * columns * itemsize
+    at_once = max(1, min(SUMS_BYTES // (rows * group), WEIGHTS_BYTES // slice_bytes))
+    items = batch * -(-height // rows)
+    parts = min(groups, max(-(-groups // at_once), -(-least // items)))
+    panel = (rows - 1 + window.kernel[0]) * depth * pitch
+    sums = rows * -(-groups // parts) * columns * sums_pitch
+    return ErrorRows(rows, parts, pitch, sums_pitch, panel, sums)
+
+
+def error_bytes(x, error, window, itemsize):
+    """Bytes that a thread works in, at most, for an input gradient over rows of errors."""
+    room = error_rows(x, error, window, itemsize, threads=1)
+    return (room.panel + room.sums) * itemsize
+
+
+def row_spacing(window):
+    """Rows of inputs from one row of taps to the next."""
+    return window.dilation[0] if window.kernel[0] > 1 else 1
+
+
+def _odd_lines(numbers):
+    """``numbers`` up to an odd number of cache lines of float32."""
+    return (-(-numbers // 16) | 1) * 16
 
 
 def least_items(threads):

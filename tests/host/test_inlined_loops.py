@@ -27,6 +27,7 @@ OF_LOOPS = (
     *(
         pytest.param(name, marks=pytest.mark.long)
         for name in (
+            "kernels.convolution.cpu_rows_of_errors._correlate",
             "kernels.convolution.cpu_scattered._correlate",
             "kernels.convolution.cpu_gradient_weights._add_up",
             "kernels.listed_convolution.cpu._correlate",

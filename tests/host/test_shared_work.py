@@ -16,8 +16,10 @@ from kernels.convolution import (
     PARTIAL_BYTES,
     PARTIAL_SUMS,
     cpu,
+    cpu_choice,
     cpu_gradient_weights,
     cpu_rows,
+    cpu_rows_of_errors,
     cpu_rows_plan,
     cpu_scattered,
 )
@@ -60,7 +62,8 @@ def planned(out, source, window, origin):
 
 @pytest.mark.parametrize("name", zoo.ZOO)
 def test_every_thread_finds_eight_items(name):
-    """In the forward pass and in the input gradient; each pixel lies in one item."""
+    """In the forward pass and in the input gradient, over rows of inputs and of errors; each pixel
+    of a channel lies in one item."""
     for step, x, y in layers(name):
         window = step.window
         origin = tuple((1 - k) * d for k, d in zip(window.kernel, window.dilation))
@@ -68,6 +71,10 @@ def test_every_thread_finds_eight_items(name):
             _, _, items = planned(out, source, window, at)
             assert len(items) >= ITEMS * THREADS, (step.output, out)
             assert (items[:, 2] * items[:, 4]).sum() == out[2] * out[3], (step.output, out)
+        if cpu_choice.in_rows_of_errors(x, y, window, simd.lanes(FLOAT32)):
+            _, tiling, items = cpu_rows_of_errors.plan(x, y, window, FLOAT32, THREADS)
+            assert len(items) >= ITEMS * THREADS, (step.output, x)
+            assert (items[:, 2] * items[:, 4]).sum() == x[2] * tiling.groups, (step.output, x)
 
 
 def test_pooling_has_as_many_items_as_the_height_of_its_maps_allows():
@@ -132,4 +139,5 @@ def test_an_item_is_taken_when_the_one_before_is_done():
             if any(takes):
                 loops.append(path.name)
                 assert takes.index(True) == len(takes) - 1, path
-    assert {"cpu_rows.py", "cpu_scattered.py", "cpu_gradient_weights.py"} < set(loops)
+        taking = ("cpu_rows", "cpu_rows_of_errors", "cpu_scattered", "cpu_gradient_weights")
+    assert {f"{name}.py" for name in taking} < set(loops)

@@ -14,7 +14,13 @@ from kernels.adam import cpu as adam
 from kernels.average_pooling import cpu as average_pooling
 from kernels.batch_normalization import cpu as batch_normalization
 from kernels.convolution import cpu as convolution
-from kernels.convolution import cpu_gradient_weights, cpu_rows, cpu_scattered, cpu_weights
+from kernels.convolution import (
+    cpu_gradient_weights,
+    cpu_rows,
+    cpu_rows_of_errors,
+    cpu_scattered,
+    cpu_weights,
+)
 from kernels.cross_entropy import cpu as cross_entropy
 from kernels.dropout import cpu as dropout
 from kernels.host import cell_maps, classes, listing, threads
@@ -31,6 +37,7 @@ from kernels.padding import cpu as padding
 from kernels.patches import cpu as patches
 from kernels.sgd import cpu as sgd
 from kernels.softmax import cpu as softmax
+from kernels.window import Window
 
 pytestmark = [
     pytest.mark.cpu,
@@ -86,6 +93,7 @@ def map_of(side):
 
 
 ONES, PLACE, KERNEL = np.ones(2, np.float32), np.zeros(1, np.int32), np.ones((2, 2, 3, 3), "f4")
+OF_KERNEL = KERNEL, Window((3, 3))
 MARGINS = (1, 1, 1, 1)
 ADAM = {"rate": 1, "beta1": 0.9, "beta2": 0.9, "epsilon": 1e-8, "decay": 0, "count": 1}
 DROPOUT = {"spacing": (1, 1), "rate": 0.5, "key": (1, 2, 3)}
@@ -202,9 +210,17 @@ CASES = [
         lambda x: convolution.gradient_weights(x, x[:, :, 2:, 2:].copy(), (3, 3)),
     ),
     (cpu_rows, "_correlate", lambda x: convolution.forward(x, KERNEL)),
+    (
+        cpu_rows_of_errors,
+        "_correlate",
+        lambda x: cpu_rows_of_errors.correlate(
+            x[:, :, 2:, 2:].copy(), x[:, :, 4:, 4:].copy(), *OF_KERNEL
+        ),
+    ),
     (cpu_scattered, "_correlate", lambda x: convolution.forward(x, KERNEL, stride=2)),
     (cpu_weights, "_pack", lambda x: cpu_weights.packed(x, 4)),
     (cpu_weights, "_pack_by_tap", lambda x: cpu_weights.packed(x, 4, by_tap=True)),
+    (cpu_weights, "_pack_by_column", lambda x: cpu_weights.packed_by_column(x, 4, 2)),
     (cross_entropy, "_total_weight", lambda x: cross_entropy.total_weight(*pixels_of(x))),
     (
         cross_entropy,
