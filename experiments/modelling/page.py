@@ -51,10 +51,11 @@ def caption(record: dict) -> str:
         "CPU and interpreter below, without the driver's own. Scanning takes the batch that the "
         f"model finds fastest, of {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]} patches as "
         "far as kernels can index their maps and the device's memory holds them, and waits for the "
-        "device once. On every device launches have the tiles that the kernels choose on an H100; "
-        "on another they would choose others for a part of the layers, to suit it. A device marked "
-        "* has code for the nearest later target that the installed "
-        f"compiler has; the tables name it.\n\n{sources}"
+        "device once. Launches have the tiles that the kernels' cost model chooses for a device's "
+        "own multiprocessors (up to commit 8d5b579 for an H100's on every device); tiles that were "
+        "measured on a device do not count. "
+        "A device marked * has code for the nearest later target that the installed compiler has; "
+        f"the tables name it.\n\n{sources}"
     )
 
 
