@@ -91,9 +91,12 @@ def error_rows(x, error, window, itemsize, threads):
 
 
 def error_bytes(x, error, window, itemsize):
-    """Bytes that a thread works in, at most, for an input gradient over rows of errors."""
-    room = error_rows(x, error, window, itemsize, threads=1)
-    return (room.panel + room.sums) * itemsize
+    """Bytes that a thread works in, at most, for an input gradient over rows of errors, with any
+    number of threads: more of them take no more rows."""
+    room, columns = error_rows(x, error, window, itemsize, threads=1), tile_shape(x[1])[1]
+    group = columns * room.sums_pitch * itemsize
+    whole = room.rows * -(-x[1] // columns) * group
+    return room.panel * itemsize + min(whole, max(group, SUMS_BYTES))
 
 
 def row_spacing(window):

@@ -24,9 +24,10 @@ from kernels.convolution import (
     cpu_scattered,
 )
 from kernels.convolution.cpu_taps import Taps
-from kernels.convolution.cpu_workspace import partial_shape
+from kernels.convolution.cpu_workspace import error_bytes, error_rows, partial_shape
 from kernels.host import simd
 from kernels.max_pooling.cpu_workspace import HEIGHT, workspace
+from kernels.window import Window
 from net import zoo
 from net.conversion import steps_of
 from net.steps import ConvolutionStep
@@ -75,6 +76,21 @@ def test_every_thread_finds_eight_items(name):
             _, tiling, items = cpu_rows_of_errors.plan(x, y, window, FLOAT32, THREADS)
             assert len(items) >= ITEMS * THREADS, (step.output, x)
             assert (items[:, 2] * items[:, 4]).sum() == x[2] * tiling.groups, (step.output, x)
+
+
+def test_no_thread_works_in_more_than_is_planned():
+    """Over rows of errors, in maps of all shapes and on any number of threads."""
+    rng = np.random.default_rng(20141216)
+    for _ in range(3000):
+        (batch, filters, channels), kernel = rng.integers(1, (4, 900, 900)), rng.integers(1, 12, 2)
+        output, dilation = rng.integers(1, (500, 3000)), rng.integers(1, 60, 2)
+        window = Window(tuple(kernel.tolist()), (1, 1), tuple(dilation.tolist()))
+        x = (int(batch), int(channels), *(output + (kernel - 1) * dilation).tolist())
+        error = (int(batch), int(filters), *output.tolist())
+        planned = error_bytes(x, error, window, FLOAT32)
+        for threads in (1, 2, 16, 64):
+            room = error_rows(x, error, window, FLOAT32, threads)
+            assert (room.panel + room.sums) * FLOAT32 <= planned, (x, error, window, threads)
 
 
 def test_pooling_has_as_many_items_as_the_height_of_its_maps_allows():
