@@ -12,8 +12,8 @@ An item of work is a few input channels of a few rows that lie as far apart as t
 that they share most of what they read. A few filters at a time are copied into a panel, rows of
 taps after each other and their filters within, as the weights are packed: what a tile reads of
 either is one run. What it reads of the panel fits the first-level cache and serves all the item's
-channels and columns of taps. The sums of an item stay in the second-level cache, and are copied to the gradient when all
-filters are in.
+channels and columns of taps. The sums of an item stay in the second-level cache, and are copied to
+the gradient when all filters are in.
 
 Each cell is one chain of fused multiply-adds in the order (slice of filters, j, i from the last to
 the first, filter); rows of taps outside the errors are left out. The order depends on the shapes of
