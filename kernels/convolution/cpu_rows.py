@@ -36,7 +36,7 @@ from kernels.activation.cpu import NONE, activate
 from kernels.convolution.cpu_rows_plan import inside, next_vectors, pitch_of, plan
 from kernels.convolution.cpu_weights import starts
 from kernels.host import simd
-from kernels.host.choosing import by_vectors
+from kernels.host.choosing import by_shape
 from kernels.host.compilation import compiled_parallel, inlined, inner
 from kernels.host.simd import Runs
 from kernels.host.threads import MULTIPLY_ADD_NS
@@ -171,10 +171,7 @@ def _loops(vectors, columns):
     return fill
 
 
-# Both shapes of tiles, which are one where there are few registers
-_SHAPES = simd.SHAPES[0], simd.SHAPES[-1]
-_FILL = {shape: by_vectors([_loops(v + 1, shape[1]) for v in range(shape[0])]) for shape in _SHAPES}
-_fill, _fill_other = (_FILL[shape] for shape in _SHAPES)
+_fill = by_shape(_loops)
 
 
 @inner
@@ -292,10 +289,8 @@ def _fill_piece(maps, filters, sizes, tiling, activation, piece, workspace):
                 _list_taps(taps, outputs, sizes, tiling.columns, panel)
                 places = row * pitch + done, row * below + done, tile * tile_sums
                 tiles = _Tiles(count, *places)
-                if tiling.columns == _SHAPES[0][1]:
-                    _fill(v, to, tiles, panel, filters, sizes, scratch, lanes, activation)
-                else:
-                    _fill_other(v, to, tiles, panel, filters, sizes, scratch, lanes, activation)
+                given = to, tiles, panel, filters, sizes, scratch, lanes, activation
+                _fill(tiling.columns, v, *given)
                 done += count * v * lanes
                 tile += count
     if one_run:

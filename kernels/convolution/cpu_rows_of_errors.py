@@ -37,7 +37,7 @@ from kernels.convolution.cpu_workspace import (
     tile_shape,
 )
 from kernels.host import simd
-from kernels.host.choosing import by_vectors
+from kernels.host.choosing import by_shape
 from kernels.host.compilation import compiled_parallel, inlined, inner
 from kernels.host.threads import MULTIPLY_ADD_NS
 from kernels.host.work_sharing import queue, take
@@ -136,10 +136,7 @@ def _loops(vectors, columns):
     return add
 
 
-# Both shapes of tiles, which are one where there are few registers
-_SHAPES = simd.SHAPES[0], simd.SHAPES[-1]
-_ADD = {shape: by_vectors([_loops(v + 1, shape[1]) for v in range(shape[0])]) for shape in _SHAPES}
-_add, _add_other = (_ADD[shape] for shape in _SHAPES)
+_add = by_shape(_loops)
 
 
 @inner
@@ -183,10 +180,7 @@ def _fill_piece(maps, weights, sizes, tiling, piece, panel, sums):
                 into = sums, row * channels * sums_pitch + done, sums_pitch
                 read = panel, (row + i) * depth * pitch + done, pitch
                 given = into, read, (weights, first), steps, counts, strides, lanes
-                if columns == _SHAPES[0][1]:
-                    _add(v, *given)
-                else:
-                    _add_other(v, *given)
+                _add(columns, v, *given)
                 done += v * lanes
     c = piece.first * columns
     for row in range(piece.rows):

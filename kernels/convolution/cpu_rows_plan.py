@@ -5,16 +5,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.convolution.cpu_workspace import LONG_WIDTH, ROWS, WIDTH, least_items, tile_shape
+from kernels.convolution.cpu_workspace import (
+    LONG_WIDTH,
+    ROWS,
+    TILE_BYTES,
+    WIDTH,
+    least_items,
+    odd_lines,
+    tile_shape,
+)
 from kernels.host import simd
-from kernels.host.compilation import compiled
+from kernels.host.compilation import compiled, inner
 
 NARROW = 96
 LINE = 64
-# Bytes that a tile reads of a panel's channels (whole cache lines), by vector size. Half of a
-# first-level cache of 32 KB, as weights stream through the rest. AVX-512 reads rows twice
-# as wide: with less, sums would be loaded and stored too often
-TILE_BYTES = {16: 16 * 2**10, 32: 16 * 2**10, 64: 24 * 2**10}[simd.VECTOR_BYTES]
 # Bytes of a panel of all input channels: half of a second-level cache of 512 KB
 PANEL_BYTES = 256 * 2**10
 # A 1 x 1 convolution with at most ``FEW`` input or output channels reads its maps in place: its
@@ -163,7 +167,10 @@ def inside(first, last, spacing, taps, size):
     return begin, max(begin, min(taps, -((first - size) // spacing)))
 
 
+_odd_lines = inner(odd_lines)
+
+
 @compiled
 def pitch_of(width, span, one_run):
     """Elements from one row of the panel to the next: in no run, an odd number of cache lines."""
-    return width + span if one_run else ((width + span + 15) // 16 | 1) * 16
+    return width + span if one_run else _odd_lines(width + span)

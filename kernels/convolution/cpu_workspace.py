@@ -20,10 +20,12 @@ ROWS, WIDTH, LONG_WIDTH = 4, 288, 600
 # The least number of items that work is split into, if there are enough pixels: in all, and for
 # each thread, so that at most an eighth of them waits for the last item
 ITEMS, ITEMS_OF_A_THREAD = 32, 8
-# Over rows of errors: bytes that a tile reads of a panel, by vector size, as in ``cpu_rows_plan``
-SLICE_BYTES = {16: 16 * 2**10, 32: 16 * 2**10, 64: 24 * 2**10}[simd.VECTOR_BYTES]
-# Bytes of an item's sums, and of the weights that it takes some filters at a time: both stay in a
-# second-level cache of 1 MB
+# Bytes that a tile reads of a panel's channels (whole cache lines), by vector size. Half of a
+# first-level cache of 32 KB, as weights stream through the rest. AVX-512 reads rows twice
+# as wide: with less, sums would be loaded and stored too often
+TILE_BYTES = {16: 16 * 2**10, 32: 16 * 2**10, 64: 24 * 2**10}[simd.VECTOR_BYTES]
+# Over rows of errors: bytes of an item's sums, and of the weights that it takes some filters at a
+# time; both stay in a second-level cache of 1 MB
 SUMS_BYTES, WEIGHTS_BYTES = 384 * 2**10, 256 * 2**10
 # Input channels of an item. More rows of fewer channels would share the weights, which come from
 # memory in large layers, but copy the errors more often
@@ -68,7 +70,7 @@ def filters_at_once(error, channels, window, lanes):
     _, filters, height, width = error
     reached, vectors = min(window.kernel[0], -(-height // row_spacing(window))), -(-width // lanes)
     widest = -(-vectors // -(-vectors // tile_shape(channels)[0])) * simd.VECTOR_BYTES
-    return min(filters, max(1, SLICE_BYTES // (reached * widest)))
+    return min(filters, max(1, TILE_BYTES // (reached * widest)))
 
 
 def error_rows(x, error, window, itemsize, threads):
@@ -76,7 +78,7 @@ def error_rows(x, error, window, itemsize, threads):
     batch, channels, height, width = x
     lanes, (_, columns), least = simd.lanes(itemsize), tile_shape(channels), least_items(threads)
     depth, groups = filters_at_once(error, channels, window, lanes), -(-channels // columns)
-    pitch, sums_pitch = _odd_lines(error[3]), _odd_lines(width + lanes)
+    pitch, sums_pitch = odd_lines(error[3]), odd_lines(width + lanes)
     group, few = columns * sums_pitch * itemsize, min(groups, -(-CHANNELS // columns))
     below = -(-height // row_spacing(window)) if window.kernel[0] > 1 else 1
     most_rows = min(below, SUMS_BYTES // (few * group), batch * height * (groups // few) // least)
@@ -104,7 +106,7 @@ def row_spacing(window):
     return window.dilation[0] if window.kernel[0] > 1 else 1
 
 
-def _odd_lines(numbers):
+def odd_lines(numbers):
     """``numbers`` up to an odd number of cache lines of float32."""
     return (-(-numbers // 16) | 1) * 16
 

@@ -1,5 +1,6 @@
-"""Choosing the loops for a tile's number of vectors while the program runs."""
+"""Choosing the loops for a tile's shape while the program runs."""
 
+from kernels.host import simd
 from kernels.host.compilation import inlined
 
 MOST = 5
@@ -30,5 +31,29 @@ def by_vectors(loops):
             two(*arguments)
         else:
             one(*arguments)
+
+    return choice
+
+
+def by_shape(loops):
+    """A compiled function (columns, vectors, *arguments) that runs the loops for tiles of either
+    shape, which are one where there are few registers.
+
+    Args:
+        loops: makes the function for a tile of ``vectors`` vectors and ``columns`` columns.
+    """
+    made = {
+        shape: by_vectors([loops(v + 1, shape[1]) for v in range(shape[0])])
+        for shape in simd.SHAPES
+    }
+    (first, *_), one_shape = simd.SHAPES, len(simd.SHAPES) == 1
+    of_first, of_other, columns_of_first = made[first], made[simd.SHAPES[-1]], first[1]
+
+    @inlined
+    def choice(columns, vectors, *arguments):
+        if one_shape or columns == columns_of_first:
+            of_first(vectors, *arguments)
+        else:
+            of_other(vectors, *arguments)
 
     return choice
