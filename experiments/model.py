@@ -7,6 +7,7 @@ for each launch, as measured here, and for scanning the batch that the model fin
 
 from __future__ import annotations
 
+import gc
 import itertools
 from pathlib import Path
 from time import perf_counter
@@ -100,39 +101,40 @@ def modelled(nets: list[str], size: int, devices: dict, cache) -> list[dict]:
 def _of_net(name, size, devices, host, cache, codes):
     """The rows of a net: of each device and direction, the dense form, scanning with the batch that
     suits it best, and scanning one by one."""
+    rows = []
+    for short_name, device in devices.items():
+        rows += _of_device(name, size, short_name, device, host, cache, codes)
+        gc.collect()  # the arrays of its passes: they lie in cycles, and are gigabytes
+    return rows
+
+
+def _of_device(name, size, short_name, device, host, cache, codes):
     from experiments.modelling import counted, predicted
     from net import zoo
 
     net, pixels = zoo.build(name, backend="cpu"), size * size
-    recorded = {device: counted.passes(name, size, device) for device in devices.values()}
-    cases = {device: counted.traced_cases(every) for device, every in recorded.items()}
-    lines = counted.lines(cache, itertools.chain(*itertools.chain(*cases.values())))
-    rows = []
-    for short_name, device in devices.items():
-        every, of_device = recorded[device], codes.of(name, device)
-        l2_bytes = predicted.counted_bytes(every, cases[device], lines)
-        memory = [predicted.memory_of(net, size, one) for one in every]
-        estimates = {}
-        for one, code, l2, needed in zip(every, of_device, l2_bytes, memory):
-            if needed > device.memory or one.batch > pixels:
-                continue
-            launches = predicted.launches_of(one, code, l2, device)
-            times = predicted.batches(pixels, one)
-            time = predicted.repeated(launches, times, host[one.backward])
-            estimates[one.backward, one.form, one.batch] = time, one
-        made_for = of_device[0][0].capability
-        common = {
-            "net": name,
-            "size": size,
-            "device": short_name,
-            "stand_in": "" if made_for == device.capability else "sm_{}{}".format(*made_for),
-        }
-        for backward in (False, True):
-            of_direction = {
-                key[1:]: value for key, value in estimates.items() if key[0] == backward
-            }
-            rows += _of_direction(common, of_direction, host[backward], backward, pixels)
-    return rows
+    every, of_device = counted.passes(name, size, device), codes.of(name, device)
+    cases = counted.traced_cases(every)
+    lines = counted.lines(cache, itertools.chain(*cases))
+    l2_bytes = predicted.counted_bytes(every, cases, lines)
+    memory = [predicted.memory_of(net, size, one) for one in every]
+    estimates = {}
+    for one, code, l2, needed in zip(every, of_device, l2_bytes, memory):
+        if needed > device.memory or one.batch > pixels:
+            continue
+        launches = predicted.launches_of(one, code, l2, device)
+        time = predicted.repeated(launches, predicted.batches(pixels, one), host[one.backward])
+        estimates[one.backward, one.form, one.batch] = time, one
+    made_for = of_device[0][0].capability
+    common = {
+        "net": name,
+        "size": size,
+        "device": short_name,
+        "stand_in": "" if made_for == device.capability else "sm_{}{}".format(*made_for),
+    }
+    for backward in (False, True):
+        of_direction = {key[1:]: value for key, value in estimates.items() if key[0] == backward}
+        yield from _of_direction(common, of_direction, host[backward], backward, pixels)
 
 
 def _of_direction(common, estimates, host, backward, pixels):
