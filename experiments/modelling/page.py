@@ -52,8 +52,7 @@ def caption(record: dict) -> str:
         f"model finds fastest, of {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]} patches as "
         "far as kernels can index their maps and the device's memory holds them, and waits for the "
         "device once. Launches have the tiles that the kernels' cost model chooses for a device's "
-        "own multiprocessors (up to commit 8d5b579 for an H100's on every device); tiles that were "
-        "measured on a device do not count. "
+        "own multiprocessors; tiles that were measured on a device do not count. "
         "A device marked * has code for the nearest later target that the installed compiler has; "
         f"the tables name it.\n\n{sources}"
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from itertools import product
@@ -198,31 +199,56 @@ def test_the_page_on_the_host_quotes_the_stored_rows():
 
 def test_the_page_on_the_host_explains_pytorchs_lead_by_the_stored_rows():
     rows = stored_rows()
-    fc1 = {
-        (name, r["direction"]): r["share"]
-        for name, of_one in rows.items()
-        for r in of_one
-        if (r["net"], r["layer"]) == ("greentea102", "fc1")
-    }
-    told = quoted("host.md", r"errors there \(([\d.]+) of a product on AVX-512, ([\d.]+) on AVX2")
-    assert told == tuple(f"{fc1[name, 'input gradient']:.2f}" for name in rows)
-    taken = sum(1 / fc1["AVX-512", direction] for direction in layers.DIRECTIONS)
-    assert quoted("host.md", r"together take ([\d.]+) times as long as a product") == f"{taken:.1f}"
-    torch = against_torch._ratios(rows_of("against_torch"), "dense", PASSES[1], "best")
-    needed = len(layers.DIRECTIONS) / taken * 1.15 / torch["greentea102 64"]
-    assert quoted("host.md", r"would have to reach ([\d.]+) of a product") == f"{needed:.2f}"
-    shares = {
-        name: [
-            r["share"]
-            for r in of_one
-            if (r["window"], r["channels"], r["direction"]) == ("3 x 3", 64, "forward")
-        ]
-        for name, of_one in rows.items()
-    }
+    taken, needed, beyond = [], [], []
+    for name, machine in MACHINES.items():
+        fc1 = [r for r in rows[name] if (r["net"], r["layer"]) == ("greentea102", "fc1")]
+        taken.append(sum(1 / r["share"] for r in fc1))
+        torch = against_torch._ratios(rows_of("against_torch", machine), "dense", PASSES[1], "best")
+        needed.append(len(fc1) / taken[-1] * 1.15 / torch["greentea102 64"])
+        products = (r["multiply_adds"] / r["side"] ** 3 * r["product_seconds"] for r in fc1)
+        beyond += [r["seconds"] - product for r, product in zip(fc1, products)]
     told = quoted(
         "host.md",
-        r"3 x 3 layers of 64 channels reach ([\d.]+) to ([\d.]+) of a product there, ([\d.]+) to "
-        r"([\d.]+) on AVX-512",
+        r"fc1\*\* takes ([\d.]+), ([\d.]+) and ([\d.]+) seconds more .*?, and ([\d.]+), ([\d.]+) "
+        r"and ([\d.]+) seconds on AVX2",
     )
-    ends = (end(shares[name]) for name in ("AVX2", "AVX-512") for end in (min, max))
-    assert told == tuple(f"{end:.2f}" for end in ends)
+    assert told == tuple(f"{one:.2f}" for one in beyond)
+    told = quoted(
+        "host.md",
+        r"together take ([\d.]+) times as long as a product with the multiply-adds of one of them "
+        r"on AVX-512, and ([\d.]+) times on AVX2",
+    )
+    assert told == tuple(f"{one:.1f}" for one in taken)
+    told = quoted("host.md", r"have to reach ([\d.]+) of a product there, and ([\d.]+) on AVX2")
+    assert told == tuple(f"{one:.2f}" for one in needed)
+    least, next_to_it, *shares = sorted(
+        r["share"]
+        for r in rows["AVX2"]
+        if r["direction"] == "forward" and r["of_work"] >= layers.LARGE
+    )
+    told = quoted(
+        "host.md",
+        r"reach ([\d.]+) to ([\d.]+) of a product there, but for `authors133` conv2 \(([\d.]+)\) "
+        r"and `greentea102` fc1 \(([\d.]+)\)",
+    )
+    assert told == tuple(f"{one:.2f}" for one in (min(shares), max(shares), next_to_it, least))
+
+
+def test_the_page_on_the_host_quotes_input_gradients_over_rows_of_errors():
+    """Of the layers that it names; before them they ran over rows of inputs."""
+    shares = {
+        (name, r["net"], r["layer"]): r["share"]
+        for name, of_one in stored_rows().items()
+        for r in of_one
+        if r["direction"] == "input gradient"
+    }
+    _, _, text = (
+        (ROOT / "docs" / "host.md")
+        .read_text()
+        .partition("\n## Input gradients over rows of errors\n")
+    )
+    pattern = r"^\| `(\w+)` (\w+), .*\| [\d.]+, ([\d.]+) \| [\d.]+, ([\d.]+) \|$"
+    told = re.findall(pattern, text.partition("\n## ")[0], re.MULTILINE)
+    assert len(told) == 11
+    for net, layer, *quoted_shares in told:
+        assert quoted_shares == [f"{shares[name, net, layer]:.2f}" for name in MACHINES]
