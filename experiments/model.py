@@ -101,18 +101,19 @@ def modelled(nets: list[str], size: int, devices: dict, cache) -> list[dict]:
 def _of_net(name, size, devices, host, cache, codes):
     """The rows of a net: of each device and direction, the dense form, scanning with the batch that
     suits it best, and scanning one by one."""
-    rows = []
+    from net import zoo
+
+    net, rows = zoo.build(name, backend="cpu"), []
     for short_name, device in devices.items():
-        rows += _of_device(name, size, short_name, device, host, cache, codes)
+        rows += _of_device(net, name, size, short_name, device, host, cache, codes)
         gc.collect()  # the arrays of its passes: they lie in cycles, and are gigabytes
     return rows
 
 
-def _of_device(name, size, short_name, device, host, cache, codes):
+def _of_device(net, name, size, short_name, device, host, cache, codes):
     from experiments.modelling import counted, predicted
-    from net import zoo
 
-    net, pixels = zoo.build(name, backend="cpu"), size * size
+    pixels = size * size
     every, of_device = counted.passes(name, size, device), codes.of(name, device)
     cases = counted.traced_cases(every)
     lines = counted.lines(cache, itertools.chain(*cases))
