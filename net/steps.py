@@ -16,7 +16,12 @@ import numpy as np
 
 from kernels.activation import Activation
 from kernels.checks import Pair
-from kernels.convolution.cpu_workspace import error_bytes, partial_shape, thread_bytes
+from kernels.convolution.cpu_workspace import (
+    error_bytes,
+    packed_error_bytes,
+    partial_shape,
+    thread_bytes,
+)
 from kernels.convolution.cuda_workspace import partial_bytes
 from kernels.max_pooling import argmax_dtype
 from kernels.max_pooling.cpu_workspace import workspace as rows_of_maxima
@@ -227,7 +232,9 @@ class ConvolutionStep(_WindowStep):
         return Workspaces(
             copies=(weights,) if self.folded else (),
             forward=correlating(sizes.output),
-            gradients=Workspace((sizes.nbytes(sums),)),
+            gradients=Workspace(
+                (sizes.nbytes(sums),), packed_error_bytes(pixels), parts=sums[0] * shape[0]
+            ),
             errors=correlating(sizes.inputs[0], over_errors),
         )
 

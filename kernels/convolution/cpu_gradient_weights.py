@@ -1,8 +1,9 @@
 """Weight gradient on the host: tiles of output channels x taps that run over the pixels.
 
-Pixels are taken in blocks of ``BLOCK``, whose errors are packed so that the channels of a pixel are
-neighbours. Each group of blocks has a sum of its own, and these are added in order, so the result
-does not depend on the number of threads.
+Pixels are taken ``PIXELS`` at a time, whose errors are packed so that the channels of a pixel are
+neighbours. Each group of pixels has a sum of its own, and these are added in order, so the result
+does not depend on the number of threads. The last channels, where they would fill few of a vector's
+lanes: ``cpu_last_channels.py``.
 """
 
 from functools import lru_cache
@@ -12,7 +13,9 @@ import numba
 import numpy as np
 from numba import prange
 
-from kernels.convolution.cpu_workspace import BLOCK, partial_shape
+from kernels.convolution.cpu_last_channels import add_last_channels, last_channels
+from kernels.convolution.cpu_taps import places_of_taps
+from kernels.convolution.cpu_workspace import BLOCK, PIXELS, partial_shape
 from kernels.host import simd
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled_parallel, inner
@@ -40,6 +43,7 @@ class _GradientTiling(NamedTuple):
     taps: np.ndarray  # where they lie from a window's corner
     lanes: int
     vectors: int  # that hold all output channels
+    channels: int  # that lie in the lanes
     vector_groups: np.ndarray  # of these: first vector, vectors
     groups: int  # of pixels, each with sums of its own
 
@@ -50,7 +54,10 @@ def accumulate(gradient, x, error, shape):
     partial = memory.zeros(sums, x.dtype)
     flat, threads = partial.reshape(-1), numba.get_num_threads()
     work = MULTIPLY_ADD_NS * shape.multiply_adds
-    _add_up(flat, x, error, sizes, tiling, queue(), threads, work=work)
+    if tiling.channels:
+        _add_up(flat, x, error, sizes, tiling, queue(), threads, work=work)
+    if tiling.channels < shape.filters:
+        add_last_channels(partial, x, error, shape, tiling.channels)
     _sum_groups(
         gradient.reshape(shape.filters, shape.taps), partial, work=ELEMENT_NS * partial.size
     )
@@ -65,16 +72,10 @@ def _plan(shape, itemsize):
     vectors = channels // lanes
     pitches = shape.channels * h * w, sy * w, sx
     sizes = _ErrorSizes(shape.batch, shape.filters, *shape.output, *pitches)
-    vector_groups = np.array(simd.vector_groups(vectors))
-    return sums, sizes, _GradientTiling(_taps(shape), lanes, vectors, vector_groups, groups)
-
-
-def _taps(shape):
-    """Where the taps of a window lie from its corner, the last repeated to fill a tile."""
-    (dy, dx), (kh, kw), (h, w) = shape.window.dilation, shape.window.kernel, shape.size
-    c, i, j = np.ogrid[: shape.channels, :kh, :kw]
-    taps = (c * h * w + i * dy * w + j * dx).ravel()
-    return np.append(taps, np.full(-len(taps) % COLUMNS, taps[-1]))
+    channels = shape.filters - last_channels(shape, lanes)
+    vector_groups = np.array(simd.vector_groups(-(-channels // lanes)))
+    tiles = places_of_taps(shape, COLUMNS), lanes, vectors, channels, vector_groups
+    return sums, sizes, _GradientTiling(*tiles, groups)
 
 
 def _loop(vectors):
@@ -129,21 +130,21 @@ def _add_up(partial, source, error, sizes, tiling, items, threads):
     lanes, plane = tiling.lanes, sizes.height * sizes.width
     total = sizes.batch * plane
     blocks = -(-total // BLOCK)
+    at_once, widest = min(total, PIXELS), tiling.vector_groups[:, 1].max()
     for _ in prange(threads):
-        errors = np.empty(BLOCK * simd.MAX_VECTORS * lanes, partial.dtype)
-        pixels = np.empty(BLOCK, np.int64)
+        errors = np.empty(at_once * widest * lanes, partial.dtype)
+        pixels = np.empty(at_once, np.int64)
         item = take(items)
         while item < tiling.groups * len(tiling.vector_groups):
             group = item // len(tiling.vector_groups)
             first, v = tiling.vector_groups[item % len(tiling.vector_groups)]
-            channels = min(v * lanes, sizes.filters - first * lanes)
+            channels = min(v * lanes, tiling.channels - first * lanes)
             at = (group * len(tiling.taps) * tiling.vectors + first) * lanes
             sums = Runs(partial, at, tiling.vectors * lanes)
             errors[:] = 0
-            first_block = blocks * group // tiling.groups
-            for block in range(first_block, blocks * (group + 1) // tiling.groups):
-                begin = block * BLOCK
-                count = min(BLOCK, total - begin)
+            end = min(blocks * (group + 1) // tiling.groups * BLOCK, total)
+            for begin in range(blocks * group // tiling.groups * BLOCK, end, PIXELS):
+                count = min(PIXELS, end - begin)
                 _list_pixels(pixels[:count], begin, sizes)
                 q = 0
                 while q < count:

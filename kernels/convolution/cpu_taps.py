@@ -68,3 +68,12 @@ class Taps(NamedTuple):
             entry,
             source,
         )
+
+
+def places_of_taps(shape, columns):
+    """Where the taps of a ``ConvolutionShape``'s window lie from its corner in an input of C x H x
+    W, the last one again up to whole tiles of ``columns``."""
+    (dy, dx), (kh, kw), (h, w) = shape.window.dilation, shape.window.kernel, shape.size
+    c, i, j = np.ogrid[: shape.channels, :kh, :kw]
+    places = (c * h * w + i * dy * w + j * dx).ravel()
+    return np.append(places, np.full(-len(places) % columns, places[-1]))

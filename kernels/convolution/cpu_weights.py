@@ -8,25 +8,31 @@ from kernels.host.threads import ELEMENT_NS
 from kernels.memory import cpu as memory
 
 
-def packed(weights, group, *, transposed=False, flipped=False, by_tap=False):
+def packed(weights, group, *, transposed=False, flipped=False):
     """K x C x kh x kw as K/group x C x kh*kw x ``group``, K padded with zeros; flat.
 
     Args:
         transposed: exchange input and output channels, for the input gradient.
         flipped: reverse the order of the taps.
-        by_tap: K/group x kh*kw x C x ``group`` instead, for loops over the channels of one tap.
     """
     k, c, kh, kw = weights.shape
     filters, depth, taps = (c, k, kh * kw) if transposed else (k, c, kh * kw)
-    sizes = (taps, depth) if by_tap else (depth, taps)
-    out = memory.empty((-(-filters // group), *sizes, group), weights.dtype)
+    out = memory.empty((-(-filters // group), depth, taps, group), weights.dtype)
     weights = np.ascontiguousarray(weights).reshape(k, c, taps)
     if transposed:
         weights = weights.transpose(1, 0, 2)
     if flipped:
         weights = weights[:, :, ::-1]
-    pack = _pack_by_tap if by_tap else _pack
-    pack(out, weights, work=ELEMENT_NS * out.size)
+    _pack(out, weights, work=ELEMENT_NS * out.size)
+    return out.reshape(-1)
+
+
+def packed_by_row(weights, group):
+    """K x C x kh x kw as kw*C/group x kh x K x ``group``: the numbers that a row of taps reads in
+    maps whose channels are neighbours, padded with zeros; flat."""
+    filters, channels, kh, kw = weights.shape
+    out = memory.empty((-(-kw * channels // group), kh, filters, group), weights.dtype)
+    _pack_by_row(out, np.ascontiguousarray(weights), work=ELEMENT_NS * out.size)
     return out.reshape(-1)
 
 
@@ -64,17 +70,20 @@ def _pack(out, weights):
 
 
 @compiled_parallel
-def _pack_by_tap(out, weights):
-    """Lines of the cache are filled one after the other: those of a channel's taps may lie a power
-    of two apart, and so in the same sets of the cache."""
-    groups, taps, depth, group = out.shape
-    for g in prange(groups):
-        first = g * group
-        channels = min(group, len(weights) - first)
-        for c in range(depth):
-            for t in range(taps):
-                for i in range(group):
-                    out[g, t, c, i] = weights[first + i, c, t] if i < channels else 0
+def _pack_by_row(out, weights):
+    groups, kh, filters, group = out.shape
+    channels, kw = weights.shape[1], weights.shape[3]
+    for k in prange(filters):
+        out[groups - 1, :, k] = 0
+        for i in range(kh):
+            for j in range(kw):
+                c = 0
+                while c < channels:
+                    g, lane = divmod(j * channels + c, group)
+                    many = min(group - lane, channels - c)
+                    for n in range(many):
+                        out[g, i, k, lane + n] = weights[k, c + n, i, j]
+                    c += many
 
 
 @compiled_parallel

@@ -13,13 +13,16 @@ from kernels.host.simd import COLUMNS, MAX_VECTORS
 # registers idle and serialise the multiply-adds
 SCATTERED_COLUMNS = (4, 6, 4) if COLUMNS == 4 else (COLUMNS,) * MAX_VECTORS
 
-# Pixels of a block of the weight gradient
+# Pixels of each partial sum of the weight gradient, at least, if there are enough
 BLOCK = 256
+# Pixels whose errors the weight gradient packs at once, at most. Those of three vectors stay in a
+# second-level cache; with fewer, sums would be loaded and stored too often
+PIXELS = 2048
 # Rows and columns of an item of work of stride 1, at most; columns where a panel holds all channels
 ROWS, WIDTH, LONG_WIDTH = 4, 288, 600
 # The least number of items that work is split into, if there are enough pixels: in all, and for
 # each thread, so that at most an eighth of them waits for the last item
-ITEMS, ITEMS_OF_A_THREAD = 32, 8
+ITEMS, ITEMS_OF_A_THREAD = 16, 8
 # Bytes that a tile reads of a panel's channels (whole cache lines), by vector size. Half of a
 # first-level cache of 32 KB, as weights stream through the rest. AVX-512 reads rows twice
 # as wide: with less, sums would be loaded and stored too often
@@ -40,6 +43,13 @@ def partial_shape(weights, pixels, itemsize):
     vectors, blocks = -(-filters // lanes), -(-pixels // BLOCK)
     most = most_partial_sums(taps * vectors * lanes * itemsize)
     return min(PARTIAL_SUMS, blocks, most), taps, vectors * lanes
+
+
+def packed_error_bytes(pixels):
+    """Bytes that a thread packs errors in for a weight gradient over ``pixels`` pixels, and lists
+    where these lie, at most."""
+    most = max(vectors for vectors, _ in simd.SHAPES)
+    return min(pixels, PIXELS) * (most * simd.VECTOR_BYTES + 8)
 
 
 def thread_bytes(shape, kernel, itemsize):

@@ -2,10 +2,10 @@
 
     forward          output channels x 4 or 8 outputs, whose inputs lie wherever ``rows`` says
     weight gradient  output channels x neighbouring numbers of a window's row, over the outputs
-    input gradient   input channels x outputs, over the output channels; then each product is
-                     added to the cell that its tap reads. Nothing is multiplied in vain, however
-                     few of the outputs around a cell are listed; only a tile whose cells belong to
-                     several threads is computed by each of them
+    input gradient   neighbouring numbers of a window's row x outputs, over the output channels;
+                     then each product is added to the cell that its tap reads. Nothing is
+                     multiplied in vain, however few of the outputs around a cell are listed; only
+                     a tile whose cells belong to several threads is computed by each of them
 
 No sum depends on the number of threads.
 """
@@ -17,11 +17,17 @@ import numpy as np
 from numba import prange
 
 from kernels.activation.cpu import NONE, activate, numbered
-from kernels.convolution.cpu_weights import packed, starts
-from kernels.convolution.cpu_workspace import BLOCK, partial_shape
+from kernels.convolution.cpu_weights import packed, packed_by_row, starts
+from kernels.convolution.cpu_workspace import (
+    BLOCK,
+    PIXELS,
+    least_items,
+    partial_shape,
+    tile_shape,
+)
 from kernels.foreign import operator
 from kernels.host import simd
-from kernels.host.choosing import by_vectors
+from kernels.host.choosing import by_shape, by_vectors
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.simd import COLUMNS
 from kernels.host.threads import ELEMENT_NS, MULTIPLY_ADD_NS
@@ -33,7 +39,7 @@ from kernels.listed_convolution import (
 )
 from kernels.memory import cpu as memory
 
-# Outputs of an item of the forward pass
+# Outputs that the forward pass reads once for all vector groups
 OUTPUTS = 32
 # Outputs whose errors the input gradient transposes at once. Its sums are taken in this order
 PANEL = 64
@@ -71,9 +77,10 @@ def forward(x, rows, weights, bias=None, *, activation=None):
     y = memory.empty(shape.y, x.dtype)
     start = starts(bias, shape.filters, simd.MAX_VECTORS * sizes.lanes, x.dtype)
     maps, filters = (y.reshape(-1), x.reshape(-1)), (packed(weights, sizes.lanes), start)
-    shared = numbered(activation, x.dtype), queue(), numba.get_num_threads()
+    threads = numba.get_num_threads()
+    shared = numbered(activation, x.dtype), _at_once(sizes, len(vector_groups), threads)
     work = MULTIPLY_ADD_NS * shape.multiply_adds
-    _correlate(maps, rows, filters, sizes, vector_groups, *shared, work=work)
+    _correlate(maps, rows, filters, sizes, vector_groups, *shared, queue(), threads, work=work)
     return y
 
 
@@ -91,15 +98,17 @@ def gradient_weights(x, rows, error, kernel):
         K x C x kh x kw. Workspace: partial sums as ``kernels.convolution.cpu`` takes.
     """
     shape = gradient_weights_shape(x, rows, error, kernel)
-    sizes, vector_groups = _sizes(shape, x.itemsize)
-    run = np.arange(-(-shape.run // COLUMNS) * COLUMNS)
+    most, columns = tile_shape(shape.run)
+    sizes, vector_groups = _sizes(shape, x.itemsize, most)
+    run = np.arange(-(-shape.run // columns) * columns)
     run = np.minimum(run, shape.run - 1)
     sums = partial_shape((shape.filters, len(run), sizes.height, 1), shape.outputs, x.itemsize)
     gradient = memory.empty(shape.weights, x.dtype)
     partial = memory.zeros(sums, x.dtype)  # last: it leaves its place whole to what follows
-    maps, groups = (x.reshape(-1), error.reshape(-1)), (partial.reshape(-1), sums[0], sums[2])
-    shared, work = (queue(), numba.get_num_threads()), MULTIPLY_ADD_NS * shape.multiply_adds
-    _add_up(groups, maps, rows, sizes, vector_groups, run, *shared, work=work)
+    maps, groups = (x.reshape(-1), error.reshape(-1)), (partial.reshape(-1), *sums)
+    tiles, shared = (columns, vector_groups, run), (queue(), numba.get_num_threads())
+    work = MULTIPLY_ADD_NS * shape.multiply_adds
+    _add_up(groups, maps, rows, sizes, tiles, *shared, work=work)
     _sum_groups(gradient, partial, len(run), work=ELEMENT_NS * partial.size)
     return gradient
 
@@ -120,20 +129,28 @@ def gradient_input(error, rows, weights, cells):
     shape = gradient_input_shape(error, rows, weights, cells)
     gradient = memory.zeros(shape.x, error.dtype)
     sizes, _ = _sizes(shape, error.itemsize)
-    vector_groups = np.array(simd.vector_groups(-(-shape.channels // sizes.lanes)))
+    vector_groups = np.array(simd.vector_groups(-(-shape.run // sizes.lanes)))
     threads = numba.get_num_threads()
-    weights_by_tap = packed(weights, sizes.lanes, transposed=True, by_tap=True)
-    maps = gradient.reshape(-1), error.reshape(-1), rows, weights_by_tap
+    weights_by_row = packed_by_row(weights, sizes.lanes)
+    maps = gradient.reshape(-1), error.reshape(-1), rows, weights_by_row
     work = MULTIPLY_ADD_NS * shape.multiply_adds
-    _scatter(*maps, sizes, vector_groups, queue(), threads, work=work)
+    _scatter(*maps, sizes, vector_groups, threads, work=work)
     return gradient
 
 
-def _sizes(shape, itemsize):
-    """(``_ListSizes``, vector groups of the output channels)."""
+def _sizes(shape, itemsize, most=simd.MAX_VECTORS):
+    """(``_ListSizes``, vector groups of the output channels, ``most`` vectors in each)."""
     lanes = simd.lanes(itemsize)
     sizes = _ListSizes(shape.outputs, shape.filters, shape.channels, *shape.kernel, lanes)
-    return sizes, np.array(simd.vector_groups(-(-shape.filters // lanes)))
+    return sizes, np.array(simd.vector_groups(-(-shape.filters // lanes), most))
+
+
+def _at_once(sizes, groups, threads):
+    """How many blocks of outputs and vector groups an item of the forward pass has: many, as two
+    threads that write side by side wait for each other's lines of the cache."""
+    blocks = -(-sizes.outputs // OUTPUTS) * groups
+    most = max(1, blocks // (2 * least_items(threads)))
+    return most // groups * groups or most
 
 
 def _forward_loop(vectors):
@@ -186,33 +203,35 @@ def _list_rows(at, rows, sizes, first, end):
 
 
 @compiled_parallel
-def _correlate(maps, rows, filters, sizes, vector_groups, activation, items, threads):
+def _correlate(maps, rows, filters, sizes, vector_groups, activation, at_once, items, threads):
     """
     Args:
         maps: (out, source), flat.
         filters: (weights, start): packed weights, and what the sums start from.
+        at_once: pairs of ``OUTPUTS`` outputs and a vector group of an item.
     """
-    chunks = -(-sizes.outputs // OUTPUTS)
+    pairs = -(-sizes.outputs // OUTPUTS) * len(vector_groups)
     for _ in prange(threads):
         at = np.empty(sizes.height * COLUMNS, np.int64)
         staged = np.empty(COLUMNS * simd.MAX_VECTORS * sizes.lanes, maps[0].dtype)
         item = take(items)
-        while item < chunks * len(vector_groups):
-            begin = item // len(vector_groups) * OUTPUTS
-            first, v = vector_groups[item % len(vector_groups)]
-            outputs = begin, min(begin + OUTPUTS, sizes.outputs)
-            _fill(v, maps, rows, filters, sizes, first, outputs, (at, staged), activation)
+        while item * at_once < pairs:
+            for pair in range(item * at_once, min((item + 1) * at_once, pairs)):
+                begin = pair // len(vector_groups) * OUTPUTS
+                first, v = vector_groups[pair % len(vector_groups)]
+                outputs = begin, min(begin + OUTPUTS, sizes.outputs)
+                _fill(v, maps, rows, filters, sizes, first, outputs, (at, staged), activation)
             item = take(items)
 
 
-def _weights_loop(vectors):
+def _weights_loop(vectors, columns):
     """The innermost loops: output channels x numbers of a window's row, along some outputs."""
 
     def add_block(partial, to, pitch, errors, source, begins, run, lanes):
         whole = run[-1] + 1
-        for column in range(0, len(run), COLUMNS):
-            tile = simd.tile_of_zeros(partial, vectors, COLUMNS)
-            if column + COLUMNS <= whole:
+        for column in range(0, len(run), columns):
+            tile = simd.tile_of_zeros(partial, vectors, columns)
+            if column + columns <= whole:
                 for q in range(len(begins)):
                     e = q * vectors * lanes
                     at = begins[q] + column
@@ -221,28 +240,32 @@ def _weights_loop(vectors):
                 for q in range(len(begins)):
                     e, last = q * vectors * lanes, (run, column)
                     tile = simd.multiply_add(tile, errors, e, lanes, source, begins[q], last)
-            simd.add_vectors(tile, partial, to + column * pitch, pitch, COLUMNS)
+            simd.add_vectors(tile, partial, to + column * pitch, pitch, columns)
 
     return add_block
 
 
-_add_block = by_vectors([_weights_loop(v) for v in range(1, simd.MAX_VECTORS + 1)])
+_add_block = by_shape(_weights_loop)
 
 
 @compiled_parallel
-def _add_up(sums, maps, rows, sizes, vector_groups, run, items, threads):
+def _add_up(sums, maps, rows, sizes, tiles, items, threads):
     """
     Args:
-        sums: (partial, groups, pitch): partial sums of groups of outputs, flat, and the numbers
-            from one to the next of a filter.
+        sums: (partial, groups, numbers, pitch): partial sums of groups of outputs, flat, and their
+            shape.
         maps: (source, error), flat.
+        tiles: (columns, vector_groups, run): columns of a tile, vectors of filters, and numbers of
+            a window's row, the last one again until all tiles are full.
     """
-    (partial, groups, pitch), (source, error) = sums, maps
+    (partial, groups, numbers, pitch), (source, error) = sums, maps
+    columns, vector_groups, run = tiles
     lanes, filters, height = sizes.lanes, sizes.filters, sizes.height
-    parts = -(-sizes.outputs // BLOCK)
+    blocks = -(-sizes.outputs // BLOCK)
+    at_once, widest = min(sizes.outputs, PIXELS), vector_groups[:, 1].max()
     for _ in prange(threads):
-        errors = np.empty(BLOCK * simd.MAX_VECTORS * lanes, partial.dtype)
-        begins = np.empty(BLOCK, np.int64)
+        errors = np.empty(at_once * widest * lanes, partial.dtype)
+        begins = np.empty(at_once, np.int64)
         item = take(items)
         while item < groups * len(vector_groups):
             group = item // len(vector_groups)
@@ -250,17 +273,18 @@ def _add_up(sums, maps, rows, sizes, vector_groups, run, items, threads):
             channels, wide = min(v * lanes, filters - first * lanes), v * lanes
             if channels < wide:
                 errors[:] = 0
-            for part in range(parts * group // groups, parts * (group + 1) // groups):
-                begin = part * BLOCK
-                count = min(BLOCK, sizes.outputs - begin)
+            end = min(blocks * (group + 1) // groups * BLOCK, sizes.outputs)
+            for begin in range(blocks * group // groups * BLOCK, end, PIXELS):
+                count = min(PIXELS, end - begin)
                 for q in range(count):
                     at = (begin + q) * filters + first * lanes
                     simd.copy(errors, q * wide, error, at, channels)
                 for i in range(height):
                     for q in range(count):
                         begins[q] = rows[begin + q, i] * sizes.depth
-                    to = (group * height + i) * len(run) * pitch + first * lanes
-                    _add_block(v, partial, to, pitch, errors, source, begins[:count], run, lanes)
+                    to = (group * numbers + i * len(run)) * pitch + first * lanes
+                    read = errors, source, begins[:count], run, lanes
+                    _add_block(columns, v, partial, to, pitch, *read)
             item = take(items)
 
 
@@ -281,84 +305,75 @@ def _sum_groups(out, partial, run):
 
 
 def _input_loop(vectors):
-    """The innermost loops: ``vectors`` vectors of input channels x outputs, at one tap."""
+    """The innermost loops: ``vectors`` vectors of what a row of taps reads x outputs."""
 
-    def add_tap(owned, places, panel, tap, sizes, channels, staged):
-        (out, owned_range), (weights, w, pitch) = owned, tap
+    def add_row(owned, places, panel, row, sizes, numbers, staged):
+        (out, begin, end), (weights, w, pitch) = owned, row
         lanes, wide = sizes.lanes, vectors * sizes.lanes
         for q in range(0, len(places), COLUMNS):
             outputs = min(COLUMNS, len(places) - q)
-            mine = _owned(places, q, outputs, owned_range)
-            if mine == 0:
+            least, most = _reach(places[q : q + outputs], numbers)
+            if most <= begin or end <= least:
                 continue
             tile = simd.tile_of_zeros(out, vectors, COLUMNS)
             for k in range(sizes.filters):
                 at = k * PANEL + q
                 tile = simd.multiply_add(tile, weights, w + k * lanes, pitch, panel, at, None)
-            whole = channels // lanes if mine == outputs else 0
+            alone = begin <= least and most <= end
+            whole = numbers // lanes if alone else 0
             if whole:
                 simd.add_columns(tile, out, (places, q), outputs, whole)
-            if whole * lanes == channels:
+            if whole * lanes == numbers:
                 continue
             simd.store_vectors(tile, staged, 0, wide, COLUMNS)
             for p in range(outputs):
-                if owned_range[0] <= places[q + p] < owned_range[1]:
-                    for c in range(whole * lanes, channels):
-                        out[places[q + p] + c] += staged[p * wide + c]
+                to = places[q + p]
+                for c in range(whole * lanes, numbers):
+                    if alone or begin <= to + c < end:
+                        out[to + c] += staged[p * wide + c]
 
-    return add_tap
-
-
-_add_tap = by_vectors([_input_loop(v) for v in range(1, simd.MAX_VECTORS + 1)])
+    return add_row
 
 
-@inner
-def _owned(places, first, count, owned_range):
-    """How many of the places are a thread's own."""
-    mine = 0
-    for q in range(first, first + count):
-        mine += owned_range[0] <= places[q] < owned_range[1]
-    return mine
+_add_row = by_vectors([_input_loop(v) for v in range(1, simd.MAX_VECTORS + 1)])
 
 
 @inner
-def _reached(rows, begin, count, sizes, owned_range):
-    """Whether windows of the outputs reach into a thread's own cells."""
-    for p in range(begin, begin + count):
-        for i in range(sizes.height):
-            first = rows[p, i] * sizes.depth
-            if first < owned_range[1] and first + sizes.width * sizes.depth > owned_range[0]:
-                return True
-    return False
+def _reach(places, numbers):
+    """From where to where the numbers at some places reach."""
+    least, most = places[0], places[0]
+    for q in range(1, len(places)):
+        least, most = min(least, places[q]), max(most, places[q])
+    return least, most + numbers
 
 
 @compiled_parallel
-def _scatter(out, error, rows, weights, sizes, vector_groups, items, threads):
-    """An item: a vector group for a part of the cells, as many parts as there are threads."""
-    lanes, filters, depth = sizes.lanes, sizes.filters, sizes.depth
-    taps, cells = sizes.height * sizes.width, len(out) // sizes.depth
-    pitch = filters * taps * lanes
-    for _ in prange(threads):
+def _scatter(out, error, rows, weights, sizes, vector_groups, parts):
+    """Each thread adds to cells of its own, a part of them."""
+    lanes, filters, height = sizes.lanes, sizes.filters, sizes.height
+    cells, run = len(out) // sizes.depth, sizes.width * sizes.depth
+    pitch = filters * height * lanes
+    for part in prange(parts):
         panel = np.zeros(filters * PANEL, out.dtype)
         staged = np.empty(COLUMNS * simd.MAX_VECTORS * lanes, out.dtype)
-        places = np.empty(PANEL, np.int64)
-        item = take(items)
-        while item < len(vector_groups) * threads:
-            part, (first, v) = item // len(vector_groups), vector_groups[item % len(vector_groups)]
-            owned_range = cells * part // threads * depth, cells * (part + 1) // threads * depth
-            channels = min(v * lanes, depth - first * lanes)
-            for begin in range(0, sizes.outputs, PANEL):
-                count = min(PANEL, sizes.outputs - begin)
-                if not _reached(rows, begin, count, sizes, owned_range):
-                    continue
+        places = np.empty((height, PANEL), np.int64)
+        begin = cells * part // parts * sizes.depth
+        end = cells * (part + 1) // parts * sizes.depth
+        for block in range(0, sizes.outputs, PANEL):
+            count, reached = min(PANEL, sizes.outputs - block), False
+            for i in range(height):
                 for q in range(count):
-                    for k in range(filters):
-                        panel[k * PANEL + q] = error[(begin + q) * filters + k]
-                for tap in range(taps):
-                    i, j = tap // sizes.width, tap % sizes.width
-                    for q in range(count):
-                        places[q] = (rows[begin + q, i] + j) * depth + first * lanes
-                    w = first * pitch + tap * filters * lanes
-                    owned, read = (out, owned_range), (weights, w, pitch)
-                    _add_tap(v, owned, places[:count], panel, read, sizes, channels, staged)
-            item = take(items)
+                    places[i, q] = rows[block + q, i] * sizes.depth
+                least, most = _reach(places[i, :count], run)
+                reached |= least < end and begin < most
+            if not reached:
+                continue
+            for q in range(count):
+                for k in range(filters):
+                    panel[k * PANEL + q] = error[(block + q) * filters + k]
+            for first, v in vector_groups:
+                at, numbers = first * lanes, min(v * lanes, run - first * lanes)
+                owned = out[at:], begin - at, end - at
+                for i in range(height):
+                    row = weights, first * pitch + i * filters * lanes, pitch
+                    _add_row(v, owned, places[i, :count], panel, row, sizes, numbers, staged)

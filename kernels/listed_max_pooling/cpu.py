@@ -24,8 +24,6 @@ from kernels.memory import cpu as memory
 
 # Windows that a thread takes at once
 WINDOWS = 64
-# Channels to which a thread adds errors, at least
-CHANNELS = 8
 # Channels whose cells are looked up in the time that a vector of errors is added in; measured
 CHANNELS_PER_VECTOR = 1.5
 
@@ -75,7 +73,7 @@ def backward(error, argmax, rows, kernel, cells):
     """
     window = backward_window(error, argmax, rows, kernel, cells)
     checks.indices("argmax", argmax, window.cells)
-    gradient = memory.zeros((cells, *error.shape[1:]), error.dtype)
+    gradient = memory.empty((cells, *error.shape[1:]), error.dtype)
     maps = gradient.reshape(-1), error.reshape(-1), argmax.reshape(-1), rows
     channels, threads = error.shape[1], numba.get_num_threads()
     lanes = BYTES // error.itemsize
@@ -83,9 +81,8 @@ def backward(error, argmax, rows, kernel, cells):
     if channels >= lanes and CHANNELS_PER_VECTOR * vectors <= channels:
         _add_by_cells(*maps, window.kernel, channels, threads, work=ELEMENT_NS * error.size)
         return gradient
-    parts, order = min(threads, -(-channels // CHANNELS)), _order(rows, window)
-    windows = *maps, order, window.kernel[1]
-    _add_by_channels(*windows, channels, parts, work=3 * ELEMENT_NS * error.size)
+    windows = *maps, _order(rows, window), window.kernel[1]
+    _add_by_channels(*windows, channels, threads, work=3 * ELEMENT_NS * error.size)
     return gradient
 
 
@@ -145,6 +142,7 @@ def _add_by_cells(gradient, error, argmax, rows, kernel, channels, parts):
     cells = len(gradient) // channels
     for part in prange(parts):
         begin, end = cells * part // parts, cells * (part + 1) // parts
+        gradient[begin * channels : end * channels] = 0
         for p in range(len(rows)):
             _add_window(gradient, error, argmax, rows, kernel, channels, p, begin, end)
 
@@ -164,15 +162,35 @@ def _add_window(gradient, error, argmax, rows, kernel, channels, p, begin, end):
 
 @compiled_parallel
 def _add_by_channels(gradient, error, argmax, rows, order, width, channels, parts):
-    """Each thread adds to channels of its own. Places are unsigned, as Numba tests signed ones for
+    """Each thread adds to cells of its own, which it sets to zero as the windows reach them, to
+    write them once while they are in the cache. Places are unsigned, as Numba tests signed ones for
     being negative each time."""
-    height = rows.shape[1]
+    cells, height = len(gradient) // channels, rows.shape[1]
     for part in prange(parts):
+        begin, end = cells * part // parts, cells * (part + 1) // parts
+        first, beyond, filled = np.uint64(begin * channels), np.uint64(end * channels), begin
         places = np.empty(height * width, np.uint64)
         for p in order:
+            least, most = rows[p, 0], rows[p, 0]
+            for i in range(1, height):
+                least, most = min(least, rows[p, i]), max(most, rows[p, i])
+            if most + width <= begin or end <= least:
+                continue
+            filled = _fill_with_zeros(gradient, filled, min(most + width, end), channels)
             for i in range(height):
                 for j in range(width):
                     places[i * width + j] = (rows[p, i] + j) * channels
-            for c in range(channels * part // parts, channels * (part + 1) // parts):
-                at = p * channels + c
-                gradient[places[argmax[at]] + np.uint64(c)] += error[at]
+            alone = begin <= least and most + width <= end
+            for at in range(p * channels, (p + 1) * channels):
+                place = places[argmax[at]]
+                if alone or first <= place < beyond:
+                    gradient[place + np.uint64(at - p * channels)] += error[at]
+        _fill_with_zeros(gradient, filled, end, channels)
+
+
+@inner
+def _fill_with_zeros(gradient, begin, end, channels):
+    """Fill the cells from ``begin`` to ``end``; return where the filled ones end."""
+    for at in range(begin * channels, end * channels):
+        gradient[at] = 0
+    return max(begin, end)

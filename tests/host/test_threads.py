@@ -16,10 +16,12 @@ from kernels.batch_normalization import cpu as batch_normalization
 from kernels.convolution import cpu as convolution
 from kernels.convolution import (
     cpu_gradient_weights,
+    cpu_last_channels,
     cpu_rows,
     cpu_rows_of_errors,
     cpu_scattered,
     cpu_weights,
+    gradient_weights_shape,
 )
 from kernels.cross_entropy import cpu as cross_entropy
 from kernels.dropout import cpu as dropout
@@ -111,6 +113,13 @@ def pixels_of(x):
 def each_activation(x):
     for name, parameter in ACTIVATIONS.items():
         activation.forward(x, Activation(name, parameter and 1.0))
+
+
+def weights_of_last_channels(x):
+    error = x[:, :, 2:, 2:].copy()
+    shape = gradient_weights_shape(x, error, (3, 3), 1, 1)
+    sums = np.zeros((1, 24, 16), np.float32)
+    cpu_last_channels.add_last_channels(sums, x.reshape(-1), error.reshape(-1), shape, 0)
 
 
 def backward_of_max_pooling(x):
@@ -207,8 +216,9 @@ CASES = [
     (
         cpu_gradient_weights,
         "_add_up",
-        lambda x: convolution.gradient_weights(x, x[:, :, 2:, 2:].copy(), (3, 3)),
+        lambda x: convolution.gradient_weights(x, x[:, :, :-2:2, :-2:2].copy(), (3, 3), stride=2),
     ),
+    (cpu_last_channels, "_add_up", weights_of_last_channels),
     (cpu_rows, "_correlate", lambda x: convolution.forward(x, KERNEL)),
     (
         cpu_rows_of_errors,
@@ -219,7 +229,7 @@ CASES = [
     ),
     (cpu_scattered, "_correlate", lambda x: convolution.forward(x, KERNEL, stride=2)),
     (cpu_weights, "_pack", lambda x: cpu_weights.packed(x, 4)),
-    (cpu_weights, "_pack_by_tap", lambda x: cpu_weights.packed(x, 4, by_tap=True)),
+    (cpu_weights, "_pack_by_row", lambda x: cpu_weights.packed_by_row(x, 4)),
     (cpu_weights, "_pack_by_column", lambda x: cpu_weights.packed_by_column(x, 4, 2)),
     (cross_entropy, "_total_weight", lambda x: cross_entropy.total_weight(*pixels_of(x))),
     (
