@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.measuring.timing import FEWEST, LONGEST, QUICKLY, interleaved, spread
+from kernels.checks import Pair
 from net.dense import Dense
 from net.graph import Net
 from net.large import layouts, plan
@@ -26,18 +27,19 @@ from net.layers import Convolution, FullyConnected, ReLU
 ROOT = Path(__file__).parents[2]
 SIDE = 20_000
 """Rows and columns of the image that regions are chosen for."""
-REGIONS = (2, 3)
-"""Regions of a timed run, down and across."""
 QUICK_REGION = (64, 64)
 
 
-def timed_regions(net: Net, memory: int, seed: int, folder: Path, quick: bool) -> dict:
-    """Seconds of a pass over one region, and of runs of ``REGIONS`` of them from an ``.npy`` into
-    another: as ``label`` does it, and with nothing at the same time; rounds of all alternate.
+def timed_regions(
+    net: Net, memory: int, regions: Pair, seed: int, folder: Path, quick: bool
+) -> dict:
+    """Seconds of a pass over one region, and of runs of some of them from an ``.npy`` into another:
+    as ``label`` does it, and with nothing at the same time; rounds of all alternate.
 
     Args:
         net: labels.
         memory: bytes, for which regions are chosen.
+        regions: of a run, down and across.
         seed: of the image.
         folder: for files of a while.
         quick: regions of ``QUICK_REGION``, and rounds for ``QUICKLY``.
@@ -47,7 +49,7 @@ def timed_regions(net: Net, memory: int, seed: int, folder: Path, quick: bool) -
     )
     layout = layouts.chosen(net, large, None, memory)
     region = QUICK_REGION if quick else layout.grid.region
-    size = tuple(n * count for n, count in zip(region, REGIONS))
+    size = tuple(n * count for n, count in zip(region, regions))
     rng, dense = np.random.default_rng(seed), Dense(net, "valid")
     shape = (net.channels, *(n + p - 1 for n, p in zip(region, net.patch)))
     window = rng.normal(0, 1, shape).astype(net.dtype)

@@ -1,8 +1,9 @@
 """How the host's operators are compiled.
 
-Threads wait asleep, not spinning, unless OMP_WAIT_POLICY says otherwise: on a shared machine a
-spinning thread burns the time slice that the other needs to reach the barrier, and a call of 20
-microseconds takes 10 milliseconds.
+Threads that wait go to sleep after some tens of microseconds, unless OMP_WAIT_POLICY says
+otherwise. On a shared machine one that spun on would burn the time slice that the other needs to
+reach the barrier, and a call of 20 microseconds would take 10 milliseconds. One that slept at once
+would have to be woken up at each call of a pass.
 """
 
 import os
@@ -13,7 +14,9 @@ from kernels.code_cache import keep_on_disk
 from kernels.host import progress
 from kernels.host.threads import Parallel
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # of GNU's OpenMP, which then sleep
 progress.report()
 
 OPTIONS = {"error_model": "numpy", "nogil": True}

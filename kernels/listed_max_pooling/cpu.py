@@ -78,11 +78,14 @@ def backward(error, argmax, rows, kernel, cells):
     channels, threads = error.shape[1], numba.get_num_threads()
     lanes = BYTES // error.itemsize
     vectors = window.cells * -(-channels // lanes)
+    work = ELEMENT_NS * gradient.size
     if channels >= lanes and CHANNELS_PER_VECTOR * vectors <= channels:
-        _add_by_cells(*maps, window.kernel, channels, threads, work=ELEMENT_NS * error.size)
+        work += ELEMENT_NS * error.size
+        _add_by_cells(*maps, window.kernel, channels, threads, work=work)
         return gradient
     windows = *maps, _order(rows, window), window.kernel[1]
-    _add_by_channels(*windows, channels, threads, work=3 * ELEMENT_NS * error.size)
+    work += 3 * ELEMENT_NS * error.size
+    _add_by_channels(*windows, channels, threads, work=work)
     return gradient
 
 
