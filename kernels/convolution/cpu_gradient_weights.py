@@ -72,7 +72,7 @@ def _plan(shape, itemsize):
     vectors = channels // lanes
     pitches = shape.channels * h * w, sy * w, sx
     sizes = _ErrorSizes(shape.batch, shape.filters, *shape.output, *pitches)
-    channels = shape.filters - last_channels(shape, lanes)
+    channels = shape.filters - last_channels(shape, itemsize)
     vector_groups = np.array(simd.vector_groups(-(-channels // lanes)))
     tiles = places_of_taps(shape, COLUMNS), lanes, vectors, channels, vector_groups
     return sums, sizes, _GradientTiling(*tiles, groups)

@@ -1,10 +1,12 @@
 """Weight gradient of the last few output channels on the host: pixels in the lanes.
 
-Output channels that are left over when whole vectors are filled, 2 of 50, would take a vector as
-all of its lanes would. Here one or two of them x taps make a tile, each vector of which adds up the
-products of neighbouring pixels' errors and inputs along the rows of a group, and its lanes in the
-end. The last vector of a row begins where its pixels end in the row, without those that the vector
-before it has had.
+Output channels that are left over when lines of the cache are filled, 2 of 50, would take a vector
+as all of its lanes would. Here one or two of them x taps make a tile (``kernels.host.products``),
+which adds up the products of neighbouring pixels' errors and inputs along the rows of a group. The
+last vector of a row ends where the row does, and leaves out the pixels that the one before it had.
+
+Which channels these are depends on the shape alone, so that gradients have the same bits on every
+CPU.
 """
 
 from functools import lru_cache
@@ -14,10 +16,10 @@ import numba
 from numba import prange
 
 from kernels.convolution.cpu_taps import places_of_taps
-from kernels.host import simd
 from kernels.host.compilation import compiled_parallel
-from kernels.host.simd import PRODUCTS, ROWS_OF_PRODUCTS
+from kernels.host.products import COLUMNS, ROWS, add_products, add_sums, zeros
 from kernels.host.threads import MULTIPLY_ADD_NS
+from kernels.host.vectors import BYTES
 from kernels.host.work_sharing import queue, take
 
 # They are few if this many times as many fill a vector; rows are long with this many vectors
@@ -38,8 +40,9 @@ class _Sizes(NamedTuple):
     lanes: int
 
 
-def last_channels(shape, lanes):
+def last_channels(shape, itemsize):
     """How many output channels of a ``ConvolutionShape`` have pixels in the lanes."""
+    lanes = BYTES // itemsize
     beyond, (_, stride), (_, width) = shape.filters % lanes, shape.window.stride, shape.output
     few = beyond * CHANNELS_OF_A_VECTOR <= lanes
     return beyond if few and stride == 1 and width >= VECTORS_OF_A_ROW * lanes else 0
@@ -56,37 +59,38 @@ def add_last_channels(partial, x, error, shape, first):
 @lru_cache(1024)
 def _plan(shape, first, itemsize):
     """(where the taps lie, ``_Sizes``)."""
-    (h, w), lanes = shape.size, simd.lanes(itemsize)
+    (h, w), lanes = shape.size, BYTES // itemsize
     pitches = shape.channels * h * w, shape.window.stride[0] * w
     sizes = shape.batch, shape.filters, *shape.output, *pitches, first, shape.taps, lanes
-    return places_of_taps(shape, PRODUCTS), _Sizes(*sizes)
+    return places_of_taps(shape, COLUMNS), _Sizes(*sizes)
 
 
 @compiled_parallel
 def _add_up(partial, source, error, taps, sizes, items, threads):
     """An item: a tile's taps for a group of rows."""
     groups, padded, pitch = partial.shape
-    sums, rows, tiles = partial.reshape(-1), sizes.batch * sizes.height, len(taps) // PRODUCTS
+    sums, rows, tiles = partial.reshape(-1), sizes.batch * sizes.height, len(taps) // COLUMNS
     plane, lanes, beyond = sizes.height * sizes.width, sizes.lanes, sizes.width % sizes.lanes
     for _ in prange(threads):
         item = take(items)
         while item < groups * tiles:
-            group, tap = item // tiles, item % tiles * PRODUCTS
-            for k in range(sizes.first, sizes.filters, ROWS_OF_PRODUCTS):
-                many, at = min(ROWS_OF_PRODUCTS, sizes.filters - k), (taps, tap)
+            group, tap = item // tiles, item % tiles * COLUMNS
+            places = taps[tap:]
+            for k in range(sizes.first, sizes.filters, ROWS):
+                many = min(ROWS, sizes.filters - k)
                 next_channel = (many - 1) * plane
-                tile = simd.tile_of_zeros(partial, ROWS_OF_PRODUCTS, PRODUCTS)
+                tile = zeros(sums)
                 for row in range(rows * group // groups, rows * (group + 1) // groups):
                     n, y = row // sizes.height, row % sizes.height
                     e = (n * sizes.filters + k) * plane + y * sizes.width
                     s = n * sizes.image_pitch + y * sizes.row_pitch
                     for q in range(0, sizes.width - beyond, lanes):
-                        products = error, e + q, next_channel, source, s + q, at
-                        tile = simd.add_products(tile, *products, None)
+                        read = error, e + q, next_channel, source, s + q, places
+                        tile = add_products(tile, *read, None)
                     if beyond:
                         q = sizes.width - lanes
-                        products = error, e + q, next_channel, source, s + q, at
-                        tile = simd.add_products(tile, *products, lanes - beyond)
+                        read = error, e + q, next_channel, source, s + q, places
+                        tile = add_products(tile, *read, lanes - beyond)
                 to = (group * padded + tap) * pitch + k
-                simd.add_sums(tile, sums, to, pitch, many, min(PRODUCTS, sizes.taps - tap))
+                add_sums(tile, sums, to, pitch, many, min(COLUMNS, sizes.taps - tap))
             item = take(items)

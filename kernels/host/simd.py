@@ -8,8 +8,7 @@ column over the lanes:
 
     forward, input gradient    lanes over output channels: first = weights, second = pixels, or
                                lanes over pixels: first = pixels, second = weights
-    weight gradient            first = errors of the output channels, second = inputs of the taps;
-                               of the last few channels, lanes over pixels: ``add_products``
+    weight gradient            first = errors of the output channels, second = inputs of the taps
 
 With channels in the lanes, the pixels of the columns may lie anywhere: at any stride, in several
 rows or images. With pixels in the lanes they must be neighbours, and results need no transposing.
@@ -48,12 +47,10 @@ def _vector_bytes() -> int:
 
 
 VECTOR_BYTES = _vector_bytes()
-_REGISTERS = 32 if VECTOR_BYTES == 64 or platform.machine() in ("aarch64", "arm64") else 16
-SHAPES = ((3, 8), (5, 5)) if _REGISTERS == 32 else ((3, 4),)
+REGISTERS = 32 if VECTOR_BYTES == 64 or platform.machine() in ("aarch64", "arm64") else 16
+SHAPES = ((3, 8), (5, 5)) if REGISTERS == 32 else ((3, 4),)
 """(vectors at most, columns) of the tiles that fill the registers."""
 MAX_VECTORS, COLUMNS = SHAPES[0]
-ROWS_OF_PRODUCTS, PRODUCTS = 2, 12 if _REGISTERS == 32 else 6
-"""(rows, columns) of a tile of ``add_products`` that fills them."""
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -203,47 +200,6 @@ def multiply_add(typing_context, tile, first, index, pitch, second, start, offse
     return tile(*arguments), generate
 
 
-@intrinsic
-def add_products(typing_context, tile, first, index, pitch, second, start, offsets, skipped):
-    """``tile[v, p] += first[index + v*pitch :][:lanes] * second[start + offsets[p] :][:lanes]``,
-    fused, but for the first ``skipped`` lanes, which stay as they are; ``offsets`` as in
-    ``multiply_add``."""
-
-    def generate(context, builder, signature, arguments):
-        result, a, a_index, a_pitch, b, b_start, b_offsets, skip = arguments
-        fused = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(tile.vector, [tile.vector] * 3),
-            f"llvm.fma.v{tile.lanes}f{tile.dtype.bitwidth}",
-        )
-        pointer = _pointer(context, builder, first, a, a_index)
-        vectors = _load_vectors(builder, tile, pointer, a_pitch)
-        origin = _pointer(context, builder, second, b, b_start)
-        offset_of = _offsets(context, builder, offsets, b_offsets)
-        for p in range(tile.columns):
-            place = builder.bitcast(builder.gep(origin, [offset_of(p)]), tile.vector.as_pointer())
-            other = builder.load(place, align=_itemsize(tile.vector.element))
-            for v in range(tile.vectors):
-                position = v * tile.columns + p
-                before = builder.extract_value(result, position)
-                total = builder.call(fused, [vectors[v], other, before])
-                if skipped != types.none:
-                    total = builder.select(_lanes_from(builder, tile, skip), total, before)
-                result = builder.insert_value(result, total, position)
-        return result
-
-    arguments = (tile, first, types.intp, types.intp, second, types.intp, offsets, skipped)
-    return tile(*arguments), generate
-
-
-def _lanes_from(builder, tile, first):
-    """Which lanes have at least the number ``first``."""
-    numbers = ir.Constant(ir.VectorType(_I32, tile.lanes), [*range(tile.lanes)])
-    undefined = ir.Constant(numbers.type, ir.Undefined)
-    least = builder.insert_element(undefined, builder.trunc(first, _I32), _I32(0))
-    return builder.icmp_signed(">=", numbers, _shuffle(builder, least, undefined, [0] * tile.lanes))
-
-
 def _offsets(context, builder, kind, value):
     """A function that gives the offset of column p."""
     if kind == types.none:
@@ -266,34 +222,6 @@ def store_vectors(typing_context, tile, array, index, pitch, count):
 def add_vectors(typing_context, tile, array, index, pitch, count):
     """As ``store_vectors``, but adds to what ``array`` holds."""
     return types.void(tile, array, *[types.intp] * 3), _store_vectors_with(tile, array, _accumulate)
-
-
-@intrinsic
-def add_sums(typing_context, tile, array, index, pitch, rows, columns):
-    """``array[index + p * pitch + v] += sum of the lanes of tile[v, p]`` for v < rows and
-    p < columns; a sum adds the upper half of the lanes to the lower one until one is left."""
-
-    def generate(context, builder, signature, arguments):
-        value, target, index, pitch, rows, columns = arguments
-        for v, p, position in tile.cells():
-            inside = builder.and_(
-                builder.icmp_signed("<", _I64(v), rows),
-                builder.icmp_signed("<", _I64(p), columns),
-            )
-            with builder.if_then(inside, likely=True):
-                total, lanes = builder.extract_value(value, position), tile.lanes
-                while lanes > 1:
-                    lanes //= 2
-                    halves = range(lanes), range(lanes, 2 * lanes)
-                    low, high = (_shuffle(builder, total, total, half) for half in halves)
-                    total = builder.fadd(low, high)
-                place = builder.add(builder.add(index, _I64(v)), builder.mul(_I64(p), pitch))
-                place = _pointer(context, builder, array, target, place)
-                total = builder.extract_element(total, _I32(0))
-                builder.store(builder.fadd(builder.load(place), total), place)
-        return context.get_dummy_value()
-
-    return types.void(tile, array, *[types.intp] * 4), generate
 
 
 @intrinsic

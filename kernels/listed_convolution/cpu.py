@@ -319,16 +319,18 @@ def _input_loop(vectors):
             for k in range(sizes.filters):
                 at = k * PANEL + q
                 tile = simd.multiply_add(tile, weights, w + k * lanes, pitch, panel, at, None)
-            alone = begin <= least and most <= end
-            whole = numbers // lanes if alone else 0
-            if whole:
-                simd.add_columns(tile, out, (places, q), outputs, whole)
-            if whole * lanes == numbers:
+            # Runs of neighbours overlap: all threads add whole vectors first, and then the rest
+            alone, whole = begin <= least and most <= end, numbers // lanes * lanes
+            if alone and whole:
+                simd.add_columns(tile, out, (places, q), outputs, whole // lanes)
+            if alone and whole == numbers:
                 continue
             simd.store_vectors(tile, staged, 0, wide, COLUMNS)
+            if not alone:
+                _add_owned(out, begin, end, staged, wide, places[q : q + outputs], whole)
             for p in range(outputs):
                 to = places[q + p]
-                for c in range(whole * lanes, numbers):
+                for c in range(whole, numbers):
                     if alone or begin <= to + c < end:
                         out[to + c] += staged[p * wide + c]
 
@@ -336,6 +338,15 @@ def _input_loop(vectors):
 
 
 _add_row = by_vectors([_input_loop(v) for v in range(1, simd.MAX_VECTORS + 1)])
+
+
+@inner
+def _add_owned(out, begin, end, staged, wide, places, numbers):
+    """Add the first numbers of each output to those of a thread's own cells."""
+    for p in range(len(places)):
+        to = places[p]
+        for c in range(max(0, begin - to), min(numbers, end - to)):
+            out[to + c] += staged[p * wide + c]
 
 
 @inner

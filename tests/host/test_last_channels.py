@@ -10,7 +10,7 @@ from kernels.convolution.cpu_last_channels import (
     VECTORS_OF_A_ROW,
     last_channels,
 )
-from kernels.host import simd
+from kernels.host.vectors import BYTES
 from tests.comparison import DTYPES
 from tests.operators.convolutions import ConvolutionCase
 
@@ -20,7 +20,7 @@ CPU = get_backend("cpu")
 
 
 def lanes_of(dtype):
-    return simd.lanes(np.dtype(dtype).itemsize)
+    return BYTES // np.dtype(dtype).itemsize
 
 
 def long_rows(filters, beyond, dtype, **moves):
@@ -33,7 +33,7 @@ def count(case, dtype):
     """How many channels have pixels in the lanes."""
     operands = case.operands(np.random.default_rng(0), "float32")
     arrays = operands["x"], operands["error"], case.kernel, *case.options.values()
-    return last_channels(gradient_weights_shape(*arrays), lanes_of(dtype))
+    return last_channels(gradient_weights_shape(*arrays), np.dtype(dtype).itemsize)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -26,7 +26,8 @@ CPUS = {
     64: ("skylake-avx512", f"{AVX2},{AVX512}", ("float32",)),
 }
 """By the bytes of a vector: name, features, and the dtypes that are compared."""
-# (N, C, H, W), K, kernel, stride, dilation: narrower than a vector, wide, strided, one pixel
+# (N, C, H, W), K, kernel, stride, dilation: narrower than a vector, wide, strided, one pixel, and
+# rows that the last channels have in the lanes
 CASES = [
     ((1, 1, 5, 3), 1, (2, 2), 1, 1),
     ((1, 3, 20, 70), 5, (2, 3), 1, (2, 1)),
@@ -34,6 +35,8 @@ CASES = [
     ((2, 4, 17, 19), 20, (3, 2), 2, 1),
     ((9, 6, 7, 8), 17, (3, 3), 1, 1),
     ((5, 6, 1, 1), 40, (1, 1), 1, 1),
+    ((2, 3, 6, 75), 19, (3, 2), 1, (1, 5)),
+    ((1, 13, 3, 66), 2, (1, 1), 1, 1),
 ]
 
 
