@@ -23,6 +23,7 @@ from net.learning.training import Trainer
 
 TIMED = False
 NETS = ("lenet28",)
+"""The regions of the images are larger than its patch; those of 133 x 133 reach beyond them."""
 PREDICTED = "predicted by {}"
 BASELINE = "predicted by the baseline of {}"
 """The arrays of what a net, and the baseline with a window like its patch, predict."""

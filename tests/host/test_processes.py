@@ -173,3 +173,25 @@ def test_more_threads_than_cores(layer, threads):
     (used,), said = run(MANY, NUMBA_NUM_THREADS=threads, NUMBA_THREADING_LAYER=layer)
     assert int(used) == len(os.sched_getaffinity(0))
     assert f"NUMBA_NUM_THREADS is {threads}; {used} threads are used, one for each core" in said
+
+
+WAITING = """
+import os
+import kernels.host.compilation
+
+print(os.environ["OMP_WAIT_POLICY"], os.environ.get("GOMP_SPINCOUNT"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ["PASSIVE", "3000"]),
+        ({"GOMP_SPINCOUNT": "7"}, ["PASSIVE", "7"]),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, ["ACTIVE", "None"]),
+    ],
+)
+def test_threads_wait_as_the_user_says(given, expected, monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    assert run(WAITING, **given)[0] == expected
