@@ -12,7 +12,7 @@ from kernels.cross_entropy import UNLABELLED
 from net import borders, free_memory, images, planning, summary, windows
 from net.chosen import chosen_of, image_and_pixels
 from net.graph import Net
-from net.needed_pass import NeededPasses
+from net.needed_choice import NeededPasses
 from net.passes import Gradients
 from net.program import Program
 

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import NamedTuple
 
 import numba
 import numpy as np
 
-from kernels import checks
 from kernels.checks import Pair
-from net import free_memory, images, planning, summary, windows
-from net.chosen import Chosen
+from net import free_memory, images, planning, windows
 from net.graph import Net, once_a_net
 from net.listed_steps import ListedProgram, device_bytes
 from net.needed_cells import Need, NeededCells
 from net.nodes import IMAGE
 from net.program import Program
-
-COST = {"cuda": 1.5, "simulator": 1.5, "cpu": 1.2, "reference": 1.2}
-"""Time of a multiply-add over lists by backend, in units of the dense form's. On devices it is
-counted, not measured: the main loops have 1.03 times the instructions, and the input gradient does
-at most 1 + 64 / K times the work for K filters, which is 2.3 times for 48. Over forward pass,
-gradient by the weights and input gradient that is 1.45 times."""
-
-MOST_MAP_ELEMENTS_RATIO = 0.84
-"""Lists are used only if the elements of all their maps, times ``COST``, are below this share of
-the dense form's: 70% on the host. With more, poolings and first layers take more time."""
 
 
 class NeededPass:
@@ -136,7 +123,7 @@ class NeededPass:
         Raises:
             MemoryError: it does; the message says how much.
         """
-        needed = len(self.rows) * _bytes_of_a_patch(self.net)
+        needed = self._bytes_at_most()
         if needed >= free_memory.SMALLEST:
             needed = self.planned_bytes(**options)
         if not windows.is_gathered(self.net, source):
@@ -154,10 +141,18 @@ class NeededPass:
         places = map(ops.memory.to_device, self._places_in(image))
         return ops.listed_cells.gather(images.placed(self.net, image), *places)
 
-    def _places_in(self, image):
+    def _image_cells(self):
+        """Rows and columns of the needed cells in the image with its borders."""
         cells = self.cells.cells[IMAGE]
+        return cells.rows, cells.columns
+
+    def _bytes_at_most(self):
+        """What the pass takes at most, told much faster than it is planned."""
+        return len(self.rows) * _bytes_of_a_patch(self.net)
+
+    def _places_in(self, image):
         size = tuple(image.shape[1:])
-        return images.places(self.net, cells.rows, cells.columns, size, self.border)
+        return images.places(self.net, *self._image_cells(), size, self.border)
 
     def _windows_of(self, image) -> windows.Windows:
         size, last = tuple(image.shape[1:]), self._windows
@@ -216,134 +211,6 @@ class NeededPass:
         if not image_gradient:
             return gradients, None
         return gradients, self._image_gradient(by_cells, tuple(image.shape[1:]))[0]
-
-
-class NeededPasses:
-    """The passes of a net over chosen pixels, where they cost less than the dense pass.
-
-    Args:
-        program: the net's dense form.
-        border: border of the images.
-
-    >>> from net import zoo
-    >>> program = Program(zoo.build("lenet28", backend="cpu"), "dense")
-    >>> passes = NeededPasses(program, "zero")
-    >>> mask = np.eye(99, dtype=bool)
-    >>> passes.over(Chosen(mask.shape, mask)).rows[:3]
-    array([0, 1, 2], dtype=int32)
-    >>> passes.over(Chosen(mask.shape, ~mask)) is None
-    True
-    """
-
-    def __init__(self, program: Program, border: str):
-        self.program, self.border = program, border
-        self._last: _Choice | None = None
-
-    def over(self, chosen: Chosen) -> NeededPass | None:
-        """The pass over what some pixels need, if it takes fewer multiply-adds than the dense pass,
-        smaller maps and no more memory (``COST``, ``MOST_MAP_ELEMENTS_RATIO``), else None. The last
-        one is kept."""
-        choice = self._choice(chosen)
-        return choice.some if choice.is_cheaper else None
-
-    def to_learn(self, chosen: Chosen, image) -> NeededPass | None:
-        """As ``over``, but never None where the dense pass would read NaN or infinities of an
-        admitted image on the host."""
-        some, net = self.over(chosen), self.program.net
-        if some is not None or checks.lies_on_device("image", image):
-            return some
-        return None if images.is_finite(windows.whole(net, image)) else self._choice(chosen).some
-
-    def summary(self, chosen: Chosen) -> str:
-        """What some pixels need, layer by layer, the memory that it takes, and whether a pass takes
-        this way (see ``Dense.summary``)."""
-        choice = self._choice(chosen)
-        some, way = choice.some, "in the dense form, which takes less"
-        if choice.is_cheaper:
-            way = "over lists of needed cells"
-        table = summary.needed_table(some.net, chosen.labelled, len(some.rows), some.counts)
-        memory = summary.memory(some.planned_bytes(), some.planned_bytes(keep=True))
-        plan = f"{some.table_bytes / 1e6:,.1f} MB for lists and tables"
-        return f"{table}\nthis pass runs {way}\nover lists it takes {memory}, {plan}"
-
-    def _choice(self, chosen):
-        last = self._last  # another thread may exchange it
-        if last is None or not last.chosen.same_as(chosen):
-            last = self._last = _Choice(self.program, self.border, chosen.copied())
-        return last
-
-
-class _Choice:
-    """Chosen pixels, and which way a pass over them takes."""
-
-    def __init__(self, program: Program, border: str, chosen: Chosen):
-        self.program, self.border, self.chosen = program, border, chosen
-
-    @cached_property
-    def some(self) -> NeededPass:
-        """The pass over what they need."""
-        return NeededPass(self.program.net, self.border, self.chosen.pixels)
-
-    @cached_property
-    def is_cheaper(self) -> bool:
-        """Whether that costs less than the dense pass; it depends on net, mask and sizes alone."""
-        cheaper = self._compared()
-        if not cheaper:
-            vars(self).pop("some", None)  # its lists would take memory beside the dense pass
-        return cheaper
-
-    def _compared(self):
-        net, mask = self.program.net, self.chosen.mask
-        cost = COST[net.backend.name]
-        # Each map needs as many cells as pixels, or more
-        if mask is not None and cost * np.count_nonzero(mask) >= mask.size:
-            return False
-        counts = self.some.counts
-        needed, dense = _counted(net, counts), _counted(net, _dense_cells(net, self.chosen))
-        windows_of = ((counts[name], node.window) for name, node in net.nodes.items())
-        tables = sum(count * window.kernel[0] for count, window in windows_of if window)
-        lists = needed.maps + counts[IMAGE] * net.channels + tables
-        return (
-            cost * needed.work < dense.work
-            and cost * needed.maps < MOST_MAP_ELEMENTS_RATIO * dense.maps
-            and (lists < dense.largest or self._takes_no_more_memory())
-        )
-
-    def _takes_no_more_memory(self):
-        """Whether both passes, forward and with gradients, take at most what the dense ones take:
-        planned for one thread, as more must not give other gradients."""
-        dense = self.program, self.border, self.chosen.labelled
-        planned = (planning.forward_bytes, planning.gradients_bytes)
-        of_dense = (planning.remembered(plan, *dense, threads=1) for plan in planned)
-        return all(lists <= whole for lists, whole in zip(self.some.most_bytes(), of_dense))
-
-
-class _Counted(NamedTuple):
-    """What a pass takes, by count.
-
-    Attributes:
-        work: multiply-adds.
-        maps: numbers of all maps but the image.
-        largest: numbers of the largest of them.
-    """
-
-    work: int
-    maps: int
-    largest: int
-
-
-def _counted(net: Net, cells: dict[str, int]) -> _Counted:
-    """A pass over ``cells`` of each map, their number by layer."""
-    nodes = net.nodes
-    maps = [cells[name] * node.output.channels for name, node in nodes.items()]
-    work = sum(cells[name] * node.multiply_adds for name, node in nodes.items())
-    return _Counted(work, sum(maps), max(maps))
-
-
-def _dense_cells(net: Net, chosen: Chosen) -> dict[str, int]:
-    """The cells of each map of the dense form."""
-    nodes = net.nodes.items()
-    return {name: summary.dense_cells(net, node, chosen.labelled) for name, node in nodes}
 
 
 @once_a_net

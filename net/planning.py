@@ -207,6 +207,35 @@ def needed_bytes(
     return plan.ledger.peak
 
 
+def patches_bytes(
+    program: Program,
+    pixels: int,
+    *,
+    keep: bool = False,
+    learning: bool = False,
+    image: bool = False,
+    threads: int | None = None,
+) -> int:
+    """What a pass over the patches of chosen pixels takes at most (``net.patches_pass``), the
+    places of their cells apart; arguments as ``needed_bytes``.
+
+    Args:
+        program: a net's patch form.
+
+    >>> from net import Scan, zoo
+    >>> program = Scan(zoo.build("lenet28", backend="reference")).program
+    >>> patches_bytes(program, 1) < patches_bytes(program, 1, keep=True)
+    True
+    """
+    plan, net = MemoryPlan(program, learning=learning, threads=threads), program.net
+    shape = (pixels, net.channels, *net.patch)
+    scores = plan.forward(plan.replace(plan.make(shape), shape), shape, keep=keep)
+    if keep:
+        plan.ledger.hold(scores)
+        plan.backward(plan.make((pixels, net.output.channels)), image=image)
+    return plan.ledger.peak
+
+
 def calibration_bytes(program: Program, border: str, labelled: tuple[Pair, ...]) -> int:
     """What ``calibrate`` takes at most for images with ``labelled`` rows and columns of scores
     each; other arguments as ``forward_bytes``."""

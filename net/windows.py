@@ -102,6 +102,24 @@ def is_gathered(net: Net, image) -> bool:
     return on_host and _is_taken(net, image) and not images.copied_bytes(image)
 
 
+def read(net: Net, image, rows: slice, columns: slice) -> np.ndarray:
+    """A window of a host image that ``readable_image`` gave, C x H x W, the net's dtype.
+
+    Raises:
+        ValueError: the image gives another shape.
+
+    >>> from net import zoo
+    >>> image = np.arange(12).reshape(1, 3, 4)
+    >>> read(zoo.build("lenet28", backend="cpu"), image, slice(0, 1), slice(1, 3))
+    array([[[1., 2.]]], dtype=float32)
+    """
+    window = floats(net, image[:, rows, columns])
+    shape = net.channels, rows.stop - rows.start, columns.stop - columns.start
+    if window.shape != shape:
+        raise ValueError(f"image gave a window of shape {window.shape}; expected {shape}")
+    return window
+
+
 class Windows:
     """The windows of an image that hold some cells: in each block of 2**``BLOCK_BITS`` rows and
     columns the smallest one.
@@ -150,11 +168,8 @@ class Windows:
         strip = np.empty((net.channels, max(1, self.numbers)), net.dtype)
         end = 0
         for rows, columns in self.slices:
-            window = floats(net, image[:, rows, columns])
-            shape = net.channels, rows.stop - rows.start, columns.stop - columns.start
-            if window.shape != shape:
-                raise ValueError(f"image gave a window of shape {window.shape}; expected {shape}")
-            begin, end = end, end + shape[1] * shape[2]
+            window = read(net, image, rows, columns)
+            begin, end = end, end + window[0].size
             strip[:, begin:end] = window.reshape(net.channels, -1)
         ops = net.backend
         places = np.where(self.places < 0, self.places, 0), self.places

@@ -59,8 +59,10 @@ APART = {
     "net.branch_steps": "made by net.conversion alone",
     "net.listed_steps": "made by net.needed_pass alone, of what was checked",
     "net.needed_cells": "made by net.needed_pass alone, with pixels that were checked",
-    "net.needed_pass": "made by Dense alone, with pixels that were checked",
-    "net.windows": "called by net.chosen, net.needed_pass and net.large, with what they were given",
+    "net.needed_choice": "made by Dense alone, with pixels that were checked",
+    "net.needed_pass": "made by net.needed_choice and Trainer, with pixels that were checked",
+    "net.patches_pass": "made by net.needed_choice alone, with pixels that were checked",
+    "net.windows": "called by passes, net.chosen and net.large, with what they were given",
     "net.tables": "lays out texts and pairs that were made here",
 }
 """Modules and packages of which nothing is called."""
@@ -93,8 +95,8 @@ NOT_CALLED = {
     "net.nodes.linked": "called by Net and checkpoints alone, with numbers that they checked",
     "net.graph.net_of": _OF_FILES,
     "net.graph.once_a_net": "a decorator of functions of net",
-    "net.summary.dense_cells": "called by net.summary and net.needed_pass, with what they checked",
-    "net.summary.needed_table": "called by net.needed_pass alone, with what it counted",
+    "net.summary.dense_cells": "called by net.summary and net.needed_choice, with checked sizes",
+    "net.summary.needed_table": "called by net.needed_choice alone, with what it counted",
     "net.summary.memory": "puts numbers of net.planning into words",
     "net.conversion.with_drops": "called with steps that steps_of made",
     "net.dense.Dense.framed": "called with images that net.images.admitted_image has checked",

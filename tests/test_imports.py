@@ -31,6 +31,8 @@ LAYERS = (
     {"net.listed_steps", "net.memory_plan"},
     {"net.planning"},
     {"net.needed_pass", "net.scanning"},
+    {"net.patches_pass"},
+    {"net.needed_choice"},
     {"net.dense"},
     {"net.calibration", "net.fragments", "net.exchange", "net.large"},
     {"net.learning"},

@@ -12,7 +12,7 @@ from experiments.checking import equality, operators, place, timing
 from experiments.profiling.operators import OPERATORS
 from kernels import get_backend
 from kernels.average_pooling import cpu as average_pooling
-from net import needed_pass
+from net import needed_choice
 from tests import operator_arguments
 from tests.experiments.test_command_line import experiments
 
@@ -60,7 +60,7 @@ def noted(monkeypatch, backend):
 def test_all_is_well_on_the_host(capsys, monkeypatch):
     """And every operator runs, also where lists cost as much as anywhere."""
     ran = noted(monkeypatch, "cpu")
-    monkeypatch.setitem(needed_pass.COST, "cpu", max(needed_pass.COST.values()))
+    monkeypatch.setitem(needed_choice.COST, "cpu", max(needed_choice.COST.values()))
     monkeypatch.setattr(timing, "_on_host", lambda ops, call: 1e-9 * call.multiply_adds)
     status, lines = run("cpu", capsys)
     assert status == 0, lines

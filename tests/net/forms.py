@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from net import Dense, Scan, needed_pass
+from net import Dense, Scan, needed_choice
+from net.patches_pass import PatchesPass
 from tests.comparison import relative_difference
 
 
@@ -32,7 +33,8 @@ def dense(net, image, pixels, error, border="valid"):
 
 def over_lists_alone(patch: pytest.MonkeyPatch) -> None:
     """From now on passes of chosen pixels run over lists, whatever these cost."""
-    patch.setattr(needed_pass._Choice, "is_cheaper", True)
+    patch.setattr(needed_choice._Choice, "is_cheaper", True)
+    patch.setattr(PatchesPass, "suits", lambda net: False)
 
 
 def needed(net, image, pixels, error, border="valid"):

@@ -22,7 +22,8 @@ EXAMPLES = {test.name: test for module in MODULES for test in FINDER.find(module
 INNER = (
     *("planning.forward_bytes", "planning.gradients_bytes", "planning.step_bytes"),
     *("planning.predict_bytes", "planning.scan_bytes", "planning.needed_bytes"),
-    *("needed_cells.Need", "needed_pass.NeededPass", "needed_pass.NeededPasses"),
+    *("needed_cells.Need", "needed_pass.NeededPass", "needed_choice.NeededPasses"),
+    *("patches_pass.PatchesPass", "planning.patches_bytes"),
     *("chosen.Chosen", "chosen.checked_pixels", "summary.needed_table"),
     *("learning.targets.checked_labels", "learning.records.TrainingWarning"),
 )

@@ -10,6 +10,7 @@ from net.learning.optimizers import SGD
 from net.learning.training import Trainer
 from net.needed_cells import Need
 from net.needed_pass import NeededPass
+from net.patches_pass import PatchesPass
 from net.zoo import build
 from tests.conftest import CPU, CUDA, SIMULATOR
 from tests.foreign import Foreign
@@ -22,8 +23,9 @@ def small_net(backend):
 
 @pytest.fixture
 def plans(monkeypatch):
-    """One entry for each plan that is made."""
+    """One entry for each plan of lists that is made."""
     made = []
+    monkeypatch.setattr(PatchesPass, "suits", lambda net: False)
     monkeypatch.setattr(needed_pass, "_bytes_of_a_patch", lambda net: 0)  # planned once a net
     monkeypatch.setattr(needed_pass, "Need", lambda *given: made.append(given) or Need(*given))
     return made

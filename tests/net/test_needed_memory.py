@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from experiments.inputs.strokes import chosen_pixels
-from net import Dense, Net, needed_cells, needed_pass, planning
+from net import Dense, Net, needed_cells, needed_choice, needed_pass, planning
 from net.chosen import Chosen
 from net.layers import Convolution, FullyConnected, Tanh
 from net.needed_cells import Need
@@ -29,8 +29,8 @@ from tests.net.test_planning import Taken
 @pytest.mark.parametrize("drawn", ["random", "scribbles"])
 @pytest.mark.parametrize("name", ZOO)
 def test_lists_take_no_more_memory_than_whole_maps(name, drawn):
-    """With lists and tables, forward and with gradients, wherever a pass runs over lists; and what
-    is told of it before lists are made is hardly more."""
+    """With lists and tables, forward and with gradients, wherever a pass runs over lists or patch
+    by patch; and what is told of lists before they are made is hardly more."""
     net, size = build(name, backend="cpu"), (64, 64) if name == "greentea102" else (256, 256)
     dense = Dense(net, "zero")
     whole = Program(net, "dense")
@@ -44,8 +44,9 @@ def test_lists_take_no_more_memory_than_whole_maps(name, drawn):
             forward, both = (some.table_bytes + some.planned_bytes(keep=k) for k in (False, True))
             assert forward <= planning.forward_bytes(whole, "zero", size)
             assert both <= planning.gradients_bytes(whole, "zero", size)
-            for keep, most in zip((False, True), NeededPass(net, "zero", some.pixels).most_bytes()):
-                planned = some.table_bytes + some.planned_bytes(keep=keep, threads=1)
+            lists = NeededPass(net, "zero", some.pixels)
+            for keep, most in zip((False, True), lists.most_bytes()):
+                planned = lists.table_bytes + lists.planned_bytes(keep=keep, threads=1)
                 assert planned <= most <= 1.05 * planned
     assert by_lists > 2
 
@@ -104,7 +105,7 @@ def test_lists_that_are_not_taken_are_not_kept(monkeypatch):
         made.append(weakref.ref(some := NeededPass(*given)))
         return some
 
-    monkeypatch.setattr(needed_pass, "NeededPass", noted)
+    monkeypatch.setattr(needed_choice, "NeededPass", noted)
     dense, size = Dense(build("rcnn25", backend="cpu")), (128, 128)
     for count, kept in ((4096, False), (200, True)):
         dense.needed.over(Chosen(size, listed=chosen_pixels("random", size, count, 0)))
