@@ -32,7 +32,7 @@ PATCHES_COST = 1.1
 """Time of a multiply-add over lists on the host, in units of the patch form's: where hardly a cell
 is shared, patches take less."""
 
-MOST_APART = 16
+MOST_PAIRED = 64
 """Pixels whose patches are looked at in pairs, which is faster than to count what they share."""
 
 
@@ -114,9 +114,9 @@ class _Choice:
 
     @cached_property
     def _counts(self):
-        """Number of needed cells by layer."""
+        """Number of needed cells by layer, at most."""
         net, pixels = self.program.net, self.chosen.pixels
-        if PatchesPass.suits(net) and _lie_apart(pixels, net.patch):
+        if PatchesPass.suits(net) and _overlap_little(pixels, net.patch):
             return {name: len(pixels) * count for name, count in _cells_of_a_patch(net).items()}
         return self.lists.counts
 
@@ -211,9 +211,12 @@ def _patch_counted(net: Net) -> _Counted:
     return _counted(net, _cells_of_a_patch(net))
 
 
-def _lie_apart(pixels: np.ndarray, patch: Pair) -> bool:
-    """Whether the patches of a few pixels share no cell; False of many."""
-    if len(pixels) > MOST_APART:
+def _overlap_little(pixels: np.ndarray, patch: Pair) -> bool:
+    """Whether the patches of some pixels share so few cells that all of them together have at most
+    ``PATCHES_COST`` times those that are needed; False of many pixels. Maps behind the image share
+    no larger part of their cells."""
+    if len(pixels) > MOST_PAIRED:
         return False
-    apart = (abs(pixels[:, None] - pixels) >= patch).any(axis=2)
-    return bool(apart.sum() == len(pixels) * (len(pixels) - 1))
+    shared = np.maximum(patch - abs(pixels[:, None] - pixels), 0).prod(axis=2)
+    cells = len(pixels) * prod(patch)  # and as many shared by each pixel with itself
+    return bool((shared.sum() - cells) / 2 <= (1 - 1 / PATCHES_COST) * cells)

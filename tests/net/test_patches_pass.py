@@ -41,6 +41,17 @@ def test_far_pixels_take_their_patches(backend):
     assert type(taken(net, many)) is NeededPass
 
 
+@HOST
+def test_patches_may_overlap_a_little(backend):
+    """By a tenth of what they need, seen in pairs or counted."""
+    net = small_net(backend)
+    for apart, kind in ((12, PatchesPass), (10, PatchesPass), (3, NeededPass)):
+        pair = np.array([[5, 5], [5, 5 + apart]])
+        assert type(taken(net, pair)) is kind
+        many = np.concatenate([np.add(pair, (0, 40 * n)) for n in range(40)])  # beyond pairs
+        assert type(taken(net, many, (20, 1700))) is kind
+
+
 @pytest.mark.cpu
 def test_nets_whose_cells_know_their_places_take_lists():
     dropping = Net([Convolution(2, 3), Dropout(0.5), FullyConnected(2)], channels=1, patch=5)
