@@ -124,7 +124,7 @@ def gradient_weights(x, error, kernel, *, stride=1, dilation=1):
 
     Returns:
         K x C x kh x kw. Workspace: at most 16 partial sums of the size of the result, in at most
-        64 MB unless a single one takes more; 256 pixels of packed errors for each thread.
+        64 MB unless a single one takes more; 2,048 pixels of packed errors for each thread.
     """
     shape = gradient_weights_shape(x, error, kernel, stride, dilation)
     gradient = memory.empty(shape.weights, x.dtype)
