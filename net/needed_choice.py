@@ -77,11 +77,11 @@ class NeededPasses:
         this way (see ``Dense.summary``)."""
         choice = self._choice(chosen)
         some, taken = choice.some, "in the dense form, which takes less"
-        way, plan = "over lists", "lists and tables"
+        way, of_what, plan = "over lists", " of needed cells", "lists and tables"
         if isinstance(some, PatchesPass):
-            way, plan = "patch by patch", "places"
+            way, of_what, plan = "patch by patch", "", "places"
         if choice.is_cheaper:
-            taken = f"{way} of needed cells" if some is choice.lists else way
+            taken = way + of_what
         table = summary.needed_table(some.net, chosen.labelled, len(some.rows), some.counts)
         memory = summary.memory(some.planned_bytes(), some.planned_bytes(keep=True))
         plan = f"{some.table_bytes / 1e6:,.1f} MB for {plan}"
@@ -134,7 +134,8 @@ class _Choice:
         """Whether that costs less than the dense pass; it depends on net, mask and sizes alone."""
         cheaper = self._compared()
         if not cheaper:
-            vars(self).pop("lists", None)  # they would take memory beside the dense pass
+            for name in ("lists", "some"):  # they would take memory beside the dense pass
+                vars(self).pop(name, None)
         return cheaper
 
     def _compared(self):

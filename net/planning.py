@@ -200,11 +200,7 @@ def needed_bytes(
     """
     plan, net = MemoryPlan(program, learning=learning, threads=threads), program.net
     shape = (cells, net.channels, 1, 1)
-    scores = plan.forward(plan.make(shape), shape, keep=keep)
-    if keep:
-        plan.ledger.hold(scores)
-        plan.backward(plan.make((pixels, net.output.channels)), image=image)
-    return plan.ledger.peak
+    return _of_pixels(plan, plan.make(shape), shape, pixels, keep, image)
 
 
 def patches_bytes(
@@ -229,10 +225,15 @@ def patches_bytes(
     """
     plan, net = MemoryPlan(program, learning=learning, threads=threads), program.net
     shape = (pixels, net.channels, *net.patch)
-    scores = plan.forward(plan.replace(plan.make(shape), shape), shape, keep=keep)
+    return _of_pixels(plan, plan.replace(plan.make(shape), shape), shape, pixels, keep, image)
+
+
+def _of_pixels(plan, x, shape, pixels, keep, image):
+    """The peak of a pass from ``x``, a block of ``shape``, to the scores of some pixels."""
+    scores = plan.forward(x, shape, keep=keep)
     if keep:
         plan.ledger.hold(scores)
-        plan.backward(plan.make((pixels, net.output.channels)), image=image)
+        plan.backward(plan.make((pixels, plan.program.net.output.channels)), image=image)
     return plan.ledger.peak
 
 
