@@ -130,9 +130,9 @@ def _add_up(partial, source, error, sizes, tiling, items, threads):
     lanes, plane = tiling.lanes, sizes.height * sizes.width
     total = sizes.batch * plane
     blocks = -(-total // BLOCK)
-    at_once, widest = min(total, PIXELS), tiling.vector_groups[:, 1].max()
+    at_once = min(total, PIXELS)
     for _ in prange(threads):
-        errors = np.empty(at_once * widest * lanes, partial.dtype)
+        errors = np.empty(at_once * simd.MAX_VECTORS * lanes, partial.dtype)
         pixels = np.empty(at_once, np.int64)
         item = take(items)
         while item < tiling.groups * len(tiling.vector_groups):
