@@ -90,15 +90,16 @@ def _pack_by_row(out, weights):
 def _pack_by_column(out, weights, group, depth):
     filters, channels, kh, kw = weights.shape
     groups = -(-channels // group)
-    plane = groups * group * kh * kw
-    for k in prange(filters):
-        first = k // depth * depth
+    slices = -(-filters // depth)
+    for item in prange(slices * groups):  # so that what it fills stays in a cache
+        first, g = item // groups * depth, item % groups
         many = min(depth, filters - first)
-        for g in range(groups):
-            for i in range(kh):
-                for j in range(kw):
-                    to = first * plane + ((g * kw + j) * kh + kh - 1 - i) * many * group
-                    to += (k - first) * group
-                    for lane in range(group):
-                        c = g * group + lane
-                        out[to + lane] = weights[k, c, i, j] if c < channels else 0
+        begin = (first * groups + g * many) * group * kh * kw
+        for k in range(many):
+            for lane in range(group):
+                c = g * group + lane
+                for i in range(kh):
+                    to = begin + ((kh - 1 - i) * many + k) * group + lane
+                    for j in range(kw):
+                        number = weights[first + k, c, i, j] if c < channels else 0
+                        out[to + j * kh * many * group] = number
