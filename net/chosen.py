@@ -53,8 +53,10 @@ class Chosen:
         bytes for each pixel."""
         if self.listed is not None:
             return self.listed
-        # Much faster than in two dimensions
-        return np.stack(np.divmod(np.flatnonzero(self.mask), self.labelled[1]), axis=1)
+        numbers = np.flatnonzero(self.mask)  # much faster than in two dimensions
+        pixels = np.empty((len(numbers), 2), np.int64)
+        np.divmod(numbers, self.labelled[1], out=(pixels[:, 0], pixels[:, 1]))
+        return pixels
 
     @property
     def repeats(self) -> bool:

@@ -101,21 +101,26 @@ class _Choice:
         self.program, self.border, self.chosen = program, border, chosen
 
     @cached_property
+    def pixels(self) -> np.ndarray:
+        """P x 2, rows and columns."""
+        return self.chosen.pixels
+
+    @cached_property
     def lists(self) -> NeededPass:
         """The pass over lists of what they need."""
-        return NeededPass(self.program.net, self.border, self.chosen.pixels)
+        return NeededPass(self.program.net, self.border, self.pixels)
 
     @cached_property
     def some(self) -> NeededPass:
         """The pass over what they need, patch by patch where that takes less."""
         if self._shares_little():
-            return PatchesPass(self.program.net, self.border, self.chosen.pixels)
+            return PatchesPass(self.program.net, self.border, self.pixels)
         return self.lists
 
     @cached_property
     def _counts(self):
         """Number of needed cells by layer, at most."""
-        net, pixels = self.program.net, self.chosen.pixels
+        net, pixels = self.program.net, self.pixels
         if PatchesPass.suits(net) and _overlap_little(pixels, net.patch):
             return {name: len(pixels) * count for name, count in _cells_of_a_patch(net).items()}
         return self.lists.counts
@@ -134,7 +139,7 @@ class _Choice:
         """Whether that costs less than the dense pass; it depends on net, mask and sizes alone."""
         cheaper = self._compared()
         if not cheaper:
-            for name in ("lists", "some"):  # they would take memory beside the dense pass
+            for name in ("pixels", "lists", "some"):  # they would take memory beside that pass
                 vars(self).pop(name, None)
         return cheaper
 

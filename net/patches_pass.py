@@ -44,6 +44,7 @@ class PatchesPass(NeededPass):
         return Need(self.net, self.pixels).counts
 
     @staticmethod
+    @once_a_net
     def suits(net: Net) -> bool:
         """Whether a net can take this form: on the host, where a patch has no cell that is not
         read, and nothing depends on where a cell lies."""
@@ -78,17 +79,16 @@ class PatchesPass(NeededPass):
 
     def enter(self, image):
         """The patches of an image, as ``NeededPass.enter`` takes it: P x C x p x p."""
-        size, patch = tuple(image.shape[1:]), np.array(self.net.patch)
-        ends = (self._distinct + shift for shift in (0, patch.astype(np.int32) - 1))
-        first, last = (
-            np.stack(images.places(self.net, *end.T, size, self.border), axis=1) for end in ends
-        )
+        size, reach = tuple(image.shape[1:]), [np.int32(length - 1) for length in self.net.patch]
+        ends = [self.rows, self.columns], [self.rows + reach[0], self.columns + reach[1]]
+        first, last = (images.places(self.net, *end, size, self.border) for end in ends)
         shape = len(self._distinct), self.net.channels, *self.net.patch
-        if (first < 0).any() or (last - first != patch - 1).any():  # across a border
+        if any((a < 0).any() or (b - a != r).any() for a, b, r in zip(first, last, reach)):
+            # Some lie across a border
             cells = super().enter(image).reshape(shape[0], *shape[2:], shape[1])
             return np.ascontiguousarray(cells.transpose(0, 3, 1, 2))
         patches = np.empty(shape, self.net.dtype)
-        for n, corner in enumerate(first.tolist()):
+        for n, corner in enumerate(zip(*(axis.tolist() for axis in first))):
             window = (slice(at, at + length) for at, length in zip(corner, self.net.patch))
             patches[n] = windows.read(self.net, image, *window)
         return self.net.backend.memory.to_device(patches)
