@@ -159,7 +159,8 @@ class _Case:
         mask = self.masks[drawn, number]
         if form == "dense":
             return lambda: dense_pass(Dense(net), image, error, mask)
-        return lambda: needed_pass(net, image, error, mask)
+        dense = Dense(net)
+        return lambda: needed_pass(dense, image, error, mask)
 
     def _of_round(self, rounds, number, kind):
         every = np.array(

@@ -11,19 +11,20 @@ from experiments.measuring.timing import timed
 from net import Dense, Net, Scan
 from net.chosen import Chosen
 from net.needed_cells import Need
+from net.needed_choice import NeededPasses
 from net.nodes import IMAGE
 from net.summary import multiply_adds
 
 
-def needed_pass(net: Net, image, error, mask) -> PassTimes:
+def needed_pass(dense: Dense, image, error, mask) -> PassTimes:
     """Time one pass as ``Trainer`` runs it for a new mask: forward with its plan, then backward;
     in the dense form where that takes less. Layers are not timed."""
-    ops, taken, dense = net.backend, PassTimes(), Dense(net)
-    chosen = Chosen(mask.shape, mask)
+    ops, taken, chosen = dense.net.backend, PassTimes(), Chosen(mask.shape, mask)
+    passes = NeededPasses(dense.program, dense.border)  # which know no mask yet
     placed = ops.memory.to_device(error[None])
 
     def forward():
-        some = dense.needed.over(chosen)
+        some = passes.over(chosen)
         if some is None:
             return None, dense.program, dense.program.forward(dense.enter(image), keep=True)[1]
         return some, some.program, some.program.forward(some.enter(image), keep=True)[1]
