@@ -132,6 +132,7 @@ def _add_up(partial, source, error, sizes, tiling, items, threads):
     blocks = -(-total // BLOCK)
     at_once = min(total, PIXELS)
     for _ in prange(threads):
+        # For the widest tile: exactly 128 KiB, of 2 vectors on AVX2, took 1.13 times as long
         errors = np.empty(at_once * simd.MAX_VECTORS * lanes, partial.dtype)
         pixels = np.empty(at_once, np.int64)
         item = take(items)
