@@ -36,6 +36,7 @@ from kernels.activation.cpu import NONE, activate
 from kernels.convolution.cpu_rows_plan import inside, next_vectors, pitch_of, plan
 from kernels.convolution.cpu_weights import starts
 from kernels.host import simd
+from kernels.host.buffers import aligned
 from kernels.host.choosing import by_shape
 from kernels.host.compilation import compiled_parallel, inlined, inner
 from kernels.host.simd import Runs
@@ -301,11 +302,10 @@ def _fill_piece(maps, filters, sizes, tiling, activation, piece, workspace):
 def _workspace(out, sizes, tiling):
     """What a thread works in, for maps like ``out``."""
     widest, area = tiling.vectors * tiling.lanes, sizes.kernel_height * sizes.kernel_width
-    panel = np.empty(tiling.depth * tiling.panel_plane + 16 + widest, out.dtype)
-    panel = panel[-(panel.ctypes.data // panel.itemsize) % 16 :]
-    sums = np.empty(tiling.spilled * tiling.padded * widest, out.dtype)
-    run = np.empty(tiling.padded * tiling.run_length, out.dtype)
-    staged = np.empty(tiling.columns * widest, out.dtype)
+    panel = aligned(tiling.depth * tiling.panel_plane + widest, out.dtype)
+    sums = aligned(tiling.spilled * tiling.padded * widest, out.dtype)
+    run = aligned(tiling.padded * tiling.run_length, out.dtype)
+    staged = aligned(tiling.columns * widest, out.dtype)
     entries, places = np.empty((2, tiling.depth * area), np.int32)
     taps = _PanelTaps(entries, places, np.empty(5, np.int64))
     return _Workspace(panel, run, _Scratch(taps, sums, staged))

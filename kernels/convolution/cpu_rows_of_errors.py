@@ -37,6 +37,7 @@ from kernels.convolution.cpu_workspace import (
     tile_shape,
 )
 from kernels.host import simd
+from kernels.host.buffers import aligned
 from kernels.host.choosing import by_shape
 from kernels.host.compilation import compiled_parallel, inlined, inner
 from kernels.host.threads import MULTIPLY_ADD_NS
@@ -191,13 +192,6 @@ def _fill_piece(maps, weights, sizes, tiling, piece, panel, sums):
             simd.copy(out, to, sums, at, sizes.width)
 
 
-@inner
-def _aligned(numbers, dtype):
-    """Room for ``numbers`` numbers that begins with a line of the cache."""
-    array = np.empty(numbers + 16, dtype)
-    return array[-(array.ctypes.data // array.itemsize) % 16 :]
-
-
 @compiled_parallel
 def _correlate(maps, weights, sizes, tiling, items, work, threads):
     """
@@ -207,8 +201,8 @@ def _correlate(maps, weights, sizes, tiling, items, work, threads):
     """
     out, _ = maps
     for _ in prange(threads):
-        panel = _aligned(tiling.panel, out.dtype)
-        sums = _aligned(tiling.sums, out.dtype)
+        panel = aligned(tiling.panel, out.dtype)
+        sums = aligned(tiling.sums, out.dtype)
         item = take(work)
         while item < len(items):
             n, y, rows, first, groups = items[item]

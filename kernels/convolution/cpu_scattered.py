@@ -17,6 +17,7 @@ from kernels.activation.cpu import NONE, activate
 from kernels.convolution.cpu_weights import starts
 from kernels.convolution.cpu_workspace import SCATTERED_COLUMNS, least_items
 from kernels.host import simd
+from kernels.host.buffers import aligned
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.threads import MULTIPLY_ADD_NS
@@ -229,7 +230,7 @@ def _correlate(maps, filters, sizes, work_items, rows, columns, activation, work
     for _ in prange(threads):
         entries, places = np.empty((2, most_taps), np.int64)
         to, at = np.empty((2, _MOST_COLUMNS), np.int64)
-        staged = np.empty(_MOST_COLUMNS * simd.MAX_VECTORS * sizes.lanes, out.dtype)
+        staged = aligned(_MOST_COLUMNS * simd.MAX_VECTORS * sizes.lanes, out.dtype)
         every, scratch = _SourceTaps(entries, places), _Scratch(to, at, staged)
         region, listed, count, item = 0, -1, 0, take(work)
         while item < ends[-1]:

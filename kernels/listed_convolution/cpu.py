@@ -27,6 +27,7 @@ from kernels.convolution.cpu_workspace import (
 )
 from kernels.foreign import operator
 from kernels.host import simd
+from kernels.host.buffers import aligned
 from kernels.host.choosing import by_shape, by_vectors
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.simd import COLUMNS
@@ -213,7 +214,7 @@ def _correlate(maps, rows, filters, sizes, vector_groups, activation, at_once, i
     pairs = -(-sizes.outputs // OUTPUTS) * len(vector_groups)
     for _ in prange(threads):
         at = np.empty(sizes.height * COLUMNS, np.int64)
-        staged = np.empty(COLUMNS * simd.MAX_VECTORS * sizes.lanes, maps[0].dtype)
+        staged = aligned(COLUMNS * simd.MAX_VECTORS * sizes.lanes, maps[0].dtype)
         item = take(items)
         while item * at_once < pairs:
             for pair in range(item * at_once, min((item + 1) * at_once, pairs)):
@@ -264,7 +265,7 @@ def _add_up(sums, maps, rows, sizes, tiles, items, threads):
     blocks = -(-sizes.outputs // BLOCK)
     at_once, widest = min(sizes.outputs, PIXELS), vector_groups[:, 1].max()
     for _ in prange(threads):
-        errors = np.empty(at_once * widest * lanes, partial.dtype)
+        errors = aligned(at_once * widest * lanes, partial.dtype)
         begins = np.empty(at_once, np.int64)
         item = take(items)
         while item < groups * len(vector_groups):
@@ -366,7 +367,7 @@ def _scatter(out, error, rows, weights, sizes, vector_groups, parts):
     pitch = filters * height * lanes
     for part in prange(parts):
         panel = np.zeros(filters * PANEL, out.dtype)
-        staged = np.empty(COLUMNS * simd.MAX_VECTORS * lanes, out.dtype)
+        staged = aligned(COLUMNS * simd.MAX_VECTORS * lanes, out.dtype)
         places = np.empty((height, PANEL), np.int64)
         begin = cells * part // parts * sizes.depth
         end = cells * (part + 1) // parts * sizes.depth

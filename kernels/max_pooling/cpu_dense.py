@@ -16,9 +16,10 @@ import numpy as np
 from numba import prange
 
 from kernels.activation.cpu import NONE, activate
+from kernels.host.buffers import aligned
 from kernels.host.compilation import compiled_parallel, inlined, inner
 from kernels.host.threads import ELEMENT_NS
-from kernels.host.vectors import BYTES, lanes_of
+from kernels.host.vectors import lanes_of
 from kernels.host.work_sharing import queue, take
 from kernels.max_pooling.cpu_joins import Joins, entries, join_parts, maxima_of_row, moved
 from kernels.max_pooling.cpu_workspace import at_once, bands, row_elements, thread_rows
@@ -90,11 +91,8 @@ def _plan(out, source, window, itemsize):
 
 @inner
 def _rings(rings, sizes, like):
-    """What a thread works in: ``rings`` rings, from a line of the cache on."""
-    size = rings * sizes.thread_elements
-    memory = np.empty(size + BYTES // like.itemsize, like.dtype)
-    first = -memory.ctypes.data % BYTES // like.itemsize
-    return memory[first : first + size]
+    """What a thread works in: ``rings`` rings."""
+    return aligned(rings * sizes.thread_elements, like.dtype)
 
 
 @inlined
