@@ -131,9 +131,10 @@ def _add_up(partial, source, error, sizes, tiling, items, threads):
     lanes, plane = tiling.lanes, sizes.height * sizes.width
     total = sizes.batch * plane
     blocks = -(-total // BLOCK)
-    at_once, widest = min(total, PIXELS), tiling.vector_groups[:, 1].max()
+    at_once = min(total, PIXELS)
     for _ in prange(threads):
-        errors = aligned(at_once * widest * lanes, partial.dtype)
+        # For the widest tile: exactly 128 KiB, of 2 vectors on AVX2, take up to 1.13 times as long
+        errors = aligned(at_once * simd.MAX_VECTORS * lanes, partial.dtype)
         pixels = np.empty(at_once, np.int64)
         item = take(items)
         while item < tiling.groups * len(tiling.vector_groups):

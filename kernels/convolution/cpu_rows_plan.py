@@ -15,10 +15,10 @@ from kernels.convolution.cpu_workspace import (
     tile_shape,
 )
 from kernels.host import simd
+from kernels.host.buffers import LINE
 from kernels.host.compilation import compiled, inner
 
 NARROW = 96
-LINE = 64
 # Bytes of a panel of all input channels: half of a second-level cache of 512 KB
 PANEL_BYTES = 256 * 2**10
 # A 1 x 1 convolution with at most ``FEW`` input or output channels reads its maps in place: its

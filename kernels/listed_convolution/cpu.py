@@ -366,7 +366,8 @@ def _scatter(out, error, rows, weights, sizes, vector_groups, parts):
     cells, run = len(out) // sizes.depth, sizes.width * sizes.depth
     pitch = filters * height * lanes
     for part in prange(parts):
-        panel = np.zeros(filters * PANEL, out.dtype)
+        panel = aligned(filters * PANEL, out.dtype)
+        panel[:] = 0
         staged = aligned(COLUMNS * simd.MAX_VECTORS * lanes, out.dtype)
         places = np.empty((height, PANEL), np.int64)
         begin = cells * part // parts * sizes.depth

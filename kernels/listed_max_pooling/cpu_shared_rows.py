@@ -8,10 +8,10 @@ group of channels is taken after the other, so that the maxima take a fraction o
 from typing import NamedTuple
 
 import numba
-import numpy as np
 from numba import prange
 
 from kernels.activation.cpu import NONE, activate
+from kernels.host.buffers import aligned
 from kernels.host.compilation import compiled_parallel, inlined
 from kernels.host.simd import copy
 from kernels.host.threads import ELEMENT_NS
@@ -63,8 +63,8 @@ def forward(y, argmax, x, rows, order, window, activation):
 def _join_rows(values, numbers, source, along, of, elements, items, threads):
     starts, beyond = len(values) // of.count, (of.width - 1) * of.count
     for _ in prange(threads):
-        cells, maxima = np.empty(elements, source.dtype), np.empty(elements, source.dtype)
-        of_cells = np.empty(elements, numbers.dtype)
+        cells, maxima = aligned(elements, source.dtype), aligned(elements, source.dtype)
+        of_cells = aligned(elements, numbers.dtype)
         item = take(items)
         while item * ROWS < starts:
             begin = item * ROWS

@@ -89,12 +89,6 @@ def _plan(out, source, window, itemsize):
     return sizes, row, column
 
 
-@inner
-def _rings(rings, sizes, like):
-    """What a thread works in: ``rings`` rings."""
-    return aligned(rings * sizes.thread_elements, like.dtype)
-
-
 @inlined
 def _wrapped(row, rows):
     return row - rows if row >= rows else row
@@ -186,7 +180,7 @@ def _band(outputs, x, rings, across, down, sizes, activation, item):
 @compiled_parallel
 def _forward(y, x, across, down, sizes, activation, items, threads):
     for _ in prange(threads):
-        outputs, rings = _Maxima(y, None), _Maxima(_rings(1, sizes, x), None)
+        outputs, rings = _Maxima(y, None), _Maxima(aligned(sizes.thread_elements, x.dtype), None)
         item = take(items)
         while item < sizes.items:
             _band(outputs, x, rings, across, down, sizes, activation, item)
@@ -201,9 +195,8 @@ def _forward_with_argmax(outputs, x, number, across, down, sizes, activation, it
         number: an array of the dtype that the numbers of cells have in rings.
     """
     for _ in prange(threads):
-        both = _rings(2, sizes, x)
-        values, numbers = both[: sizes.thread_elements], both[sizes.thread_elements :]
-        rings = _Maxima(values, numbers.view(number.dtype))
+        values = aligned(sizes.thread_elements, x.dtype)
+        rings = _Maxima(values, aligned(sizes.thread_elements, number.dtype))
         item = take(items)
         while item < sizes.items:
             _band(outputs, x, rings, across, down, sizes, activation, item)

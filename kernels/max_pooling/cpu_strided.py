@@ -17,6 +17,7 @@ import numpy as np
 from numba import prange
 
 from kernels.activation.cpu import NONE, activate
+from kernels.host.buffers import aligned
 from kernels.host.compilation import compiled_parallel, inner
 from kernels.host.simd import copy
 from kernels.host.threads import ELEMENT_NS
@@ -124,7 +125,7 @@ def _take_rows(out, to, results, maps, rows, sizes):
 @inner
 def _take_items(y, argmax, x, values, numbers, places, sizes, activation, items):
     """A thread's work."""
-    together = np.empty(sizes.parts * sizes.part_elements, x.dtype)
+    together = aligned(sizes.parts * sizes.part_elements, x.dtype)
     count = -(-sizes.planes // sizes.maps) * sizes.bands
     item = take(items)
     while item < count:
@@ -157,13 +158,13 @@ def _take_items(y, argmax, x, values, numbers, places, sizes, activation, items)
 @compiled_parallel
 def _forward(y, x, places, sizes, activation, items, threads):
     for _ in prange(threads):
-        values = np.empty(sizes.part_elements, x.dtype)
+        values = aligned(sizes.part_elements, x.dtype)
         _take_items(y, None, x, values, None, places, sizes, activation, items)
 
 
 @compiled_parallel
 def _forward_with_argmax(y, argmax, x, places, sizes, activation, items, threads):
     for _ in prange(threads):
-        values = np.empty(sizes.part_elements, x.dtype)
-        numbers = np.empty(sizes.part_elements, argmax.dtype)
+        values = aligned(sizes.part_elements, x.dtype)
+        numbers = aligned(sizes.part_elements, argmax.dtype)
         _take_items(y, argmax, x, values, numbers, places, sizes, activation, items)
