@@ -118,21 +118,16 @@ class _Choice:
         return self.lists
 
     @cached_property
-    def _counts(self):
-        """Number of needed cells by layer, at most."""
+    def _needed(self):
+        """What they need, at most."""
         net, pixels = self.program.net, self.pixels
         if PatchesPass.suits(net) and _overlap_little(pixels, net.patch):
-            return {name: len(pixels) * count for name, count in _cells_of_a_patch(net).items()}
-        return self.lists.counts
-
-    @cached_property
-    def _needed(self):
-        return _counted(self.program.net, self._counts)
+            return _Counted(*(len(pixels) * number for number in _patch_counted(net)))
+        return _counted(net, self.lists.counts)
 
     @cached_property
     def _dense(self):
-        net = self.program.net
-        return _counted(net, _dense_cells(net, self.chosen))
+        return planning.remembered(_dense_counted, self.program, self.chosen.labelled)
 
     @cached_property
     def is_cheaper(self) -> bool:
@@ -149,14 +144,11 @@ class _Choice:
         # Each map needs as many cells as pixels, or more
         if mask is not None and cost * np.count_nonzero(mask) >= mask.size:
             return False
-        counts, needed, dense = self._counts, self._needed, self._dense
-        windows_of = ((counts[name], node.window) for name, node in net.nodes.items())
-        tables = sum(count * window.kernel[0] for count, window in windows_of if window)
-        lists = needed.maps + counts[IMAGE] * net.channels + tables
+        needed, dense = self._needed, self._dense
         return (
             cost * needed.work < dense.work
             and cost * needed.maps < MOST_MAP_ELEMENTS_RATIO * dense.maps
-            and (lists < dense.largest or self._takes_no_more_memory())
+            and (needed.lists < dense.largest or self._takes_no_more_memory())
         )
 
     def _shares_little(self):
@@ -165,9 +157,9 @@ class _Choice:
         net = self.program.net
         if not PatchesPass.suits(net):
             return False
-        patch, pixels = _patch_counted(net), self._counts[self.program.steps[-1].output]
-        fewer = pixels * patch.work <= PATCHES_COST * self._needed.work
-        return fewer and pixels * patch.maps < self._dense.largest
+        patch, needed = _patch_counted(net), self._needed
+        fewer = needed.pixels * patch.work <= PATCHES_COST * needed.work
+        return fewer and needed.pixels * patch.maps < self._dense.largest
 
     def _takes_no_more_memory(self):
         """Whether both passes, forward and with gradients, take at most what the dense ones take:
@@ -182,14 +174,18 @@ class _Counted(NamedTuple):
     """What a pass takes, by count.
 
     Attributes:
+        pixels: that it labels.
         work: multiply-adds.
         maps: numbers of all maps but the image.
         largest: numbers of the largest of them.
+        lists: numbers of all maps, the image, and tables if the cells are listed.
     """
 
+    pixels: int
     work: int
     maps: int
     largest: int
+    lists: int
 
 
 def _counted(net: Net, cells: dict[str, int]) -> _Counted:
@@ -197,32 +193,31 @@ def _counted(net: Net, cells: dict[str, int]) -> _Counted:
     nodes = net.nodes
     maps = [cells[name] * node.output.channels for name, node in nodes.items()]
     work = sum(cells[name] * node.multiply_adds for name, node in nodes.items())
-    return _Counted(work, sum(maps), max(maps))
+    windows_of = ((cells[name], node.window) for name, node in nodes.items())
+    tables = sum(count * window.kernel[0] for count, window in windows_of if window)
+    lists = sum(maps) + cells[IMAGE] * net.channels + tables
+    return _Counted(cells[next(reversed(nodes))], work, sum(maps), max(maps), lists)
 
 
-def _dense_cells(net: Net, chosen: Chosen) -> dict[str, int]:
-    """The cells of each map of the dense form."""
-    nodes = net.nodes.items()
-    return {name: summary.dense_cells(net, node, chosen.labelled) for name, node in nodes}
-
-
-@once_a_net
-def _cells_of_a_patch(net: Net) -> dict[str, int]:
-    cells = {name: prod(node.output.size) for name, node in net.nodes.items()}
-    return cells | {IMAGE: prod(net.patch)}
+def _dense_counted(program: Program, labelled: Pair) -> _Counted:
+    net = program.net
+    cells = {name: summary.dense_cells(net, node, labelled) for name, node in net.nodes.items()}
+    image = prod(n + r - 1 for n, r in zip(labelled, net.receptive_field))
+    return _counted(net, cells | {IMAGE: image})
 
 
 @once_a_net
 def _patch_counted(net: Net) -> _Counted:
-    return _counted(net, _cells_of_a_patch(net))
+    cells = {name: prod(node.output.size) for name, node in net.nodes.items()}
+    return _counted(net, cells | {IMAGE: prod(net.patch)})
 
 
 def _overlap_little(pixels: np.ndarray, patch: Pair) -> bool:
     """Whether the patches of some pixels share so few cells that all of them together have at most
     ``PATCHES_COST`` times those that are needed; False of many pixels. Maps behind the image share
     no larger part of their cells."""
-    if len(pixels) > MOST_PAIRED:
-        return False
+    if not 1 < len(pixels) <= MOST_PAIRED:
+        return len(pixels) == 1
     shared = np.maximum(patch - abs(pixels[:, None] - pixels), 0).prod(axis=2)
     cells = len(pixels) * prod(patch)  # and as many shared by each pixel with itself
     return bool((shared.sum() - cells) / 2 <= (1 - 1 / PATCHES_COST) * cells)

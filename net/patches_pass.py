@@ -36,7 +36,9 @@ class PatchesPass(NeededPass):
     def __init__(self, net: Net, border: str, pixels: np.ndarray):
         self.net, self.border, self.pixels, self._windows = net, border, pixels, None
         keys = pixels[:, 0] * (int(pixels[:, 1].max()) + 1) + pixels[:, 1]
-        self._distinct = pixels[np.unique(keys, return_index=True)[1]].astype(np.int32)
+        if not (keys[1:] > keys[:-1]).all():  # those of a mask are in order
+            pixels = pixels[np.unique(keys, return_index=True)[1]]
+        self._distinct = pixels.astype(np.int32)
 
     @cached_property
     def counts(self) -> dict[str, int]:

@@ -272,13 +272,14 @@ def _input_shape(net, labelled, field):
     return (1, net.channels, *(n + f - 1 for n, f in zip(labelled, field)))
 
 
-def remembered(peak_bytes: Callable[..., int], program: Program, *arguments, **options) -> int:
-    """Cached result of ``peak_bytes``, a function of this module."""
+def remembered(plan: Callable, program: Program, *arguments, **options):
+    """Cached result of ``plan``, a function of a program, sizes and the number of threads alone,
+    such as those of this module."""
     plans = program.plans
-    key = (peak_bytes, numba.get_num_threads(), arguments, *options.items())
+    key = (plan, numba.get_num_threads(), arguments, *options.items())
     planned = plans.get(key)
     if planned is None:
-        planned = peak_bytes(program, *arguments, **options)
+        planned = plan(program, *arguments, **options)
         if len(plans) >= REMEMBERED:
             plans.clear()
         plans[key] = planned
