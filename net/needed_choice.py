@@ -167,7 +167,7 @@ class _Choice:
         dense = self.program, self.border, self.chosen.labelled
         planned = (planning.forward_bytes, planning.gradients_bytes)
         of_dense = (planning.remembered(plan, *dense, threads=1) for plan in planned)
-        return all(lists <= whole for lists, whole in zip(self.lists.most_bytes(), of_dense))
+        return self.lists.takes_at_most(*of_dense)
 
 
 class _Counted(NamedTuple):

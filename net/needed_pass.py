@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numba
@@ -14,6 +15,11 @@ from net.listed_steps import ListedProgram, device_bytes
 from net.needed_cells import Need, NeededCells
 from net.nodes import IMAGE
 from net.program import Program
+
+FEW = 64
+"""Pixels up to which a pass is first told to take no more memory than as many that share no cell,
+up to a power of two. That is planned once a net: to plan each pass would take longer than many a
+small one itself."""
 
 
 class NeededPass:
@@ -72,15 +78,15 @@ class NeededPass:
         """What passes take at most, forward and with gradients, lists and tables included: planned
         for one thread, and before lists are made."""
         need = self._need or Need(self.net, self.pixels)
-        cells = need.sized()
-        program, lists = ListedProgram(self.net, cells), _table_bytes(self.net, cells)
-        sizes = len(cells.cells[IMAGE]), len(cells.pixels)
-        if self._layout.by_cell:  # rows and columns of both
-            lists += 2 * np.dtype(np.int32).itemsize * sum(sizes)
-        forward, both = (
-            planning.needed_bytes(program, *sizes, keep=keep, threads=1) for keep in (False, True)
-        )
-        return lists + forward, lists + both
+        return _most_bytes(self.net, need.sized())
+
+    def takes_at_most(self, *given: int) -> bool:
+        """Whether passes take no more than ``given``, forward and with gradients, lists and tables
+        included: on one thread, and told before lists are made."""
+        count = len(self.pixels)
+        if count <= FEW and _fits(_of_apart(self.net, count, _most_bytes), given):
+            return True
+        return _fits(self.most_bytes(), given)
 
     @property
     def rows(self) -> np.ndarray:
@@ -148,7 +154,10 @@ class NeededPass:
 
     def _bytes_at_most(self):
         """What the pass takes at most, told much faster than it is planned."""
-        return len(self.rows) * _bytes_of_a_patch(self.net)
+        count = len(self.rows)
+        if count <= FEW:
+            return _of_apart(self.net, count, _bytes_with_any_options)
+        return count * _of_apart(self.net, 1, _bytes_with_any_options)
 
     def _places_in(self, image):
         size = tuple(image.shape[1:])
@@ -213,15 +222,43 @@ class NeededPass:
         return gradients, self._image_gradient(by_cells, tuple(image.shape[1:]))[0]
 
 
+def _of_apart(net: Net, pixels: int, plan: Callable):
+    """``plan`` for so many pixels, up to a power of two, that share no cell: remembered."""
+    count = 1 << (pixels - 1).bit_length()
+    known = _plans_of_apart(net)
+    if (plan, count) not in known:
+        apart = np.arange(count)[:, None] * net.patch
+        known[plan, count] = plan(net, Need(net, apart).sized())
+    return known[plan, count]
+
+
 @once_a_net
-def _bytes_of_a_patch(net: Net) -> int:
-    """What a pass over one pixel takes at most, with any options and number of threads. That over
-    P pixels takes at most P times as much, which is told much faster than its plan is made."""
-    cells = Need(net, np.zeros((1, 2), np.int64)).sized()
-    program, count = ListedProgram(net, cells), len(cells.cells[IMAGE])
+def _plans_of_apart(net: Net) -> dict:
+    """What ``_of_apart`` remembers."""
+    return {}
+
+
+def _most_bytes(net: Net, cells: NeededCells) -> tuple[int, int]:
+    """What passes take at most, as ``NeededPass.most_bytes`` tells."""
+    program = ListedProgram(net, cells)  # which makes more lists, where a net has dropout
+    lists, sizes = _table_bytes(net, cells), (len(cells.cells[IMAGE]), len(cells.pixels))
+    if net.backend.listed_cells.LAYOUT.by_cell:  # rows and columns of both
+        lists += 2 * np.dtype(np.int32).itemsize * sum(sizes)
+    forward, both = (
+        planning.needed_bytes(program, *sizes, keep=keep, threads=1) for keep in (False, True)
+    )
+    return lists + forward, lists + both
+
+
+def _bytes_with_any_options(net: Net, cells: NeededCells) -> int:
+    """What a pass takes at most, lists and tables apart, with any options and number of threads."""
+    sizes, threads = (len(cells.cells[IMAGE]), len(cells.pixels)), numba.config.NUMBA_NUM_THREADS
     options = {"keep": True, "learning": True, "image": True}
-    threads = numba.config.NUMBA_NUM_THREADS
-    return planning.needed_bytes(program, count, 1, threads=threads, **options)
+    return planning.needed_bytes(ListedProgram(net, cells), *sizes, threads=threads, **options)
+
+
+def _fits(taken: tuple[int, int], given: tuple[int, int]) -> bool:
+    return all(a <= b for a, b in zip(taken, given))
 
 
 def _table_bytes(net: Net, cells: NeededCells) -> int:

@@ -18,7 +18,7 @@ two.
                      first-level cache: no partial sums are spilled, and a few long runs are written
                      at a time.
     class layers     1 x 1 with few output channels (or input channels: their input gradient) have
-                     no panel, and read the maps themselves, as fast as a copy would.
+                     no panel: copying the maps would take longer than their multiply-adds.
 
 One loop runs over the taps of all channels, as short loops within each other end in mispredicted
 branches. Taps that would read nothing but zeros are left out. The rows of a narrow map form one

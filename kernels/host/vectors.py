@@ -7,7 +7,6 @@ a vector that is longer than a register. Indices count elements and are not chec
 
 import llvmlite.ir as ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 BYTES = 64
@@ -151,27 +150,6 @@ def add_where(typing_context, target, to, source, at, numbers, number, skipped):
     return types.void(
         target, types.intp, source, types.intp, numbers, types.intp, types.intp
     ), generate
-
-
-@intrinsic(prefer_literal=True)
-def prefetch(typing_context, array, index, writes):
-    """Fetch the line of ``array[index]`` into the cache, to be read (0) or written (1) soon; the
-    index may lie beyond the array."""
-
-    def generate(context, builder, signature, arguments):
-        byte = ir.IntType(8).as_pointer()
-        flag = ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]),
-            "llvm.prefetch.p0" if byte.is_opaque else "llvm.prefetch.p0i8",
-        )
-        pointer = _pointer(context, builder, ir.IntType(8), array, *arguments[:2])
-        options = [ir.Constant(flag, n) for n in (writes.literal_value, 3, 1)]
-        builder.call(function, [pointer, *options])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, writes), generate
 
 
 def _larger(builder, earlier, later):

@@ -26,7 +26,7 @@ def plans(monkeypatch):
     """One entry for each plan of lists that is made."""
     made = []
     monkeypatch.setattr(PatchesPass, "suits", lambda net: False)
-    monkeypatch.setattr(needed_pass, "_bytes_of_a_patch", lambda net: 0)  # planned once a net
+    monkeypatch.setattr(needed_pass, "_of_apart", lambda net, pixels, plan: 0)  # planned once a net
     monkeypatch.setattr(needed_pass, "Need", lambda *given: made.append(given) or Need(*given))
     return made
 

@@ -72,15 +72,40 @@ def test_lists_have_the_sizes_that_were_told_before(case, together, monkeypatch)
 
 
 @pytest.mark.parametrize("case", [*NETS, *ZOO])
-def test_a_patch_bounds_what_pixels_take(case):
-    """Wherever they lie: it is asked first, as that is faster than a plan of the pass."""
+def test_pixels_that_share_no_cell_bound_what_others_take(case):
+    """Wherever they lie: they are asked first, as that is faster than a plan of the pass."""
     net = build(case, backend="cpu") if case in ZOO else net_of(case)
-    rng, of_a_patch = np.random.default_rng(0), needed_pass._bytes_of_a_patch(net)
-    for count, side in product((1, 2, 9, 40), (8, 200, 5000)):
+    rng = np.random.default_rng(0)
+    for count, side in product((1, 2, 9, 40, needed_pass.FEW, needed_pass.FEW + 1), (8, 200, 5000)):
         some = NeededPass(net, "zero", rng.integers(0, side, (count, 2)))
         for keep, learning, image in product((False, True), repeat=3):
             planned = some.planned_bytes(keep=keep, learning=learning, image=image)
-            assert planned <= len(some.rows) * of_a_patch
+            assert planned <= some._bytes_at_most()
+        most = needed_pass._of_apart(net, count, needed_pass._most_bytes)
+        for keep, told in zip((False, True), most):
+            assert some.table_bytes + some.planned_bytes(keep=keep, threads=1) <= told
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("count", [1, 3, needed_pass.FEW, needed_pass.FEW + 1])
+def test_whether_a_pass_takes_at_most_so_much(count, monkeypatch):
+    """It is planned only where pixels that share no cell would take more, or there are many."""
+    net, planned = build("rcnn25", backend="cpu"), []
+    some = NeededPass(net, "zero", chosen_pixels("random", (64, 64), count, 0))
+    forward, both = most = some.most_bytes()
+    apart = needed_pass._of_apart(net, count, needed_pass._most_bytes)
+
+    def noted(*given, plan=needed_pass._most_bytes):
+        planned.append(given)
+        return plan(*given)
+
+    monkeypatch.setattr(needed_pass, "_of_apart", lambda *given: apart)
+    monkeypatch.setattr(needed_pass, "_most_bytes", noted)
+    assert some.takes_at_most(*apart)
+    assert len(planned) == (count > needed_pass.FEW)
+    assert some.takes_at_most(*most)
+    assert not some.takes_at_most(forward - 1, both)
+    assert not some.takes_at_most(forward, both - 1)
 
 
 @pytest.mark.cpu
