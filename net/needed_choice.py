@@ -139,12 +139,12 @@ class _Choice:
         return cheaper
 
     def _compared(self):
-        net, mask = self.program.net, self.chosen.mask
+        net, mask, dense = self.program.net, self.chosen.mask, self._dense
         cost = COST[net.backend.name]
-        # Each map needs as many cells as pixels, or more
-        if mask is not None and cost * np.count_nonzero(mask) >= mask.size:
+        # Each map needs as many cells as pixels, or more: a mask of many is not even listed
+        if mask is not None and cost * np.count_nonzero(mask) * _work_of_a_cell(net) >= dense.work:
             return False
-        needed, dense = self._needed, self._dense
+        needed = self._needed
         return (
             cost * needed.work < dense.work
             and cost * needed.maps < MOST_MAP_ELEMENTS_RATIO * dense.maps
@@ -204,6 +204,12 @@ def _dense_counted(program: Program, labelled: Pair) -> _Counted:
     cells = {name: summary.dense_cells(net, node, labelled) for name, node in net.nodes.items()}
     image = prod(n + r - 1 for n, r in zip(labelled, net.receptive_field))
     return _counted(net, cells | {IMAGE: image})
+
+
+@once_a_net
+def _work_of_a_cell(net: Net) -> int:
+    """Multiply-adds of one cell of each map."""
+    return sum(node.multiply_adds for node in net.nodes.values())
 
 
 @once_a_net

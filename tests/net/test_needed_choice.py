@@ -39,6 +39,24 @@ def test_a_mask_that_needs_nearly_all_takes_the_dense_way():
     assert isinstance(dense.needed.over(Chosen(mask.shape, mask)), NeededPass)
 
 
+@pytest.mark.cpu
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("plain133", (3, 3)), ("plain133", (1, 1)), ("lenet28", (1, 1)), ("strided67", (2, 5))],
+)
+def test_a_mask_goes_the_way_of_its_pixels(name, size):
+    """Also where it chooses all of a few: a net with strides needs some cells of each map, the
+    dense form computes all of them."""
+    dense = Dense(build(name, backend="cpu"))
+    mask = np.ones(size, bool)
+    by_mask, listed = (
+        dense.needed.over(chosen)
+        for chosen in (Chosen(size, mask), Chosen(size, listed=np.argwhere(mask)))
+    )
+    assert type(by_mask) is type(listed)
+    assert by_mask is not None
+
+
 def test_the_plan_of_a_mask_is_used_again():
     passes = Dense(build("lenet28", backend="reference"), "zero").needed
     mask = np.eye(99, dtype=bool)
@@ -113,7 +131,7 @@ def test_a_mask_on_a_device_is_looked_at_for_scores_and_steps_alone(backend, pla
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_gradients_never_read_what_is_not_finite_and_not_needed(value, backend, plans):
     """Of a mask so large that finite images take the dense way; scores take it in any case. A
-    plan is made once."""
+    plan is made to choose the way, and once for lists."""
     dense, mask = Dense(small_net(backend)), np.ones((6, 7), bool)
     mask[0, 0] = False  # alone reads the image's corner
     image = np.random.default_rng(0).standard_normal((1, 10, 11)).astype(np.float32)
@@ -129,7 +147,7 @@ def test_gradients_never_read_what_is_not_finite_and_not_needed(value, backend, 
     for _ in range(2):
         for name, gradient in dense.gradients(image, error, mask).parameters.items():
             np.testing.assert_allclose(gradient, finite[name], rtol=1e-5, atol=1e-5)
-    assert len(plans) == 1
+    assert len(plans) == 2
 
 
 @pytest.mark.cpu
