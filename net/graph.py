@@ -131,7 +131,8 @@ class Net:
 
     @property
     def receptive_field(self) -> Pair:
-        """R (y, x): the part of the patch that is read, at the top left; at most the patch.
+        """R (y, x): the part of the patch that is read, at the top left; at most the patch. Cells
+        that are cropped, or lie between taps, count as read.
 
         >>> from net.layers import Convolution, MaxPool
         >>> layers = [MaxPool(2), Convolution(3, 2)]  # the patch's last row and column are dropped

@@ -16,6 +16,7 @@ from net.conversion import steps_of
 from net.graph import Net, once_a_net
 from net.needed_cells import Need
 from net.needed_pass import NeededPass
+from net.nodes import IMAGE
 from net.program import Program
 from net.steps import DropoutStep, Step
 
@@ -50,9 +51,12 @@ class PatchesPass(NeededPass):
     def suits(net: Net) -> bool:
         """Whether a net can take this form: on the host, where a patch has no cell that is not
         read, and nothing depends on where a cell lies."""
-        by_cell, whole = net.backend.listed_cells.LAYOUT.by_cell, net.patch == net.receptive_field
+        if not net.backend.listed_cells.LAYOUT.by_cell:
+            return False
+        needed = Need(net, np.zeros((1, 2), np.int64)).counts
+        computed = {name: prod(node.output.size) for name, node in net.nodes.items()}
         drops = any(isinstance(step, DropoutStep) for step in _patch_steps(net)[0])
-        return by_cell and whole and not drops
+        return needed == computed | {IMAGE: prod(net.patch)} and not drops
 
     @cached_property
     def program(self) -> Program:

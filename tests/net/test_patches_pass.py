@@ -8,9 +8,10 @@ import pytest
 
 from net import Dense, Net, Scan, patches_pass
 from net.chosen import Chosen
-from net.layers import Convolution, Dropout, FullyConnected, MaxPool, ReLU
+from net.layers import Convolution, Crop, Dropout, FullyConnected, MaxPool, ReLU
 from net.learning.optimizers import SGD
 from net.learning.training import Trainer
+from net.needed_cells import Need
 from net.needed_pass import NeededPass
 from net.patches_pass import PatchesPass
 from net.zoo import ZOO, build
@@ -55,9 +56,33 @@ def test_patches_may_overlap_a_little(backend):
 @pytest.mark.cpu
 def test_nets_whose_cells_know_their_places_take_lists():
     dropping = Net([Convolution(2, 3), Dropout(0.5), FullyConnected(2)], channels=1, patch=5)
-    unread = Net([MaxPool(2), FullyConnected(2)], channels=1, patch=5, backend="cpu")
-    for net in (dropping.to(backend="cpu"), unread):
-        assert not PatchesPass.suits(net)
+    assert not PatchesPass.suits(dropping.to(backend="cpu"))
+
+
+UNREAD = {
+    "at the end": [MaxPool(2), Convolution(3, 2), FullyConnected(2)],
+    "between taps": [Convolution(3, 1), Convolution(2, 2, dilation=4)],
+    "between windows": [Convolution(3, 1), Convolution(2, 1, stride=2), FullyConnected(2)],
+    "cropped": [Convolution(3, 1), Crop((0, 2, 1, 1)), FullyConnected(2)],
+}
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("case", UNREAD)
+def test_patches_with_cells_that_are_not_read_take_lists(case):
+    """A layer in front of these would multiply their values by an error of 0, which NaN survive."""
+    net = Net(UNREAD[case], channels=1, patch=5, dtype="float64", backend="cpu")
+    assert not PatchesPass.suits(net)
+    dense, image = Dense(net, "zero"), np.random.default_rng(0).standard_normal((1, *SIZE))
+    far = np.array([[20, 30], [90, 100]])
+    needed = Need(net, far).cells().cells["image"]
+    spoiled = np.full_like(image, np.nan)
+    at = 0, needed.rows - 2, needed.columns - 2
+    spoiled[at] = image[at]
+    error = np.ones((2, len(far)))
+    for name, gradient in dense.gradients(image, error, pixels=far).parameters.items():
+        same = dense.gradients(spoiled, error, pixels=far).parameters[name]
+        assert np.array_equal(same, gradient)
         assert type(taken(net, FAR)) is NeededPass
 
 
