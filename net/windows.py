@@ -18,6 +18,10 @@ __all__ = ["Windows", "readable_image"]
 BLOCK_BITS = 8
 """Windows are cut at multiples of 2**8 rows and columns."""
 
+MOST_ROWS = 2**30
+"""Rows and columns of an image that is read by windows, at most: places in it are int32, and a
+border that reflects counts to twice as many."""
+
 
 def readable_image(net: Net, image, name: str = "image"):
     """An image C x H x W of any dtype of real numbers, checked; nothing is read.
@@ -42,6 +46,8 @@ def readable_image(net: Net, image, name: str = "image"):
             f"{name} has shape {shape}; expected {net.channels} x any x any, {images.AXES}, no "
             "axis empty"
         )
+    if max(shape) > MOST_ROWS:
+        raise ValueError(f"{name} has shape {shape}; expected at most {MOST_ROWS} rows and columns")
     return image
 
 

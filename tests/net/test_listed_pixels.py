@@ -272,6 +272,21 @@ def test_refused(arguments, message):
         dense.gradients(**(given | arguments))
 
 
+@pytest.mark.parametrize("border", ["valid", "zero", "reflect"])
+@pytest.mark.parametrize("side", [windows.MOST_ROWS, windows.MOST_ROWS + 1])
+def test_places_do_not_overflow_in_images_of_many_rows(side, border):
+    """At the last rows of an image that no memory holds."""
+    net, pixels = build("lenet28", backend="reference"), np.array([[side - 28, 3], [side - 29, 0]])
+    image = np.broadcast_to(np.uint8(7), (1, side, 40))
+    if side > windows.MOST_ROWS:
+        message = f"image has shape (1, {side}, 40); expected at most {2**30} rows and columns"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            Dense(net, border).forward(image, pixels=pixels)
+    else:
+        lowest = Dense(net, border).forward(image[:, -60:], pixels=pixels - (side - 60, 0))
+        assert np.array_equal(Dense(net, border).forward(image, pixels=pixels), lowest)
+
+
 def test_a_form_that_has_one_label_for_a_pixel_refuses_two():
     trainer = Trainer(net_of("pools"), SGD(0.1), form="patch")
     with pytest.raises(ValueError, match="pixels lists one several times"):
