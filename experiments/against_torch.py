@@ -29,7 +29,6 @@ from experiments.measuring.peak import PEAK
 from experiments.measuring.timing import ROUNDS, mark
 from experiments.reporting.bars import ratio_bars
 from experiments.reporting.numbers import short
-from kernels.host.simd import VECTOR_BYTES
 from net.zoo import ZOO
 
 TIMED = True
@@ -70,7 +69,7 @@ def run(options) -> tuple[list[dict], dict]:
         NotEqual: PyTorch gives other scores on the arrays that are timed.
     """
     nets = options.nets or (QUICK_NETS if options.quick else ZOO)
-    jobs = [(net, "dense", size) for net in nets for size in _sizes(net, options)]
+    jobs = [(net, "dense", size) for net in nets for size in sizes(net, options)]
     jobs += [(net, form, 0) for net in nets for form in ("patch by patch", THREADS)]
     jobs.sort(key=lambda job: list(nets).index(job[0]))
     rows = []
@@ -86,17 +85,13 @@ def run(options) -> tuple[list[dict], dict]:
     return rows, {}
 
 
-def _sizes(net, options):
-    """Labelled rows and columns at which a net's dense form runs; with AVX2 the smallest alone, as
-    PyTorch takes minutes a call there to go back through larger maps in NCHW."""
-    given = sizes(net, options)
-    return given if VECTOR_BYTES == 64 else given[:1]
-
-
 def _opponents_of(rows, net, form, size, p):
-    """PyTorch's rows in one comparison: {"contiguous": NCHW, "best": the fastest of all}."""
+    """PyTorch's rows in one comparison: {"contiguous": NCHW, "best": the fastest of all}; none
+    where that pass was not compared."""
     place = {"net": net, "form": form, "labelled": size, "pass": p}
     theirs = [r for r in rows if r["way"] != OURS and place.items() <= r.items()]
+    if not theirs:
+        return {}
     contiguous = next(r for r in theirs if r["way"] == "PyTorch contiguous")
     return {"contiguous": contiguous, "best": min(theirs, key=lambda r: r["seconds"])}
 
@@ -218,8 +213,8 @@ def _by_net(rows):
         cells = [net, f"{size} x {size}" if size else "one by one, as patches"]
         for p in PASSES:
             theirs = _opponents_of(rows, net, form, size, p).values()
-            marks = "†" if min(r["repeats"] for r in theirs) < ROUNDS else ""
-            cells += [f"{r['ratio']:.2f}{marks}" for r in theirs]
+            marks = "†" if any(r["repeats"] < ROUNDS for r in theirs) else ""
+            cells += [f"{r['ratio']:.2f}{marks}" for r in theirs] or ["", ""]
         share = shares.get((net, size))
         cells.append(f"{share:.0%}" if share else "")
         lines.append(f"| {' | '.join(cells)} |")
@@ -240,8 +235,8 @@ def caption(record: dict) -> str:
         f"{max(BATCHES_ON_GPU)} where memory allows, and count with their best. Peak "
         "memory is that of a process of its own, beyond what it held before the pass. The rows by "
         "threads are this project alone; a fair scheduler gives two threads beside one busy "
-        "process two thirds of two cores: 1.5 times as long. With AVX2 nets run at their smallest "
-        "size alone: at larger ones PyTorch's pass backward in NCHW takes minutes."
+        "process two thirds of two cores: 1.5 times as long. With AVX2, sizes beyond a net's "
+        "smallest run forward alone: there PyTorch's pass backward in NCHW takes minutes."
     )
 
 

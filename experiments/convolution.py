@@ -19,7 +19,7 @@ def run(options) -> tuple[list[dict], dict]:
     Raises:
         NotEqual: an operation is wrong on the arrays that are timed.
     """
-    return sweep.swept("convolution", _measured, options), {}
+    return sweep.swept("convolution", _measured, options, sweep.points(options.quick)), {}
 
 
 def _measured(point, rng, ops, longest):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise, product
+
+import numba
 import numpy as np
 
 from experiments.measuring import sweep
@@ -11,6 +16,14 @@ from kernels import get_backend
 TIMED = True
 COLUMNS = sweep.COLUMNS
 UNIT, CEILING = "GB/s", "gbytes"
+LARGE = 512
+"""Rows and columns of outputs whose 48 maps, 50 MB, lie beyond the caches. There the host copies as
+many bytes in the same rounds."""
+BESIDE = "beside a copy"
+"""The axis of all windows at all distances at that size."""
+AIMS = {2: (0.7, 0.6), 3: (0.5, 0.35)} | dict.fromkeys((4, 5, 6, 7, 8), (0.4, 0.3))
+"""Bytes that pooling moves, of those that a copy moves in the same time, at every distance: at
+least so many, forward without the chosen cells and with them, by the window's rows."""
 
 
 def run(options) -> tuple[list[dict], dict]:
@@ -19,7 +32,12 @@ def run(options) -> tuple[list[dict], dict]:
     Raises:
         NotEqual: an operation is wrong on the arrays that are timed.
     """
-    return sweep.swept("pooling", _measured, options), {}
+    places = sweep.points(options.quick)
+    if options.backend == "cpu" and not options.quick:
+        large = replace(sweep.BASE, image=LARGE)
+        windows = product(AIMS, sweep.AXES["d"])
+        places += [(BESIDE, replace(large, kernel=kernel, d=d)) for kernel, d in windows]
+    return sweep.swept("pooling", _measured, options, places), {}
 
 
 def _measured(point, rng, ops, longest):
@@ -39,7 +57,19 @@ def _measured(point, rng, ops, longest):
     _check(x, error, to_host(y), to_host(jobs["backward"]()), point)
     maps = x.nbytes + error.nbytes  # the map, its maxima or errors
     moved = dict.fromkeys(jobs, maps + argmax.nbytes) | {"forward without cells": maps}
-    return sweep.rounds(ops, jobs, longest), moved
+    if ops.name != "cpu" or point.image < LARGE:
+        return sweep.rounds(ops, jobs, longest), moved
+    with ThreadPoolExecutor(threads := numba.get_num_threads()) as workers:
+        moved["copy"] = 2 * x.nbytes
+        jobs["copy"] = _copy(workers, threads, x.ravel(), np.zeros(x.size, x.dtype))
+        return sweep.rounds(ops, jobs, longest), moved
+
+
+def _copy(workers, threads, source, target):
+    """A call that copies a flat array, with each thread a part of it."""
+    ends = [len(source) * i // threads for i in range(threads + 1)]
+    parts = [slice(*between) for between in pairwise(ends)]
+    return lambda: list(workers.map(lambda part: np.copyto(target[part], source[part]), parts))
 
 
 def _check(x, error, y, gradient, point):
@@ -58,8 +88,40 @@ def _check(x, error, y, gradient, point):
 
 
 def table(rows: list[dict]) -> str:
-    """The Markdown table."""
-    return sweep.table(rows, UNIT, CEILING)
+    """The aims, where they were measured, and the Markdown table."""
+    shares, large = _shares(rows), f"{LARGE} x {LARGE} outputs"
+    if not shares:
+        return sweep.table(rows, UNIT, CEILING)
+    lines = [
+        f"Bytes moved of those that a copy moves in the same rounds, {large} of 48 channels, least "
+        "to most over the distances:",
+        "",
+        "| cells | without the chosen cells, aim | reached | with them, aim | reached |",
+        "|---" * 5 + "|",
+    ]
+    for kernel, aims in AIMS.items():
+        cells = [f"{kernel} x {kernel}"]
+        for operation, aim in zip(("forward without cells", "forward"), aims):
+            reached = [
+                share for (k, _, o), share in shares.items() if (k, o) == (kernel, operation)
+            ]
+            cells += [f"{aim}", f"{min(reached):.2f} to {max(reached):.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", sweep.table(rows, UNIT, CEILING)])
+
+
+def _shares(rows: list[dict]) -> dict[tuple[int, int, str], float]:
+    """Bytes moved of those that a copy moves in the same time, by window, distance and operation,
+    of maps beyond the caches."""
+    rates, copies = {}, {}
+    for row in rows:
+        if row["axis"] == BESIDE:
+            rate, place = row["work"] / row["seconds"], (row["kernel"], row["d"])
+            if row["operation"] == "copy":
+                copies[place] = rate
+            else:
+                rates[*place, row["operation"]] = rate
+    return {key: rate / copies[key[:2]] for key, rate in rates.items()}
 
 
 def caption(record: dict) -> str:
@@ -71,7 +133,9 @@ def caption(record: dict) -> str:
         "`image` is the output's rows and columns. Bytes are those that must be moved once: the "
         "map, its maxima (or their errors) and the chosen cells, which a forward pass alone does "
         "not ask for. float32; the results on the timed arrays were checked against the reference "
-        "and against one another."
+        "and against one another. Shares of the ceiling are of a copy that was timed once, before; "
+        "those beside a copy are of one in the same rounds, as memory may be twice as fast at one "
+        "time as at another."
     )
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from experiments.inputs.nets import QUICK, affordable, prepared
 from experiments.inputs.strokes import DRAWN, chosen_pixels
 from experiments.measuring import runners
-from experiments.measuring.chosen import check_needed, needed_pass, work_of
+from experiments.measuring.chosen import PLANNING, check_needed, needed_pass, work_of
 from experiments.measuring.compare import Workload, dense_pass, fastest_batch, scan_pass
 from experiments.measuring.peak import PASSES, PEAK, masked_peaks, peak_memory
 from experiments.measuring.timing import (
@@ -31,7 +31,7 @@ from experiments.measuring.timing import (
     spread_of_times,
     star,
 )
-from experiments.reporting.derived import crossing, excess, steadiness
+from experiments.reporting.derived import SHORT_PLAN, crossing, excess, largest_plan, steadiness
 from experiments.reporting.numbers import counted, short
 from net import Dense, Scan
 from net.zoo import ZOO
@@ -50,6 +50,7 @@ COLUMNS = {
     **{"drawn": str | None, "multiply_adds": int | None},
     **dict.fromkeys(("labelled", "pixels", "sample", "batch"), int),
     **{"extrapolated": bool, "of_round": float | None, **TIMES, **PEAK},
+    "plan_seconds": float | None,
 }
 WAYS = {
     ("scanning", "random"): ("patch by patch", "#e69f00", "o--"),
@@ -63,7 +64,9 @@ WAYS = {
 def run(options) -> tuple[list[dict], dict]:
     """One row for each net, size, form, way of drawing, number of pixels and kind; no arrays.
 
-    Column ``of_round``: a dense pass's time over the mean of all dense passes of the same round.
+    Column ``of_round``: a dense pass's time over the mean of all dense passes of the same round;
+    ``plan_seconds``: the part of a pass over needed cells in which it chooses its way, and makes
+    lists and tables.
 
     Raises:
         NotEqual: the forms disagree on the arrays that are timed.
@@ -138,7 +141,9 @@ class _Case:
                 row["multiply_adds"] = sum(work[form, part] for part in kind.split(" + "))
                 of_round = self._of_round(rounds, number, kind) if form == "dense" else None
                 spread = spread_of_times(times, number / sample)
-                rows.append(row | {"kind": kind} | spread | {"of_round": of_round})
+                plans = [t.layers["forward", PLANNING] for t in rounds[form, drawn, sample]]
+                plan = {"plan_seconds": float(np.median(plans)) if form == "needed" else None}
+                rows.append(row | {"kind": kind} | spread | {"of_round": of_round} | plan)
         return rows
 
     def _timed_scans(self):
@@ -197,13 +202,14 @@ def table(rows: list[dict]) -> str:
     lines = [
         "| net | the paper's method is slower than scanning below about, backward "
         "| forward + backward | its backward pass, slowest over fastest number of pixels "
-        "| needed cells over the faster of both, at worst |",
-        "|---" * 5 + "|",
+        "| needed cells over the faster of both, at worst "
+        "| their plan: largest share of a pass |",
+        "|---" * 6 + "|",
     ]
     for net in dict.fromkeys(r["net"] for r in rows):
         cells = [_crossing(rows, net, kind) for kind in KINDS]
         cells += [f"{steadiness(rows, net):.2f}" if _has(rows, net, "dense") else ""]
-        cells += [_excess(rows, net)]
+        cells += [_excess(rows, net), _plan(rows, net)]
         lines.append(f"| {net} | {' | '.join(cells)} |")
     lines += ["", _HEADER, "|---" * 15 + "|"]
     cases = {}
@@ -246,6 +252,15 @@ def _excess(rows, net):
     return f"{ratio:.2f} ({counted(row['pixels'], 'pixel')} of {row['labelled']}, {row['drawn']})"
 
 
+def _plan(rows, net):
+    largest = largest_plan(rows, net)
+    if largest is None:
+        return f"none takes more than {1e3 * SHORT_PLAN} ms"
+    share, row = largest
+    where = f"{counted(row['pixels'], 'pixel')} of {row['labelled']}, {row['drawn']}"
+    return f"{share:.1%}, {_milliseconds(row | {'seconds': row['plan_seconds']})} ms ({where})"
+
+
 def _milliseconds(row):
     return "" if row is None else f"{short(1e3 * row['seconds'], 4)}{mark(row)}"
 
@@ -263,7 +278,8 @@ def caption(record: dict) -> str:
         "paper's method; and over the cells that the pixels need. The paper's method is constant, "
         "and beaten by scanning below a crossing point. Over needed cells there is none where the "
         "last column of the first table is at most 1, or as near to it as two equal times are "
-        "measured.\n\n"
+        "measured. A plan chooses the way of a pass, and makes lists and tables; its aim is 5% of "
+        f"the pass, or {1e3 * SHORT_PLAN} ms.\n\n"
         "The gradients of all parameters; backward alone, and with the forward pass that it needs. "
         "Pixels lie at random, or in scribbles: strokes drawn by a seeded rule. A pass over needed "
         "cells plans anew each time, and goes to the dense form where that takes less. Rounds of "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from experiments.inputs.arithmetic import DIRECTIONS
@@ -15,19 +17,23 @@ from net.needed_choice import NeededPasses
 from net.nodes import IMAGE
 from net.summary import multiply_adds
 
+PLANNING = "planning"
+"""What stands in the place of a layer for choosing a pass's way, lists and tables."""
+
 
 def needed_pass(dense: Dense, image, error, mask) -> PassTimes:
     """Time one pass as ``Trainer`` runs it for a new mask: forward with its plan, then backward;
-    in the dense form where that takes less. Layers are not timed."""
+    in the dense form where that takes less. Layers are not timed, but ``PLANNING`` is."""
     ops, taken, chosen = dense.net.backend, PassTimes(), Chosen(mask.shape, mask)
     passes = NeededPasses(dense.program, dense.border)  # which know no mask yet
     placed = ops.memory.to_device(error[None])
 
     def forward():
+        started = time.perf_counter()
         some = passes.over(chosen)
-        if some is None:
-            return None, dense.program, dense.program.forward(dense.enter(image), keep=True)[1]
-        return some, some.program, some.program.forward(some.enter(image), keep=True)[1]
+        form, program = (dense, dense.program) if some is None else (some, some.program)
+        taken.layers["forward", PLANNING] += time.perf_counter() - started
+        return some, program, program.forward(form.enter(image), keep=True)[1]
 
     def backward(some, program, tape):
         if some is None:

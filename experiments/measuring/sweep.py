@@ -69,8 +69,9 @@ def points(quick: bool) -> list[tuple[str, Point]]:
     return [(axis, replace(base, **{axis: v})) for axis, values in axes.items() for v in values]
 
 
-def swept(name: str, measure, options) -> list[dict]:
-    """Rows of ``measure(point, rng, ops, longest)`` for every point, each with the ceilings.
+def swept(name: str, measure, options, places: list[tuple[str, Point]]) -> list[dict]:
+    """Rows of ``measure(point, rng, ops, longest)`` for every (axis, point) of ``places``, each
+    with the ceilings.
 
     ``measure`` returns the (wall, device) seconds of every round by operation, and the work of each
     operation: multiplications and additions, or bytes.
@@ -81,7 +82,7 @@ def swept(name: str, measure, options) -> list[dict]:
         {"ceilings": threads}, lambda: ceilings(ops.name, threads, options.quick)
     )
     longest, rows = (2.0 if options.quick else LONGEST), []
-    with tqdm(points(options.quick), desc=name, unit="point") as progress:
+    with tqdm(places, desc=name, unit="point") as progress:
         for axis, point in progress:
             parameters = vars(point)
             progress.set_postfix_str(", ".join(f"{k} {v}" for k, v in parameters.items()))

@@ -12,6 +12,8 @@ from experiments.measuring.timing import has_device_times, mark, star
 
 CLAIMED_SPEEDUP = 1500
 """The abstract of the paper claims a speedup above this, forward and backward."""
+SHORT_PLAN = 0.5e-3
+"""Seconds that a plan of needed cells may take, however short its pass is."""
 BUSY = 0.8
 """The share of scanning's time for which its device must be at work; below, the host sets the pace.
 
@@ -136,6 +138,18 @@ def excess(rows: list[dict], net: str, kind: str) -> tuple[float, dict] | None:
             if None not in others:
                 ratios.append((row["seconds"] / min(others), row))
     return max(ratios, key=lambda pair: pair[0], default=None)
+
+
+def largest_plan(rows: list[dict], net: str) -> tuple[float, dict] | None:
+    """The largest share of a pass over needed cells, forward and backward, that its plan takes, and
+    its row, among the plans of more than ``SHORT_PLAN`` seconds; None if there is none."""
+    shares = [
+        (row["plan_seconds"] / row["seconds"], row)
+        for row in rows
+        if (row["net"], row["form"], row["kind"]) == (net, "needed", "forward + backward")
+        and row["plan_seconds"] > SHORT_PLAN
+    ]
+    return max(shares, key=lambda pair: pair[0], default=None)
 
 
 def steadiness(rows: list[dict], net: str) -> float:

@@ -91,6 +91,22 @@ def test_the_table_has_a_line_for_each_net_and_size():
     ]
 
 
+def test_a_size_may_run_forward_alone():
+    """As larger sizes do with AVX2."""
+    ways = {OURS: 1.0, "PyTorch contiguous": 3.0, "PyTorch channels_last": 2.0}
+    larger = [row("dense", "forward", way, s, labelled=512) for way, s in ways.items()]
+    measured = rows(4.5, 0.5) + larger
+    said = against_torch.verdicts(measured)
+    forward = (
+        "dense, forward, against best: geometric mean 1.00 (aim 1.25); below 1.0 on a 256 0.50"
+    )
+    assert forward in said
+    assert any(s.startswith("dense, forward + backward, against best: geo") for s in said)
+    assert "| a | 512 x 512 | 3.00 | 2.00 |  |  |  |" in against_torch.table(measured).splitlines()
+    assert "(0.50 to 2.00)" in against_torch.summary(measured)
+    against_torch.figure(measured, {"gpu": None, "cpu": "a CPU"}, {})
+
+
 def test_without_pytorch(monkeypatch, tmp_path, capsys):
     missing = types.SimpleNamespace(util=types.SimpleNamespace(find_spec=lambda name: None))
     monkeypatch.setattr(torch_layers, "importlib", missing)

@@ -43,16 +43,18 @@ def test_one_side_alone_is_refused(side):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "backend", "quick", "runs"),
+    ("subcommand", "backend", "quick", "runs"),
     [
-        (["against_torch"], "cpu", False, True),
-        (["layers"], "cpu", False, True),
-        (["against_torch"], "cuda", False, False),
-        (["against_torch"], "cpu", True, False),
-        (["networks"], "cpu", False, False),
+        ("against_torch", "cpu", False, True),
+        ("layers", "cpu", False, True),
+        ("pooling", "cpu", False, True),
+        ("all", "cpu", False, False),
+        ("against_torch", "cuda", False, False),
+        ("against_torch", "cpu", True, False),
+        ("networks", "cpu", False, False),
     ],
 )
-def test_the_same_command_runs_once_more(chosen, backend, quick, runs, monkeypatch):
+def test_the_same_command_runs_once_more(subcommand, backend, quick, runs, monkeypatch):
     commands = []
     monkeypatch.setattr(instructions, "narrower", lambda: {"ONEDNN_MAX_CPU_ISA": "AVX2"})
     monkeypatch.setattr(
@@ -61,7 +63,9 @@ def test_the_same_command_runs_once_more(chosen, backend, quick, runs, monkeypat
         lambda command, env: commands.append((command, env)) or SimpleNamespace(returncode=3),
     )
     arguments = ["against_torch", "--nets", "n4"]
-    options = SimpleNamespace(backend=backend, quick=quick, arguments=arguments)
-    assert __main__._run_with_avx2(options, chosen) == (3 if runs else 0)
+    options = SimpleNamespace(
+        subcommand=subcommand, backend=backend, quick=quick, arguments=arguments
+    )
+    assert __main__._run_with_avx2(options) == (3 if runs else 0)
     again = [sys.executable, "-m", "experiments", *arguments]
     assert commands == ([(again, {"ONEDNN_MAX_CPU_ISA": "AVX2"})] if runs else [])

@@ -2,7 +2,8 @@
 
 import json
 import time
-from itertools import count
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count, product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -79,6 +80,31 @@ def test_labelling_takes_three_rounds_however_long_they_are(quick, monkeypatch, 
     monkeypatch.setattr(timing, "time", slow_clock())
     row = labelling.timed_regions(net, 4 * 10**8, (1, 1), 0, tmp_path, quick)
     assert row["repeats"] == timing.FEWEST
+
+
+def test_pooling_is_held_against_a_copy_in_the_same_rounds():
+    """Least to most over the distances, of what maps beyond the caches reach."""
+    point = {"axis": pooling.BESIDE, "image": pooling.LARGE, "channels": 48, "repeats": 9}
+    point |= {"device_seconds": None, "gbytes": 40.0, "gflops": None, "method": "so"}
+    rows = []
+    for kernel, (d, seconds) in product(pooling.AIMS, ((1, 2e-3), (8, 4e-3))):
+        times = {"forward": seconds, "forward without cells": seconds / 2, "copy": 1e-3}
+        rows += [
+            point
+            | {"kernel": kernel, "d": d, "operation": operation, "work": 10**6}
+            | {"seconds": s, "seconds_p20": s, "seconds_p80": s}
+            for operation, s in times.items()
+        ]
+    lines = pooling.table(rows).splitlines()
+    assert "| 2 x 2 | 0.7 | 0.50 to 1.00 | 0.6 | 0.25 to 0.50 |" in lines
+    assert "| 8 x 8 | 0.4 | 0.50 to 1.00 | 0.3 | 0.25 to 0.50 |" in lines
+
+
+def test_the_copy_beside_pooling_copies_all():
+    source, target = np.arange(1001, dtype=np.float32), np.zeros(1001, np.float32)
+    with ThreadPoolExecutor(3) as workers:
+        pooling._copy(workers, 3, source, target)()
+    assert np.array_equal(target, source)
 
 
 def test_spread():

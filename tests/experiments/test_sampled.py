@@ -84,6 +84,9 @@ def test_measures_the_forms_asked_for_and_shows_them(quick, forms, tmp_path):
     for row in rows:
         assert row["multiply_adds"] > 0
         assert row["seconds"] > 0
+        assert (row["plan_seconds"] is not None) == (row["form"] == "needed")
+        if row["form"] == "needed" and row["kind"] == "forward + backward":
+            assert 0 < row["plan_seconds"] < row["seconds"]
     for form, drawn in ways:
         chosen = [
             r for r in rows if (r["form"], r["drawn"], r["kind"]) == (form, drawn, "backward")
@@ -99,6 +102,23 @@ def test_measures_the_forms_asked_for_and_shows_them(quick, forms, tmp_path):
     assert text.count("\n| tiny | ") == 1 + 6
     assert made[folder / "figure.png"].startswith(b"\x89PNG")
     assert ("not measured" in text) == (forms is not None)
+
+
+@pytest.mark.parametrize(
+    ("plans", "told"),
+    [
+        (((4e-4, 1e-3), (5e-4, 1e-3)), "none takes more than 0.5 ms"),
+        (((4e-4, 1e-3), (6e-4, 4e-3), (9e-4, 1e-2)), "15.0%, 0.6 ms (2 pixels of 9, random)"),
+    ],
+)
+def test_plans_count_where_they_take_more_than_half_a_millisecond(plans, told):
+    row = {"net": "n", "form": "needed", "kind": "forward + backward", "labelled": 9}
+    rows = [
+        row | {"drawn": "random", "pixels": n, "plan_seconds": plan, "seconds": seconds}
+        for n, (plan, seconds) in enumerate(plans, start=1)
+    ]
+    rows.append(rows[0] | {"form": "dense", "plan_seconds": None})
+    assert sampled._plan(rows, "n") == told
 
 
 @pytest.mark.cpu
