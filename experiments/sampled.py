@@ -254,6 +254,8 @@ def _excess(rows, net):
 
 def _plan(rows, net):
     largest = largest_plan(rows, net)
+    if all(r["plan_seconds"] is None for r in rows if r["net"] == net):
+        return "not measured"
     if largest is None:
         return f"none takes more than {1e3 * SHORT_PLAN} ms"
     share, row = largest

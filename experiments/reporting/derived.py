@@ -142,12 +142,13 @@ def excess(rows: list[dict], net: str, kind: str) -> tuple[float, dict] | None:
 
 def largest_plan(rows: list[dict], net: str) -> tuple[float, dict] | None:
     """The largest share of a pass over needed cells, forward and backward, that its plan takes, and
-    its row, among the plans of more than ``SHORT_PLAN`` seconds; None if there is none."""
+    its row, among the plans of more than ``SHORT_PLAN`` seconds; None if there is none. Rows that
+    were stored before plans were timed have none."""
     shares = [
         (row["plan_seconds"] / row["seconds"], row)
         for row in rows
         if (row["net"], row["form"], row["kind"]) == (net, "needed", "forward + backward")
-        and row["plan_seconds"] > SHORT_PLAN
+        and (row["plan_seconds"] or 0) > SHORT_PLAN
     ]
     return max(shares, key=lambda pair: pair[0], default=None)
 

@@ -109,6 +109,7 @@ def test_measures_the_forms_asked_for_and_shows_them(quick, forms, tmp_path):
     [
         (((4e-4, 1e-3), (5e-4, 1e-3)), "none takes more than 0.5 ms"),
         (((4e-4, 1e-3), (6e-4, 4e-3), (9e-4, 1e-2)), "15.0%, 0.6 ms (2 pixels of 9, random)"),
+        (((None, 1e-3), (None, 1e-3)), "not measured"),
     ],
 )
 def test_plans_count_where_they_take_more_than_half_a_millisecond(plans, told):
