@@ -30,8 +30,9 @@ _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone{postfix}"
 
 
 def probe(threads: int) -> float:
-    """1e9 multiplications and additions a second of a matrix product on the host."""
-    return ceilings("cpu", threads, quick=True)["gflops"]
+    """1e9 multiplications and additions a second of a matrix product on the host: on one thread,
+    times their number, as threads of BLAS wait for one another where another process runs."""
+    return threads * ceilings("cpu", 1, quick=True)["gflops"]
 
 
 class Forecast:
