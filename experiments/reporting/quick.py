@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 QUICK = "QUICK: tiny sizes, not a result"
 
@@ -33,7 +32,7 @@ def stamp(figure: Figure) -> None:
     """Write the mark across a figure."""
     width, height = figure.get_size_inches()
     look = {"color": "black", "alpha": 0.45, "weight": "bold", "zorder": 100}
-    look["path_effects"] = [withStroke(linewidth=3, foreground="white")]  # seen on any color
+    look["bbox"] = {"facecolor": "white", "alpha": 0.4, "linewidth": 0}  # seen on any color
     place = {"ha": "center", "va": "center", "rotation": 12}
     size = min(4.2 * width, 12 * height)
     figure.text(0.5, 0.5, QUICK, fontsize=size, **look, **place)
