@@ -145,15 +145,20 @@ def test_a_counter_is_touched_once_an_item(stride, monkeypatch):
     assert [int(queue[0]) - threads for queue in taken] == [count, sums[0] * vector_groups]
 
 
-def test_an_item_is_taken_when_the_one_before_is_done():
-    """One that a thread holds in reserve waits while others have none."""
-    loops = []
+def test_an_item_is_taken_once_and_when_the_one_before_is_done():
+    """In every loop that takes items: one that a thread holds in reserve waits while others have
+    none, and what is taken within an item is one more touch of the counter."""
     for path in (ROOT / "kernels").rglob("cpu*.py"):
-        for loop in ast.walk(ast.parse(path.read_text())):
-            lines = [*map(ast.unparse, loop.body)] if isinstance(loop, ast.While) else []
-            takes = [line.startswith("item = take(") for line in lines]
-            if any(takes):
-                loops.append(path.name)
-                assert takes.index(True) == len(takes) - 1, path
-        taking = ("cpu_rows", "cpu_rows_of_errors", "cpu_scattered", "cpu_gradient_weights")
-    assert {f"{name}.py" for name in taking} < set(loops)
+        tree = ast.parse(path.read_text())
+        loops = [loop for loop in ast.walk(tree) if isinstance(loop, ast.While) and takes_of(loop)]
+        for loop in loops:
+            assert takes_of(loop) == takes_of(loop.body[-1]) == 1, (path.name, loop.lineno)
+        before = takes_of(tree) - len(loops)
+        assert before == len(loops), path.name  # one in front of each loop
+        assert bool(loops) == ("import queue, take" in path.read_text()), path.name
+
+
+def takes_of(node):
+    """Calls of ``take`` in a part of a module."""
+    calls = [n for n in ast.walk(node) if isinstance(n, ast.Call)]
+    return sum(isinstance(call.func, ast.Name) and call.func.id == "take" for call in calls)

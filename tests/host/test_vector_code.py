@@ -15,6 +15,8 @@ import llvmlite.binding
 import numpy as np
 import pytest
 
+from kernels.host.vectors import BYTES
+from kernels.listed_max_pooling import cpu as listed_max_pooling
 from kernels.max_pooling import cpu as max_pooling
 from kernels.max_pooling import cpu_joins, cpu_strided
 
@@ -34,7 +36,11 @@ def comparisons(dtype):
         for argmax in (True, False):
             max_pooling.forward(x, kernel, argmax=argmax)
             max_pooling.forward(x, kernel, stride=2, argmax=argmax)
-    loops = cpu_joins._join, cpu_strided._fill_run
+    channels, rows = 2 * BYTES // x.itemsize, np.array([[0, 2], [1, 3]], np.int32)
+    for argmax in (True, False):
+        cells = np.zeros((5, channels, 1, 1), dtype)
+        listed_max_pooling.forward(cells, rows, (2, 2), argmax=argmax)
+    loops = cpu_joins._join, cpu_strided._fill_run, listed_max_pooling._by_vectors
     codes = ["\n".join(loop.inspect_asm().values()) for loop in loops]
     return [INSTRUCTION.findall(code) for code in codes]
 

@@ -6,6 +6,7 @@ import select
 import subprocess
 import sys
 import weakref
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def test_lists_take_no_more_memory_than_whole_maps(name, drawn):
     dense = Dense(net, "zero")
     whole = Program(net, "dense")
     by_lists = 0
-    for count in (50, 200, 500, 800, 1000, 1500, 2500, 6000, 16_000):
+    for count in (1, 8, 64, 200, 500, 800, 1000, 1500, 2500, 6000, 16_000):
         mask = np.zeros(size, bool)
         mask[*chosen_pixels(drawn, size, count, count).T] = True
         some = dense.needed.over(Chosen(size, mask))
@@ -49,6 +50,25 @@ def test_lists_take_no_more_memory_than_whole_maps(name, drawn):
                 planned = lists.table_bytes + lists.planned_bytes(keep=keep, threads=1)
                 assert planned <= most <= 1.05 * planned
     assert by_lists > 2
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("name", ["rcnn25", "n4", "plain133"])
+def test_learning_from_some_pixels_takes_no_more_memory_than_the_dense_form(name, monkeypatch):
+    """By the allocator's count, and that of its lists and tables."""
+    size, net = (128, 128), build(name, backend="cpu")
+    image = np.ones((net.channels, *(n + p - 1 for n, p in zip(size, net.patch))), np.float32)
+    error = np.ones((net.output.channels, *size), np.float32)
+    dense, taken = Dense(net), Taken(monkeypatch)
+    for count in (8, 64, 512):
+        mask = np.zeros(size, bool)
+        mask[*chosen_pixels("random", size, count, 0).T] = True
+        some, whole = (
+            taken.by(partial(dense.gradients, image, error, mask, everywhere=everywhere))
+            for everywhere in (False, True)
+        )
+        listed = dense.needed.over(Chosen(size, mask))
+        assert 0 < some + (listed.table_bytes if listed else 0) <= whole
 
 
 @pytest.mark.parametrize("together", [1, needed_cells.TOGETHER])

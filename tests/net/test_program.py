@@ -23,6 +23,7 @@ from net.layers import (
 from net.nodes import IMAGE
 from net.program import Program
 from net.zoo import build
+from tests.net.forms import over_lists_alone
 from tests.net.nets import random_image, randomized
 
 # In the patch net and in the dense form: kernel, stride, dilation of each layer with a window.
@@ -186,6 +187,32 @@ def test_no_argmax_where_no_backward_pass_follows(monkeypatch):
     made.clear()
     dense.gradients(image, np.ones((1, 2, 3), np.float32))
     assert made[0].shape == (1, 1, 4, 5)
+
+
+@pytest.mark.parametrize("way", ["lists", "patches"])
+def test_no_argmax_of_chosen_pixels_where_no_backward_pass_follows(way, monkeypatch):
+    layers = [Convolution(3, 2), MaxPool(2), Tanh(), FullyConnected(1)]
+    net, made = Net(layers, channels=1, patch=5, backend="reference"), []
+    operators = net.backend.listed_max_pooling if way == "lists" else net.backend.max_pooling
+    right = operators.forward
+
+    def forward(*arguments, **options):
+        result = right(*arguments, **options)
+        made.append(result[1])
+        return result
+
+    if way == "lists":
+        over_lists_alone(monkeypatch)
+    monkeypatch.setattr(operators, "forward", forward)
+    dense, image = Dense(net), random_image(net, (64, 64))
+    mask = np.zeros((60, 60), bool)
+    mask[3, 5] = mask[40, 51] = True
+    dense.forward(image, mask)
+    dense.predict(image, mask=mask)
+    assert made == [None, None]
+    dense.gradients(image, np.ones((1, 60, 60), np.float32), mask)
+    assert len(made) == 3
+    assert made[-1] is not None
 
 
 class TestRunning:
