@@ -1,13 +1,11 @@
 """How the host's operators share out the zoo's layers: enough items for many threads.
 
-No time is measured: plans are read, the queues that items were taken from, and the loops.
+No time is measured: plans are read. What the queues of items cost: ``test_queues.py``.
 """
 
-import ast
 from math import prod
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 
@@ -15,15 +13,10 @@ import kernels
 from kernels.convolution import (
     PARTIAL_BYTES,
     PARTIAL_SUMS,
-    cpu,
     cpu_choice,
-    cpu_gradient_weights,
-    cpu_rows,
     cpu_rows_of_errors,
     cpu_rows_plan,
-    cpu_scattered,
 )
-from kernels.convolution.cpu_taps import Taps
 from kernels.convolution.cpu_workspace import error_bytes, error_rows, partial_shape
 from kernels.host import simd
 from kernels.max_pooling.cpu_workspace import HEIGHT, workspace
@@ -115,50 +108,3 @@ def test_the_weight_gradient_has_an_item_for_each_partial_sum(name):
         groups, *sums = partial_shape(step.node.weights_shape, y[2] * y[3], FLOAT32)
         assert groups == PARTIAL_SUMS or (groups + 1) * prod(sums) * FLOAT32 > PARTIAL_BYTES
         assert groups * len(simd.vector_groups(sums[1] // simd.lanes(FLOAT32))) >= PARTIAL_SUMS
-
-
-@pytest.mark.cpu
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_counter_is_touched_once_an_item(stride, monkeypatch):
-    """And once more by each thread, which then finds no item left."""
-    taken = []
-
-    def recorded():
-        taken.append(np.zeros(1, np.int64))
-        return taken[-1]
-
-    for module in (cpu_rows, cpu_scattered, cpu_gradient_weights):
-        monkeypatch.setattr(module, "queue", recorded)
-    x, weights = np.ones((2, 3, 31, 130), np.float32), np.ones((7, 3, 3, 2), np.float32)
-    y, threads = cpu.forward(x, weights, stride=stride), numba.get_num_threads()
-    if stride == 1:
-        *_, items = cpu_rows_plan.plan(y.shape, x.shape, (3, 2), (1, 1), (0, 0), FLOAT32, threads)
-        count = len(items)
-    else:
-        axes = tuple(zip(y.shape[2:], (3, 2), (2, 2), (1, 1)))
-        shapes, lanes = (y.shape, x.shape), simd.lanes(FLOAT32)
-        plan = cpu_scattered._plan(*shapes, (3, 2), Taps.reading, axes, lanes, threads)
-        count = plan[1].ends[-1]
-    cpu.gradient_weights(x, y, (3, 2), stride=stride)
-    sums = partial_shape(weights.shape, y.size // 7, FLOAT32)
-    vector_groups = len(simd.vector_groups(sums[2] // simd.lanes(FLOAT32)))
-    assert [int(queue[0]) - threads for queue in taken] == [count, sums[0] * vector_groups]
-
-
-def test_an_item_is_taken_once_and_when_the_one_before_is_done():
-    """In every loop that takes items: one that a thread holds in reserve waits while others have
-    none, and what is taken within an item is one more touch of the counter."""
-    for path in (ROOT / "kernels").rglob("cpu*.py"):
-        tree = ast.parse(path.read_text())
-        loops = [loop for loop in ast.walk(tree) if isinstance(loop, ast.While) and takes_of(loop)]
-        for loop in loops:
-            assert takes_of(loop) == takes_of(loop.body[-1]) == 1, (path.name, loop.lineno)
-        before = takes_of(tree) - len(loops)
-        assert before == len(loops), path.name  # one in front of each loop
-        assert bool(loops) == ("import queue, take" in path.read_text()), path.name
-
-
-def takes_of(node):
-    """Calls of ``take`` in a part of a module."""
-    calls = [n for n in ast.walk(node) if isinstance(n, ast.Call)]
-    return sum(isinstance(call.func, ast.Name) and call.func.id == "take" for call in calls)
