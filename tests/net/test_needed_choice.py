@@ -157,7 +157,7 @@ def test_a_mask_on_a_device_is_looked_at_for_scores_and_steps_alone(backend, pla
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_gradients_never_read_what_is_not_finite_and_not_needed(value, backend, plans):
     """Of a mask so large that finite images take the dense way; scores take it in any case. A
-    plan is made to choose the way, and once for lists."""
+    plan is made once for lists, and one to choose the way, if that is not told at once."""
     dense, mask = Dense(small_net(backend)), np.ones((6, 7), bool)
     mask[0, 0] = False  # alone reads the image's corner
     image = np.random.default_rng(0).standard_normal((1, 10, 11)).astype(np.float32)
@@ -170,10 +170,12 @@ def test_gradients_never_read_what_is_not_finite_and_not_needed(value, backend, 
         np.isfinite(g).all()
         for g in dense.gradients(image, error, mask, everywhere=True).parameters.values()
     )
+    made = []
     for _ in range(2):
         for name, gradient in dense.gradients(image, error, mask).parameters.items():
             np.testing.assert_allclose(gradient, finite[name], rtol=1e-5, atol=1e-5)
-    assert len(plans) == 2
+        made.append(len(plans))
+    assert made[0] == made[1] <= 2
 
 
 @pytest.mark.cpu
