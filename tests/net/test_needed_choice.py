@@ -1,11 +1,8 @@
 """Which passes run over lists of needed cells, and which in the dense form."""
 
-import numba
 import numpy as np
 import pytest
 
-from experiments.inputs.strokes import chosen_pixels
-from kernels.memory import cpu as memory
 from net import Dense, Net, needed_pass
 from net.chosen import Chosen
 from net.layers import Convolution, Dropout, FullyConnected, ReLU
@@ -58,29 +55,6 @@ def test_a_mask_goes_the_way_of_its_pixels(name, size):
     )
     assert type(by_mask) is type(listed)
     assert by_mask is not None
-
-
-@pytest.mark.cpu
-@pytest.mark.parametrize("name", ["rcnn25", "plain133"])
-def test_the_way_depends_on_net_mask_and_sizes_alone(name, monkeypatch):
-    """Neither on free memory nor on threads; nor do the bits of gradients."""
-    net, size, rng, most = build(name, backend="cpu"), (60, 70), np.random.default_rng(0), 2
-    image = rng.random((3, *(n + p - 1 for n, p in zip(size, net.patch))), np.float32)
-    error = rng.random((net.output.channels, *size), np.float32)
-    free, ways = memory.free_bytes(), set()
-    for count in (1, 5, 60, 600, 4200):
-        mask, told = np.zeros(size, bool), []
-        mask[*chosen_pixels("random", size, count, 0).T] = True
-        for threads, available in ((1, free), (most, free), (most, free // 4)):
-            monkeypatch.setattr(memory, "free_bytes", lambda available=available: available)
-            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-            dense = Dense(net)
-            way = type(dense.needed.over(Chosen(size, mask))).__name__
-            gradients = dense.gradients(image, error, mask).parameters
-            told.append((way, *(gradients[key].tobytes() for key in sorted(gradients))))
-        assert told == told[:1] * 3
-        ways.add(told[0][0])
-    assert ways == {"PatchesPass", "NeededPass", "NoneType"}
 
 
 def test_the_plan_of_a_mask_is_used_again():
