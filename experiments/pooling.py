@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import product
 
 import numba
 import numpy as np
 
 from experiments.measuring import sweep
+from experiments.measuring.ceilings import copying
 from experiments.measuring.exactness import NotEqual
 from kernels import get_backend
 
@@ -61,15 +62,8 @@ def _measured(point, rng, ops, longest):
         return sweep.rounds(ops, jobs, longest), moved
     with ThreadPoolExecutor(threads := numba.get_num_threads()) as workers:
         moved["copy"] = 2 * x.nbytes
-        jobs["copy"] = _copy(workers, threads, x.ravel(), np.zeros(x.size, x.dtype))
+        jobs["copy"] = copying(workers, threads, x.ravel(), np.zeros(x.size, x.dtype))
         return sweep.rounds(ops, jobs, longest), moved
-
-
-def _copy(workers, threads, source, target):
-    """A call that copies a flat array, with each thread a part of it."""
-    ends = [len(source) * i // threads for i in range(threads + 1)]
-    parts = [slice(*between) for between in pairwise(ends)]
-    return lambda: list(workers.map(lambda part: np.copyto(target[part], source[part]), parts))
 
 
 def _check(x, error, y, gradient, point):

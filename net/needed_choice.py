@@ -15,7 +15,7 @@ from net.chosen import Chosen
 from net.graph import Net, once_a_net
 from net.needed_pass import NeededPass
 from net.nodes import IMAGE
-from net.patches_pass import PatchesPass
+from net.patches_pass import PatchesPass, cells_of_a_patch
 from net.program import Program
 
 COST = {"cuda": 1.5, "simulator": 1.5, "cpu": 1.2, "reference": 1.2}
@@ -214,8 +214,7 @@ def _work_of_a_cell(net: Net) -> int:
 
 @once_a_net
 def _patch_counted(net: Net) -> _Counted:
-    cells = {name: prod(node.output.size) for name, node in net.nodes.items()}
-    return _counted(net, cells | {IMAGE: prod(net.patch)})
+    return _counted(net, cells_of_a_patch(net))
 
 
 def _overlap_little(pixels: np.ndarray, patch: Pair) -> bool:

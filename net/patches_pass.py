@@ -54,9 +54,8 @@ class PatchesPass(NeededPass):
         if not net.backend.listed_cells.LAYOUT.by_cell:
             return False
         needed = Need(net, np.zeros((1, 2), np.int64)).counts
-        computed = {name: prod(node.output.size) for name, node in net.nodes.items()}
         drops = any(isinstance(step, DropoutStep) for step in _patch_steps(net)[0])
-        return needed == computed | {IMAGE: prod(net.patch)} and not drops
+        return needed == cells_of_a_patch(net) and not drops
 
     @cached_property
     def program(self) -> Program:
@@ -113,6 +112,12 @@ class PatchesPass(NeededPass):
 
     def _bytes_at_most(self):
         return len(self._distinct) * _bytes_of_a_patch(self.net)
+
+
+def cells_of_a_patch(net: Net) -> dict[str, int]:
+    """Number of cells that the patch form computes of each map, by layer, ``IMAGE`` included."""
+    cells = {name: prod(node.output.size) for name, node in net.nodes.items()}
+    return cells | {IMAGE: prod(net.patch)}
 
 
 class _PatchProgram(Program):

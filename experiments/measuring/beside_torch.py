@@ -70,14 +70,11 @@ def dense(name, size, options):
     net = prepared(name, seed=options.seed, backend=options.backend)
     workload, form = Workload(net, size, options.seed), Dense(net)
     workload.check_equal()
-    jobs = {
-        (OURS, "forward"): lambda: form.forward(workload.image),
-        (OURS, "forward + backward"): lambda: form.gradients(workload.image, workload.error),
-    }
-    scores = form.forward(workload.image)
     both = VECTOR_BYTES == 64 or size == sizes(name, options)[0]
-    if not both:
-        del jobs[OURS, "forward + backward"]
+    jobs = {(OURS, "forward"): lambda: form.forward(workload.image)}
+    if both:
+        jobs[OURS, "forward + backward"] = lambda: form.gradients(workload.image, workload.error)
+    scores = form.forward(workload.image)
     for label, opponent in _opponents(net, "dense", options).items():
         if not _agrees(opponent, workload.image[None], scores[None], label):
             continue

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -48,19 +49,23 @@ def _on_host(threads, side, words) -> dict:
     a, b = (np.random.default_rng(i).random((side, side), np.float32) for i in (0, 1))
     c = np.empty_like(a)
     source, target = np.ones(words, np.float32), np.zeros(words, np.float32)
-    ends = [words * i // threads for i in range(threads + 1)]
-    slices = [slice(*between) for between in pairwise(ends)]
-    with ThreadPoolExecutor(threads) as pool:
-
-        def copy():
-            list(pool.map(lambda s: np.copyto(target[s], source[s]), slices))
-
+    with ThreadPoolExecutor(threads) as workers:
+        copy = copying(workers, threads, source, target)
         return {
             "gflops": 2e-9 * side**3 / _best(lambda: np.matmul(a, b, out=c)),
             "gbytes": 2e-9 * source.nbytes / _best(copy),
             "method": f"{side} x {side} float32 product by NumPy's BLAS, copy of "
             f"{source.nbytes / 1e6:.0f} MB, {threads} threads, best of {TIMES}",
         }
+
+
+def copying(workers: ThreadPoolExecutor, threads: int, source, target) -> Callable:
+    """A call that copies a flat array, with each thread a part of it."""
+    import numpy as np
+
+    ends = [len(source) * i // threads for i in range(threads + 1)]
+    parts = [slice(*between) for between in pairwise(ends)]
+    return lambda: list(workers.map(lambda part: np.copyto(target[part], source[part]), parts))
 
 
 def _on_gpu(side, words) -> dict:

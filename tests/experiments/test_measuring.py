@@ -27,7 +27,7 @@ from experiments import (
 from experiments.__main__ import main
 from experiments.inputs.nets import affordable, family, prepared
 from experiments.measuring import beside_torch, labelling, peak, runners, timing
-from experiments.measuring.ceilings import ceilings
+from experiments.measuring.ceilings import ceilings, copying
 from experiments.measuring.compare import Workload, compared
 from experiments.measuring.exactness import NotEqual
 from experiments.measuring.sweep import Point, rates
@@ -100,10 +100,10 @@ def test_pooling_is_held_against_a_copy_in_the_same_rounds():
     assert "| 8 x 8 | 0.4 | 0.50 to 1.00 | 0.3 | 0.25 to 0.50 |" in lines
 
 
-def test_the_copy_beside_pooling_copies_all():
+def test_a_copy_by_threads_copies_all():
     source, target = np.arange(1001, dtype=np.float32), np.zeros(1001, np.float32)
     with ThreadPoolExecutor(3) as workers:
-        pooling._copy(workers, 3, source, target)()
+        copying(workers, 3, source, target)()
     assert np.array_equal(target, source)
 
 

@@ -56,7 +56,9 @@ def test_patches_may_overlap_a_little(backend):
 @pytest.mark.cpu
 def test_nets_whose_cells_know_their_places_take_lists():
     dropping = Net([Convolution(2, 3), Dropout(0.5), FullyConnected(2)], channels=1, patch=5)
-    assert not PatchesPass.suits(dropping.to(backend="cpu"))
+    net = dropping.to(backend="cpu")
+    assert not PatchesPass.suits(net)
+    assert type(taken(net, FAR)) is NeededPass
 
 
 UNREAD = {
@@ -73,6 +75,7 @@ def test_patches_with_cells_that_are_not_read_take_lists(case):
     """A layer in front of these would multiply their values by an error of 0, which NaN survive."""
     net = Net(UNREAD[case], channels=1, patch=5, dtype="float64", backend="cpu")
     assert not PatchesPass.suits(net)
+    assert type(taken(net, FAR)) is NeededPass
     dense, image = Dense(net, "zero"), np.random.default_rng(0).standard_normal((1, *SIZE))
     far = np.array([[20, 30], [90, 100]])
     needed = Need(net, far).cells().cells["image"]
@@ -80,10 +83,11 @@ def test_patches_with_cells_that_are_not_read_take_lists(case):
     at = 0, needed.rows - 2, needed.columns - 2
     spoiled[at] = image[at]
     error = np.ones((2, len(far)))
-    for name, gradient in dense.gradients(image, error, pixels=far).parameters.items():
-        same = dense.gradients(spoiled, error, pixels=far).parameters[name]
-        assert np.array_equal(same, gradient)
-        assert type(taken(net, FAR)) is NeededPass
+    gradients, same = (
+        dense.gradients(one, error, pixels=far).parameters for one in (image, spoiled)
+    )
+    for name, gradient in gradients.items():
+        assert np.array_equal(same[name], gradient)
 
 
 @HOST
