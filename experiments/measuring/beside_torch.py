@@ -6,7 +6,6 @@ one size, of its patches, and of this project alone on fewer threads.
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
 import time
@@ -92,7 +91,8 @@ def dense(name, size, options):
 
 
 def scanning(name, _, options):
-    """Rows of a net's patches, one by one; each side runs with the batch size that is its fastest.
+    """Rows of a net's patches, one by one; each side with the batch size that is its fastest in the
+    rounds. Called again and again, a small batch finds its patches in the caches, and seems faster.
 
     Raises:
         NotEqual: PyTorch gives other scores.
@@ -100,7 +100,7 @@ def scanning(name, _, options):
     net = prepared(name, seed=options.seed, backend=options.backend)
     program, rng = Program(net, "patch"), np.random.default_rng(options.seed)
     memory, opponents = net.backend.memory, _opponents(net, "patch", options)
-    calls = {label: {} for label in (OURS, *opponents)}
+    jobs = {}
 
     def forward(x):
         return memory.to_host(program.forward(memory.to_device(x)))
@@ -114,22 +114,23 @@ def scanning(name, _, options):
         x = rng.random((batch, net.channels, *net.patch), net.dtype)
         scores = forward(x)
         error = rng.standard_normal(scores.shape, net.dtype)
-        calls[OURS]["forward", batch] = partial(forward, x)
-        calls[OURS]["forward + backward", batch] = partial(both, x, error)
+        jobs[OURS, "forward", batch] = partial(forward, x)
+        jobs[OURS, "forward + backward", batch] = partial(both, x, error)
         for label, opponent in opponents.items():
             if _agrees(opponent, x, scores, label):
-                calls[label]["forward", batch] = partial(opponent.forward, x)
-                calls[label]["forward + backward", batch] = partial(opponent.gradients, x, error)
-    best = {}
-    for label, tried in calls.items():
-        seconds = {key: _warm_seconds(call) / key[1] for key, call in tried.items()}
-        for p in PASSES:
-            best[label, p] = min((k for k in seconds if k[0] == p), key=seconds.get)[1]
-    jobs = {(label, p): calls[label][p, batch] for (label, p), batch in best.items()}
-    rounds = _rounds(jobs, options)
-    rounds = {key: np.array(seconds) / best[key] for key, seconds in rounds.items()}
+                jobs[label, "forward", batch] = partial(opponent.forward, x)
+                jobs[label, "forward + backward", batch] = partial(opponent.gradients, x, error)
+    jobs = {job: call for job, call in jobs.items() if _fits_memory(call)}
+    longest = LONGEST * len({batch for *_, batch in jobs})
+    rounds = _rounds(jobs, options, longest).items()
+    seconds = {job: np.array(of_batches) / job[-1] for job, of_batches in rounds}
+    best = {
+        key: min((job for job in jobs if job[:2] == key), key=lambda job: np.median(seconds[job]))
+        for key in dict.fromkeys(job[:2] for job in jobs)
+    }
     shared = {"net": name, "form": "patch by patch", "labelled": None}
-    return [row | {"batch": best[row["way"], row["pass"]]} for row in _rows(shared, rounds, {})]
+    rows = _rows(shared, {key: seconds[job] for key, job in best.items()}, {})
+    return [row | {"batch": best[row["way"], row["pass"]][-1]} for row in rows]
 
 
 def threads(name, _, options):
@@ -183,29 +184,29 @@ def _agrees(opponent, x, scores, label):
     return True
 
 
-def _warm_seconds(call):
-    """Seconds of a second call; infinite where the device's memory is too small for PyTorch's."""
+def _fits_memory(call):
+    """Whether it runs: the device's memory may be too small for PyTorch's."""
     try:
         call()
-        return _seconds(call)
     except Exception as error:
         if not _is_out_of_memory(error):
             raise
-        return math.inf
+        return False
+    return True
 
 
 def _is_out_of_memory(error):
     return type(error).__name__ == "OutOfMemoryError"
 
 
-def _rounds(jobs, options):
+def _rounds(jobs, options, longest=LONGEST):
     """Seconds by job, round by round."""
     timed = {key: lambda job=job: _seconds(job) for key, job in jobs.items()}
-    return _interleaved(timed, options)
+    return _interleaved(timed, options, longest)
 
 
-def _interleaved(jobs, options):
-    return interleaved(jobs, QUICKLY if options.quick else LONGEST, ROUNDS, min_rounds=FEWEST)
+def _interleaved(jobs, options, longest=LONGEST):
+    return interleaved(jobs, QUICKLY if options.quick else longest, ROUNDS, min_rounds=FEWEST)
 
 
 def _seconds(call):

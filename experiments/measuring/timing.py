@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterable
 
@@ -32,6 +33,8 @@ def interleaved(
     """The results of each job, round by round; every round runs each job once.
 
     Whatever slows the machine for longer than a round cancels in the ratio of two jobs within it.
+    Each round has an order of its own, drawn by a seeded rule: a job finds in the caches what the
+    one before has left there, which may halve the time of a short one.
 
     Args:
         jobs: by name; called before, so that they are warm.
@@ -39,11 +42,11 @@ def interleaved(
         at_least: number of rounds, unless they take longer.
         min_rounds: number of rounds that run however long they take.
     """
-    given = {name: [] for name in jobs}
+    given, orders = {name: [] for name in jobs}, random.Random(0)
     started, rounds = time.perf_counter(), 0
     while True:
-        for name, job in jobs.items():
-            given[name].append(job())
+        for name in orders.sample(list(jobs), len(jobs)):
+            given[name].append(jobs[name]())
         rounds += 1
         elapsed = time.perf_counter() - started
         if rounds >= min_rounds and elapsed * (rounds + 1) / rounds > longest:

@@ -46,12 +46,14 @@ RESULTS = Path(__file__).parents[2] / "results" / stored.PROFILE
 OPTIONS = SimpleNamespace(quick=True, seed=0, backend="cpu", nets=["lenet28"])
 
 
-def test_rounds_alternate_and_come_to_five():
+def test_rounds_come_to_five_in_orders_of_their_own():
     order = []
-    jobs = {name: lambda name=name: (time.sleep(0.11), order.append(name)) for name in "ab"}
+    jobs = {name: lambda name=name: (time.sleep(0.08), order.append(name)) for name in "abc"}
     given = interleaved(jobs)
-    assert "".join(order) == "ab" * 5
-    assert {name: len(times) for name, times in given.items()} == {"a": 5, "b": 5}
+    rounds = ["".join(order[i : i + 3]) for i in range(0, len(order), 3)]
+    assert [sorted(names) for names in rounds] == [list("abc")] * 5
+    assert len(set(rounds)) > 2
+    assert {name: len(times) for name, times in given.items()} == {"a": 5, "b": 5, "c": 5}
 
 
 def test_fewer_rounds_when_time_is_short_are_marked():
@@ -59,6 +61,20 @@ def test_fewer_rounds_when_time_is_short_are_marked():
     assert len(given["a"]) == 1
     assert mark({"repeats": 1, "extrapolated": True}) == "*†"
     assert mark({"repeats": timing.ROUNDS, "extrapolated": False}) == ""
+
+
+@pytest.mark.cpu
+def test_patches_run_in_the_batch_that_is_fastest_in_the_rounds(monkeypatch):
+    taken = {2: [6.0, 2.0, 6.0], 4: [8.0] * 3}
+    monkeypatch.setattr(beside_torch, "batches", lambda *_: tuple(taken))
+    monkeypatch.setattr(beside_torch, "_opponents", lambda *_: {})
+    rounds = lambda jobs, *_: {job: taken[job[-1]] for job in jobs}  # noqa: E731
+    monkeypatch.setattr(beside_torch, "_rounds", rounds)
+    rows = beside_torch.scanning("lenet28", None, OPTIONS)
+    assert [(row["pass"], row["batch"], row["seconds"]) for row in rows] == [
+        ("forward", 4, 2.0),
+        ("forward + backward", 4, 2.0),
+    ]
 
 
 def slow_clock():
