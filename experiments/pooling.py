@@ -20,8 +20,7 @@ UNIT, CEILING = "GB/s", "gbytes"
 LARGE = 512
 """Rows and columns of outputs whose 48 maps, 50 MB, lie beyond the caches."""
 COPIED = 2**26
-"""Numbers that the host copies in the same rounds: 268 MB. A copy of 50 MB finds a part of them in
-the caches, in some rounds."""
+"""Numbers that the host copies in the same rounds: 268 MB, far beyond the caches."""
 BESIDE = "beside a copy"
 """The axis of all windows at all distances at that size."""
 AIMS = {2: (0.7, 0.6), 3: (0.5, 0.35)} | dict.fromkeys((4, 5, 6, 7, 8), (0.4, 0.3))
