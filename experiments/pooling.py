@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from experiments.measuring import sweep
-from experiments.measuring.ceilings import copying
+from experiments.measuring.ceilings import WORDS, copying
 from experiments.measuring.exactness import NotEqual
 from kernels import get_backend
 
@@ -18,9 +18,8 @@ TIMED = True
 COLUMNS = sweep.COLUMNS
 UNIT, CEILING = "GB/s", "gbytes"
 LARGE = 512
-"""Rows and columns of outputs whose 48 maps, 50 MB, lie beyond the caches."""
-COPIED = 2**26
-"""Numbers that the host copies in the same rounds: 268 MB, far beyond the caches."""
+"""Rows and columns of outputs whose 48 maps, 50 MB, lie beyond the caches. There the host copies
+the ceiling's array in the same rounds."""
 BESIDE = "beside a copy"
 """The axis of all windows at all distances at that size."""
 AIMS = {2: (0.7, 0.6), 3: (0.5, 0.35)} | dict.fromkeys((4, 5, 6, 7, 8), (0.4, 0.3))
@@ -62,8 +61,8 @@ def _measured(point, rng, ops, longest):
     if ops.name != "cpu" or point.image < LARGE:
         return sweep.rounds(ops, jobs, longest), moved
     with ThreadPoolExecutor(threads := numba.get_num_threads()) as workers:
-        moved["copy"] = 2 * COPIED * x.itemsize
-        source, target = np.ones(COPIED, x.dtype), np.zeros(COPIED, x.dtype)
+        source, target = np.ones(WORDS, x.dtype), np.zeros(WORDS, x.dtype)
+        moved["copy"] = source.nbytes + target.nbytes
         jobs["copy"] = copying(workers, threads, source, target)
         return sweep.rounds(ops, jobs, longest), moved
 
