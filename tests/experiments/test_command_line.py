@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imread
 
 from experiments import __main__
 from experiments.measuring import timing
@@ -208,7 +210,13 @@ def test_report_rebuilds_and_lists_the_profilers_results(tmp_path):
         path.unlink()
     done = experiments("report", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert {path: path.read_bytes() for path in made} == before
+    for path, content in before.items():
+        if path.suffix == ".png":  # another CPU rounds its shades another way
+            one, other = imread(io.BytesIO(content)), imread(path)
+            assert one.shape == other.shape
+            assert abs(one - other).max() < 4 / 255, path
+        else:
+            assert path.read_bytes() == content, path
     index = (tmp_path / "README.md").read_text()
     for folder in (tmp_path / stored.PROFILE).iterdir():
         assert f"[{folder.name}]({stored.PROFILE}/{folder.name}/table.md)" in index
