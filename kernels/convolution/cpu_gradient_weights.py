@@ -7,6 +7,7 @@ lanes: ``cpu_last_channels.py``.
 """
 
 from functools import lru_cache
+from math import lcm
 from typing import NamedTuple
 
 import numba
@@ -20,7 +21,7 @@ from kernels.host import simd
 from kernels.host.buffers import aligned
 from kernels.host.choosing import by_vectors
 from kernels.host.compilation import compiled_parallel, inner
-from kernels.host.simd import COLUMNS, Runs
+from kernels.host.simd import CHANNEL_COLUMNS, CHANNEL_VECTORS, COLUMNS, Runs
 from kernels.host.threads import ELEMENT_NS, MULTIPLY_ADD_NS
 from kernels.host.work_sharing import queue, take
 from kernels.memory import cpu as memory
@@ -41,7 +42,8 @@ class _ErrorSizes(NamedTuple):
 class _GradientTiling(NamedTuple):
     """How the sums are shared out."""
 
-    taps: np.ndarray  # where they lie from a window's corner
+    taps: np.ndarray  # where they lie from a window's corner, up to whole tiles of any shape
+    rows: int  # of sums: one for each tap, padded
     lanes: int
     vectors: int  # that hold all output channels
     channels: int  # that lie in the lanes
@@ -69,33 +71,36 @@ def _plan(shape, itemsize):
     """(shape of the partial sums, ``_ErrorSizes``, ``_GradientTiling``)."""
     (sy, sx), (h, w), lanes = shape.window.stride, shape.size, simd.lanes(itemsize)
     pixels = shape.batch * shape.output[0] * shape.output[1]
-    groups, _, channels = sums = partial_shape(shape.weights, pixels, itemsize)
+    groups, rows, channels = sums = partial_shape(shape.weights, pixels, itemsize)
     vectors = channels // lanes
     pitches = shape.channels * h * w, sy * w, sx
     sizes = _ErrorSizes(shape.batch, shape.filters, *shape.output, *pitches)
     channels = shape.filters - last_channels(shape, itemsize)
-    vector_groups = np.array(simd.vector_groups(-(-channels // lanes)))
-    tiles = places_of_taps(shape, COLUMNS), lanes, vectors, channels, vector_groups
+    vector_groups = np.array(simd.vector_groups(-(-channels // lanes), CHANNEL_VECTORS))
+    taps = places_of_taps(shape, lcm(*CHANNEL_COLUMNS))
+    tiles = taps, rows, lanes, vectors, channels, vector_groups
     return sums, sizes, _GradientTiling(*tiles, groups)
 
 
 def _loop(vectors):
     """The innermost loops: output channels x taps, along a block of pixels."""
+    columns = CHANNEL_COLUMNS[vectors - 1]
 
-    def add_block(sums, errors, source, pixels, taps, lanes):
+    def add_block(sums, rows, errors, source, pixels, taps, lanes):
         partial, first, pitch = sums
-        for column in range(0, len(taps), COLUMNS):
-            offsets = taps[column : column + COLUMNS]
-            tile = simd.tile_of_zeros(partial, vectors, COLUMNS)
+        for column in range(0, rows, columns):
+            offsets = taps[column : column + columns]
+            tile = simd.tile_of_zeros(partial, vectors, columns)
             for q in range(len(pixels)):
                 e = q * vectors * lanes
                 tile = simd.multiply_add(tile, errors, e, lanes, source, pixels[q], offsets)
-            simd.add_vectors(tile, partial, first + column * pitch, pitch, COLUMNS)
+            many = min(columns, rows - column)
+            simd.add_vectors(tile, partial, first + column * pitch, pitch, many)
 
     return add_block
 
 
-_add_block = by_vectors([_loop(v) for v in range(1, simd.MAX_VECTORS + 1)])
+_add_block = by_vectors([_loop(v) for v in range(1, CHANNEL_VECTORS + 1)])
 
 
 @inner
@@ -134,14 +139,14 @@ def _add_up(partial, source, error, sizes, tiling, items, threads):
     at_once = min(total, PIXELS)
     for _ in prange(threads):
         # For the widest tile: exactly 128 KiB, of 2 vectors on AVX2, take up to 1.13 times as long
-        errors = aligned(at_once * simd.MAX_VECTORS * lanes, partial.dtype)
+        errors = aligned(at_once * CHANNEL_VECTORS * lanes, partial.dtype)
         pixels = np.empty(at_once, np.int64)
         item = take(items)
         while item < tiling.groups * len(tiling.vector_groups):
             group = item // len(tiling.vector_groups)
             first, v = tiling.vector_groups[item % len(tiling.vector_groups)]
             channels = min(v * lanes, tiling.channels - first * lanes)
-            at = (group * len(tiling.taps) * tiling.vectors + first) * lanes
+            at = (group * tiling.rows * tiling.vectors + first) * lanes
             sums = Runs(partial, at, tiling.vectors * lanes)
             errors[:] = 0
             end = min(blocks * (group + 1) // tiling.groups * BLOCK, total)
@@ -156,16 +161,23 @@ def _add_up(partial, source, error, sizes, tiling, items, threads):
                     packed = Runs(errors, q * v * lanes, v * lanes)
                     _pack(packed, Runs(error, at, plane), channels, run, lanes)
                     q += run
-                _add_block(v, sums, errors, source, pixels[:count], tiling.taps, lanes)
+                _add_block(v, sums, tiling.rows, errors, source, pixels[:count], tiling.taps, lanes)
             item = take(items)
+
+
+@inner
+def add_groups(partial, number, first, end):
+    """Add the groups' sums of a tap to the first ones in order, for some channels. Line by line: a
+    cache may hold few of the lines that lie as far apart as groups do."""
+    for group in range(1, len(partial)):
+        for k in range(first, end):
+            partial[0, number, k] += partial[group, number, k]
 
 
 @compiled_parallel
 def _sum_groups(out, partial):
     filters, taps = out.shape
     for tap in prange(taps):
+        add_groups(partial, tap, 0, filters)
         for k in range(filters):
-            total = partial[0, tap, k]
-            for group in range(1, len(partial)):
-                total += partial[group, tap, k]
-            out[k, tap] = total
+            out[k, tap] = partial[0, tap, k]

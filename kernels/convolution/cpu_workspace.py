@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 from kernels.convolution import PARTIAL_SUMS, most_partial_sums
 from kernels.host import simd
-from kernels.host.simd import COLUMNS, MAX_VECTORS
+from kernels.host.simd import CHANNEL_COLUMNS, CHANNEL_VECTORS, COLUMNS, MAX_VECTORS
 
-# Columns of tiles of 1, 2, 3 vectors for scattered pixels; 2 x 4 would leave a third of 16
-# registers idle and serialise the multiply-adds
-SCATTERED_COLUMNS = (4, 6, 4) if COLUMNS == 4 else (COLUMNS,) * MAX_VECTORS
+# Columns of tiles of 1, 2, 3 vectors for scattered pixels: 4 vectors x 3 pixels are no faster
+SCATTERED_COLUMNS = CHANNEL_COLUMNS[:MAX_VECTORS]
 
 # Pixels of each partial sum of the weight gradient, at least, if there are enough
 BLOCK = 256
@@ -48,7 +47,7 @@ def partial_shape(weights, pixels, itemsize):
 def packed_error_bytes(pixels):
     """Bytes that a thread packs errors in for a weight gradient over ``pixels`` pixels, and lists
     where these lie, at most."""
-    most = max(vectors for vectors, _ in simd.SHAPES)
+    most = max(CHANNEL_VECTORS, *(vectors for vectors, _ in simd.SHAPES))
     return min(pixels, PIXELS) * (most * simd.VECTOR_BYTES + 8)
 
 

@@ -35,23 +35,24 @@ def by_vectors(loops):
     return choice
 
 
-def by_shape(loops):
+def by_shape(loops, columns=None):
     """A compiled function (columns, vectors, *arguments) that runs the loops for tiles of either
     shape, which are one where there are few registers.
 
     Args:
         loops: makes the function for a tile of ``vectors`` vectors and ``columns`` columns.
+        columns: of tiles of 1, 2, 3 ... vectors of the first shape; None: as it says.
     """
-    made = {
-        shape: by_vectors([loops(v + 1, shape[1]) for v in range(shape[0])])
-        for shape in simd.SHAPES
-    }
-    (first, *_), one_shape = simd.SHAPES, len(simd.SHAPES) == 1
-    of_first, of_other, columns_of_first = made[first], made[simd.SHAPES[-1]], first[1]
+    (vectors, of_tile), *others = simd.SHAPES
+    columns, one_shape = columns or (of_tile,) * vectors, not others
+    of_first = by_vectors([loops(*tile) for tile in enumerate(columns, 1)])
+    of_other = of_first
+    for vectors, of_each in others:
+        of_other = by_vectors([loops(v, of_each) for v in range(1, vectors + 1)])
 
     @inlined
     def choice(columns, vectors, *arguments):
-        if one_shape or columns == columns_of_first:
+        if one_shape or columns == of_tile:
             of_first(vectors, *arguments)
         else:
             of_other(vectors, *arguments)

@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 from numba import types
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
-from kernels.host import simd
 from kernels.host.compilation import OPTIONS, inner
 
 # ln(2) as a number of few bits, whose small multiples are exact, and the rest
@@ -47,24 +46,46 @@ def _tanh_of_its_dtype(x):
     return _tanh32 if x == types.float32 else tanh
 
 
+@intrinsic
+def _fma(typing_context, a, b, c):
+    """a * b + c, rounded once, of three numbers of one dtype."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fma(*arguments)
+
+    return a(a, a, a), generate
+
+
+@intrinsic
+def _power_of_two(typing_context, exponent):
+    """2^exponent as float32, for an int32 exponent from -126 to 127."""
+
+    def generate(context, builder, signature, arguments):
+        bias, shift = (context.get_constant(types.int32, number) for number in (127, 23))
+        bits = builder.shl(builder.add(arguments[0], bias), shift)
+        return builder.bitcast(bits, context.get_value_type(types.float32))
+
+    return types.float32(types.int32), generate
+
+
 @inner
 def _reduced(x):
     """(n, r) with x = n * ln(2) + r and |r| <= ln(2) / 2, of a float32 number."""
     f = np.float32
-    n = np.floor(simd.fma(x, f(1 / math.log(2)), f(0.5)))
-    return np.int32(n), simd.fma(n, f(LN2_LOW), simd.fma(n, f(-LN2_HIGH), x))
+    n = np.floor(_fma(x, f(1 / math.log(2)), f(0.5)))
+    return np.int32(n), _fma(n, f(LN2_LOW), _fma(n, f(-LN2_HIGH), x))
 
 
 @inner
 def _series(r):
     """exp(r) - 1 for |r| <= ln(2) / 2: its Taylor series up to r^7."""
     f = np.float32
-    s = simd.fma(r, f(1 / 5040), f(1 / 720))
-    s = simd.fma(r, s, f(1 / 120))
-    s = simd.fma(r, s, f(1 / 24))
-    s = simd.fma(r, s, f(1 / 6))
-    s = simd.fma(r, s, f(1 / 2))
-    return simd.fma(r * r, s, r)
+    s = _fma(r, f(1 / 5040), f(1 / 720))
+    s = _fma(r, s, f(1 / 120))
+    s = _fma(r, s, f(1 / 24))
+    s = _fma(r, s, f(1 / 6))
+    s = _fma(r, s, f(1 / 2))
+    return _fma(r * r, s, r)
 
 
 def _exp32(x):
@@ -72,15 +93,15 @@ def _exp32(x):
     f = np.float32
     n, r = _reduced(f(-104) if x < f(-104) else x)
     half = np.int32(n >> 1)
-    power = (f(1) + _series(r)) * simd.power_of_two(half)
-    return power * simd.power_of_two(np.int32(n - half))
+    power = (f(1) + _series(r)) * _power_of_two(half)
+    return power * _power_of_two(np.int32(n - half))
 
 
 def _expm132(x):
     f = np.float32
     n, r = _reduced(f(-40) if x < f(-40) else x)
-    scale = simd.power_of_two(n)
-    return simd.fma(_series(r), scale, scale - f(1))
+    scale = _power_of_two(n)
+    return _fma(_series(r), scale, scale - f(1))
 
 
 def _tanh32(x):

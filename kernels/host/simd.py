@@ -15,10 +15,10 @@ rows or images. With pixels in the lanes they must be neighbours, and results ne
 Either way each output is one chain of fused multiply-adds in one order, so the bits are the same.
 
 The shape of a tile depends on the CPU that Numba compiles for: 3 x 8 vectors of 512 bits fill the
-32 registers of AVX-512, 3 x 8 of 128 bits those of Arm, 3 x 4 of 256 bits the 16 of AVX2 (2 x 6 of
-scattered pixels, where channels make two vectors); others get 3 x 4 of 128 bits. With 32 registers,
-there are tiles of 5 x 5 as well. NUMBA_CPU_NAME and NUMBA_CPU_FEATURES make Numba compile for
-another CPU.
+32 registers of AVX-512, 3 x 8 of 128 bits those of Arm, 3 x 4 of 256 bits the 16 of AVX2 (2 x 6
+and 4 x 3, where channels in the lanes make as many vectors); others get the same of 128 bits. With
+32 registers, there are tiles of 5 x 5 as well. NUMBA_CPU_NAME and NUMBA_CPU_FEATURES make Numba
+compile for another CPU.
 
 Numba has no vector types; the intrinsics below emit LLVM's. ``array`` arguments are flat and
 C-contiguous, indices count elements and are not checked.
@@ -51,6 +51,12 @@ REGISTERS = 32 if VECTOR_BYTES == 64 or platform.machine() in ("aarch64", "arm64
 SHAPES = ((3, 8), (5, 5)) if REGISTERS == 32 else ((3, 4),)
 """(vectors at most, columns) of the tiles that fill the registers."""
 MAX_VECTORS, COLUMNS = SHAPES[0]
+CHANNEL_COLUMNS = (COLUMNS,) * MAX_VECTORS if REGISTERS == 32 else (4, 6, 4, 3)
+"""Columns of tiles of 1, 2, 3 ... vectors of channels, where the numbers that are spread lie far
+apart. With 16 registers, 2 x 4 are too few sums to hide how long a multiply-add takes; and 4 x 3 in
+place of twice 2 x 6 spread half as many numbers, of which some CPUs load but one a cycle where they
+lie whole lines of the cache apart."""
+CHANNEL_VECTORS = len(CHANNEL_COLUMNS)
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -182,18 +188,35 @@ def multiply_add(typing_context, tile, first, index, pitch, second, start, offse
             f"llvm.fma.v{tile.lanes}f{tile.dtype.bitwidth}",
         )
         pointer = _pointer(context, builder, first, a, a_index)
-        vectors = _load_vectors(builder, tile, pointer, a_pitch)
         origin = _pointer(context, builder, second, b, b_start)
         offset_of = _offsets(context, builder, offsets, b_offsets)
-        for p in range(tile.columns):
-            offset = offset_of(p)
-            number = builder.load(builder.gep(origin, [offset]))
-            spread = _spread(builder, tile, number)
+
+        def vector(v):
+            return _load_vector(builder, tile, pointer, a_pitch, v)
+
+        def spread(p):
+            number = builder.load(builder.gep(origin, [offset_of(p)]))
+            return _spread(builder, tile, number)
+
+        def step(total, v, p, vector, spread):
+            position = v * tile.columns + p
+            number = builder.extract_value(total, position)
+            number = builder.call(fused, [vector, spread, number])
+            return builder.insert_value(total, number, position)
+
+        # The fewer of both are held in registers, each of the others is loaded just before its use
+        if tile.vectors <= tile.columns:
+            vectors = [vector(v) for v in range(tile.vectors)]
+            for p in range(tile.columns):
+                loaded = spread(p)
+                for v in range(tile.vectors):
+                    result = step(result, v, p, vectors[v], loaded)
+        else:
+            spreads = [spread(p) for p in range(tile.columns)]
             for v in range(tile.vectors):
-                position = v * tile.columns + p
-                total = builder.extract_value(result, position)
-                total = builder.call(fused, [vectors[v], spread, total])
-                result = builder.insert_value(result, total, position)
+                loaded = vector(v)
+                for p in range(tile.columns):
+                    result = step(result, v, p, loaded, spreads[p])
         return result
 
     arguments = (tile, first, types.intp, types.intp, second, types.intp, offsets)
@@ -308,27 +331,6 @@ def copy(typing_context, target, to, source, at, count):
     return types.void(target, types.intp, source, types.intp, types.intp), generate
 
 
-@intrinsic
-def fma(typing_context, a, b, c):
-    """a * b + c, rounded once, of three numbers of one dtype."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.fma(*arguments)
-
-    return a(a, a, a), generate
-
-
-@intrinsic
-def power_of_two(typing_context, exponent):
-    """2^exponent as float32, for an int32 exponent from -126 to 127."""
-
-    def generate(context, builder, signature, arguments):
-        bits = builder.shl(builder.add(arguments[0], _I32(127)), _I32(23))
-        return builder.bitcast(bits, ir.FloatType())
-
-    return types.float32(types.int32), generate
-
-
 def _write(builder, value, pointer):
     element = pointer.type.pointee
     place = builder.bitcast(pointer, value.type.as_pointer())
@@ -377,12 +379,13 @@ def _spread(builder, tile, number):
 
 def _load_vectors(builder, tile, pointer, pitch):
     """The tile's ``vectors`` vectors at pointer[v * pitch]."""
-    loaded = []
-    for v in range(tile.vectors):
-        place = builder.gep(pointer, [builder.mul(_I64(v), pitch)])
-        place = builder.bitcast(place, tile.vector.as_pointer())
-        loaded.append(builder.load(place, align=_itemsize(tile.vector.element)))
-    return loaded
+    return [_load_vector(builder, tile, pointer, pitch, v) for v in range(tile.vectors)]
+
+
+def _load_vector(builder, tile, pointer, pitch, v):
+    place = builder.gep(pointer, [builder.mul(_I64(v), pitch)])
+    place = builder.bitcast(place, tile.vector.as_pointer())
+    return builder.load(place, align=_itemsize(tile.vector.element))
 
 
 def _pointer(context, builder, array_type, array, index):

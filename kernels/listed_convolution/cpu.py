@@ -1,6 +1,6 @@
 """Convolution of listed cells on the host, in register tiles (``kernels.host.simd``).
 
-    forward          output channels x 4 or 8 outputs, whose inputs lie wherever ``rows`` says
+    forward          output channels x 3 to 8 outputs, whose inputs lie wherever ``rows`` says
     weight gradient  output channels x neighbouring numbers of a window's row, over the outputs
     input gradient   neighbouring numbers of a window's row x outputs, over the output channels;
                      then each product is added to the cell that its tap reads. Nothing is
@@ -10,6 +10,7 @@
 No sum depends on the number of threads.
 """
 
+from math import lcm
 from typing import NamedTuple
 
 import numba
@@ -17,6 +18,7 @@ import numpy as np
 from numba import prange
 
 from kernels.activation.cpu import NONE, activate, numbered
+from kernels.convolution.cpu_gradient_weights import add_groups
 from kernels.convolution.cpu_weights import packed, packed_by_row, starts
 from kernels.convolution.cpu_workspace import (
     BLOCK,
@@ -30,7 +32,7 @@ from kernels.host import simd
 from kernels.host.buffers import aligned
 from kernels.host.choosing import by_shape, by_vectors
 from kernels.host.compilation import compiled_parallel, inner
-from kernels.host.simd import COLUMNS
+from kernels.host.simd import CHANNEL_COLUMNS, CHANNEL_VECTORS, COLUMNS
 from kernels.host.threads import ELEMENT_NS, MULTIPLY_ADD_NS
 from kernels.host.work_sharing import queue, take
 from kernels.listed_convolution import (
@@ -40,8 +42,9 @@ from kernels.listed_convolution import (
 )
 from kernels.memory import cpu as memory
 
-# Outputs that the forward pass reads once for all vector groups
-OUTPUTS = 32
+# Outputs that the forward pass reads once for all vector groups: whole tiles of any shape
+OUTPUTS = 4 * lcm(*CHANNEL_COLUMNS)
+MOST_COLUMNS = max(CHANNEL_COLUMNS)
 # Outputs whose errors the input gradient transposes at once. Its sums are taken in this order
 PANEL = 64
 # Output channels whose partial sums lie in one line of the cache, of float32
@@ -74,9 +77,9 @@ def forward(x, rows, weights, bias=None, *, activation=None):
         P x K x 1 x 1. Workspace: a packed copy of the weights.
     """
     shape = forward_shape(x, rows, weights, bias, activation)
-    sizes, vector_groups = _sizes(shape, x.itemsize)
+    sizes, vector_groups = _sizes(shape, x.itemsize, CHANNEL_VECTORS)
     y = memory.empty(shape.y, x.dtype)
-    start = starts(bias, shape.filters, simd.MAX_VECTORS * sizes.lanes, x.dtype)
+    start = starts(bias, shape.filters, CHANNEL_VECTORS * sizes.lanes, x.dtype)
     maps, filters = (y.reshape(-1), x.reshape(-1)), (packed(weights, sizes.lanes), start)
     threads = numba.get_num_threads()
     shared = numbered(activation, x.dtype), _at_once(sizes, len(vector_groups), threads)
@@ -100,17 +103,18 @@ def gradient_weights(x, rows, error, kernel):
     """
     shape = gradient_weights_shape(x, rows, error, kernel)
     most, columns = tile_shape(shape.run)
+    most = CHANNEL_VECTORS if columns == COLUMNS else most
     sizes, vector_groups = _sizes(shape, x.itemsize, most)
-    run = np.arange(-(-shape.run // columns) * columns)
-    run = np.minimum(run, shape.run - 1)
-    sums = partial_shape((shape.filters, len(run), sizes.height, 1), shape.outputs, x.itemsize)
+    padded = -(-shape.run // columns) * columns
+    run = np.minimum(np.arange(padded + MOST_COLUMNS), shape.run - 1)
+    sums = partial_shape((shape.filters, padded, sizes.height, 1), shape.outputs, x.itemsize)
     gradient = memory.empty(shape.weights, x.dtype)
     partial = memory.zeros(sums, x.dtype)  # last: it leaves its place whole to what follows
     maps, groups = (x.reshape(-1), error.reshape(-1)), (partial.reshape(-1), *sums)
-    tiles, shared = (columns, vector_groups, run), (queue(), numba.get_num_threads())
+    tiles, shared = (columns, vector_groups, padded, run), (queue(), numba.get_num_threads())
     work = MULTIPLY_ADD_NS * shape.multiply_adds
     _add_up(groups, maps, rows, sizes, tiles, *shared, work=work)
-    _sum_groups(gradient, partial, len(run), work=ELEMENT_NS * partial.size)
+    _sum_groups(gradient, partial, padded, work=ELEMENT_NS * partial.size)
     return gradient
 
 
@@ -156,6 +160,7 @@ def _at_once(sizes, groups, threads):
 
 def _forward_loop(vectors):
     """The innermost loops: ``vectors`` vectors of output channels of some outputs."""
+    columns = CHANNEL_COLUMNS[vectors - 1]
 
     def fill(maps, rows, filters, sizes, first, outputs, scratch, activation):
         (out, source), (weights, start) = maps, filters
@@ -164,25 +169,25 @@ def _forward_loop(vectors):
         wide, group = vectors * lanes, depth * sizes.height * sizes.width * lanes
         channels = min(wide, total - first * lanes)
         alone = channels == total  # no other vector group
-        for p in range(begin, end, COLUMNS):
-            _list_rows(at, rows, sizes, p, end)
-            tile = simd.tile_of_vectors(start, first * lanes, vectors, COLUMNS)
+        for p in range(begin, end, columns):
+            _list_rows(at, rows, sizes, p, end, columns)
+            tile = simd.tile_of_vectors(start, first * lanes, vectors, columns)
             w = first * group
             for c in range(depth):
-                for row in range(0, sizes.height * COLUMNS, COLUMNS):
+                for row in range(0, sizes.height * columns, columns):
                     for tap in range(c, c + sizes.width * depth, depth):
                         tile = simd.multiply_add(tile, weights, w, group, source, tap, (at, row))
                         w += lanes
-            to, count = p * total + first * lanes, min(COLUMNS, end - p)
+            to, count = p * total + first * lanes, min(columns, end - p)
             # What lies beyond an output's channels is the next ones', which are written after it
-            inside = to + (COLUMNS - 1) * total + wide <= end * total
+            inside = to + (columns - 1) * total + wide <= end * total
             fits = channels == wide or (alone and inside)
             if fits and (alone or activation.number == NONE):
                 simd.store_vectors(tile, out, to, total, count)
                 continue
-            simd.store_vectors(tile, staged, 0, wide, COLUMNS)
+            simd.store_vectors(tile, staged, 0, wide, columns)
             if activation.number != NONE and not alone:
-                activate(staged[: COLUMNS * wide], activation)
+                activate(staged[: columns * wide], activation)
             for q in range(count):
                 simd.copy(out, to + q * total, staged, q * wide, channels)
         if activation.number != NONE and alone:
@@ -191,16 +196,16 @@ def _forward_loop(vectors):
     return fill
 
 
-_fill = by_vectors([_forward_loop(v) for v in range(1, simd.MAX_VECTORS + 1)])
+_fill = by_vectors([_forward_loop(v) for v in range(1, CHANNEL_VECTORS + 1)])
 
 
 @inner
-def _list_rows(at, rows, sizes, first, end):
+def _list_rows(at, rows, sizes, first, end, columns):
     """List where the windows of the next outputs begin, row by row; the last output is repeated."""
-    for q in range(COLUMNS):
+    for q in range(columns):
         p = min(first + q, end - 1)
         for i in range(sizes.height):
-            at[i * COLUMNS + q] = rows[p, i] * sizes.depth
+            at[i * columns + q] = rows[p, i] * sizes.depth
 
 
 @compiled_parallel
@@ -213,8 +218,8 @@ def _correlate(maps, rows, filters, sizes, vector_groups, activation, at_once, i
     """
     pairs = -(-sizes.outputs // OUTPUTS) * len(vector_groups)
     for _ in prange(threads):
-        at = np.empty(sizes.height * COLUMNS, np.int64)
-        staged = aligned(COLUMNS * simd.MAX_VECTORS * sizes.lanes, maps[0].dtype)
+        at = np.empty(sizes.height * MOST_COLUMNS, np.int64)
+        staged = aligned(MOST_COLUMNS * CHANNEL_VECTORS * sizes.lanes, maps[0].dtype)
         item = take(items)
         while item * at_once < pairs:
             for pair in range(item * at_once, min((item + 1) * at_once, pairs)):
@@ -228,9 +233,9 @@ def _correlate(maps, rows, filters, sizes, vector_groups, activation, at_once, i
 def _weights_loop(vectors, columns):
     """The innermost loops: output channels x numbers of a window's row, along some outputs."""
 
-    def add_block(partial, to, pitch, errors, source, begins, run, lanes):
+    def add_block(partial, to, pitch, errors, source, begins, padded, run, lanes):
         whole = run[-1] + 1
-        for column in range(0, len(run), columns):
+        for column in range(0, padded, columns):
             tile = simd.tile_of_zeros(partial, vectors, columns)
             if column + columns <= whole:
                 for q in range(len(begins)):
@@ -241,12 +246,13 @@ def _weights_loop(vectors, columns):
                 for q in range(len(begins)):
                     e, last = q * vectors * lanes, (run, column)
                     tile = simd.multiply_add(tile, errors, e, lanes, source, begins[q], last)
-            simd.add_vectors(tile, partial, to + column * pitch, pitch, columns)
+            many = min(columns, padded - column)
+            simd.add_vectors(tile, partial, to + column * pitch, pitch, many)
 
     return add_block
 
 
-_add_block = by_shape(_weights_loop)
+_add_block = by_shape(_weights_loop, CHANNEL_COLUMNS)
 
 
 @compiled_parallel
@@ -256,11 +262,11 @@ def _add_up(sums, maps, rows, sizes, tiles, items, threads):
         sums: (partial, groups, numbers, pitch): partial sums of groups of outputs, flat, and their
             shape.
         maps: (source, error), flat.
-        tiles: (columns, vector_groups, run): columns of a tile, vectors of filters, and numbers of
-            a window's row, the last one again until all tiles are full.
+        tiles: (columns, vector_groups, padded, run): columns of a tile, vectors of filters, sums
+            of a window's row, and its numbers, the last one again until all tiles are full.
     """
     (partial, groups, numbers, pitch), (source, error) = sums, maps
-    columns, vector_groups, run = tiles
+    columns, vector_groups, padded, run = tiles
     lanes, filters, height = sizes.lanes, sizes.filters, sizes.height
     blocks = -(-sizes.outputs // BLOCK)
     at_once, widest = min(sizes.outputs, PIXELS), vector_groups[:, 1].max()
@@ -283,8 +289,8 @@ def _add_up(sums, maps, rows, sizes, tiles, items, threads):
                 for i in range(height):
                     for q in range(count):
                         begins[q] = rows[begin + q, i] * sizes.depth
-                    to = (group * numbers + i * len(run)) * pitch + first * lanes
-                    read = errors, source, begins[:count], run, lanes
+                    to = (group * numbers + i * padded) * pitch + first * lanes
+                    read = errors, source, begins[:count], padded, run, lanes
                     _add_block(columns, v, partial, to, pitch, *read)
             item = take(items)
 
@@ -295,14 +301,12 @@ def _sum_groups(out, partial, run):
     for part in prange(-(-filters // LINE)):
         first, end = part * LINE, min((part + 1) * LINE, filters)
         for c in range(depth):
-            for k in range(first, end):
-                for i in range(height):
-                    for j in range(width):
-                        number = i * run + j * depth + c
-                        total = partial[0, number, k]
-                        for group in range(1, len(partial)):
-                            total += partial[group, number, k]
-                        out[k, c, i, j] = total
+            for i in range(height):
+                for j in range(width):
+                    number = i * run + j * depth + c
+                    add_groups(partial, number, first, end)
+                    for k in range(first, end):
+                        out[k, c, i, j] = partial[0, number, k]
 
 
 def _input_loop(vectors):

@@ -40,7 +40,7 @@ LANES = simd.lanes(FLOAT32)
 X, KERNEL = np.ones((2, 3, 31, 130), np.float32), (3, 2)
 
 
-def vector_groups(channels, most=simd.MAX_VECTORS):
+def vector_groups(channels, most):
     return len(simd.vector_groups(-(-channels // LANES), most))
 
 
@@ -74,7 +74,8 @@ def weight_gradient(monkeypatch):
         error = np.ones((2, filters, height, width), np.float32)
         cpu.gradient_weights(X, error, KERNEL, stride=stride)
         sums, *_ = partial_shape((filters, X.shape[1], *KERNEL), 2 * height * width, FLOAT32)
-        counts.append((cpu_gradient_weights, sums * vector_groups(in_lanes)))
+        groups = vector_groups(in_lanes, simd.CHANNEL_VECTORS)
+        counts.append((cpu_gradient_weights, sums * groups))
     return [*counts, (cpu_last_channels, sums * -(-taps // products.COLUMNS))]
 
 
@@ -85,12 +86,13 @@ def cells(number, channels):
 def forward_over_a_list(monkeypatch):
     """Block by block, and with several blocks in an item."""
     x, rows, weights = cells(700, 3), np.zeros((700, 2), np.int32), np.ones((70, 3, 2, 2), "f4")
-    blocks, counts = -(-700 // listed_convolution.OUTPUTS) * vector_groups(70), []
+    groups = vector_groups(70, simd.CHANNEL_VECTORS)
+    blocks, counts = -(-700 // listed_convolution.OUTPUTS) * groups, []
     for least in (10**6, 3):
         monkeypatch.setattr(listed_convolution, "least_items", lambda threads, least=least: least)
         shape = listed_convolution.forward_shape(x, rows, weights, None, None)
         sizes, _ = listed_convolution._sizes(shape, FLOAT32)
-        at_once = listed_convolution._at_once(sizes, vector_groups(70), numba.get_num_threads())
+        at_once = listed_convolution._at_once(sizes, groups, numba.get_num_threads())
         assert (at_once > 1) == (least == 3)
         listed_convolution.forward(x, rows, weights)
         counts.append((listed_convolution, -(-blocks // at_once)))
@@ -102,6 +104,7 @@ def weight_gradient_over_a_list(monkeypatch):
     rows = np.zeros((700, height), np.int32)
     listed_convolution.gradient_weights(cells(700, channels), rows, cells(700, filters), KERNEL)
     most, columns = tile_shape(width * channels)
+    most = simd.CHANNEL_VECTORS if columns == simd.COLUMNS else most
     run = -(-width * channels // columns) * columns
     sums, *_ = partial_shape((filters, run, height, 1), 700, FLOAT32)
     return [(listed_convolution, sums * vector_groups(filters, most))]

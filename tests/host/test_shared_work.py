@@ -107,4 +107,5 @@ def test_the_weight_gradient_has_an_item_for_each_partial_sum(name):
     for step, _, y in layers(name):
         groups, *sums = partial_shape(step.node.weights_shape, y[2] * y[3], FLOAT32)
         assert groups == PARTIAL_SUMS or (groups + 1) * prod(sums) * FLOAT32 > PARTIAL_BYTES
-        assert groups * len(simd.vector_groups(sums[1] // simd.lanes(FLOAT32))) >= PARTIAL_SUMS
+        vectors = sums[1] // simd.lanes(FLOAT32)
+        assert groups * len(simd.vector_groups(vectors, simd.CHANNEL_VECTORS)) >= PARTIAL_SUMS
