@@ -16,14 +16,11 @@ from experiments import against_torch, layers
 from experiments.measuring.peak import PASSES
 from experiments.reporting import stored
 from experiments.storing import instructions
-from tests.experiments.test_pages_agree import quoted, rows_of
+from tests.experiments.test_pages_agree import HOSTS, quoted, rows_of
 
 ROOT = Path(__file__).parents[2]
-MACHINES = {
-    "AVX-512": "amd-epyc-family-26-model-2-2-cores-cpu",
-    "AVX2": "amd-epyc-family-26-model-2-avx2-alone-2-cores-cpu",
-}
-"""Those whose rows ``docs/host.md`` quotes, by instruction set."""
+MACHINES = {name: HOSTS[name] for name in ("AVX-512", "AVX2")}
+"""Those that the tables of ``docs/host.md`` show."""
 JOB = {"net": "lenet28", "labelled": 16, "side": 8, "seed": 0, "longest": 1.0}
 WORK = {
     "conv1": 20 * 1 * 5 * 5 * 39**2,
@@ -195,6 +192,18 @@ def test_the_page_on_the_host_quotes_the_stored_rows():
     lines = (ROOT / "docs" / "host.md").read_text().splitlines()
     for line in (*lines_of_misses(stored_rows()), *lines_of_groups(stored_rows())):
         assert line in lines
+
+
+def test_the_page_on_the_host_names_the_layers_of_another_host_that_miss_the_aim():
+    rows, text = rows_of("layers", HOSTS["Zen 4"]), (ROOT / "docs" / "host.md").read_text()
+    told = "; ".join(
+        f"{direction} "
+        + ", ".join(
+            f"`{r['net']}` {r['layer']} {r['share']:.3f}" for r in layers.missed(rows, direction)
+        )
+        for direction in layers.DIRECTIONS
+    )
+    assert told in " ".join(text.split())
 
 
 def test_the_page_on_the_host_explains_pytorchs_lead_by_the_stored_rows():

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from experiments import __main__, against_torch, networks, sampled
+from experiments import __main__, against_torch, networks, pooling
 from experiments.inputs.arithmetic import BOTH, DIRECTIONS, saved
 from experiments.measuring.beside_torch import THREADS
 from experiments.measuring.peak import PASSES
 from experiments.reporting import claims, pages, report, stored
-from experiments.reporting.derived import excess, totals_of
+from experiments.reporting.derived import totals_of
 from experiments.reporting.limitations import limitations
 from experiments.reporting.markdown import escaped
-from experiments.reporting.numbers import counted, short
+from experiments.reporting.numbers import short
 from experiments.storing import cache
 from experiments.storing.machine import GENERATED
 from net import files, zoo
@@ -72,8 +72,16 @@ def test_the_readme_tells_what_arithmetic_saves_on_the_zoo():
     assert told == (f"{min(ratios):.0f}", f"{max(ratios):.0f}")
 
 
-def rows_of(name, machine="amd-epyc-family-26-model-2-2-cores-cpu"):
-    """Those that the pages on the host quote."""
+HOSTS = {
+    "AVX-512": "amd-epyc-family-26-model-2-2-cores-cpu",
+    "AVX2": "amd-epyc-family-26-model-2-avx2-alone-2-cores-cpu",
+    "Zen 4": "amd-epyc-family-25-model-17-2-cores-cpu",  # of AVX2
+}
+"""Those whose rows ``docs/host.md`` quotes."""
+
+
+def rows_of(name, machine=HOSTS["AVX-512"]):
+    """The stored rows of an experiment."""
     return stored.load(ROOT / "results" / machine / name, __main__.modules()[name]).rows
 
 
@@ -102,76 +110,6 @@ def test_the_page_on_large_images_quotes_the_stored_rows():
         assert told == (f"{min(values):.0f}", f"{max(values):.0f}")
 
 
-def learning(pixels, drawn):
-    """Rows of ``sampled`` at 256 x 256, forward and backward, by net and form; lists as drawn."""
-    case = (256, pixels, sampled.KINDS[1])
-    return {
-        (row["net"], row["form"]): row
-        for row in rows_of("sampled")
-        if (row["labelled"], row["pixels"], row["kind"]) == case
-        and row["drawn"] == (drawn if row["form"] == "needed" else "random")
-    }
-
-
-def gains(rows, column):
-    """The better of both ways over needed cells, by net."""
-    return {
-        net: min(rows[net, "dense"][column], rows[net, "scanning"][column]) / row[column]
-        for (net, form), row in rows.items()
-        if form == "needed"
-    }
-
-
-def test_the_page_on_needed_cells_quotes_200_pixels():
-    rows = learning(200, "random")
-    by_time, by_count = gains(rows, "seconds"), gains(rows, "multiply_adds")
-    assert not any(row["extrapolated"] for row in rows.values())
-    lines = (ROOT / "docs" / "needed-cells.md").read_text().splitlines()
-    for net in by_time:
-        ms = [short(1e3 * rows[net, form]["seconds"]) for form in ("needed", "dense", "scanning")]
-        times = " ms | ".join(ms)
-        assert f"| `{net}` | {times} ms | {by_time[net]:.2f} | {by_count[net]:.2f} |" in lines
-
-
-def test_the_page_on_needed_cells_quotes_the_worst_cases():
-    worst = {net: excess(rows_of("sampled"), net, sampled.KINDS[1]) for net in zoo.ZOO}
-    text = " ".join((ROOT / "docs" / "needed-cells.md").read_text().split())
-    text = text[text.index("At few pixels fixed costs weigh") :]
-    told, others = re.search(r"^(.*?), and the others ([\d.]+ to [\d.]+)\.", text).groups()
-    named = {net for net in worst if f"`{net}`" in told}
-    for net in named:
-        assert f"{worst[net][0]:.2f}" in told
-    for net in sorted(worst, key=lambda net: -worst[net][0])[:3]:
-        ratio, row = worst[net]
-        assert f"{ratio:.2f} (`{net}`, {counted(row['pixels'], 'pixel')}" in told
-    rest = [ratio for net, (ratio, _) in worst.items() if net not in named]
-    assert others == f"{min(rest):.2f} to {max(rest):.2f}"
-
-
-def test_the_page_on_needed_cells_quotes_the_memory_beyond_the_dense_form():
-    rows = {
-        (r["form"], r["drawn"], r["net"], r["labelled"], r["pixels"]): r["peak_bytes"]
-        for r in rows_of("sampled")
-        if r["kind"] == sampled.KINDS[1]
-    }
-    excesses = [
-        100 * (taken / rows["dense", "random", net, size, pixels] - 1)
-        for (form, _, net, size, pixels), taken in rows.items()
-        if form == "needed"
-    ]
-    told = quoted(
-        "needed-cells.md", r"from one pixel to all, lie at most ([\d.]+)% above the dense"
-    )
-    assert told == f"{max(excesses):.1f}"
-
-
-def test_the_page_on_needed_cells_quotes_what_scribbles_gain():
-    gain = gains(learning(512, "scribbles"), "seconds").values()
-    told = quoted("needed-cells.md", r"scribbles of 512 pixels gain ([\d.]+) to ([\d.]+) times")
-    assert told == (f"{min(gain):.1f}", f"{max(gain):.1f}")
-    assert min(gain) >= 2.5, "what the page aims at"
-
-
 def test_the_page_on_training_quotes_the_stored_rows():
     seconds = {}
     for row in rows_of("scribbles"):
@@ -181,36 +119,39 @@ def test_the_page_on_training_quotes_the_stored_rows():
     assert told == (f"{min(shares):.0f}", f"{max(shares):.0f}")
 
 
-def test_the_page_on_the_host_quotes_the_stored_rows():
-    shares = {}
-    for row in rows_of("pooling"):
-        if (row["image"], row["channels"]) == (256, 48):
-            moved = row["work"] / row["seconds"] / 1e9 / row["gbytes"]
-            shares[row["kernel"], row["d"], row["operation"]] = moved
-    table = (ROOT / "docs" / "host.md").read_text().partition("| other dilations |")[2]
-    cells = re.findall(r"^\| (\d) x \1 \|.*?\|(.*?)\|(.*?)\|$", table, re.MULTILINE)
-    assert len(cells) == 7
-    for kernel, at_2, others in cells:
-        told = re.findall(r"(\d+): ([\d.]+) / ([\d.]+)", f"2: {at_2.strip()};{others}")
-        assert len(told) == (5 if others.strip() else 1)
-        for d, without, with_argmax in told:
-            for operation, share in (("forward without cells", without), ("forward", with_argmax)):
-                assert abs(shares[int(kernel), int(d), operation] - float(share)) <= 0.005
+def test_the_page_on_the_host_quotes_max_pooling():
+    """Least over the distances, beside a copy in the same rounds and beside one by itself."""
+    rows = rows_of("pooling", HOSTS["Zen 4"])
+    by_itself = {
+        (row["kernel"], row["d"], row["operation"]): row["work"]
+        / row["seconds"]
+        / 1e9
+        / row["gbytes"]
+        for row in rows
+        if row["axis"] == pooling.BESIDE
+    }
+    lines = (ROOT / "docs" / "host.md").read_text().splitlines()
+    for kernel, aims in pooling.AIMS.items():
+        cells = [f"{kernel} x {kernel}", "{} / {}".format(*aims)]
+        for shares in (by_itself, pooling._shares(rows)):
+            least = [
+                min(share for (k, _, o), share in shares.items() if (k, o) == (kernel, operation))
+                for operation in ("forward without cells", "forward")
+            ]
+            cells.append("{:.2f} / {:.2f}".format(*least))
+        assert any(line.startswith(f"| {' | '.join(cells)} |") for line in lines), cells
 
 
 def beside_torch():
-    """The rows of ``against_torch``, by instruction set."""
-    return {
-        "AVX-512": rows_of("against_torch"),
-        "AVX2": rows_of("against_torch", "amd-epyc-family-26-model-2-avx2-alone-2-cores-cpu"),
-    }
+    """The rows of ``against_torch``, by host."""
+    return {name: rows_of("against_torch", machine) for name, machine in HOSTS.items()}
 
 
-@pytest.mark.parametrize("instructions", ["AVX-512", "AVX2"])
-def test_the_page_on_the_host_names_each_net_that_misses_its_aim(instructions):
+@pytest.mark.parametrize("host", HOSTS)
+def test_the_page_on_the_host_names_each_net_that_misses_its_aim(host):
     section = (ROOT / "docs" / "host.md").read_text().partition("\n## Beside PyTorch\n")[2]
     section = section.partition("\n## ")[0]
-    rows = beside_torch()[instructions]
+    rows = beside_torch()[host]
     for (form, p), targets in against_torch.TARGETS.items():
         ratios = against_torch._ratios(rows, form, p, "best")
         each, mean = targets["best"]
@@ -219,7 +160,7 @@ def test_the_page_on_the_host_names_each_net_that_misses_its_aim(instructions):
                 assert f"`{place.split()[0]}`" in section, (form, p, place)
                 assert f"{ratio:.2f}" in section, (form, p, place)
         if mean:
-            aim = float(re.findall(r"[\d.]+", mean)[-1 if instructions == "AVX2" else 0])
+            aim = float(re.findall(r"[\d.]+", mean)[0 if host == "AVX-512" else -1])
             reached = against_torch._mean(ratios)
             assert reached >= aim or f"{reached:.2f} in the mean for {aim}" in section
 
@@ -232,7 +173,7 @@ def test_the_page_on_the_host_quotes_how_two_threads_scale():
     )
     ratios = [
         [row["ratio"] for row in rows if (row["form"], row["way"]) == (THREADS, "1 thread")]
-        for rows in beside_torch().values()
+        for rows in [*beside_torch().values()][:2]
     ]
     assert told == tuple(f"{end(of_one):.2f}" for of_one in ratios for end in (min, max))
 
@@ -360,17 +301,17 @@ def test_a_state_of_the_code_is_the_same_until_what_is_measured_changes(tmp_path
     assert cache.state_digest() not in digests
 
 
-def test_what_needs_no_gpu_is_of_one_state_and_of_what_is_committed():
-    paths = [
-        path
-        for folders in ("*-cpu/*", "profile/*")
-        for path in (ROOT / "results").glob(f"{folders}/record.json")
-    ]
-    records = [json.loads(path.read_text()) for path in paths]
-    names = {path.parent.name for path in paths}
-    assert names >= {*__main__.EXPERIMENTS, *zoo.ZOO, "targets", "model"}
-    assert len({record["code"] for record in records}) == 1
-    assert not any(record["dirty"] for record in records)
+def test_what_needs_no_gpu_is_of_one_state_on_each_host_and_of_what_is_committed():
+    measured, codes = set(), {}
+    for folders in ("*-cpu/*", "profile/*"):
+        for path in (ROOT / "results").glob(f"{folders}/record.json"):
+            record, folder = json.loads(path.read_text()), path.parent
+            assert not record["dirty"], folder
+            measured.add(folder.name)
+            codes.setdefault(folder.parent.name, set()).add(record["code"])
+    assert measured >= {*__main__.EXPERIMENTS, *zoo.ZOO, "targets", "model"}
+    assert codes.keys() >= {*HOSTS.values(), "profile"}
+    assert all(len(of_host) == 1 for of_host in codes.values()), codes
 
 
 def test_what_report_writes_counts_as_no_change_of_the_code(monkeypatch):
